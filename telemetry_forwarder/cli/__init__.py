@@ -1,0 +1,1 @@
+"""The `telemetry-forwarder` command. Not in the layer."""

@@ -1,0 +1,47 @@
+"""Time as a value: a clock to be handed down, and deadlines as points on its monotonic line."""
+
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What may be asked for the time. Unit tests pass one that they move by hand."""
+
+    def monotonic(self) -> float:
+        """Seconds on a line that never goes back; the same line as the event loop's `time()`."""
+        ...
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def time(self) -> float:
+        return time.time()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Deadline:
+    """A point on the monotonic line, in seconds. It is handed down and only ever moved earlier."""
+
+    at: float
+
+    @classmethod
+    def from_epoch_ms(cls, deadline_ms: int, clock: Clock) -> "Deadline":
+        """Place an event's `deadlineMs` on the monotonic line, as both clocks stand now."""
+        return cls(clock.monotonic() + deadline_ms / 1000 - clock.time())
+
+    def earlier(self, seconds: float) -> "Deadline":
+        """Return the point `seconds` before this one (a negative length does not move it later)."""
+        return Deadline(self.at - max(0.0, seconds))
+
+    def left(self, clock: Clock) -> float:
+        """Seconds until this point; 0.0 when it has passed."""
+        return max(0.0, self.at - clock.monotonic())

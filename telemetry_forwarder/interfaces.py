@@ -1,0 +1,235 @@
+"""What passes between the rooms: the sink and the transport as protocols, and the values they exchange."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+from telemetry_forwarder.records import Record
+from telemetry_forwarder.variables import Problem, Secret, SecretReference
+
+
+class DropReason(StrEnum):
+    """Why a record left the pipeline undelivered. Closed: a new way to lose one is a new word here."""
+
+    BUFFER_FULL = "buffer_full"
+    OVERSIZE = "oversize"  # over the destination's limit even when cut, or refused as too large by itself
+    UNENCODABLE = "unencodable"
+    TOO_OLD = "too_old"
+    TOO_NEW = "too_new"
+    REJECTED = "rejected"  # the destination will never take it
+    UNAUTHORIZED = "unauthorized"  # still refused for the credential's sake when the environment ended
+    DEADLINE = "deadline"  # the environment ended first
+    SINK_FAILED = "sink_failed"  # a bug in the sink
+    FILTERED = "filtered"  # the user asked for it
+
+    @property
+    def is_intentional(self) -> bool:
+        return self is DropReason.FILTERED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one request of a destination can hold, in wire bytes before compression (sources: the sink's file)."""
+
+    max_records: int
+    max_bytes: int  # of all encoded records, their overhead and the framing
+    max_record_bytes: int  # of one encoded record, without overhead
+    overhead_bytes: int = 0  # per record
+    framing_bytes: int = 0  # per request
+    max_span_ms: int | None = None  # between the oldest and the newest record of a request
+    max_age_ms: int | None = None  # older records are taken and then thrown away by the destination
+    is_sorted: bool = False  # records must be in ascending order of time
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A record in a destination's wire form. `is_cut` says that it was over the limit and lost its end."""
+
+    record: Record
+    data: bytes
+    is_cut: bool = False
+
+
+Batch: TypeAlias = Sequence[Encoded]
+
+
+# --- verdicts: a destination's answer, read -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Every record was accepted. `warning` is what the destination wants known all the same."""
+
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The destination is throttling or unwell; `after` is the wait that it asked for, in seconds."""
+
+    after: float = 0.0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The same batch would always fail."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """The batch is over the destination's limit: halve it; a single record that is too large is dropped `oversize`."""
+
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """The credential or the address is at fault, not the batch: keep the records, pause, and say so once."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """Indices into the batch; what is in neither was accepted. `after` as in `Retry`."""
+
+    retry: tuple[int, ...] = ()
+    rejected: Mapping[int, DropReason] = field(default_factory=dict)
+    after: float = 0.0
+    detail: str = ""
+
+
+Verdict: TypeAlias = Delivered | Retry | Rejected | TooLarge | Denied | Partial
+
+
+# --- requests and responses -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpRequest:
+    """One HTTP request. `url` is complete; `headers` hold no credential (a transport adds it)."""
+
+    url: str
+    body: bytes
+    headers: Mapping[str, str]
+    method: str = "POST"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpResponse:
+    """One HTTP answer: `headers` with lower-case names, `body` cut at 64 KiB."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutLogEvents:
+    """The parameters of one PutLogEvents call; an event is (time in ms since the epoch, message)."""
+
+    group: str
+    stream: str
+    events: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwsResponse:
+    """An AWS answer: `error` is the type without its namespace (None on success), `status` the HTTP status."""
+
+    status: int
+    error: str | None = None
+    message: str = ""
+    retry_after: float = 0.0
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+RequestOut = TypeVar("RequestOut", covariant=True)
+RequestIn = TypeVar("RequestIn", contravariant=True)
+ResponseOut = TypeVar("ResponseOut", covariant=True)
+ResponseIn = TypeVar("ResponseIn", contravariant=True)
+
+
+class Sink(Protocol[RequestOut, ResponseIn]):
+    """One destination. Pure: the same arguments give the same result; no I/O, no clock, no counting."""
+
+    @property
+    def name(self) -> str:
+        """The word of TELEMETRY_FORWARDER_SINKS."""
+        ...
+
+    @property
+    def limits(self) -> Limits: ...
+
+    def encode(self, record: Record) -> Encoded:
+        """Return `record` in wire form, cut to `limits.max_record_bytes`. Raises EncodeError."""
+        ...
+
+    def request(self, batch: Batch) -> RequestOut:
+        """Return the request that carries `batch`, which is not empty and within `limits`."""
+        ...
+
+    def verdict(self, batch: Batch, response: ResponseIn) -> "Verdict":
+        """Read the answer to `request(batch)`. Never raises, whatever the bytes."""
+        ...
+
+
+class Transport(Protocol[RequestIn, ResponseOut]):
+    """The only door to the network. Raises TransportError, and nothing else, when no answer came back."""
+
+    async def send(self, request: RequestIn) -> ResponseOut: ...
+
+    async def aclose(self) -> None: ...
+
+
+# --- a destination: a sink, and what is needed to reach it ----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """An HTTP header that authorises: its name, what stands before the secret (`Splunk `), and the secret."""
+
+    header: str
+    secret: Secret | SecretReference
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpDelivery:
+    """Reach the destination with HTTP. `health` is asked once after start, where there is one."""
+
+    credential: Credential | None = None
+    gzip: bool = True
+    health: HttpRequest | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogsDelivery:
+    """Reach the destination with PutLogEvents; a group that had to be created gets `retention_days`."""
+
+    retention_days: int | None = None
+
+
+OpenTransport: TypeAlias = Callable[[], AbstractAsyncContextManager[Transport[Any, Any]]]
+Delivery: TypeAlias = HttpDelivery | LogsDelivery | OpenTransport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination(Generic[Request, Response]):
+    """What a sink's `create(environ)` returns: the sink, how to reach it, and what was wrong but could be left out.
+
+    `create` raises ConfigError where the sink cannot run. Third parties publish theirs as an entry point of the
+    group `telemetry_forwarder.sinks`, named as in TELEMETRY_FORWARDER_SINKS; their `delivery` may be a callable that
+    opens any Transport.
+    """
+
+    sink: Sink[Request, Response]
+    delivery: Delivery
+    problems: tuple[Problem, ...] = ()

@@ -1,0 +1,1 @@
+"""The conversation with Lambda: what happens when, decided apart from the calls themselves."""

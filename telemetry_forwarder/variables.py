@@ -1,0 +1,493 @@
+"""The public interface: every environment variable, as data, with the rule that reads it.
+
+This module imports nothing. Two readers need it at different times: `bootstrap` asks, before it registers and
+while the user's cold start waits, whether any sink can run at all; `settings` and the sinks read the values
+later. Importing `dataclasses` alone would double the time to `/register`, so the few classes here are plain.
+The table in the README is printed from `VARIABLES` by `python -m telemetry_forwarder.cli settings`.
+"""
+
+# Only for type checkers: a bare `if False` because importing `typing` costs more than this module.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    Environ = Mapping[str, str]
+
+
+class Secret:
+    """A value that never shows itself: `repr`, `str` and formatting give `***`. `reveal()` gives the text."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+class SecretReference:
+    """Where a secret lives: `service` is `secretsmanager` or `ssm`, `key` one member of a JSON secret, or None."""
+
+    __slots__ = ("key", "name", "service")
+
+    def __init__(self, service: str, name: str, key: "str | None" = None) -> None:
+        self.service = service
+        self.name = name
+        self.key = key
+
+    def __repr__(self) -> str:
+        return f"SecretReference({self.service!r}, {self.name!r}, {self.key!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretReference) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+
+class Problem:
+    """One thing wrong with the environment: which variable, what was given (never a secret), what is allowed."""
+
+    __slots__ = ("allowed", "consequence", "given", "variable")
+
+    def __init__(self, variable: str, given: str, allowed: str, consequence: str) -> None:
+        self.variable = variable
+        self.given = given
+        self.allowed = allowed
+        self.consequence = consequence
+
+    def __str__(self) -> str:
+        return f"{self.variable} is {self.given}; allowed: {self.allowed}. {self.consequence}"
+
+    __repr__ = __str__
+
+
+# --- kinds of value -------------------------------------------------------------------------------------------------
+# A kind turns text into a value or raises ValueError; `label` and `allowed` are what the README table prints.
+
+
+class Text:
+    """Free text of at most `longest` characters, without control characters (it may end in an HTTP header)."""
+
+    label = "text"
+
+    def __init__(self, longest: int = 1024) -> None:
+        self.longest = longest
+        self.allowed = f"1 to {longest} printable characters"
+
+    def read(self, text: str) -> str:
+        if len(text) > self.longest or not text.isprintable():
+            raise ValueError(self.allowed)
+        return text
+
+
+class Integer:
+    """A whole number in `low..high`, without the values in `reserved`."""
+
+    label = "integer"
+
+    def __init__(self, low: int, high: int, reserved: "dict[int, str] | None" = None) -> None:
+        self.low = low
+        self.high = high
+        self.reserved = reserved or {}
+        self.allowed = f"{low} to {high}"
+        for number, owner in self.reserved.items():
+            self.allowed += f", not {number} ({owner})"
+
+    def read(self, text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) < 12):
+            raise ValueError(self.allowed)
+        number = int(text)
+        if not self.low <= number <= self.high or number in self.reserved:
+            raise ValueError(self.allowed)
+        return number
+
+
+class OneOf:
+    """A word of `words`, upper or lower case; or, with `convert`, a number of a list."""
+
+    label = "word"
+
+    def __init__(self, *words: str, convert: "type" = str) -> None:
+        self.words = words
+        self.convert = convert
+        self.label = "integer" if convert is int else "word"
+        self.allowed = ", ".join(f"`{word}`" for word in words) if convert is str else ", ".join(words)
+
+    def read(self, text: str) -> "Any":
+        if text.lower() not in self.words:
+            raise ValueError(self.allowed)
+        return self.convert(text.lower())
+
+
+class Flag:
+    """Yes or no."""
+
+    label = "boolean"
+    allowed = "`true` or `false` (also `1`, `0`, `yes`, `no`)"
+
+    def read(self, text: str) -> bool:
+        if text.lower() in ("true", "1", "yes"):
+            return True
+        if text.lower() in ("false", "0", "no"):
+            return False
+        raise ValueError(self.allowed)
+
+
+class Words:
+    """A comma list; `words` are the allowed ones, or None where any identifier will do."""
+
+    label = "comma list"
+
+    def __init__(self, *words: str, open_ended: bool = False) -> None:
+        self.words = words
+        self.open_ended = open_ended
+        self.allowed = "of " + ", ".join(f"`{word}`" for word in words)
+        if open_ended:
+            self.allowed += " and installed third-party names"
+
+    def read(self, text: str) -> "tuple[str, ...]":
+        found = tuple(dict.fromkeys(word.strip().lower() for word in text.split(",") if word.strip()))
+        if not found or not (self.open_ended or all(word in self.words for word in found)):
+            raise ValueError(self.allowed)
+        return found
+
+
+class Tags:
+    """`key:value` pairs parted by commas (Datadog's list may also be parted by spaces). A value may hold colons."""
+
+    label = "tags"
+    allowed = "`key:value,key:value`"
+
+    def __init__(self, *, spaces: bool = False) -> None:
+        self.spaces = spaces
+
+    def read(self, text: str) -> "tuple[tuple[str, str], ...]":
+        if self.spaces:
+            text = ",".join(text.split())
+        pairs = []
+        for part in text.split(","):
+            key, colon, value = part.strip().partition(":")
+            if not part.strip():
+                continue
+            if not (colon and key.strip() and value.strip() and part.strip().isprintable()):
+                raise ValueError(self.allowed)
+            pairs.append((key.strip(), value.strip()))
+        return tuple(pairs)
+
+
+class Url:
+    """An `http` or `https` address with a host, no user name in it. A trailing slash is removed."""
+
+    label = "URL"
+
+    def __init__(self, *, bare_host: bool = False) -> None:
+        self.bare_host = bare_host
+        self.allowed = "`https://host[:port][/path]` (or `http://`), without user name, query or fragment"
+        if bare_host:
+            self.allowed = "`host[:port]` or `http(s)://host[:port]`"
+
+    def read(self, text: str) -> str:
+        scheme, separator, rest = text.partition("://")
+        if not separator and self.bare_host:
+            scheme, rest = "https", text
+        elif not separator or scheme.lower() not in ("http", "https"):
+            raise ValueError(self.allowed)
+        authority, slash, path = rest.partition("/")
+        host, port = split_port(authority)
+        if not (is_host(host) and is_port(port) and is_path(path)) or (self.bare_host and path.strip("/")):
+            raise ValueError(self.allowed)
+        return f"{scheme.lower()}://{authority}{slash}{path}".rstrip("/")
+
+
+class Site:
+    """A Datadog site: a domain name; a pasted scheme or trailing slash is removed."""
+
+    label = "host name"
+    allowed = "a Datadog site such as `datadoghq.com`, `datadoghq.eu`, `us5.datadoghq.com`"
+
+    def read(self, text: str) -> str:
+        host = text.partition("://")[2] or text
+        host = host.rstrip("/").lower()
+        if not is_host(host) or "." not in host:
+            raise ValueError(self.allowed)
+        return host
+
+
+class SecretText:
+    """A secret; surrounding white space (a line end pasted from a file) is removed."""
+
+    label = "secret"
+    allowed = "a token in printable ASCII without spaces"
+
+    def read(self, text: str) -> Secret:
+        text = text.strip()
+        if not text or not text.isascii() or not text.isprintable() or " " in text:
+            raise ValueError(self.allowed)
+        return Secret(text)
+
+
+class SecretArn:
+    """An ARN of Secrets Manager, with `#member` where the secret is a JSON object."""
+
+    label = "ARN"
+    allowed = "`arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME`, optionally with `#json-key`"
+
+    def read(self, text: str) -> SecretReference:
+        arn, _, key = text.partition("#")
+        parts = arn.split(":", 6)
+        if len(parts) != 7 or parts[0] != "arn" or parts[2] != "secretsmanager" or not all(parts) or " " in arn:
+            raise ValueError(self.allowed)
+        return SecretReference("secretsmanager", arn, key or None)
+
+
+class SsmParameter:
+    """The name (or ARN) of a parameter in SSM Parameter Store; it is read with decryption."""
+
+    label = "parameter name"
+    allowed = "a parameter name (letters, digits, `.`, `-`, `_`, `/`) or its ARN"
+
+    def read(self, text: str) -> SecretReference:
+        if len(text) > 2048 or not only(text, ".-_/:"):
+            raise ValueError(self.allowed)
+        return SecretReference("ssm", text)
+
+
+class LogGroup:
+    """Source: CloudWatch Logs API Reference, CreateLogGroup: 1-512 of `[A-Za-z0-9_./#-]`, not beginning `aws/`."""
+
+    label = "name"
+    allowed = "1 to 512 of letters, digits, `_`, `-`, `/`, `.`, `#`, not beginning with `aws/`"
+
+    def read(self, text: str) -> str:
+        if len(text) > 512 or not only(text, "_./#-") or text.startswith("aws/"):
+            raise ValueError(self.allowed)
+        return text
+
+
+class LogStream:
+    """Source: CloudWatch Logs API Reference, CreateLogStream: 1-512 characters, no `:` and no `*`."""
+
+    label = "name"
+    allowed = "1 to 512 printable characters without `:` and `*`"
+
+    def read(self, text: str) -> str:
+        if len(text) > 512 or ":" in text or "*" in text or not text.isprintable():
+            raise ValueError(self.allowed)
+        return text
+
+
+def only(text: str, others: str) -> bool:
+    """Say whether `text` is made of ASCII letters, digits and the characters of `others` alone."""
+    return text.isascii() and all(c.isalnum() or c in others for c in text)
+
+
+def split_port(authority: str) -> "tuple[str, str]":
+    """Split `host:port` (or `[v6]:port`); the port is `""` where none is given."""
+    if authority.startswith("["):
+        host, _, rest = authority[1:].partition("]")
+        return host, rest[1:] if rest.startswith(":") else rest
+    host, colon, port = authority.partition(":")
+    return host, port if port or not colon else "?"
+
+
+def is_host(host: str) -> bool:
+    if ":" in host:  # IPv6 literal
+        return only(host, ":.")
+    return bool(host) and len(host) < 254 and only(host, "-._") and not host.startswith((".", "-"))
+
+
+def is_port(port: str) -> bool:
+    return port == "" or (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536)
+
+
+def is_path(path: str) -> bool:
+    return path.isascii() and path.isprintable() and not any(c in path for c in ' ?#"<>\\')
+
+
+# --- the variables --------------------------------------------------------------------------------------------------
+
+
+class Variable:
+    """One environment variable: `kind` reads it; `default` is used where it is unset, empty or unsound."""
+
+    __slots__ = ("default", "kind", "meaning", "name", "sink")
+
+    def __init__(self, name: str, kind: "Any", default: "Any", meaning: str, sink: "str | None" = None) -> None:
+        self.name = name
+        self.kind = kind
+        self.default = default
+        self.meaning = meaning
+        self.sink = sink
+
+
+# Days that PutRetentionPolicy takes. Source: CloudWatch Logs API Reference, read 2026-11-23.
+RETENTION_DAYS = (
+    "1", "3", "5", "7", "14", "30", "60", "90", "120", "150", "180", "365", "400", "545", "731",
+    "1096", "1827", "2192", "2557", "2922", "3288", "3653",
+)  # fmt: skip
+
+BUILT_IN_SINKS = ("splunk", "datadog", "cloudwatch")
+
+RESERVED_PORTS = {9001: "the Lambda Runtime API", 2773: "the secrets endpoint"}
+
+VARIABLES = (
+    Variable(
+        "TELEMETRY_FORWARDER_SINKS", Words(*BUILT_IN_SINKS, open_ended=True), (),
+        "Which sinks run; unset: every sink whose credential or address is given",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_TYPES", Words("platform", "function", "extension"), ("platform", "function"),
+        "Which telemetry is forwarded",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_PORT", Integer(1024, 65535, RESERVED_PORTS), 4243,
+        "Port on which telemetry is received",
+    ),
+    # Source: Lambda Telemetry API Reference, buffering; the wire limits, read 2026-11-23.
+    Variable(
+        "TELEMETRY_FORWARDER_BUFFERING_TIMEOUT_MS", Integer(25, 30000), 25,
+        "Longest time, in ms, that Lambda holds records back before it sends a batch",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_BUFFERING_MAX_BYTES", Integer(262144, 1048576), 262144,
+        "Bytes at which Lambda sends a batch",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS", Integer(1000, 10000), 1000,
+        "Records at which Lambda sends a batch",
+    ),
+    Variable("TELEMETRY_FORWARDER_TAGS", Tags(), (), "Tags added to every record in every sink"),
+    Variable(
+        "TELEMETRY_FORWARDER_LOG_LEVEL", OneOf("debug", "info", "warning", "error"), "warning",
+        "How much the extension says of itself, on standard output",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_STRICT", Flag(), False,
+        "`true`: a wrong setting fails the start of the function instead of leaving that setting out",
+    ),
+    Variable(
+        "SPLUNK_HEC_URL", Url(), None,
+        "Address of the HTTP Event Collector; the path is added where it is missing", "splunk",
+    ),
+    Variable("SPLUNK_HEC_TOKEN", SecretText(), None, "HEC token", "splunk"),
+    Variable(
+        "SPLUNK_HEC_TOKEN_SECRET_ARN", SecretArn(), None, "Secrets Manager secret that holds the HEC token", "splunk",
+    ),
+    Variable("SPLUNK_HEC_TOKEN_SSM_PARAMETER", SsmParameter(), None, "SSM parameter with the HEC token", "splunk"),
+    Variable("SPLUNK_INDEX", Text(), None, "Index; unset: the token's default", "splunk"),
+    Variable("SPLUNK_SOURCE", Text(), None, "Source; unset: `lambda:FUNCTION`", "splunk"),
+    Variable("SPLUNK_SOURCETYPE", Text(), None, "Source type; unset: `aws:lambda:TYPE` of the record", "splunk"),
+    Variable("SPLUNK_HOST", Text(), None, "Host; unset: the function's name", "splunk"),
+    Variable("DD_API_KEY", SecretText(), None, "API key", "datadog"),
+    Variable("DD_API_KEY_SECRET_ARN", SecretArn(), None, "Secrets Manager secret that holds the API key", "datadog"),
+    Variable("DD_API_KEY_SSM_PARAMETER", SsmParameter(), None, "SSM parameter with the API key", "datadog"),
+    Variable("DD_SITE", Site(), "datadoghq.com", "Datadog site", "datadog"),
+    Variable("DD_SERVICE", Text(), None, "Service, in every sink; unset: the function's name", "datadog"),
+    Variable("DD_ENV", Text(), None, "Environment, in every sink", "datadog"),
+    Variable("DD_VERSION", Text(), None, "Version of the application, in every sink", "datadog"),
+    Variable("DD_TAGS", Tags(spaces=True), (), "Further tags for Datadog alone", "datadog"),
+    Variable(
+        "DD_LOGS_CONFIG_LOGS_DD_URL", Url(bare_host=True), None,
+        "Another logs intake (a proxy, a private link) instead of the site's", "datadog",
+    ),
+    Variable("CLOUDWATCH_LOG_GROUP", LogGroup(), None, "Log group; created where it is missing", "cloudwatch"),
+    Variable(
+        "CLOUDWATCH_LOG_STREAM", LogStream(), None,
+        "Log stream; unset: the environment's own stream name, so that environments never share one", "cloudwatch",
+    ),
+    Variable(
+        "CLOUDWATCH_RETENTION_DAYS", OneOf(*RETENTION_DAYS, convert=int), None,
+        "Retention set on a group that was created; unset: kept for ever", "cloudwatch",
+    ),
+)  # fmt: skip
+
+BY_NAME = {variable.name: variable for variable in VARIABLES}
+
+# What a built-in sink cannot do without: each row needs one sound variable of its names. The first name of a row
+# is the one that is missed when none is given; any of the `MARKS` switches the sink on when no list is given.
+NEEDS = {
+    "splunk": (
+        ("SPLUNK_HEC_URL",),
+        ("SPLUNK_HEC_TOKEN", "SPLUNK_HEC_TOKEN_SECRET_ARN", "SPLUNK_HEC_TOKEN_SSM_PARAMETER"),
+    ),
+    "datadog": (("DD_API_KEY", "DD_API_KEY_SECRET_ARN", "DD_API_KEY_SSM_PARAMETER"),),
+    "cloudwatch": (("CLOUDWATCH_LOG_GROUP",),),
+}
+
+
+def read(name: str, environ: "Environ", problems: "list[Problem] | None" = None) -> "Any":
+    """Return the value of the variable `name`; its default where it is unset or empty.
+
+    An unsound value gives the default too, and a `Problem` is appended to `problems`.
+    """
+    variable = BY_NAME[name]
+    text = environ.get(name, "").strip()
+    if not text:
+        return variable.default
+    try:
+        return variable.kind.read(text)
+    except ValueError:
+        if problems is not None:
+            problems.append(Problem(name, shown(variable, text), variable.kind.allowed, consequence(variable)))
+        return variable.default
+
+
+def shown(variable: Variable, text: str) -> str:
+    """Quote what was given, cut to a length that fits a log line; never a secret, nor what a URL may hide."""
+    if isinstance(variable.kind, SecretText):
+        return "*** (hidden)"
+    if isinstance(variable.kind, Url):
+        text = text.partition("?")[0].partition("#")[0]
+        if "@" in text:  # whatever stands before the host may be a password
+            scheme, separator, _ = text.partition("://")
+            text = f"{scheme if separator else ''}{separator}***@{text.rpartition('@')[2]}"
+    return repr(text[:120] + ("…" if len(text) > 120 else ""))
+
+
+def consequence(variable: Variable) -> str:
+    for sink, rows in NEEDS.items():
+        if any(variable.name in row for row in rows):
+            return f"Sink {sink} does not run without it."
+    if variable.default in (None, (), False):
+        return "It is left out."
+    default = ",".join(variable.default) if isinstance(variable.default, tuple) else variable.default
+    return f"Using {default} instead."
+
+
+def missing(sink: str, environ: "Environ") -> "list[Problem]":
+    """List what a built-in `sink` cannot do without and has not been given at all (unsound values not repeated)."""
+    problems = []
+    for row in NEEDS[sink]:
+        if not any(environ.get(name, "").strip() for name in row):
+            allowed = " or ".join(row)
+            if len(row) == 1:
+                allowed = BY_NAME[row[0]].kind.allowed
+            problems.append(Problem(row[0], "not set", allowed, f"Sink {sink} does not run without it."))
+    return problems
+
+
+def wanted_sinks(environ: "Environ", problems: "list[Problem] | None" = None) -> "tuple[str, ...]":
+    """Name the sinks that are listed; with no (sound) list, each built-in one of which anything needed is given."""
+    listed: tuple[str, ...] = read("TELEMETRY_FORWARDER_SINKS", environ, problems)
+    if listed:
+        return listed
+    return tuple(
+        sink for sink, rows in NEEDS.items() if any(environ.get(name, "").strip() for row in rows for name in row)
+    )
+
+
+def is_sound(sink: str, environ: "Environ") -> bool:
+    """Say whether a built-in `sink` has all that it needs."""
+    return all(any(read(name, environ) is not None for name in row) for row in NEEDS[sink])
