@@ -1,8 +1,17 @@
 """What a telemetry record is here, and the one place where bytes become records."""
 
+import contextlib
+import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import orjson
+
+from telemetry_forwarder.errors import DecodeError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,3 +55,82 @@ class Record:
     @property
     def is_platform(self) -> bool:
         return self.type.startswith("platform.")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One element of a telemetry body as it was sent: `body` is its `record` member."""
+
+    time_ms: int
+    type: str
+    body: Any
+    size_bytes: int
+
+
+def decode(body: bytes, received_ms: int) -> tuple[list[Item], int]:
+    """Return the items of a telemetry body, in order, and how many of its elements were no telemetry items.
+
+    An item without a readable time gets `received_ms`. `size_bytes` is an even share of the body: exact in sum,
+    which is what bounds a buffer. Raises DecodeError where the body is no JSON array, and nothing else.
+    """
+    try:
+        elements = parse_json(body)
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"a body of {len(body)} bytes is not JSON: {error}") from error
+    if not isinstance(elements, list):
+        raise DecodeError(f"a body of {len(body)} bytes is not a JSON array but {type(elements).__name__}")
+    share = len(body) // len(elements) if elements else 0
+    items = [
+        Item(_epoch_ms(element.get("time"), received_ms), element["type"], element.get("record"), share)
+        for element in elements
+        if isinstance(element, dict) and isinstance(element.get("type"), str)
+    ]
+    return items, len(elements) - len(items)
+
+
+# Nineteen digits in a row may be an integer beyond 64 bits, which orjson would turn into a float and so change.
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def parse_json(data: bytes) -> Any:
+    """Parse JSON without losing anything: what orjson refuses or would round is read by the standard library.
+
+    Lone surrogates and broken UTF-8 become U+FFFD, NaN and infinities their names as text.
+    Raises ValueError or RecursionError.
+    """
+    if not _LONG_NUMBER.search(data):
+        with contextlib.suppress(orjson.JSONDecodeError):
+            return orjson.loads(data)
+    return _clean(json.loads(data.decode("utf-8", "replace"), parse_constant=str, parse_float=_finite))
+
+
+def _finite(digits: str) -> float | str:
+    """Keep a number that a float cannot hold (1e400) as its text."""
+    number = float(digits)
+    return number if math.isfinite(number) else digits
+
+
+def _clean(value: Any) -> Any:
+    """Replace lone surrogates, which no wire form of ours can carry, at any depth."""
+    match value:
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case list():
+            return [_clean(element) for element in value]
+        case dict():
+            return {_clean(key): _clean(element) for key, element in value.items()}
+    return value
+
+
+def _epoch_ms(text: object, otherwise: int) -> int:
+    """Read an ISO 8601 time; the platform writes milliseconds and `Z`, but any fraction or offset will do."""
+    if not isinstance(text, str):
+        return otherwise
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return otherwise
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(milliseconds=1)

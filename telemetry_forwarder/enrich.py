@@ -1,0 +1,169 @@
+"""From items to records: what is known of the function, and which request each line belongs to.
+
+The one piece of state is the request that runs now, moved on by `platform.start` as the items pass in order.
+On Managed Instances requests interleave, so there an id is taken from the record or not given at all.
+"""
+
+import re
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from typing import Any
+
+from telemetry_forwarder.records import Item, Origin, Record, parse_json
+
+MANAGED_INSTANCES = "lambda-managed-instances"
+# Initialised before anyone waited for them, so that no request of theirs is cold.
+_WARMED = frozenset({"provisioned-concurrency", "snap-start"})
+
+_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_IS_UUID = re.compile(_UUID)
+# `[LEVEL]\t2026-03-02T10:15:30.100Z\t<request id>\tmessage`. Source: awslambdaric, bootstrap.py (time may be absent).
+_PYTHON_LINE = re.compile(rf"\[([A-Z]+)\](?:\t[0-9T:.-]+Z\t({_UUID})\t)?")
+# `2026-03-02T10:15:30.100Z\t<request id>\tLEVEL\tmessage`; the id is `undefined` during init.
+# Source: AWS Lambda Developer Guide, "Log and monitor Node.js Lambda functions".
+_NODE_LINE = re.compile(rf"[0-9T:.-]+Z\t(?:({_UUID})|undefined)\t([A-Z]+)\t")
+
+# `requestId`: Lambda's own JSON format. `AWSRequestId`: .NET and Java loggers. `function_request_id`: Powertools.
+_REQUEST_ID_MEMBERS = ("requestId", "AWSRequestId", "function_request_id")
+_LEVEL_MEMBERS = ("level", "log_level", "severity", "status")
+_LEVELS = {
+    "trace": "debug", "debug": "debug", "verbose": "debug",
+    "info": "info", "information": "info", "inform": "info", "notice": "info",
+    "warn": "warn", "warning": "warn",
+    "err": "error", "error": "error",
+    "critical": "critical", "fatal": "critical", "alert": "critical", "emerg": "critical", "panic": "critical",
+}  # fmt: skip
+# Pino and bunyan, the usual loggers of Node.js, write numbers.
+_NUMBER_LEVELS = {10: "debug", 20: "debug", 30: "info", 40: "warn", 50: "error", 60: "critical"}
+
+
+class Enricher:
+    """Turns items into records, in the order in which Lambda sent them."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self._current: str | None = None
+        self._first: str | None = None
+        self._known: deque[str] = deque(maxlen=256)
+        self._starts = 0
+
+    def enrich(self, items: Sequence[Item], batch_id: str) -> list[Record]:
+        """Return a record for each item. Ids are `batch_id` with the index, so a batch sent again repeats them."""
+        return [self._record(item, f"{batch_id}{index:04x}") for index, item in enumerate(items)]
+
+    def _record(self, item: Item, record_id: str) -> Record:
+        self._learn(item)
+        body = item.body
+        if isinstance(body, str) and body.endswith("\n"):
+            body = body[:-1]
+        fields = body if isinstance(body, dict) else _object_in(body)
+        told_id, level = _told(item.type, body, fields)
+        request_id = self._request_id(item.type, told_id)
+        return Record(
+            id=record_id,
+            time_ms=item.time_ms,
+            type=item.type,
+            body=body,
+            fields=fields,
+            origin=self.origin,
+            request_id=request_id,
+            cold_start=self._is_cold(request_id),
+            level=level,
+            size_bytes=item.size_bytes,
+        )
+
+    def _learn(self, item: Item) -> None:
+        """Take from the platform's own events what only they say."""
+        if not isinstance(item.body, dict):
+            return
+        if item.type == "platform.initStart":
+            self._learn_of_environment(item.body)
+        elif item.type == "platform.start" and isinstance(request_id := item.body.get("requestId"), str):
+            self._starts += 1
+            self._current = request_id
+            self._first = self._first or request_id
+            self._known.append(request_id)
+
+    def _learn_of_environment(self, body: Mapping[str, Any]) -> None:
+        instance, init_type = body.get("instanceId"), body.get("initializationType")
+        if isinstance(instance, str) and instance:
+            self.origin = replace(self.origin, instance_id=instance)
+        if isinstance(init_type, str) and self.origin.init_type is None:
+            self.origin = replace(self.origin, init_type=init_type)
+
+    def _request_id(self, kind: str, told: str | None) -> str | None:
+        """Choose the request of a record: the one it names, else the one that runs now.
+
+        A platform event is believed. A line may hold some other id under the same name (an API's request, say), so
+        while requests run one at a time it is believed only where such a request has been started.
+        """
+        if kind.startswith("platform."):
+            return told
+        if kind != "function":
+            return told if told in self._known else None  # an extension's line is not the request's
+        if told is not None and (told in self._known or self._current is None or self._is_concurrent):
+            return told
+        return None if self._is_concurrent else self._current
+
+    @property
+    def _is_concurrent(self) -> bool:
+        return self.origin.init_type == MANAGED_INSTANCES
+
+    def _is_cold(self, request_id: str | None) -> bool | None:
+        """Say whether a record belongs to the init phase or the first request; None where that cannot be known."""
+        if self._is_concurrent:
+            return None
+        if self.origin.init_type in _WARMED:
+            return False
+        if request_id is None:
+            return self._starts <= 1
+        if self._first is None:
+            return None  # a late report from before a reset
+        return request_id == self._first
+
+
+def batch_id(body: bytes, sequence_id: str) -> str:
+    """Return 24 hexadecimal digits that are the same whenever Lambda sends the same batch again."""
+    return blake2b(body, digest_size=12, key=sequence_id.encode("utf-8", "replace")[:64]).hexdigest()
+
+
+def _object_in(body: Any) -> Mapping[str, Any] | None:
+    """Return the JSON object that a line of text is, or None."""
+    if not (isinstance(body, str) and body.startswith("{") and body.rstrip().endswith("}")):
+        return None
+    try:
+        value = parse_json(body.encode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _told(kind: str, body: Any, fields: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
+    """Return the request id and the level that a record itself names."""
+    if kind.startswith("platform."):
+        return _told_by_platform(kind, fields or {})
+    if fields is not None:
+        ids = (fields.get(member) for member in _REQUEST_ID_MEMBERS)
+        request_id = next((i for i in ids if isinstance(i, str) and _IS_UUID.fullmatch(i)), None)
+        return request_id, next(filter(None, (_level(fields.get(member)) for member in _LEVEL_MEMBERS)), None)
+    if isinstance(body, str):
+        if python := _PYTHON_LINE.match(body):
+            return python[2], _level(python[1])
+        if node := _NODE_LINE.match(body):
+            return node[1], _level(node[2])
+    return None, None
+
+
+def _told_by_platform(kind: str, fields: Mapping[str, Any]) -> tuple[str | None, str]:
+    request_id = fields.get("requestId")
+    status = fields.get("status", "success")
+    level = "warn" if kind == "platform.logsDropped" else "info" if status == "success" else "error"
+    return request_id if isinstance(request_id, str) else None, level
+
+
+def _level(value: object) -> str | None:
+    if isinstance(value, str):
+        return _LEVELS.get(value.strip().lower())
+    return _NUMBER_LEVELS.get(value) if isinstance(value, int) else None

@@ -1,0 +1,160 @@
+"""What was received, offered, delivered and dropped, in records. Two laws hold at every moment:
+
+    received = routed + unrouted                                    at the door
+    offered  = delivered + Σ dropped[reason] + spilled + held       for every sink, and held = 0 at exit
+
+`held` is not kept here: it is counted by walking what a worker holds (`worker.Worker.held`), because an equation
+computed from itself cannot fail.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from telemetry_forwarder.interfaces import (
+    Batch,
+    Delivered,
+    Denied,
+    DropReason,
+    Encoded,
+    Partial,
+    Rejected,
+    Retry,
+    TooLarge,
+    Verdict,
+)
+
+
+class Unrouted(StrEnum):
+    """Why a received record went to no sink."""
+
+    TYPE_NOT_WANTED = "type_not_wanted"  # TELEMETRY_FORWARDER_TYPES leaves it out
+    OWN_LINE = "own_line"  # the extension's own log line
+    NOT_A_RECORD = "not_a_record"  # an element of a batch that is no telemetry item
+
+
+@dataclass(slots=True)
+class Door:
+    """What came in, before any sink."""
+
+    bodies: int = 0
+    undecodable_bodies: int = 0
+    oversize_bodies: int = 0
+    redelivered_bodies: int = 0  # sent again by Lambda although answered; their records were received before
+    received: int = 0
+    routed: int = 0
+    unrouted: Counter[Unrouted] = field(default_factory=Counter)
+    lost_before_us: int = 0  # records that Lambda reports in platform.logsDropped
+    lost_before_us_bytes: int = 0
+
+    def is_balanced(self) -> bool:
+        return self.received == self.routed + self.unrouted.total()
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "bodies": self.bodies,
+            "undecodable_bodies": self.undecodable_bodies,
+            "oversize_bodies": self.oversize_bodies,
+            "redelivered_bodies": self.redelivered_bodies,
+            "received": self.received,
+            "routed": self.routed,
+            "unrouted": dict(self.unrouted),
+            "lost_before_us": self.lost_before_us,
+            "lost_before_us_bytes": self.lost_before_us_bytes,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """One sink's account at one moment, with what its worker holds."""
+
+    offered: int
+    delivered: int
+    dropped: Mapping[DropReason, int]
+    spilled: int
+    held: int
+    cut: int
+    attempts: int
+    failed_attempts: int
+
+    def is_balanced(self) -> bool:
+        return self.offered == self.delivered + sum(self.dropped.values()) + self.spilled + self.held
+
+    @property
+    def lost(self) -> int:
+        """Records that were dropped though nobody asked for it."""
+        return sum(count for reason, count in self.dropped.items() if not reason.is_intentional)
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "offered": self.offered,
+            "delivered": self.delivered,
+            "dropped": {str(reason): count for reason, count in self.dropped.items()},
+            "spilled": self.spilled,
+            "held": self.held,
+            "cut": self.cut,
+            "attempts": self.attempts,
+            "failed_attempts": self.failed_attempts,
+        }
+
+
+class Account:
+    """The books of one sink. A record is settled exactly once: by `settle`, or by `drop` where no answer was asked."""
+
+    def __init__(self) -> None:
+        self.offered = 0
+        self.attempts = 0
+        self.failed_attempts = 0
+        self._delivered = 0
+        self._cut = 0
+        self._dropped: Counter[DropReason] = Counter()
+
+    def statement(self, held: int) -> Statement:
+        return Statement(
+            offered=self.offered,
+            delivered=self._delivered,
+            dropped=dict(self._dropped),
+            spilled=0,
+            held=held,
+            cut=self._cut,
+            attempts=self.attempts,
+            failed_attempts=self.failed_attempts,
+        )
+
+    def drop(self, records: int, reason: DropReason) -> None:
+        if records:
+            self._dropped[reason] += records
+
+    def settle(self, batch: Batch, verdict: Verdict) -> list[Encoded]:
+        """Enter a final answer for the records that it is final for; return the others, in order."""
+        match verdict:
+            case Delivered():
+                self._deliver(batch)
+                return []
+            case Rejected():
+                self.drop(len(batch), DropReason.REJECTED)
+                return []
+            case TooLarge() if len(batch) == 1:
+                self.drop(1, DropReason.OVERSIZE)
+                return []
+            case Partial(retry, rejected):
+                return self._settle_partly(batch, set(retry), rejected)
+            case Retry() | TooLarge() | Denied():
+                return list(batch)
+
+    def _settle_partly(self, batch: Batch, retry: set[int], rejected: Mapping[int, DropReason]) -> list[Encoded]:
+        left: list[Encoded] = []
+        accepted: list[Encoded] = []
+        for index, encoded in enumerate(batch):
+            if index in rejected:
+                self.drop(1, rejected[index])
+            else:
+                (left if index in retry else accepted).append(encoded)
+        self._deliver(accepted)
+        return left
+
+    def _deliver(self, batch: Batch) -> None:
+        self._delivered += len(batch)
+        self._cut += sum(encoded.is_cut for encoded in batch)

@@ -1,0 +1,73 @@
+"""What the extension says of itself: one JSON object a line on standard output, quiet unless asked.
+
+Lambda turns each line into an `extension` record. `is_own` knows ours again, so that a subscription to `extension`
+telemetry can never feed itself. The `level` and `timestamp` members are those that Lambda's log filters read.
+Source: AWS Lambda Developer Guide, "Log-level filtering".
+"""
+
+import logging
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from telemetry_forwarder import __version__
+
+# First in every line, so that a line can be known by its first bytes. `bootstrap` writes it too.
+MARK = "telemetry_forwarder"
+_LEVELS = {"debug": ("DEBUG", 10), "info": ("INFO", 20), "warning": ("WARN", 30), "error": ("ERROR", 40)}
+
+
+def is_own(body: Any) -> bool:
+    """Say whether the body of an `extension` record is a line that this module (or `bootstrap`) wrote."""
+    if isinstance(body, dict):
+        return MARK in body
+    return isinstance(body, str) and body.startswith(f'{{"{MARK}":')
+
+
+class Log:
+    """Own log lines from `level` (debug, info, warning, error) upwards."""
+
+    def __init__(self, level: str = "warning", write: Callable[[str], object] | None = None) -> None:
+        self._lowest = _LEVELS[level][1]
+        self._write = write or _write_line
+
+    def debug(self, message: str, **members: Any) -> None:
+        self._say("debug", message, members)
+
+    def info(self, message: str, **members: Any) -> None:
+        self._say("info", message, members)
+
+    def warning(self, message: str, **members: Any) -> None:
+        self._say("warning", message, members)
+
+    def error(self, message: str, **members: Any) -> None:
+        self._say("error", message, members)
+
+    def _say(self, level: str, message: str, members: dict[str, Any]) -> None:
+        word, rank = _LEVELS[level]
+        if rank < self._lowest:
+            return
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line = {MARK: __version__, "timestamp": now, "level": word, "message": message, **members}
+        self._write(orjson.dumps(line, default=str).decode())
+
+
+def _write_line(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+class LibraryLines(logging.Handler):
+    """Carries what libraries log (aiohttp, asyncio) into our own lines, so that nothing else is ever printed."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        said = f"{record.name}: {record.getMessage()}"
+        self._log.warning(said, error=repr(error) if error else None)

@@ -1,0 +1,124 @@
+"""HTTP in: takes telemetry batches, hands them on in memory and answers at once.
+
+Data problems are counted and answered 200, because Lambda sends a refused batch again and again.
+Source: lambda telemetry listeners in the field; AWS documents only that anything but 2xx is retried.
+"""
+
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from telemetry_forwarder.clock import Clock
+from telemetry_forwarder.enrich import Enricher, batch_id
+from telemetry_forwarder.errors import DecodeError
+from telemetry_forwarder.ledger import Door, Unrouted
+from telemetry_forwarder.log import Log
+from telemetry_forwarder.records import Record, decode
+from telemetry_forwarder.router import Router
+
+# A body may be twice `maxBytes` plus metadata. Source: AWS Lambda Developer Guide, Telemetry API, buffering.
+_METADATA_BYTES = 64 * 1024
+
+
+class Intake:
+    """What happens to a body: decode, enrich, tell the lifecycle of platform events, route. Never waits."""
+
+    def __init__(
+        self,
+        *,
+        enricher: Enricher,
+        router: Router,
+        door: Door,
+        on_platform: Callable[[Record], None],
+        clock: Clock,
+        log: Log,
+    ) -> None:
+        self._enricher = enricher
+        self._router = router
+        self._door = door
+        self._on_platform = on_platform
+        self._clock = clock
+        self._log = log
+        self._recent: deque[str] = deque(maxlen=64)
+        self.last_body_at = clock.monotonic()
+
+    def take(self, body: bytes, sequence_id: str) -> None:
+        """Count and hand on one body."""
+        self.last_body_at = self._clock.monotonic()
+        self._door.bodies += 1
+        identity = batch_id(body, sequence_id)
+        if identity in self._recent:  # our 200 was lost, and Lambda sent the batch again
+            self._door.redelivered_bodies += 1
+            return
+        try:
+            items, others = decode(body, received_ms=round(self._clock.time() * 1000))
+        except DecodeError as error:
+            self._door.undecodable_bodies += 1
+            self._log.warning(f"Lambda sent something that is no telemetry: {error}. It is counted and left out.")
+            return
+        self._recent.append(identity)
+        self._door.received += len(items) + others
+        if others:
+            self._door.unrouted[Unrouted.NOT_A_RECORD] += others
+            self._log.warning(f"{others} elements of a telemetry batch are no records; they are counted and left out.")
+        records = self._enricher.enrich(items, identity)
+        self._router.route(records)
+        for record in records:
+            if record.is_platform:
+                self._note(record)
+
+    def _note(self, record: Record) -> None:
+        if record.type == "platform.logsDropped" and record.fields:
+            self._door.lost_before_us += _whole(record.fields.get("droppedRecords"))
+            self._door.lost_before_us_bytes += _whole(record.fields.get("droppedBytes"))
+            self._log.warning("Lambda dropped telemetry before it reached the extension.", **record.fields)
+        self._on_platform(record)
+
+
+@asynccontextmanager
+async def serve(listener: socket.socket, intake: Intake, door: Door, max_bytes: int) -> AsyncIterator[None]:
+    """Serve telemetry at `/` on a socket that already listens; `max_bytes` is the subscription's.
+
+    What arrived before this is called waits in the kernel's queue. Leaving the context closes the socket.
+    """
+    limit = 2 * max_bytes + _METADATA_BYTES
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        if request.path != "/":
+            return web.Response(status=404, text="telemetry is taken at /\n")
+        if request.method != "POST":
+            return web.Response(status=405, headers={"Allow": "POST"}, text="telemetry is sent with POST\n")
+        body = await _read(request, limit)
+        if body is None:
+            door.oversize_bodies += 1
+            return web.Response(status=413, text=f"a telemetry body has at most {limit} bytes\n")
+        intake.take(body, request.headers.get("sequence-id", ""))
+        return web.Response()
+
+    # access_log and the keep-alive timer off: the one peer is the platform, and timers fire wrongly after a freeze.
+    runner = web.ServerRunner(web.Server(answer, access_log=None, keepalive_timeout=3600), shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def _read(request: web.BaseRequest, limit: int) -> bytes | None:
+    """Return the body, or None where it is longer than `limit` bytes."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.content.iter_any():
+        size += len(chunk)
+        if size > limit:
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) else 0
