@@ -25,7 +25,7 @@ EXIT_S = 0.15
 
 @dataclass(frozen=True, slots=True)
 class InvocationBudget:
-    """`wait_until`: give up waiting for the function's end. `flush_until`: the next event is asked for, at the latest."""
+    """`wait_until`: stop waiting for the function's end. `flush_until`: the next event is asked for, at the latest."""
 
     wait_until: Deadline
     flush_until: Deadline

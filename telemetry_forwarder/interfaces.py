@@ -203,8 +203,9 @@ class Credential:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpDelivery:
-    """Reach the destination with HTTP. `health` is asked once after start, where there is one."""
+    """Reach the destination with HTTP. `url` chooses the proxy; `health` is asked once after start."""
 
+    url: str
     credential: Credential | None = None
     gzip: bool = True
     health: HttpRequest | None = None

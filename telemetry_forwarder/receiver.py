@@ -6,8 +6,9 @@ Source: lambda telemetry listeners in the field; AWS documents only that anythin
 
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiohttp import web
 
@@ -24,7 +25,7 @@ _METADATA_BYTES = 64 * 1024
 
 
 class Intake:
-    """What happens to a body: decode, enrich, tell the lifecycle of platform events, route. Never waits."""
+    """What happens to a body: decode, enrich, route, tell the lifecycle. Never waits."""
 
     def __init__(
         self,
@@ -32,22 +33,20 @@ class Intake:
         enricher: Enricher,
         router: Router,
         door: Door,
-        on_platform: Callable[[Record], None],
+        on_records: Callable[[Sequence[Record]], None],
         clock: Clock,
         log: Log,
     ) -> None:
         self._enricher = enricher
         self._router = router
         self._door = door
-        self._on_platform = on_platform
+        self._on_records = on_records
         self._clock = clock
         self._log = log
         self._recent: deque[str] = deque(maxlen=64)
-        self.last_body_at = clock.monotonic()
 
     def take(self, body: bytes, sequence_id: str) -> None:
         """Count and hand on one body."""
-        self.last_body_at = self._clock.monotonic()
         self._door.bodies += 1
         identity = batch_id(body, sequence_id)
         if identity in self._recent:  # our 200 was lost, and Lambda sent the batch again
@@ -67,15 +66,16 @@ class Intake:
         records = self._enricher.enrich(items, identity)
         self._router.route(records)
         for record in records:
-            if record.is_platform:
-                self._note(record)
+            if record.type == "platform.logsDropped" and record.fields:
+                self._note_loss(record.fields)
+        self._on_records(records)
 
-    def _note(self, record: Record) -> None:
-        if record.type == "platform.logsDropped" and record.fields:
-            self._door.lost_before_us += _whole(record.fields.get("droppedRecords"))
-            self._door.lost_before_us_bytes += _whole(record.fields.get("droppedBytes"))
-            self._log.warning("Lambda dropped telemetry before it reached the extension.", **record.fields)
-        self._on_platform(record)
+    def _note_loss(self, fields: Mapping[str, Any]) -> None:
+        """Count what Lambda itself had to drop: it is no record of ours, but the user's loss all the same."""
+        records, size = _whole(fields.get("droppedRecords")), _whole(fields.get("droppedBytes"))
+        self._door.lost_before_us += records
+        self._door.lost_before_us_bytes += size
+        self._log.warning(f"Lambda dropped {records} records ({size} bytes) before they reached the extension.")
 
 
 @asynccontextmanager

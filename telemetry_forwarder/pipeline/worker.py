@@ -32,7 +32,7 @@ class Capacity:
 
 
 class Worker:
-    """One sink with its buffer, its account and its open batch. Everything but `run`, `flush` and `drain` is immediate."""
+    """One sink with its buffer, its account and its open batch. Only `run`, `flush` and `drain` ever wait."""
 
     def __init__(
         self, sink: Sink[Any, Any], transport: Transport[Any, Any], *, capacity: Capacity, clock: Clock, log: Log
@@ -51,6 +51,7 @@ class Worker:
         self._idle.set()
         self._is_closed = False
         self._is_troubled = False
+        self._runner: asyncio.Task[Any] | None = None
 
     @property
     def held(self) -> int:
@@ -105,7 +106,7 @@ class Worker:
             async with asyncio.timeout_at(deadline.at):
                 await self._idle.wait()
         except TimeoutError:
-            pass  # what is left is counted below
+            await self._end_runner()
         self.give_up(DropReason.UNAUTHORIZED if self._delivery.denied else DropReason.DEADLINE)
 
     def give_up(self, reason: DropReason) -> None:
@@ -120,6 +121,7 @@ class Worker:
 
     async def run(self) -> None:
         """Serve until cancelled, or until closed and empty."""
+        self._runner = asyncio.current_task()
         while not (self._is_closed and self._idle.is_set()):
             await self._wake.wait()
             self._wake.clear()
@@ -130,6 +132,12 @@ class Worker:
                 self._say_trouble(f"a bug in the sink: {type(error).__name__}: {error}")
             if not self._wake.is_set():
                 self._idle.set()
+
+    async def _end_runner(self) -> None:
+        """Cancel `run` and see it end, so that nothing is settled behind the back of what follows."""
+        if self._runner is not None:
+            self._runner.cancel()
+            await asyncio.wait([self._runner], timeout=0.05)
 
     def _wake_up(self) -> None:
         self._idle.clear()

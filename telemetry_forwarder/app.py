@@ -1,0 +1,225 @@
+"""The composition root: builds every room from Settings and opens the one TaskGroup."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from telemetry_forwarder.bootstrap import Registration, idle
+from telemetry_forwarder.clock import Clock, Deadline, SystemClock
+from telemetry_forwarder.enrich import MANAGED_INSTANCES, Enricher
+from telemetry_forwarder.errors import ExtensionsApiError, TransportError
+from telemetry_forwarder.interfaces import Destination, HttpDelivery, LogsDelivery, Transport
+from telemetry_forwarder.ledger import Door
+from telemetry_forwarder.lifecycle.client import ExtensionsClient, Subscription
+from telemetry_forwarder.lifecycle.loop import Lifecycle
+from telemetry_forwarder.lifecycle.machine import Machine
+from telemetry_forwarder.log import LibraryLines, Log
+from telemetry_forwarder.pipeline.worker import Worker
+from telemetry_forwarder.receiver import Intake, serve
+from telemetry_forwarder.records import Origin
+from telemetry_forwarder.router import Router
+from telemetry_forwarder.settings import Settings
+from telemetry_forwarder.transports.auth import AuthTransport
+from telemetry_forwarder.transports.gzip import GzipTransport
+from telemetry_forwarder.transports.http import HttpTransport, choose_proxy
+from telemetry_forwarder.variables import Secret, SecretReference
+
+# Longest wait for a connection to a destination; what is slower is tried again.
+CONNECT_S = 3.0
+HEALTH_S = 5.0
+# What is left for the last flush when Lambda has stopped talking to us, and no event says how long.
+EMERGENCY_S = 1.5
+
+
+def run(registration: Registration, listener: Any, environ: Mapping[str, str]) -> int:
+    """Run the extension to its end; return the exit code. A bug in here does not end the process: it idles."""
+    settings = Settings.from_env(environ)
+    log = Log(settings.log_level)
+    logging.basicConfig(handlers=[LibraryLines(log)], level=logging.WARNING, force=True)
+    for problem in settings.problems:
+        log.error(str(problem))
+    if settings.is_strict and settings.problems:
+        log.error("TELEMETRY_FORWARDER_STRICT is true, so the start of the function fails.")
+        return idle(registration, is_strict=True)
+    taken = socket.socket(fileno=listener.detach()) if listener is not None else None
+    try:
+        return asyncio.run(_serve(registration, taken, settings, log))
+    except Exception as error:  # noqa: BLE001 - an extension that exits takes the user's function down with it
+        log.error(f"A bug ended the forwarding of telemetry: {type(error).__name__}: {error}")
+        return idle(registration, is_strict=settings.is_strict)
+
+
+async def _serve(registration: Registration, listener: socket.socket | None, settings: Settings, log: Log) -> int:
+    clock = SystemClock()
+    door = Door()
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(ExtensionsClient(registration.runtime_api, registration.identifier))
+        destinations = settings.destinations if listener is not None else ()
+        transports = [await stack.enter_async_context(open_transport(d, settings)) for d in destinations]
+        workers = [
+            Worker(destination.sink, transport, capacity=settings.capacity, clock=clock, log=log)
+            for destination, transport in zip(destinations, transports, strict=True)
+        ]
+        machine = Machine(sees_ends="INVOKE" in registration.events)
+        lifecycle = Lifecycle(
+            client=client,
+            machine=machine,
+            workers=workers,
+            buffering_s=settings.buffering.timeout_ms / 1000,
+            clock=clock,
+            log=log,
+        )
+        if listener is not None and workers:
+            intake = Intake(
+                enricher=Enricher(complete(settings.origin, registration.body)),
+                router=Router(settings.types, workers, door),
+                door=door,
+                on_records=lifecycle.on_records,
+                clock=clock,
+                log=log,
+            )
+            # Served before it is subscribed to: batches may come before the answer to the subscription does.
+            await stack.enter_async_context(serve(listener, intake, door, settings.buffering.max_bytes))
+            if not await _subscribe(client, settings, log):
+                machine.lives_without_telemetry()
+        else:
+            log.warning("No sink can run, so no telemetry is forwarded.")
+            machine.lives_without_telemetry()
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(worker.run()) for worker in workers]
+            tasks += [
+                group.create_task(_check_health(*pair, log)) for pair in zip(destinations, transports, strict=True)
+            ]
+            if settings.origin.init_type == MANAGED_INSTANCES:
+                tasks.append(group.create_task(lifecycle.flush_periodically()))
+            code = await _live(lifecycle, client, clock, log)
+            for task in tasks:
+                task.cancel()
+    _write_ledger(door, workers, log)
+    return code
+
+
+async def _live(lifecycle: Lifecycle, client: ExtensionsClient, clock: Clock, log: Log) -> int:
+    """Serve events to the end; where Lambda refuses to go on, deliver what is held before leaving."""
+    try:
+        await lifecycle.run()
+    except ExtensionsApiError as error:
+        log.error(f"Lambda ends the extension without SHUTDOWN: {error}")
+        await lifecycle.drain(Deadline(clock.monotonic() + EMERGENCY_S))
+        with contextlib.suppress(ExtensionsApiError):  # it was told why it is refused; there is no one else to tell
+            await client.exit_error("Extension.EventsRefused", str(error))
+        return 1
+    return 0
+
+
+async def _subscribe(client: ExtensionsClient, settings: Settings, log: Log) -> bool:
+    """Ask for telemetry; say whether it will come. Without it the function runs on, and so does the extension."""
+    # `platform` always, whatever is forwarded: the end of each invocation is seen in it.
+    types = tuple(dict.fromkeys(("platform", *settings.types)))
+    try:
+        outcome, schema = await client.subscribe(
+            f"http://sandbox.localdomain:{settings.port}", types, settings.buffering
+        )
+    except ExtensionsApiError as error:
+        log.error(f"No telemetry is forwarded: {error}")
+        return False
+    if outcome is Subscription.NOT_SUPPORTED:
+        log.warning("No telemetry is forwarded: this stand-in for Lambda does not support the Telemetry API.")
+        return False
+    log.debug(f"Subscribed to {', '.join(types)} with schema {schema}.")
+    return True
+
+
+async def _check_health(destination: Destination[Any, Any], transport: Transport[Any, Any], log: Log) -> None:
+    """Ask the destination once how it is, and say so where it is not well; nothing else depends on it."""
+    if not isinstance(destination.delivery, HttpDelivery) or destination.delivery.health is None:
+        return
+    name = destination.sink.name
+    try:
+        async with asyncio.timeout(HEALTH_S):
+            answer = await transport.send(destination.delivery.health)
+    except (TransportError, TimeoutError) as error:
+        log.warning(f"Sink {name}: no answer to the health check. {error}")
+    else:
+        say = log.debug if answer.status == 200 else log.warning
+        say(f"Sink {name}: the health check was answered {answer.status}.")
+
+
+@asynccontextmanager
+async def open_transport(destination: Destination[Any, Any], settings: Settings) -> AsyncIterator[Transport[Any, Any]]:
+    """Open what reaches a destination. From the outside in: gzip, auth, http; the worker stands before them."""
+    delivery = destination.delivery
+    if isinstance(delivery, HttpDelivery):
+        transport = _http(delivery, settings)
+        try:
+            yield transport
+        finally:
+            await transport.aclose()
+    elif isinstance(delivery, LogsDelivery):
+        from telemetry_forwarder.transports.aws import open_logs  # botocore only where it is needed
+
+        async with open_logs(retention_days=delivery.retention_days, ca_file=settings.ca_file) as logs:
+            yield logs
+    else:
+        async with delivery() as transport:
+            yield transport
+
+
+def _http(delivery: HttpDelivery, settings: Settings) -> Transport[Any, Any]:
+    transport: Any = HttpTransport(
+        proxy=choose_proxy(delivery.url, settings.proxies), ca_file=settings.ca_file, connect_s=CONNECT_S
+    )
+    if delivery.credential is not None:
+        transport = AuthTransport(transport, delivery.credential, _fetcher(delivery.credential.secret))
+    return GzipTransport(transport) if delivery.gzip else transport
+
+
+def _fetcher(secret: Secret | SecretReference) -> Callable[[SecretReference], Awaitable[Secret]] | None:
+    if isinstance(secret, Secret):
+        return None
+    from telemetry_forwarder.secrets.fetch import fetch  # botocore only where it is needed
+
+    return fetch
+
+
+def complete(origin: Origin, registered: bytes) -> Origin:
+    """Add what the answer to `/register` tells: the account, and with it the function's ARN."""
+    try:
+        told = orjson.loads(registered[registered.find(b"{") : registered.rfind(b"}") + 1])
+    except orjson.JSONDecodeError:
+        told = {}
+    account, region = told.get("accountId"), origin.region
+    name = origin.function_name or str(told.get("functionName", ""))
+    arn = None
+    if account and region and name:
+        arn = f"arn:{partition(region)}:lambda:{region}:{account}:function:{name}"
+    version = origin.function_version or told.get("functionVersion")
+    return replace(origin, function_name=name, function_version=version, account_id=account, function_arn=arn)
+
+
+def partition(region: str) -> str:
+    """Return the ARN partition of a region. Source: AWS General Reference, ARN format."""
+    for prefix, name in (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov")):
+        if region.startswith(prefix):
+            return name
+    return "aws"
+
+
+def _write_ledger(door: Door, workers: list[Worker], log: Log) -> None:
+    """Write the books as one line: quietly where nothing was lost, as a warning where something was."""
+    statements = {worker.name: worker.statement() for worker in workers}
+    is_balanced = door.is_balanced() and all(statement.is_balanced() for statement in statements.values())
+    lost = door.lost_before_us + sum(statement.lost for statement in statements.values())
+    say = log.info if is_balanced and not lost else log.warning
+    say(
+        "ledger" if is_balanced else "ledger, which does not balance: please report this",
+        door=door.snapshot(),
+        sinks={name: statement.snapshot() for name, statement in statements.items()},
+    )

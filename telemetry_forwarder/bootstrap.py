@@ -1,0 +1,170 @@
+"""The part that the user's cold start waits for: listen, register, and only then load the rest.
+
+Lambda starts the runtime when every extension has registered, so this module is written for the time until then:
+of the standard library it imports C modules that cost nothing (`socket` alone would take as long as the
+interpreter's own start), and of the project the import-free `variables`.
+Source: lambda-extension ordering as in AWS's Runtime Interface Emulator, `internal/lambda/rapid/handlers.go`.
+"""
+
+import _socket
+import sys
+
+from telemetry_forwarder import __version__, variables
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Run = Callable[["Registration", "_socket.socket | None", Mapping[str, str]], int]
+
+API = "/2020-01-01/extension"
+MANAGED_INSTANCES = "lambda-managed-instances"
+BACKLOG = 128
+
+
+class Registration:
+    """What came of registering: `status` 200 and an `identifier`, or Lambda's refusal in `body`."""
+
+    __slots__ = ("body", "events", "identifier", "name", "runtime_api", "status")
+
+    def __init__(self, runtime_api: str, name: str, events: "tuple[str, ...]") -> None:
+        self.runtime_api = runtime_api
+        self.name = name
+        self.events = events
+        self.status = 0
+        self.identifier = ""
+        self.body = b""
+
+
+def main(name: str, environ: "Mapping[str, str]") -> int:
+    """Run the extension called `name` until Lambda ends it; return the exit code."""
+    runtime_api = environ.get("AWS_LAMBDA_RUNTIME_API", "")
+    if not runtime_api:
+        say("AWS_LAMBDA_RUNTIME_API is not set: this program is started by Lambda, or by `telemetry-forwarder local`.")
+        return 1
+    listener = listen(variables.read("TELEMETRY_FORWARDER_PORT", environ))
+    registration = register(runtime_api, name, events(environ, can_listen=listener is not None))
+    if registration.status != 200 or not registration.identifier:
+        reason = registration.body[:500].decode("utf-8", "replace")
+        say(f"Lambda refused to register {name}: {registration.status} {reason}")
+        return 1
+    try:
+        run = load()
+    except ImportError as error:
+        # Most likely a layer made for another Python or another processor: the function must not suffer for it.
+        say(f"The extension cannot run on Python {sys.version.split()[0]}: {error}. No telemetry is forwarded.")
+        return idle(registration, is_strict=variables.read("TELEMETRY_FORWARDER_STRICT", environ))
+    return run(registration, listener, environ)
+
+
+def load() -> "Run":
+    """Import the application. Here and not above: everything it needs takes a hundred times as long as this module."""
+    from telemetry_forwarder.app import run
+
+    return run
+
+
+def listen(port: int) -> "_socket.socket | None":
+    """Listen for telemetry on every address; None, and a log line, where the port cannot be had.
+
+    Not on loopback alone: `sandbox.localdomain` is a link-local address. Before `/register`, because whoever is
+    started after it finds the port open; the kernel queues what comes until the receiver takes the socket over.
+    """
+    listener = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        listener.bind(("0.0.0.0", port))  # noqa: S104 - see above; a Lambda environment has no other host in its network
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        say(f"Port {port} cannot be listened on: {error.strerror}. Choose another with TELEMETRY_FORWARDER_PORT.")
+        return None
+    return listener
+
+
+def events(environ: "Mapping[str, str]", *, can_listen: bool) -> "tuple[str, ...]":
+    """Return the events to register for.
+
+    With nothing to do for an invocation it is not registered for, so that none ever waits for this process; on
+    Managed Instances INVOKE is refused. Source: AWS Lambda Developer Guide, "Lambda Managed Instances".
+    """
+    if not can_listen or environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == MANAGED_INSTANCES:
+        return ("SHUTDOWN",)
+    return (
+        ("INVOKE", "SHUTDOWN")
+        if any(may_run(sink, environ) for sink in variables.wanted_sinks(environ))
+        else ("SHUTDOWN",)
+    )
+
+
+def may_run(sink: str, environ: "Mapping[str, str]") -> bool:
+    """Say whether `sink` has what it needs, or is a third party's, which only it can tell."""
+    if sink in variables.BUILT_IN_SINKS:
+        return variables.is_sound(sink, environ)
+    from importlib.metadata import entry_points  # slow, and needed for a name that is not ours alone
+
+    return bool(entry_points(group="telemetry_forwarder.sinks", name=sink))
+
+
+def register(runtime_api: str, name: str, wanted: "tuple[str, ...]") -> Registration:
+    """Register as the extension `name`, which is the executable's own file name."""
+    registration = Registration(runtime_api, name, wanted)
+    body = '{"events":[' + ",".join(f'"{event}"' for event in wanted) + "]}"
+    head = f"Lambda-Extension-Name: {name}\r\nLambda-Extension-Accept-Feature: accountId\r\n"
+    answer = call(runtime_api, "POST", f"{API}/register", head, body)
+    registration.status, headers, registration.body = answer
+    registration.identifier = headers.get("lambda-extension-identifier", "")
+    return registration
+
+
+def idle(registration: Registration, *, is_strict: bool) -> int:
+    """Do nothing, as Lambda wants it done: ask for events until SHUTDOWN. In strict mode, fail the start instead."""
+    head = f"Lambda-Extension-Identifier: {registration.identifier}\r\n"
+    if is_strict:
+        error = head + "Lambda-Extension-Function-Error-Type: Extension.CannotRun\r\n"
+        call(registration.runtime_api, "POST", f"{API}/init/error", error, "")
+        return 1
+    while True:
+        status, _, body = call(registration.runtime_api, "GET", f"{API}/event/next", head, "")
+        if status != 200:
+            say(f"/event/next was answered {status}; the extension ends.")
+            return 1
+        if b'"SHUTDOWN"' in body:
+            return 0
+
+
+def call(runtime_api: str, method: str, path: str, head: str, body: str) -> "tuple[int, dict[str, str], bytes]":
+    """Make one HTTP call on a connection of its own; return status, headers (lower-case names) and body.
+
+    The answer is read until Lambda closes, as asked for. A chunked body keeps its framing, which no reader here minds.
+    """
+    host, _, port = runtime_api.rpartition(":")
+    connection = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+    try:
+        connection.connect((host, int(port)))
+        connection.sendall(
+            f"{method} {path} HTTP/1.1\r\nHost: {runtime_api}\r\nConnection: close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{head}\r\n{body}".encode()
+        )
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+    except (OSError, ValueError) as error:
+        return 0, {}, f"no answer from AWS_LAMBDA_RUNTIME_API {runtime_api}: {error}".encode()
+    finally:
+        connection.close()
+    top, _, content = answer.partition(b"\r\n\r\n")
+    status_line, *lines = top.decode("latin-1").split("\r\n")
+    headers = {}
+    for line in lines:
+        field, _, value = line.partition(":")
+        headers[field.strip().lower()] = value.strip()
+    words = status_line.split(" ")
+    return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0, headers, content
+
+
+def say(message: str) -> None:
+    """Write an own log line (see `log`), with what is at hand before JSON can be imported."""
+    text = "".join(c if c.isprintable() and c not in '"\\' else f"\\u{ord(c):04x}" for c in message if ord(c) < 0x10000)
+    sys.stdout.write(f'{{"telemetry_forwarder":"{__version__}","level":"ERROR","message":"{text}"}}\n')
+    sys.stdout.flush()

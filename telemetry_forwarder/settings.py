@@ -1,0 +1,113 @@
+"""From the environment to frozen settings, once. A pure function of the mapping; nothing here reads `os.environ`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from telemetry_forwarder import sinks
+from telemetry_forwarder.errors import ConfigError
+from telemetry_forwarder.interfaces import Destination
+from telemetry_forwarder.lifecycle.client import Buffering
+from telemetry_forwarder.pipeline.worker import Capacity
+from telemetry_forwarder.records import Origin
+from telemetry_forwarder.variables import Problem, read, wanted_sinks
+
+MEBIBYTE = 1024 * 1024
+# What one sink may hold back: a share of the function's memory, as it is the function's memory that it takes.
+CAPACITY_SHARE = 32
+LEAST_CAPACITY_BYTES = 4 * MEBIBYTE
+MOST_CAPACITY_BYTES = 32 * MEBIBYTE
+# A record costs about a kilobyte of objects, however short its text is.
+RECORD_COST_BYTES = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What is sound of the environment, and every problem found in it."""
+
+    destinations: tuple[Destination[Any, Any], ...]
+    types: tuple[str, ...]
+    port: int
+    buffering: Buffering
+    log_level: str
+    is_strict: bool
+    origin: Origin
+    capacity: Capacity
+    proxies: Mapping[str, str]  # "http", "https" and "no", as urllib names them
+    ca_file: str | None
+    problems: tuple[Problem, ...]
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read every setting. Never raises: what is unsound is left out and named in `problems`."""
+        problems: list[Problem] = []
+        destinations = _destinations(environ, problems)
+        function = _origin(environ, problems)
+        return cls(
+            destinations=destinations,
+            types=read("TELEMETRY_FORWARDER_TYPES", environ, problems),
+            port=read("TELEMETRY_FORWARDER_PORT", environ, problems),
+            buffering=Buffering(
+                timeout_ms=read("TELEMETRY_FORWARDER_BUFFERING_TIMEOUT_MS", environ, problems),
+                max_bytes=read("TELEMETRY_FORWARDER_BUFFERING_MAX_BYTES", environ, problems),
+                max_items=read("TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS", environ, problems),
+            ),
+            log_level=read("TELEMETRY_FORWARDER_LOG_LEVEL", environ, problems),
+            is_strict=read("TELEMETRY_FORWARDER_STRICT", environ, problems),
+            origin=function,
+            capacity=capacity(function.memory_mb),
+            proxies=_proxies(environ),
+            ca_file=environ.get("SSL_CERT_FILE") or None,
+            problems=_without_repeats(problems),
+        )
+
+
+def capacity(memory_mb: int | None) -> Capacity:
+    """Return what one sink may hold back in a function of `memory_mb` MB."""
+    share = (memory_mb or 128) * MEBIBYTE // CAPACITY_SHARE
+    size = max(LEAST_CAPACITY_BYTES, min(MOST_CAPACITY_BYTES, share))
+    return Capacity(max_records=size // RECORD_COST_BYTES, max_bytes=size)
+
+
+def _destinations(environ: Mapping[str, str], problems: list[Problem]) -> tuple[Destination[Any, Any], ...]:
+    found = []
+    for name in wanted_sinks(environ, problems):
+        try:
+            destination = sinks.load(name)(environ)
+        except ConfigError as error:
+            problems.extend(error.problems)
+        else:
+            problems.extend(destination.problems)
+            found.append(destination)
+    return tuple(found)
+
+
+def _origin(environ: Mapping[str, str], problems: list[Problem]) -> Origin:
+    name = environ.get("AWS_LAMBDA_FUNCTION_NAME", "")
+    memory = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+    return Origin(
+        function_name=name,
+        function_version=environ.get("AWS_LAMBDA_FUNCTION_VERSION") or None,
+        region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or None,
+        memory_mb=int(memory) if memory.isdigit() else None,
+        init_type=environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") or None,
+        service=read("DD_SERVICE", environ, problems) or name or None,
+        env=read("DD_ENV", environ, problems),
+        version=read("DD_VERSION", environ, problems),
+        tags=read("TELEMETRY_FORWARDER_TAGS", environ, problems),
+    )
+
+
+def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the proxies by scheme; the lower-case name wins, as it does for curl."""
+    found = {}
+    for scheme in ("http", "https", "no"):
+        name = f"{scheme}_proxy"
+        if value := environ.get(name) or environ.get(name.upper()):
+            found[scheme] = value
+    return found
+
+
+def _without_repeats(problems: list[Problem]) -> tuple[Problem, ...]:
+    """Keep each problem once: two readers may have met the same variable."""
+    return tuple({str(problem): problem for problem in problems}.values())
