@@ -1,4 +1,4 @@
-"""What `extensions/telemetry-forwarder` runs, with its own file name as argument. The only reader of the environment."""
+"""What `extensions/telemetry-forwarder` runs, its own file name as argument. The only reader of the environment."""
 
 import os
 import sys
