@@ -1,4 +1,4 @@
-"""An event loop that moves its clock to the next timer instead of sleeping: two seconds take no time and never flake."""
+"""An event loop that moves its clock to the next timer instead of sleeping: two seconds take no time at all."""
 
 import asyncio
 import selectors
