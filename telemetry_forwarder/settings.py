@@ -1,7 +1,8 @@
 """From the environment to frozen settings, once. A pure function of the mapping; nothing here reads `os.environ`."""
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from telemetry_forwarder import sinks
@@ -10,7 +11,7 @@ from telemetry_forwarder.interfaces import Destination
 from telemetry_forwarder.lifecycle.client import Buffering
 from telemetry_forwarder.pipeline.worker import Capacity
 from telemetry_forwarder.records import Origin
-from telemetry_forwarder.variables import Problem, read, wanted_sinks
+from telemetry_forwarder.variables import BY_NAME, Problem, read, unsound, wanted_sinks
 
 MEBIBYTE = 1024 * 1024
 # What one sink may hold back: a share of the function's memory, as it is the function's memory that it takes.
@@ -33,7 +34,9 @@ class Settings:
     is_strict: bool
     origin: Origin
     capacity: Capacity
-    proxies: Mapping[str, str]  # "http", "https" and "no", as urllib names them
+    proxies: Mapping[str, str] = field(
+        repr=False
+    )  # "http", "https" and "no", as urllib names them; may hold a password
     ca_file: str | None
     problems: tuple[Problem, ...]
 
@@ -56,8 +59,8 @@ class Settings:
             is_strict=read("TELEMETRY_FORWARDER_STRICT", environ, problems),
             origin=function,
             capacity=capacity(function.memory_mb),
-            proxies=_proxies(environ),
-            ca_file=environ.get("SSL_CERT_FILE") or None,
+            proxies=_proxies(environ, problems),
+            ca_file=_ca_file(environ, problems),
             problems=_without_repeats(problems),
         )
 
@@ -98,14 +101,24 @@ def _origin(environ: Mapping[str, str], problems: list[Problem]) -> Origin:
     )
 
 
-def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the proxies by scheme; the lower-case name wins, as it does for curl."""
+def _proxies(environ: Mapping[str, str], problems: list[Problem]) -> dict[str, str]:
+    """Return the proxies by scheme, and the exceptions under "no", as urllib names them."""
     found = {}
-    for scheme in ("http", "https", "no"):
-        name = f"{scheme}_proxy"
-        if value := environ.get(name) or environ.get(name.upper()):
-            found[scheme] = value
+    for scheme in ("http", "https"):
+        if (proxy := read(f"{scheme.upper()}_PROXY", environ, problems)) is not None:
+            found[scheme] = proxy.reveal()
+    if (exceptions := read("NO_PROXY", environ, problems)) is not None:
+        found["no"] = exceptions
     return found
+
+
+def _ca_file(environ: Mapping[str, str], problems: list[Problem]) -> str | None:
+    """Return the file of CA certificates; without a readable one, backends are checked against the system's."""
+    path: str | None = read("SSL_CERT_FILE", environ, problems)
+    if path is not None and not os.access(path, os.R_OK):
+        problems.append(unsound(BY_NAME["SSL_CERT_FILE"], path))
+        return None
+    return path
 
 
 def _without_repeats(problems: list[Problem]) -> tuple[Problem, ...]:

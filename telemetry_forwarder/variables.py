@@ -288,6 +288,32 @@ class LogStream:
         return text
 
 
+class ProxyUrl:
+    """A proxy's address, which may hold a user name and a password; it is never shown."""
+
+    label = "URL"
+    allowed = "`http://[user:password@]host[:port]`"
+
+    def read(self, text: str) -> Secret:
+        scheme, separator, rest = text.partition("://")
+        login, at, address = rest.rpartition("@")
+        if not separator or not login.isprintable() or " " in login:
+            raise ValueError(self.allowed)
+        return Secret(Url().read(f"{scheme}://{address}").replace("://", f"://{login}{at}", 1))
+
+
+class FilePath:
+    """A path in the file system of the environment."""
+
+    label = "path"
+    allowed = "the path of a readable PEM file"
+
+    def read(self, text: str) -> str:
+        if not text.isprintable():
+            raise ValueError(self.allowed)
+        return text
+
+
 def only(text: str, others: str) -> bool:
     """Say whether `text` is made of ASCII letters, digits and the characters of `others` alone."""
     return text.isascii() and all(c.isalnum() or c in others for c in text)
@@ -411,6 +437,17 @@ VARIABLES = (
         "CLOUDWATCH_RETENTION_DAYS", OneOf(*RETENTION_DAYS, convert=int), None,
         "Retention set on a group that was created; unset: kept for ever", "cloudwatch",
     ),
+    # Read by botocore itself, named here for the table.
+    Variable(
+        "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", Url(), None,
+        "Another endpoint, as for every AWS SDK; so are `AWS_ENDPOINT_URL_SSM` and `AWS_ENDPOINT_URL_SECRETS_MANAGER`",
+        "cloudwatch",
+    ),
+    Variable("AWS_REGION", Text(), None, "Region; Lambda sets it", "cloudwatch"),
+    Variable("HTTPS_PROXY", ProxyUrl(), None, "Proxy for `https` backends; never for the Lambda APIs", "network"),
+    Variable("HTTP_PROXY", ProxyUrl(), None, "Proxy for `http` backends; never for the Lambda APIs", "network"),
+    Variable("NO_PROXY", Text(4096), None, "Comma list of hosts and domains that are reached without proxy", "network"),
+    Variable("SSL_CERT_FILE", FilePath(), None, "CA certificates that backends are checked against", "network"),
 )  # fmt: skip
 
 BY_NAME = {variable.name: variable for variable in VARIABLES}
@@ -434,21 +471,28 @@ def read(name: str, environ: "Environ", problems: "list[Problem] | None" = None)
     """
     variable = BY_NAME[name]
     text = environ.get(name, "").strip()
+    if not text and name.endswith("_PROXY"):
+        text = environ.get(name.lower(), "").strip()  # curl's spelling, as common as the other
     if not text:
         return variable.default
     try:
         return variable.kind.read(text)
     except ValueError:
         if problems is not None:
-            problems.append(Problem(name, shown(variable, text), variable.kind.allowed, consequence(variable)))
+            problems.append(unsound(variable, text))
         return variable.default
+
+
+def unsound(variable: Variable, text: str) -> Problem:
+    """Return the problem of a variable whose value, `text`, is not allowed."""
+    return Problem(variable.name, shown(variable, text), variable.kind.allowed, consequence(variable))
 
 
 def shown(variable: Variable, text: str) -> str:
     """Quote what was given, cut to a length that fits a log line; never a secret, nor what a URL may hide."""
     if isinstance(variable.kind, SecretText):
         return "*** (hidden)"
-    if isinstance(variable.kind, Url):
+    if isinstance(variable.kind, Url | ProxyUrl):
         text = text.partition("?")[0].partition("#")[0]
         if "@" in text:  # whatever stands before the host may be a password
             scheme, separator, _ = text.partition("://")

@@ -4,13 +4,6 @@ import click
 
 from telemetry_forwarder.variables import BUILT_IN_SINKS, NEEDS, VARIABLES, Variable
 
-TITLES = {
-    None: "The extension",
-    "splunk": "Splunk (`splunk`)",
-    "datadog": "Datadog (`datadog`)",
-    "cloudwatch": "CloudWatch Logs (`cloudwatch`)",
-}
-
 
 @click.command()
 def settings() -> None:
@@ -19,33 +12,34 @@ def settings() -> None:
 
 
 def markdown() -> str:
-    """Return the settings as one Markdown table for each part."""
-    return "\n".join(_part(sink) for sink in (None, *BUILT_IN_SINKS))
+    """Return the settings as one Markdown table, and below it what each sink needs."""
+    head = "| variable | of | type | default | allowed | meaning |\n| --- | --- | --- | --- | --- | --- |\n"
+    needs = "\n".join(f"- `{sink}` needs {_needs(sink)}." for sink in BUILT_IN_SINKS)
+    return head + "\n".join(_row(variable) for variable in VARIABLES) + "\n\n" + needs + "\n"
 
 
-def _part(sink: str | None) -> str:
-    rows = [
-        f"| `{variable.name}` | {variable.kind.label} | {_default(variable)} | {_escaped(variable.kind.allowed)} "
-        f"| {_escaped(variable.meaning)} |"
-        for variable in VARIABLES
-        if variable.sink == sink
-    ]
-    head = f"**{TITLES[sink]}**\n\n| variable | type | default | allowed | meaning |\n| --- | --- | --- | --- | --- |\n"
-    needs = ""
-    if sink is not None:
-        needs = "\nNeeds " + ", and ".join(" or ".join(f"`{name}`" for name in row) for row in NEEDS[sink]) + ".\n"
-    return head + "\n".join(rows) + "\n" + needs
+def _row(variable: Variable) -> str:
+    kind = variable.kind
+    cells = (
+        f"`{variable.name}`",
+        variable.sink or "all",
+        kind.label,
+        _default(variable),
+        kind.allowed,
+        variable.meaning,
+    )
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _needs(sink: str) -> str:
+    return ", and ".join(" or ".join(f"`{name}`" for name in row) for row in NEEDS[sink])
 
 
 def _default(variable: Variable) -> str:
     if variable.default in (None, ()):
-        return "–"
+        return "none"
     if isinstance(variable.default, bool):
         return f"`{str(variable.default).lower()}`"
     if isinstance(variable.default, tuple):
         return f"`{','.join(variable.default)}`"
     return f"`{variable.default}`"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")
