@@ -25,7 +25,7 @@ class VirtualClock:
         return round((self.time() + seconds_from_now) * 1000)
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
+class _Selector(selectors.DefaultSelector):
     """Never waits: where nothing is ready, time passes until the next timer."""
 
     loop: "VirtualLoop"
