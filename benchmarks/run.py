@@ -34,7 +34,8 @@ def main() -> None:
     print(f"{'what':<58}{'median':>12}{'against':>26}{'ratio':>8}")
     with RefusingLambda() as runtime_api:
         bare = [sys.executable, "-I", "-S", "-c", "pass"]
-        ours = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r});"
+        path = f"import sys; sys.path.insert(0, {str(ROOT)!r});"
+        ours = [sys.executable, "-I", "-S", "-c", path +
                 f"from telemetry_forwarder.bootstrap import main; main('x', {{'AWS_LAMBDA_RUNTIME_API': {runtime_api!r},"
                 "'TELEMETRY_FORWARDER_PORT': '42431', 'DD_API_KEY': 'k'})"]  # fmt: skip
         whole = [
