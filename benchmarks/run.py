@@ -36,7 +36,8 @@ def main() -> None:
         bare = [sys.executable, "-I", "-S", "-c", "pass"]
         path = f"import sys; sys.path.insert(0, {str(ROOT)!r});"
         ours = [sys.executable, "-I", "-S", "-c", path +
-                f"from telemetry_forwarder.bootstrap import main; main('x', {{'AWS_LAMBDA_RUNTIME_API': {runtime_api!r},"
+                "from telemetry_forwarder.bootstrap import main;"
+                f"main('x', {{'AWS_LAMBDA_RUNTIME_API': {runtime_api!r},"
                 "'TELEMETRY_FORWARDER_PORT': '42431', 'DD_API_KEY': 'k'})"]  # fmt: skip
         whole = [
             sys.executable,

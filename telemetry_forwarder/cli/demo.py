@@ -1,0 +1,173 @@
+"""`telemetry-forwarder demo`: the whole road on one machine, and what a person wants to see of it."""
+
+import asyncio
+import json
+import socket
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from telemetry_forwarder.emulator import Function, Invocation, LocalLambda
+from telemetry_forwarder.emulator.backends import CloudWatchLogs, Datadog, SplunkHec
+
+ROOT = Path(__file__).parents[2]
+GROUP = "/telemetry-forwarder/demo"
+# A dozen invocations: text lines, JSON lines, one that raises, and a pause long enough to be frozen in.
+STORY: tuple[tuple[str, dict[str, Any], float], ...] = (
+    ("cold start, text lines", {"lines": 3, "json": 0}, 0.0),
+    ("text lines", {"lines": 3, "json": 0}, 0.0),
+    ("JSON lines", {"lines": 0, "json": 3}, 0.0),
+    ("both", {"lines": 2, "json": 2}, 0.0),
+    ("an exception", {"lines": 1, "json": 1, "fail": True}, 0.0),
+    ("the one after it", {"lines": 1, "json": 1}, 0.0),
+    ("after a second in the freezer", {"lines": 2, "json": 0}, 1.0),
+    ("no line at all", {"lines": 0, "json": 0}, 0.0),
+    ("many lines", {"lines": 200, "json": 100}, 0.0),
+    ("both", {"lines": 2, "json": 2}, 0.3),
+    ("both", {"lines": 2, "json": 2}, 0.0),
+    ("the last one", {"lines": 1, "json": 1}, 0.0),
+)
+
+
+@click.command()
+@click.option(
+    "--extension",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=ROOT / "extensions/telemetry-forwarder",
+    show_default="this checkout's",
+    help="The executable that plays /opt/extensions/…",
+)
+@click.option(
+    "--code",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=ROOT / "examples/python",
+    show_default="the sample function",
+    help="The directory with app.py.",
+)
+def demo(extension: Path, code: Path) -> None:
+    """Run a sample function on a local Lambda, with this extension and three strict local backends."""
+    sys.exit(asyncio.run(_demo(extension, code, Console(highlight=False))))
+
+
+async def _demo(extension: Path, code: Path, console: Console) -> int:
+    console.print(
+        "A local Lambda, a sample function, the extension, and Splunk HEC, Datadog and CloudWatch Logs on loopback.\n"
+    )
+    async with AsyncExitStack() as stack:
+        splunk = await stack.enter_async_context(SplunkHec(token="demo-token"))  # noqa: S106 - of a local stand-in
+        datadog = await stack.enter_async_context(Datadog(api_key="demo-key"))
+        cloudwatch = await stack.enter_async_context(CloudWatchLogs())
+        function = Function(
+            name="sample",
+            code=code,
+            handler="app.handler",
+            environment={
+                "SPLUNK_HEC_URL": splunk.url,
+                "SPLUNK_HEC_TOKEN": "demo-token",
+                "DD_API_KEY": "demo-key",
+                "DD_LOGS_CONFIG_LOGS_DD_URL": datadog.url,
+                "CLOUDWATCH_LOG_GROUP": GROUP,
+                "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": cloudwatch.url,
+                "TELEMETRY_FORWARDER_PORT": str(free_port()),
+                "TELEMETRY_FORWARDER_LOG_LEVEL": "info",
+                "TELEMETRY_FORWARDER_TAGS": "team:demo",
+            },
+        )
+        async with LocalLambda(function, extensions=[extension]) as environment:
+            invocations = [await _invoke(environment, *step) for step in STORY]
+            ending = await environment.shutdown()
+        _print_invocations(console, invocations)
+        ledger = find_ledger(environment.extension_output(extension.name))
+        arrived = {
+            "splunk": [event.fields["record_id"] for event in splunk.events],
+            "datadog": [log["record_id"] for log in datadog.logs],
+            "cloudwatch": [json.loads(event.message)["lambda"]["record_id"] for event in cloudwatch.events(GROUP)],
+        }
+    held = ", ".join(f"{name} left after {end.seconds * 1000:.0f} ms" for name, end in ending.extensions.items())
+    console.print(f"SHUTDOWN: {held}; the limit is 2000 ms.\n")
+    if ledger is None:
+        console.print("[red]The extension wrote no ledger.[/red] What it said:")
+        console.print("\n".join(environment.extension_output(extension.name)))
+        return 1
+    lost = _print_backends(console, arrived, ledger)
+    _print_ways_on(console)
+    return 1 if lost else 0
+
+
+async def _invoke(environment: LocalLambda, what: str, event: dict[str, Any], pause: float) -> tuple[str, Invocation]:
+    if pause:
+        await asyncio.sleep(pause)  # the environment is frozen meanwhile, as Lambda's is between two invocations
+    return what, await environment.invoke(event)
+
+
+def _print_invocations(console: Console, invocations: Iterable[tuple[str, Invocation]]) -> None:
+    table = Table("what", "request", "outcome", "response ms", "held after it ms", title="Invocations")
+    for what, one in invocations:
+        outcome = "raised" if one.error_type else "ok"
+        table.add_row(what, one.request_id[:8], outcome, f"{one.response_ms:.1f}", f"{one.extension_overhead_ms:.1f}")
+    for column in table.columns[3:]:
+        column.justify = "right"
+    console.print(table)
+    console.print(
+        "'response' is when the caller has the answer (the first one includes the start); 'held after it' is what the\n"
+        "extension adds to the billed time while it sends, all three backends at once.\n"
+    )
+
+
+def _print_backends(console: Console, arrived: Mapping[str, list[str]], ledger: Mapping[str, Any]) -> int:
+    """Print what arrived beside what the extension's books say; return how many records went missing."""
+    table = Table(
+        "sink", "offered", "delivered", "dropped", "held", "requests", "arrived", "twice", "missing", title="Records"
+    )
+    received = ledger["door"]["routed"]
+    missing = 0
+    for name, ids in arrived.items():
+        book = ledger["sinks"][name]
+        different = Counter(ids)
+        gone = received - len(different)
+        missing += abs(gone)
+        twice = sum(count - 1 for count in different.values())
+        figures = [book["offered"], book["delivered"], sum(book["dropped"].values()), book["held"], book["attempts"]]
+        table.add_row(name, *map(str, figures), str(len(ids)), str(twice), str(gone))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    console.print(table)
+    console.print(
+        f"Lambda sent {ledger['door']['received']} records. 'offered' to 'requests' are the extension's own ledger;\n"
+        "'arrived' to 'missing' are counted in the backends, by record id.\n"
+    )
+    return missing
+
+
+def _print_ways_on(console: Console) -> None:
+    console.print("To send to a real account, set these on your function instead (README, Settings):")
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("  Splunk", "SPLUNK_HEC_URL=https://…:8088  SPLUNK_HEC_TOKEN_SECRET_ARN=arn:aws:secretsmanager:…")
+    table.add_row("  Datadog", "DD_SITE=datadoghq.eu  DD_API_KEY_SECRET_ARN=arn:aws:secretsmanager:…")
+    table.add_row("  CloudWatch Logs", "CLOUDWATCH_LOG_GROUP=/my/group")
+    console.print(table)
+    console.print("and deploy the layer: `sam build && sam deploy --guided` (template.yaml has the rights it needs).")
+
+
+def find_ledger(lines: Iterable[str]) -> dict[str, Any] | None:
+    """Return the last ledger that an extension wrote to its standard output."""
+    for line in reversed(list(lines)):
+        if line.startswith('{"telemetry_forwarder"') and '"door"' in line:
+            found: dict[str, Any] = json.loads(line)
+            return found
+    return None
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on now, so that two runs on one machine do not meet."""
+    with socket.socket() as probe:
+        probe.bind(("0.0.0.0", 0))  # noqa: S104 - as the extension will
+        port: int = probe.getsockname()[1]
+        return port
