@@ -1,0 +1,51 @@
+"""Cut a text that is over a destination's limit, and say in the text that it was cut."""
+
+from bisect import bisect_right
+from collections.abc import Callable
+
+import orjson
+
+from telemetry_forwarder.errors import EncodeError
+from telemetry_forwarder.interfaces import Encoded
+from telemetry_forwarder.records import Record
+from telemetry_forwarder.wire_json import clean, text_of
+
+MARK = "…[cut, {} bytes]"  # how many bytes of the text, in UTF-8, are missing
+
+
+def fit(record: Record, data: bytes, max_bytes: int, with_text: Callable[[str, bool], bytes]) -> Encoded:
+    """Return `data`, the record's wire form, if it has at most `max_bytes`; else a form that has.
+
+    `with_text(text, is_cut)` makes the wire form that holds nothing of the record's value but `text`. It is given
+    the text (or the JSON text) of the record, cut as far as needed. Raises EncodeError as `cut` does.
+    """
+    if len(data) <= max_bytes:
+        return Encoded(record, data)
+    text = clean(text_of(record))
+    kept = cut(text, max_bytes - len(with_text("", True)))
+    is_cut = kept != text  # what was too large by its structure alone may be whole as text
+    return Encoded(record, with_text(kept, is_cut), is_cut)
+
+
+def cut(text: str, max_bytes: int) -> str:
+    """Return `text` so that it takes at most `max_bytes` inside a JSON string (escapes included, quotes not).
+
+    A text that fits is returned whole. Of any other the longest beginning that fits is kept, up to a character,
+    with `MARK` behind it. Lone surrogates become U+FFFD either way. Raises EncodeError if not even the mark fits.
+    """
+    text = clean(text)
+    # A character takes at least one byte, so the first comparison spares huge texts the second.
+    if len(text) <= max_bytes and escaped_bytes(text) <= max_bytes:
+        return text
+    total_bytes = len(text.encode())
+    room = max_bytes - escaped_bytes(MARK.format(total_bytes))  # the number in the mark is never longer than this one
+    if room < 0:
+        raise EncodeError("no room for the record's text beside what is known about it")
+    sizes = range(min(len(text), room) + 1)
+    kept = text[: bisect_right(sizes, room, key=lambda length: escaped_bytes(text[:length])) - 1]
+    return kept + MARK.format(total_bytes - len(kept.encode()))
+
+
+def escaped_bytes(text: str) -> int:
+    """Count the bytes that `text` takes between the quotes of a JSON string."""
+    return len(orjson.dumps(text)) - 2

@@ -1,0 +1,160 @@
+"""The familiar `START`, `END`, `REPORT` … lines, made from platform records.
+
+Lambda writes these lines into CloudWatch Logs itself; the Telemetry API delivers the facts they are made of. The
+members of a platform record differ between schema versions, kinds of function and years, so nothing is required but
+what a line cannot do without, and a member of an unexpected kind is left out of the line (it is still in the record).
+
+Source: "Lambda Telemetry API Event schema reference" and lines captured from Lambda, read 2026-11-23.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Members = Mapping[str, Any]
+
+
+def platform_text(type: str, record: Any) -> str | None:
+    """Return the line that Lambda writes for a platform record of `type`; None where it writes none.
+
+    `record` is the item's `record` member, whatever it holds. There is no line end. Never raises.
+    """
+    make = LINES.get(type)
+    return make(record) if make is not None and isinstance(record, Mapping) else None
+
+
+def init_start(record: Members) -> str | None:
+    return line("INIT_START ", versions(record))
+
+
+def init_report(record: Members) -> str | None:
+    """Make the line that is written for an init that failed, or that no invocation pays for."""
+    if word(record, "status") in (None, "success") and word(record, "initializationType") in (None, "on-demand"):
+        return None
+    parts = [milliseconds("Init Duration", metrics(record), "durationMs"), member("Phase", record, "phase")]
+    return line("INIT_REPORT ", [*parts, member("Status", record, "status"), member("Error Type", record, "errorType")])
+
+
+def start(record: Members) -> str | None:
+    request_id, version = word(record, "requestId"), word(record, "version")
+    if request_id is None:
+        return None
+    return f"START RequestId: {request_id}" + (f" Version: {version}" if version else "")
+
+
+def end(record: Members) -> str | None:
+    request_id = word(record, "requestId")
+    return f"END RequestId: {request_id}" if request_id else None
+
+
+def report(record: Members) -> str | None:
+    if word(record, "requestId") is None:
+        return None
+    found = metrics(record)
+    parts = [
+        member("RequestId", record, "requestId"),
+        milliseconds("Duration", found, "durationMs"),
+        whole("Billed Duration", found, "billedDurationMs", "ms"),
+        whole("Memory Size", found, "memorySizeMB", "MB"),
+        whole("Max Memory Used", found, "maxMemoryUsedMB", "MB"),
+        milliseconds("Init Duration", found, "initDurationMs"),
+        milliseconds("Restore Duration", found, "restoreDurationMs"),
+        whole("Billed Restore Duration", found, "billedRestoreDurationMs", "ms"),
+    ]
+    return line("REPORT ", parts + failure(record))
+
+
+def restore_start(record: Members) -> str | None:
+    return line("RESTORE_START ", versions(record))
+
+
+def restore_report(record: Members) -> str | None:
+    return line("RESTORE_REPORT ", [milliseconds("Restore Duration", metrics(record), "durationMs"), *failure(record)])
+
+
+def extension(record: Members) -> str | None:
+    if word(record, "name") is None:
+        return None
+    parts = [member("Name", record, "name"), member("State", record, "state"), words("Events", record, "events")]
+    return line("EXTENSION\t", [*parts, member("Error Type", record, "errorType")])
+
+
+def subscription(record: Members) -> str | None:
+    if word(record, "name") is None:
+        return None
+    types = words("Types", record, "types", str.capitalize)
+    return line("TELEMETRY\t", [member("Name", record, "name"), member("State", record, "state"), types])
+
+
+LINES: Mapping[str, Callable[[Members], str | None]] = {
+    "platform.initStart": init_start,
+    "platform.initReport": init_report,
+    "platform.start": start,
+    "platform.runtimeDone": end,
+    "platform.report": report,
+    "platform.restoreStart": restore_start,
+    "platform.restoreReport": restore_report,
+    "platform.extension": extension,
+    "platform.telemetrySubscription": subscription,
+}
+
+
+# --- parts of a line ------------------------------------------------------------------------------------------------
+
+
+def line(head: str, parts: list[str | None]) -> str | None:
+    """Join what there is of `parts` with tabs behind `head`; None where there is nothing."""
+    found = [part for part in parts if part is not None]
+    return head + "\t".join(found) if found else None
+
+
+def versions(record: Members) -> list[str | None]:
+    return [
+        member("Runtime Version", record, "runtimeVersion"),
+        member("Runtime Version ARN", record, "runtimeVersionArn"),
+    ]
+
+
+def failure(record: Members) -> list[str | None]:
+    if word(record, "status") in (None, "success"):
+        return []
+    return [member("Status", record, "status"), member("Error Type", record, "errorType")]
+
+
+def word(record: Members, key: str) -> str | None:
+    value = record.get(key)
+    return value if isinstance(value, str) and value else None
+
+
+def member(label: str, record: Members, key: str) -> str | None:
+    value = word(record, key)
+    return None if value is None else f"{label}: {value}"
+
+
+def words(label: str, record: Members, key: str, form: Callable[[str], str] = str) -> str | None:
+    values = record.get(key)
+    if not isinstance(values, list | tuple):
+        return None
+    return f"{label}: [" + ", ".join(form(value) for value in values if isinstance(value, str)) + "]"
+
+
+def metrics(record: Members) -> Members:
+    found = record.get("metrics")
+    return found if isinstance(found, Mapping) else {}
+
+
+def number(record: Members, key: str) -> float | None:
+    """Return a number that can be printed; the comparison leaves out NaN and what overflows a float, too."""
+    value = record.get(key)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return value if -1e15 < value < 1e15 else None
+
+
+def milliseconds(label: str, record: Members, key: str) -> str | None:
+    value = number(record, key)
+    return None if value is None else f"{label}: {value:.2f} ms"
+
+
+def whole(label: str, record: Members, key: str, unit: str) -> str | None:
+    value = number(record, key)
+    return None if value is None else f"{label}: {value:.0f} {unit}"

@@ -1,0 +1,77 @@
+"""Sinks by name: the built-in ones, and those that other packages bring as entry points.
+
+Names map to strings, so that a sink that is not configured is never imported.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from telemetry_forwarder.errors import ConfigError
+from telemetry_forwarder.interfaces import Destination
+from telemetry_forwarder.variables import Problem
+
+Create: TypeAlias = Callable[[Mapping[str, str]], Destination[Any, Any]]
+
+BUILT_IN: Mapping[str, str] = {
+    "splunk": "telemetry_forwarder.sinks.splunk_hec:create",
+    "datadog": "telemetry_forwarder.sinks.datadog:create",
+    "cloudwatch": "telemetry_forwarder.sinks.cloudwatch_logs:create",
+}
+
+GROUP = "telemetry_forwarder.sinks"  # of entry points
+
+
+def load(name: str) -> Create:
+    """Return the function that makes the sink `name` from the environment.
+
+    A name that is not built in is looked for among the entry points of `GROUP`, in any case of letters. What such a
+    function raises, or returns that is no Destination, becomes a ConfigError; so does a module that cannot be
+    imported. Raises ConfigError, naming TELEMETRY_FORWARDER_SINKS, if there is no such sink.
+    """
+    if name in BUILT_IN:
+        module, _, function = BUILT_IN[name].partition(":")
+        create: Create = getattr(importlib.import_module(module), function)
+        return create
+    return _guarded(name, _installed(name))
+
+
+def _installed(name: str) -> Any:
+    # Reading the metadata of every installed package takes long; only those who use it pay for it.
+    from importlib.metadata import entry_points
+
+    found = [entry for entry in entry_points(group=GROUP) if entry.name.lower() == name.lower()]
+    if not found:
+        allowed = ", ".join(f"`{word}`" for word in BUILT_IN) + f", or the name of an installed entry point of {GROUP}"
+        raise ConfigError([_problem(name, allowed)])
+    try:
+        return found[0].load()
+    except Exception as error:  # importing foreign code may raise anything
+        raise ConfigError([_broken(name, f"{found[0].value} was not imported", error)]) from error
+
+
+def _guarded(name: str, create: Any) -> Create:
+    def guarded(environ: Mapping[str, str]) -> Destination[Any, Any]:
+        try:
+            destination = create(environ)
+        except ConfigError:
+            raise
+        except Exception as error:  # and so may calling it
+            raise ConfigError([_broken(name, "its create(environ) failed", error)]) from error
+        if not isinstance(destination, Destination):
+            raise ConfigError([_broken(name, f"its create(environ) returned {type(destination).__name__}")])
+        return destination
+
+    return guarded
+
+
+def _broken(name: str, what: str, error: Exception | None = None) -> Problem:
+    if isinstance(error, ImportError | AttributeError):
+        what += f" ({type(error).__name__}: {error})"
+    elif error is not None:  # its text may hold what it read from the environment
+        what += f" ({type(error).__name__})"
+    return _problem(name, f"a sink that can be made, but {what}")
+
+
+def _problem(name: str, allowed: str) -> Problem:
+    return Problem("TELEMETRY_FORWARDER_SINKS", repr(name[:120]), allowed, f"Sink {name[:120]} does not run.")

@@ -1,0 +1,203 @@
+"""CloudWatch Logs: one JSON object per event, with PutLogEvents.
+
+Sources: the service model, the CloudWatch Logs API reference (PutLogEvents, common errors) and its quota page, with
+what Vector and Fluent Bit found beside it (`backends.md`, section 3), read 2026-11-23.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+from uuid import uuid4
+
+from telemetry_forwarder.cut import fit
+from telemetry_forwarder.errors import ConfigError, EncodeError
+from telemetry_forwarder.interfaces import (
+    AwsResponse,
+    Batch,
+    Delivered,
+    Denied,
+    Destination,
+    DropReason,
+    Encoded,
+    Limits,
+    LogsDelivery,
+    Partial,
+    PutLogEvents,
+    Rejected,
+    Retry,
+    TooLarge,
+    Verdict,
+)
+from telemetry_forwarder.platform_text import platform_text
+from telemetry_forwarder.records import Record
+from telemetry_forwarder.variables import Problem, missing, read
+from telemetry_forwarder.wire_json import grouped, present, to_json
+
+DAY_MS = 86_400_000
+
+LIMITS = Limits(
+    max_records=10_000,
+    max_bytes=1_048_576,
+    max_record_bytes=1_000_000,  # the event limit is 1 MB since 2025; Fluent Bit's cap, too
+    overhead_bytes=26,
+    max_span_ms=DAY_MS,
+    is_sorted=True,
+)
+
+LONGEST_NAME = 512
+
+# The namespace is removed from error types by the SDK; some services write them without `Exception`.
+BUSY = frozenset({
+    "Throttling", "ThrottledException", "TooManyRequests", "RequestLimitExceeded", "RequestThrottled",
+    "ServiceUnavailable", "InternalFailure", "InternalServer", "InternalServerError", "InternalService",
+    "InternalError", "RequestTimeout", "OperationAborted", "InvalidSequenceToken",
+})  # fmt: skip
+EXPIRED = frozenset({"ExpiredToken", "RequestExpired", "RequestTimeTooSkewed"})  # the next attempt signs anew
+DENIED = frozenset({
+    "AccessDenied", "UnrecognizedClient", "InvalidSignature", "SignatureDoesNotMatch", "IncompleteSignature",
+    "InvalidClientTokenId", "InvalidAccessKeyId", "MissingAuthenticationToken", "NotAuthorized", "AuthFailure",
+    "OptInRequired",
+})  # fmt: skip
+TOO_LARGE = frozenset({"RequestEntityTooLarge", "RequestTooLarge"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudWatchLogs:
+    """Write records into one log group. `stream` None: the stream of the environment that a record comes from."""
+
+    name: ClassVar[str] = "cloudwatch"
+    limits: ClassVar[Limits] = LIMITS
+
+    group: str
+    stream: str | None
+    fallback_stream: str  # where the environment has not said who it is
+
+    def encode(self, record: Record) -> Encoded:
+        """Return one JSON object; a record that is too large becomes its text, cut. Raises EncodeError."""
+        if record.time_ms < 0:
+            raise EncodeError("CloudWatch Logs takes no time before 1970")
+
+        def with_text(text: str, is_cut: bool) -> bytes:
+            kind = {"type": record.type} if record.is_platform else {}
+            return to_json({"message": text, **kind, "lambda": facts(record, is_cut)})
+
+        return fit(record, to_json(content(record)), LIMITS.max_record_bytes, with_text)
+
+    def request(self, batch: Batch) -> PutLogEvents:
+        return PutLogEvents(
+            group=self.group,
+            stream=self.stream or stream_name(batch[0].record.origin.instance_id) or self.fallback_stream,
+            events=tuple((encoded.record.time_ms, encoded.data.decode()) for encoded in batch),
+        )
+
+    def verdict(self, batch: Batch, response: AwsResponse) -> Verdict:
+        """Read an answer: a 200 may still refuse events that are too old or too new."""
+        if response.error is None and 200 <= response.status < 300:
+            return taken(batch, response.body)
+        return refused(batch, response)
+
+
+def content(record: Record) -> dict[str, Any]:
+    """Return the event: a JSON record's members at the root, text as `message`, what we know under `lambda`."""
+    known = facts(record)
+    if record.is_platform:
+        line = platform_text(record.type, record.body)
+        first = {} if line is None else {"message": line}
+        return {**first, "type": record.type, "record": record.body, "lambda": known}
+    if record.fields is not None and "lambda" not in record.fields:
+        return {**record.fields, "lambda": known}
+    if record.fields is None and isinstance(record.body, str):
+        return {"message": record.body, "lambda": known}
+    return {"record": record.body if record.fields is None else record.fields, "lambda": known}
+
+
+def facts(record: Record, is_cut: bool = False) -> dict[str, Any]:
+    origin = record.origin
+    return present({
+        "record_id": record.id,
+        "type": record.type,
+        "request_id": record.request_id,
+        "function_name": origin.function_name,
+        "function_version": origin.function_version,
+        "arn": origin.function_arn,
+        "memory_mb": origin.memory_mb,
+        "cold_start": record.cold_start,
+        "init_type": origin.init_type,
+        "level": record.level,
+        "service": origin.service,
+        "env": origin.env,
+        "version": origin.version,
+        "tags": grouped(origin.tags),
+        "cut": is_cut or None,
+    })  # fmt: skip
+
+
+def stream_name(instance_id: str | None) -> str | None:
+    """Return a valid stream name for an environment (1 to 512 characters, no `:` and no `*`); None for none."""
+    return instance_id.replace(":", "-").replace("*", "-")[:LONGEST_NAME] if instance_id else None
+
+
+def taken(batch: Batch, body: Mapping[str, Any]) -> Verdict:
+    """Read `rejectedLogEventsInfo`: the events before, or from, an index on are lost for good; the rest is stored.
+
+    Both ends of the too old are exclusive (the model does not say so of the expired ones), the start of the too new
+    is inclusive. Source: service model of PutLogEvents, RejectedLogEventsInfo.
+    """
+    info = body.get("rejectedLogEventsInfo")
+    if not isinstance(info, Mapping):
+        return Delivered()
+    count = len(batch)
+    old_end = max(index(info, "tooOldLogEventEndIndex", 0), index(info, "expiredLogEventEndIndex", 0))
+    new_start = index(info, "tooNewLogEventStartIndex", count)
+    rejected = dict.fromkeys(range(max(0, new_start), count), DropReason.TOO_NEW)
+    rejected |= dict.fromkeys(range(min(old_end, count)), DropReason.TOO_OLD)
+    if not rejected:
+        return Delivered()
+    return Partial(rejected=rejected, detail=f"{len(rejected)} of {count} events are too old or too new")
+
+
+def index(info: Mapping[str, Any], name: str, default: int) -> int:
+    value = info.get(name)
+    return value if type(value) is int else default
+
+
+def refused(batch: Batch, response: AwsResponse) -> Verdict:
+    """Read an error by its type, then by its HTTP status: throttling comes as a 400."""
+    error, status = (response.error or "").removesuffix("Exception"), response.status
+    detail = response.error or f"HTTP {status}"
+    if error == "DataAlreadyAccepted":
+        return Delivered()
+    if error in TOO_LARGE or status == 413:
+        return TooLarge(detail)
+    # After a freeze a request may be sent long after it was signed. The type is that of a wrong key.
+    is_stale = error == "InvalidSignature" and response.message.startswith("Signature expired")
+    if error in BUSY or error in EXPIRED or is_stale or (status in (408, 425, 429) or not 200 <= status < 500):
+        return Retry(after=max(0.0, response.retry_after), detail=detail)
+    if error == "ResourceNotFound":
+        return Denied(f"{detail}: the group or stream is missing and could not be created")
+    if error == "AccessDenied":  # AWS says which action is missing; other messages may quote a session token
+        return Denied(f"{detail}: {response.message[:300]}")
+    if error in DENIED or status in (401, 403, 404, 405, 407) or status < 400:
+        return Denied(detail)
+    return TooLarge(f"{detail}: halved to find the event") if len(batch) > 1 else Rejected(detail)
+
+
+def create(environ: Mapping[str, str]) -> Destination[PutLogEvents, AwsResponse]:
+    """Make the sink from `CLOUDWATCH_…`. Raises ConfigError if it has no sound group.
+
+    The fallback stream is named once, here, in Lambda's own pattern; so two calls do not give the same one.
+    """
+    problems: list[Problem] = []
+    group = read("CLOUDWATCH_LOG_GROUP", environ, problems)
+    stream = read("CLOUDWATCH_LOG_STREAM", environ, problems)
+    retention_days = read("CLOUDWATCH_RETENTION_DAYS", environ, problems)
+    if group is None:
+        raise ConfigError(problems + missing("cloudwatch", environ))
+    version = environ.get("AWS_LAMBDA_FUNCTION_VERSION") or "$LATEST"
+    fallback = f"{datetime.now(UTC):%Y/%m/%d}/[{version}]{uuid4().hex}"
+    return Destination(
+        sink=CloudWatchLogs(group=group, stream=stream, fallback_stream=fallback),
+        delivery=LogsDelivery(retention_days=retention_days),
+        problems=tuple(problems),
+    )

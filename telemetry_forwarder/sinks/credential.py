@@ -1,0 +1,26 @@
+"""Which of the variables that may hold a sink's secret is used."""
+
+from collections.abc import Mapping
+
+from telemetry_forwarder.variables import Problem, Secret, SecretReference, read
+
+SUFFIXES = ("", "_SECRET_ARN", "_SSM_PARAMETER")  # the first that is given wins
+
+
+def choose(name: str, environ: Mapping[str, str], problems: list[Problem]) -> Secret | SecretReference | None:
+    """Return the secret `name`, else the reference to it; None where neither is given, or none is sound.
+
+    Of several the plain value wins, then Secrets Manager, then SSM. Unsound values, and each that is given beside
+    the one that is used, are appended to `problems`.
+    """
+    names = [name + suffix for suffix in SUFFIXES]
+    values = {each: read(each, environ, problems) for each in names}
+    sound = [each for each in names if values[each] is not None]
+    if not sound:
+        return None
+    allowed = "one of " + ", ".join(names)
+    problems.extend(
+        Problem(other, f"set as well as {sound[0]}", allowed, f"{sound[0]} is used.") for other in sound[1:]
+    )
+    chosen: Secret | SecretReference = values[sound[0]]
+    return chosen

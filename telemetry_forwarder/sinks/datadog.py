@@ -1,0 +1,155 @@
+"""Datadog logs intake: a JSON array of flat objects, to `/api/v2/logs`.
+
+Sources: Datadog's Logs API reference and pipeline pages; the sources of Datadog's Lambda extension and Agent and of
+Vector (`backends.md`, section 2), read 2026-11-23.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from telemetry_forwarder.cut import fit
+from telemetry_forwarder.errors import ConfigError
+from telemetry_forwarder.interfaces import (
+    Batch,
+    Credential,
+    Destination,
+    Encoded,
+    HttpDelivery,
+    HttpRequest,
+    HttpResponse,
+    Limits,
+    Rejected,
+    Retry,
+    TooLarge,
+    Verdict,
+)
+from telemetry_forwarder.platform_text import platform_text
+from telemetry_forwarder.records import Record
+from telemetry_forwarder.sinks.credential import choose
+from telemetry_forwarder.sinks.http_answers import read_status, wait_seconds
+from telemetry_forwarder.variables import Problem, missing, read
+from telemetry_forwarder.wire_json import present, text_of, to_json
+
+HOUR_MS = 3_600_000
+
+LIMITS = Limits(
+    max_records=1_000,
+    # The ceiling is 5 MB before compression, by 10^6 or by 2^20; Vector aims for this much, too.
+    max_bytes=4_250_000,
+    max_record_bytes=1_000_000,  # a longer one is accepted, and cut by Datadog without a mark
+    overhead_bytes=1,  # the comma
+    framing_bytes=2,  # the brackets
+    # Older than 18 h is answered 202 and then thrown away; 5 minutes are for the way and for clocks that differ.
+    max_age_ms=18 * HOUR_MS - 300_000,
+)
+
+RATE_LIMIT_HEADERS = ("retry-after", "x-ratelimit-reset")  # seconds, both
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Datadog:
+    """Send records as Datadog logs. `url` is the intake without its path; `tags` are added to each record's own."""
+
+    name: ClassVar[str] = "datadog"
+    limits: ClassVar[Limits] = LIMITS
+
+    url: str
+    tags: tuple[tuple[str, str], ...] = ()
+
+    def encode(self, record: Record) -> Encoded:
+        """Return one log; a record that is too large becomes its text, cut. Raises EncodeError."""
+        data = self._log(record, message(record), structure(record))
+
+        def with_text(text: str, is_cut: bool) -> bytes:
+            return self._log(record, text, {"cut": True} if is_cut else {})
+
+        return fit(record, data, LIMITS.max_record_bytes, with_text)
+
+    def request(self, batch: Batch) -> HttpRequest:
+        return HttpRequest(
+            url=f"{self.url}/api/v2/logs",
+            body=b"[" + b",".join(encoded.data for encoded in batch) + b"]",
+            headers={"content-type": "application/json"},
+        )
+
+    def verdict(self, batch: Batch, response: HttpResponse) -> Verdict:
+        """Read an answer by its status. A batch is taken or refused as a whole; a 400 does not say for which record."""
+        if response.status == 400:
+            return TooLarge("HTTP 400: halved to find the record") if len(batch) > 1 else Rejected("HTTP 400")
+        answer = read_status(response)
+        if isinstance(answer, Retry):
+            return Retry(after=wait_seconds(response.headers, *RATE_LIMIT_HEADERS), detail=answer.detail)
+        return answer
+
+    def _log(self, record: Record, message: str, more: Mapping[str, Any]) -> bytes:
+        origin = record.origin
+        log = {
+            "message": message,
+            "status": status(record),
+            "timestamp": record.time_ms,
+            "service": origin.service.lower() if origin.service else origin.function_name,
+            "hostname": origin.function_arn or origin.function_name,
+            "ddsource": "lambda",
+            "ddtags": ddtags(record, self.tags),
+            "lambda": present({"arn": origin.function_arn, "request_id": record.request_id}),
+            "record_id": record.id,
+        }
+        return to_json({**log, **more})
+
+
+def message(record: Record) -> str:
+    """Return the text; of a JSON record its JSON text, which Datadog takes apart again."""
+    line = platform_text(record.type, record.body) if record.is_platform else None
+    return text_of(record) if line is None else line
+
+
+def structure(record: Record) -> dict[str, Any]:
+    """Return what a platform record keeps beside its line: itself."""
+    return {"platform": {"type": record.type, "record": record.body}} if record.is_platform else {}
+
+
+def status(record: Record) -> str:
+    """Return the record's level; a report of an invocation that did not succeed is an error."""
+    if record.type == "platform.report" and isinstance(record.body, Mapping):
+        outcome = record.body.get("status")
+        if isinstance(outcome, str) and outcome != "success":
+            return "error"
+    return record.level or "info"
+
+
+def ddtags(record: Record, more: tuple[tuple[str, str], ...] = ()) -> str:
+    """Return the tags as Datadog's own extension names them, then the user's; a comma within one becomes `_`."""
+    origin = record.origin
+    known = {
+        "functionname": origin.function_name,
+        "function_arn": origin.function_arn.lower() if origin.function_arn else None,
+        "region": origin.region,
+        "account_id": origin.account_id,
+        "aws_account": origin.account_id,
+        "executedversion": origin.function_version,
+        "memorysize": origin.memory_mb,
+        "init_type": origin.init_type,
+        "cold_start": None if record.cold_start is None else str(record.cold_start).lower(),
+        "env": origin.env,
+        "version": origin.version,
+        "service": origin.service.lower() if origin.service else origin.function_name,
+    }
+    pairs = [*present(known).items(), *origin.tags, *more]
+    return ",".join(f"{key}:{value}".replace(",", "_") for key, value in pairs)
+
+
+def create(environ: Mapping[str, str]) -> Destination[HttpRequest, HttpResponse]:
+    """Make the sink from `DD_…`. Raises ConfigError if it has no sound API key."""
+    problems: list[Problem] = []
+    key = choose("DD_API_KEY", environ, problems)
+    url = read("DD_LOGS_CONFIG_LOGS_DD_URL", environ, problems)
+    site = read("DD_SITE", environ, problems)
+    tags = read("DD_TAGS", environ, problems)
+    if key is None:
+        raise ConfigError(problems + missing("datadog", environ))
+    return Destination(
+        sink=Datadog(url=url or f"https://http-intake.logs.{site}", tags=tags),
+        delivery=HttpDelivery(credential=Credential(header="DD-API-KEY", secret=key)),
+        problems=tuple(problems),
+    )

@@ -1,0 +1,229 @@
+"""Splunk HTTP Event Collector: JSON objects one after the other, to `/services/collector/event`.
+
+Sources: Splunk's HEC REST reference, `inputs.conf` and `limits.conf` specifications, and measurements of other
+projects against Splunk Enterprise 9.3 to 10.4 and Splunk Cloud 10.5 (`backends.md`, section 1), read 2026-11-23.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import orjson
+
+from telemetry_forwarder.cut import fit
+from telemetry_forwarder.errors import ConfigError
+from telemetry_forwarder.interfaces import (
+    Batch,
+    Credential,
+    Delivered,
+    Denied,
+    Destination,
+    DropReason,
+    Encoded,
+    HttpDelivery,
+    HttpRequest,
+    HttpResponse,
+    Limits,
+    Partial,
+    Rejected,
+    TooLarge,
+    Verdict,
+)
+from telemetry_forwarder.records import Record
+from telemetry_forwarder.sinks.credential import choose
+from telemetry_forwarder.sinks.http_answers import read_status
+from telemetry_forwarder.variables import Problem, missing, read
+from telemetry_forwarder.wire_json import grouped, present, to_json
+
+# Older releases and Splunk Cloud's documentation say 1 MB for a request (newer servers take more); whether the
+# compressed or the raw body is measured is not known, so it is the raw one. Vector's default is the same.
+MAX_BYTES = 1_000_000
+
+LIMITS = Limits(
+    max_records=10_000,  # HEC has no limit; the fewer, the less is sent again when one of them is bad
+    max_bytes=MAX_BYTES,
+    max_record_bytes=MAX_BYTES - 1,
+    overhead_bytes=1,  # the line end
+)
+
+ENDPOINT = re.compile(r"/services/collector(/(event|raw|health|ack))?(/1\.0)?/?$")
+
+# Source: Splunk, HEC troubleshooting, "Possible error codes"; the texts are ours.
+CODES = {
+    1: "the token is disabled", 2: "no token was sent", 3: "the authorization is malformed", 4: "the token is unknown",
+    5: "no data", 6: "malformed data", 7: "the token may not write to the index", 10: "the token wants a channel",
+    11: "malformed channel", 12: "an event is missing", 13: "an event is blank", 14: "acknowledgement is off",
+    15: "malformed time or fields", 16: "tokens in the query are off", 21: "the token is unknown",
+    22: "the token is disabled", 24: "its queue is nearly full", 25: "its acknowledgement channels are nearly full",
+    28: "the load balancer wants a channel",
+}  # fmt: skip
+
+METADATA = ("time", "host", "source", "sourcetype", "index", "event")
+
+NEARLY_FULL = (24, 25)
+TOKEN_AT_FAULT = (1, 2, 3, 4, 10, 21, 22, 28)
+ONE_IS_BAD = (6, 12, 13, 15)
+BAD_INDEX = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplunkHec:
+    """Send records as HEC events. `url` is the address without `/services/…`; what is None is left to HEC or us."""
+
+    name: ClassVar[str] = "splunk"
+    limits: ClassVar[Limits] = LIMITS
+
+    url: str
+    index: str | None = None
+    source: str | None = None
+    sourcetype: str | None = None
+    host: str | None = None
+
+    def encode(self, record: Record) -> Encoded:
+        """Return one HEC object; a record that is too large becomes its text, cut. Raises EncodeError."""
+
+        def with_text(text: str, is_cut: bool) -> bytes:
+            return self._object(record, not_blank(text), is_cut)
+
+        return fit(record, self._object(record, event(record)), LIMITS.max_record_bytes, with_text)
+
+    def request(self, batch: Batch) -> HttpRequest:
+        return HttpRequest(
+            url=f"{self.url}/services/collector/event",
+            body=b"\n".join(encoded.data for encoded in batch),
+            headers={"content-type": "application/json"},
+        )
+
+    def verdict(self, batch: Batch, response: HttpResponse) -> Verdict:
+        """Read an answer by its `code`, never by its text, which may be HTML or nothing at all."""
+        code, number = code_and_number(response.body)
+        if response.status == 200:
+            if code in NEARLY_FULL:
+                return Delivered(warning=f"Splunk HEC took the records, but {CODES[code]} (code {code})")
+            if response.body.lstrip().startswith(b"<"):
+                return Delivered(warning="HTTP 200 with a page of HTML; does SPLUNK_HEC_URL lead to an HEC?")
+            return Delivered()
+        if response.status == 400:
+            return bad_request(batch, code, number)
+        if response.status in (401, 403) and code in CODES:
+            return Denied(f"HTTP {response.status}, code {code}: {CODES[code]}")
+        return read_status(response)
+
+    def _object(self, record: Record, event: Any, is_cut: bool = False) -> bytes:
+        # Every key on every object, since it is not certain that Splunk forgets those of the object before; and no
+        # other key: at an unknown one HEC stops reading, answers 200 and loses the rest.
+        members = {
+            "time": orjson.Fragment(seconds(record.time_ms)),
+            "host": self.host or record.origin.function_name,
+            "source": self.source or f"lambda:{record.origin.function_name}",
+            "sourcetype": self.sourcetype or f"aws:lambda:{record.type.partition('.')[0]}",
+        }
+        if self.index is not None:
+            members["index"] = self.index
+        return to_json({**members, "event": event, "fields": fields(record, is_cut)})
+
+
+def seconds(time_ms: int) -> str:
+    """Write a time as seconds with three decimals. HEC takes no exponent, and a float may lose the milliseconds."""
+    whole, rest = divmod(abs(time_ms), 1000)
+    return f"{'-' if time_ms < 0 else ''}{whole}.{rest:03}"
+
+
+def event(record: Record) -> Any:
+    """Return what becomes `event`: a JSON record as it is, text as text, a platform record with its type.
+
+    HEC refuses a blank event, and an empty object or array: those are wrapped.
+    """
+    if record.is_platform:
+        return {"type": record.type, "record": record.body}
+    return not_blank(record.body if record.fields is None else record.fields)
+
+
+def not_blank(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if value.strip() else {"message": value}
+    return {"record": value} if value is None or value in ({}, []) else value
+
+
+def fields(record: Record, is_cut: bool = False) -> dict[str, Any]:
+    """Return the indexed fields: flat, as HEC wants them.
+
+    A tag never takes the place of one of them, nor of the metadata: it is called `tag_…` then.
+    """
+    origin = record.origin
+    ours = {
+        "record_id": record.id,
+        "type": record.type,
+        "request_id": record.request_id,
+        "function_name": origin.function_name,
+        "function_version": origin.function_version,
+        "function_arn": origin.function_arn,
+        "region": origin.region,
+        "account_id": origin.account_id,
+        "memory_mb": origin.memory_mb,
+        "instance_id": origin.instance_id,
+        "cold_start": record.cold_start,
+        "init_type": origin.init_type,
+        "service": origin.service,
+        "env": origin.env,
+        "version": origin.version,
+        "level": record.level,
+        "cut": is_cut or None,
+    }
+    found = present(ours)
+    for key, value in grouped(origin.tags).items():
+        while key in ours or key in METADATA or key in found:
+            key = f"tag_{key}"
+        found[key] = value
+    return found
+
+
+def code_and_number(body: bytes) -> tuple[int | None, int | None]:
+    """Return `code` and `invalid-event-number` of an answer; None for what is not there or is no whole number."""
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None, None
+    if not isinstance(answer, dict):
+        return None, None
+    code, number = answer.get("code"), answer.get("invalid-event-number")
+    return (code if type(code) is int else None), (number if type(number) is int else None)
+
+
+def bad_request(batch: Batch, code: int | None, number: int | None) -> Verdict:
+    """Read a 400. HEC reads the body as a stream: what stood before the bad object is stored already.
+
+    So the bad object alone is given up and only those behind it are sent again. For a bad index the number is one
+    too high. Source: measured on Enterprise 9.3 to 10.4 and Cloud 10.5, `backends.md` 1.6.
+    """
+    detail = f"HTTP 400, code {code}: {CODES.get(code or 0, 'unknown')}"
+    if code in TOKEN_AT_FAULT:
+        return Denied(detail)
+    body_bytes = sum(len(encoded.data) + 1 for encoded in batch)
+    if code == 6 and number == 0 and len(batch) > 1 and body_bytes > MAX_BYTES / 2:
+        return TooLarge(f"{detail}; Splunk Cloud says so of a body that is too large")
+    if code == BAD_INDEX and number:
+        number -= 1
+    if (code in ONE_IS_BAD or code == BAD_INDEX) and number is not None and 0 <= number < len(batch):
+        behind = tuple(range(number + 1, len(batch)))
+        return Partial(retry=behind, rejected={number: DropReason.REJECTED}, detail=detail)
+    return Rejected(detail)
+
+
+def create(environ: Mapping[str, str]) -> Destination[HttpRequest, HttpResponse]:
+    """Make the sink from `SPLUNK_…`. Raises ConfigError if it has no sound address or no sound token."""
+    problems: list[Problem] = []
+    url = read("SPLUNK_HEC_URL", environ, problems)
+    token = choose("SPLUNK_HEC_TOKEN", environ, problems)
+    sink_settings = {
+        setting: read(f"SPLUNK_{setting.upper()}", environ, problems)
+        for setting in ("index", "source", "sourcetype", "host")
+    }
+    if url is None or token is None:
+        raise ConfigError(problems + missing("splunk", environ))
+    sink = SplunkHec(url=ENDPOINT.sub("", url).rstrip("/"), **sink_settings)
+    health = HttpRequest(url=f"{sink.url}/services/collector/health", body=b"", headers={}, method="GET")
+    credential = Credential(header="Authorization", secret=token, prefix="Splunk ")
+    delivery = HttpDelivery(credential=credential, health=health)
+    return Destination(sink=sink, delivery=delivery, problems=tuple(problems))

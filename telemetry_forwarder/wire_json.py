@@ -1,0 +1,85 @@
+"""JSON for the wire: whatever a function may have written becomes valid JSON, or EncodeError.
+
+orjson is strict where the world is not: it refuses lone surrogates, integers beyond 64 bits and deep nesting. Almost
+every record passes it at once; the few others are made plain first, so only they pay for it.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from telemetry_forwarder.errors import EncodeError
+from telemetry_forwarder.records import Record
+
+# orjson writes at most 254 levels and a sink wraps a few around the record's own; what lies deeper becomes text.
+DEEPEST = 200
+
+SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**64 - 1  # that orjson writes
+
+
+def to_json(value: Any) -> bytes:
+    """Return `value` as compact JSON in UTF-8. NaN and infinities become null.
+
+    Lone surrogates become U+FFFD, integers beyond 64 bits become text of the same digits, and what is nested deeper
+    than `DEEPEST` levels becomes its JSON text. Raises EncodeError for what is no JSON value.
+    """
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return _dumps_plain(value)
+
+
+def _dumps_plain(value: Any) -> bytes:
+    try:
+        return orjson.dumps(plain(value))
+    # ValueError: an integer of thousands of digits; RecursionError: nested deeper than the interpreter can follow.
+    except (orjson.JSONEncodeError, ValueError, RecursionError) as error:
+        raise EncodeError(f"not expressible as JSON: {type(error).__name__}") from error
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """Return `value` with everything that orjson refuses replaced as `to_json` says."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, int) and not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
+        return str(value)
+    if not isinstance(value, Mapping | list | tuple):
+        return value
+    if depth >= DEEPEST:
+        return json.dumps(value)
+    if isinstance(value, Mapping):
+        return {clean(str(key)): plain(member, depth + 1) for key, member in value.items()}
+    return [plain(member, depth + 1) for member in value]
+
+
+def clean(text: str) -> str:
+    """Return `text` as it can be written in UTF-8: a pair of surrogates becomes its character, a lone one U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def text_of(record: Record) -> str:
+    """Return the record's text as it came, or the JSON text of its value."""
+    return record.body if isinstance(record.body, str) else to_json(record.body).decode()
+
+
+def present(members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `members` without those that are unknown (None) or hold nothing (an empty mapping)."""
+    return {key: value for key, value in members.items() if value is not None and value != {}}
+
+
+def grouped(pairs: tuple[tuple[str, str], ...]) -> dict[str, str | list[str]]:
+    """Return tags by key, in order; a key that was given several values keeps them all, as a list."""
+    found: dict[str, str | list[str]] = {}
+    for key, value in pairs:
+        before = found.get(key)
+        if before is None:
+            found[key] = value
+        else:
+            found[key] = [*([before] if isinstance(before, str) else before), value]
+    return found
