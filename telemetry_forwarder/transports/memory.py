@@ -35,8 +35,8 @@ class MemoryTransport(Generic[Request, Response]):
     """Answer each request with the next step of `script`, and remember what was sent, when, and how it ended.
 
     A step is a response, an exception (raised), `HANG` (until the caller cancels), `Delay(seconds, step)`, or a
-    callable that is given the request and returns a step. When the script is over, `otherwise` answers; without it ScriptEnded
-    is raised. `script` may be endless.
+    callable that is given the request and returns a step. When the script is over, the step `otherwise` is played;
+    without it ScriptEnded is raised. `script` may be endless.
     """
 
     def __init__(self, script: Iterable[Any] = (), *, otherwise: Any = None) -> None:
@@ -67,20 +67,17 @@ class MemoryTransport(Generic[Request, Response]):
 
     async def _play(self, step: Any, request: Request) -> Response:
         while True:
-            match step:
-                case None:
-                    raise ScriptEnded(f"request {len(self.requests)} has no answer in the script")
-                case Silence():
-                    await asyncio.get_running_loop().create_future()
-                case Delay(seconds=seconds, then=then):
-                    await asyncio.sleep(seconds)
-                    step = then
-                case BaseException():
-                    raise step
-                case type() if issubclass(step, BaseException):
-                    raise step
-                case _ if callable(step):
-                    step = step(request)
-                case _:
-                    answer: Response = step
-                    return answer
+            if step is None:
+                raise ScriptEnded(f"request {len(self.requests)} has no answer in the script")
+            if step is HANG:
+                await asyncio.get_running_loop().create_future()
+            elif isinstance(step, Delay):
+                await asyncio.sleep(step.seconds)
+                step = step.then
+            elif isinstance(step, BaseException) or (isinstance(step, type) and issubclass(step, BaseException)):
+                raise step
+            elif callable(step):
+                step = step(request)
+            else:
+                answer: Response = step
+                return answer
