@@ -1,0 +1,149 @@
+"""The credential as a transport around a transport: sinks never see a secret, and rotation needs no new sink."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import TypeAlias
+
+from telemetry_forwarder.clock import Clock, SystemClock
+from telemetry_forwarder.errors import CredentialUnavailable, SecretError, SecretUnavailable
+from telemetry_forwarder.interfaces import Credential, HttpRequest, HttpResponse, Transport
+from telemetry_forwarder.variables import Secret, SecretReference
+
+FetchSecret: TypeAlias = Callable[[SecretReference], Awaitable[Secret]]
+
+UNAUTHORIZED = (401, 403)
+
+# How long what was learnt last is believed: a refused credential is not read again, nor a missing one asked for again,
+# more often than this. GetSecretValue is billed by the call.
+BELIEF_S = 60.0
+
+
+class AuthTransport:
+    """Add the header of `credential` to each request before `inner` sends it.
+
+    A SecretReference is read with `fetch` when the first request comes, once however many callers wait for it, and
+    kept. After a 401 or 403 it is read again, at most every 60 s; if another value comes, the request is sent again,
+    once; otherwise the answer stands. Raises CredentialUnavailable, from the SecretError, where it cannot be read.
+    """
+
+    def __init__(
+        self,
+        inner: Transport[HttpRequest, HttpResponse],
+        credential: Credential,
+        fetch: FetchSecret | None = None,
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self._inner = inner
+        self._credential = credential
+        self._source: GivenSecret | HeldSecret
+        if isinstance(credential.secret, Secret):
+            self._source = GivenSecret(credential.secret)
+        elif fetch is not None:
+            self._source = HeldSecret(credential.secret, fetch, clock or SystemClock())
+        else:
+            raise ValueError("a credential that is a reference needs a way to read it")
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        secret = await self._source.read()
+        response = await self._inner.send(authorized(request, self._credential, secret))
+        if response.status not in UNAUTHORIZED:
+            return response
+        other = await self._source.read_other_than(secret, response.status)
+        if other is None:
+            return response
+        return await self._inner.send(authorized(request, self._credential, other))
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class GivenSecret:
+    """A secret whose value was in the settings: there is nowhere to read another."""
+
+    def __init__(self, secret: Secret) -> None:
+        self._secret = secret
+
+    async def read(self) -> Secret:
+        return self._secret
+
+    async def read_other_than(self, refused: Secret, status: int) -> Secret | None:
+        return None
+
+
+class HeldSecret:
+    """A referenced secret, read when it is first needed and again when it was refused; one reading at a time.
+
+    Ages are taken on the wall clock: the monotonic one may stand still while the environment is frozen, and a
+    rotated secret would then be old for hours.
+    """
+
+    def __init__(self, reference: SecretReference, fetch: FetchSecret, clock: Clock) -> None:
+        self._reference = reference
+        self._fetch = fetch
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._secret: Secret | None = None
+        self._failure: SecretError | None = None
+        self._failures = 0
+        self._failed_at: float | None = None
+        self._read_again_at: float | None = None
+
+    async def read(self) -> Secret:
+        """Return the secret; whoever waits for a reading under way gets its result, good or bad."""
+        failures = self._failures
+        async with self._lock:
+            if self._secret is not None:
+                return self._secret
+            if self._failure is not None and (self._failures != failures or self._is_believed(self._failure)):
+                raise CredentialUnavailable(str(self._failure)) from self._failure
+            try:
+                self._secret = await self._fetch(self._reference)
+            except SecretError as error:
+                self._failure = error
+                self._failures += 1
+                self._failed_at = self._clock.time()
+                raise CredentialUnavailable(str(error)) from error
+            return self._secret
+
+    async def read_other_than(self, refused: Secret, status: int) -> Secret | None:
+        """Return what has taken the place of the `refused` secret; None where nothing has, or it was asked lately."""
+        async with self._lock:
+            if self._secret is not None and self._secret != refused:
+                return self._secret  # another caller met the rotation first
+            if self._is_recent(self._read_again_at):
+                return None
+            try:
+                self._secret = await self._fetch(self._reference)
+            except SecretError as error:
+                self._read_again_at = self._clock.time()
+                raise CredentialUnavailable(f"answered {status}, and read again: {error}") from error
+            self._read_again_at = self._clock.time()
+            return self._secret if self._secret != refused else None
+
+    def _is_believed(self, failure: SecretError) -> bool:
+        """A missing secret or permission is not there a moment later; a service that was away may be."""
+        return not isinstance(failure, SecretUnavailable) and self._is_recent(self._failed_at)
+
+    def _is_recent(self, moment: float | None) -> bool:
+        return moment is not None and abs(self._clock.time() - moment) < BELIEF_S
+
+
+class SealedHeaders(dict[str, str]):
+    """Headers that hold a secret and do not show their values."""
+
+    def __repr__(self) -> str:
+        return repr(dict.fromkeys(self, "***"))
+
+    __str__ = __repr__
+
+
+def authorized(request: HttpRequest, credential: Credential, secret: Secret) -> HttpRequest:
+    """Return `request` with the credential's header, whose name replaces any of the same in either case of letters."""
+    name = credential.header.lower()
+    headers: Mapping[str, str] = SealedHeaders(
+        {key: value for key, value in request.headers.items() if key.lower() != name}
+        | {credential.header: credential.prefix + secret.reveal()}
+    )
+    return replace(request, headers=headers)

@@ -1,0 +1,185 @@
+"""PutLogEvents through the AWS SDK, which signs. Imported only where CloudWatch Logs is a sink: botocore is heavy."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+
+from telemetry_forwarder.errors import ConfigError, TransportError
+from telemetry_forwarder.interfaces import AwsResponse, PutLogEvents
+from telemetry_forwarder.transports.aws_client import (
+    NO_ANSWER,
+    NO_CREDENTIALS,
+    client_config,
+    error_type,
+    new_session,
+    translated,
+)
+from telemetry_forwarder.transports.http import host_port
+from telemetry_forwarder.variables import Problem
+
+if TYPE_CHECKING:
+    from types_aiobotocore_logs.client import CloudWatchLogsClient
+
+# The worker bounds an attempt. A timer of ours would fire at the thaw, with the answer waiting in the socket.
+READ_S = 900.0
+
+RETENTION_S = 2.0
+
+LONGEST_MESSAGE = 500
+
+
+@asynccontextmanager
+async def open_logs(
+    *,
+    retention_days: int | None = None,
+    ca_file: str | None = None,
+    connect_s: float = 5.0,
+    warn: Callable[[str], None] | None = None,
+) -> "AsyncIterator[LogsTransport]":
+    """Open a transport for PutLogEvents; leaving the context closes its connections.
+
+    Region, endpoint and credentials come by the SDK's own variables (AWS_REGION, AWS_ENDPOINT_URL_CLOUDWATCH_LOGS, …).
+    A group that had to be created gets `retention_days`; `warn` is told where that failed. Raises ConfigError where
+    no client can be made of these variables.
+    """
+    config = client_config(connect_s=connect_s, read_s=READ_S)
+    creator = new_session().create_client("logs", verify=ca_file, config=config)
+    try:
+        client = await creator.__aenter__()
+    except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
+        raise ConfigError([sdk_problem(error)]) from error
+    async with client:
+        yield LogsTransport(client, retention_days=retention_days, warn=warn)
+
+
+def sdk_problem(error: Exception) -> Problem:
+    return Problem(
+        "AWS_REGION or AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
+        f"not what the AWS SDK can use ({error})",
+        "a region such as `eu-central-1`, and no endpoint or a URL",
+        "Sink cloudwatch does not run without it.",
+    )
+
+
+class LogsTransport:
+    """Send each `PutLogEvents` once, after its stream and, where it is missing, its group have been created.
+
+    Creation is tried before the first put of a stream and again when a put finds no stream, then with one more put.
+    That it fails keeps no put from being tried: the role may lack the permission while the stream exists. Only if the
+    put then finds no stream, the answer is the one that the creation got, because that is what must be mended or
+    retried (OperationAbortedException: another environment is creating the same group).
+
+    What the SDK refuses on our side comes as an answer too: parameters as InvalidParameterException, missing
+    credentials as UnrecognizedClientException, both with status 400.
+    """
+
+    def __init__(
+        self,
+        client: "CloudWatchLogsClient",
+        *,
+        retention_days: int | None = None,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        self._client = client
+        self._retention_days = retention_days
+        self._warn = warn
+        self._ready: set[tuple[str, str]] = set()  # streams that need no creation
+
+    async def send(self, request: PutLogEvents) -> AwsResponse:
+        stream = (request.group, request.stream)
+        if stream not in self._ready:
+            await self._create(request)
+        answer = await self._put(request)
+        if answer.error is None:
+            self._ready.add(stream)
+        if answer.error != "ResourceNotFoundException":
+            return answer
+        self._ready.discard(stream)
+        created = await self._create(request)
+        answer = await self._put(request)
+        return created if answer.error == "ResourceNotFoundException" and created.error else answer
+
+    async def aclose(self) -> None:
+        """Close the connections; `open_logs` does it as well, and twice does no harm."""
+        await self._client.close()
+
+    async def _put(self, request: PutLogEvents) -> AwsResponse:
+        events = [{"timestamp": time_ms, "message": message} for time_ms, message in request.events]
+        return await self._call(
+            "put_log_events", logGroupName=request.group, logStreamName=request.stream, logEvents=events
+        )
+
+    async def _create(self, request: PutLogEvents) -> AwsResponse:
+        """Create what is missing, and remember that it is there; status 200 where the stream can be written to."""
+        answer = await self._create_group_and_stream(request)
+        if answer.error is None:
+            self._ready.add((request.group, request.stream))
+        return answer
+
+    async def _create_group_and_stream(self, request: PutLogEvents) -> AwsResponse:
+        # The stream first: its group is nearly always there, and then this is the only call.
+        answer = await self._create_stream(request)
+        if answer.error != "ResourceNotFoundException":
+            return answer
+        group = await self._call("create_log_group", logGroupName=request.group)
+        if group.error is None:
+            await self._retain(request.group)
+        elif group.error != "ResourceAlreadyExistsException":
+            return group
+        return await self._create_stream(request)
+
+    async def _create_stream(self, request: PutLogEvents) -> AwsResponse:
+        answer = await self._call("create_log_stream", logGroupName=request.group, logStreamName=request.stream)
+        return AwsResponse(status=200) if answer.error == "ResourceAlreadyExistsException" else answer
+
+    async def _retain(self, group: str) -> None:
+        """Set the retention of a new group, if it can be done soon: the records are worth more than their term."""
+        if self._retention_days is None:
+            return
+        try:
+            async with asyncio.timeout(RETENTION_S):
+                answer = await self._call(
+                    "put_retention_policy", logGroupName=group, retentionInDays=self._retention_days
+                )
+            failure = answer.error and f"{answer.error}: {answer.message}"
+        except (TransportError, TimeoutError) as error:
+            failure = str(error) or type(error).__name__
+        if failure and self._warn:
+            self._warn(f"The retention of log group {group} was not set ({failure}); its events are kept for ever.")
+
+    async def _call(self, operation: str, **parameters: Any) -> AwsResponse:
+        try:
+            answer = await getattr(self._client, operation)(**parameters)
+        except ClientError as error:
+            return refused(error.response)
+        except ParamValidationError as error:
+            return AwsResponse(status=400, error="InvalidParameterException", message=str(error)[:LONGEST_MESSAGE])
+        except NO_CREDENTIALS as error:
+            return AwsResponse(status=400, error="UnrecognizedClientException", message=str(error))
+        except NO_ANSWER as error:
+            raise translated(error, host_port(self._client.meta.endpoint_url)) from error
+        body = {name: value for name, value in answer.items() if name != "ResponseMetadata"}
+        return AwsResponse(status=answer["ResponseMetadata"]["HTTPStatusCode"], body=body)
+
+
+def refused(response: Mapping[str, Any]) -> AwsResponse:
+    """Return the answer that a `ClientError.response` holds."""
+    metadata = response.get("ResponseMetadata", {})
+    return AwsResponse(
+        status=int(metadata.get("HTTPStatusCode", 400)),
+        error=error_type(response),
+        message=str(response.get("Error", {}).get("Message", ""))[:LONGEST_MESSAGE],
+        retry_after=wait_asked_for(metadata.get("HTTPHeaders", {})),
+    )
+
+
+def wait_asked_for(headers: Mapping[str, str]) -> float:
+    """Return the seconds that `x-amz-retry-after` (in ms) or `retry-after` (in s) ask for; 0.0 where they do not."""
+    for name, unit in (("x-amz-retry-after", 0.001), ("retry-after", 1.0)):
+        value = headers.get(name, "").strip()
+        if value.isascii() and value.isdigit():
+            return int(value) * unit
+    return 0.0

@@ -1,0 +1,51 @@
+"""Compression as a transport around a transport."""
+
+import gzip
+from dataclasses import replace
+
+from telemetry_forwarder.interfaces import HttpRequest, HttpResponse, Transport
+
+# A body that fits a packet gains nothing that the other end would notice.
+SMALLEST_BYTES = 1024
+
+# Measured on 1 MB of JSON log events: level 3 costs half the CPU of level 6 and gives 8 % more bytes. In a Lambda
+# environment the CPU is the user's, and billed.
+LEVEL = 3
+
+
+class GzipTransport:
+    """Compress the body of each request before `inner` sends it.
+
+    The compressed form is kept until the request was answered 2xx or another one comes, so that sending the same
+    object again costs nothing. Bodies under 1 KiB, bodies that do not shrink, and bodies that have a Content-Encoding
+    go as they are.
+    """
+
+    def __init__(self, inner: Transport[HttpRequest, HttpResponse], *, level: int = LEVEL) -> None:
+        self._inner = inner
+        self._level = level
+        self._last: tuple[HttpRequest, HttpRequest] | None = None  # as given, as sent
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        response = await self._inner.send(self._compressed(request))
+        if 200 <= response.status < 300:
+            self._last = None
+        return response
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    def _compressed(self, request: HttpRequest) -> HttpRequest:
+        if self._last is None or self._last[0] is not request:
+            self._last = (request, compress(request, self._level))
+        return self._last[1]
+
+
+def compress(request: HttpRequest, level: int) -> HttpRequest:
+    """Return `request` with its body in gzip form, or `request` itself where that is no gain."""
+    if len(request.body) < SMALLEST_BYTES or any(name.lower() == "content-encoding" for name in request.headers):
+        return request
+    body = gzip.compress(request.body, level, mtime=0)
+    if len(body) >= len(request.body):
+        return request
+    return replace(request, body=body, headers={**request.headers, "Content-Encoding": "gzip"})
