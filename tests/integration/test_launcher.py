@@ -92,7 +92,7 @@ def opt(tmp_path: Path) -> Path:
     (root / "extensions").mkdir(parents=True)
     shutil.copy2(LAUNCHER, root / "extensions" / "telemetry-forwarder")
     (root / "telemetry-forwarder-lib").mkdir()
-    (root / "telemetry-forwarder-lib" / "__main__.py").write_text(PROBE)
+    (root / "telemetry-forwarder-lib" / "start.py").write_text(PROBE)
     return root
 
 
@@ -133,14 +133,13 @@ def test_file_is_what_lambda_executes() -> None:
 
 
 def test_layer_runs_isolated_on_the_python_of_the_runtime(opt: Path, tmp_path: Path) -> None:
-    """The function's PYTHONPATH and PYTHONHOME do not reach us; the layer's directory alone is importable."""
+    """The function's PYTHONPATH and PYTHONHOME do not reach us."""
     path = bin_with(tmp_path / "bin", python3=sys.executable)
     hostile = {"PYTHONPATH": "/nowhere", "PYTHONHOME": "/nowhere", "PYTHONSTARTUP": "/nowhere", "LD_LIBRARY_PATH": "/x"}
     told = run(opt / "extensions" / "telemetry-forwarder", path, **hostile)
     lib = str(opt / "telemetry-forwarder-lib")
-    assert told["argv"] == [lib, "telemetry-forwarder"]
+    assert told["argv"] == [f"{lib}/start.py", "telemetry-forwarder"]
     assert (told["isolated"], told["no_site"]) == (1, 1)
-    assert told["path"][0] == lib
     assert not [entry for entry in told["path"] if "nowhere" in entry or "site-packages" in entry]
     assert told["library_path"] == "/x"
 
@@ -181,7 +180,7 @@ def test_interpreter_of_the_layer_comes_first(opt: Path, tmp_path: Path) -> None
     own.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     own.chmod(0o755)
     told = run(opt / "extensions" / "telemetry-forwarder", bin_with(tmp_path / "bin"), LD_LIBRARY_PATH="/var/lang/lib")
-    assert told["path"][0] == str(opt / "telemetry-forwarder-lib")
+    assert told["argv"] == [str(opt / "telemetry-forwarder-lib" / "start.py"), "telemetry-forwarder"]
     assert told["library_path"] is None
 
 
