@@ -78,13 +78,15 @@ template: install $(SAM_STAMP) ## check template.yaml and build it, without Dock
 	$(SAM) validate --lint
 	$(SAM) build
 
+# --no-deps: the lock is complete, and pip would refuse the extras that packages in it ask for, as not pinned.
 $(SAM_STAMP): $(SAM_LOCK)
 	@if command -v uv >/dev/null 2>&1; then \
 	    uv venv --quiet --clear --python $(PYTHON) $(SAM_VENV) && \
-	    uv pip install --quiet --python $(SAM_VENV)/bin/python --require-hashes -r $(SAM_LOCK); \
+	    uv pip install --quiet --python $(SAM_VENV)/bin/python --no-deps --require-hashes -r $(SAM_LOCK); \
 	else \
 	    $(PYTHON) -m venv --clear $(SAM_VENV) && \
-	    $(SAM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(SAM_LOCK); \
+	    $(SAM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	        -r $(SAM_LOCK); \
 	fi
 	@touch $@
 
