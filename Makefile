@@ -7,8 +7,23 @@ BIN := $(VENV)/bin
 LOCK := requirements.lock
 STAMP := $(VENV)/.installed
 
+# The layer: LAYER_PYTHON is the minor version of the functions' Python runtime, LAYER_ARCH x86_64 or arm64.
+# LAYER_INTERPRETER=DIR carries the relocatable CPython in DIR along (bin/python3.X and lib/python3.X, of that version
+# and processor, such as `uv python install` fetches), so that functions in other languages can use the layer too.
+LAYER_PYTHON ?= 3.12
+LAYER_ARCH ?= x86_64
+LAYER_INTERPRETER ?=
+BUILD_LAYER = $(BIN)/python layer/build.py --python $(LAYER_PYTHON) --arch $(LAYER_ARCH) \
+    $(if $(LAYER_INTERPRETER),--interpreter '$(LAYER_INTERPRETER)')
+
+# sam pins versions that other tools here do not want, so it lives alone. It sends nothing home and needs no account.
+SAM_VENV := .venv-sam
+SAM_LOCK := requirements-sam.lock
+SAM_STAMP := $(SAM_VENV)/.installed
+SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 $(SAM_VENV)/bin/sam
+
 .DEFAULT_GOAL := help
-.PHONY: help install run test check fmt lint type lock clean
+.PHONY: help install run test check fmt lint type layer template lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -49,9 +64,38 @@ lint: install ## lint the code
 type: install ## check the types (mypy, strict)
 	$(BIN)/mypy
 
+layer: install ## build dist/telemetry-forwarder-layer.zip (LAYER_PYTHON, LAYER_ARCH, LAYER_INTERPRETER)
+	@rm -rf build/layer && mkdir -p build dist
+	@$(BUILD_LAYER) --zip dist/telemetry-forwarder-layer.zip build/layer
+
+# What `sam build` calls for the layer, with ARTIFACTS_DIR set. It runs in the checkout, not in a copy (template.yaml).
+.PHONY: build-TelemetryForwarderLayer
+build-TelemetryForwarderLayer: install
+	@$(BUILD_LAYER) '$(ARTIFACTS_DIR)'
+
+template: install $(SAM_STAMP) ## check template.yaml and build it, without Docker and without an account
+	$(BIN)/cfn-lint template.yaml
+	$(SAM) validate --lint
+	$(SAM) build
+
+# --no-deps: the lock is complete, and pip would refuse the extras that packages in it ask for, as not pinned.
+$(SAM_STAMP): $(SAM_LOCK)
+	@if command -v uv >/dev/null 2>&1; then \
+	    uv venv --quiet --clear --python $(PYTHON) $(SAM_VENV) && \
+	    uv pip install --quiet --python $(SAM_VENV)/bin/python --no-deps --require-hashes -r $(SAM_LOCK); \
+	else \
+	    $(PYTHON) -m venv --clear $(SAM_VENV) && \
+	    $(SAM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	        -r $(SAM_LOCK); \
+	fi
+	@touch $@
+
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
+
 lock: ## pin the newest versions that pyproject.toml allows (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra local --extra dev \
-	    --no-annotate --no-header --upgrade pyproject.toml -o $(LOCK)
+	$(COMPILE) --upgrade --extra local --extra dev pyproject.toml -o $(LOCK)
+	$(COMPILE) --upgrade --constraints $(LOCK) pyproject.toml -o requirements-layer.lock
+	echo 'aws-sam-cli>=1.140' | $(COMPILE) --upgrade - -o $(SAM_LOCK)
 
 clean: ## remove what was built
 	rm -rf $(VENV) .venv-sam build dist .aws-sam
