@@ -176,6 +176,7 @@ class Worker:
             return None
         try:
             encoded = self._sink.encode(record)
+            is_oversize = len(encoded.data) + limits.overhead_bytes + limits.framing_bytes > limits.max_bytes
         except EncodeError as error:
             self._account.drop(1, DropReason.UNENCODABLE)
             self._say_trouble(f"a record cannot be expressed: {error}")
@@ -184,7 +185,7 @@ class Worker:
             self._account.drop(1, DropReason.SINK_FAILED)
             self._say_trouble(f"a bug in the sink: {type(error).__name__}: {error}")
             return None
-        if len(encoded.data) + limits.overhead_bytes + limits.framing_bytes > limits.max_bytes:
+        if is_oversize:
             self._account.drop(1, DropReason.OVERSIZE)
             return None
         return encoded
