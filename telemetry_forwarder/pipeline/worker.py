@@ -128,8 +128,9 @@ class Worker:
             try:
                 await self._send_what_is_held()
             except Exception as error:  # noqa: BLE001 - a sink's bug costs its own records and spares the others
-                self._delivery.drop(DropReason.SINK_FAILED)
                 self._say_trouble(f"a bug in the sink: {type(error).__name__}: {error}")
+                if self._delivery.drop(DropReason.SINK_FAILED):
+                    self._wake.set()  # the other records have done nothing wrong, and this may be the last chance
             if not self._wake.is_set():
                 self._idle.set()
 
