@@ -50,6 +50,7 @@ class Worker:
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_closed = False
+        self._is_drained = False
         self._is_troubled = False
         self._runner: asyncio.Task[Any] | None = None
 
@@ -64,6 +65,9 @@ class Worker:
     def offer(self, records: Sequence[Record]) -> None:
         """Take records, newest over oldest; wake early when more than one request's worth is waiting."""
         self._account.offered += len(records)
+        if self._is_drained:  # the receiver is closed last
+            self._account.drop(len(records), DropReason.DEADLINE)
+            return
         evicted = self._buffer.offer(records)
         if evicted:
             self._account.drop(evicted, DropReason.BUFFER_FULL)
@@ -99,7 +103,7 @@ class Worker:
         self._wake_up()
 
     async def drain(self, deadline: Deadline) -> None:
-        """Take no more; send what is held until `deadline` and settle the rest as dropped."""
+        """Send what is held until `deadline` and settle the rest, and what is offered later, as dropped."""
         self._is_closed = True
         self.hurry(deadline)
         try:
@@ -108,6 +112,7 @@ class Worker:
         except TimeoutError:
             await self._end_runner()
         self.give_up(DropReason.UNAUTHORIZED if self._delivery.denied else DropReason.DEADLINE)
+        self._is_drained = True
 
     def give_up(self, reason: DropReason) -> None:
         """Settle everything that is still held as dropped for `reason`."""
