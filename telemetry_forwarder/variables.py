@@ -448,11 +448,13 @@ def shown(variable: Variable, text: str) -> str:
     """Quote what was given, cut to a length that fits a log line; never a secret, nor what a URL may hide."""
     if isinstance(variable.kind, SecretText):
         return "*** (hidden)"
+    if isinstance(variable.kind, (SecretArn, SsmParameter)) and not text.startswith(("arn:", "/")):
+        return "*** (hidden)"  # most likely the secret itself in the place of its reference
     if isinstance(variable.kind, Url):
-        text = text.partition("?")[0].partition("#")[0]
-        if "@" in text:  # whatever stands before the host may be a password
+        if "@" in text:  # whatever stands before the host may be a password, with any character in it
             scheme, separator, _ = text.partition("://")
             text = f"{scheme if separator else ''}{separator}***@{text.rpartition('@')[2]}"
+        text = text.partition("?")[0].partition("#")[0]
     return repr(text[:120] + ("…" if len(text) > 120 else ""))
 
 
