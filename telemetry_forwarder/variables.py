@@ -296,7 +296,9 @@ def only(text: str, others: str) -> bool:
 def split_port(authority: str) -> "tuple[str, str]":
     """Split `host:port` (or `[v6]:port`); the port is `""` where none is given."""
     if authority.startswith("["):
-        host, _, rest = authority[1:].partition("]")
+        host, bracket, rest = authority[1:].partition("]")
+        if not bracket or ":" not in host or rest == ":":
+            return "", ""
         return host, rest[1:] if rest.startswith(":") else rest
     host, colon, port = authority.partition(":")
     return host, port if port or not colon else "?"
@@ -304,7 +306,7 @@ def split_port(authority: str) -> "tuple[str, str]":
 
 def is_host(host: str) -> bool:
     if ":" in host:  # IPv6 literal
-        return only(host, ":.")
+        return all(c in "0123456789abcdefABCDEF:." for c in host)
     return bool(host) and len(host) < 254 and only(host, "-._") and not host.startswith((".", "-"))
 
 
