@@ -50,7 +50,7 @@ def main(name: str, environ: "Mapping[str, str]") -> int:
         return 1
     try:
         run = load()
-    except ImportError as error:
+    except Exception as error:  # noqa: BLE001 - an older Python raises SyntaxError, a broken wheel anything
         # Most likely a layer made for another Python or another processor: the function must not suffer for it.
         say(f"The extension cannot run on Python {sys.version.split()[0]}: {error}. No telemetry is forwarded.")
         return idle(registration, is_strict=variables.read("TELEMETRY_FORWARDER_STRICT", environ))
@@ -126,6 +126,8 @@ def idle(registration: Registration, *, is_strict: bool) -> int:
         return 1
     while True:
         status, _, body = call(registration.runtime_api, "GET", f"{API}/event/next", head, "")
+        if status == 0:  # a connection may die while the environment is frozen
+            status, _, body = call(registration.runtime_api, "GET", f"{API}/event/next", head, "")
         if status != 200:
             say(f"/event/next was answered {status}; the extension ends.")
             return 1
