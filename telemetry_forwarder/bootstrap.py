@@ -167,6 +167,14 @@ def call(runtime_api: str, method: str, path: str, head: str, body: str) -> "tup
 
 def say(message: str) -> None:
     """Write an own log line (see `log`), with what is at hand before JSON can be imported."""
-    text = "".join(c if c.isprintable() and c not in '"\\' else f"\\u{ord(c):04x}" for c in message if ord(c) < 0x10000)
+    text = "".join(c if " " <= c <= "~" and c not in '"\\' else _escape(ord(c)) for c in message)
     sys.stdout.write(f'{{"telemetry_forwarder":"{__version__}","level":"ERROR","message":"{text}"}}\n')
     sys.stdout.flush()
+
+
+def _escape(point: int) -> str:
+    """Return a code point as JSON's escape: plain ASCII, whatever the encoding of standard output."""
+    if point < 0x10000:
+        return f"\\u{point:04x}"
+    point -= 0x10000
+    return f"\\u{0xD800 + (point >> 10):04x}\\u{0xDC00 + (point & 0x3FF):04x}"
