@@ -138,7 +138,7 @@ def idle(registration: Registration, *, is_strict: bool) -> int:
 def call(runtime_api: str, method: str, path: str, head: str, body: str) -> "tuple[int, dict[str, str], bytes]":
     """Make one HTTP call on a connection of its own; return status, headers (lower-case names) and body.
 
-    The answer is read until Lambda closes, as asked for. A chunked body keeps its framing, which no reader here minds.
+    The answer is read until Lambda closes, as asked for. Status 0: there was none; the body says why.
     """
     host, _, port = runtime_api.rpartition(":")
     connection = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
@@ -162,7 +162,23 @@ def call(runtime_api: str, method: str, path: str, head: str, body: str) -> "tup
         field, _, value = line.partition(":")
         headers[field.strip().lower()] = value.strip()
     words = status_line.split(" ")
-    return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0, headers, content
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        content = _join_chunks(content)
+    return int(words[1]) if len(words) > 1 and words[1].isascii() and words[1].isdigit() else 0, headers, content
+
+
+def _join_chunks(content: bytes) -> bytes:
+    """Return a chunked body without its framing, as far as it came. Source: RFC 9112, section 7.1."""
+    body = b""
+    while content:
+        size, _, content = content.partition(b"\r\n")
+        try:
+            length = int(size.partition(b";")[0], 16)
+        except ValueError:
+            break
+        body += content[:length]
+        content = content[length + 2 :]
+    return body
 
 
 def say(message: str) -> None:
