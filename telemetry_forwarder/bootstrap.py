@@ -51,7 +51,7 @@ def main(name: str, environ: "MutableMapping[str, str]") -> int:
         return 1
     try:
         run = load(environ)
-    except ImportError as error:
+    except Exception as error:  # noqa: BLE001 - an older Python raises SyntaxError, a broken wheel anything
         # Most likely a layer made for another Python or another processor: the function must not suffer for it.
         say(f"The extension cannot run on Python {sys.version.split()[0]}: {error}. No telemetry is forwarded.")
         return idle(registration, is_strict=variables.read("TELEMETRY_FORWARDER_STRICT", environ))
@@ -139,6 +139,8 @@ def idle(registration: Registration, *, is_strict: bool) -> int:
         return 1
     while True:
         status, _, body = call(registration.runtime_api, "GET", f"{API}/event/next", head, "")
+        if status == 0:  # a connection may die while the environment is frozen
+            status, _, body = call(registration.runtime_api, "GET", f"{API}/event/next", head, "")
         if status != 200:
             say(f"/event/next was answered {status}; the extension ends.")
             return 1
@@ -149,7 +151,7 @@ def idle(registration: Registration, *, is_strict: bool) -> int:
 def call(runtime_api: str, method: str, path: str, head: str, body: str) -> "tuple[int, dict[str, str], bytes]":
     """Make one HTTP call on a connection of its own; return status, headers (lower-case names) and body.
 
-    The answer is read until Lambda closes, as asked for. A chunked body keeps its framing, which no reader here minds.
+    The answer is read until Lambda closes, as asked for. Status 0: there was none; the body says why.
     """
     host, _, port = runtime_api.rpartition(":")
     connection = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
@@ -173,11 +175,35 @@ def call(runtime_api: str, method: str, path: str, head: str, body: str) -> "tup
         field, _, value = line.partition(":")
         headers[field.strip().lower()] = value.strip()
     words = status_line.split(" ")
-    return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0, headers, content
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        content = _join_chunks(content)
+    return int(words[1]) if len(words) > 1 and words[1].isascii() and words[1].isdigit() else 0, headers, content
+
+
+def _join_chunks(content: bytes) -> bytes:
+    """Return a chunked body without its framing, as far as it came. Source: RFC 9112, section 7.1."""
+    body = b""
+    while content:
+        size, _, content = content.partition(b"\r\n")
+        try:
+            length = int(size.partition(b";")[0], 16)
+        except ValueError:
+            break
+        body += content[:length]
+        content = content[length + 2 :]
+    return body
 
 
 def say(message: str) -> None:
     """Write an own log line (see `log`), with what is at hand before JSON can be imported."""
-    text = "".join(c if c.isprintable() and c not in '"\\' else f"\\u{ord(c):04x}" for c in message if ord(c) < 0x10000)
+    text = "".join(c if " " <= c <= "~" and c not in '"\\' else _escape(ord(c)) for c in message)
     sys.stdout.write(f'{{"telemetry_forwarder":"{__version__}","level":"ERROR","message":"{text}"}}\n')
     sys.stdout.flush()
+
+
+def _escape(point: int) -> str:
+    """Return a code point as JSON's escape: plain ASCII, whatever the encoding of standard output."""
+    if point < 0x10000:
+        return f"\\u{point:04x}"
+    point -= 0x10000
+    return f"\\u{0xD800 + (point >> 10):04x}\\u{0xDC00 + (point & 0x3FF):04x}"

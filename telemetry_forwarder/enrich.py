@@ -119,9 +119,10 @@ class Enricher:
             return False
         if request_id is None:
             return self._starts <= 1
-        if self._first is None:
-            return None  # a late report from before a reset
-        return request_id == self._first
+        if request_id == self._first:
+            return True
+        # What was never started here is a late report from before a reset.
+        return False if request_id in self._known else None
 
 
 def batch_id(body: bytes, sequence_id: str) -> str:

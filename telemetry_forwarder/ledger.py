@@ -60,7 +60,7 @@ class Door:
             "redelivered_bodies": self.redelivered_bodies,
             "received": self.received,
             "routed": self.routed,
-            "unrouted": dict(self.unrouted),
+            "unrouted": {str(why): count for why, count in self.unrouted.items()},
             "lost_before_us": self.lost_before_us,
             "lost_before_us_bytes": self.lost_before_us_bytes,
         }

@@ -5,6 +5,7 @@ telemetry can never feed itself. The `level` and `timestamp` members are those t
 Source: AWS Lambda Developer Guide, "Log-level filtering".
 """
 
+import json
 import logging
 import sys
 from collections.abc import Callable
@@ -52,7 +53,15 @@ class Log:
             return
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {MARK: __version__, "timestamp": now, "level": word, "message": message, **members}
-        self._write(orjson.dumps(line, default=str).decode())
+        self._write(_as_json(line))
+
+
+def _as_json(line: dict[str, Any]) -> str:
+    """Return `line` as JSON. What orjson refuses (lone surrogates, integers over 64 bits) must not cost the line."""
+    try:
+        return orjson.dumps(line, default=str).decode()
+    except orjson.JSONEncodeError:
+        return json.dumps(line, default=str, separators=(",", ":"))
 
 
 def _write_line(line: str) -> None:

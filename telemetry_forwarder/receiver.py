@@ -121,4 +121,5 @@ async def _read(request: web.BaseRequest, limit: int) -> bytes | None:
 
 
 def _whole(value: object) -> int:
-    return value if isinstance(value, int) else 0
+    """Return a sensible count; anything else would be carried into the ledger."""
+    return value if isinstance(value, int) and 0 <= value < 2**53 else 0

@@ -70,8 +70,9 @@ class Item:
 def decode(body: bytes, received_ms: int) -> tuple[list[Item], int]:
     """Return the items of a telemetry body, in order, and how many of its elements were no telemetry items.
 
-    An item without a readable time gets `received_ms`. `size_bytes` is an even share of the body: exact in sum,
-    which is what bounds a buffer. Raises DecodeError where the body is no JSON array, and nothing else.
+    An item without a readable time gets `received_ms`. `size_bytes` is an even share of the body, rounded down:
+    together they are the body's size, which is what bounds a buffer. Raises DecodeError where the body is no JSON
+    array, and nothing else.
     """
     try:
         elements = parse_json(body)
@@ -102,13 +103,22 @@ def parse_json(data: bytes) -> Any:
     if not _LONG_NUMBER.search(data):
         with contextlib.suppress(orjson.JSONDecodeError):
             return orjson.loads(data)
-    return _clean(json.loads(data.decode("utf-8", "replace"), parse_constant=str, parse_float=_finite))
+    text = data.decode("utf-8", "replace")
+    return _clean(json.loads(text, parse_constant=str, parse_float=_finite, parse_int=_exact))
 
 
 def _finite(digits: str) -> float | str:
     """Keep a number that a float cannot hold (1e400) as its text."""
     number = float(digits)
     return number if math.isfinite(number) else digits
+
+
+def _exact(digits: str) -> int | str:
+    """Keep an integer that Python itself refuses to convert (over 4300 digits) as its text."""
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
 
 
 def _clean(value: Any) -> Any:

@@ -322,7 +322,9 @@ def only(text: str, others: str) -> bool:
 def split_port(authority: str) -> "tuple[str, str]":
     """Split `host:port` (or `[v6]:port`); the port is `""` where none is given."""
     if authority.startswith("["):
-        host, _, rest = authority[1:].partition("]")
+        host, bracket, rest = authority[1:].partition("]")
+        if not bracket or ":" not in host or rest == ":":
+            return "", ""
         return host, rest[1:] if rest.startswith(":") else rest
     host, colon, port = authority.partition(":")
     return host, port if port or not colon else "?"
@@ -330,7 +332,7 @@ def split_port(authority: str) -> "tuple[str, str]":
 
 def is_host(host: str) -> bool:
     if ":" in host:  # IPv6 literal
-        return only(host, ":.")
+        return all(c in "0123456789abcdefABCDEF:." for c in host)
     return bool(host) and len(host) < 254 and only(host, "-._") and not host.startswith((".", "-"))
 
 
@@ -492,11 +494,13 @@ def shown(variable: Variable, text: str) -> str:
     """Quote what was given, cut to a length that fits a log line; never a secret, nor what a URL may hide."""
     if isinstance(variable.kind, SecretText):
         return "*** (hidden)"
-    if isinstance(variable.kind, Url | ProxyUrl):
-        text = text.partition("?")[0].partition("#")[0]
-        if "@" in text:  # whatever stands before the host may be a password
+    if isinstance(variable.kind, (SecretArn, SsmParameter)) and not text.startswith(("arn:", "/")):
+        return "*** (hidden)"  # most likely the secret itself in the place of its reference
+    if isinstance(variable.kind, (Url, ProxyUrl)):
+        if "@" in text:  # whatever stands before the host may be a password, with any character in it
             scheme, separator, _ = text.partition("://")
             text = f"{scheme if separator else ''}{separator}***@{text.rpartition('@')[2]}"
+        text = text.partition("?")[0].partition("#")[0]
     return repr(text[:120] + ("…" if len(text) > 120 else ""))
 
 

@@ -88,7 +88,8 @@ class Lifecycle:
             async with asyncio.timeout_at(until.at):
                 await self._ended.wait()
         except TimeoutError:
-            return self._machine.on_time_up()
+            if not self._ended.is_set():  # both may happen at once
+                return self._machine.on_time_up()
         return Action.FLUSH, Action.NEXT
 
     async def _flush(self, deadline: Deadline) -> None:

@@ -54,13 +54,16 @@ class Machine:
             return (Action.NEXT,)
         self._reports_due.append(request_id)
         if request_id in self._ended:
+            self._ended.remove(request_id)  # Lambda retries an asynchronous invocation under the same id
             return Action.FLUSH, Action.NEXT
         self._running = request_id
         return ()
 
     def on_runtime_done(self, request_id: str) -> tuple[Action, ...]:
+        if request_id == self._running:
+            return self._end()
         self._ended.append(request_id)
-        return self._end() if request_id == self._running else ()
+        return ()
 
     def on_time_up(self) -> tuple[Action, ...]:
         return self._end() if self._running is not None else ()

@@ -48,6 +48,9 @@ class Buffer:
         """Take `records`; return how many records, old ones or new ones, had to go for it."""
         evicted = 0
         for record in records:
+            if record.size_bytes > self.max_bytes:  # would push out everything and then itself
+                evicted += 1
+                continue
             self._records.append(record)
             self._bytes += record.size_bytes
             while self._bytes > self.max_bytes or len(self._records) > self.max_records:

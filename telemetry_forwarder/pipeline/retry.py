@@ -1,6 +1,7 @@
 """Deliver the open batch of one sink before a deadline. The only place in the project that tries again."""
 
 import asyncio
+import contextlib
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -56,7 +57,8 @@ class Delivery:
         on_trouble: Callable[[str], None],
     ) -> None:
         self.pieces: deque[list[Encoded]] = deque()
-        self.deadline = Deadline(0.0)
+        self._deadline = Deadline(0.0)
+        self._is_moved = asyncio.Event()  # a deadline was: a pause may have to end
         self.stop_at: Deadline | None = None
         self.denied = False
         self.asked_wait = 0.0
@@ -72,6 +74,16 @@ class Delivery:
     @property
     def held(self) -> int:
         return sum(len(piece) for piece in self.pieces)
+
+    @property
+    def deadline(self) -> Deadline:
+        """No attempt starts after this point."""
+        return self._deadline
+
+    @deadline.setter
+    def deadline(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+        self._is_moved.set()
 
     async def run(self) -> bool:
         """Send until every piece is settled (True), or no further attempt fits before the deadline (False)."""
@@ -92,9 +104,25 @@ class Delivery:
                 may_reconnect = False  # most likely a kept connection that died while the environment was frozen
             else:
                 pause = max(pause, next(pauses))
-            if pause and self._clock.monotonic() + pause >= self.deadline.at:
+            if pause > 0 and not await self._pause(self._clock.monotonic() + pause):
                 return False
-            await asyncio.sleep(pause)
+        return True
+
+    async def _pause(self, until: float) -> bool:
+        """Wait until `until`; return False as soon as that is not before the deadline, which may be moved meanwhile.
+
+        SHUTDOWN ends the pause: what the destination asked for is worth less then than one more attempt.
+        """
+        was_last_call = self.stop_at is not None
+        while self._clock.monotonic() < until:
+            if self.stop_at is not None and not was_last_call:
+                return True
+            if until >= self.deadline.at:
+                return False
+            self._is_moved.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await self._is_moved.wait()
         return True
 
     def drop(self, reason: DropReason) -> int:
@@ -119,6 +147,7 @@ class Delivery:
     def stop_by(self, deadline: Deadline) -> None:
         """End even a running attempt at `deadline`."""
         self.stop_at = deadline
+        self._is_moved.set()
         if self._timer is not None:
             when = self._timer.when()
             self._timer.reschedule(deadline.at if when is None else min(when, deadline.at))

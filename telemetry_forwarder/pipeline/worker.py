@@ -50,6 +50,7 @@ class Worker:
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_closed = False
+        self._is_drained = False
         self._is_troubled = False
         self._runner: asyncio.Task[Any] | None = None
 
@@ -64,6 +65,9 @@ class Worker:
     def offer(self, records: Sequence[Record]) -> None:
         """Take records, newest over oldest; wake early when more than one request's worth is waiting."""
         self._account.offered += len(records)
+        if self._is_drained:  # the receiver is closed last
+            self._account.drop(len(records), DropReason.DEADLINE)
+            return
         evicted = self._buffer.offer(records)
         if evicted:
             self._account.drop(evicted, DropReason.BUFFER_FULL)
@@ -99,7 +103,7 @@ class Worker:
         self._wake_up()
 
     async def drain(self, deadline: Deadline) -> None:
-        """Take no more; send what is held until `deadline` and settle the rest as dropped."""
+        """Send what is held until `deadline` and settle the rest, and what is offered later, as dropped."""
         self._is_closed = True
         self.hurry(deadline)
         try:
@@ -108,6 +112,7 @@ class Worker:
         except TimeoutError:
             await self._end_runner()
         self.give_up(DropReason.UNAUTHORIZED if self._delivery.denied else DropReason.DEADLINE)
+        self._is_drained = True
 
     def give_up(self, reason: DropReason) -> None:
         """Settle everything that is still held as dropped for `reason`."""
@@ -128,8 +133,9 @@ class Worker:
             try:
                 await self._send_what_is_held()
             except Exception as error:  # noqa: BLE001 - a sink's bug costs its own records and spares the others
-                self._delivery.drop(DropReason.SINK_FAILED)
                 self._say_trouble(f"a bug in the sink: {type(error).__name__}: {error}")
+                if self._delivery.drop(DropReason.SINK_FAILED):
+                    self._wake.set()  # the other records have done nothing wrong, and this may be the last chance
             if not self._wake.is_set():
                 self._idle.set()
 
@@ -176,6 +182,7 @@ class Worker:
             return None
         try:
             encoded = self._sink.encode(record)
+            is_oversize = len(encoded.data) + limits.overhead_bytes + limits.framing_bytes > limits.max_bytes
         except EncodeError as error:
             self._account.drop(1, DropReason.UNENCODABLE)
             self._say_trouble(f"a record cannot be expressed: {error}")
@@ -184,7 +191,7 @@ class Worker:
             self._account.drop(1, DropReason.SINK_FAILED)
             self._say_trouble(f"a bug in the sink: {type(error).__name__}: {error}")
             return None
-        if len(encoded.data) + limits.overhead_bytes + limits.framing_bytes > limits.max_bytes:
+        if is_oversize:
             self._account.drop(1, DropReason.OVERSIZE)
             return None
         return encoded
