@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +14,8 @@ import orjson
 from telemetry_forwarder.bootstrap import Registration, idle
 from telemetry_forwarder.clock import Clock, Deadline, SystemClock
 from telemetry_forwarder.enrich import MANAGED_INSTANCES, Enricher
-from telemetry_forwarder.errors import ExtensionsApiError, TransportError
-from telemetry_forwarder.interfaces import Destination, HttpDelivery, LogsDelivery, Transport
+from telemetry_forwarder.errors import ConfigError, ExtensionsApiError, TransportError
+from telemetry_forwarder.interfaces import Destination, HttpDelivery, Transport
 from telemetry_forwarder.ledger import Door
 from telemetry_forwarder.lifecycle.client import ExtensionsClient, Subscription
 from telemetry_forwarder.lifecycle.loop import Lifecycle
@@ -26,13 +26,8 @@ from telemetry_forwarder.receiver import Intake, serve
 from telemetry_forwarder.records import Origin
 from telemetry_forwarder.router import Router
 from telemetry_forwarder.settings import Settings
-from telemetry_forwarder.transports.auth import AuthTransport
-from telemetry_forwarder.transports.gzip import GzipTransport
-from telemetry_forwarder.transports.http import HttpTransport, choose_proxy
-from telemetry_forwarder.variables import Secret, SecretReference
+from telemetry_forwarder.transports.stack import open_transport
 
-# Longest wait for a connection to a destination; what is slower is tried again.
-CONNECT_S = 3.0
 HEALTH_S = 5.0
 # What is left for the last flush when Lambda has stopped talking to us, and no event says how long.
 EMERGENCY_S = 1.5
@@ -62,10 +57,10 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(ExtensionsClient(registration.runtime_api, registration.identifier))
         destinations = settings.destinations if listener is not None else ()
-        transports = [await stack.enter_async_context(open_transport(d, settings)) for d in destinations]
+        open_sinks = await _open_all(destinations, settings, stack, log)
         workers = [
             Worker(destination.sink, transport, capacity=settings.capacity, clock=clock, log=log)
-            for destination, transport in zip(destinations, transports, strict=True)
+            for destination, transport in open_sinks
         ]
         machine = Machine(sees_ends="INVOKE" in registration.events)
         lifecycle = Lifecycle(
@@ -94,9 +89,7 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
             machine.lives_without_telemetry()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(worker.run()) for worker in workers]
-            tasks += [
-                group.create_task(_check_health(*pair, log)) for pair in zip(destinations, transports, strict=True)
-            ]
+            tasks += [group.create_task(_check_health(*pair, log)) for pair in open_sinks]
             if settings.origin.init_type == MANAGED_INSTANCES:
                 tasks.append(group.create_task(lifecycle.flush_periodically()))
             code = await _live(lifecycle, client, clock, log)
@@ -104,6 +97,23 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
                 task.cancel()
     _write_ledger(door, workers, log)
     return code
+
+
+async def _open_all(
+    destinations: Iterable[Destination[Any, Any]], settings: Settings, stack: AsyncExitStack, log: Log
+) -> list[tuple[Destination[Any, Any], Transport[Any, Any]]]:
+    """Open a transport for each destination; one that cannot be opened is left out, or fails a strict start."""
+    opened = []
+    for destination in destinations:
+        try:
+            opening = open_transport(destination.delivery, settings.network, log.warning)
+            opened.append((destination, await stack.enter_async_context(opening)))
+        except ConfigError as error:
+            if settings.is_strict:
+                raise
+            for problem in error.problems:
+                log.error(str(problem))
+    return opened
 
 
 async def _live(lifecycle: Lifecycle, client: ExtensionsClient, clock: Clock, log: Log) -> int:
@@ -150,43 +160,6 @@ async def _check_health(destination: Destination[Any, Any], transport: Transport
     else:
         say = log.debug if answer.status == 200 else log.warning
         say(f"Sink {name}: the health check was answered {answer.status}.")
-
-
-@asynccontextmanager
-async def open_transport(destination: Destination[Any, Any], settings: Settings) -> AsyncIterator[Transport[Any, Any]]:
-    """Open what reaches a destination. From the outside in: gzip, auth, http; the worker stands before them."""
-    delivery = destination.delivery
-    if isinstance(delivery, HttpDelivery):
-        transport = _http(delivery, settings)
-        try:
-            yield transport
-        finally:
-            await transport.aclose()
-    elif isinstance(delivery, LogsDelivery):
-        from telemetry_forwarder.transports.aws import open_logs  # botocore only where it is needed
-
-        async with open_logs(retention_days=delivery.retention_days, ca_file=settings.ca_file) as logs:
-            yield logs
-    else:
-        async with delivery() as transport:
-            yield transport
-
-
-def _http(delivery: HttpDelivery, settings: Settings) -> Transport[Any, Any]:
-    transport: Any = HttpTransport(
-        proxy=choose_proxy(delivery.url, settings.proxies), ca_file=settings.ca_file, connect_s=CONNECT_S
-    )
-    if delivery.credential is not None:
-        transport = AuthTransport(transport, delivery.credential, _fetcher(delivery.credential.secret))
-    return GzipTransport(transport) if delivery.gzip else transport
-
-
-def _fetcher(secret: Secret | SecretReference) -> Callable[[SecretReference], Awaitable[Secret]] | None:
-    if isinstance(secret, Secret):
-        return None
-    from telemetry_forwarder.secrets.fetch import fetch  # botocore only where it is needed
-
-    return fetch
 
 
 def complete(origin: Origin, registered: bytes) -> Origin:

@@ -148,8 +148,9 @@ def create(environ: Mapping[str, str]) -> Destination[HttpRequest, HttpResponse]
     tags = read("DD_TAGS", environ, problems)
     if key is None:
         raise ConfigError(problems + missing("datadog", environ))
+    sink = Datadog(url=url or f"https://http-intake.logs.{site}", tags=tags)
     return Destination(
-        sink=Datadog(url=url or f"https://http-intake.logs.{site}", tags=tags),
-        delivery=HttpDelivery(credential=Credential(header="DD-API-KEY", secret=key)),
+        sink=sink,
+        delivery=HttpDelivery(url=sink.url, credential=Credential(header="DD-API-KEY", secret=key)),
         problems=tuple(problems),
     )

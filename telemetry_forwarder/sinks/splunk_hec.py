@@ -225,5 +225,5 @@ def create(environ: Mapping[str, str]) -> Destination[HttpRequest, HttpResponse]
     sink = SplunkHec(url=ENDPOINT.sub("", url).rstrip("/"), **sink_settings)
     health = HttpRequest(url=f"{sink.url}/services/collector/health", body=b"", headers={}, method="GET")
     credential = Credential(header="Authorization", secret=token, prefix="Splunk ")
-    delivery = HttpDelivery(credential=credential, health=health)
+    delivery = HttpDelivery(url=sink.url, credential=credential, health=health)
     return Destination(sink=sink, delivery=delivery, problems=tuple(problems))

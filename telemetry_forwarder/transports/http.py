@@ -85,8 +85,8 @@ class HttpTransport:
         return self._session
 
     def _tls_for(self, url: str) -> ssl.SSLContext | bool:
-        """Return what verifies `url`; True is the system's authorities, which aiohttp has loaded at its import."""
-        if self._ca_file is None or not url.startswith("https:"):
+        """Return what verifies `url`, made once: never aiohttp's own context, which `bootstrap` leaves without CAs."""
+        if not url.startswith("https:"):
             return True
         if self._tls is None:
             try:

@@ -1,5 +1,4 @@
 """The SAM template says what the code understands, and grants what the code needs."""
-# ruff: noqa: S101
 
 from pathlib import Path
 from typing import Any

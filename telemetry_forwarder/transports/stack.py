@@ -1,0 +1,69 @@
+"""From a destination's description to its open transport: the order of the wrappers, written once."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from telemetry_forwarder.interfaces import Delivery, HttpDelivery, HttpRequest, HttpResponse, LogsDelivery, Transport
+from telemetry_forwarder.transports.auth import AuthTransport, FetchSecret
+from telemetry_forwarder.transports.gzip import GzipTransport
+from telemetry_forwarder.transports.http import HttpTransport, choose_proxy
+from telemetry_forwarder.variables import Secret, SecretReference
+
+# Longest wait for a connection; what is slower is tried again.
+CONNECT_S = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """What every transport is told of the network: `proxies` by scheme (and "no"), CA certificates, the region."""
+
+    proxies: Mapping[str, str] = field(repr=False)  # an address may hold a password
+    ca_file: str | None
+    region: str | None
+
+
+@asynccontextmanager
+async def open_transport(
+    delivery: Delivery, network: Network, warn: Callable[[str], None]
+) -> AsyncIterator[Transport[Any, Any]]:
+    """Open what reaches a destination: gzip around auth around HTTP, or PutLogEvents, or a third party's own.
+
+    Raises ConfigError where the AWS SDK can make nothing of its variables.
+    """
+    if isinstance(delivery, HttpDelivery):
+        transport = _http(delivery, network)
+        try:
+            yield transport
+        finally:
+            await transport.aclose()
+    elif isinstance(delivery, LogsDelivery):
+        from telemetry_forwarder.transports.aws import open_logs  # botocore only where it is needed
+
+        async with open_logs(
+            retention_days=delivery.retention_days, ca_file=network.ca_file, connect_s=CONNECT_S, warn=warn
+        ) as logs:
+            yield logs
+    else:
+        async with delivery() as theirs:
+            yield theirs
+
+
+def _http(delivery: HttpDelivery, network: Network) -> Transport[HttpRequest, HttpResponse]:
+    transport: Transport[HttpRequest, HttpResponse] = HttpTransport(
+        proxy=choose_proxy(delivery.url, network.proxies), ca_file=network.ca_file, connect_s=CONNECT_S
+    )
+    if delivery.credential is not None:
+        fetch = _fetcher(delivery.credential.secret, network)
+        transport = AuthTransport(transport, delivery.credential, fetch)
+    return GzipTransport(transport) if delivery.gzip else transport
+
+
+def _fetcher(secret: Secret | SecretReference, network: Network) -> FetchSecret | None:
+    if isinstance(secret, Secret):
+        return None
+    from telemetry_forwarder.secrets.fetch import fetch  # botocore only where it is needed
+
+    return partial(fetch, region=network.region, ca_file=network.ca_file)
