@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from telemetry_forwarder import sinks
@@ -11,6 +11,7 @@ from telemetry_forwarder.interfaces import Destination
 from telemetry_forwarder.lifecycle.client import Buffering
 from telemetry_forwarder.pipeline.worker import Capacity
 from telemetry_forwarder.records import Origin
+from telemetry_forwarder.transports.stack import Network
 from telemetry_forwarder.variables import BY_NAME, Problem, read, unsound, wanted_sinks
 
 MEBIBYTE = 1024 * 1024
@@ -34,10 +35,7 @@ class Settings:
     is_strict: bool
     origin: Origin
     capacity: Capacity
-    proxies: Mapping[str, str] = field(
-        repr=False
-    )  # "http", "https" and "no", as urllib names them; may hold a password
-    ca_file: str | None
+    network: Network
     problems: tuple[Problem, ...]
 
     @classmethod
@@ -59,8 +57,11 @@ class Settings:
             is_strict=read("TELEMETRY_FORWARDER_STRICT", environ, problems),
             origin=function,
             capacity=capacity(function.memory_mb),
-            proxies=_proxies(environ, problems),
-            ca_file=_ca_file(environ, problems),
+            network=Network(
+                proxies=_proxies(environ, problems),
+                ca_file=_ca_file(environ, problems),
+                region=function.region,
+            ),
             problems=_without_repeats(problems),
         )
 
