@@ -1,5 +1,4 @@
 """The executable that Lambda starts, run as Lambda runs it, with every kind of Python around it and with none."""
-# ruff: noqa: S101, S603
 
 import json
 import queue

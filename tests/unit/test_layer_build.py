@@ -1,5 +1,4 @@
 """How the layer is put together: what of the lock is installed, and that the zip is the same each time."""
-# ruff: noqa: S101
 
 import importlib.util
 import os
