@@ -28,8 +28,8 @@ LOCK = ROOT / "requirements-layer.lock"
 LIB = "telemetry-forwarder-lib"
 ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 
-# Parts of our own package that run on a developer's machine only.
-NOT_IN_LAYER = ("telemetry_forwarder/emulator/", "telemetry_forwarder/cli/")
+# Parts of our own package that serve development only.
+NOT_IN_LAYER = ("telemetry_forwarder/emulator/", "telemetry_forwarder/cli/", "telemetry_forwarder/testing/")
 
 # Of botocore's 400 services those that the extension calls, and what every client is made from.
 BOTOCORE_DATA = {

@@ -1,0 +1,61 @@
+"""Strict local backends: Splunk HEC, Datadog logs, CloudWatch Logs, Parameter Store and Secrets Manager.
+
+Each is an async context manager that listens on a loopback port, refuses what the real service refuses, keeps what it
+accepted for a test to read, and can be told to misbehave::
+
+    async with SplunkHec(token="…") as hec:
+        hec.faults.script(Answer(503, times=3), Reset(stored=True))
+        ...                                   # send to hec.url
+        await hec.wait_until(lambda: len(hec.events) == 2)
+
+What is not documented by the vendor is an argument of the constructor; its docstring says which reading is the default.
+"""
+
+from telemetry_forwarder.emulator.backends.cloudwatch_logs import CloudWatchLogs, RejectEvents
+from telemetry_forwarder.emulator.backends.datadog import Datadog
+from telemetry_forwarder.emulator.backends.datadog_logs import DatadogLog
+from telemetry_forwarder.emulator.backends.faults import (
+    ANY,
+    Answer,
+    Fault,
+    Faults,
+    Hang,
+    Reset,
+    Slow,
+    Throttle,
+    TooLarge,
+)
+from telemetry_forwarder.emulator.backends.hec_events import HecEvent, Rules
+from telemetry_forwarder.emulator.backends.log_groups import LogEvent, LogGroup, LogStream
+from telemetry_forwarder.emulator.backends.secrets_manager import SecretsManager
+from telemetry_forwarder.emulator.backends.server import Backend, Seen
+from telemetry_forwarder.emulator.backends.splunk_hec import BadEvent, NearCapacity, SplunkHec
+from telemetry_forwarder.emulator.backends.ssm import Ssm
+
+__all__ = [
+    "ANY",
+    "Answer",
+    "Backend",
+    "BadEvent",
+    "CloudWatchLogs",
+    "Datadog",
+    "DatadogLog",
+    "Fault",
+    "Faults",
+    "Hang",
+    "HecEvent",
+    "LogEvent",
+    "LogGroup",
+    "LogStream",
+    "NearCapacity",
+    "RejectEvents",
+    "Reset",
+    "Rules",
+    "SecretsManager",
+    "Seen",
+    "Slow",
+    "SplunkHec",
+    "Ssm",
+    "Throttle",
+    "TooLarge",
+]

@@ -1,0 +1,166 @@
+"""What a local backend can be told to do wrong, and the queue that deals it out.
+
+A fault is a value. `times` says how many requests it meets (None: every one from then on). Those common to all
+backends are here; what only one service can do wrong (`BadEvent`, `RejectEvents`, …) is defined beside that service.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+ANY: str = "*"  # as `on`: whatever the request asks for
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Answer `status` with the backend's own error body; `code` chooses among its errors of that status.
+
+    `code` is a HEC code for Splunk and an error type for AWS; Datadog has none. `retry_after` (seconds) becomes a
+    `Retry-After` header. With `stored` the request is carried out before it is answered so.
+    """
+
+    status: int
+    times: int | None = 1
+    code: int | str | None = None
+    retry_after: float | None = None
+    stored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """Say "too many requests" as the backend does, with `retry_after` (seconds) in the header named `header`.
+
+    For AWS services that is HTTP 400 with `ThrottlingException`, and `x-amz-retry-after` (milliseconds) is sent too.
+    """
+
+    retry_after: float | None = None
+    times: int | None = 1
+    header: str = "Retry-After"
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """Refuse the request for its size, whatever it is, as the backend does."""
+
+    times: int | None = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Hang:
+    """Do nothing with the request for `seconds` (None: until `Faults.release`), then carry it out and answer.
+
+    A client that goes away in between is noticed: its request is then never carried out.
+    """
+
+    seconds: float | None = None
+    times: int | None = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """Carry the request out at once, and answer after `seconds`. A client that gave up meanwhile has been stored."""
+
+    seconds: float
+    times: int | None = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Reset the connection (TCP RST) in place of an answer; with `stored`, after carrying the request out."""
+
+    stored: bool = False
+    times: int | None = 1
+
+
+class ServiceFault:
+    """The root of what only one service can do wrong; the service itself plays it."""
+
+    __slots__ = ()
+    times: int | None
+
+
+Fault = Answer | Throttle | TooLarge | Hang | Slow | Reset | ServiceFault
+
+
+@dataclass(slots=True)
+class _Scripted:
+    fault: Fault
+    on: str | None
+    left: int | None
+
+
+class Faults:
+    """The faults that wait for the next requests of one backend.
+
+    A fault meets the backend's deliveries (its `deliveries`), unless `on` names another operation or is `ANY`.
+    `own` are the service's own faults; scripting another service's raises TypeError.
+    """
+
+    def __init__(self, deliveries: frozenset[str], own: tuple[type, ...] = ()) -> None:
+        self._deliveries = deliveries
+        self._known = (Answer, Throttle, TooLarge, Hang, Slow, Reset, *own)
+        self._queue: deque[_Scripted] = deque()
+        self._always: list[_Scripted] = []
+        self._release = asyncio.Event()
+
+    def script(self, *faults: Fault, on: str | None = None) -> None:
+        """Append `faults` to the queue; each meets `times` matching requests, in this order."""
+        self._queue.extend(self._scripted(fault, on) for fault in faults)
+
+    def always(self, fault: Fault, on: str | None = None) -> None:
+        """Let `fault` meet every matching request for which nothing is queued, until `clear`."""
+        scripted = self._scripted(fault, on)
+        scripted.left = None
+        self._always.insert(0, scripted)
+
+    def clear(self) -> None:
+        """Forget every fault that has not met its request. Requests that hang go on hanging: see `release`."""
+        self._queue.clear()
+        self._always.clear()
+
+    def release(self) -> None:
+        """Let every request that hangs now go on to be carried out."""
+        self._release.set()
+        self._release = asyncio.Event()
+
+    @property
+    def pending(self) -> int:
+        """How many faults are queued and not used up."""
+        return len(self._queue)
+
+    def take(self, operation: str) -> Fault | None:
+        """Return the fault for a request of `operation`, counting it as used; None when it shall be served well."""
+        for scripted in [*self._queue, *self._always]:
+            if self._meets(scripted, operation):
+                self._use(scripted)
+                return scripted.fault
+        return None
+
+    async def hang(self, seconds: float | None) -> None:
+        """Wait until `release` or for `seconds`, whichever is first."""
+        release = self._release
+        try:
+            async with asyncio.timeout(seconds):
+                await release.wait()
+        except TimeoutError:
+            return
+
+    def _scripted(self, fault: Fault, on: str | None) -> _Scripted:
+        if not isinstance(fault, self._known):
+            names = ", ".join(known.__name__ for known in self._known)
+            raise TypeError(f"{fault!r} is no fault of this backend, which knows {names}")
+        if fault.times is not None and fault.times < 1:
+            raise ValueError(f"{fault!r} would never be used")
+        return _Scripted(fault, on, fault.times)
+
+    def _meets(self, scripted: _Scripted, operation: str) -> bool:
+        if scripted.on is None:
+            return operation in self._deliveries
+        return scripted.on in (ANY, operation)
+
+    def _use(self, scripted: _Scripted) -> None:
+        if scripted.left is None:
+            return
+        scripted.left -= 1
+        if not scripted.left:
+            self._queue.remove(scripted)

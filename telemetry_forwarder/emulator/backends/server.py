@@ -1,0 +1,255 @@
+"""What every local backend shares: a listening socket, the list of what was asked, and the playing of faults.
+
+A backend decides in one synchronous function (`respond`), so nothing is half stored when a client goes away. Closing
+never waits for a client: connections are aborted first, which cancels the handlers that hang.
+"""
+
+import asyncio
+import socket
+import ssl
+import struct
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import ClassVar, Self
+
+from aiohttp import web
+
+from telemetry_forwarder.emulator.backends.faults import (
+    Answer,
+    Fault,
+    Faults,
+    Hang,
+    Reset,
+    Slow,
+    Throttle,
+    TooLarge,
+)
+
+SECRET_HEADERS = frozenset({"authorization", "dd-api-key", "x-amz-security-token", "cookie"})
+RESET_NOW = struct.pack("ii", 1, 0)  # SO_LINGER: on, zero seconds; closing then sends RST and not FIN
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, read to its end: `body` as it came over the wire, `peer` the client's address."""
+
+    method: str
+    path: str
+    operation: str
+    query: Mapping[str, str] = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    peer: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is answered to a call."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One request as a test sees it. Credentials are left out of `headers` (names in lower case).
+
+    `size` is the body's bytes on the wire, `time` its arrival in seconds since the epoch, `status` None while, or
+    because, it was not answered, `fault` what it met.
+    """
+
+    method: str
+    path: str
+    operation: str
+    time: float
+    headers: Mapping[str, str] = field(repr=False)
+    size: int = 0
+    status: int | None = None
+    fault: Fault | None = None
+
+
+class OverWireLimit(Exception):
+    """The body is longer than this backend ever reads."""
+
+
+class Backend(ABC):
+    """A local service on `host` and `port` (0: any free one), open within `async with`.
+
+    `tls` serves https with that context. `now` is the clock (seconds since the epoch) by which the service judges ages.
+    """
+
+    deliveries: ClassVar[frozenset[str]]
+    own_faults: ClassVar[tuple[type, ...]] = ()
+    wire_limit: int = 16 * 1024 * 1024
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.faults = Faults(self.deliveries, self.own_faults)
+        self.requests: list[Seen] = []
+        self.now = now
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._server: web.Server | None = None
+        self._listener: asyncio.Server | None = None
+        self._changed = asyncio.Event()
+
+    # --- what a service is made of ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def operation(self, request: web.BaseRequest) -> str:
+        """Name what the request asks for, by its path or headers alone; faults are dealt by it."""
+
+    @abstractmethod
+    def respond(self, call: Call, fault: Fault | None = None) -> Reply:
+        """Carry `call` out and answer it. `fault` is one of `own_faults`, or None."""
+
+    @abstractmethod
+    def refuse(self, fault: Answer | Throttle | TooLarge, call: Call) -> Reply:
+        """Answer with the error that `fault` asks for, in the service's own form; nothing is carried out."""
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    @property
+    def port(self) -> int:
+        """The port it listens on. Raises RuntimeError when it does not."""
+        if self._listener is None:
+            raise RuntimeError(f"{type(self).__name__} is not running")
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a slash at its end. Raises RuntimeError when it is not running."""
+        return f"{'https' if self._tls else 'http'}://{self._host}:{self.port}"
+
+    async def start(self) -> None:
+        """Listen. Raises OSError when the port is taken."""
+        self._server = web.Server(self._handle, handler_cancellation=True, access_log=None, auto_decompress=False)
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self._server, self._host, self._port, ssl=self._tls)
+
+    async def close(self) -> None:
+        """Stop at once, whatever hangs; what was recorded stays readable. Closing twice is harmless."""
+        listener, server = self._listener, self._server
+        self._listener = self._server = None
+        if listener is None or server is None:
+            return
+        listener.close()
+        for connection in server.connections:
+            if connection.transport is not None:
+                connection.transport.abort()
+        await asyncio.sleep(0)  # lets `connection_lost` cancel the handlers; shutdown would wait for them
+        await server.shutdown(1.0)
+        await listener.wait_closed()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def wait_until(self, predicate: Callable[[], bool], within: float = 5.0) -> None:
+        """Wait until `predicate` holds; it is asked again after each request and each answer.
+
+        Raises TimeoutError after `within` seconds.
+        """
+        async with asyncio.timeout(within):
+            while not predicate():
+                await self._changed.wait()
+
+    # --- one request ------------------------------------------------------------------------------------------------
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        operation = self.operation(request)
+        fault = self.faults.take(operation)
+        place = self._note(request, operation, fault)
+        try:
+            call = await self._read(request, operation)
+        except OverWireLimit:
+            call = self._call(request, operation, b"")
+            reply: Reply | None = self.refuse(TooLarge(), call)
+        else:
+            self._update(place, size=len(call.body))
+            reply = await self._play(fault, call)
+        if reply is None:
+            return self._reset(request)
+        self._update(place, status=reply.status)
+        response = web.Response(status=reply.status, body=reply.body, headers=dict(reply.headers))
+        response.headers["Content-Type"] = reply.content_type
+        return response
+
+    async def _play(self, fault: Fault | None, call: Call) -> Reply | None:
+        """Answer `call` under `fault`; None stands for a reset connection."""
+        match fault:
+            case Answer() | Throttle() | TooLarge():
+                if isinstance(fault, Answer) and fault.stored:
+                    self.respond(call)
+                return self.refuse(fault, call)
+            case Hang():
+                await self.faults.hang(fault.seconds)
+                return self.respond(call)
+            case Slow():
+                reply = self.respond(call)
+                self._notify()
+                await asyncio.sleep(fault.seconds)
+                return reply
+            case Reset():
+                if fault.stored:
+                    self.respond(call)
+                return None
+            case _:
+                return self.respond(call, fault)
+
+    def _reset(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.transport is not None:
+            connection = request.transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_NOW)
+            request.transport.abort()
+        self._notify()
+        return web.Response()  # goes nowhere: the transport is gone
+
+    async def _read(self, request: web.BaseRequest, operation: str) -> Call:
+        body = bytearray()
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > self.wire_limit:
+                raise OverWireLimit
+        return self._call(request, operation, bytes(body))
+
+    def _call(self, request: web.BaseRequest, operation: str, body: bytes) -> Call:
+        peer = request.remote or ""
+        return Call(request.method, request.path, operation, request.query, request.headers, body, peer, self.now())
+
+    # --- the list of what was asked ---------------------------------------------------------------------------------
+
+    def _note(self, request: web.BaseRequest, operation: str, fault: Fault | None) -> int:
+        headers = {k.lower(): v for k, v in request.headers.items() if k.lower() not in SECRET_HEADERS}
+        self.requests.append(Seen(request.method, request.path, operation, self.now(), headers, fault=fault))
+        self._notify()
+        return len(self.requests) - 1
+
+    def _update(self, place: int, *, size: int | None = None, status: int | None = None) -> None:
+        seen = self.requests[place]
+        self.requests[place] = replace(
+            seen, size=seen.size if size is None else size, status=seen.status if status is None else status
+        )
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
