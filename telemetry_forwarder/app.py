@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import traceback
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -47,8 +48,18 @@ def run(registration: Registration, listener: Any, environ: Mapping[str, str]) -
     try:
         return asyncio.run(_serve(registration, taken, settings, log))
     except Exception as error:  # noqa: BLE001 - an extension that exits takes the user's function down with it
-        log.error(f"A bug ended the forwarding of telemetry: {type(error).__name__}: {error}")
+        log.error("A bug ended the forwarding of telemetry. Please report it.", **where(error))
+        if taken is not None:
+            taken.close()  # a socket that nobody serves would keep Lambda waiting for an answer
         return idle(registration, is_strict=settings.is_strict)
+
+
+def where(error: BaseException) -> dict[str, Any]:
+    """Return the kind and the place of an error, without its text: nobody knows what that may hold."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    frames = traceback.extract_tb(error.__traceback__)
+    return {"error": type(error).__name__, "trace": [f"{f.filename}:{f.lineno} {f.name}" for f in frames]}
 
 
 async def _serve(registration: Registration, listener: socket.socket | None, settings: Settings, log: Log) -> int:

@@ -35,24 +35,28 @@ LONGEST_MESSAGE = 500
 async def open_logs(
     *,
     retention_days: int | None = None,
+    region: str | None = None,
     ca_file: str | None = None,
     connect_s: float = 5.0,
     warn: Callable[[str], None] | None = None,
 ) -> "AsyncIterator[LogsTransport]":
     """Open a transport for PutLogEvents; leaving the context closes its connections.
 
-    Region, endpoint and credentials come by the SDK's own variables (AWS_REGION, AWS_ENDPOINT_URL_CLOUDWATCH_LOGS, …).
+    Endpoint and credentials come by the SDK's own variables (AWS_ENDPOINT_URL_CLOUDWATCH_LOGS, …), and so does the
+    region where none is given; of AWS_REGION, which Lambda sets, botocore itself knows nothing.
     A group that had to be created gets `retention_days`; `warn` is told where that failed. Raises ConfigError where
     no client can be made of these variables.
     """
     config = client_config(connect_s=connect_s, read_s=READ_S)
-    creator = new_session().create_client("logs", verify=ca_file, config=config)
+    creator = new_session().create_client("logs", region_name=region, verify=ca_file, config=config)
     try:
         client = await creator.__aenter__()
     except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
         raise ConfigError([sdk_problem(error)]) from error
-    async with client:
+    try:
         yield LogsTransport(client, retention_days=retention_days, warn=warn)
+    finally:
+        await creator.__aexit__(None, None, None)
 
 
 def sdk_problem(error: Exception) -> Problem:

@@ -43,7 +43,11 @@ async def open_transport(
         from telemetry_forwarder.transports.aws import open_logs  # botocore only where it is needed
 
         async with open_logs(
-            retention_days=delivery.retention_days, ca_file=network.ca_file, connect_s=CONNECT_S, warn=warn
+            retention_days=delivery.retention_days,
+            region=network.region,
+            ca_file=network.ca_file,
+            connect_s=CONNECT_S,
+            warn=warn,
         ) as logs:
             yield logs
     else:
