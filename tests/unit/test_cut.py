@@ -23,6 +23,7 @@ def test_a_text_that_fits_is_returned_whole():
 
 def test_the_mark_says_how_much_is_missing():
     assert cut("a" * 100, 40) == "a" * 21 + "…[cut, 79 bytes]"
+    assert cut("ä" * 50, 40) == "ä" * 10 + "…[cut, 80 bytes]"
     assert cut("a" * 100, 19) == "…[cut, 100 bytes]"
 
 
@@ -42,7 +43,10 @@ def test_without_room_for_the_mark_it_cannot_be_expressed(room):
         cut("a" * 100, room)
 
 
-@given(st.text(st.characters(), max_size=300), st.integers(-5, 400))
+long_text = st.builds(str.__mul__, st.text(st.characters(), min_size=1, max_size=20), st.integers(1, 40))
+
+
+@given(st.text(st.characters()) | long_text, st.integers(-5, 400))
 def test_a_cut_text_is_the_longest_beginning_that_fits(text, max_bytes):
     whole = clean(text)
     try:

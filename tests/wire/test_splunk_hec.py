@@ -101,7 +101,13 @@ def test_a_record_over_the_limit_is_cut_and_marked(body):
 
 
 def test_a_blank_text_over_the_limit_is_not_sent_blank():
-    assert loads(SINK.encode(make_record(" " * 2_000_000)).data)["event"].strip()
+    """Not even where it would just fit without what a blank text is wrapped in."""
+    around = len(SINK.encode(make_record(" ")).data) - 1
+    most = SINK.limits.max_record_bytes - around
+    assert object_of(make_record(" " * most))["event"] == {"message": " " * most}
+    for over in (1, 3, 1_000_000):
+        event = object_of(make_record(" " * (most + over)))["event"]
+        assert event.endswith(" bytes]")
 
 
 def test_an_object_at_the_limit_fits_a_request_by_itself():
