@@ -173,6 +173,7 @@ def test_an_odd_wait_is_none(wait):
         ("IncompleteSignatureException", 400),
         ("MissingAuthenticationTokenException", 403),
         ("ResourceNotFoundException", 400),
+        ("LimitExceededException", 400),
         ("SomethingNew", 403),
         (None, 404),
         (None, 302),
