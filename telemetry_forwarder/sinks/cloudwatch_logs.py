@@ -57,7 +57,7 @@ EXPIRED = frozenset({"ExpiredToken", "RequestExpired", "RequestTimeTooSkewed"}) 
 DENIED = frozenset({
     "AccessDenied", "UnrecognizedClient", "InvalidSignature", "SignatureDoesNotMatch", "IncompleteSignature",
     "InvalidClientTokenId", "InvalidAccessKeyId", "MissingAuthenticationToken", "NotAuthorized", "AuthFailure",
-    "OptInRequired",
+    "OptInRequired", "LimitExceeded",  # of groups in the account, when ours was to be created
 })  # fmt: skip
 TOO_LARGE = frozenset({"RequestEntityTooLarge", "RequestTooLarge"})
 

@@ -1,0 +1,135 @@
+"""Records as the pipeline hands them to a sink: one of each kind, a factory, and any at all."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+from hypothesis import strategies as st
+
+from telemetry_forwarder.interfaces import Encoded, Sink
+from telemetry_forwarder.records import Origin, Record
+
+GOLDEN = Path(__file__).parent / "wire" / "golden"
+
+ARN = "arn:aws:lambda:eu-west-1:210987654321:function:Orders-Worker"
+REQUEST_ID = "5d0c2c7e-8a51-4f0e-9c6b-2f1f6f0b7a11"
+INSTANCE_ID = "2026/03/02/[$LATEST]4f0e9c6b2f1f6f0b7a115d0c2c7e8a51"
+NOW_MS = 1_772_446_530_100  # 2026-03-02T10:15:30.100Z
+
+BARE = Origin(function_name="orders-worker")
+FULL = Origin(
+    function_name="Orders-Worker",
+    function_version="$LATEST",
+    function_arn=ARN,
+    region="eu-west-1",
+    account_id="210987654321",
+    memory_mb=512,
+    instance_id=INSTANCE_ID,
+    init_type="on-demand",
+    service="Orders",
+    env="prod",
+    version="1.4.2",
+    tags=(("team", "shop"), ("costs", "a"), ("costs", "b"), ("type", "batch,nightly")),
+)
+
+
+def make_record(body: Any, type: str = "function", **more: Any) -> Record:
+    """Make a record around `body`; a JSON object (also one in a text) becomes its `fields`, as decoding does it."""
+    fields = body if isinstance(body, dict) and not type.startswith("platform.") else None
+    members: dict[str, Any] = {
+        "id": "0190f3-1",
+        "time_ms": NOW_MS,
+        "type": type,
+        "body": body,
+        "fields": fields,
+        "origin": FULL,
+        "request_id": REQUEST_ID,
+        "cold_start": True,
+        "level": None,
+        "size_bytes": 100,
+    }
+    return Record(**members | more)
+
+
+REPORT = {
+    "requestId": REQUEST_ID,
+    "status": "timeout",
+    "metrics": {
+        "durationMs": 3000.0,
+        "billedDurationMs": 3609,
+        "memorySizeMB": 512,
+        "maxMemoryUsedMB": 97,
+        "initDurationMs": 608.27,
+    },
+}
+
+# What a golden request carries: every kind of record, in ascending order of time.
+SAMPLES = (
+    make_record("paid order 17 — ✓", id="0190f3-1"),
+    make_record(
+        {"level": "ERROR", "message": "no stock", "order": 17, "items": ["a", None]},
+        id="0190f3-2",
+        time_ms=NOW_MS + 1,
+        level="error",
+    ),
+    make_record(
+        '{"level":"WARN", "msg":"slow"}',
+        id="0190f3-3",
+        time_ms=NOW_MS + 2,
+        fields={"level": "WARN", "msg": "slow"},
+        level="warn",
+        cold_start=False,
+    ),
+    make_record(REPORT, "platform.report", id="0190f3-4", time_ms=NOW_MS + 900),
+    make_record(
+        {"reason": "consumer slower than producer", "droppedRecords": 1800, "droppedBytes": 412300},
+        "platform.logsDropped",
+        id="0190f3-5",
+        time_ms=NOW_MS + 900,
+        request_id=None,
+        cold_start=None,
+        origin=BARE,
+    ),
+    make_record("", id="0190f3-6", time_ms=NOW_MS + 901, request_id=None, cold_start=None, origin=BARE),
+    make_record([1, "two"], id="0190f3-7", time_ms=NOW_MS + 902, request_id=None, cold_start=None, origin=BARE),
+)
+
+
+def encode_all(sink: Sink[Any, Any], records: tuple[Record, ...] = SAMPLES) -> list[Encoded]:
+    return [sink.encode(record) for record in records]
+
+
+def same(count: int, data: bytes = b"{}") -> list[Encoded]:
+    """Make a batch of `count`, for answers that are read by position alone."""
+    return [Encoded(SAMPLES[0], data)] * count
+
+
+def loads(data: bytes) -> Any:
+    return orjson.loads(data)
+
+
+# --- any record at all: surrogates, control characters, huge integers, NaN, nesting ---------------------------------
+
+any_text = st.text(st.characters(), max_size=60)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | any_text | st.just(2**70),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(any_text, inner, max_size=4),
+    max_leaves=12,
+)
+types = st.sampled_from(["function", "extension", "platform.report", "platform.start", "platform.news"])
+
+
+@st.composite
+def any_record(draw: st.DrawFn, repeat: int = 1) -> Record:
+    """Draw a record; `repeat` multiplies its text, or the text inside a JSON object, to exceed a limit."""
+    text = draw(any_text) * repeat
+    body = draw(json_values | st.just(text) | st.just({"message": text, "lambda": 1}) | st.just({"requestId": text}))
+    return make_record(
+        body,
+        draw(types),
+        time_ms=draw(st.integers(0, 4_102_444_800_000)),
+        level=draw(st.sampled_from([None, "debug", "error"])),
+        cold_start=draw(st.sampled_from([None, True, False])),
+        request_id=draw(st.none() | any_text),
+        origin=draw(st.sampled_from([BARE, FULL])),
+    )

@@ -1,0 +1,187 @@
+"""What goes to Datadog over the wire, byte for byte, and how its answers are read."""
+# ruff: noqa: S101
+
+import dataclasses
+
+import pytest
+
+from telemetry_forwarder.errors import ConfigError
+from telemetry_forwarder.interfaces import Delivered, Denied, HttpDelivery, HttpResponse, Rejected, Retry, TooLarge
+from telemetry_forwarder.sinks.datadog import Datadog, create
+from telemetry_forwarder.variables import Secret, SecretReference
+from tests.sink_records import BARE, FULL, GOLDEN, REPORT, encode_all, loads, make_record, same
+
+INTAKE = "https://http-intake.logs.datadoghq.eu"
+SINK = Datadog(url=INTAKE, tags=(("owner", "me"),))
+ENVIRON = {"DD_API_KEY": "not-a-real-key"}
+
+
+def answer(status, **headers):
+    body = b'{"errors":[{"status":"400","title":"Bad Request","detail":"x"}]}'
+    return HttpResponse(status=status, body=body, headers={k.replace("_", "-"): v for k, v in headers.items()})
+
+
+def log_of(record, sink=SINK):
+    return loads(sink.encode(record).data)
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+def test_the_request_is_the_golden_one():
+    """The file has a line for each log; no other line end can be in it, so without them it is the body."""
+    request = SINK.request(encode_all(SINK))
+    assert request.body == (GOLDEN / "datadog.json").read_bytes().replace(b"\n", b"")
+    assert request.method == "POST"
+    assert request.url == f"{INTAKE}/api/v2/logs"
+    assert request.headers == {"content-type": "application/json"}
+
+
+def test_overhead_and_framing_are_exact():
+    batch = encode_all(SINK)
+    sizes = sum(len(encoded.data) + SINK.limits.overhead_bytes for encoded in batch)
+    assert len(SINK.request(batch).body) == sizes + SINK.limits.framing_bytes - 1  # no comma behind the last
+
+
+@pytest.mark.parametrize(
+    ("record", "status"),
+    [
+        (make_record("x"), "info"),
+        (make_record("x", level="debug"), "debug"),
+        (make_record("x", level="critical"), "critical"),
+        (make_record(REPORT, "platform.report"), "error"),
+        (make_record({**REPORT, "status": "success"}, "platform.report"), "info"),
+        (make_record({"requestId": "r"}, "platform.report"), "info"),
+        (make_record("odd", "platform.report"), "info"),
+    ],
+)
+def test_status(record, status):
+    assert log_of(record)["status"] == status
+
+
+def test_without_an_arn_or_a_service_the_name_stands_in():
+    log = log_of(make_record("x", origin=BARE, request_id=None, cold_start=None))
+    assert (log["service"], log["hostname"], log["lambda"]) == ("orders-worker", "orders-worker", {})
+    assert log["ddtags"] == "functionname:orders-worker,service:orders-worker,owner:me"
+
+
+def test_a_comma_in_a_tag_does_not_make_two():
+    origin = dataclasses.replace(FULL, tags=(("a,b", "c,d"),), env="x,y")
+    tags = log_of(make_record("x", origin=origin))["ddtags"].split(",")
+    assert "a_b:c_d" in tags
+    assert "env:x_y" in tags
+    assert all(":" in tag for tag in tags)
+
+
+@pytest.mark.parametrize("body", ["✓" * 400_000, {"message": '"' * 700_000}, [["\n"] * 300_000]])
+def test_a_record_over_the_limit_is_cut_and_marked(body):
+    encoded = SINK.encode(make_record(body))
+    assert encoded.is_cut
+    assert 999_900 < len(encoded.data) <= SINK.limits.max_record_bytes == 1_000_000
+    log = loads(encoded.data)
+    assert log["message"].endswith(" bytes]")
+    assert log["cut"] is True
+    assert log["record_id"] == "0190f3-1"
+
+
+def test_a_platform_record_that_fits_only_as_text_loses_nothing():
+    body = {"name": "x" * 600_000}
+    encoded = SINK.encode(make_record(body, "platform.news"))
+    log = loads(encoded.data)
+    assert loads(log["message"].encode()) == body
+    assert not encoded.is_cut
+    assert "cut" not in log
+    assert "platform" not in log
+
+
+# --- answers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [200, 202])
+def test_accepted(status):
+    assert SINK.verdict(same(3), HttpResponse(status=status, body=b"{}")) == Delivered()
+
+
+def test_a_400_is_halved_until_it_names_one_record():
+    assert isinstance(SINK.verdict(same(2), answer(400)), TooLarge)
+    assert isinstance(SINK.verdict(same(1), answer(400)), Rejected)
+
+
+def test_413_is_too_large():
+    assert isinstance(SINK.verdict(same(1), answer(413)), TooLarge)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 401, 403, 404, 405, 407])
+def test_what_the_key_or_the_address_is_to_blame_for_costs_no_record(status):
+    assert isinstance(SINK.verdict(same(2), answer(status)), Denied)
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 520])
+def test_unwell_is_tried_again(status):
+    assert SINK.verdict(same(2), answer(status)) == Retry(0.0, f"HTTP {status}")
+
+
+@pytest.mark.parametrize("status", [402, 415, 422, 501])
+def test_any_other_refusal_is_final(status):
+    assert isinstance(SINK.verdict(same(2), answer(status)), Rejected)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"x_ratelimit_reset": "7"}, 7.0),
+        ({"retry_after": "3"}, 3.0),
+        ({"x_ratelimit_reset": "7", "retry_after": "9"}, 9.0),
+        ({"x_ratelimit_reset": "7", "retry_after": "soon"}, 7.0),
+    ],
+)
+def test_the_longer_of_the_waits_asked_for_is_kept(headers, seconds):
+    for status in (429, 503):
+        verdict = SINK.verdict(same(2), answer(status, **headers))
+        assert isinstance(verdict, Retry)
+        assert verdict.after == seconds
+
+
+# --- settings -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("own", "url"),
+    [
+        ({}, "https://http-intake.logs.datadoghq.com/api/v2/logs"),
+        ({"DD_SITE": "https://US5.datadoghq.com/"}, "https://http-intake.logs.us5.datadoghq.com/api/v2/logs"),
+        ({"DD_LOGS_CONFIG_LOGS_DD_URL": "http://127.0.0.1:8080"}, "http://127.0.0.1:8080/api/v2/logs"),
+        (
+            {"DD_LOGS_CONFIG_LOGS_DD_URL": "logs.corp:443", "DD_SITE": "datadoghq.eu"},
+            "https://logs.corp:443/api/v2/logs",
+        ),
+    ],
+)
+def test_the_address_comes_from_the_site_or_is_given(own, url):
+    assert create(ENVIRON | own).sink.request(same(1)).url == url
+
+
+def test_settings_reach_the_wire():
+    destination = create(ENVIRON | {"DD_TAGS": "team:a owner:b,c:d"})
+    tags = loads(destination.sink.encode(make_record("x")).data)["ddtags"]
+    assert tags.endswith(",team:a,owner:b,c:d")
+    assert isinstance(destination.delivery, HttpDelivery)
+    credential = destination.delivery.credential
+    assert credential is not None
+    assert (credential.header, credential.prefix, credential.secret) == ("DD-API-KEY", "", Secret("not-a-real-key"))
+    assert destination.delivery.health is None
+    assert "not-a-real-key" not in repr(destination)
+
+
+def test_a_reference_will_do_and_unsound_settings_are_left_out():
+    destination = create({"DD_API_KEY_SSM_PARAMETER": "/dd/key", "DD_TAGS": "none"})
+    assert isinstance(destination.delivery, HttpDelivery)
+    assert destination.delivery.credential is not None
+    assert destination.delivery.credential.secret == SecretReference("ssm", "/dd/key")
+    assert [problem.variable for problem in destination.problems] == ["DD_TAGS"]
+
+
+def test_without_a_key_it_does_not_run():
+    with pytest.raises(ConfigError) as caught:
+        create({"DD_SITE": "nowhere"})
+    assert [problem.variable for problem in caught.value.problems] == ["DD_SITE", "DD_API_KEY"]

@@ -1,0 +1,303 @@
+"""What goes to Splunk over the wire, byte for byte, and how its answers are read."""
+# ruff: noqa: S101
+
+import dataclasses
+
+import pytest
+
+from telemetry_forwarder.errors import ConfigError
+from telemetry_forwarder.interfaces import (
+    Delivered,
+    Denied,
+    DropReason,
+    HttpDelivery,
+    HttpResponse,
+    Partial,
+    Rejected,
+    Retry,
+    TooLarge,
+)
+from telemetry_forwarder.sinks.splunk_hec import SplunkHec, create
+from telemetry_forwarder.variables import Secret, SecretReference
+from tests.sink_records import FULL, GOLDEN, NOW_MS, SAMPLES, encode_all, loads, make_record, same
+
+SINK = SplunkHec(url="https://splunk.example.com:8088")
+ENVIRON = {"SPLUNK_HEC_URL": "https://splunk.example.com:8088", "SPLUNK_HEC_TOKEN": "not-a-real-token"}
+
+
+def answer(status, body=b"", **headers):
+    return HttpResponse(status=status, body=body, headers={k.replace("_", "-"): v for k, v in headers.items()})
+
+
+def object_of(record, sink=SINK):
+    return loads(sink.encode(record).data)
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+def test_the_request_is_the_golden_one():
+    request = SINK.request(encode_all(SINK))
+    assert request.body + b"\n" == (GOLDEN / "splunk_hec.ndjson").read_bytes()
+    assert request.method == "POST"
+    assert request.url == "https://splunk.example.com:8088/services/collector/event"
+    assert request.headers == {"content-type": "application/json"}
+
+
+def test_every_key_is_on_every_object_and_no_other():
+    """HEC may carry metadata over, and stops at a key that it does not know while it answers 200."""
+    sink = dataclasses.replace(SINK, index="apps", source="s", sourcetype="t", host="h")
+    for encoded in encode_all(sink):
+        found = loads(encoded.data)
+        assert list(found) == ["time", "host", "source", "sourcetype", "index", "event", "fields"]
+        assert (found["host"], found["source"], found["sourcetype"], found["index"]) == ("h", "s", "t", "apps")
+
+
+@pytest.mark.parametrize(
+    ("time_ms", "written"),
+    [(NOW_MS, b"1772446530.100"), (0, b"0.000"), (5, b"0.005"), (10**19, b"10000000000000000.000"), (-1500, b"-1.500")],
+)
+def test_time_is_in_seconds_with_three_decimals_and_no_exponent(time_ms, written):
+    assert SINK.encode(make_record("x", time_ms=time_ms)).data.startswith(b'{"time":' + written + b",")
+
+
+@pytest.mark.parametrize(
+    ("body", "event"),
+    [
+        ("", {"message": ""}),
+        (" \t", {"message": " \t"}),
+        ({}, {"record": {}}),
+        ([], {"record": []}),
+        (None, {"record": None}),
+        (0, 0),
+        (False, False),
+        ([1], [1]),
+    ],
+)
+def test_what_hec_would_refuse_as_blank_is_wrapped(body, event):
+    assert object_of(make_record(body))["event"] == event
+
+
+def test_fields_are_flat_and_tags_never_replace_ours():
+    origin = dataclasses.replace(FULL, tags=(("type", "a"), ("tag_type", "b"), ("host", "c"), ("cut", "d")))
+    fields = object_of(make_record("x", origin=origin))["fields"]
+    assert fields["type"] == "function"
+    assert {key: fields[key] for key in fields if key.startswith("tag_")} == {
+        "tag_type": "a", "tag_tag_type": "b", "tag_host": "c", "tag_cut": "d",
+    }  # fmt: skip
+    assert not any(isinstance(value, dict) for value in fields.values())
+
+
+@pytest.mark.parametrize("body", ["ä" * 600_000, {"message": "ä" * 600_000}, '"\n' * 400_000])
+def test_a_record_over_the_limit_is_cut_and_marked(body):
+    encoded = SINK.encode(make_record(body))
+    assert encoded.is_cut
+    assert 999_900 < len(encoded.data) <= SINK.limits.max_record_bytes
+    found = loads(encoded.data)
+    assert found["event"].endswith(" bytes]")
+    assert "…[cut, " in found["event"]
+    assert found["fields"]["cut"] is True
+    assert found["fields"]["record_id"] == "0190f3-1"
+
+
+def test_a_blank_text_over_the_limit_is_not_sent_blank():
+    """Not even where it would just fit without what a blank text is wrapped in."""
+    around = len(SINK.encode(make_record(" ")).data) - 1
+    most = SINK.limits.max_record_bytes - around
+    assert object_of(make_record(" " * most))["event"] == {"message": " " * most}
+    for over in (1, 3, 1_000_000):
+        event = object_of(make_record(" " * (most + over)))["event"]
+        assert event.endswith(" bytes]")
+
+
+def test_an_object_at_the_limit_fits_a_request_by_itself():
+    assert SINK.limits.max_record_bytes + SINK.limits.overhead_bytes <= SINK.limits.max_bytes == 1_000_000
+
+
+# --- answers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"text":"Success","code":0}', b'{"text":"Success","code":0,"ackId":7}', b'"OK"', b""]
+)
+def test_200_is_delivered_whatever_the_code(body):
+    assert SINK.verdict(same(3), answer(200, body)) == Delivered()
+
+
+@pytest.mark.parametrize("body", [b'{"text":"","code":24}', b'{"text":"","code":25}', b"<html>Sign in</html>"])
+def test_200_with_something_to_say_is_delivered_with_a_warning(body):
+    verdict = SINK.verdict(same(3), answer(200, body))
+    assert isinstance(verdict, Delivered)
+    assert verdict.warning
+
+
+@pytest.mark.parametrize("code", [6, 12, 13, 15])
+def test_a_bad_object_is_dropped_and_only_those_behind_it_are_sent_again(code):
+    """HEC has stored what stood before it."""
+    body = b'{"text":"x","code":%d,"invalid-event-number":2}' % code
+    verdict = SINK.verdict(same(5), answer(400, body))
+    assert isinstance(verdict, Partial)
+    assert (verdict.retry, verdict.rejected) == ((3, 4), {2: DropReason.REJECTED})
+
+
+@pytest.mark.parametrize(("number", "bad"), [(3, 2), (5, 4), (1, 0), (0, 0)])
+def test_the_number_of_a_bad_index_is_one_too_high(number, bad):
+    """A 0 cannot be one too high; nothing was stored then by either reading."""
+    verdict = SINK.verdict(same(5), answer(400, b'{"text":"x","code":7,"invalid-event-number":%d}' % number))
+    assert isinstance(verdict, Partial)
+    assert (verdict.retry, verdict.rejected) == (tuple(range(bad + 1, 5)), {bad: DropReason.REJECTED})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"text":"x","code":6}',
+        b'{"text":"x","code":6,"invalid-event-number":5}',
+        b'{"text":"x","code":6,"invalid-event-number":-1}',
+        b'{"text":"x","code":7,"invalid-event-number":6}',
+        b'{"text":"x","code":6,"invalid-event-number":"2"}',
+        b'{"text":"x","code":6,"invalid-event-number":true}',
+        b'{"text":"x","code":5}',
+        b'{"text":"x","code":999}',
+        b'{"code":{}}',
+        b"[]",
+        b"<html>Bad request</html>",
+        b"",
+        b"\xff\xfe",
+    ],
+)
+def test_a_400_that_names_no_record_of_the_batch_is_final(body):
+    assert isinstance(SINK.verdict(same(5), answer(400, body)), Rejected)
+
+
+def test_code_6_for_the_first_of_a_large_batch_means_too_large():
+    """Splunk Cloud says so where Enterprise answers 413."""
+    reply = answer(400, b'{"text":"Invalid data format","code":6,"invalid-event-number":0}')
+    assert isinstance(SINK.verdict(same(6, b"x" * 100_000), reply), TooLarge)
+    assert isinstance(SINK.verdict(same(4, b"x" * 100_000), reply), Partial)
+    assert isinstance(SINK.verdict(same(1, b"x" * 900_000), reply), Partial)
+    assert isinstance(SINK.verdict(same(6, b"x" * 100_000), answer(413)), TooLarge)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (401, b'{"text":"Token is required","code":2}'),
+        (401, b'{"text":"Invalid authorization","code":3}'),
+        (403, b'{"text":"Token disabled","code":1}'),
+        (403, b'{"text":"Invalid token","code":4}'),
+        (403, b"<html>forbidden</html>"),
+        (400, b'{"text":"","code":10}'),
+        (400, b'{"text":"","code":21}'),
+        (400, b'{"text":"","code":22}'),
+        (400, b'{"text":"","code":28}'),
+        (404, b'{"text":"The requested URL was not found on this server.","code":404}'),
+        (405, b""),
+        (407, b""),
+    ],
+)
+def test_what_the_token_or_the_address_is_to_blame_for_costs_no_record(status, body):
+    assert isinstance(SINK.verdict(same(2), answer(status, body)), Denied)
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599, 100, 0, 700])
+def test_unwell_is_tried_again(status):
+    assert SINK.verdict(same(2), answer(status, b'{"text":"Server is busy","code":9}')) == Retry(0.0, f"HTTP {status}")
+
+
+@pytest.mark.parametrize("status", [402, 415, 422, 501])
+def test_any_other_refusal_is_final(status):
+    assert isinstance(SINK.verdict(same(2), answer(status, b"<html>no</html>")), Rejected)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("7", 7.0),
+        (" 2.5 ", 2.5),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", 0.0),
+        ("-1", 0.0),
+        ("1e9", 0.0),
+        ("²", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_retry_after_is_read_in_seconds_alone(text, seconds):
+    verdict = SINK.verdict(same(2), answer(503, retry_after=text))
+    assert isinstance(verdict, Retry)
+    assert verdict.after == seconds
+
+
+def test_a_redirect_names_its_host_and_nothing_else_of_it():
+    location = "https://user:secret@login.example.com/path?token=secret"
+    verdict = SINK.verdict(same(2), answer(302, location=location))
+    assert isinstance(verdict, Denied)
+    assert "login.example.com" in verdict.detail
+    assert "secret" not in verdict.detail
+    assert isinstance(SINK.verdict(same(2), answer(307, location="/elsewhere")), Denied)
+
+
+# --- settings -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "/", "/services/collector", "/services/collector/", "/services/collector/event", "/services/collector/raw/1.0",
+     "/services/collector/event/1.0", "/services/collector/1.0", "/services/collector/health"],
+)  # fmt: skip
+def test_any_pasted_form_of_the_address_leads_to_the_endpoint(path):
+    for base in ("https://splunk.example.com:8088", "http://proxy.example.com/hec"):
+        destination = create({**ENVIRON, "SPLUNK_HEC_URL": base + path})
+        assert destination.sink.request(same(1)).url == f"{base}/services/collector/event"
+        assert isinstance(destination.delivery, HttpDelivery)
+        assert destination.delivery.health is not None
+        assert destination.delivery.health.url == f"{base}/services/collector/health"
+        assert destination.delivery.health.method == "GET"
+
+
+def test_settings_reach_the_wire():
+    own = {"SPLUNK_INDEX": "apps", "SPLUNK_SOURCE": "src", "SPLUNK_SOURCETYPE": "st", "SPLUNK_HOST": "web-1"}
+    destination = create(ENVIRON | own)
+    found = loads(destination.sink.encode(SAMPLES[0]).data)
+    assert (found["index"], found["source"], found["sourcetype"], found["host"]) == ("apps", "src", "st", "web-1")
+    assert destination.problems == ()
+
+
+def test_the_token_is_sent_as_splunk_wants_it_and_never_shown():
+    destination = create(ENVIRON)
+    assert isinstance(destination.delivery, HttpDelivery)
+    credential = destination.delivery.credential
+    assert credential is not None
+    assert (credential.header, credential.prefix) == ("Authorization", "Splunk ")
+    assert credential.secret == Secret("not-a-real-token")
+    assert "not-a-real-token" not in repr(destination)
+
+
+def test_the_plain_token_wins_and_secrets_manager_comes_before_ssm():
+    arn = "arn:aws:secretsmanager:eu-west-1:210987654321:secret:hec#token"
+    references = {"SPLUNK_HEC_TOKEN_SECRET_ARN": arn, "SPLUNK_HEC_TOKEN_SSM_PARAMETER": "/hec/token"}
+    everything = create(ENVIRON | references)
+    assert isinstance(everything.delivery, HttpDelivery)
+    assert everything.delivery.credential is not None
+    assert everything.delivery.credential.secret == Secret("not-a-real-token")
+    assert [problem.variable for problem in everything.problems] == list(references)
+    two = create({"SPLUNK_HEC_URL": ENVIRON["SPLUNK_HEC_URL"]} | references)
+    assert isinstance(two.delivery, HttpDelivery)
+    assert two.delivery.credential is not None
+    assert two.delivery.credential.secret == SecretReference("secretsmanager", arn.partition("#")[0], "token")
+    assert [problem.variable for problem in two.problems] == ["SPLUNK_HEC_TOKEN_SSM_PARAMETER"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "variables"),
+    [
+        ({}, ["SPLUNK_HEC_URL", "SPLUNK_HEC_TOKEN"]),
+        ({"SPLUNK_HEC_URL": "splunk.example.com", "SPLUNK_HEC_TOKEN": "x"}, ["SPLUNK_HEC_URL"]),
+        ({"SPLUNK_HEC_URL": "https://h", "SPLUNK_HEC_TOKEN": "two words"}, ["SPLUNK_HEC_TOKEN"]),
+    ],
+)
+def test_without_address_or_token_every_problem_is_named(environ, variables):
+    with pytest.raises(ConfigError) as caught:
+        create(environ)
+    assert [problem.variable for problem in caught.value.problems] == variables
+    assert "two words" not in str(caught.value)

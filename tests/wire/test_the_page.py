@@ -1,0 +1,51 @@
+"""docs/sinks.md shows what is really sent, and its example of a sink works."""
+# ruff: noqa: S101, S102
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from telemetry_forwarder.errors import ConfigError
+from telemetry_forwarder.interfaces import Delivered, HttpResponse, Rejected, Retry
+from telemetry_forwarder.sinks import cloudwatch_logs, datadog, splunk_hec
+from tests.sink_records import GOLDEN, SAMPLES, encode_all, loads, make_record
+
+PAGE = (Path(__file__).parents[2] / "docs" / "sinks.md").read_text()
+EXAMPLE = re.compile(r"<!-- golden: (\S+) (\d+) -->\n```json\n(.*?)```", re.DOTALL)
+
+
+def golden(name):
+    text = (GOLDEN / name).read_bytes()
+    return loads(text) if name.endswith(".json") else [loads(line) for line in text.splitlines()]
+
+
+def test_the_examples_are_golden():
+    found = EXAMPLE.findall(PAGE)
+    assert {name for name, _, _ in found} == {path.name for path in GOLDEN.iterdir()}
+    for name, index, shown in found:
+        assert json.loads(shown) == golden(name)[int(index)]
+        assert list(json.loads(shown)) == list(golden(name)[int(index)])  # in this order, too
+
+
+@pytest.mark.parametrize("sink", [splunk_hec, datadog, cloudwatch_logs], ids=lambda module: module.__name__)
+def test_the_limits_are_those_of_the_code(sink):
+    limits = sink.LIMITS
+    for number in (limits.max_records, limits.max_bytes, limits.max_record_bytes):
+        assert f"{number:,}" in PAGE
+
+
+def test_the_example_of_a_sink_works():
+    code = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert code
+    names = {}
+    exec(code[1], names)
+    with pytest.raises(ConfigError):
+        names["create"]({})
+    sink = names["create"]({"LINES_URL": "http://127.0.0.1:9"}).sink
+    batch = encode_all(sink)
+    assert len(sink.request(batch).body.splitlines()) == len(SAMPLES)
+    assert sink.encode(make_record("x" * 200_000)).is_cut
+    answers = [sink.verdict(batch, HttpResponse(status=status)) for status in (200, 503, 400)]
+    assert answers == [Delivered(), Retry(), Rejected("HTTP 400")]
