@@ -74,7 +74,7 @@ def client_config(*, connect_s: float, read_s: float) -> AioConfig:
 
 
 def translated(error: BaseException, where: str) -> TransportError:
-    """Return the transport error that an exception of `NO_ANSWER` amounts to; `where` is the endpoint's host and port."""
+    """Return the transport error that an exception of `NO_ANSWER` amounts to; `where` is host and port."""
     # botocore wraps what aiohttp raised; a reset in the middle of an answer comes as EndpointConnectionError too.
     cause = error.__cause__ or error.__context__
     if isinstance(error, aws.SSLError):
