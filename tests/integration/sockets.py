@@ -15,7 +15,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-
 # How it ends when the client is gone.
 GONE = (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError)
 
