@@ -57,7 +57,8 @@ class FewServices(Loader):
 
 def new_session() -> AioSession:
     """Return a session for the clients of `SERVICES`."""
-    session = AioSession()
+    # botocore alone reads AWS_DEFAULT_REGION only; AWS_REGION is what Lambda and the other SDKs speak of.
+    session = AioSession(session_vars={"region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None)})
     session.register_component("data_loader", FewServices(file_loader=OrjsonFiles()))  # type: ignore[arg-type]
     return session
 

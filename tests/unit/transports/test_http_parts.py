@@ -1,7 +1,13 @@
 """The parts of the HTTP transport that need no socket: the choice of a proxy, and what errors say."""
 
+import errno
+import socket
+from types import SimpleNamespace
+
+import aiohttp
 import pytest
 
+from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, TimedOut
 from telemetry_forwarder.transports.http import address, choose_proxy, translated
 
 PROXIES = {"https": "http://user:pass@proxy:3128", "http": "plain:8080"}
@@ -45,3 +51,15 @@ def test_an_address_holds_host_and_port_and_nothing_secret():
 
 def test_texts_that_may_quote_the_request_are_left_out():
     assert "token" not in str(translated(ValueError("bad header: token"), "x:1"))
+
+
+def test_errors_that_no_server_on_loopback_can_cause_are_told_apart():
+    key = SimpleNamespace(host="intake.example", port=443, ssl=True)
+    unknown = aiohttp.ClientConnectorDNSError(key, socket.gaierror(-2, "Name or service not known"))
+    found = [
+        translated(unknown, "x:1"),
+        translated(TimeoutError(), "x:1"),
+        translated(TimeoutError(errno.ETIMEDOUT, "Connection timed out"), "x:1"),
+    ]
+    assert [type(error) for error in found] == [ConnectFailed, TimedOut, ConnectionLost]
+    assert str(found[0]) == "x:1: the name cannot be resolved (Name or service not known)"
