@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
@@ -48,15 +48,13 @@ async def open_logs(
     no client can be made of these variables.
     """
     config = client_config(connect_s=connect_s, read_s=READ_S)
-    creator = new_session().create_client("logs", region_name=region, verify=ca_file, config=config)
-    try:
-        client = await creator.__aenter__()
-    except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
-        raise ConfigError([sdk_problem(error)]) from error
-    try:
+    async with AsyncExitStack() as stack:
+        try:
+            creator = new_session().create_client("logs", region_name=region, verify=ca_file, config=config)
+            client = await stack.enter_async_context(creator)
+        except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
+            raise ConfigError([sdk_problem(error)]) from error
         yield LogsTransport(client, retention_days=retention_days, warn=warn)
-    finally:
-        await creator.__aexit__(None, None, None)
 
 
 def sdk_problem(error: Exception) -> Problem:

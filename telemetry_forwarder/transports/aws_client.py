@@ -57,7 +57,8 @@ class FewServices(Loader):
 
 def new_session() -> AioSession:
     """Return a session for the clients of `SERVICES`."""
-    session = AioSession()
+    # botocore alone reads AWS_DEFAULT_REGION only; AWS_REGION is what Lambda and the other SDKs speak of.
+    session = AioSession(session_vars={"region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None)})
     session.register_component("data_loader", FewServices(file_loader=OrjsonFiles()))  # type: ignore[arg-type]
     return session
 
@@ -74,7 +75,7 @@ def client_config(*, connect_s: float, read_s: float) -> AioConfig:
 
 
 def translated(error: BaseException, where: str) -> TransportError:
-    """Return the transport error that an exception of `NO_ANSWER` amounts to; `where` is the endpoint's address."""
+    """Return the transport error that an exception of `NO_ANSWER` amounts to; `where` is host and port."""
     # botocore wraps what aiohttp raised; a reset in the middle of an answer comes as EndpointConnectionError too.
     cause = error.__cause__ or error.__context__
     if isinstance(error, aws.SSLError):

@@ -1,0 +1,307 @@
+"""The HTTP transport against real sockets: servers that behave, and servers that do not."""
+
+import asyncio
+import base64
+import gzip
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from telemetry_forwarder import __version__
+from telemetry_forwarder.errors import ConnectFailed, ConnectionLost
+from telemetry_forwarder.interfaces import Credential, HttpRequest
+from telemetry_forwarder.transports.auth import AuthTransport
+from telemetry_forwarder.transports.gzip import GzipTransport
+from telemetry_forwarder.transports.http import LONGEST_ANSWER_BYTES, HttpTransport
+from telemetry_forwarder.variables import Secret
+
+from .sockets import Seen, hang, listening, make_certificate, proxying, raw, read_head, reset, says, serving
+
+
+def post(url: str, body: bytes = b"{}", **headers: str) -> HttpRequest:
+    return HttpRequest(url=url, body=body, headers={"Content-Type": "application/json", **headers})
+
+
+@asynccontextmanager
+async def http(**arguments: object) -> AsyncIterator[HttpTransport]:
+    transport = HttpTransport(**arguments)  # type: ignore[arg-type]
+    try:
+        yield transport
+    finally:
+        await transport.aclose()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
+
+
+async def test_a_request_arrives_as_it_was_given_and_its_answer_comes_back():
+    async with serving(says(202, b'{"code":0}', "X-Amz-Id: Seven")) as server, http() as transport:
+        answer = await transport.send(post(server.url("/a/b?c=d%20e"), b"body", **{"X-Own": "1"}))
+    assert (answer.status, answer.body, answer.headers["x-amz-id"]) == (202, b'{"code":0}', "Seven")
+    seen = server.requests[0]
+    assert (seen.line, seen.body) == ("POST /a/b?c=d%20e HTTP/1.1", b"body")
+    assert seen.headers["x-own"] == "1"
+    assert seen.headers["content-length"] == "4"
+    assert seen.headers["user-agent"] == f"telemetry-forwarder/{__version__}"
+
+
+async def test_connections_are_used_again_and_cookies_are_not_kept():
+    async with serving(says(200, b"", "Set-Cookie: a=b")) as server, http() as transport:
+        for _ in range(3):
+            await transport.send(post(server.url()))
+    assert server.connections == 1
+    assert not any("cookie" in seen.headers for seen in server.requests)
+
+
+async def test_a_body_of_megabytes_goes_with_its_length_and_whole():
+    body = bytes(range(256)) * 12_000
+    async with serving(says(200)) as server, http() as transport:
+        await transport.send(post(server.url(), body))
+    assert server.requests[0].body == body
+    assert "transfer-encoding" not in server.requests[0].headers
+
+
+async def test_a_request_without_a_body_carries_none():
+    async with serving(says(200, b"healthy")) as server, http() as transport:
+        answer = await transport.send(HttpRequest(url=server.url("/health"), body=b"", headers={}, method="GET"))
+    assert answer.body == b"healthy"
+    assert server.requests[0].line.startswith("GET /health")
+    assert "content-length" not in server.requests[0].headers
+
+
+async def test_a_redirect_is_an_answer_and_not_followed():
+    async with serving(says(307, b"", "Location: /elsewhere")) as server, http() as transport:
+        answer = await transport.send(post(server.url()))
+    assert (answer.status, len(server.requests)) == (307, 1)
+
+
+async def test_a_long_answer_is_cut_and_its_connection_not_used_again():
+    async with serving(says(500, b"x" * 5_000_000)) as server, http() as transport:
+        for _ in range(2):
+            answer = await transport.send(post(server.url()))
+            assert answer.body == b"x" * LONGEST_ANSWER_BYTES
+    assert server.connections == 2
+
+
+async def test_a_compressed_answer_is_read():
+    async with serving(says(400, gzip.compress(b"why"), "Content-Encoding: gzip")) as server, http() as transport:
+        assert (await transport.send(post(server.url()))).body == b"why"
+
+
+async def test_a_refused_connection_is_connect_failed_and_names_host_and_port_only():
+    async with serving(says(200)) as server:
+        url = server.url("/path?token=hidden")
+    async with http() as transport:
+        with pytest.raises(ConnectFailed) as caught:
+            await transport.send(post(url, Authorization="hidden"))
+    assert f"127.0.0.1:{server.port}: " in str(caught.value)
+    assert "hidden" not in str(caught.value)
+    assert "path" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://" + "a" * 64 + ".invalid/?hidden", "http://127.0.0.1:99999/hidden", "ftp://127.0.0.1/hidden"]
+)
+async def test_an_address_that_cannot_be_is_connect_failed(url):
+    async with http() as transport:
+        with pytest.raises(ConnectFailed) as caught:
+            await transport.send(post(url))
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        raw(b""),
+        raw(b"", by_reset=True),
+        raw(b"HTTP/1.1 200 OK\r\nContent-Le"),
+        raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"),
+        raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhalf"),
+        raw(b"SSH-2.0-hidden\r\n\r\n"),
+        raw(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nContent-Encoding: gzip\r\n\r\nhidden"),
+    ],
+    ids=["closed", "reset", "half a head", "half a body", "half a chunk", "not HTTP", "not gzip"],
+)
+async def test_an_answer_that_does_not_come_whole_is_connection_lost(answer):
+    async with serving(answer) as server, http() as transport:
+        with pytest.raises(ConnectionLost) as caught:
+            await transport.send(post(server.url("/?hidden")))
+    assert f"127.0.0.1:{server.port}: " in str(caught.value)
+    assert "hidden" not in str(caught.value)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("by_reset", [False, True])
+async def test_a_post_that_dies_on_a_connection_used_before_is_not_sent_again_unseen(by_reset):
+    async def answer(seen: Seen, writer: asyncio.StreamWriter) -> bool:
+        if len(server.requests) != 2:
+            return await says(200)(seen, writer)
+        if by_reset:
+            reset(writer)
+        return False
+
+    async with serving(answer) as server, http() as transport:
+        await transport.send(post(server.url()))
+        with pytest.raises(ConnectionLost):
+            await transport.send(post(server.url()))
+        assert (len(server.requests), server.connections) == (2, 1)
+        assert (await transport.send(post(server.url()))).status == 200
+    assert server.connections == 2
+
+
+async def test_an_answer_that_comes_before_the_body_was_read_is_an_answer():
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
+        await writer.drain()
+        await reader.read()  # to its end, so that no reset overtakes the answer
+        writer.close()
+
+    async with listening(refuse) as port, http() as transport:
+        answer = await transport.send(post(f"http://127.0.0.1:{port}/", b"x" * 20_000_000))
+    assert (answer.status, answer.body) == (413, b"big")
+
+
+async def test_a_cancelled_request_hangs_up_and_the_transport_goes_on():
+    async with serving(hang) as server, http() as transport:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await transport.send(post(server.url()))
+        async with asyncio.timeout(5):
+            await server.hung_up.wait()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await transport.send(post(server.url()))
+    assert (len(server.requests), server.connections) == (2, 2)
+
+
+async def test_an_answer_may_take_longer_than_a_connection():
+    """After a thaw a timer on the answer would fire although the answer is waiting."""
+
+    async def late(seen: Seen, writer: asyncio.StreamWriter) -> bool:
+        await asyncio.sleep(0.5)
+        return await says(200)(seen, writer)
+
+    async with serving(late) as server, http(connect_s=0.1) as transport:
+        assert (await transport.send(post(server.url()))).status == 200
+
+
+async def test_a_handshake_that_does_not_come_is_connect_failed():
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with listening(silent) as port, http(connect_s=0.2) as transport:
+        with pytest.raises(ConnectFailed, match="in time"):
+            await transport.send(post(f"https://127.0.0.1:{port}/"))
+
+
+async def test_nothing_is_sent_after_closing():
+    transport = HttpTransport()
+    await transport.aclose()
+    await transport.aclose()
+    with pytest.raises(ConnectFailed, match="closed"):
+        await transport.send(post("http://127.0.0.1:9/"))
+
+
+async def test_a_certificate_of_nobody_is_refused_with_the_way_out(certificate):
+    async with serving(says(200), certificate[0]) as server, http() as transport:
+        with pytest.raises(ConnectFailed, match=r"self-signed certificate.*SSL_CERT_FILE"):
+            await transport.send(post(server.url(scheme="https")))
+    assert server.requests == []
+
+
+async def test_a_certificate_of_the_ca_file_is_trusted_for_its_name_only(certificate):
+    context, trusted = certificate
+    async with serving(says(200, b"safe"), context) as server, http(ca_file=str(trusted)) as transport:
+        for _ in range(2):
+            assert (await transport.send(post(server.url(scheme="https")))).body == b"safe"
+        with pytest.raises(ConnectFailed, match="SSL_CERT_FILE"):
+            await transport.send(post(f"https://localhost:{server.port}/"))
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("name", ["missing.pem", "bad.pem"])
+async def test_a_ca_file_that_cannot_be_read_is_said_and_http_goes_on_without_it(tmp_path, name):
+    (tmp_path / "bad.pem").write_text("no certificate")
+    async with serving(says(200)) as server, http(ca_file=str(tmp_path / name)) as transport:
+        with pytest.raises(ConnectFailed, match=f"{name}.*SSL_CERT_FILE"):
+            await transport.send(post(server.url(scheme="https")))
+        assert (await transport.send(post(server.url()))).status == 200
+
+
+async def test_a_server_without_tls_is_connect_failed():
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with listening(greet) as port, http() as transport:
+        with pytest.raises(ConnectFailed, match="TLS handshake failed"):
+            await transport.send(post(f"https://127.0.0.1:{port}/"))
+
+
+BASIC = "Basic " + base64.b64encode(b"me:pa:ss").decode()
+
+
+async def test_https_goes_through_the_proxys_tunnel_with_its_password(certificate):
+    context, trusted = certificate
+    async with proxying() as proxy, serving(says(200, b"far"), context) as server:
+        url = f"http://me:pa%3Ass@127.0.0.1:{proxy.port}"
+        async with http(proxy=url, ca_file=str(trusted)) as transport:
+            for _ in range(2):
+                assert (await transport.send(post(server.url(scheme="https"), Authorization="own"))).body == b"far"
+    assert [seen.line for seen in proxy.requests] == [f"CONNECT 127.0.0.1:{server.port} HTTP/1.1"]
+    assert proxy.requests[0].headers["proxy-authorization"] == BASIC
+    assert "authorization" not in proxy.requests[0].headers
+    assert server.requests[0].headers["authorization"] == "own"
+    assert "proxy-authorization" not in server.requests[0].headers
+
+
+async def test_http_is_asked_of_the_proxy_with_its_password():
+    async with proxying() as proxy, http(proxy=f"http://me:pa%3Ass@127.0.0.1:{proxy.port}") as transport:
+        answer = await transport.send(post("http://127.0.0.1:9/x", Authorization="own"))
+    assert answer.body == b"proxy"
+    assert proxy.requests[0].line == "POST http://127.0.0.1:9/x HTTP/1.1"
+    assert proxy.requests[0].headers["proxy-authorization"] == BASIC
+    assert proxy.requests[0].headers["authorization"] == "own"
+
+
+async def test_a_proxy_that_refuses_or_is_away_is_connect_failed_without_its_password():
+    async with proxying(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n") as proxy:
+        url = f"http://me:hidden@127.0.0.1:{proxy.port}"
+        async with http(proxy=url) as transport:
+            with pytest.raises(ConnectFailed, match="refused the connection with status 407") as refused:
+                await transport.send(post("https://127.0.0.1:9/"))
+    async with http(proxy=url) as transport:
+        with pytest.raises(ConnectFailed, match="proxy cannot be reached") as away:
+            await transport.send(post("https://127.0.0.1:9/"))
+    for caught in (refused, away):
+        assert f"127.0.0.1:9 (through the proxy 127.0.0.1:{proxy.port})" in str(caught.value)
+        assert "hidden" not in str(caught.value)
+
+
+async def test_the_environments_proxies_are_not_looked_at(monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    async with serving(says(200)) as server, http() as transport:
+        assert (await transport.send(post(server.url()))).status == 200
+
+
+async def test_compression_credential_and_http_stand_on_each_other():
+    body = b'{"event":"line"}' * 1000
+    async with serving(says(200)) as server:
+        secret = Credential(header="Authorization", prefix="Splunk ", secret=Secret("t0ken"))
+        transport = GzipTransport(AuthTransport(HttpTransport(), secret))
+        await transport.send(post(server.url(), body))
+        await transport.aclose()
+    seen = server.requests[0]
+    assert gzip.decompress(seen.body) == body
+    assert seen.headers["authorization"] == "Splunk t0ken"
+    assert seen.headers["content-encoding"] == "gzip"
+    assert seen.headers["content-length"] == str(len(seen.body))

@@ -1,0 +1,263 @@
+"""PutLogEvents against moto, which others wrote, and against a service that says what it is told to say."""
+
+import asyncio
+import time
+
+import pytest
+from aiobotocore.session import get_session
+
+from telemetry_forwarder.errors import ConfigError, ConnectFailed, ConnectionLost
+from telemetry_forwarder.interfaces import AwsResponse, PutLogEvents
+from telemetry_forwarder.transports import aws as logs
+from telemetry_forwarder.transports.aws import open_logs
+
+from .aws_service import ENDPOINTS, REGION, Service, endpoint, environment, error, moto
+from .sockets import hang, listening, make_certificate, raw, says, serving
+
+# Fixtures are found by name in the module that asks for them.
+__all__ = ["endpoint", "environment", "moto"]
+
+MISSING = error("ResourceNotFoundException")
+EXISTS = error("ResourceAlreadyExistsException")
+
+
+def put(group: str, *messages: str, stream: str = "s") -> PutLogEvents:
+    now = int(time.time() * 1000)
+    return PutLogEvents(group=group, stream=stream, events=tuple((now, message) for message in messages))
+
+
+async def test_moto_gets_group_stream_retention_and_events(moto, endpoint):
+    endpoint(moto)
+    async with open_logs(retention_days=7) as transport:
+        answers = [await transport.send(put("/acme/new", "one", "zwei ü")) for _ in range(2)]
+    assert [(answer.status, answer.error) for answer in answers] == [(200, None)] * 2
+    async with get_session().create_client("logs", region_name=REGION) as client:
+        (group,) = (await client.describe_log_groups(logGroupNamePrefix="/acme/new"))["logGroups"]
+        events = (await client.get_log_events(logGroupName="/acme/new", logStreamName="s"))["events"]
+    assert group["retentionInDays"] == 7
+    assert [event["message"] for event in events] == ["one", "zwei ü"] * 2
+
+
+async def test_moto_says_in_the_answers_body_which_events_are_too_old(moto, endpoint):
+    endpoint(moto)
+    old = PutLogEvents(group="/acme/old", stream="s", events=((1_000, "old"), (int(time.time() * 1000), "new")))
+    async with open_logs() as transport:
+        answer = await transport.send(old)
+    assert answer.status == 200
+    assert "tooOldLogEventEndIndex" in answer.body["rejectedLogEventsInfo"]
+
+
+async def test_the_stream_alone_is_created_where_the_group_is_there_and_only_once(endpoint):
+    service = Service()
+    async with serving(service) as server:
+        endpoint(server.url())
+        async with open_logs(retention_days=7) as transport:
+            await transport.send(put("g", "m"))
+            await transport.send(put("g", "m"))
+            await transport.send(put("g", "m", stream="other"))
+            await transport.aclose()
+    first = ["CreateLogStream", "PutLogEvents"]
+    assert service.calls == [*first, "PutLogEvents", *first]
+    assert service.bodies[1]["logEvents"][0]["message"] == "m"
+    assert "credential=akidexample/" in server.requests[1].headers["authorization"].lower()
+
+
+@pytest.mark.parametrize("refusal", ["AccessDeniedException", "ThrottlingException", "LimitExceededException"])
+async def test_a_creation_that_is_refused_keeps_no_event_back(endpoint, refusal):
+    service = Service(CreateLogStream=[error(refusal)])
+    async with serving(service) as server:
+        endpoint(server.url())
+        async with open_logs() as transport:
+            assert (await transport.send(put("g", "m"))).status == 200
+            assert (await transport.send(put("g", "m"))).status == 200
+    assert service.calls == ["CreateLogStream", "PutLogEvents", "PutLogEvents"]
+
+
+async def test_a_group_that_others_are_creating_is_answered_so_and_found_by_the_next_attempt(endpoint):
+    service = Service(
+        CreateLogStream=[MISSING, MISSING, MISSING],
+        CreateLogGroup=[error("OperationAbortedException"), error("OperationAbortedException"), EXISTS],
+        PutLogEvents=[MISSING, MISSING],
+    )
+    async with serving(service) as server:
+        endpoint(server.url())
+        async with open_logs(retention_days=7) as transport:
+            assert (await transport.send(put("g", "m"))).error == "OperationAbortedException"
+            assert (await transport.send(put("g", "m"))).status == 200
+    assert "PutRetentionPolicy" not in service.calls  # the group is another's
+
+
+async def test_a_stream_that_vanished_is_created_again_and_the_events_put_once_more(endpoint):
+    service = Service(CreateLogStream=[EXISTS], PutLogEvents=[says(200, b"{}"), MISSING])
+    async with serving(service) as server:
+        endpoint(server.url())
+        async with open_logs() as transport:
+            assert (await transport.send(put("g", "m"))).status == 200
+            assert (await transport.send(put("g", "m"))).status == 200
+    assert service.calls == ["CreateLogStream", "PutLogEvents", "PutLogEvents", "CreateLogStream", "PutLogEvents"]
+
+
+async def test_what_stays_missing_is_said(endpoint):
+    service = Service(PutLogEvents=[MISSING, MISSING])
+    async with serving(service) as server:
+        endpoint(server.url())
+        async with open_logs() as transport:
+            answer = await transport.send(put("g", "m"))
+    assert (answer.status, answer.error) == (400, "ResourceNotFoundException")
+    assert service.calls.count("PutLogEvents") == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "says_what"),
+    [
+        (error("AccessDeniedException"), "AccessDeniedException"),
+        (raw(b""), "the connection ended"),
+        (hang, "TimeoutError"),
+    ],
+    ids=["denied", "closed", "hangs"],
+)
+async def test_a_retention_that_cannot_be_set_is_told_and_keeps_no_event_back(endpoint, monkeypatch, answer, says_what):
+    monkeypatch.setattr(logs, "RETENTION_S", 0.1)
+    told: list[str] = []
+    service = Service(CreateLogStream=[MISSING], PutRetentionPolicy=[answer])
+    async with serving(service) as server:
+        endpoint(server.url())
+        async with open_logs(retention_days=7, warn=told.append) as transport:
+            assert (await transport.send(put("g", "m"))).status == 200
+    assert service.calls == [
+        "CreateLogStream",
+        "CreateLogGroup",
+        "PutRetentionPolicy",
+        "CreateLogStream",
+        "PutLogEvents",
+    ]
+    assert len(told) == 1
+    assert "log group g " in told[0]
+    assert says_what in told[0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (
+            error("ThrottlingException", 400, "x-amz-retry-after: 1500"),
+            AwsResponse(status=400, error="ThrottlingException", message="ThrottlingException it is", retry_after=1.5),
+        ),
+        (
+            error("com.amazonaws.logs#ServiceUnavailableException", 503, "Retry-After: 2"),
+            AwsResponse(
+                status=503,
+                error="ServiceUnavailableException",
+                message="com.amazonaws.logs#ServiceUnavailableException it is",
+                retry_after=2.0,
+            ),
+        ),
+    ],
+)
+async def test_an_error_is_an_answer_with_type_text_and_wait_after_one_attempt(endpoint, answer, expected):
+    service = Service(PutLogEvents=[answer])
+    async with serving(service) as server:
+        endpoint(server.url())
+        async with open_logs() as transport:
+            assert await transport.send(put("g", "m")) == expected
+    assert service.calls == ["CreateLogStream", "PutLogEvents"]
+
+
+async def test_a_page_of_a_gateway_is_an_answer_too(endpoint):
+    service = Service(PutLogEvents=[says(502, b"<html>Bad Gateway</html>", "Content-Type: text/html")])
+    async with serving(service) as server:
+        endpoint(server.url())
+        async with open_logs() as transport:
+            assert (await transport.send(put("g", "m"))).status == 502
+
+
+async def test_parameters_that_the_sdk_refuses_are_an_answer(endpoint):
+    async with serving(Service()) as server:
+        endpoint(server.url())
+        async with open_logs() as transport:
+            answer = await transport.send(put("g", ""))
+    assert (answer.status, answer.error) == (400, "InvalidParameterException")
+    assert "logEvents[0].message" in answer.message
+
+
+async def test_missing_credentials_are_an_answer(endpoint, monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    endpoint("http://127.0.0.1:9")
+    async with open_logs() as transport:
+        answer = await transport.send(put("g", "m"))
+    assert (answer.status, answer.error) == (400, "UnrecognizedClientException")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [raw(b""), raw(b"", by_reset=True), raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"), raw(b"hidden\r\n\r\n")],
+    ids=["closed", "reset", "half a body", "not HTTP"],
+)
+async def test_an_answer_that_does_not_come_whole_is_connection_lost(endpoint, broken):
+    service = Service(PutLogEvents=[broken])
+    async with serving(service) as server:
+        endpoint(server.url())
+        async with open_logs() as transport:
+            with pytest.raises(ConnectionLost, match=f"127.0.0.1:{server.port}: ") as caught:
+                await transport.send(put("g", "hidden"))
+    assert "hidden" not in str(caught.value)
+    assert service.calls == ["CreateLogStream", "PutLogEvents"]
+
+
+async def test_no_connection_is_connect_failed(endpoint):
+    async with serving(Service()) as server:
+        endpoint(server.url())
+    async with open_logs() as transport:
+        with pytest.raises(ConnectFailed, match=f"127.0.0.1:{server.port}: no connection"):
+            await transport.send(put("g", "m"))
+
+
+async def test_a_handshake_that_does_not_come_is_connect_failed(endpoint):
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with listening(silent) as port:
+        endpoint(f"https://127.0.0.1:{port}")
+        async with open_logs(connect_s=0.2) as transport:
+            with pytest.raises(ConnectFailed, match="in time"):
+                await transport.send(put("g", "m"))
+
+
+async def test_a_cancelled_put_hangs_up_and_the_transport_goes_on(endpoint):
+    async with serving(Service(PutLogEvents=[hang])) as server:
+        endpoint(server.url())
+        async with open_logs() as transport:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await transport.send(put("g", "m"))
+            async with asyncio.timeout(5):
+                await server.hung_up.wait()
+            assert (await transport.send(put("g", "m"))).status == 200
+
+
+async def test_certificates_are_those_of_the_ca_file(endpoint, tmp_path):
+    context, trusted = make_certificate(tmp_path)
+    async with serving(Service(), context) as server:
+        endpoint(server.url(scheme="https"))
+        async with open_logs(ca_file=str(trusted)) as transport:
+            assert (await transport.send(put("g", "m"))).status == 200
+        async with open_logs() as transport:
+            with pytest.raises(ConnectFailed, match="SSL_CERT_FILE"):
+                await transport.send(put("g", "m"))
+        async with open_logs(ca_file=str(tmp_path / "missing.pem")) as transport:
+            with pytest.raises(ConnectFailed, match="CA file"):
+                await transport.send(put("g", "m"))
+
+
+async def test_no_region_and_an_endpoint_that_is_no_url_are_configuration_errors(endpoint, monkeypatch):
+    endpoint("no url")
+    with pytest.raises(ConfigError, match="AWS_ENDPOINT_URL_CLOUDWATCH_LOGS"):
+        async with open_logs():
+            pass
+    for name in ("AWS_REGION", ENDPOINTS[0]):
+        monkeypatch.delenv(name)
+    with pytest.raises(ConfigError, match="AWS_REGION"):
+        async with open_logs():
+            pass

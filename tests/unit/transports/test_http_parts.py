@@ -1,0 +1,65 @@
+"""The parts of the HTTP transport that need no socket: the choice of a proxy, and what errors say."""
+
+import errno
+import socket
+from types import SimpleNamespace
+
+import aiohttp
+import pytest
+
+from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, TimedOut
+from telemetry_forwarder.transports.http import address, choose_proxy, translated
+
+PROXIES = {"https": "http://user:pass@proxy:3128", "http": "plain:8080"}
+
+
+@pytest.mark.parametrize(
+    ("url", "no", "proxy"),
+    [
+        ("https://intake.example/x", "", PROXIES["https"]),
+        ("http://intake.example/x", "", "http://plain:8080"),
+        ("https://intake.example/x", "intake.example", None),
+        ("https://intake.example/x", ".example", None),
+        ("https://intake.example/x", "other.example, example", None),
+        ("https://intake.example/x", "take.example", PROXIES["https"]),
+        ("https://intake.example/x", "*", None),
+        ("https://intake.example:8088/x", "intake.example:8088", None),
+        ("https://intake.example/x", "intake.example:443", None),
+        ("https://intake.example:8088/x", "intake.example:443", PROXIES["https"]),
+        ("https://INTAKE.example/x", "intake.EXAMPLE", None),
+        ("http://127.0.0.1:1/x", "127.0.0.1", None),
+        ("http://[::1]:8088/x", "::1", None),
+        ("http://[::1]:8088/x", "[::1]:8088", None),
+    ],
+)
+def test_proxies_are_chosen_by_scheme_and_left_out_by_no_proxy(url, no, proxy):
+    assert choose_proxy(url, {**PROXIES, "no": no}) == proxy
+
+
+def test_without_a_proxy_for_the_scheme_the_way_is_direct():
+    assert choose_proxy("https://intake.example/x", {"http": "plain:8080"}) is None
+    assert choose_proxy("https://intake.example/x", {}) is None
+    assert choose_proxy("https://intake.example/x", {"https": " "}) is None
+
+
+def test_an_address_holds_host_and_port_and_nothing_secret():
+    text = address("https://me:pw@intake.example/path?token=t", "http://user:pass@proxy:3128")
+    assert text == "intake.example:443 (through the proxy proxy:3128)"
+    assert address("http://[::1]/x", None) == "[::1]:80"
+    assert address("http://x:99999999/", None) == "an address that is not a URL"
+
+
+def test_texts_that_may_quote_the_request_are_left_out():
+    assert "token" not in str(translated(ValueError("bad header: token"), "x:1"))
+
+
+def test_errors_that_no_server_on_loopback_can_cause_are_told_apart():
+    key = SimpleNamespace(host="intake.example", port=443, ssl=True)
+    unknown = aiohttp.ClientConnectorDNSError(key, socket.gaierror(-2, "Name or service not known"))
+    found = [
+        translated(unknown, "x:1"),
+        translated(TimeoutError(), "x:1"),
+        translated(TimeoutError(errno.ETIMEDOUT, "Connection timed out"), "x:1"),
+    ]
+    assert [type(error) for error in found] == [ConnectFailed, TimedOut, ConnectionLost]
+    assert str(found[0]) == "x:1: the name cannot be resolved (Name or service not known)"
