@@ -1,0 +1,407 @@
+"""Delivery before a deadline: what is tried again, when, and what is not."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telemetry_forwarder.clock import Deadline
+from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, TimedOut
+from telemetry_forwarder.interfaces import Delivered, Denied, DropReason, Partial, Rejected, Retry, TooLarge, Verdict
+from telemetry_forwarder.ledger import Account
+from telemetry_forwarder.pipeline.retry import ATTEMPT_S, Delivery, backoff, describe
+from tests.builders import Bug, Hang, ListSink, ScriptedTransport, Slow, all_ids, clock, encoded_list, in_seconds, run
+
+
+class Bench:
+    """A delivery of `count` records on a scripted transport."""
+
+    def __init__(self, *script: Any, then: Any = None, count: int = 4, deadline: float = 60.0) -> None:
+        self.clock = clock()
+        self.account = Account()
+        self.account.offered = count
+        self.sink = ListSink()
+        self.transport = ScriptedTransport(*script, then=then, clock=self.clock)
+        self.troubles: list[str] = []
+        self.delivery = Delivery(self.sink, self.transport, self.account, self.clock, self.troubles.append)
+        self.delivery.pieces.append(encoded_list(count))
+        self.delivery.deadline = in_seconds(deadline)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        return {str(reason): count for reason, count in self.account.statement(0).dropped.items()}
+
+    def check(self) -> None:
+        assert self.account.statement(self.delivery.held).is_balanced()
+
+
+def deliver(*script: Any, check: Callable[[Bench, bool], None], **how: Any) -> None:
+    """Play `script` to its end in virtual time; then `check`."""
+
+    async def main() -> None:
+        bench = Bench(*script, **how)
+        done = await bench.delivery.run()
+        bench.check()
+        assert done == (bench.delivery.held == 0)
+        check(bench, done)
+
+    run(main())
+
+
+def test_one_attempt_is_enough_where_it_is_accepted() -> None:
+    def check(bench: Bench, done: bool) -> None:
+        assert done
+        assert bench.transport.ids == [("r0", "r1", "r2", "r3")]
+        assert (bench.account.attempts, bench.account.failed_attempts) == (1, 0)
+        assert bench.troubles == []
+
+    deliver(check=check)
+
+
+def test_a_retry_sends_the_identical_request() -> None:
+    """So that it is built and compressed once, and the destination can recognise it."""
+
+    def check(bench: Bench, done: bool) -> None:
+        assert done
+        assert len({id(request) for _, request in bench.transport.sent}) == 1
+        assert bench.sink.requests == 1
+        assert (bench.account.attempts, bench.account.failed_attempts) == (4, 3)
+
+    deliver(Retry(), ConnectFailed("no route"), Partial(retry=(0, 1, 2, 3)), check=check)
+
+
+def test_pauses_double_and_are_cut_at_random() -> None:
+    def check(bench: Bench, done: bool) -> None:
+        times = bench.transport.times
+        pauses = [after - before for before, after in zip(times, times[1:], strict=False)]  # noqa: RUF007
+        for pause, longest in zip(pauses, (0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0), strict=True):
+            assert longest / 2 - 1e-9 <= pause <= longest + 1e-9
+
+    deliver(*[Retry()] * 7, check=check)
+
+
+@given(st.integers(1, 60))
+def test_backoff_stays_between_half_a_pause_and_the_longest(steps: int) -> None:
+    pauses = backoff(first=0.1, longest=2.0)
+    for step in range(steps):
+        assert min(0.1 * 2**step, 2.0) / 2 <= next(pauses) <= 2.0
+
+
+@pytest.mark.parametrize("answer", [Retry(after=7.5), Partial(retry=(0, 1, 2, 3), after=7.5), Partial((1,), {}, 7.5)])
+def test_a_wait_that_was_asked_for_is_kept(answer: Verdict) -> None:
+    def check(bench: Bench, done: bool) -> None:
+        assert bench.transport.times == [0.0, 7.5]
+
+    deliver(answer, check=check)
+
+
+def test_a_wait_that_does_not_fit_is_not_begun() -> None:
+    async def main() -> None:
+        bench = Bench(Retry(after=10.0), deadline=9.0)
+        assert not await bench.delivery.run()
+        assert bench.clock.monotonic() == 1000.0
+        assert bench.delivery.asked_wait == 10.0
+        assert bench.delivery.held == 4
+
+    run(main())
+
+
+def test_no_attempt_starts_at_or_after_the_deadline() -> None:
+    def check(bench: Bench, done: bool) -> None:
+        assert not done
+        assert max(bench.transport.times) < 3.0
+
+    deliver(then=Retry(), deadline=3.0, check=check)
+
+
+def test_nothing_is_tried_where_the_deadline_has_passed() -> None:
+    def check(bench: Bench, done: bool) -> None:
+        assert bench.transport.sent == []
+
+    deliver(deadline=0.0, check=check)
+
+
+def test_the_first_lost_connection_is_tried_again_at_once() -> None:
+    """Most likely it died while the environment was frozen; the second one is trouble."""
+
+    def check(bench: Bench, done: bool) -> None:
+        first, second, third = bench.transport.times
+        assert first == second < third
+
+    deliver(ConnectionLost("reset"), ConnectionLost("reset"), check=check)
+
+
+@pytest.mark.parametrize("error", [ConnectFailed("refused"), TimedOut("slow")])
+def test_other_failures_are_not_tried_again_at_once(error: Exception) -> None:
+    def check(bench: Bench, done: bool) -> None:
+        assert bench.transport.times[1] > 0.04
+        assert bench.troubles == [str(error)]
+
+    deliver(error, check=check)
+
+
+def test_an_attempt_ends_at_its_own_limit() -> None:
+    def check(bench: Bench, done: bool) -> None:
+        assert done
+        assert ATTEMPT_S + 0.05 <= bench.transport.times[1] <= ATTEMPT_S + 0.1
+        assert bench.troubles == ["no answer came in time"]
+
+    deliver(Hang(), check=check)
+
+
+def test_an_attempt_may_outlive_the_deadline() -> None:
+    """The deadline bounds when the last one starts; its answer may come after the flush has returned."""
+
+    def check(bench: Bench, done: bool) -> None:
+        assert done
+        assert bench.clock.monotonic() == 1005.0
+
+    deliver(Slow(5.0), deadline=1.0, check=check)
+
+
+# --- what a verdict leaves ------------------------------------------------------------------------------------------
+
+
+def test_a_rejected_batch_is_settled_and_not_tried_again() -> None:
+    def check(bench: Bench, done: bool) -> None:
+        assert done
+        assert bench.dropped == {"rejected": 4}
+        assert len(bench.transport.sent) == 1
+        assert bench.troubles == ["refused: bad"]
+
+    deliver(Rejected("bad"), check=check)
+
+
+def test_a_partial_answer_sends_only_what_it_wants_again() -> None:
+    def check(bench: Bench, done: bool) -> None:
+        assert done
+        assert bench.transport.ids == [("r0", "r1", "r2", "r3"), ("r1", "r3"), ("r3",)]
+        assert bench.dropped == {"too_old": 1}
+        assert bench.account.statement(0).delivered == 3
+
+    deliver(Partial((1, 3), {0: DropReason.TOO_OLD}), Partial(retry=(1,)), check=check)
+
+
+def test_a_batch_that_is_too_large_is_halved_in_order() -> None:
+    def check(bench: Bench, done: bool) -> None:
+        assert done
+        assert bench.transport.ids == [("r0", "r1", "r2"), ("r0",), ("r1", "r2"), ("r1",), ("r2",)]
+        assert bench.transport.times == [0.0] * 5
+        assert bench.account.statement(0).delivered == 3
+
+    deliver(TooLarge(), Delivered(), TooLarge(), count=3, check=check)
+
+
+def test_a_single_record_that_is_too_large_is_dropped() -> None:
+    def check(bench: Bench, done: bool) -> None:
+        assert done
+        assert bench.dropped == {"oversize": 5}
+        assert sorted({*all_ids(bench.transport.ids)}) == ["r0", "r1", "r2", "r3", "r4"]
+        assert len(bench.transport.sent) == 9
+
+    deliver(then=TooLarge("413"), count=5, check=check)
+
+
+def test_a_denied_credential_ends_the_delivery_and_keeps_the_records() -> None:
+    def check(bench: Bench, done: bool) -> None:
+        assert not done
+        assert bench.delivery.denied
+        assert (bench.delivery.held, len(bench.transport.sent)) == (4, 1)
+
+    deliver(Denied("401"), check=check)
+
+
+def test_a_failure_after_a_denial_is_no_denial() -> None:
+    async def main() -> None:
+        bench = Bench(Denied("401"), ConnectFailed("down"), deadline=0.04)
+        await bench.delivery.run()
+        await bench.delivery.run()
+        assert not bench.delivery.denied
+
+    run(main())
+
+
+def test_progress_starts_the_pauses_anew() -> None:
+    def check(bench: Bench, done: bool) -> None:
+        times = bench.transport.times
+        assert times[5] == times[4]  # some were accepted
+        assert times[6] - times[5] <= 0.1 + 1e-9
+
+    deliver(*[Retry()] * 4, Partial(retry=(0,)), Retry(), check=check)
+
+
+@pytest.mark.parametrize("script", [(Bug(),), (ValueError("a bug in the transport"),)])
+def test_a_bug_is_passed_on_and_leaves_the_records_held(script: tuple[Any, ...]) -> None:
+    async def main() -> None:
+        bench = Bench(*script)
+        with pytest.raises((LookupError, ValueError)):
+            await bench.delivery.run()
+        bench.check()
+        assert bench.delivery.drop(DropReason.SINK_FAILED) == 4
+        assert bench.delivery.drop(DropReason.SINK_FAILED) == 0
+        bench.check()
+
+    run(main())
+
+
+# --- freeze, thaw and the end ---------------------------------------------------------------------------------------
+
+
+def test_an_answer_that_waits_after_a_freeze_is_read() -> None:
+    """Timers fire as soon as the environment thaws; the attempt's own must not."""
+
+    async def main() -> None:
+        answers: asyncio.Queue[Verdict] = asyncio.Queue()
+        bench = Bench()
+        bench.transport.send = lambda request: answers.get()  # type: ignore[method-assign]
+        running = asyncio.ensure_future(bench.delivery.run())
+        await asyncio.sleep(2.0)
+        bench.delivery.freeze()
+        bench.delivery.freeze()
+        await asyncio.sleep(3600.0)
+        answers.put_nowait(Delivered())
+        bench.delivery.deadline = in_seconds(60)
+        bench.delivery.thaw()
+        assert await running
+        assert bench.account.attempts == 1
+
+    run(main())
+
+
+def test_after_a_thaw_an_attempt_has_the_time_that_it_had_left() -> None:
+    async def main() -> None:
+        bench = Bench(Hang(), deadline=8000.0)
+        running = asyncio.ensure_future(bench.delivery.run())
+        await asyncio.sleep(4.0)
+        bench.delivery.freeze()
+        await asyncio.sleep(3600.0)
+        bench.delivery.thaw()
+        bench.delivery.thaw()
+        assert await running
+        assert 3610.0 <= bench.transport.times[1] <= 3610.2
+
+    run(main())
+
+
+def test_an_attempt_that_ends_in_a_freeze_leaves_no_time_for_the_next() -> None:
+    async def main() -> None:
+        bench = Bench(Slow(1.0, Retry()), Hang(), deadline=100.0)
+        running = asyncio.ensure_future(bench.delivery.run())
+        await asyncio.sleep(0.5)
+        bench.delivery.freeze()
+        await asyncio.sleep(3.0)
+        bench.delivery.thaw()
+        assert await running
+        assert bench.transport.times[2] - bench.transport.times[1] >= ATTEMPT_S
+
+    run(main())
+
+
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_stop_by_cuts_a_running_attempt(is_frozen: bool) -> None:
+    async def main() -> None:
+        bench = Bench(then=Hang())
+        running = asyncio.ensure_future(bench.delivery.run())
+        await asyncio.sleep(1.0)
+        if is_frozen:
+            bench.delivery.freeze()
+        bench.delivery.deadline = in_seconds(1.5)
+        bench.delivery.stop_by(in_seconds(1.5))
+        assert not await running
+        assert bench.clock.monotonic() == pytest.approx(1002.5)
+        assert bench.transport.open == 0
+
+    run(main())
+
+
+def test_stop_by_never_gives_an_attempt_more_time() -> None:
+    async def main() -> None:
+        bench = Bench(Hang(), deadline=5.0)
+        running = asyncio.ensure_future(bench.delivery.run())
+        await asyncio.sleep(1.0)
+        bench.delivery.stop_by(in_seconds(100))
+        assert not await running
+        assert bench.clock.monotonic() == pytest.approx(1000.0 + ATTEMPT_S)
+
+    run(main())
+
+
+def test_stop_by_bounds_attempts_that_start_later() -> None:
+    async def main() -> None:
+        bench = Bench(Hang(), deadline=3.0)
+        bench.delivery.stop_by(in_seconds(3.0))
+        assert not await bench.delivery.run()
+        assert bench.clock.monotonic() == pytest.approx(1003.0)
+
+    run(main())
+
+
+def test_a_pause_ends_when_the_deadline_is_moved_before_it() -> None:
+    """The end of an invocation: its flush must not hold it open for a pause that will not fit."""
+
+    async def main() -> None:
+        bench = Bench(Retry(after=20.0))
+        running = asyncio.ensure_future(bench.delivery.run())
+        await asyncio.sleep(1.0)
+        bench.delivery.deadline = in_seconds(2.0)
+        assert not await running
+        assert bench.clock.monotonic() == 1001.0
+
+    run(main())
+
+
+def test_a_pause_goes_on_where_the_deadline_is_moved_behind_it() -> None:
+    async def main() -> None:
+        bench = Bench(Retry(after=20.0))
+        running = asyncio.ensure_future(bench.delivery.run())
+        for _ in range(3):
+            await asyncio.sleep(1.0)
+            bench.delivery.deadline = in_seconds(30.0)
+        assert await running
+        assert bench.transport.times == [0.0, 20.0]
+
+    run(main())
+
+
+def test_shutdown_ends_a_pause_with_one_more_attempt() -> None:
+    """What the destination asked for is worth less then than the records."""
+
+    async def main() -> None:
+        bench = Bench(Retry(after=20.0))
+        running = asyncio.ensure_future(bench.delivery.run())
+        await asyncio.sleep(1.0)
+        bench.delivery.deadline = in_seconds(1.5)
+        bench.delivery.stop_by(in_seconds(1.5))
+        assert await running
+        assert bench.transport.times == [0.0, 1.0]
+
+    run(main())
+
+
+def test_a_wait_that_is_asked_for_at_the_end_and_does_not_fit_ends_the_delivery() -> None:
+    async def main() -> None:
+        bench = Bench(Retry(after=20.0), deadline=1.5)
+        bench.delivery.stop_by(Deadline(bench.clock.monotonic() + 1.5))
+        assert not await bench.delivery.run()
+        assert bench.transport.times == [0.0]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        (Delivered(), "delivered"),
+        (Retry(), "asked to come back later"),
+        (Retry(detail="503"), "503"),
+        (Rejected("bad"), "refused: bad"),
+        (TooLarge("413"), "too large: 413"),
+        (Denied("401"), "denied: 401"),
+        (Partial((1,), {0: DropReason.REJECTED}, 0.0, "x"), "refused 1 records and wants 1 again: x"),
+    ],
+)
+def test_a_verdict_is_said_in_a_few_words(verdict: Verdict, words: str) -> None:
+    assert describe(verdict) == words

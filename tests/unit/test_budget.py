@@ -1,0 +1,73 @@
+"""Every budget, for any deadline: in order, and never past its end."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telemetry_forwarder import budget
+from telemetry_forwarder.clock import Deadline, SystemClock
+from tests.builders import ManualClock
+
+EPOCH_MS = 1_800_000_000_000
+OFFSETS_MS = st.integers(-10_000_000, 20 * 60 * 1000) | st.integers(-EPOCH_MS, 2**62)
+MONOTONIC = st.floats(0, 1e7)
+NEAR = 1e-3  # what a float of this size may be off by
+
+
+@given(OFFSETS_MS, MONOTONIC)
+def test_an_invocations_budget_is_in_order(offset_ms: int, monotonic: float) -> None:
+    clock = ManualClock(monotonic)
+    end = Deadline.from_epoch_ms(EPOCH_MS + offset_ms, clock)
+    limits = budget.for_invocation(EPOCH_MS + offset_ms, clock)
+    assert limits.wait_until <= limits.flush_until <= end
+    assert limits.hold_until(clock) <= limits.flush_until
+    assert limits.hold_until(clock).left(clock) <= budget.LONGEST_HOLD_S + 1e-6
+
+
+@given(OFFSETS_MS, MONOTONIC)
+def test_a_shutdowns_budget_is_in_order(offset_ms: int, monotonic: float) -> None:
+    clock = ManualClock(monotonic)
+    end = Deadline.from_epoch_ms(EPOCH_MS + offset_ms, clock)
+    limits = budget.for_shutdown(EPOCH_MS + offset_ms, clock)
+    assert limits.receive_until <= limits.send_until <= limits.exit_by <= end
+    assert limits.receive_until.left(clock) <= budget.LONGEST_TAIL_S + 1e-6
+
+
+@pytest.mark.parametrize("seconds", [1, 3, 30, 900])
+def test_a_flush_at_the_end_of_the_wait_has_time_left(seconds: int) -> None:
+    """A function that never ends must not cost its own flush."""
+    clock = ManualClock()
+    limits = budget.for_invocation(EPOCH_MS + seconds * 1000, clock)
+    assert limits.flush_until.at - limits.wait_until.at == pytest.approx(min(2.0, seconds / 10))
+    assert clock.now + seconds - limits.flush_until.at >= 0.0999
+
+
+def test_the_shutdown_window_of_two_seconds_is_divided_as_documented() -> None:
+    clock = ManualClock()
+    limits = budget.for_shutdown(EPOCH_MS + 2000, clock)
+    assert limits.exit_by.left(clock) == pytest.approx(1.85)
+    assert limits.send_until.left(clock) == pytest.approx(1.75)
+    assert limits.receive_until.left(clock) == pytest.approx(0.8)
+
+
+def test_a_narrow_window_still_has_time_for_sending() -> None:
+    """A busy extension gets SHUTDOWN late: what is left of the window may be small."""
+    clock = ManualClock()
+    limits = budget.for_shutdown(EPOCH_MS + 200, clock)
+    assert limits.send_until.at - limits.receive_until.at >= 0.05
+    assert limits.exit_by.left(clock) > limits.send_until.left(clock) > 0
+
+
+def test_a_deadline_is_never_moved_later() -> None:
+    assert Deadline(5.0).earlier(-3.0) == Deadline(5.0)
+    assert Deadline(5.0).earlier(3.0) == Deadline(2.0)
+
+
+def test_a_deadline_that_has_passed_has_nothing_left() -> None:
+    assert Deadline(5.0).left(ManualClock(6.0)) == 0.0
+
+
+def test_the_systems_clocks_agree_with_an_events_deadline() -> None:
+    clock = SystemClock()
+    deadline = Deadline.from_epoch_ms(round(clock.time() * 1000) + 1000, clock)
+    assert deadline.left(clock) == pytest.approx(1.0, abs=0.5)

@@ -1,0 +1,294 @@
+"""Which request a line belongs to, and what else is known of it."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telemetry_forwarder.enrich import MANAGED_INSTANCES, Enricher, batch_id
+from telemetry_forwarder.records import Item, Record
+from tests.builders import ORIGIN, item, request_id
+from tests.unit.test_records import JSON
+
+FIRST, SECOND, OTHER = request_id(1), request_id(2), request_id(99)
+
+
+def start(request: str) -> Item:
+    return item("platform.start", {"requestId": request, "version": "$LATEST"})
+
+
+def line(body: Any) -> Item:
+    return item("function", body)
+
+
+def init_start(**members: Any) -> Item:
+    return item("platform.initStart", {"phase": "init", **members})
+
+
+def enrich(*items: Item, init_type: str | None = None) -> list[Record]:
+    return Enricher(replace(ORIGIN, init_type=init_type)).enrich(items, "b")
+
+
+def last(*items: Item, init_type: str | None = None) -> Record:
+    return enrich(*items, init_type=init_type)[-1]
+
+
+# --- request ids ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["platform.start", "platform.runtimeDone", "platform.report", "platform.new"])
+def test_a_platform_event_names_its_own_request(kind: str) -> None:
+    assert last(start(FIRST), item(kind, {"requestId": OTHER})).request_id == OTHER
+
+
+def test_a_platform_event_without_request_has_none() -> None:
+    assert last(start(FIRST), item("platform.extension", {"name": "x"})).request_id is None
+    assert last(start(FIRST), item("platform.odd", {"requestId": 7})).request_id is None
+
+
+def test_a_plain_line_belongs_to_the_request_that_runs() -> None:
+    records = enrich(line("init\n"), start(FIRST), line("a\n"), start(SECOND), line("b\n"))
+    assert [record.request_id for record in records] == [None, FIRST, FIRST, SECOND, SECOND]
+
+
+PYTHON = "[INFO]\t2026-03-02T10:15:30.100Z\t{}\torder accepted\n"
+NODE = "2026-03-02T10:15:30.100Z\t{}\tERROR\torder refused\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "level"),
+    [
+        (PYTHON, "info"),
+        (NODE, "error"),
+        ('{{"level":"WARN","requestId":"{}"}}\n', "warn"),
+        ('{{"AWSRequestId":"{}"}}', None),
+        ('{{"function_request_id":"{}"}}', None),
+    ],
+)
+def test_a_line_that_names_a_request_that_was_started_belongs_to_it(body: str, level: str | None) -> None:
+    """A line of the previous request may come after the next one's start."""
+    record = last(start(FIRST), start(SECOND), line(body.format(FIRST)))
+    assert record.request_id == FIRST
+    assert record.level == level
+
+
+@pytest.mark.parametrize("member", ["requestId", "AWSRequestId", "function_request_id"])
+def test_a_json_record_names_its_request(member: str) -> None:
+    assert last(start(FIRST), start(SECOND), line({member: FIRST})).request_id == FIRST
+
+
+@pytest.mark.parametrize("body", [{"requestId": OTHER}, PYTHON.format(OTHER), NODE.format(OTHER)])
+def test_a_users_own_id_under_the_same_name_does_not_win(body: object) -> None:
+    """An API's request id, logged by a handler, is no request of Lambda's while those run one at a time."""
+    assert last(start(FIRST), line(body)).request_id == FIRST
+
+
+def test_a_users_own_id_does_not_hide_a_real_one_under_another_name() -> None:
+    assert last(start(FIRST), start(SECOND), line({"requestId": "api-7", "AWSRequestId": FIRST})).request_id == FIRST
+
+
+@pytest.mark.parametrize("odd", ["", 5, None, "x", FIRST.upper() + "0", [FIRST], {"a": FIRST}])
+def test_what_is_no_request_id_is_not_taken_for_one(odd: object) -> None:
+    assert last(start(FIRST), line({"requestId": odd})).request_id == FIRST
+    assert last(line({"requestId": odd})).request_id is None
+
+
+def test_lines_before_the_first_start_have_the_request_they_name_or_none() -> None:
+    """The first batch of a new generation may hold lines of the one before it."""
+    records = enrich(line("x"), line(PYTHON.format(OTHER)), line(NODE.format("undefined")))
+    assert [record.request_id for record in records] == [None, OTHER, None]
+    assert records[2].level == "error"
+
+
+def test_on_managed_instances_a_request_is_never_guessed() -> None:
+    """Requests interleave there. Source: AWS Lambda Developer Guide, "Lambda Managed Instances runtimes"."""
+    records = enrich(start(FIRST), line("a"), line({"requestId": OTHER}), start(SECOND), init_type=MANAGED_INSTANCES)
+    assert [record.request_id for record in records] == [FIRST, None, OTHER, SECOND]
+    assert {record.cold_start for record in records} == {None}
+
+
+def test_managed_instances_are_recognised_by_the_first_event_too() -> None:
+    records = enrich(init_start(initializationType=MANAGED_INSTANCES), start(FIRST), line("a"))
+    assert records[-1].request_id is None
+
+
+def test_an_extensions_line_is_not_the_requests() -> None:
+    assert last(start(FIRST), item("extension", "flushed\n")).request_id is None
+    assert last(start(FIRST), item("extension", {"requestId": FIRST})).request_id == FIRST
+    assert last(start(FIRST), item("extension", {"requestId": OTHER})).request_id is None
+
+
+# --- cold start -----------------------------------------------------------------------------------------------------
+
+
+def test_the_init_phase_and_the_first_request_are_cold() -> None:
+    records = enrich(
+        init_start(), line("init"), start(FIRST), line("a"), item("platform.logsDropped", {}), start(SECOND), line("b"),
+        item("platform.report", {"requestId": FIRST}), item("platform.logsDropped", {}),
+    )  # fmt: skip
+    assert [record.cold_start for record in records] == [True, True, True, True, True, False, False, True, False]
+
+
+@pytest.mark.parametrize("init_type", ["provisioned-concurrency", "snap-start"])
+def test_nothing_is_cold_that_was_initialised_before_anyone_waited(init_type: str) -> None:
+    assert {record.cold_start for record in enrich(line("i"), start(FIRST), line("a"), init_type=init_type)} == {False}
+    records = enrich(init_start(initializationType=init_type), start(FIRST))
+    assert [record.cold_start for record in records] == [False, False]
+
+
+def test_a_dead_generations_report_is_neither_cold_nor_warm() -> None:
+    """After a reset the report of the request that died is the new generation's first news, before or after a start."""
+    report = item("platform.report", {"requestId": OTHER, "status": "timeout"})
+    assert [record.cold_start for record in enrich(report, start(FIRST), report)] == [None, True, None]
+
+
+# --- levels ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "level"),
+    [
+        ({"level": "INFO"}, "info"),
+        ({"level": "Warning"}, "warn"),
+        ({"level": " fatal "}, "critical"),
+        ({"log_level": "ERROR"}, "error"),  # awslambdaric's own report of an exception
+        ({"severity": "NOTICE"}, "info"),
+        ({"status": "debug"}, "debug"),
+        ({"level": "loud", "severity": "error"}, "error"),
+        ({"level": None, "status": 200}, None),
+        ({"level": 30}, "info"),
+        ({"level": 60}, "critical"),
+        ({"level": 35}, None),
+        ({"level": True}, None),
+        ({"level": 30.0}, None),
+        ({"level": ["error"]}, None),
+        ({}, None),
+        ("[ERROR] KeyError: 'id'\nTraceback (most recent call last):", "error"),
+        ("[WARNING]\t2026-03-02T10:15:30.100Z\t\tno request yet", "warn"),
+        ("[WARN] careful", "warn"),
+        ("[NOTE] no level", None),
+        ("ERROR at the start of a line that is free text", None),
+        ("[error] in lower case", None),
+        ("", None),
+        (None, None),
+        (["INFO"], None),
+        (7, None),
+    ],
+)
+def test_a_level_is_what_the_record_names(body: object, level: str | None) -> None:
+    assert last(line(body)).level == level
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "level"),
+    [
+        ("platform.report", {"status": "success"}, "info"),
+        ("platform.report", {"status": "timeout"}, "error"),
+        ("platform.runtimeDone", {"status": "failure"}, "error"),
+        ("platform.start", {}, "info"),
+        ("platform.logsDropped", {"reason": "slow"}, "warn"),
+        ("platform.odd", "text", "info"),
+        ("platform.odd", None, "info"),
+    ],
+)
+def test_a_platform_events_level_is_its_outcome(kind: str, body: object, level: str) -> None:
+    assert last(item(kind, body)).level == level
+
+
+# --- the rest -------------------------------------------------------------------------------------------------------
+
+
+def test_the_instance_is_learnt_from_the_first_event() -> None:
+    enricher = Enricher(ORIGIN)
+    before, after = enricher.enrich([line("x"), init_start(instanceId="2026/03/02/[1]ab")], "b")
+    assert before.origin.instance_id is None
+    assert after.origin.instance_id == enricher.origin.instance_id == "2026/03/02/[1]ab"
+
+
+@pytest.mark.parametrize("odd", [None, "", 5, ["x"]])
+def test_an_odd_instance_is_not_learnt(odd: object) -> None:
+    assert last(init_start(instanceId=odd)).origin == ORIGIN
+
+
+def test_the_environments_word_for_the_initialisation_wins() -> None:
+    assert last(init_start(initializationType="x"), init_type="on-demand").origin.init_type == "on-demand"
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [("a\n", "a"), ("a\n\n", "a\n"), ("\n", ""), ("", ""), ("a", "a"), ("a\r\n", "a\r"), (" a ", " a ")],
+)
+def test_one_trailing_newline_is_removed_and_nothing_else(body: str, kept: str) -> None:
+    assert last(line(body)).body == kept
+
+
+def test_json_text_stays_text_and_gets_fields() -> None:
+    text = '{"level":"info","n":1}'
+    record = last(line(text + "\n"))
+    assert record.body == text
+    assert record.fields == {"level": "info", "n": 1}
+
+
+def test_an_object_is_its_own_fields() -> None:
+    body = {"a": 1}
+    record = last(line(body))
+    assert record.body is body
+    assert record.fields is body
+
+
+@pytest.mark.parametrize("body", ["[1]", "{", '{"a":}', "{}x", "5", '"x"', "{" * 5000 + "}" * 5000, ["a"], None, 1])
+def test_what_is_no_object_has_no_fields(body: object) -> None:
+    assert last(line(body)).fields is None
+
+
+def test_ids_repeat_in_a_redelivery_and_differ_within_and_between_batches() -> None:
+    items = [line("a"), line("a")]
+    first, again, other = (
+        [record.id for record in Enricher(ORIGIN).enrich(items, batch)]
+        for batch in (batch_id(b"body", "s1"), batch_id(b"body", "s1"), batch_id(b"body", "s2"))
+    )
+    assert first == again
+    assert len({*first, *other}) == 4
+
+
+@given(st.binary(), st.text(st.characters(codec=None)))
+def test_a_batch_id_is_24_hexadecimal_digits_for_any_header(body: bytes, sequence_id: str) -> None:
+    assert len(batch_id(body, sequence_id)) == 24
+    int(batch_id(body, sequence_id), 16)
+
+
+def test_batches_differ_by_body_and_by_sequence() -> None:
+    assert len({batch_id(b"a", "1"), batch_id(b"b", "1"), batch_id(b"a", "2"), batch_id(b"a", "")}) == 4
+
+
+def test_ids_stay_distinct_in_a_batch_of_any_length() -> None:
+    records = Enricher(ORIGIN).enrich([line("a")] * 70_000, "b")
+    assert len({record.id for record in records}) == 70_000
+
+
+def test_only_the_last_requests_are_remembered() -> None:
+    """Managed environments live for days; what is known of them stays bounded."""
+    records = enrich(*(start(request_id(number)) for number in range(1, 400)), line({"requestId": request_id(1)}))
+    assert records[-1].request_id == request_id(399)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["function", "extension", "platform.start", "platform.initStart", "platform.report", ""]),
+            JSON
+            | st.dictionaries(
+                st.sampled_from(["requestId", "level", "status", "instanceId", "initializationType"]), JSON
+            )
+            | st.sampled_from([FIRST, SECOND]).map(lambda id: {"requestId": id}),
+        ),
+        max_size=6,
+    ),
+    st.sampled_from([None, MANAGED_INSTANCES, "snap-start"]),
+)
+def test_nothing_that_is_json_stops_the_enricher(items: list[tuple[str, object]], init_type: str | None) -> None:
+    made = enrich(*(item(kind, json.loads(json.dumps(body))) for kind, body in items), init_type=init_type)
+    assert [record.type for record in made] == [kind for kind, _ in items]

@@ -1,0 +1,235 @@
+"""A body is counted, handed on and answered 200, whatever is in it."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Sequence
+
+import aiohttp
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telemetry_forwarder.enrich import Enricher
+from telemetry_forwarder.ledger import Door, Unrouted
+from telemetry_forwarder.receiver import Intake, serve
+from telemetry_forwarder.records import Record
+from telemetry_forwarder.router import Router
+from tests.builders import ORIGIN, Lines, ManualClock
+from tests.unit.test_records import JSON
+
+MAX_BYTES = 262_144
+LIMIT = 2 * MAX_BYTES + 64 * 1024
+
+
+class Entrance:
+    """An intake with one taker behind it."""
+
+    def __init__(self, *types: str) -> None:
+        self.door = Door()
+        self.lines = Lines()
+        self.taken: list[Record] = []
+        self.told: list[Sequence[Record]] = []
+        self.intake = Intake(
+            enricher=Enricher(ORIGIN),
+            router=Router(types or ("platform", "function"), [self], self.door),
+            door=self.door,
+            on_records=self.told.append,
+            clock=ManualClock(),
+            log=self.lines.log,
+        )
+
+    def offer(self, records: Sequence[Record]) -> None:
+        self.taken += records
+
+
+def body(*records: object, kind: str = "function") -> bytes:
+    return json.dumps([{"time": "2026-03-02T10:15:30.123Z", "type": kind, "record": one} for one in records]).encode()
+
+
+@given(st.binary(), st.text(st.characters(codec=None)))
+def test_no_bytes_stop_the_intake(data: bytes, sequence_id: str) -> None:
+    """An exception would be answered 500, and Lambda would send the batch for ever."""
+    entrance = Entrance()
+    entrance.intake.take(data, sequence_id)
+    assert entrance.door.bodies == 1
+    assert entrance.door.is_balanced()
+
+
+KINDS = st.sampled_from(["function", "extension", "platform.start", "platform.report", "platform.logsDropped", "new"])
+
+
+@given(
+    st.lists(
+        JSON
+        | st.fixed_dictionaries(
+            {
+                "type": KINDS,
+                "record": JSON
+                | st.dictionaries(st.sampled_from(["droppedRecords", "droppedBytes", "requestId", "level"]), JSON)
+                | st.just({"telemetry_forwarder": "0.1"}),
+            },
+            optional={"time": JSON},
+        ),
+        max_size=6,
+    )
+)
+def test_no_json_stops_the_intake(elements: list[object]) -> None:
+    entrance = Entrance()
+    entrance.intake.take(json.dumps(elements).encode(), "s")
+    assert entrance.door.received == len(elements)
+    assert entrance.door.is_balanced()
+    assert len(entrance.taken) == entrance.door.routed
+    orjson.dumps(entrance.door.snapshot())
+
+
+def test_a_batch_that_is_sent_again_is_counted_and_not_forwarded_twice() -> None:
+    """Our 200 may be lost; the body and the `sequence-id` are then the same."""
+    entrance = Entrance()
+    for sequence_id in ("s1", "s2", "s1", "s2"):
+        entrance.intake.take(body("a", "b"), sequence_id)
+    assert (entrance.door.bodies, entrance.door.redelivered_bodies, entrance.door.received) == (4, 2, 4)
+    assert len({record.id for record in entrance.taken}) == len(entrance.taken) == 4
+    assert len(entrance.told) == 2
+
+
+def test_a_batch_sent_again_to_the_next_generation_has_the_same_ids() -> None:
+    """What was delivered by the generation before can then be recognised at the destination."""
+    first, second = Entrance(), Entrance()
+    for entrance in (first, second):
+        entrance.intake.take(body("a", "b"), "s1")
+    assert [record.id for record in first.taken] == [record.id for record in second.taken]
+
+
+def test_what_is_no_telemetry_is_counted_and_said() -> None:
+    entrance = Entrance()
+    entrance.intake.take(b"{}", "s")
+    entrance.intake.take(b"[1, 2]", "s")
+    assert entrance.door.undecodable_bodies == 1
+    assert entrance.door.unrouted == {Unrouted.NOT_A_RECORD: 2}
+    assert entrance.door.is_balanced()
+    assert entrance.lines.said("no telemetry") == entrance.lines.said("no records") == 1
+
+
+def test_what_lambda_dropped_is_counted_but_is_no_record_of_ours() -> None:
+    entrance = Entrance()
+    losses = [{"droppedRecords": 18, "droppedBytes": 4123}, {"droppedRecords": -1, "droppedBytes": 2**80}, {}, "text"]
+    entrance.intake.take(body(*losses, kind="platform.logsDropped"), "s")
+    assert (entrance.door.lost_before_us, entrance.door.lost_before_us_bytes) == (18, 4123)
+    assert entrance.door.received == 4
+    assert entrance.lines.said("Lambda dropped 18 records", "WARN") == 1
+
+
+def test_losses_are_counted_where_platform_events_are_not_forwarded() -> None:
+    entrance = Entrance("function")
+    entrance.intake.take(body({"droppedRecords": 2, "droppedBytes": 3}, kind="platform.logsDropped"), "s")
+    assert entrance.door.lost_before_us == 2
+    assert entrance.taken == []
+
+
+def test_the_lifecycle_is_told_of_records_that_are_not_forwarded() -> None:
+    """The end of an invocation is seen in a platform event, whatever is forwarded."""
+    entrance = Entrance("function")
+    entrance.intake.take(body({"requestId": "x"}, kind="platform.runtimeDone"), "s")
+    assert [record.type for records in entrance.told for record in records] == ["platform.runtimeDone"]
+
+
+def test_ordinary_telemetry_says_nothing() -> None:
+    """A line per batch would be a loop: it comes back as telemetry."""
+    entrance = Entrance("platform", "function", "extension")
+    entrance.intake.take(body("a", kind="extension"), "s")
+    assert entrance.lines.written == []
+
+
+# --- over a real socket ---------------------------------------------------------------------------------------------
+
+
+def listening() -> tuple[socket.socket, str]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    return listener, f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+async def test_bodies_are_taken_from_the_socket_and_answered() -> None:
+    entrance, (listener, url) = Entrance(), listening()
+    async with serve(listener, entrance.intake, entrance.door, MAX_BYTES), aiohttp.ClientSession() as session:
+        for data in (body("a"), b"not JSON", b"", body("b")):
+            async with session.post(url, data=data, headers={"sequence-id": "s1"}) as answer:
+                assert answer.status == 200
+    assert [record.body for record in entrance.taken] == ["a", "b"]
+    assert entrance.door.undecodable_bodies == 2
+
+
+async def test_the_sequence_id_is_read_from_its_header() -> None:
+    entrance, (listener, url) = Entrance(), listening()
+    async with serve(listener, entrance.intake, entrance.door, MAX_BYTES), aiohttp.ClientSession() as session:
+        for sequence_id in ("s1", "s1", "s2"):
+            async with session.post(url, data=body("a"), headers={"Sequence-Id": sequence_id}) as answer:
+                assert answer.status == 200
+    assert (entrance.door.redelivered_bodies, len(entrance.taken)) == (1, 2)
+
+
+async def test_what_came_before_the_server_waits_in_the_kernel() -> None:
+    """Lambda may send before we serve: the socket listens from before registration on."""
+    entrance, (listener, url) = Entrance(), listening()
+    async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+
+        async def early() -> int:
+            async with session.post(url, data=body("early")) as answer:
+                return answer.status
+
+        sent = group.create_task(early())
+        connected = socket.create_connection(listener.getsockname())  # proves that the queue takes connections
+        connected.close()
+        async with serve(listener, entrance.intake, entrance.door, MAX_BYTES):
+            assert await asyncio.wait_for(sent, 10) == 200
+    assert [record.body for record in entrance.taken] == ["early"]
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+async def test_a_body_may_be_twice_max_bytes_plus_metadata_and_no_more(is_chunked: bool) -> None:
+    """Source: AWS Lambda Developer Guide, Telemetry API, buffering."""
+    entrance, (listener, url) = Entrance(), listening()
+
+    async def pieces(data: bytes):
+        yield data[: len(data) // 2]
+        yield data[len(data) // 2 :]
+
+    async with serve(listener, entrance.intake, entrance.door, MAX_BYTES), aiohttp.ClientSession() as session:
+        for size, status in ((LIMIT, 200), (LIMIT + 1, 413)):
+            data = body("x" * (size - len(body(""))))
+            async with session.post(url, data=pieces(data) if is_chunked else data) as answer:
+                assert answer.status == status
+    assert (entrance.door.oversize_bodies, entrance.door.bodies, len(entrance.taken)) == (1, 1, 1)
+
+
+async def test_other_paths_and_methods_are_refused() -> None:
+    entrance, (listener, url) = Entrance(), listening()
+    async with serve(listener, entrance.intake, entrance.door, MAX_BYTES), aiohttp.ClientSession() as session:
+        async with session.get(url) as answer:
+            assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+        async with session.post(url + "/other", data=b"[]") as answer:
+            assert answer.status == 404
+    assert entrance.door.bodies == 0
+
+
+async def test_leaving_closes_the_socket() -> None:
+    entrance, (listener, url) = Entrance(), listening()
+    async with serve(listener, entrance.intake, entrance.door, MAX_BYTES):
+        pass
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await session.post(url, data=b"[]")
+
+
+async def test_a_sender_that_hangs_up_in_the_middle_costs_nothing() -> None:
+    entrance, (listener, url) = Entrance(), listening()
+    async with serve(listener, entrance.intake, entrance.door, MAX_BYTES), aiohttp.ClientSession() as session:
+        _, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n[{")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        async with session.post(url, data=body("a")) as answer:
+            assert answer.status == 200
+    assert entrance.door.bodies == 1
