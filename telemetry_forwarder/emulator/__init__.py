@@ -1,1 +1,43 @@
-"""A local Lambda: the Runtime, Extensions and Telemetry APIs on one machine. Nothing in the layer imports it."""
+"""A local Lambda: the Runtime, Extensions and Telemetry APIs on one machine. Nothing in the layer imports it.
+
+settings, results, errors           what a user gives and gets
+local_lambda                        the environment as an async context manager
+initialisation, invocation,         its phases, over the state in sandbox
+managed, ending
+server, extensions_api,             what processes talk to
+runtime_api, telemetry_api
+agents, runtime, subscriptions,     rules of the APIs: pure
+telemetry_events, buffering, framing, environment, layers
+telemetry, delivery                 the platform's telemetry and its sender
+processes, transcript, watch        processes and pipes; what crossed the APIs; waiting
+"""
+
+from typing import TYPE_CHECKING
+
+from telemetry_forwarder.emulator.errors import EmulatorError, InitFailed
+from telemetry_forwarder.emulator.results import ExtensionEnd, Invocation, Shutdown
+from telemetry_forwarder.emulator.settings import Function, Platform, Retry
+
+if TYPE_CHECKING:
+    from telemetry_forwarder.emulator.local_lambda import LocalLambda
+
+__all__ = [
+    "EmulatorError",
+    "ExtensionEnd",
+    "Function",
+    "InitFailed",
+    "Invocation",
+    "LocalLambda",
+    "Platform",
+    "Retry",
+    "Shutdown",
+]
+
+
+def __getattr__(name: str) -> object:
+    # aiohttp takes a fifth of a second to import; those who only name a Function need not wait for it.
+    if name == "LocalLambda":
+        from telemetry_forwarder.emulator.local_lambda import LocalLambda
+
+        return LocalLambda
+    raise AttributeError(name)

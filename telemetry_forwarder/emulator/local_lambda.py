@@ -1,0 +1,236 @@
+"""The local Lambda itself: one execution environment as an async context manager."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import orjson
+from aiohttp import web
+
+from telemetry_forwarder.emulator import ending, initialisation, invocation, layers, managed
+from telemetry_forwarder.emulator.errors import EnvironmentClosed, InitFailed, WaitedTooLong
+from telemetry_forwarder.emulator.extensions_api import ExtensionsApi
+from telemetry_forwarder.emulator.results import Invocation, Shutdown
+from telemetry_forwarder.emulator.runtime_api import RuntimeApi
+from telemetry_forwarder.emulator.sandbox import Sandbox
+from telemetry_forwarder.emulator.server import recording, serve
+from telemetry_forwarder.emulator.settings import Function, Platform
+from telemetry_forwarder.emulator.telemetry import Telemetry
+from telemetry_forwarder.emulator.telemetry_api import TelemetryApi
+from telemetry_forwarder.emulator.transcript import Transcript
+from telemetry_forwarder.emulator.watch import Watch
+
+TelemetryDict = dict[str, Any]
+
+
+class LocalLambda:
+    """One environment of a function with its extensions.
+
+        async with LocalLambda(Function(code=Path("src")), extensions=[Path("extensions/mine")]) as env:
+            result = await env.invoke({"order": 8841})
+            assert result.json() == "ok"
+            await env.shutdown()
+
+    Entering runs the init and freezes; leaving shuts down (spindown), or kills everything at once when an exception
+    passes through. Either way no process, port or stopped child is left. `extensions` are executables, `opt` a
+    directory that plays /opt: every regular file in its `extensions` is started too.
+
+    Raises on construction: ExtensionNotFound, TooManyExtensions. On entering: AddressInUse; InitFailed, unless the
+    platform is told to retry as Lambda does.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        extensions: Sequence[Path] = (),
+        *,
+        platform: Platform | None = None,
+        opt: Path | None = None,
+    ) -> None:
+        self.function = function
+        self.platform = platform or Platform()
+        self.transcript = Transcript()
+        self.init_outcome: initialisation.InitOutcome | None = None
+        self.shutdown_result: Shutdown | None = None
+        self._executables = layers.executables(extensions, opt)
+        self._extensions_enabled = not layers.disables_extensions(opt)
+        self._watch = Watch()
+        self._turn = asyncio.Lock()  # a classic environment does one thing at a time
+        self._tasks = asyncio.TaskGroup()
+        self._is_open = False
+        self._sandbox: Sandbox | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._runner: web.AppRunner | None = None
+
+    # Opening and closing
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        try:
+            await self._open()
+        except BaseException as error:
+            await self._close(error)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None and self._is_open:
+                await self.shutdown()
+        except BaseException as failed:
+            await self._close(failed)
+            raise
+        await self._close(error)
+
+    async def _open(self) -> None:
+        timeout = aiohttp.ClientTimeout(total=None)
+        self._session = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
+        app = web.Application(middlewares=[recording(self.transcript)])
+        # Routes are asked for their environment at each call, and the environment needs the port: hence this order.
+        telemetry = Telemetry(self.platform, self._tasks, self._session, self._watch, self.transcript)
+        self._sandbox = sandbox = Sandbox(
+            self.function,
+            self.platform,
+            self._executables if self._extensions_enabled else [],
+            tasks=self._tasks,
+            telemetry=telemetry,
+            transcript=self.transcript,
+            watch=self._watch,
+        )
+        app.add_routes(RuntimeApi(sandbox).routes())
+        if self._extensions_enabled:
+            app.add_routes([*ExtensionsApi(sandbox).routes(), *TelemetryApi(sandbox).routes()])
+        self._runner, port = await serve(app, self.platform.api_port)
+        sandbox.api = f"127.0.0.1:{port}"
+        await self._init(sandbox)
+        self._is_open = True
+
+    async def _init(self, sandbox: Sandbox) -> None:
+        outcome = await initialisation.initialise(sandbox, "init", initialisation.limit_s(sandbox))
+        self.init_outcome = outcome
+        if outcome.is_success:
+            sandbox.unreported_init_ms = outcome.duration_ms
+            sandbox.freeze()
+            return
+        await ending.end(sandbox, "spindown")
+        if self.platform.on_init_failure == "raise":
+            raise InitFailed(outcome.error_type or "Runtime.Unknown", outcome.message)
+
+    async def _close(self, error: BaseException | None) -> None:
+        """Leave nothing behind. Killing comes first and needs no event loop, whatever happens to the rest."""
+        self._is_open = False
+        if self._sandbox is not None:
+            self._sandbox.kill()
+        try:
+            if self._sandbox is not None:
+                await ending.kill(self._sandbox)
+            if self._runner is not None:
+                await self._runner.cleanup()
+        finally:
+            if self._session is not None:
+                await self._session.close()
+            # A task group wraps what its body raised; it needs to hear of a cancellation only, which may be its own.
+            heard = error if isinstance(error, asyncio.CancelledError) else None
+            await self._tasks.__aexit__(type(heard) if heard else None, heard, heard.__traceback__ if heard else None)
+
+    # What a user does
+
+    async def invoke(
+        self,
+        payload: Any = None,
+        *,
+        request_id: str | None = None,
+        trace: str | None = None,
+        client_context: str | None = None,
+    ) -> Invocation:
+        """Invoke the function; return when the answer is there and the environment is frozen again, its report made.
+
+        `payload` is sent as JSON, bytes as they are. `trace` is an X-Amzn-Trace-Id. A function that fails, times out or
+        crashes gives a result, not an exception. Raises EnvironmentClosed.
+        """
+        request = invocation.Request(
+            payload=payload if isinstance(payload, bytes) else orjson.dumps(payload),
+            request_id=request_id or str(uuid.uuid4()),
+            trace=trace,
+            client_context=client_context,
+        )
+        if self.function.is_managed:
+            return await managed.invoke(self._open_sandbox(), request)
+        async with self._turn:
+            return await invocation.invoke(self._open_sandbox(), request)
+
+    async def shutdown(self, reason: ending.Reason = "spindown") -> Shutdown:
+        """End the environment as Lambda does and say how each extension took it. Raises EnvironmentClosed."""
+        async with self._turn:
+            sandbox = self._open_sandbox()
+            self._is_open = False
+            self.shutdown_result = await ending.end(sandbox, reason)
+            return self.shutdown_result
+
+    async def kill(self) -> None:
+        """End the environment without a word, as the loss of a host would. Raises EnvironmentClosed."""
+        sandbox = self._open_sandbox()
+        self._is_open = False
+        await ending.kill(sandbox)
+
+    # What happened
+
+    @property
+    def api(self) -> str:
+        """The value of AWS_LAMBDA_RUNTIME_API, host:port."""
+        return self._sandbox.api if self._sandbox is not None else ""
+
+    @property
+    def instance_id(self) -> str:
+        """The environment's id, which is also its log stream's name."""
+        return self._sandbox.instance_id if self._sandbox is not None else ""
+
+    @property
+    def telemetry(self) -> list[TelemetryDict]:
+        """Every event that was produced, in order, as the newest schema has it."""
+        return [event.as_dict() for event in self._sandbox.telemetry.events] if self._sandbox is not None else []
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The processes of this generation that run, by extension name or "runtime"."""
+        processes = self._sandbox.all_processes() if self._sandbox is not None else []
+        return {process.name: process.pid for process in processes if process.is_running}
+
+    def extension_output(self, name: str) -> list[str]:
+        """Return the lines that an extension wrote to stdout and stderr, over all generations."""
+        return list(self._sandbox.output[name]) if self._sandbox is not None else []
+
+    async def report(self, request_id: str, *, timeout_s: float = 5.0) -> TelemetryDict:
+        """Wait for the `platform.report` of an invocation to be produced. Raises WaitedTooLong."""
+
+        def is_it(event: TelemetryDict) -> bool:
+            return bool(event["type"] == "platform.report" and event["record"]["requestId"] == request_id)
+
+        return await self.event(is_it, timeout_s=timeout_s)
+
+    async def event(self, wanted: Callable[[TelemetryDict], bool], *, timeout_s: float = 5.0) -> TelemetryDict:
+        """Wait for the first event that is `wanted`. Raises WaitedTooLong."""
+        await self.until(lambda: any(map(wanted, self.telemetry)), timeout_s=timeout_s)
+        return next(filter(wanted, self.telemetry))
+
+    async def until(self, condition: Callable[[], bool], *, timeout_s: float = 5.0) -> None:
+        """Wait until `condition` holds; it is tried whenever something happens here. Raises WaitedTooLong."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._watch.until(condition)
+        except TimeoutError:
+            waited = time.monotonic() - began
+            raise WaitedTooLong(f"What was waited for did not happen within {waited:.1f} s.") from None
+
+    def _open_sandbox(self) -> Sandbox:
+        if not self._is_open or self._sandbox is None:
+            raise EnvironmentClosed("The environment is not open: it was not entered, or it was shut down or killed.")
+        return self._sandbox

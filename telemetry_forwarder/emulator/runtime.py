@@ -1,0 +1,149 @@
+"""The runtime as the platform sees it: the invocations it was given and how far it is with them. Pure.
+
+Started --next--> Ready --invocation--> Running --response | error--> Responded --next--> Ready
+"""
+
+import re
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from telemetry_forwarder.emulator.refusals import Refused
+
+MAX_RESPONSE_BYTES = 6 * 1024 * 1024 + 100  # source: AWS Runtime Interface Emulator
+_ERROR_TYPE = re.compile(r"(Runtime|Function)\.[A-Z][a-zA-Z]+")
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One invocation in the hands of the runtime. Times are seconds since the epoch."""
+
+    request_id: str
+    payload: bytes
+    deadline_ms: int
+    arn: str
+    trace: str | None = None
+    client_context: str | None = None
+    released_at: float = field(default_factory=time.time)
+    response: bytes | None = None
+    error_type: str | None = None  # set when the runtime reported an error
+    response_began_at: float | None = None
+    responded_at: float | None = None
+    done_at: float | None = None  # the runtime asked for the next one
+
+    @property
+    def is_answered(self) -> bool:
+        return self.responded_at is not None
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of `/runtime/invocation/next`; each only where it has a value."""
+        named = {
+            "Lambda-Runtime-Aws-Request-Id": self.request_id,
+            "Lambda-Runtime-Deadline-Ms": str(self.deadline_ms),
+            "Lambda-Runtime-Invoked-Function-Arn": self.arn,
+            "Lambda-Runtime-Trace-Id": self.trace,
+            "Lambda-Runtime-Client-Context": self.client_context,
+            "Content-Type": "application/json",
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+
+class Runtime:
+    """One generation of the runtime. `concurrent` (Managed Instances): it may hold several invocations at once."""
+
+    def __init__(self, *, concurrent: bool = False) -> None:
+        self.concurrent = concurrent
+        self.has_asked = False
+        self.init_error: tuple[str, bytes] | None = None
+        self._queue: deque[Call] = deque()
+        self._current: Call | None = None
+        self._open: dict[str, Call] = {}
+
+    @property
+    def state(self) -> str:
+        if self.init_error is not None:
+            return "InitError"
+        if not self.has_asked:
+            return "Started"
+        if self._current is None:
+            return "Ready"
+        return "InvocationResponse" if self._current.is_answered else "Running"
+
+    def give(self, call: Call) -> None:
+        """Have `call` ready for the next one who asks."""
+        self._queue.append(call)
+        self._open[call.request_id] = call
+
+    def forget(self, call: Call) -> None:
+        """Drop an invocation that timed out; a later answer to it is refused."""
+        self._open.pop(call.request_id, None)
+        if call in self._queue:
+            self._queue.remove(call)
+
+    def ask_next(self) -> None:
+        """Take a call of `/runtime/invocation/next`: what was answered is done."""
+        if self.init_error is not None:
+            raise self._refusal("Ready")
+        self.has_asked = True
+        if self._current is not None and self._current.is_answered:
+            self._current.done_at = time.time()
+            self._open.pop(self._current.request_id, None)
+            self._current = None
+
+    def take(self) -> Call | None:
+        """Return the next invocation, or, as the real one does, the same again while it is not answered."""
+        if self._current is not None and not self.concurrent:
+            return self._current
+        if not self._queue:
+            return None
+        call = self._queue.popleft()
+        if not self.concurrent:
+            self._current = call
+        return call
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._queue) or (self._current is not None and not self.concurrent)
+
+    def check_open(self, request_id: str) -> Call:
+        """Return the invocation that may be answered now. Raises Refused."""
+        call = self._open.get(request_id)
+        if call is None:
+            raise Refused(400, "InvalidRequestID", "Invalid request ID")
+        if call.is_answered:
+            raise self._refusal("InvocationResponse")
+        return call
+
+    def answer(self, call: Call, body: bytes, began_at: float) -> None:
+        """Note the response of the function."""
+        call.response, call.response_began_at, call.responded_at = body, began_at, time.time()
+        self._settle(call)
+
+    def fail(self, call: Call, body: bytes, error_type: str | None) -> None:
+        """Note an error that the runtime reports for an invocation."""
+        call.error_type = clean_error_type(error_type, "Function.Unknown")
+        call.response, call.responded_at = body, time.time()
+        self._settle(call)
+
+    def fail_init(self, body: bytes, error_type: str | None) -> None:
+        """Note `/runtime/init/error`."""
+        if self.has_asked or self.init_error is not None:
+            raise self._refusal("InitError")
+        self.init_error = (clean_error_type(error_type, "Runtime.Unknown"), body)
+
+    def _settle(self, call: Call) -> None:
+        if self.concurrent:  # nobody asks "with the same hand" again, so the answer is the end
+            call.done_at = call.responded_at
+            self._open.pop(call.request_id, None)
+
+    def _refusal(self, to: str) -> Refused:
+        return Refused(
+            403,
+            "InvalidStateTransition",
+            f"State transition from {self.state} to {to} failed for runtime. Error: State transition is not allowed",
+        )
+
+
+def clean_error_type(error_type: str | None, otherwise: str) -> str:
+    """Return the type a runtime gave if it has the documented form, else `otherwise`."""
+    return error_type if error_type and _ERROR_TYPE.fullmatch(error_type) else otherwise

@@ -1,0 +1,73 @@
+"""The Runtime API (2018-06-01). Source: AWS docs and AWS's emulator; platform reference, section 4."""
+
+from aiohttp import web
+
+from telemetry_forwarder.emulator.refusals import Refused
+from telemetry_forwarder.emulator.runtime import MAX_RESPONSE_BYTES
+from telemetry_forwarder.emulator.sandbox import Sandbox
+from telemetry_forwarder.emulator.server import answer, name_caller, now, read
+
+BASE = "/2018-06-01"
+MAX_MANAGED_ERROR_BYTES = 1024 * 1024
+_OK = b'{"status":"OK"}\n'
+
+
+class RuntimeApi:
+    """The routes of the Runtime API over one environment."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get(f"{BASE}/runtime/invocation/next", self.next),
+            web.post(f"{BASE}/runtime/invocation/{{id}}/response", self.response),
+            web.post(f"{BASE}/runtime/invocation/{{id}}/error", self.error),
+            web.post(f"{BASE}/runtime/init/error", self.init_error),
+            web.get(f"{BASE}/ping", self.ping),
+        ]
+
+    async def next(self, request: web.Request) -> web.Response:
+        name_caller("runtime")
+        runtime = self._sandbox.runtime
+        runtime.ask_next()
+        self._sandbox.watch.notify()
+        while True:
+            await self._sandbox.watch.until(lambda: runtime.has_work)
+            # Of several who wait (Managed Instances) one takes it; the others wait on.
+            if (call := runtime.take()) is not None:
+                return web.Response(body=call.payload, headers=call.headers())
+
+    async def response(self, request: web.Request) -> web.Response:
+        name_caller("runtime")
+        runtime = self._sandbox.runtime
+        call = runtime.check_open(request.match_info["id"])
+        mode = request.headers.get("Lambda-Runtime-Function-Response-Mode")
+        if mode not in (None, "buffered", "streaming"):
+            raise Refused(400, "InvalidFunctionResponseMode", f"Invalid response mode {mode}")
+        began = now()
+        # A streamed response may be larger on Lambda (200 MB); here it is gathered, so one bound serves both.
+        body = await read(request, MAX_RESPONSE_BYTES if mode != "streaming" else 200 * 1024 * 1024)
+        runtime.answer(call, body, began)
+        self._sandbox.watch.notify()
+        return answer(202, _OK)
+
+    async def error(self, request: web.Request) -> web.Response:
+        name_caller("runtime")
+        runtime = self._sandbox.runtime
+        call = runtime.check_open(request.match_info["id"])
+        body = await read(request, MAX_MANAGED_ERROR_BYTES if runtime.concurrent else MAX_RESPONSE_BYTES)
+        runtime.fail(call, body, request.headers.get("Lambda-Runtime-Function-Error-Type"))
+        self._sandbox.watch.notify()
+        return answer(202, _OK)
+
+    async def init_error(self, request: web.Request) -> web.Response:
+        name_caller("runtime")
+        body = await read(request, MAX_RESPONSE_BYTES)
+        self._sandbox.runtime.fail_init(body, request.headers.get("Lambda-Runtime-Function-Error-Type"))
+        self._sandbox.watch.notify()
+        return answer(202, _OK)
+
+    async def ping(self, request: web.Request) -> web.Response:
+        name_caller("runtime")
+        return web.Response(text="pong")

@@ -1,0 +1,78 @@
+"""The one server behind AWS_LAMBDA_RUNTIME_API: it writes the transcript and turns refusals into answers."""
+
+import time
+from contextvars import ContextVar
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from telemetry_forwarder.emulator.errors import AddressInUse
+from telemetry_forwarder.emulator.refusals import Refused
+from telemetry_forwarder.emulator.transcript import Entry, Transcript, summary
+
+# The entry of the call that is handled: each one has a context of its own.
+_entry: ContextVar[Entry] = ContextVar("entry")
+
+
+def answer(status: int, body: bytes, *, content_type: str = "application/json", **headers: str) -> web.Response:
+    """Return a response with an exact Content-Type."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return web.Response(status=status, body=body, headers={"Content-Type": content_type, **named})
+
+
+async def read(request: web.Request, limit: int | None = None) -> bytes:
+    """Read the body and note its beginning. Raises Refused beyond `limit` bytes."""
+    chunks = bytearray()
+    async for chunk in request.content.iter_any():
+        chunks += chunk
+        if limit is not None and len(chunks) > limit:
+            message = f"Exceeded maximum allowed payload size ({limit} bytes)."
+            raise Refused(413, "RequestEntityTooLarge", message)
+    body = bytes(chunks)
+    _entry.get().sent = summary(body)
+    return body
+
+
+def recording(transcript: Transcript) -> Middleware:
+    """Return the middleware that writes every call down."""
+
+    @web.middleware
+    async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
+        entry: Entry = transcript.received("?", f"{request.method} {request.path}")
+        _entry.set(entry)
+        try:
+            response = await handler(request)
+        except Refused as refusal:
+            response = answer(refusal.status, refusal.body)
+        except web.HTTPException as error:
+            entry.close(error.status)
+            raise
+        body = response.body if isinstance(response, web.Response) else None
+        entry.close(response.status, body if isinstance(body, bytes) else b"")
+        return response
+
+    return record
+
+
+def name_caller(name: str) -> None:
+    """Note in the transcript who calls."""
+    _entry.get().name = name
+
+
+async def serve(app: web.Application, port: int) -> tuple[web.AppRunner, int]:
+    """Serve `app` on 127.0.0.1 and return the runner and its port. Raises AddressInUse."""
+    # A client that hangs up ends its handler, so that no wait for an event outlives its caller.
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.0)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", port)
+    try:
+        await site.start()
+    except OSError as error:
+        await runner.cleanup()
+        raise AddressInUse(f"The API cannot listen on 127.0.0.1:{port}: {error.strerror}.") from error
+    return runner, runner.addresses[0][1]
+
+
+def now() -> float:
+    """Seconds since the epoch."""
+    return time.time()

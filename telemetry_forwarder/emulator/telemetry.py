@@ -1,0 +1,124 @@
+"""All telemetry of one environment: what was produced, and who gets it."""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+import aiohttp
+
+from telemetry_forwarder.emulator import telemetry_events as events
+from telemetry_forwarder.emulator.delivery import HttpDestination, Sender, TcpDestination
+from telemetry_forwarder.emulator.settings import Platform
+from telemetry_forwarder.emulator.subscriptions import Subscription
+from telemetry_forwarder.emulator.telemetry_events import TelemetryEvent
+from telemetry_forwarder.emulator.transcript import Transcript
+from telemetry_forwarder.emulator.watch import Watch
+
+Notice = Callable[[TelemetryEvent], None]
+
+
+class Telemetry:
+    """The producer's side of the Telemetry API."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        tasks: asyncio.TaskGroup,
+        session: aiohttp.ClientSession,
+        watch: Watch,
+        transcript: Transcript,
+    ) -> None:
+        self.events: list[TelemetryEvent] = []
+        self.is_closed = False
+        self._platform = platform
+        self._tasks = tasks
+        self._session = session
+        self._watch = watch
+        self._transcript = transcript
+        self._senders: dict[Subscription, Sender] = {}
+        self._running: dict[Subscription, asyncio.Task[None]] = {}
+        self._init_began = 0
+
+    def begin_init(self) -> None:
+        """Open subscriptions. A new subscriber gets everything from here on, however late in the init it comes."""
+        self.is_closed = False
+        self._init_began = len(self.events)
+
+    def close_subscriptions(self) -> None:
+        """End the time for subscriptions, and forget those that the new generation did not ask for again."""
+        self.is_closed = True
+        self._senders = {known: sender for known, sender in self._senders.items() if known in self._running}
+
+    def emit(self, type_: str, record: Any, *, at: float | None = None) -> None:
+        """Produce a `platform.*` event, now or `at` seconds since the epoch."""
+        self.publish(TelemetryEvent(time=time.time() if at is None else at, type=type_, record=record))
+
+    def publish(self, event: TelemetryEvent) -> None:
+        """Keep `event` and offer it to every subscriber of its stream."""
+        self.events.append(event)
+        for sender in self._senders.values():
+            self._offer(sender, event)
+        self._watch.notify()
+
+    def subscribe(self, subscription: Subscription) -> bool:
+        """Start delivery. Returns False when the same subscription was there before (`AlreadySubscribed`)."""
+        known = subscription in self._senders
+        if not known:
+            self._senders[subscription] = sender = self._sender(subscription)
+            for event in self.events[self._init_began :]:
+                self._offer(sender, event)
+        if subscription not in self._running:
+            sender = self._senders[subscription]
+            sender.resume()
+            self._running[subscription] = self._tasks.create_task(sender.run())
+        self.emit(
+            "platform.telemetrySubscription", events.subscription(subscription.name, subscription.types, again=known)
+        )
+        return not known
+
+    def pause(self) -> None:
+        for sender in self._senders.values():
+            sender.pause()
+
+    def resume(self, *, hurry: bool = False) -> None:
+        for sender in self._senders.values():
+            sender.resume(hurry=hurry)
+
+    async def stop(self, names: Collection[str] | None = None) -> None:
+        """End delivery to these extensions (all), which are gone. What is held is kept for their successors."""
+        gone = [known for known in self._running if names is None or known.name in names]
+        tasks = [self._running.pop(known) for known in gone]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def undelivered(self) -> int:
+        """How many records wait, over all subscriptions."""
+        return sum(len(sender.buffer) for sender in self._senders.values())
+
+    def _sender(self, subscription: Subscription) -> Sender:
+        host = self._platform.telemetry_host
+        if subscription.protocol == "TCP":
+            return Sender(subscription, TcpDestination(host, subscription), self._platform, self._heard)
+        destination = HttpDestination(self._session, host, subscription)
+        return Sender(subscription, destination, self._platform, self._heard)
+
+    def _offer(self, sender: Sender, event: TelemetryEvent) -> None:
+        if event.stream in sender.subscription.types:
+            sender.offer(event.encode(sender.subscription.schema, self._platform.schema_reading))
+
+    def _heard(self, subscription: Subscription, records: int, status: int | None, detail: str) -> None:
+        """Write an attempt down, and tell the subscriber of losses as soon as there is room again."""
+        call = f"telemetry {subscription.protocol}"
+        summary = f"{records} records" + (f" ({detail})" if detail else "")
+        self._transcript.sent(subscription.name, call, status, summary)
+        sender = self._senders.get(subscription)
+        dropped = sender.buffer.take_dropped() if sender and status is not None and status < 300 else None
+        if sender and dropped:
+            record = events.logs_dropped("consumer slower than producer", dropped.records, dropped.size_bytes)
+            event = TelemetryEvent(time=time.time(), type="platform.logsDropped", record=record)
+            self.events.append(event)
+            self._offer(sender, event)
+        self._watch.notify()

@@ -1,0 +1,63 @@
+"""What the tests of the local Lambda share: the scripted extension, and a reader of what it noted."""
+
+import json
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+from telemetry_forwarder.emulator import Function, LocalLambda, Platform
+
+HERE = Path(__file__).parent
+PROBE = HERE / "extensions" / "probe"
+FUNCTIONS = HERE / "functions"
+Noted = dict[str, Any]
+
+
+class Probe:
+    """One scripted extension under a name of its own, and its notes."""
+
+    def __init__(self, folder: Path, name: str = "probe", **script: Any) -> None:
+        self.name = name
+        self.path = folder / name
+        shutil.copy(PROBE, self.path)
+        self._log = folder / f"{name}.jsonl"
+        self.script = {"log": str(self._log), **script}
+
+    @property
+    def variable(self) -> tuple[str, str]:
+        return "PROBE_" + self.name.replace("-", "_").replace(".", "_"), json.dumps(self.script)
+
+    def notes(self, what: str) -> list[Noted]:
+        if not self._log.exists():
+            return []
+        lines = self._log.read_text().splitlines()
+        return [note for note in map(json.loads, lines) if note["what"] == what]
+
+    def batches(self) -> list[list[Noted]]:
+        return [note["records"] for note in self.notes("batch")]
+
+    def records(self) -> list[Noted]:
+        """What it was sent and acknowledged."""
+        accepted = [note for note in self.notes("batch") if note["status"] < 300]
+        return [record for note in accepted for record in note["records"]]
+
+    def types(self) -> list[str]:
+        return [record["type"] for record in self.records()]
+
+    def calls(self, call: str) -> list[Noted]:
+        return [note for note in self.notes("call") if note["call"] == call]
+
+
+def local_lambda(*probes: Probe, platform: Platform | None = None, **function: Any) -> LocalLambda:
+    """Return a local Lambda of the sample function with these extensions."""
+    environment = {**function.pop("environment", {}), **dict(probe.variable for probe in probes)}
+    described = Function(**{"code": FUNCTIONS, "environment": environment, "timeout_s": 10.0, **function})
+    return LocalLambda(described, [probe.path for probe in probes], platform=platform)
+
+
+def free_port() -> int:
+    """Return a port that is free on all addresses now."""
+    with socket.socket() as probe:
+        probe.bind(("0.0.0.0", 0))  # noqa: S104 - the extension will bind all addresses too
+        return int(probe.getsockname()[1])
