@@ -87,7 +87,7 @@ async def _demo(extension: Path, code: Path, console: Console) -> int:
         ledger = find_ledger(environment.extension_output(extension.name))
         arrived = {
             "splunk": [event.fields["record_id"] for event in splunk.events],
-            "datadog": [log["record_id"] for log in datadog.logs],
+            "datadog": [log.attributes["record_id"] for log in datadog.logs],
             "cloudwatch": [json.loads(event.message)["lambda"]["record_id"] for event in cloudwatch.events(GROUP)],
         }
     held = ", ".join(f"{name} left after {end.seconds * 1000:.0f} ms" for name, end in ending.extensions.items())

@@ -59,5 +59,5 @@ def local_lambda(*probes: Probe, platform: Platform | None = None, **function: A
 def free_port() -> int:
     """Return a port that is free on all addresses now."""
     with socket.socket() as probe:
-        probe.bind(("0.0.0.0", 0))  # noqa: S104 - the extension will bind all addresses too
+        probe.bind(("0.0.0.0", 0))
         return int(probe.getsockname()[1])

@@ -1,5 +1,4 @@
 """Cutting a text to a size on the wire."""
-# ruff: noqa: S101
 
 import re
 

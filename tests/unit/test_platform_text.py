@@ -1,5 +1,4 @@
 """The lines that Lambda writes into CloudWatch Logs, made from platform records."""
-# ruff: noqa: S101
 
 import pytest
 from hypothesis import given

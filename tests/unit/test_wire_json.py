@@ -1,5 +1,4 @@
 """JSON for whatever a function may have written."""
-# ruff: noqa: S101
 
 import math
 

@@ -1,5 +1,4 @@
 """What PutLogEvents is called with, byte for byte, and how its answers are read."""
-# ruff: noqa: S101
 
 import dataclasses
 import re

@@ -1,5 +1,4 @@
 """What goes to Splunk over the wire, byte for byte, and how its answers are read."""
-# ruff: noqa: S101
 
 import dataclasses
 

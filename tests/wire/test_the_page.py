@@ -1,5 +1,4 @@
 """docs/sinks.md shows what is really sent, and its example of a sink works."""
-# ruff: noqa: S101, S102
 
 import json
 import re

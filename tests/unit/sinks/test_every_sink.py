@@ -1,5 +1,4 @@
 """What holds for each sink, whatever the record and whatever the answer."""
-# ruff: noqa: S101
 
 import orjson
 import pytest
