@@ -111,6 +111,7 @@ def batch(*events: tuple[int, str]) -> dict[str, Any]:
         ({";x-amz-target": ""}, "InvalidSignatureException"),
         ({"X-Amz-Date": "20261004T000000Z"}, "InvalidSignatureException"),
         ({"X-Amz-Date": "20261003T000000Z"}, "InvalidSignatureException"),
+        ({"/20261003/": "/20260101/"}, "InvalidSignatureException"),
         ({"X-Amz-Target": "Logs_20140328.Nothing"}, "UnknownOperationException"),
         ({"X-Amz-Target": "Other.PutLogEvents"}, "UnknownOperationException"),
         ({"Content-Type": "application/json"}, "SerializationException"),
