@@ -1,7 +1,7 @@
 """What AWS clients have in common here: how one is made cheaply, and how its exceptions are read.
 
 Region, endpoint, credentials and proxy come by the AWS SDK's own variables. Making a first client costs botocore about
-120 ms of CPU on a test machine; two thirds of that are listing 430 directories of services that are not used here, and
+100 ms of CPU on a test machine; nearly half of that are listing 430 directories of services that are not used here, and
 parsing JSON with the standard library. The loader below does neither.
 """
 

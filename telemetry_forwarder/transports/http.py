@@ -13,6 +13,7 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 import aiohttp
 
 from telemetry_forwarder import __version__
+from telemetry_forwarder.clock import Clock, SystemClock
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, TimedOut, TransportError
 from telemetry_forwarder.interfaces import HttpRequest, HttpResponse
 
@@ -35,12 +36,22 @@ class HttpTransport:
     texts name host and port, never a header, a body or a query. Of a longer answer the first 64 KiB are returned.
     """
 
-    def __init__(self, *, proxy: str | None = None, ca_file: str | None = None, connect_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        *,
+        proxy: str | None = None,
+        ca_file: str | None = None,
+        connect_s: float = 5.0,
+        clock: Clock | None = None,
+    ) -> None:
         self._proxy = proxy
         self._ca_file = ca_file
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_s, sock_connect=connect_s, sock_read=None)
         self._session: aiohttp.ClientSession | None = None
         self._tls: ssl.SSLContext | bool | None = None
+        self._clock = clock or SystemClock()
+        self._used_at = 0.0  # on the wall clock
+        self._in_flight = 0
         self._is_closed = False
 
     async def send(self, request: HttpRequest) -> HttpResponse:
@@ -48,10 +59,15 @@ class HttpTransport:
         if self._is_closed:
             raise ConnectFailed(f"{where}: the transport is closed")
         tls = self._tls_for(request.url)
+        await self._leave_idle_connections()
+        self._in_flight += 1
         try:
             return await self._exchange(request, tls)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise translated(error, where) from error
+        finally:
+            self._in_flight -= 1
+            self._used_at = self._clock.time()
 
     async def aclose(self) -> None:
         self._is_closed = True
@@ -72,6 +88,17 @@ class HttpTransport:
             answer = await read_start(response)
             names = {name.lower(): value for name, value in response.headers.items()}
             return HttpResponse(status=response.status, body=answer, headers=names)
+
+    async def _leave_idle_connections(self) -> None:
+        """Close what has been idle for too long by the wall clock.
+
+        aiohttp does so by the monotonic clock, which may have stood still while the environment was frozen or kept as
+        a snapshot; the other end has long forgotten the connection, and may not even say so.
+        """
+        idle = abs(self._clock.time() - self._used_at)
+        if self._session is not None and not self._in_flight and idle > KEEP_ALIVE_S:
+            session, self._session = self._session, None
+            await session.close()
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:

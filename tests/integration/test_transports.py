@@ -180,6 +180,60 @@ async def test_a_cancelled_request_hangs_up_and_the_transport_goes_on():
     assert (len(server.requests), server.connections) == (2, 2)
 
 
+class FrozenClock:
+    """A wall clock that is moved by hand, beside a monotonic one that stands still."""
+
+    now = 5000.0
+
+    def monotonic(self) -> float:
+        return 1.0
+
+    def time(self) -> float:
+        return self.now
+
+
+async def test_a_connection_is_not_used_again_after_a_freeze():
+    clock = FrozenClock()
+    async with serving(says(200)) as server, http(clock=clock) as transport:
+        for pause in (0.0, 3.0, 3600.0):
+            clock.now += pause
+            await transport.send(post(server.url()))
+    assert (len(server.requests), server.connections) == (3, 2)
+
+
+async def test_an_answer_under_way_outlives_the_freeze_and_a_second_request():
+    """The answer may be waiting in the socket: its connection is not one of the idle ones."""
+    clock, may_answer = FrozenClock(), asyncio.Event()
+
+    async def first_late(seen: Seen, writer: asyncio.StreamWriter) -> bool:
+        if seen.line.startswith("POST /late"):
+            await may_answer.wait()
+        return await says(200)(seen, writer)
+
+    async with serving(first_late) as server, http(clock=clock) as transport, asyncio.TaskGroup() as tasks:
+        await transport.send(post(server.url()))
+        late = tasks.create_task(transport.send(post(server.url("/late"))))
+        server.asked.clear()
+        await server.asked.wait()
+        clock.now += 3600
+        await transport.send(post(server.url()))
+        may_answer.set()
+        assert (await late).status == 200
+
+
+async def test_a_request_under_way_at_closing_is_connection_lost():
+    async with serving(hang) as server, http() as transport, asyncio.TaskGroup() as tasks:
+        sending = tasks.create_task(wait_lost(transport, server.url()))
+        await server.asked.wait()
+        await transport.aclose()
+        await sending
+
+
+async def wait_lost(transport: HttpTransport, url: str) -> None:
+    with pytest.raises(ConnectionLost):
+        await transport.send(post(url))
+
+
 async def test_an_answer_may_take_longer_than_a_connection():
     """After a thaw a timer on the answer would fire although the answer is waiting."""
 

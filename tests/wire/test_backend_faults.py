@@ -4,7 +4,7 @@ import asyncio
 import errno
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import pytest
@@ -42,6 +42,15 @@ async def post(client: aiohttp.ClientSession, hec: SplunkHec, path: str = EVENT)
     async with client.post(hec.url + path, data=b'{"event":1}', headers=AUTHORIZED) as answer:
         await answer.read()
         return answer.status
+
+
+async def leave_when(client: aiohttp.ClientSession, hec: SplunkHec, predicate: Callable[[], bool]) -> None:
+    """Send a request and give it up, without an answer, once `predicate` holds; return when the server has noticed."""
+    async with asyncio.TaskGroup() as group:
+        sending = group.create_task(post(client, hec))
+        await hec.wait_until(predicate)
+        sending.cancel()
+    await hec.wait_until(lambda: hec.requests[0].is_broken_off)
 
 
 async def test_script_is_played_in_order_then_all_is_well(client: aiohttp.ClientSession, hec: SplunkHec) -> None:
@@ -105,9 +114,8 @@ async def test_reset_before_and_after_storing(
 
 async def test_slow_answer_has_stored_at_once(client: aiohttp.ClientSession, hec: SplunkHec) -> None:
     hec.faults.script(Slow(60))
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(post(client, hec), 0.1)
-    assert (len(hec.events), hec.requests[0].status) == (1, None)
+    await leave_when(client, hec, lambda: len(hec.events) == 1)
+    assert hec.requests[0].status is None
 
 
 async def test_slow_answer_comes(client: aiohttp.ClientSession, hec: SplunkHec) -> None:
@@ -137,12 +145,10 @@ async def test_client_that_left_a_hanging_request_is_never_stored(
     client: aiohttp.ClientSession, hec: SplunkHec
 ) -> None:
     hec.faults.script(Hang())
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(post(client, hec), 0.1)
-    assert await post(client, hec) == 200  # by now the server has seen the other connection end
+    await leave_when(client, hec, lambda: len(hec.requests) == 1)
     hec.faults.release()
     assert await post(client, hec) == 200
-    assert (len(hec.events), hec.requests[0].status) == (2, None)
+    assert (len(hec.events), hec.requests[0].status) == (1, None)
 
 
 @pytest.mark.parametrize("fault", [Hang(), Slow(3600)])
@@ -155,7 +161,7 @@ async def test_closing_does_not_wait_for_anybody(client: aiohttp.ClientSession, 
         await hec.wait_until(lambda: len(hec.requests) == 5)
         start = time.monotonic()
         await hec.close()
-        assert time.monotonic() - start < 0.5
+        assert time.monotonic() - start < 2
     assert all(isinstance(task.result(), aiohttp.ClientError) for task in tasks)
     await hec.close()
     with pytest.raises(RuntimeError, match="not running"):
@@ -170,7 +176,7 @@ async def test_closing_cuts_a_request_that_is_being_sent() -> None:
         await writer.drain()
         await hec.wait_until(lambda: len(hec.requests) == 1)
         start = time.monotonic()
-    assert time.monotonic() - start < 0.5
+    assert time.monotonic() - start < 2
     assert await reader.read() == b""
     writer.close()
     await writer.wait_closed()
@@ -181,6 +187,20 @@ async def _outcome(client: aiohttp.ClientSession, hec: SplunkHec) -> int | aioht
         return await post(client, hec)
     except aiohttp.ClientError as error:
         return error
+
+
+async def test_idle_connection_can_be_cut(client: aiohttp.ClientSession, hec: SplunkHec) -> None:
+    """A keep-alive connection that died in the meantime is what a client finds after a freeze."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", hec.port)
+    request = b"GET /services/collector/health HTTP/1.1\r\nHost: x\r\n\r\n"
+    writer.write(request)
+    assert (await reader.readline()).split()[1] == b"200"
+    hec.drop_connections()
+    await asyncio.wait_for(reader.read(), 5)
+    assert reader.at_eof()
+    writer.close()
+    await writer.wait_closed()
+    assert await post(client, hec) == 200
 
 
 async def test_restart_on_the_same_port_keeps_what_was_stored(client: aiohttp.ClientSession) -> None:

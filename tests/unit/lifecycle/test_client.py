@@ -1,0 +1,231 @@
+"""The calls to the Extensions and Telemetry APIs, against a server on loopback."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telemetry_forwarder.errors import ExtensionsApiError
+from telemetry_forwarder.lifecycle.client import (
+    Buffering,
+    ExtensionsClient,
+    Invoke,
+    Shutdown,
+    Subscription,
+    read_event,
+    subscription,
+)
+
+BUFFERING = Buffering(timeout_ms=25, max_bytes=262144, max_items=1000)
+WHERE = "http://sandbox.localdomain:4243"
+HANG_UP = object()
+
+
+class Server:
+    """Answers from a script of (status, body), the last one again and again, and keeps what was asked."""
+
+    def __init__(self, *script: Any) -> None:
+        self._script = list(script)
+        self.asked: list[tuple[str, str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        body = await request.read()
+        self.asked.append((request.method, request.path, json.loads(body) if body else None))
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
+        reply = self._script.pop(0) if len(self._script) > 1 else self._script[0]
+        if reply is HANG_UP:
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        status, content = reply
+        return web.Response(status=status, body=content if isinstance(content, bytes) else json.dumps(content).encode())
+
+
+@asynccontextmanager
+async def connected(*script: Any) -> AsyncIterator[tuple[ExtensionsClient, Server]]:
+    server = Server(*script)
+    runner = web.ServerRunner(web.Server(server.answer), shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    try:
+        async with ExtensionsClient(f"{host}:{port}", "the-id") as client:
+            yield client, server
+    finally:
+        await runner.cleanup()
+
+
+def refused(kind: str) -> dict[str, str]:
+    return {"errorType": kind, "errorMessage": "because"}
+
+
+# --- events ---------------------------------------------------------------------------------------------------------
+
+
+def test_events_are_read() -> None:
+    invoke = {"eventType": "INVOKE", "deadlineMs": 1790000012345, "requestId": "r", "tracing": {}}
+    assert read_event(json.dumps(invoke).encode()) == Invoke("r", 1790000012345)
+    for reason, word in (("spindown", "spindown"), ("Timeout", "timeout"), ("ReleaseFail", "releasefail")):
+        shutdown = {"eventType": "SHUTDOWN", "deadlineMs": 5, "shutdownReason": reason}
+        assert read_event(json.dumps(shutdown).encode()) == Shutdown(word, 5)
+    assert read_event(b'{"eventType":"SHUTDOWN","deadlineMs":5}') == Shutdown("", 5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"[]", b"null", b"not JSON", b"{}", b'{"eventType":"INVOKE","deadlineMs":1}',
+        b'{"eventType":"INVOKE","requestId":"r"}', b'{"eventType":"INVOKE","requestId":"r","deadlineMs":"1"}',
+        b'{"eventType":"NEW","deadlineMs":1}', b'{"eventType":"SHUTDOWN","deadlineMs":1e400}',
+        b'{"eventType":"SHUTDOWN","deadlineMs":99999999999999999999}',
+    ],
+)  # fmt: skip
+def test_what_is_no_known_event_raises(body: bytes) -> None:
+    with pytest.raises(ExtensionsApiError, match="UnknownEvent"):
+        read_event(body)
+
+
+@given(st.binary())
+def test_any_bytes_are_an_event_or_raise(body: bytes) -> None:
+    with pytest.raises(ExtensionsApiError):
+        read_event(body)
+
+
+async def test_the_next_event_is_asked_for_with_the_identifier() -> None:
+    event = {"eventType": "SHUTDOWN", "deadlineMs": 5, "shutdownReason": "spindown"}
+    async with connected((200, event)) as (client, server):
+        assert await client.next_event() == Shutdown("spindown", 5)
+        assert server.asked == [("GET", "/2020-01-01/extension/event/next", None)]
+        assert server.headers[0]["lambda-extension-identifier"] == "the-id"
+
+
+async def test_a_connection_that_did_not_survive_a_freeze_is_made_again() -> None:
+    event = {"eventType": "INVOKE", "deadlineMs": 5, "requestId": "r"}
+    async with connected(HANG_UP, (200, event)) as (client, server):
+        assert await client.next_event() == Invoke("r", 5)
+        assert len(server.asked) == 2
+
+
+async def test_a_connection_that_fails_again_and_again_raises() -> None:
+    """aiohttp itself repeats a GET once, so that four attempts are made in all."""
+    async with connected(HANG_UP) as (client, server):
+        with pytest.raises(ExtensionsApiError) as caught:
+            await client.next_event()
+        assert caught.value.status == 0
+        assert len(server.asked) <= 4
+
+
+@pytest.mark.parametrize("status", [403, 500])
+async def test_a_refusal_of_the_next_event_raises_and_is_not_repeated(status: int) -> None:
+    async with connected((status, refused("Extension.InvalidExtensionState"))) as (client, server):
+        with pytest.raises(ExtensionsApiError, match="because") as caught:
+            await client.next_event()
+        assert (caught.value.status, caught.value.error_type) == (status, "Extension.InvalidExtensionState")
+        assert len(server.asked) == 1
+
+
+async def test_a_refusal_without_json_raises_all_the_same() -> None:
+    async with connected((502, b"<html>")) as (client, _):
+        with pytest.raises(ExtensionsApiError, match="without errorType"):
+            await client.next_event()
+
+
+async def test_nobody_there_raises() -> None:
+    async with connected() as (client, _):
+        pass
+    async with ExtensionsClient("127.0.0.1:1", "the-id") as client:
+        with pytest.raises(ExtensionsApiError) as caught:
+            await client.next_event()
+        assert caught.value.status == 0
+
+
+async def test_a_client_that_was_not_entered_says_so() -> None:
+    with pytest.raises(RuntimeError, match="enter"):
+        await ExtensionsClient("127.0.0.1:1", "the-id").next_event()
+
+
+# --- subscribing ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["OK", "AlreadySubscribed"])
+async def test_a_subscription_asks_for_the_newest_schema(word: str) -> None:
+    """`AlreadySubscribed`: the generation before a reset subscribed with the same body."""
+    async with connected((200, word)) as (client, server):
+        assert await client.subscribe(WHERE, ("platform", "function"), BUFFERING) == (
+            Subscription.SUBSCRIBED, "2025-01-29",
+        )  # fmt: skip
+        assert server.asked == [
+            (
+                "PUT",
+                "/2022-07-01/telemetry",
+                {
+                    "schemaVersion": "2025-01-29",
+                    "types": ["platform", "function"],
+                    "buffering": {"maxItems": 1000, "maxBytes": 262144, "timeoutMs": 25},
+                    "destination": {"protocol": "HTTP", "URI": WHERE},
+                },
+            )
+        ]
+        assert server.headers[0]["lambda-extension-identifier"] == "the-id"
+        assert server.headers[0]["content-type"] == "application/json"
+
+
+async def test_a_schema_that_is_refused_is_followed_by_an_older_one() -> None:
+    async with connected((400, refused("Telemetry.DeserializationError")), (200, "OK")) as (client, server):
+        outcome = await client.subscribe(WHERE, ("platform",), BUFFERING)
+        assert outcome == (Subscription.SUBSCRIBED, "2022-12-13")
+        first, second = (asked[2] for asked in server.asked)
+        assert {**first, "schemaVersion": "2022-12-13"} == second
+
+
+async def test_the_first_refusal_is_the_one_that_is_told() -> None:
+    answers = (400, refused("Telemetry.ValidationError")), (400, refused("Telemetry.DeserializationError"))
+    async with connected(*answers) as (client, _):
+        with pytest.raises(ExtensionsApiError) as caught:
+            await client.subscribe(WHERE, ("platform",), BUFFERING)
+        assert caught.value.error_type == "Telemetry.ValidationError"
+
+
+@pytest.mark.parametrize("status", [403, 500])
+async def test_a_refusal_for_another_reason_is_final(status: int) -> None:
+    async with connected((status, refused("Telemetry.SubscriptionClosed"))) as (client, server):
+        with pytest.raises(ExtensionsApiError, match="SubscriptionClosed"):
+            await client.subscribe(WHERE, ("platform",), BUFFERING)
+        assert len(server.asked) == 1
+
+
+async def test_a_stand_in_without_telemetry_is_no_error() -> None:
+    async with connected((202, refused("Telemetry.NotSupported"))) as (client, _):
+        outcome, _ = await client.subscribe(WHERE, ("platform",), BUFFERING)
+        assert outcome is Subscription.NOT_SUPPORTED
+
+
+def test_the_same_subscription_is_the_same_bytes() -> None:
+    """A different body would be a second subscription after a reset."""
+    first, second = (subscription("2025-01-29", WHERE, ("platform", "function"), BUFFERING) for _ in range(2))
+    assert first == second
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
+async def test_failures_are_recorded_with_their_kind() -> None:
+    async with connected((202, {"status": "OK"}), (202, {"status": "OK"}), (403, refused("x"))) as (client, server):
+        await client.init_error("Extension.ConfigInvalid", 'a "message"')
+        await client.exit_error("Extension.EventsRefused", "why")
+        assert [path for _, path, _ in server.asked] == [
+            "/2020-01-01/extension/init/error", "/2020-01-01/extension/exit/error",
+        ]  # fmt: skip
+        assert server.asked[0][2] == {
+            "errorMessage": 'a "message"', "errorType": "Extension.ConfigInvalid", "stackTrace": [],
+        }  # fmt: skip
+        assert server.headers[1]["lambda-extension-function-error-type"] == "Extension.EventsRefused"
+        with pytest.raises(ExtensionsApiError):
+            await client.exit_error("Extension.EventsRefused", "again")

@@ -1,0 +1,115 @@
+"""The end of a worker: what is held is sent or settled, in time, and nothing comes after."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from telemetry_forwarder.clock import Deadline
+from telemetry_forwarder.interfaces import Delivered, Denied, Retry
+from tests.builders import Hang, ListSink, Workshop, in_seconds, limits, records, run
+
+
+def test_a_drain_delivers_what_is_held_and_ends_the_worker() -> None:
+    async def main() -> None:
+        async with Workshop() as shop:
+            shop.worker.offer(records(3))
+            await shop.worker.drain(in_seconds(1.0))
+            assert shop.delivered == 3
+            assert shop.clock.monotonic() == 1000.0
+            await asyncio.sleep(0.001)
+            assert shop.runner is not None
+            assert shop.runner.done()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"), [(Hang(), "deadline"), (Retry(), "deadline"), (Denied("401"), "unauthorized")]
+)
+def test_what_a_drain_cannot_deliver_is_dropped_for_its_reason(answer: Any, reason: str) -> None:
+    async def main() -> None:
+        async with Workshop(then=answer, sink=ListSink(limits=limits(max_records=2))) as shop:
+            shop.worker.offer(records(5))
+            await shop.worker.drain(in_seconds(1.0))
+            assert shop.dropped == {reason: 5}
+            assert shop.clock.monotonic() <= 1001.051
+            assert shop.transport.open == 0
+            assert shop.lines.said("5 records were not delivered", "ERROR") == 1
+
+    run(main())
+
+
+def test_a_transport_that_does_not_let_go_cannot_hold_the_drain() -> None:
+    async def main() -> None:
+        async with Workshop() as shop:
+
+            async def stubborn(request: Any) -> Delivered:
+                try:
+                    await asyncio.sleep(5.0)
+                except asyncio.CancelledError:
+                    await asyncio.sleep(0.5)
+                return Delivered()
+
+            shop.transport.send = stubborn  # type: ignore[method-assign]
+            shop.worker.offer(records(2))
+            await shop.worker.drain(in_seconds(1.0))
+            assert shop.clock.monotonic() <= 1001.1
+            assert shop.worker.held == 0
+            await asyncio.sleep(1.0)
+            shop.check()
+            assert (shop.delivered, shop.dropped) == (0, {"deadline": 2})
+
+    run(main())
+
+
+def test_hurry_sends_what_is_held_before_the_tail_has_come() -> None:
+    async def main() -> None:
+        async with Workshop(Retry(after=20.0)) as shop:
+            shop.worker.offer(records(1))
+            await shop.worker.flush(in_seconds(2.0))
+            end = in_seconds(1.5)
+            shop.worker.hurry(end)
+            await asyncio.sleep(0.1)
+            assert shop.delivered == 1
+            shop.worker.offer(records(1, prefix="tail"))
+            await shop.worker.drain(end)
+            assert shop.delivered == 2
+
+    run(main())
+
+
+def test_shutdown_in_a_pause_gives_the_records_one_more_attempt() -> None:
+    async def main() -> None:
+        async with Workshop(Retry(after=20.0), sink=ListSink(limits=limits(max_records=1))) as shop:
+            shop.worker.begin(in_seconds(60.0))
+            shop.worker.offer(records(2))
+            await asyncio.sleep(1.0)
+            await shop.worker.drain(in_seconds(1.5))
+            assert (shop.delivered, shop.dropped) == (2, {})
+
+    run(main())
+
+
+def test_what_is_offered_after_a_drain_is_settled() -> None:
+    """The receiver is closed last."""
+
+    async def main() -> None:
+        async with Workshop() as shop:
+            await shop.worker.drain(in_seconds(1.0))
+            shop.worker.offer(records(2))
+            shop.check()
+            assert (shop.worker.held, shop.dropped) == (0, {"deadline": 2})
+
+    run(main())
+
+
+def test_a_drain_before_the_worker_has_run_settles_everything() -> None:
+    async def main() -> None:
+        shop = Workshop()
+        shop.worker.offer(records(2))
+        await shop.worker.drain(Deadline(shop.clock.monotonic() - 1.0))
+        shop.check()
+        assert shop.dropped == {"deadline": 2}
+
+    run(main())

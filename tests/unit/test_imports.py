@@ -1,0 +1,169 @@
+"""The shape of the package, read from its syntax trees: who may import whom, and what is not done at all."""
+
+import ast
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "telemetry_forwarder"
+ROOT = "telemetry_forwarder"
+
+# The rooms, from the ground up. A module imports from the rows below its own, and within its row only where the
+# name says so by a shared folder or by the order in which the row is written (left may not import right).
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("", "variables"),
+    ("errors", "clock"),
+    ("records",),
+    ("interfaces",),
+    ("log",),
+    ("ledger",),
+    ("budget", "enrich", "router", "sinks*", "platform*", "pipeline*", "lifecycle", "lifecycle.machine"),
+    ("lifecycle.strategy",),
+    ("transports*", "receiver", "secrets*", "lifecycle.client"),
+    ("lifecycle.loop",),
+    ("settings",),
+    ("app",),
+)
+# Outside of the rows: what each of these may import of the package.
+APART = {
+    "bootstrap": ("", "variables"),  # and `app`, inside a function: see below
+    "app": ("*", "!emulator*", "!cli*", "!testing*", "!__main__"),
+    "__main__": ("bootstrap",),
+    "emulator*": ("", "variables", "errors", "clock", "emulator*"),
+    "testing*": ("*", "!app", "!settings", "!emulator*", "!cli*", "!__main__", "!bootstrap"),
+    "cli*": ("*", "!__main__"),
+}
+NETWORK = ("aiohttp", "aiobotocore", "botocore")
+MAY_USE_NETWORK = ("transports*", "receiver", "lifecycle.client", "secrets*", "emulator*", "cli*")
+MAY_SEE_ENVIRONMENT = ("__main__", "cli*")
+LONGEST_FILE = 400
+# Half of it is the table of variables. It cannot be parted without a second file that everyone's cold start reads.
+LONGER_FILES = {"variables": 600}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+each_module = pytest.mark.parametrize("name", MODULES)
+
+
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Say whether `name` is one of `patterns`; `x*` is a folder and all that is in it, `!` excludes."""
+    found = False
+    for pattern in patterns:
+        folder = pattern.lstrip("!").removesuffix("*")
+        is_inside = pattern.endswith("*") and (folder == "" or name == folder or name.startswith(folder + "."))
+        if is_inside or fnmatchcase(name, pattern.lstrip("!")):
+            found = not pattern.startswith("!")
+    return found
+
+
+def layer_of(name: str) -> int:
+    return next((number for number, row in enumerate(LAYERS) if matches(name, row)), -1)
+
+
+def is_for_types_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imports(tree: ast.AST, *, in_functions: bool = True) -> Iterator[str]:
+    """Yield the full names that are imported at run time; `from a import b` gives `a.b`."""
+    for node in ast.iter_child_nodes(tree):
+        if is_for_types_only(node) or (not in_functions and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the direction"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        yield from imports(node, in_functions=in_functions)
+
+
+def own_imports(name: str, *, in_functions: bool = True) -> set[str]:
+    """Return the modules of the package that `name` imports, without the package's name."""
+    found = set()
+    for full in imports(TREES[name], in_functions=in_functions):
+        if full != ROOT and not full.startswith(ROOT + "."):
+            continue
+        inner = full[len(ROOT) + 1 :]
+        found.add(inner if inner in MODULES else inner.rpartition(".")[0])
+    return found
+
+
+@each_module
+def test_imports_point_one_way(name: str) -> None:
+    imported = own_imports(name, in_functions=name != "bootstrap")
+    apart = next((allowed for pattern, allowed in APART.items() if matches(name, (pattern,))), None)
+    if apart is not None:
+        wrong = {one for one in imported if not matches(one, apart)}
+    else:
+        assert layer_of(name) >= 0, f"{name} is in no row of the table"
+        wrong = {one for one in imported if not is_below(one, name)}
+    assert not wrong, f"{name} imports {sorted(wrong)}"
+
+
+def is_below(imported: str, importer: str) -> bool:
+    there, here = layer_of(imported), layer_of(importer)
+    same_folder = imported.partition(".")[0] == importer.partition(".")[0]
+    return 0 <= there < here or (there == here and (same_folder or here <= 1))
+
+
+def test_the_application_is_imported_by_bootstrap_inside_a_function_alone() -> None:
+    """The user's cold start waits for what stands above it."""
+    inside = own_imports("bootstrap") - own_imports("bootstrap", in_functions=False)
+    assert inside == {"app"}
+    assert not {"app"} & {one for name in MODULES if name not in ("bootstrap", "app") for one in own_imports(name)}
+
+
+def test_nothing_but_the_command_line_imports_the_emulator() -> None:
+    users = {
+        name for name in MODULES if not matches(name, ("emulator*",))
+        and any(matches(one, ("emulator*",)) for one in own_imports(name))
+    }  # fmt: skip
+    assert all(matches(name, ("cli*",)) for name in users), users
+
+
+@each_module
+def test_only_the_rim_touches_the_network(name: str) -> None:
+    used = {full.partition(".")[0] for full in imports(TREES[name])} & set(NETWORK)
+    assert not used or matches(name, MAY_USE_NETWORK)
+
+
+@each_module
+def test_only_the_entry_points_see_the_environment(name: str) -> None:
+    """Everyone else is given a mapping."""
+    seen = [
+        node for node in ast.walk(TREES[name])
+        if (isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv") and isinstance(node.value, ast.Name)
+            and node.value.id == "os")
+    ] + [full for full in imports(TREES[name]) if full in ("os.environ", "os.getenv")]  # fmt: skip
+    assert not seen or matches(name, MAY_SEE_ENVIRONMENT)
+
+
+@each_module
+def test_every_task_has_an_owner(name: str) -> None:
+    """`asyncio.create_task` starts a task that nobody waits for, `asyncio.sleep(0)` is a hope and no order."""
+    for node in ast.walk(TREES[name]):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        if isinstance(node.func.value, ast.Name) and node.func.value.id == "asyncio":
+            assert node.func.attr not in ("create_task", "ensure_future"), f"line {node.lineno}"
+            is_zero = bool(node.args) and isinstance(node.args[0], ast.Constant) and node.args[0].value == 0
+            assert not (node.func.attr == "sleep" and is_zero), f"line {node.lineno}"
+
+
+@each_module
+def test_no_file_is_long(name: str) -> None:
+    lines = len(MODULES[name].read_text().splitlines())
+    assert lines <= LONGER_FILES.get(name, LONGEST_FILE), f"{lines} lines"
+
+
+@each_module
+def test_every_module_says_what_it_is(name: str) -> None:
+    assert ast.get_docstring(TREES[name])
