@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import logging
+import os
 import socket
+import sys
 import traceback
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 
@@ -46,7 +48,7 @@ def run(registration: Registration, listener: Any, environ: Mapping[str, str]) -
         return idle(registration, is_strict=True)
     taken = socket.socket(fileno=listener.detach()) if listener is not None else None
     try:
-        return asyncio.run(_serve(registration, taken, settings, log))
+        asyncio.run(_serve(registration, taken, settings, log))
     except Exception as error:  # noqa: BLE001 - an extension that exits takes the user's function down with it
         log.error("A bug ended the forwarding of telemetry. Please report it.", **where(error))
         if taken is not None:
@@ -62,7 +64,7 @@ def where(error: BaseException) -> dict[str, Any]:
     return {"error": type(error).__name__, "trace": [f"{f.filename}:{f.lineno} {f.name}" for f in frames]}
 
 
-async def _serve(registration: Registration, listener: socket.socket | None, settings: Settings, log: Log) -> int:
+async def _serve(registration: Registration, listener: socket.socket | None, settings: Settings, log: Log) -> NoReturn:
     clock = SystemClock()
     door = Door()
     async with AsyncExitStack() as stack:
@@ -99,15 +101,26 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
             log.warning("No sink can run, so no telemetry is forwarded.")
             machine.lives_without_telemetry()
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(worker.run()) for worker in workers]
-            tasks += [group.create_task(_check_health(*pair, log)) for pair in open_sinks]
+            for worker in workers:
+                group.create_task(worker.run())
+            for pair in open_sinks:
+                group.create_task(_check_health(*pair, log))
             if settings.origin.init_type == MANAGED_INSTANCES:
-                tasks.append(group.create_task(lifecycle.flush_periodically()))
+                group.create_task(lifecycle.flush_periodically())
             code = await _live(lifecycle, client, clock, log)
-            for task in tasks:
-                task.cancel()
-    _write_ledger(door, workers, log)
-    return code
+            _write_ledger(door, workers, log)
+            leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once, as everything is settled.
+
+    Taking down an interpreter that holds botocore costs a tenth of the shutdown window, and a name look-up that
+    hangs in a thread could not be cancelled at all: the environment's end would wait for it, and with it the caller
+    of a function that timed out.
+    """
+    sys.stdout.flush()
+    os._exit(code)
 
 
 async def _open_all(

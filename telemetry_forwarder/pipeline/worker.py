@@ -21,6 +21,8 @@ from telemetry_forwarder.records import Record
 
 # A credential that was refused is rarely mended within seconds.
 DENIED_PAUSE_S = 30.0
+# The last attempt ends this much before the deadline of a drain, so that its failure is still entered in the books.
+LAST_ANSWER_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +88,25 @@ class Worker:
         self._delivery.freeze()
 
     async def flush(self, deadline: Deadline) -> None:
-        """Send what is held; return when that is done, or has failed, or at `deadline`. What fails stays held."""
+        """Send what is held; return when that is done, or has failed, or at `deadline`. What fails stays held.
+
+        A destination that was unwell a moment ago is not waited for: neither a new attempt nor one that still hangs.
+        """
         self.begin(deadline)
+        if self._breaker.is_open(self._clock.time()):
+            return
         self._wake_up()
         try:
             async with asyncio.timeout_at(deadline.at):
                 await self._idle.wait()
         except TimeoutError:
-            self._log.info(f"Sink {self.name} has not answered in time; {self.held} records stay held.")
+            self._breaker.failed(self._clock.time())
+            self._say_trouble("it has not answered in time; its records stay held")
 
     def hurry(self, deadline: Deadline) -> None:
         """Send what is held for the last time: now, whatever failed before, cut off at `deadline`."""
         self.begin(deadline)
-        self._delivery.stop_by(deadline)
+        self._delivery.stop_by(deadline.earlier(LAST_ANSWER_S))
         self._breaker.succeeded()
         self._wake_up()
 

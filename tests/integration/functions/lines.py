@@ -1,0 +1,21 @@
+"""A function for the end-to-end tests: numbered lines, and every way to end."""
+
+import json
+import os
+import time
+
+
+def handler(event, context):
+    first = event.get("first", 0)
+    for number in range(first, first + event.get("lines", 0)):
+        print(f"line {number:06d}")
+    for number in range(event.get("json", 0)):
+        print(json.dumps({"level": "ERROR", "message": f"json {number:06d}", "number": number}))
+    if "text" in event:
+        print(event["text"])
+    if event.get("raise"):
+        raise ValueError("asked to raise")
+    if event.get("exit"):
+        os._exit(7)
+    time.sleep(event.get("sleep", 0))
+    return {"ok": True}

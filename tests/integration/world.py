@@ -1,0 +1,127 @@
+"""The whole road for one test: local backends, a local Lambda, the real executable."""
+
+import json
+import re
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from telemetry_forwarder.emulator import Function, LocalLambda, Platform
+from telemetry_forwarder.emulator.backends import CloudWatchLogs, Datadog, SplunkHec
+
+EXTENSION = Path(__file__).parents[2] / "extensions/telemetry-forwarder"
+FUNCTIONS = Path(__file__).parent / "functions"
+GROUP = "/telemetry-forwarder/test"
+NUMBERED = re.compile(r"line (\d{6})")
+SINKS = ("splunk", "datadog", "cloudwatch")
+
+
+@dataclass(slots=True)
+class World:
+    splunk: SplunkHec
+    datadog: Datadog
+    cloudwatch: CloudWatchLogs
+    env: LocalLambda
+
+    def backend(self, sink: str) -> Any:
+        return {"splunk": self.splunk, "datadog": self.datadog, "cloudwatch": self.cloudwatch}[sink]
+
+    def arrived(self, sink: str) -> list[dict[str, Any]]:
+        """Return what a backend took, in one form: record_id, type, request_id, text."""
+        if sink == "splunk":
+            return [{**event.fields, "text": _text(event.event), "raw": event.event} for event in self.splunk.events]
+        if sink == "datadog":
+            return [
+                {
+                    "record_id": log.attributes["record_id"],
+                    "type": log.attributes.get("platform", {}).get("type", "function"),
+                    "request_id": log.attributes.get("lambda", {}).get("request_id"),
+                    "text": log.message,
+                    "raw": log,
+                }
+                for log in self.datadog.logs
+            ]
+        found = []
+        for event in self.cloudwatch.events(GROUP) if GROUP in self.cloudwatch.groups else []:
+            message = json.loads(event.message)
+            found.append({**message["lambda"], "text": message.get("message", event.message), "raw": message})
+        return found
+
+    def numbers(self, sink: str) -> Counter[int]:
+        """Count how often each numbered line arrived."""
+        matches = (NUMBERED.search(one["text"]) for one in self.arrived(sink))
+        return Counter(int(match[1]) for match in matches if match)
+
+    def reports(self, sink: str) -> Counter[str]:
+        """Count the platform.report of each request."""
+        return Counter(one["request_id"] for one in self.arrived(sink) if one["type"] == "platform.report")
+
+    @property
+    def said(self) -> list[dict[str, Any]]:
+        """The extension's own log lines."""
+        lines = self.env.extension_output(EXTENSION.name)
+        return [json.loads(line) for line in lines if line.startswith('{"telemetry_forwarder"')]
+
+    @property
+    def ledgers(self) -> list[dict[str, Any]]:
+        """The ledgers that were written, one for each generation of the extension."""
+        return [line for line in self.said if line["message"].startswith("ledger")]
+
+
+def assert_balanced(ledger: dict[str, Any]) -> None:
+    """Check both laws in what the extension wrote."""
+    door = ledger["door"]
+    assert door["received"] == door["routed"] + sum(door["unrouted"].values())
+    for book in ledger["sinks"].values():
+        assert book["held"] == 0
+        assert book["offered"] == book["delivered"] + sum(book["dropped"].values()) + book["spilled"]
+        assert book["offered"] == door["routed"]
+
+
+def _text(event: Any) -> str:
+    return event if isinstance(event, str) else json.dumps(event)
+
+
+@asynccontextmanager
+async def world(
+    *,
+    platform: Platform | None = None,
+    environment: dict[str, str | None] | None = None,
+    handler: str = "lines.handler",
+    **function: Any,
+) -> AsyncIterator[World]:
+    """Open everything; `environment` adds to the variables of the function, or takes away (None)."""
+    async with AsyncExitStack() as stack:
+        splunk = await stack.enter_async_context(SplunkHec(token="hec-token"))
+        datadog = await stack.enter_async_context(Datadog(api_key="dd-key"))
+        cloudwatch = await stack.enter_async_context(CloudWatchLogs())
+        variables: dict[str, str | None] = {
+            "SPLUNK_HEC_URL": splunk.url,
+            "SPLUNK_HEC_TOKEN": "hec-token",
+            "DD_API_KEY": "dd-key",
+            "DD_LOGS_CONFIG_LOGS_DD_URL": datadog.url,
+            "CLOUDWATCH_LOG_GROUP": GROUP,
+            "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": cloudwatch.url,
+            "TELEMETRY_FORWARDER_PORT": str(free_port()),
+            "TELEMETRY_FORWARDER_LOG_LEVEL": "info",
+            **(environment or {}),
+        }
+        given = {name: value for name, value in variables.items() if value is not None}
+        env = LocalLambda(
+            Function(code=FUNCTIONS, handler=handler, environment=given, **function),
+            extensions=[EXTENSION],
+            platform=platform,
+        )
+        await stack.enter_async_context(env)
+        yield World(splunk, datadog, cloudwatch, env)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("0.0.0.0", 0))
+        port: int = probe.getsockname()[1]
+        return port
