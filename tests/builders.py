@@ -17,7 +17,7 @@ from telemetry_forwarder.interfaces import Delivered, Encoded, Limits, Verdict
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.pipeline.worker import Capacity, Worker
 from telemetry_forwarder.records import Item, Origin, Record
-from tests.virtual_time import VirtualClock, clock, run
+from telemetry_forwarder.testing.virtual_time import VirtualClock, clock, run
 
 __all__ = [
     "ORIGIN",
