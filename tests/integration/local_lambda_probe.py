@@ -1,8 +1,11 @@
 """What the tests of the local Lambda share: the scripted extension, and a reader of what it noted."""
 
+import asyncio
 import json
 import shutil
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +64,7 @@ def local_lambda(
 def free_port() -> int:
     """Return a port that is free on all addresses now."""
     with socket.socket() as probe:
-        probe.bind(("0.0.0.0", 0))  # noqa: S104 - the extension will bind all addresses too
+        probe.bind(("0.0.0.0", 0))
         return int(probe.getsockname()[1])
 
 
@@ -72,3 +75,11 @@ def state_of(pid: int) -> str | None:
     except OSError:
         return None
     return None if state == "Z" else state
+
+
+async def eventually(condition: Callable[[], bool], *, timeout_s: float = 3.0) -> None:
+    """Wait for something outside the local Lambda that nobody announces, such as a process's state."""
+    give_up_at = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < give_up_at, "it never came to be"
+        await asyncio.sleep(0.005)

@@ -9,7 +9,7 @@ import pytest
 
 from telemetry_forwarder.emulator import Platform
 from telemetry_forwarder.emulator.errors import EnvironmentClosed
-from tests.integration.local_lambda_probe import FUNCTIONS, Probe, local_lambda, state_of
+from tests.integration.local_lambda_probe import FUNCTIONS, Probe, eventually, local_lambda, state_of
 
 
 async def test_init_invoke_and_shutdown_with_a_real_runtime_and_a_real_extension(tmp_path: Path) -> None:
@@ -123,14 +123,14 @@ async def test_the_init_is_billed_to_the_first_invocation(tmp_path: Path) -> Non
 
 async def test_everything_is_stopped_between_invocations(tmp_path: Path) -> None:
     """Real freeze: runtime, extension and a child that it started; thawed for the invocation and for SHUTDOWN."""
-    probe = Probe(tmp_path, subscribed=[{"child": "while :; do sleep 0.01; done"}])
+    probe = Probe(tmp_path, subscribed=[{"child": "sleep 60"}])
     async with local_lambda(probe) as env:
         pids = [*env.pids.values(), probe.notes("child")[0]["child"]]
-        assert [state_of(pid) for pid in pids] == ["T", "T", "T"]
+        await eventually(lambda: [state_of(pid) for pid in pids] == ["T", "T", "T"])
         await env.invoke()
-        assert [state_of(pid) for pid in pids] == ["T", "T", "T"]
+        await eventually(lambda: [state_of(pid) for pid in pids] == ["T", "T", "T"])
         end = await env.shutdown()
-        assert [state_of(pid) for pid in pids] == [None, None, None]
+        await eventually(lambda: [state_of(pid) for pid in pids] == [None, None, None])
     assert end.extensions["probe"].exit_code == 0
 
 
