@@ -32,9 +32,12 @@ class Buffer:
         self._held_bytes = 0
         self._dropped = Dropped(0, 0)
 
-    def add(self, record: bytes, now: float) -> bool:
-        """Take `record`, or count it as dropped and return False when the bound is reached."""
-        if self._held_bytes + len(record) > self._limit_bytes:
+    def add(self, record: bytes, now: float, *, beyond_limit: bool = False) -> bool:
+        """Take `record`, or count it as dropped and return False when the bound is reached.
+
+        `beyond_limit`: take it all the same. The notice of a loss must not be lost itself.
+        """
+        if not beyond_limit and self._held_bytes + len(record) > self._limit_bytes:
             self.count_dropped([record])
             return False
         if not self._open:

@@ -92,9 +92,9 @@ class Sender:
         self._attempt: asyncio.Timeout | None = None
         self._attempt_left = 0.0
 
-    def offer(self, record: bytes) -> None:
+    def offer(self, record: bytes, *, beyond_limit: bool = False) -> None:
         """Hold `record` until its batch is due. Never waits."""
-        self.buffer.add(record, _now())
+        self.buffer.add(record, _now(), beyond_limit=beyond_limit)
         self._changed.set()
 
     def pause(self) -> None:

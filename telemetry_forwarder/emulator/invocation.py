@@ -46,8 +46,6 @@ async def invoke(sandbox: Sandbox, request: Request) -> Invocation:
         await ending.end(sandbox, "failure")
     if sandbox.is_up:
         sandbox.thaw()
-    else:
-        sandbox.telemetry.resume()
     return await _Course(sandbox, request).run()
 
 

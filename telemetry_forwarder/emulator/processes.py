@@ -14,6 +14,7 @@ OnMessage = Callable[[bytes, float | None], None]
 OnExit = Callable[["Process", int], None]
 
 _CHUNK = 64 * 1024
+_STOP_LIMIT_S = 0.05  # one in an uninterruptible call (a slow disk) stops when that returns
 
 
 class Pipe:
@@ -102,9 +103,21 @@ class Process:
             pipe.drain()
 
     def freeze(self) -> None:
+        """Stop the group, and return when its leader stands still: the signal itself is asynchronous."""
         self.measure()
-        if self.is_running:
-            self._signal(signal.SIGSTOP)
+        if not self.is_running:
+            return
+        self._signal(signal.SIGSTOP)
+        give_up_at = time.monotonic() + _STOP_LIMIT_S
+        while not self._has_stopped() and time.monotonic() < give_up_at:
+            time.sleep(0.0001)
+
+    def _has_stopped(self) -> bool:
+        """Whether the leader is stopped, or ended. Its status stays for whoever waits for its end."""
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+        except ChildProcessError:
+            return True
 
     def thaw(self) -> None:
         if self.is_running:

@@ -107,7 +107,8 @@ class Telemetry:
 
     def _offer(self, sender: Sender, event: TelemetryEvent) -> None:
         if event.stream in sender.subscription.types:
-            sender.offer(event.encode(sender.subscription.schema, self._platform.schema_reading))
+            record = event.encode(sender.subscription.schema, self._platform.schema_reading)
+            sender.offer(record, beyond_limit=event.type == "platform.logsDropped")
 
     def _heard(self, subscription: Subscription, records: int, status: int | None, detail: str) -> None:
         """Write an attempt down, and tell the subscriber of losses as soon as there is room again."""

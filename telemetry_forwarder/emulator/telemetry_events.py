@@ -102,7 +102,7 @@ def init_report(function: Function, phase: str, status: str, error_type: str | N
 
 
 def extension(name: str, state: str, events: Iterable[str], error_type: str | None) -> Fields:
-    return {"name": name, "state": state, "events": list(events)} | _error(error_type)
+    return {"name": name, "state": str(state), "events": list(events)} | _error(error_type)
 
 
 def subscription(name: str, types: Iterable[str], *, again: bool) -> Fields:

@@ -1,8 +1,11 @@
 """What the tests of the local Lambda share: the scripted extension, and a reader of what it noted."""
 
+import asyncio
 import json
 import shutil
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +24,17 @@ class Probe:
         self.name = name
         self.path = folder / name
         shutil.copy(PROBE, self.path)
-        self._log = folder / f"{name}.jsonl"
-        self.script = {"log": str(self._log), **script}
+        self.log = folder / f"{name}.jsonl"
+        self.script = {"log": str(self.log), **script}
 
     @property
     def variable(self) -> tuple[str, str]:
         return "PROBE_" + self.name.replace("-", "_").replace(".", "_"), json.dumps(self.script)
 
     def notes(self, what: str) -> list[Noted]:
-        if not self._log.exists():
+        if not self.log.exists():
             return []
-        lines = self._log.read_text().splitlines()
+        lines = self.log.read_text().splitlines()
         return [note for note in map(json.loads, lines) if note["what"] == what]
 
     def batches(self) -> list[list[Noted]]:
@@ -49,11 +52,13 @@ class Probe:
         return [note for note in self.notes("call") if note["call"] == call]
 
 
-def local_lambda(*probes: Probe, platform: Platform | None = None, **function: Any) -> LocalLambda:
+def local_lambda(
+    *probes: Probe, platform: Platform | None = None, opt: Path | None = None, **function: Any
+) -> LocalLambda:
     """Return a local Lambda of the sample function with these extensions."""
     environment = {**function.pop("environment", {}), **dict(probe.variable for probe in probes)}
     described = Function(**{"code": FUNCTIONS, "environment": environment, "timeout_s": 10.0, **function})
-    return LocalLambda(described, [probe.path for probe in probes], platform=platform)
+    return LocalLambda(described, [probe.path for probe in probes], platform=platform, opt=opt)
 
 
 def free_port() -> int:
@@ -61,3 +66,20 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("0.0.0.0", 0))
         return int(probe.getsockname()[1])
+
+
+def state_of(pid: int) -> str | None:
+    """Return the state letter of a process ("T" is stopped); None when there is none, or only what is left of it."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return None
+    return None if state == "Z" else state
+
+
+async def eventually(condition: Callable[[], bool], *, timeout_s: float = 3.0) -> None:
+    """Wait for something outside the local Lambda that nobody announces, such as a process's state."""
+    give_up_at = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < give_up_at, "it never came to be"
+        await asyncio.sleep(0.005)
