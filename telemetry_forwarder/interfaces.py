@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
+from telemetry_forwarder.kinds import Secret, SecretReference
 from telemetry_forwarder.records import Record
-from telemetry_forwarder.variables import Problem, Secret, SecretReference
+from telemetry_forwarder.variables import Problem
 
 
 class DropReason(StrEnum):

@@ -22,8 +22,9 @@ from telemetry_forwarder.interfaces import (
     TooLarge,
     Verdict,
 )
+from telemetry_forwarder.kinds import Url
 from telemetry_forwarder.records import Record
-from telemetry_forwarder.variables import Problem, Url
+from telemetry_forwarder.variables import Problem
 
 LIMITS = Limits(max_records=5_000, max_bytes=1_000_000, max_record_bytes=500_000, overhead_bytes=1)
 

@@ -111,7 +111,7 @@ class ExtensionsClient:
             if status == 200:  # "OK", or "AlreadySubscribed" by the generation before a reset
                 return Subscription.SUBSCRIBED, schema
             refusal = refusal or _refusal("subscribing to telemetry", status, body)
-            if status != 400:
+            if status not in (400, 404):
                 break
         if refusal is None:  # SCHEMAS is not empty
             raise AssertionError

@@ -61,6 +61,7 @@ class Delivery:
         self._is_moved = asyncio.Event()  # a deadline was: a pause may have to end
         self.stop_at: Deadline | None = None
         self.denied = False
+        self.is_unwell = False  # the last attempt settled nothing
         self.asked_wait = 0.0
         self._sink = sink
         self._transport = transport
@@ -179,6 +180,7 @@ class Delivery:
         """Replace the first piece by what the answer leaves of it."""
         left = self._account.settle(piece, verdict)
         self.denied = isinstance(verdict, Denied)
+        self.is_unwell = isinstance(verdict, Denied | Retry)
         self.asked_wait = verdict.after if isinstance(verdict, Retry | Partial) else 0.0
         if not isinstance(verdict, Delivered):
             self._account.failed_attempts += 1

@@ -96,12 +96,14 @@ class Worker:
         if self._breaker.is_open(self._clock.time()):
             return
         self._wake_up()
+        delivered = self.statement().delivered
         try:
             async with asyncio.timeout_at(deadline.at):
                 await self._idle.wait()
         except TimeoutError:
-            self._breaker.failed(self._clock.time())
-            self._say_trouble("it has not answered in time; its records stay held")
+            if self.statement().delivered == delivered:
+                self._breaker.failed(self._clock.time())
+                self._say_trouble("it has not answered in time; its records stay held")
 
     def hurry(self, deadline: Deadline) -> None:
         """Send what is held for the last time: now, whatever failed before, cut off at `deadline`."""
@@ -163,6 +165,8 @@ class Worker:
             if not self._delivery.pieces and not self._load():
                 return
             if not await self._delivery.run():
+                if not self._delivery.is_unwell:
+                    return  # the time was up between two pieces
                 pause = DENIED_PAUSE_S if self._delivery.denied else self._delivery.asked_wait
                 self._breaker.failed(self._clock.time(), pause)
                 return

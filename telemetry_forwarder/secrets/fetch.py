@@ -11,6 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError, NoRegionError, ParamValidationError
 
 from telemetry_forwarder.errors import SecretDenied, SecretError, SecretNotFound, SecretUnavailable
+from telemetry_forwarder.kinds import Secret, SecretReference, SecretText
 from telemetry_forwarder.transports.aws_client import (
     NO_ANSWER,
     NO_CREDENTIALS,
@@ -20,7 +21,6 @@ from telemetry_forwarder.transports.aws_client import (
     translated,
 )
 from telemetry_forwarder.transports.http import host_port
-from telemetry_forwarder.variables import Secret, SecretReference, SecretText
 
 CONNECT_S = 2.0
 READ_S = 2.0

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from telemetry_forwarder.variables import Problem, Secret, SecretReference, read
+from telemetry_forwarder.kinds import Secret, SecretReference
+from telemetry_forwarder.variables import Problem, read
 
 SUFFIXES = ("", "_SECRET_ARN", "_SSM_PARAMETER")  # the first that is given wins
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from telemetry_forwarder.clock import Clock, SystemClock
 from telemetry_forwarder.errors import CredentialUnavailable, SecretError, SecretUnavailable
 from telemetry_forwarder.interfaces import Credential, HttpRequest, HttpResponse, Transport
-from telemetry_forwarder.variables import Secret, SecretReference
+from telemetry_forwarder.kinds import Secret, SecretReference
 
 FetchSecret: TypeAlias = Callable[[SecretReference], Awaitable[Secret]]
 

@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any
 
 from telemetry_forwarder.interfaces import Delivery, HttpDelivery, HttpRequest, HttpResponse, LogsDelivery, Transport
+from telemetry_forwarder.kinds import Secret, SecretReference
 from telemetry_forwarder.transports.auth import AuthTransport, FetchSecret
 from telemetry_forwarder.transports.gzip import GzipTransport
 from telemetry_forwarder.transports.http import HttpTransport, choose_proxy
-from telemetry_forwarder.variables import Secret, SecretReference
 
 # Longest wait for a connection; what is slower is tried again.
 CONNECT_S = 3.0

@@ -7,9 +7,9 @@ import pytest
 from aiobotocore.session import get_session
 
 from telemetry_forwarder.errors import SecretDenied, SecretNotFound, SecretUnavailable
+from telemetry_forwarder.kinds import SecretReference
 from telemetry_forwarder.secrets import fetch as fetching
 from telemetry_forwarder.secrets.fetch import fetch
-from telemetry_forwarder.variables import SecretReference
 
 from .aws_service import ENDPOINTS, REGION, Service, endpoint, environment, error, moto
 from .sockets import hang, raw, says, serving

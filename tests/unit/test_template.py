@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from cfnlint.decode.cfn_yaml import load  # type: ignore[import-untyped]
 
-from telemetry_forwarder.variables import BY_NAME, NEEDS, VARIABLES, SecretText
+from telemetry_forwarder.kinds import SecretText
+from telemetry_forwarder.variables import BY_NAME, NEEDS, VARIABLES
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 

@@ -5,17 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry_forwarder import variables
-from telemetry_forwarder.variables import (
-    BY_NAME,
-    VARIABLES,
-    Problem,
-    Secret,
-    SecretReference,
-    is_sound,
-    missing,
-    read,
-    wanted_sinks,
-)
+from telemetry_forwarder.kinds import Secret, SecretReference
+from telemetry_forwarder.variables import BY_NAME, VARIABLES, Problem, is_sound, missing, read, wanted_sinks
 
 NAMES = [variable.name for variable in VARIABLES]
 each_name = pytest.mark.parametrize("name", NAMES)

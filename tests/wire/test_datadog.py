@@ -6,8 +6,8 @@ import pytest
 
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import Delivered, Denied, HttpDelivery, HttpResponse, Rejected, Retry, TooLarge
+from telemetry_forwarder.kinds import Secret, SecretReference
 from telemetry_forwarder.sinks.datadog import Datadog, create
-from telemetry_forwarder.variables import Secret, SecretReference
 from tests.sink_records import BARE, FULL, GOLDEN, REPORT, encode_all, loads, make_record, same
 
 INTAKE = "https://http-intake.logs.datadoghq.eu"

@@ -5,8 +5,8 @@ import traceback
 import pytest
 
 from telemetry_forwarder.errors import SecretNotFound
+from telemetry_forwarder.kinds import SecretReference
 from telemetry_forwarder.secrets.fetch import region_of, token_of
-from telemetry_forwarder.variables import SecretReference
 
 ARN = "arn:aws:secretsmanager:eu-west-3:123456789012:secret:hec-AbCdEf"
 WHOLE = SecretReference("secretsmanager", ARN)

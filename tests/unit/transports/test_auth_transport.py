@@ -6,9 +6,9 @@ import pytest
 
 from telemetry_forwarder.errors import CredentialUnavailable, SecretDenied, SecretUnavailable
 from telemetry_forwarder.interfaces import Credential, HttpRequest, HttpResponse
+from telemetry_forwarder.kinds import Secret, SecretReference
 from telemetry_forwarder.transports.auth import AuthTransport
 from telemetry_forwarder.transports.memory import HANG, MemoryTransport
-from telemetry_forwarder.variables import Secret, SecretReference
 
 REFERENCE = SecretReference("ssm", "/hec/token")
 OK = HttpResponse(status=200)
