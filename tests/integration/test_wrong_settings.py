@@ -1,0 +1,118 @@
+"""Wrong settings: what the user reads, and the function unharmed."""
+
+from collections import Counter
+
+import pytest
+
+from telemetry_forwarder.emulator import InitFailed
+from tests.integration.world import EXTENSION, SINKS, assert_balanced, world
+
+# What is set, what has to be read in one line (each part), and which sinks go on.
+WRONG: dict[str, tuple[dict[str, str | None], tuple[str, ...], tuple[str, ...]]] = {
+    "a bad port": (
+        {"TELEMETRY_FORWARDER_PORT": "80"},
+        ("TELEMETRY_FORWARDER_PORT is '80'", "1024 to 65535", "Using 4243 instead"),
+        SINKS,
+    ),
+    "an unknown sink": (
+        {"TELEMETRY_FORWARDER_SINKS": "splunk,loki"},
+        ("TELEMETRY_FORWARDER_SINKS is 'loki'", "`splunk`, `datadog`, `cloudwatch`", "Sink loki does not run"),
+        ("splunk",),
+    ),
+    "a missing token": (
+        {"SPLUNK_HEC_TOKEN": None},
+        ("SPLUNK_HEC_TOKEN is not set", "SPLUNK_HEC_TOKEN_SECRET_ARN", "Sink splunk does not run"),
+        ("datadog", "cloudwatch"),
+    ),
+    "a malformed URL": (
+        {"SPLUNK_HEC_URL": "https//splunk.example.com:8088"},
+        ("SPLUNK_HEC_URL is 'https//splunk.example.com:8088'", "`https://host[:port]", "Sink splunk does not run"),
+        ("datadog", "cloudwatch"),
+    ),
+    "a buffering value out of range": (
+        {"TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS": "10"},
+        ("TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS is '10'", "1000 to 10000", "Using 1000 instead"),
+        SINKS,
+    ),
+    "a token with a line break inside": (
+        {"SPLUNK_HEC_TOKEN": "two\nlines"},
+        ("SPLUNK_HEC_TOKEN is *** (hidden)", "printable ASCII", "Sink splunk does not run"),
+        ("datadog", "cloudwatch"),
+    ),
+    "a retention that CloudWatch does not know": (
+        {"CLOUDWATCH_RETENTION_DAYS": "10"},
+        ("CLOUDWATCH_RETENTION_DAYS is '10'", "1, 3, 5, 7, 14", "left out"),
+        SINKS,
+    ),
+    "a CA file that is not there": (
+        {"SSL_CERT_FILE": "/opt/nowhere.pem"},
+        ("SSL_CERT_FILE is '/opt/nowhere.pem'", "readable PEM file", "left out"),
+        SINKS,
+    ),
+}
+
+
+@pytest.mark.xdist_group("port 4243")
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_wrong_setting_is_one_clear_line_and_the_rest_goes_on(wrong: str) -> None:
+    environment, read, sound = WRONG[wrong]
+    async with world(environment=environment) as w:
+        for number in range(2):
+            result = await w.env.invoke({"first": number, "lines": 1})
+            assert result.json() == {"ok": True}
+            assert result.status == "success"
+        end = await w.env.shutdown()
+        assert end.extensions[EXTENSION.name].exit_code == 0
+        errors = [line["message"] for line in w.said if line["level"] == "ERROR"]
+        assert len(errors) == 1, errors
+        assert all(part in errors[0] for part in read), errors[0]
+        assert not any("two" in line and "lines" in line for line in w.env.extension_output(EXTENSION.name))
+        for sink in SINKS:
+            assert w.numbers(sink) == (Counter(range(2)) if sink in sound else Counter()), sink
+        assert_balanced(w.ledgers[0])
+
+
+async def test_with_no_sink_left_no_invocation_is_ever_waited_for() -> None:
+    nothing = {"SPLUNK_HEC_URL": "nowhere", "DD_API_KEY": None, "CLOUDWATCH_LOG_GROUP": None}
+    async with world(environment=nothing) as w:
+        result = await w.env.invoke({"lines": 1})
+        assert result.status == "success"
+        assert result.held_ms == {}, "it is registered for SHUTDOWN alone"
+        assert not [event for event in w.env.telemetry if event["type"] == "platform.telemetrySubscription"]
+        end = await w.env.shutdown()
+        assert end.extensions[EXTENSION.name].exit_code == 0
+        assert end.seconds < 1.0
+        assert any("SPLUNK_HEC_URL is 'nowhere'" in line["message"] for line in w.said)
+        assert any("No sink can run" in line["message"] for line in w.said)
+
+
+async def test_strict_mode_fails_the_start_instead() -> None:
+    with pytest.raises(InitFailed, match=r"Extension\.CannotRun|Extension\.InitError"):
+        async with world(environment={"TELEMETRY_FORWARDER_STRICT": "true", "DD_SITE": "not a site"}):
+            pass
+
+
+async def test_strict_mode_with_sound_settings_changes_nothing() -> None:
+    async with world(environment={"TELEMETRY_FORWARDER_STRICT": "true"}) as w:
+        await w.env.invoke({"lines": 3})
+        await w.env.shutdown()
+        assert all(w.numbers(sink) == Counter(range(3)) for sink in SINKS)
+
+
+async def test_port_that_is_taken_leaves_the_function_unharmed() -> None:
+    async with world() as first:
+        port = first.env.function.environment["TELEMETRY_FORWARDER_PORT"]
+        async with world(environment={"TELEMETRY_FORWARDER_PORT": port}) as second:
+            result = await second.env.invoke({"lines": 1})
+            assert result.status == "success"
+            assert result.held_ms == {}
+            await second.env.shutdown()
+            assert any(f"Port {port} cannot be listened on" in line["message"] for line in second.said)
+
+
+async def test_unknown_log_level_is_named_and_problems_are_seen_at_the_default_one() -> None:
+    async with world(environment={"TELEMETRY_FORWARDER_LOG_LEVEL": "loud"}) as w:
+        await w.env.invoke({})
+        await w.env.shutdown()
+        (said,) = w.said
+        assert "TELEMETRY_FORWARDER_LOG_LEVEL is 'loud'" in said["message"]
