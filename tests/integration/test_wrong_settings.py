@@ -52,7 +52,6 @@ WRONG: dict[str, tuple[dict[str, str | None], tuple[str, ...], tuple[str, ...]]]
 }
 
 
-@pytest.mark.xdist_group("port 4243")
 @pytest.mark.parametrize("wrong", WRONG)
 async def test_wrong_setting_is_one_clear_line_and_the_rest_goes_on(wrong: str) -> None:
     environment, read, sound = WRONG[wrong]
