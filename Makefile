@@ -23,7 +23,7 @@ SAM_STAMP := $(SAM_VENV)/.installed
 SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 $(SAM_VENV)/bin/sam
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check fmt lint type layer template lock clean
+.PHONY: help install run test bench check fmt fmt-check lint type layer template lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -47,11 +47,13 @@ run: install ## a local Lambda with a sample function, this extension and three 
 	@$(BIN)/telemetry-forwarder demo
 
 test: install ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
+
+bench: install ## what the extension costs, as ratios measured in one run
+	$(BIN)/python benchmarks/run.py
 
 check: fmt-check lint type test ## what continuous integration runs
 
-.PHONY: fmt-check
 fmt: install ## format the code
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 

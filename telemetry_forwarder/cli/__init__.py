@@ -5,6 +5,8 @@ from importlib import import_module
 import click
 
 _COMMANDS = {
+    "demo": "telemetry_forwarder.cli.demo:demo",
+    "settings": "telemetry_forwarder.cli.settings:settings",
     "local": "telemetry_forwarder.cli.local:local",
 }
 

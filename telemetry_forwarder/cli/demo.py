@@ -4,7 +4,6 @@ import asyncio
 import json
 import socket
 import sys
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -27,7 +26,7 @@ STORY: tuple[tuple[str, dict[str, Any], float], ...] = (
     ("both", {"lines": 2, "json": 2}, 0.0),
     ("an exception", {"lines": 1, "json": 1, "fail": True}, 0.0),
     ("the one after it", {"lines": 1, "json": 1}, 0.0),
-    ("after a second in the freezer", {"lines": 2, "json": 0}, 1.0),
+    ("after a second of freeze", {"lines": 2, "json": 0}, 1.0),
     ("no line at all", {"lines": 0, "json": 0}, 0.0),
     ("many lines", {"lines": 200, "json": 100}, 0.0),
     ("both", {"lines": 2, "json": 2}, 0.3),
@@ -57,9 +56,8 @@ def demo(extension: Path, code: Path) -> None:
 
 
 async def _demo(extension: Path, code: Path, console: Console) -> int:
-    console.print(
-        "A local Lambda, a sample function, the extension, and Splunk HEC, Datadog and CloudWatch Logs on loopback.\n"
-    )
+    console.print("A local Lambda with a sample function and this extension, and strict local")
+    console.print("stand-ins for Splunk HEC, Datadog and CloudWatch Logs.\n")
     async with AsyncExitStack() as stack:
         splunk = await stack.enter_async_context(SplunkHec(token="demo-token"))  # noqa: S106 - of a local stand-in
         datadog = await stack.enter_async_context(Datadog(api_key="demo-key"))
@@ -81,9 +79,10 @@ async def _demo(extension: Path, code: Path, console: Console) -> int:
             },
         )
         async with LocalLambda(function, extensions=[extension]) as environment:
+            init_ms = environment.init_outcome.duration_ms if environment.init_outcome else 0.0
             invocations = [await _invoke(environment, *step) for step in STORY]
             ending = await environment.shutdown()
-        _print_invocations(console, invocations)
+        _print_invocations(console, init_ms, invocations)
         ledger = find_ledger(environment.extension_output(extension.name))
         arrived = {
             "splunk": [event.fields["record_id"] for event in splunk.events],
@@ -107,8 +106,9 @@ async def _invoke(environment: LocalLambda, what: str, event: dict[str, Any], pa
     return what, await environment.invoke(event)
 
 
-def _print_invocations(console: Console, invocations: Iterable[tuple[str, Invocation]]) -> None:
-    table = Table("what", "request", "outcome", "response ms", "held after it ms", title="Invocations")
+def _print_invocations(console: Console, init_ms: float, invocations: Iterable[tuple[str, Invocation]]) -> None:
+    console.print(f"INIT, of the runtime and the extension together: {init_ms:.0f} ms.\n")
+    table = Table("invocation", "request", "outcome", "answer ms", "then held ms", title="Invocations")
     for what, one in invocations:
         outcome = "raised" if one.error_type else "ok"
         table.add_row(what, one.request_id[:8], outcome, f"{one.response_ms:.1f}", f"{one.extension_overhead_ms:.1f}")
@@ -116,44 +116,45 @@ def _print_invocations(console: Console, invocations: Iterable[tuple[str, Invoca
         column.justify = "right"
     console.print(table)
     console.print(
-        "'response' is when the caller has the answer (the first one includes the start); 'held after it' is what the\n"
-        "extension adds to the billed time while it sends, all three backends at once.\n"
+        "'answer' is when the caller has it. 'then held' is what the extension adds to\n"
+        "the billed time: 25 ms of Lambda's own buffering, and the sending, to all three\n"
+        "backends at once.\n"
     )
 
 
 def _print_backends(console: Console, arrived: Mapping[str, list[str]], ledger: Mapping[str, Any]) -> int:
     """Print what arrived beside what the extension's books say; return how many records went missing."""
-    table = Table(
-        "sink", "offered", "delivered", "dropped", "held", "requests", "arrived", "twice", "missing", title="Records"
-    )
-    received = ledger["door"]["routed"]
+    books = Table("sink", "offered", "delivered", "dropped", "held", "requests", title="The extension's ledger")
+    found = Table("backend", "arrived", "twice", "missing", title="What the backends took")
     missing = 0
     for name, ids in arrived.items():
         book = ledger["sinks"][name]
-        different = Counter(ids)
-        gone = received - len(different)
+        different = len(set(ids))
+        gone = int(ledger["door"]["routed"]) - different
         missing += abs(gone)
-        twice = sum(count - 1 for count in different.values())
-        figures = [book["offered"], book["delivered"], sum(book["dropped"].values()), book["held"], book["attempts"]]
-        table.add_row(name, *map(str, figures), str(len(ids)), str(twice), str(gone))
-    for column in table.columns[1:]:
+        dropped = sum(book["dropped"].values())
+        books.add_row(name, *map(str, (book["offered"], book["delivered"], dropped, book["held"], book["attempts"])))
+        found.add_row(name, str(len(ids)), str(len(ids) - different), str(gone))
+    for column in (*books.columns[1:], *found.columns[1:]):
         column.justify = "right"
-    console.print(table)
-    console.print(
-        f"Lambda sent {ledger['door']['received']} records. 'offered' to 'requests' are the extension's own ledger;\n"
-        "'arrived' to 'missing' are counted in the backends, by record id.\n"
-    )
+    console.print(f"Lambda sent {ledger['door']['received']} records.\n")
+    console.print(books)
+    console.print("offered = delivered + dropped + held, for every sink.\n")
+    console.print(found)
+    console.print("Counted by record id, which is the same in every retry and in every backend.\n")
     return missing
 
 
 def _print_ways_on(console: Console) -> None:
-    console.print("To send to a real account, set these on your function instead (README, Settings):")
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_row("  Splunk", "SPLUNK_HEC_URL=https://…:8088  SPLUNK_HEC_TOKEN_SECRET_ARN=arn:aws:secretsmanager:…")
-    table.add_row("  Datadog", "DD_SITE=datadoghq.eu  DD_API_KEY_SECRET_ARN=arn:aws:secretsmanager:…")
-    table.add_row("  CloudWatch Logs", "CLOUDWATCH_LOG_GROUP=/my/group")
-    console.print(table)
-    console.print("and deploy the layer: `sam build && sam deploy --guided` (template.yaml has the rights it needs).")
+    console.print("To send to a real account, set these on your function (README, Settings):\n")
+    console.print("  Splunk           SPLUNK_HEC_URL=https://http-inputs-….splunkcloud.com")
+    console.print("                   SPLUNK_HEC_TOKEN_SECRET_ARN=arn:aws:secretsmanager:…")
+    console.print("  Datadog          DD_SITE=datadoghq.eu")
+    console.print("                   DD_API_KEY_SECRET_ARN=arn:aws:secretsmanager:…")
+    console.print("  CloudWatch Logs  CLOUDWATCH_LOG_GROUP=/my/group\n")
+    console.print("and deploy the layer with `sam build && sam deploy --guided`; template.yaml holds")
+    console.print("the rights that each of them needs. To run your own function on the local Lambda:")
+    console.print("`.venv/bin/telemetry-forwarder local --help`.")
 
 
 def find_ledger(lines: Iterable[str]) -> dict[str, Any] | None:
