@@ -3,11 +3,13 @@
 import asyncio
 import re
 import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from telemetry_forwarder.emulator import Platform
+from telemetry_forwarder.emulator import LocalLambda, Platform
 from telemetry_forwarder.emulator.errors import EnvironmentClosed, WaitedTooLong
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe, eventually, local_lambda, state_of
 
@@ -308,6 +310,25 @@ async def test_waiting_for_what_does_not_come_ends_with_one_sentence() -> None:
     async with local_lambda() as env:
         with pytest.raises(WaitedTooLong, match=r"within 0\.1 s"):
             await env.report("never", timeout_s=0.1)
+
+
+@pytest.fixture
+async def environment() -> AsyncIterator[LocalLambda]:
+    async with local_lambda() as env:
+        yield env
+
+
+async def test_it_can_be_a_fixture_which_enters_and_leaves_in_tasks_of_their_own(environment: LocalLambda) -> None:
+    assert (await environment.invoke()).status == "success"
+
+
+async def test_several_environments_run_side_by_side(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        probes = [Probe(tmp_path, f"probe-{number}") for number in range(4)]
+        envs = [await stack.enter_async_context(local_lambda(probe)) for probe in probes]
+        results = await asyncio.gather(*(env.invoke() for env in envs))
+        assert len({env.instance_id for env in envs}) == len({env.api for env in envs}) == 4
+    assert [result.status for result in results] == ["success"] * 4
 
 
 async def test_a_warm_invocation_costs_little_beyond_the_handler() -> None:

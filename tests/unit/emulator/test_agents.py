@@ -70,7 +70,7 @@ def test_registering_twice_is_refused_in_the_words_of_the_real_api() -> None:
         agents.register("mine", b"{}")
     assert caught.value.body == (
         b'{"errorMessage":"State transition from Registered to Registered failed for extension mine. '
-        b'Error: State transition is not allowed","errorType":"Extension.InvalidExtensionState"}'
+        b'Error: State transition is not allowed","errorType":"Extension.InvalidExtensionState"}\n'
     )
 
 
@@ -89,8 +89,10 @@ def test_a_wait_whose_state_changes_underneath_is_refused() -> None:
     assert not agent.has_event
     agent.report_exit_error("Extension.ExitError")
     assert agent.has_event
-    with pytest.raises(Refused, match=r"Extension\.InvalidExtensionState"):
+    with pytest.raises(Refused) as caught:
         agent.take()
+    failed = f"State transition from ExitError to Ready failed for extension {agent.id}. "
+    assert caught.value.message == failed + "Error: Concurrent state modification"
 
 
 @pytest.mark.parametrize(
