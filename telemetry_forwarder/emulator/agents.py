@@ -86,7 +86,7 @@ class Agent:
     def take(self) -> Event | None:
         """Return the event that was released, once, if it waits for one. Raises Refused when it ended while waiting."""
         if self.state is not State.READY:
-            raise self._refusal(State.RUNNING)
+            raise self._refusal(State.READY, "Concurrent state modification")
         if self._event is None:
             return None
         event, self._event = self._event, None
@@ -126,13 +126,11 @@ class Agent:
             raise self._refusal(to)
         self.state = to
 
-    def _refusal(self, to: State) -> Refused:
-        return Refused(
-            403,
-            "Extension.InvalidExtensionState",
-            f"State transition from {self.state} to {to} failed for extension {self.name}. "
-            "Error: State transition is not allowed",
-        )
+    def _refusal(self, to: State, reason: str = "State transition is not allowed") -> Refused:
+        # AWS's emulator names the extension when it registers, and gives its identifier afterwards.
+        who = self.name if to is State.REGISTERED else self.id
+        message = f"State transition from {self.state} to {to} failed for extension {who}. Error: {reason}"
+        return Refused(403, "Extension.InvalidExtensionState", message)
 
 
 class Agents:

@@ -145,12 +145,13 @@ class Sender:
     async def _deliver(self, batch: Sequence[bytes]) -> None:
         sequence_id = base64.b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
         pause = self._retry.first_s
-        for _ in range(self._retry.attempts):
+        for attempt in range(self._retry.attempts):
+            if attempt:
+                await asyncio.sleep(pause)
+                pause = min(pause * self._retry.factor, self._retry.longest_s)
             await self._until_moving()
             if await self._accepted(batch, sequence_id):
                 return
-            await asyncio.sleep(pause)
-            pause = min(pause * self._retry.factor, self._retry.longest_s)
         self.buffer.count_dropped(batch)
 
     async def _accepted(self, batch: Sequence[bytes], sequence_id: str) -> bool:

@@ -48,7 +48,7 @@ async def initialise(sandbox: Sandbox, phase: Phase, limit: float) -> InitOutcom
     telemetry.emit("platform.initStart", events.init_start(function, sandbox.instance_id, version, phase))
     outcome = await _outcome(sandbox, limit, began)
     sandbox.agents.is_closed = True
-    telemetry.close_subscriptions()
+    telemetry.close_subscriptions(forget=outcome.is_success)  # after a failed init there will be another
     status, error_type = outcome.status, outcome.error_type
     telemetry.emit("platform.initRuntimeDone", events.init_runtime_done(function, phase, status, error_type))
     for agent in sandbox.agents:

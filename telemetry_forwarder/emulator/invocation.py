@@ -46,7 +46,12 @@ async def invoke(sandbox: Sandbox, request: Request) -> Invocation:
         await ending.end(sandbox, "failure")
     if sandbox.is_up:
         sandbox.thaw()
-    return await _Course(sandbox, request).run()
+    try:
+        return await _Course(sandbox, request).run()
+    except asyncio.CancelledError:
+        # The caller left in the middle. What it left running is nobody's, so the next invocation starts afresh.
+        sandbox.break_("Sandbox.Failure", "The invocation was abandoned.", "caller")
+        raise
 
 
 class _Course:

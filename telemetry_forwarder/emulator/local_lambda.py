@@ -178,6 +178,7 @@ class LocalLambda:
         """End the environment without a word, as the loss of a host would. Raises EnvironmentClosed."""
         sandbox = self._open_sandbox()
         self._is_open = False
+        sandbox.break_("Sandbox.Failure", "The environment was killed.", "platform")  # ends an invocation under way
         await ending.kill(sandbox)
 
     # What happened
@@ -217,8 +218,21 @@ class LocalLambda:
 
     async def event(self, wanted: Callable[[TelemetryDict], bool], *, timeout_s: float = 5.0) -> TelemetryDict:
         """Wait for the first event that is `wanted`. Raises WaitedTooLong."""
-        await self.until(lambda: any(map(wanted, self.telemetry)), timeout_s=timeout_s)
-        return next(filter(wanted, self.telemetry))
+        found: list[TelemetryDict] = []
+        looked_at = 0
+
+        def is_there() -> bool:  # looks at each event once, however often it is asked
+            nonlocal looked_at
+            events = self._sandbox.telemetry.events if self._sandbox is not None else []
+            while looked_at < len(events) and not found:
+                event = events[looked_at].as_dict()
+                looked_at += 1
+                if wanted(event):
+                    found.append(event)
+            return bool(found)
+
+        await self.until(is_there, timeout_s=timeout_s)
+        return found[0]
 
     async def until(self, condition: Callable[[], bool], *, timeout_s: float = 5.0) -> None:
         """Wait until `condition` holds; it is tried whenever something happens here. Raises WaitedTooLong."""

@@ -19,5 +19,7 @@ class Refused(Exception):
 
     @property
     def body(self) -> bytes:
-        pairs = [("errorMessage", self.message), ("errorType", self.error_type)]
-        return orjson.dumps(dict(reversed(pairs) if self._type_first else pairs))
+        """The JSON to answer with; the newline at its end is that of AWS's emulator."""
+        if self._type_first:
+            return orjson.dumps({"errorType": self.error_type, "errorMessage": self.message})
+        return orjson.dumps({"errorMessage": self.message, "errorType": self.error_type}) + b"\n"

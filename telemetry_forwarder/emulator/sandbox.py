@@ -96,7 +96,7 @@ class Sandbox:
     async def launch_extension(self, name: str) -> None:
         """Execute an extension; its end outside a shutdown breaks the environment."""
         agent = self.agents[name]
-        path = self.executables[name].resolve()
+        path = self.executables[name].absolute()  # not resolved: its name is the name to register under
         try:
             process = await self.launcher.start(
                 name,

@@ -44,9 +44,11 @@ def recording(transcript: Transcript) -> Middleware:
             response = await handler(request)
         except Refused as refusal:
             response = answer(refusal.status, refusal.body)
-        except web.HTTPException as error:
-            entry.close(error.status)
-            raise
+        except web.HTTPNotFound:
+            response = answer(404, b"404 page not found\n", content_type="text/plain; charset=utf-8")
+            response.headers["X-Content-Type-Options"] = "nosniff"
+        except web.HTTPMethodNotAllowed as error:
+            response = web.Response(status=405, headers={"Allow": error.headers["Allow"]})
         body = response.body if isinstance(response, web.Response) else None
         entry.close(response.status, body if isinstance(body, bytes) else b"")
         return response
@@ -59,8 +61,14 @@ def name_caller(name: str) -> None:
     _entry.get().name = name
 
 
+async def _unnamed(request: web.Request, response: web.StreamResponse) -> None:
+    """Leave out what tells this server from the real one."""
+    response.headers.pop("Server", None)
+
+
 async def serve(app: web.Application, port: int) -> tuple[web.AppRunner, int]:
     """Serve `app` on 127.0.0.1 and return the runner and its port. Raises AddressInUse."""
+    app.on_response_prepare.append(_unnamed)
     # A client that hangs up ends its handler, so that no wait for an event outlives its caller.
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.0)
     await runner.setup()

@@ -111,8 +111,9 @@ class Platform:
     """How the platform behaves. Times are in seconds.
 
     `telemetry_host` is where `sandbox.localdomain` leads: a loopback address other than 127.0.0.1, so that a listener
-    which Lambda could not reach is not reached here either. `schemas` are the telemetry schemas accepted; take one out
-    to try an extension's fallback. `telemetry_supported=False` answers 202, as AWS's emulator does.
+    which Lambda could not reach is not reached here either (macOS needs `ifconfig lo0 alias 127.0.0.2`). `schemas` are
+    the telemetry schemas accepted; take one out to try an extension's fallback. `telemetry_supported=False` answers
+    202, as AWS's emulator does.
     `on_init_failure`: "raise" gives `InitFailed` from `async with`; "retry" does as Lambda does, once more inside the
     first invocation. `schema_reading`: how older schemas differ on the wire, as "captured" on real Lambda (hardly) or
     as "documented". `fresh_deadline_after_reinit`: whether the function's timeout starts anew after an init inside an

@@ -45,10 +45,11 @@ class Telemetry:
         self.is_closed = False
         self._init_began = len(self.events)
 
-    def close_subscriptions(self) -> None:
-        """End the time for subscriptions, and forget those that the new generation did not ask for again."""
+    def close_subscriptions(self, *, forget: bool) -> None:
+        """End the time for subscriptions; with `forget`, also those that the new generation did not ask for again."""
         self.is_closed = True
-        self._senders = {known: sender for known, sender in self._senders.items() if known in self._running}
+        if forget:
+            self._senders = {known: sender for known, sender in self._senders.items() if known in self._running}
 
     def emit(self, type_: str, record: Any, *, at: float | None = None) -> None:
         """Produce a `platform.*` event, now or `at` seconds since the epoch."""

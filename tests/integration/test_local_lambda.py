@@ -3,12 +3,14 @@
 import asyncio
 import re
 import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from telemetry_forwarder.emulator import Platform
-from telemetry_forwarder.emulator.errors import EnvironmentClosed
+from telemetry_forwarder.emulator import LocalLambda, Platform
+from telemetry_forwarder.emulator.errors import EnvironmentClosed, WaitedTooLong
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe, eventually, local_lambda, state_of
 
 
@@ -94,7 +96,7 @@ async def test_events_come_in_the_documented_order(tmp_path: Path) -> None:
 
 
 async def test_a_report_comes_with_the_next_thaw_in_a_batch_of_its_own_and_the_last_at_shutdown(tmp_path: Path) -> None:
-    probe = Probe(tmp_path, shutdown=[{"sleep": 0.15}])
+    probe = Probe(tmp_path, shutdown=[{"seen": "platform.report", "count": 2}])
     async with local_lambda(probe) as env:
         first = await env.invoke()
         await asyncio.sleep(0.1)  # ample for the 25 ms of the subscription, were it not frozen
@@ -280,6 +282,53 @@ async def test_a_directory_plays_opt_and_can_switch_extensions_off(tmp_path: Pat
     (tmp_path / "disable-extensions-jwigqn8j").touch()
     async with local_lambda(opt=tmp_path) as env:
         assert env.pids.keys() == {"runtime"}
+
+
+async def test_a_link_to_an_extension_runs_under_the_name_of_the_link(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    target = Probe(tmp_path / "lib", "main.py")
+    link = Probe(tmp_path, "mine", types=[])
+    link.path.unlink()
+    link.path.symlink_to(target.path)
+    async with local_lambda(link) as env:
+        await env.invoke()
+    assert [note["name"] for note in link.notes("start")] == ["mine"]
+
+
+async def test_an_abandoned_invocation_is_followed_by_a_fresh_start(tmp_path: Path) -> None:
+    probe = Probe(tmp_path, types=[])
+    async with local_lambda(probe) as env:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await env.invoke({"sleep": 60})
+        result = await env.invoke()
+    assert result.status == "success"
+    assert [note.get("shutdownReason") for note in probe.notes("event")][:2] == [None, "failure"]
+
+
+async def test_waiting_for_what_does_not_come_ends_with_one_sentence() -> None:
+    async with local_lambda() as env:
+        with pytest.raises(WaitedTooLong, match=r"within 0\.1 s"):
+            await env.report("never", timeout_s=0.1)
+
+
+@pytest.fixture
+async def environment() -> AsyncIterator[LocalLambda]:
+    async with local_lambda() as env:
+        yield env
+
+
+async def test_it_can_be_a_fixture_which_enters_and_leaves_in_tasks_of_their_own(environment: LocalLambda) -> None:
+    assert (await environment.invoke()).status == "success"
+
+
+async def test_several_environments_run_side_by_side(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        probes = [Probe(tmp_path, f"probe-{number}") for number in range(4)]
+        envs = [await stack.enter_async_context(local_lambda(probe)) for probe in probes]
+        results = await asyncio.gather(*(env.invoke() for env in envs))
+        assert len({env.instance_id for env in envs}) == len({env.api for env in envs}) == 4
+    assert [result.status for result in results] == ["success"] * 4
 
 
 async def test_a_warm_invocation_costs_little_beyond_the_handler() -> None:

@@ -50,7 +50,7 @@ async def test_an_extensions_own_output_becomes_extension_records_and_can_be_rea
 
 
 async def test_only_the_types_asked_for_are_sent(tmp_path: Path) -> None:
-    probe = Probe(tmp_path, types=["function"], waits=False, done=[{"sleep": 0.1}])
+    probe = Probe(tmp_path, types=["function"], waits=False, done=[{"seen": "function"}])
     async with local_lambda(probe) as env:
         await env.invoke({"print": ["a"]})
     assert probe.types() == ["function"]
@@ -125,7 +125,7 @@ async def test_a_listener_on_127_0_0_1_is_never_reached(tmp_path: Path) -> None:
 
 
 async def test_a_refused_batch_comes_again_unchanged_and_in_order(tmp_path: Path) -> None:
-    probe = Probe(tmp_path, answers=[500, 404, 302], done=[{"sleep": 0.1}])
+    probe = Probe(tmp_path, answers=[500, 404, 302])
     async with local_lambda(probe) as env:
         await env.invoke({"print": ["a", "b"]})
     notes = probe.notes("batch")
@@ -139,7 +139,7 @@ async def test_a_refused_batch_comes_again_unchanged_and_in_order(tmp_path: Path
 
 
 async def test_a_batch_given_up_is_counted_in_logs_dropped(tmp_path: Path) -> None:
-    probe = Probe(tmp_path, answers=[500, 500], waits=False, done=[{"sleep": 0.3}])
+    probe = Probe(tmp_path, answers=[500, 500], waits=False, done=[{"seen": "platform.logsDropped"}])
     platform = Platform(retry=Retry(first_s=0.01, attempts=2))
     async with local_lambda(probe, platform=platform) as env:
         await env.invoke({"print": ["a"]})
@@ -151,7 +151,7 @@ async def test_a_batch_given_up_is_counted_in_logs_dropped(tmp_path: Path) -> No
 
 
 async def test_what_does_not_fit_into_the_platforms_buffer_is_dropped_and_said(tmp_path: Path) -> None:
-    probe = Probe(tmp_path, waits=False, done=[{"sleep": 0.2}])
+    probe = Probe(tmp_path, waits=False, done=[{"seen": "platform.logsDropped"}])
     lines = [f"{number:04d} " + "x" * 500 for number in range(200)]
     async with local_lambda(probe, platform=Platform(buffer_bytes=50_000)) as env:
         await env.invoke({"print": lines})
@@ -165,15 +165,17 @@ async def test_what_does_not_fit_into_the_platforms_buffer_is_dropped_and_said(t
 
 async def test_max_items_closes_a_batch_before_its_time(tmp_path: Path) -> None:
     probe = Probe(tmp_path, types=["function"], waits=False, buffering={"maxItems": 1000, "timeoutMs": 30000})
+    probe.script |= {"done": [{"seen": "function", "count": 2000}], "shutdown": [{"seen": "function", "count": 2500}]}
     async with local_lambda(probe) as env:
-        await env.invoke({"print": [str(number) for number in range(2500)], "sleep": 0.2})
+        await env.invoke({"print": [str(number) for number in range(2500)]})
         sizes = [len(batch) for batch in probe.batches()]
         await env.shutdown()
     assert sizes == [1000, 1000]
+    assert len(probe.batches()[2]) == 500, "what is left comes at the shutdown"
 
 
 async def test_records_go_over_tcp_one_a_line(tmp_path: Path) -> None:
-    probe = Probe(tmp_path, protocol="TCP", waits=False, done=[{"sleep": 0.1}])
+    probe = Probe(tmp_path, protocol="TCP", waits=False, done=[{"seen": "function"}])
     async with local_lambda(probe) as env:
         await env.invoke({"print": ["a"]})
     assert {"platform.initStart", "platform.start", "function"} <= set(probe.types())
