@@ -45,6 +45,10 @@ class Worker:
         self._log = log
         self._account = Account()
         self._buffer = Buffer(max_records=capacity.max_records, max_bytes=capacity.max_bytes)
+        # What is sent early: a request's worth, or half of the buffer where that is less. A function of 128 MB has a
+        # buffer smaller than the largest request of some destinations, and would lose records that nobody waited for.
+        self._early_records = min(sink.limits.max_records, capacity.max_records // 2)
+        self._early_bytes = min(sink.limits.max_bytes, capacity.max_bytes // 2)
         self._breaker = Breaker()
         self._delivery = Delivery(sink, transport, self._account, clock, self._say_trouble)
         self._spare: Encoded | None = None  # encoded, but the batch before it was full
@@ -65,7 +69,7 @@ class Worker:
         return self._account.statement(self.held)
 
     def offer(self, records: Sequence[Record]) -> None:
-        """Take records, newest over oldest; wake early when more than one request's worth is waiting."""
+        """Take records, newest over oldest; wake early when a request's worth, or half of the buffer, is waiting."""
         self._account.offered += len(records)
         if self._is_drained:  # the receiver is closed last
             self._account.drop(len(records), DropReason.DEADLINE)
@@ -74,7 +78,7 @@ class Worker:
         if evicted:
             self._account.drop(evicted, DropReason.BUFFER_FULL)
             self._say_trouble(f"its buffer is full; the oldest {evicted} records were dropped")
-        if self._buffer.size_bytes > self._sink.limits.max_bytes or len(self._buffer) > self._sink.limits.max_records:
+        if self._buffer.size_bytes > self._early_bytes or len(self._buffer) > self._early_records:
             self._wake_up()
 
     def begin(self, deadline: Deadline) -> None:

@@ -256,6 +256,21 @@ def test_more_bytes_than_a_request_holds_are_sent_early() -> None:
     run(main())
 
 
+def test_a_buffer_smaller_than_a_request_is_sent_early_too() -> None:
+    """A function of 128 MB holds less than the 10,000 records of a request, so a full request never comes together."""
+
+    async def main() -> None:
+        async with Workshop(sink=ListSink(limits=limits(max_records=100)), capacity=10) as shop:
+            shop.worker.begin(in_seconds(60.0))
+            for batch in range(10):
+                shop.worker.offer(records(4, prefix=f"b{batch}-"))
+                await asyncio.sleep(0.1)
+            await shop.worker.flush(in_seconds(1.0))
+            assert (shop.delivered, shop.dropped) == (40, {})
+
+    run(main())
+
+
 def test_a_full_buffer_drops_the_oldest_and_counts_them() -> None:
     async def main() -> None:
         async with Workshop(capacity=4) as shop:
