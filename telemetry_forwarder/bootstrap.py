@@ -116,7 +116,7 @@ def may_run(sink: str, environ: "Mapping[str, str]") -> bool:
         return variables.is_sound(sink, environ)
     from importlib.metadata import entry_points  # slow, and needed for a name that is not ours alone
 
-    return bool(entry_points(group="telemetry_forwarder.sinks", name=sink))
+    return any(entry.name.lower() == sink for entry in entry_points(group="telemetry_forwarder.sinks"))
 
 
 def register(runtime_api: str, name: str, wanted: "tuple[str, ...]") -> Registration:

@@ -64,6 +64,16 @@ def test_invocations_are_registered_for_only_where_there_is_something_to_do(
     assert events(environ, can_listen=can_listen) == wanted
 
 
+def test_a_third_party_is_found_in_any_case_of_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `sinks.load` finds it; else its records would wait for SHUTDOWN."""
+    metadata = tmp_path / "third_party-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: third-party\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[telemetry_forwarder.sinks]\nMine = mine:create\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert events({"TELEMETRY_FORWARDER_SINKS": "Mine"}, can_listen=True) == ("INVOKE", "SHUTDOWN")
+
+
 # --- calls ----------------------------------------------------------------------------------------------------------
 
 
