@@ -50,7 +50,7 @@ def run(registration: Registration, listener: Any, environ: Mapping[str, str]) -
     logging.basicConfig(handlers=[LibraryLines(log)], level=logging.WARNING, force=True)
     for problem in settings.problems:
         log.error(str(problem))
-    if settings.is_strict and settings.problems:
+    if settings.is_strict and (settings.problems or listener is None):
         return refuse(registration, log)
     taken = socket.socket(fileno=listener.detach()) if listener is not None else None
     try:
@@ -107,7 +107,7 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
                 log=log,
             )
             # Served before it is subscribed to: batches may come before the answer to the subscription does.
-            await stack.enter_async_context(serve(listener, intake, door, settings.buffering.max_bytes))
+            await stack.enter_async_context(serve(listener, intake, settings.buffering.max_bytes))
             if not await _subscribe(client, settings, log):
                 machine.lives_without_telemetry()
         else:
