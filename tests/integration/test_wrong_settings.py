@@ -91,6 +91,14 @@ async def test_strict_mode_fails_the_start_instead() -> None:
             pass
 
 
+async def test_strict_mode_fails_the_start_where_the_port_is_taken() -> None:
+    async with world() as first:
+        port = first.env.function.environment["TELEMETRY_FORWARDER_PORT"]
+        with pytest.raises(InitFailed, match=r"Extension\.InitError"):
+            async with world(environment={"TELEMETRY_FORWARDER_STRICT": "true", "TELEMETRY_FORWARDER_PORT": port}):
+                pass
+
+
 async def test_strict_mode_with_sound_settings_changes_nothing() -> None:
     async with world(environment={"TELEMETRY_FORWARDER_STRICT": "true"}) as w:
         await w.env.invoke({"lines": 3})

@@ -156,6 +156,31 @@ def test_a_chunked_answer_is_joined() -> None:
     assert registration.identifier == "i"
 
 
+def test_an_answer_ends_where_its_length_says() -> None:
+    """A runtime proxy of another layer may keep the connection open; the cold start must not wait for its end."""
+    closed = threading.Event()
+    answer = (
+        f"HTTP/1.1 200 OK\r\nContent-Length: {len(REGISTERED)}\r\nLambda-Extension-Identifier: i\r\n\r\n{REGISTERED}"
+    )
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(answer.encode())
+            closed.wait(10)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        registration = register(f"127.0.0.1:{listener.getsockname()[1]}", "x", ("SHUTDOWN",))
+        assert not closed.is_set()
+        closed.set()
+        thread.join(10)
+    assert (registration.status, registration.identifier) == (200, "i")
+    assert registration.body.decode() == REGISTERED
+
+
 @pytest.mark.parametrize(
     "answer",
     [b"", b"\r\n\r\n", b"HTTP/1.1\r\n\r\n", b"HTTP/1.1 \xb2\xb2\xb2 odd\r\n\r\n", b"\xff\x00 abc", b"HTTP/1.1 x"],
