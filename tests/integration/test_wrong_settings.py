@@ -49,6 +49,11 @@ WRONG: dict[str, tuple[dict[str, str | None], tuple[str, ...], tuple[str, ...]]]
         ("SSL_CERT_FILE is '/opt/nowhere.pem'", "readable PEM file", "left out"),
         SINKS,
     ),
+    "a CA file that is none": (
+        {"SSL_CERT_FILE": __file__},
+        (f"SSL_CERT_FILE is '{__file__}'", "readable PEM file", "left out"),
+        SINKS,
+    ),
 }
 
 
