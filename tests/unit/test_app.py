@@ -11,7 +11,7 @@ from telemetry_forwarder.app import _check_health, _open_all, complete
 from telemetry_forwarder.interfaces import Delivered, Destination, HttpDelivery, HttpRequest
 from telemetry_forwarder.records import Origin
 from telemetry_forwarder.settings import Settings
-from telemetry_forwarder.transports.memory import MemoryTransport
+from telemetry_forwarder.transports.memory import HANG, MemoryTransport
 from tests.builders import Lines, ListSink, run
 
 FINE = MemoryTransport[Any, Any](otherwise=Delivered())
@@ -71,6 +71,15 @@ def test_a_bug_in_the_health_check_costs_nothing() -> None:
     run(_check_health(asked, MemoryTransport([RuntimeError("secret")]), lines.log))
     assert lines.said("a bug in the health check", "WARN") == 1
     assert "secret" not in str(lines.written)
+
+
+def test_a_health_check_that_a_freeze_outlasts_is_no_reason_to_warn() -> None:
+    """Its timer fires at the thaw, whatever the destination answered."""
+    lines = Lines()
+    health = HttpRequest(url="http://h/", body=b"", headers={}, method="GET")
+    asked = destination("theirs", HttpDelivery(url="http://h/", health=health))
+    run(_check_health(asked, MemoryTransport([HANG]), lines.log))
+    assert [line["level"] for line in lines.written] == ["DEBUG"]
 
 
 @pytest.mark.parametrize("registered", [b"", b"null", b"not JSON {", b'{"accountId": null}'])
