@@ -6,7 +6,6 @@ import logging
 import os
 import socket
 import sys
-import traceback
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -23,45 +22,59 @@ from telemetry_forwarder.ledger import Door
 from telemetry_forwarder.lifecycle.client import ExtensionsClient, Subscription
 from telemetry_forwarder.lifecycle.loop import Lifecycle
 from telemetry_forwarder.lifecycle.machine import Machine
-from telemetry_forwarder.log import LibraryLines, Log
+from telemetry_forwarder.log import LibraryLines, Log, where
 from telemetry_forwarder.pipeline.worker import Worker
 from telemetry_forwarder.receiver import Intake, serve
 from telemetry_forwarder.records import Origin
 from telemetry_forwarder.router import Router
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.transports.stack import open_transport
+from telemetry_forwarder.variables import read
 
 HEALTH_S = 5.0
+# What a third party's way to open its transport may take of the 10 s that the whole of INIT has; ours wait for nothing.
+OPEN_S = 2.0
 # What is left for the last flush when Lambda has stopped talking to us, and no event says how long.
 EMERGENCY_S = 1.5
 
 
 def run(registration: Registration, listener: Any, environ: Mapping[str, str]) -> int:
     """Run the extension to its end; return the exit code. A bug in here does not end the process: it idles."""
-    settings = Settings.from_env(environ)
+    try:
+        settings = Settings.from_env(environ)
+    except Exception as error:  # noqa: BLE001 - an extension that exits takes the user's function down with it
+        Log().error("A bug kept the settings from being read. Please report it.", **where(error))
+        close(listener)
+        return idle(registration, is_strict=read("TELEMETRY_FORWARDER_STRICT", environ))
     log = Log(settings.log_level)
     logging.basicConfig(handlers=[LibraryLines(log)], level=logging.WARNING, force=True)
     for problem in settings.problems:
         log.error(str(problem))
-    if settings.is_strict and settings.problems:
-        log.error("TELEMETRY_FORWARDER_STRICT is true, so the start of the function fails.")
-        return idle(registration, is_strict=True)
+    if settings.is_strict and (settings.problems or listener is None):
+        return refuse(registration, log)
     taken = socket.socket(fileno=listener.detach()) if listener is not None else None
     try:
         asyncio.run(_serve(registration, taken, settings, log))
-    except Exception as error:  # noqa: BLE001 - an extension that exits takes the user's function down with it
+    except ConfigError as error:  # in strict mode alone
+        for problem in error.problems:
+            log.error(str(problem))
+        return refuse(registration, log)
+    except Exception as error:  # noqa: BLE001 - as above
         log.error("A bug ended the forwarding of telemetry. Please report it.", **where(error))
-        if taken is not None:
-            taken.close()  # a socket that nobody serves would keep Lambda waiting for an answer
+        close(taken)
         return idle(registration, is_strict=settings.is_strict)
 
 
-def where(error: BaseException) -> dict[str, Any]:
-    """Return the kind and the place of an error, without its text: nobody knows what that may hold."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    frames = traceback.extract_tb(error.__traceback__)
-    return {"error": type(error).__name__, "trace": [f"{f.filename}:{f.lineno} {f.name}" for f in frames]}
+def refuse(registration: Registration, log: Log) -> int:
+    """Fail the start, as strict mode wants it."""
+    log.error("TELEMETRY_FORWARDER_STRICT is true, so the start of the function fails.")
+    return idle(registration, is_strict=True)
+
+
+def close(listener: Any) -> None:
+    """Close a socket that nobody serves: it would keep Lambda waiting for an answer."""
+    if listener is not None:
+        listener.close()
 
 
 async def _serve(registration: Registration, listener: socket.socket | None, settings: Settings, log: Log) -> NoReturn:
@@ -94,7 +107,7 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
                 log=log,
             )
             # Served before it is subscribed to: batches may come before the answer to the subscription does.
-            await stack.enter_async_context(serve(listener, intake, door, settings.buffering.max_bytes))
+            await stack.enter_async_context(serve(listener, intake, settings.buffering.max_bytes))
             if not await _subscribe(client, settings, log):
                 machine.lives_without_telemetry()
         else:
@@ -130,13 +143,19 @@ async def _open_all(
     opened = []
     for destination in destinations:
         try:
-            opening = open_transport(destination.delivery, settings.network, log.warning)
-            opened.append((destination, await stack.enter_async_context(opening)))
+            async with asyncio.timeout(OPEN_S if callable(destination.delivery) else None):
+                opening = open_transport(destination.delivery, settings.network, log.warning)
+                opened.append((destination, await stack.enter_async_context(opening)))
         except ConfigError as error:
             if settings.is_strict:
                 raise
             for problem in error.problems:
                 log.error(str(problem))
+        except Exception as error:  # a third party's way to open one may raise anything
+            if settings.is_strict:
+                raise
+            name = destination.sink.name
+            log.error(f"Sink {name} does not run: a bug kept its transport from being opened.", **where(error))
     return opened
 
 
@@ -179,8 +198,12 @@ async def _check_health(destination: Destination[Any, Any], transport: Transport
     try:
         async with asyncio.timeout(HEALTH_S):
             answer = await transport.send(destination.delivery.health)
-    except (TransportError, TimeoutError) as error:
+    except TimeoutError:  # or the environment was frozen meanwhile: what is sent will show
+        log.debug(f"Sink {name}: no answer to the health check within {HEALTH_S:g} s.")
+    except TransportError as error:
         log.warning(f"Sink {name}: no answer to the health check. {error}")
+    except Exception as error:  # noqa: BLE001 - nothing depends on it, least of all the other sinks
+        log.warning(f"Sink {name}: a bug in the health check.", **where(error))
     else:
         say = log.debug if answer.status == 200 else log.warning
         say(f"Sink {name}: the health check was answered {answer.status}.")

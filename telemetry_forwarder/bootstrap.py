@@ -116,7 +116,7 @@ def may_run(sink: str, environ: "Mapping[str, str]") -> bool:
         return variables.is_sound(sink, environ)
     from importlib.metadata import entry_points  # slow, and needed for a name that is not ours alone
 
-    return bool(entry_points(group="telemetry_forwarder.sinks", name=sink))
+    return any(entry.name.lower() == sink for entry in entry_points(group="telemetry_forwarder.sinks"))
 
 
 def register(runtime_api: str, name: str, wanted: "tuple[str, ...]") -> Registration:
@@ -151,7 +151,8 @@ def idle(registration: Registration, *, is_strict: bool) -> int:
 def call(runtime_api: str, method: str, path: str, head: str, body: str) -> "tuple[int, dict[str, str], bytes]":
     """Make one HTTP call on a connection of its own; return status, headers (lower-case names) and body.
 
-    The answer is read until Lambda closes, as asked for. Status 0: there was none; the body says why.
+    The answer is read to the length that it names, else until Lambda closes, as asked for: a proxy that a layer puts
+    before the Runtime API may keep connections open all the same. Status 0: there was none; the body says why.
     """
     host, _, port = runtime_api.rpartition(":")
     connection = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
@@ -162,7 +163,7 @@ def call(runtime_api: str, method: str, path: str, head: str, body: str) -> "tup
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{head}\r\n{body}".encode()
         )
         answer = b""
-        while chunk := connection.recv(65536):
+        while not _is_whole(answer) and (chunk := connection.recv(65536)):
             answer += chunk
     except (OSError, ValueError) as error:
         return 0, {}, f"no answer from AWS_LAMBDA_RUNTIME_API {runtime_api}: {error}".encode()
@@ -178,6 +179,18 @@ def call(runtime_api: str, method: str, path: str, head: str, body: str) -> "tup
     if headers.get("transfer-encoding", "").lower() == "chunked":
         content = _join_chunks(content)
     return int(words[1]) if len(words) > 1 and words[1].isascii() and words[1].isdigit() else 0, headers, content
+
+
+def _is_whole(answer: bytes) -> bool:
+    """Say whether all of the body is there that the answer announces; never without an announced length."""
+    top, end, content = answer.partition(b"\r\n\r\n")
+    if not end:
+        return False
+    for line in top.split(b"\r\n")[1:]:
+        field, _, value = line.partition(b":")
+        if field.strip().lower() == b"content-length" and value.strip().isdigit():
+            return len(content) >= int(value)
+    return False
 
 
 def _join_chunks(content: bytes) -> bytes:

@@ -8,6 +8,7 @@ Source: AWS Lambda Developer Guide, "Log-level filtering".
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -69,8 +70,20 @@ def _write_line(line: str) -> None:
     sys.stdout.flush()
 
 
+def where(error: BaseException) -> dict[str, Any]:
+    """Return the kind and the place of an error, without its text: nobody knows what that may hold."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    frames = traceback.extract_tb(error.__traceback__)
+    return {"error": type(error).__name__, "trace": [f"{f.filename}:{f.lineno} {f.name}" for f in frames]}
+
+
 class LibraryLines(logging.Handler):
-    """Carries what libraries log (aiohttp, asyncio) into our own lines, so that nothing else is ever printed."""
+    """Carries what libraries log (aiohttp, asyncio) into our own lines, so that nothing else is ever printed.
+
+    Of a message the first line only, and of an error no text: asyncio adds what was being done, which may hold a
+    proxy's password or a header.
+    """
 
     def __init__(self, log: Log) -> None:
         super().__init__(logging.WARNING)
@@ -78,5 +91,5 @@ class LibraryLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        said = f"{record.name}: {record.getMessage()}"
-        self._log.warning(said, error=repr(error) if error else None)
+        said = f"{record.name}: {record.getMessage().partition(chr(10))[0]}"
+        self._log.warning(said, **(where(error) if error else {}))

@@ -20,8 +20,10 @@ from telemetry_forwarder.log import Log
 from telemetry_forwarder.records import Record, decode
 from telemetry_forwarder.router import Router
 
-# A body may be twice `maxBytes` plus metadata. Source: AWS Lambda Developer Guide, Telemetry API, buffering.
+# A body may be twice `maxBytes` plus metadata. Source: AWS Lambda Developer Guide, Telemetry API, buffering. It does
+# not say whether before JSON's escapes: the longest line (256 KB) of control characters takes six times its length.
 _METADATA_BYTES = 64 * 1024
+_LONGEST_LINE_BYTES = 6 * 256 * 1024
 
 
 class Intake:
@@ -70,6 +72,11 @@ class Intake:
                 self._note_loss(record.fields)
         self._on_records(records)
 
+    def refuse(self, limit: int) -> None:
+        """Count a body that was longer than `limit` bytes, and say so: nobody knows how many records it held."""
+        self._door.oversize_bodies += 1
+        self._log.warning(f"Lambda sent a telemetry body of more than {limit} bytes; it is counted and left out.")
+
     def _note_loss(self, fields: Mapping[str, Any]) -> None:
         """Count what Lambda itself had to drop: it is no record of ours, but the user's loss all the same."""
         records, size = _whole(fields.get("droppedRecords")), _whole(fields.get("droppedBytes"))
@@ -78,13 +85,20 @@ class Intake:
         self._log.warning(f"Lambda dropped {records} records ({size} bytes) before they reached the extension.")
 
 
+def body_limit(max_bytes: int) -> int:
+    """Return the most bytes that a body can have, where the subscription asks for `max_bytes`."""
+    return 2 * max_bytes + _LONGEST_LINE_BYTES + _METADATA_BYTES
+
+
 @asynccontextmanager
-async def serve(listener: socket.socket, intake: Intake, door: Door, max_bytes: int) -> AsyncIterator[None]:
+async def serve(listener: socket.socket, intake: Intake, max_bytes: int) -> AsyncIterator[None]:
     """Serve telemetry at `/` on a socket that already listens; `max_bytes` is the subscription's.
 
-    What arrived before this is called waits in the kernel's queue. Leaving the context closes the socket.
+    What arrived before this is called waits in the kernel's queue. Leaving the context closes the socket. A body
+    that is too long is counted and answered 200 like any other that cannot be used: Lambda would send it again and
+    again, with everything else waiting behind it, the end of the invocation too.
     """
-    limit = 2 * max_bytes + _METADATA_BYTES
+    limit = body_limit(max_bytes)
 
     async def answer(request: web.BaseRequest) -> web.Response:
         if request.path != "/":
@@ -93,9 +107,9 @@ async def serve(listener: socket.socket, intake: Intake, door: Door, max_bytes: 
             return web.Response(status=405, headers={"Allow": "POST"}, text="telemetry is sent with POST\n")
         body = await _read(request, limit)
         if body is None:
-            door.oversize_bodies += 1
-            return web.Response(status=413, text=f"a telemetry body has at most {limit} bytes\n")
-        intake.take(body, request.headers.get("sequence-id", ""))
+            intake.refuse(limit)
+        else:
+            intake.take(body, request.headers.get("sequence-id", ""))
         return web.Response()
 
     # access_log and the keep-alive timer off: the one peer is the platform, and timers fire wrongly after a freeze.
@@ -109,15 +123,16 @@ async def serve(listener: socket.socket, intake: Intake, door: Door, max_bytes: 
 
 
 async def _read(request: web.BaseRequest, limit: int) -> bytes | None:
-    """Return the body, or None where it is longer than `limit` bytes."""
+    """Return the body; None where it is longer than `limit` bytes, read to its end all the same, but not kept."""
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.content.iter_any():
         size += len(chunk)
-        if size > limit:
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)
+        if size <= limit:
+            chunks.append(chunk)
+        else:
+            chunks.clear()
+    return b"".join(chunks) if size <= limit else None
 
 
 def _whole(value: object) -> int:

@@ -1,6 +1,5 @@
 """From the environment to frozen settings, once. A pure function of the mapping; nothing here reads `os.environ`."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -114,12 +113,21 @@ def _proxies(environ: Mapping[str, str], problems: list[Problem]) -> dict[str, s
 
 
 def _ca_file(environ: Mapping[str, str], problems: list[Problem]) -> str | None:
-    """Return the file of CA certificates; without a readable one, backends are checked against the system's."""
+    """Return the file of CA certificates; without a sound one, backends are checked against the system's."""
     path: str | None = read("SSL_CERT_FILE", environ, problems)
-    if path is not None and not os.access(path, os.R_OK):
+    if path is not None and not _holds_certificates(path):
         problems.append(unsound(BY_NAME["SSL_CERT_FILE"], path))
         return None
     return path
+
+
+def _holds_certificates(path: str) -> bool:
+    """Say whether `path` is a readable file with something in PEM form; not whether that is a certificate of worth."""
+    try:
+        with open(path, "rb") as file:
+            return any(line.startswith(b"-----BEGIN") for line in file)
+    except OSError:
+        return False
 
 
 def _without_repeats(problems: list[Problem]) -> tuple[Problem, ...]:

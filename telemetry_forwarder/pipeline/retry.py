@@ -55,6 +55,7 @@ class Delivery:
         account: Account,
         clock: Clock,
         on_trouble: Callable[[str], None],
+        on_warning: Callable[[str], None] | None = None,
     ) -> None:
         self.pieces: deque[list[Encoded]] = deque()
         self._deadline = Deadline(0.0)
@@ -68,6 +69,7 @@ class Delivery:
         self._account = account
         self._clock = clock
         self._on_trouble = on_trouble
+        self._on_warning = on_warning
         self._timer: asyncio.Timeout | None = None
         self._frozen_with: float | None = None
         self._request: tuple[list[Encoded], Any] | None = None
@@ -168,7 +170,7 @@ class Delivery:
             return Retry(detail="no answer came in time"), None
         finally:
             self._timer = None
-        return self._sink.verdict(piece, response), None
+        return checked(self._sink.verdict(piece, response)), None
 
     def _request_for(self, piece: list[Encoded]) -> Any:
         """Build the request once per piece, so that a retry sends the same bytes, compressed once."""
@@ -185,6 +187,8 @@ class Delivery:
         if not isinstance(verdict, Delivered):
             self._account.failed_attempts += 1
             self._on_trouble(describe(verdict))
+        elif verdict.warning and self._on_warning:
+            self._on_warning(verdict.warning)
         if left == piece and not isinstance(verdict, TooLarge):
             return
         self.pieces.popleft()
@@ -193,6 +197,15 @@ class Delivery:
             self.pieces.extendleft(reversed(halve(left)))
         elif left:
             self.pieces.appendleft(left)
+
+
+def checked(verdict: Verdict) -> Verdict:
+    """Return `verdict` if it is one. What a sink makes up instead could not be entered in the books: TypeError."""
+    if not isinstance(verdict, Verdict):
+        raise TypeError(f"not a verdict but {type(verdict).__name__}")
+    if isinstance(verdict, Partial) and not all(type(reason) is DropReason for reason in verdict.rejected.values()):
+        raise TypeError("a Partial with a reason that is no DropReason")
+    return verdict
 
 
 def describe(verdict: Verdict) -> str:

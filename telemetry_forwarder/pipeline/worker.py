@@ -12,7 +12,7 @@ from telemetry_forwarder.clock import Clock, Deadline
 from telemetry_forwarder.errors import EncodeError
 from telemetry_forwarder.interfaces import DropReason, Encoded, Sink, Transport
 from telemetry_forwarder.ledger import Account, Statement
-from telemetry_forwarder.log import Log
+from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.pipeline.batcher import OpenBatch
 from telemetry_forwarder.pipeline.breaker import Breaker
 from telemetry_forwarder.pipeline.buffer import Buffer
@@ -45,8 +45,12 @@ class Worker:
         self._log = log
         self._account = Account()
         self._buffer = Buffer(max_records=capacity.max_records, max_bytes=capacity.max_bytes)
+        # What is sent early: a request's worth, or half of the buffer where that is less. A function of 128 MB has a
+        # buffer smaller than the largest request of some destinations, and would lose records that nobody waited for.
+        self._early_records = min(sink.limits.max_records, capacity.max_records // 2)
+        self._early_bytes = min(sink.limits.max_bytes, capacity.max_bytes // 2)
         self._breaker = Breaker()
-        self._delivery = Delivery(sink, transport, self._account, clock, self._say_trouble)
+        self._delivery = Delivery(sink, transport, self._account, clock, self._say_trouble, self._say_warning)
         self._spare: Encoded | None = None  # encoded, but the batch before it was full
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -54,6 +58,7 @@ class Worker:
         self._is_closed = False
         self._is_drained = False
         self._is_troubled = False
+        self._warned: str | None = None
         self._runner: asyncio.Task[Any] | None = None
 
     @property
@@ -65,7 +70,7 @@ class Worker:
         return self._account.statement(self.held)
 
     def offer(self, records: Sequence[Record]) -> None:
-        """Take records, newest over oldest; wake early when more than one request's worth is waiting."""
+        """Take records, newest over oldest; wake early when a request's worth, or half of the buffer, is waiting."""
         self._account.offered += len(records)
         if self._is_drained:  # the receiver is closed last
             self._account.drop(len(records), DropReason.DEADLINE)
@@ -74,7 +79,7 @@ class Worker:
         if evicted:
             self._account.drop(evicted, DropReason.BUFFER_FULL)
             self._say_trouble(f"its buffer is full; the oldest {evicted} records were dropped")
-        if self._buffer.size_bytes > self._sink.limits.max_bytes or len(self._buffer) > self._sink.limits.max_records:
+        if self._buffer.size_bytes > self._early_bytes or len(self._buffer) > self._early_records:
             self._wake_up()
 
     def begin(self, deadline: Deadline) -> None:
@@ -143,7 +148,7 @@ class Worker:
             try:
                 await self._send_what_is_held()
             except Exception as error:  # noqa: BLE001 - a sink's bug costs its own records and spares the others
-                self._say_trouble(f"a bug in the sink: {type(error).__name__}: {error}")
+                self._say_trouble("a bug in the sink", **where(error))
                 if self._delivery.drop(DropReason.SINK_FAILED):
                     self._wake.set()  # the other records have done nothing wrong, and this may be the last chance
             if not self._wake.is_set():
@@ -201,17 +206,23 @@ class Worker:
             return None
         except Exception as error:  # noqa: BLE001 - as in `run`
             self._account.drop(1, DropReason.SINK_FAILED)
-            self._say_trouble(f"a bug in the sink: {type(error).__name__}: {error}")
+            self._say_trouble("a bug in the sink", **where(error))
             return None
         if is_oversize:
             self._account.drop(1, DropReason.OVERSIZE)
             return None
         return encoded
 
-    def _say_trouble(self, detail: str) -> None:
+    def _say_warning(self, warning: str) -> None:
+        """Say what a destination wants known although it took the records: once, until it has another thing to say."""
+        if warning != self._warned:
+            self._log.warning(f"Sink {self.name}: {warning}.")
+            self._warned = warning
+
+    def _say_trouble(self, detail: str, **members: Any) -> None:
         """Say that something went wrong once, not at every attempt: the log is the user's bill too."""
         say = self._log.info if self._is_troubled else self._log.warning
-        say(f"Sink {self.name}: {detail}", held=self.held)
+        say(f"Sink {self.name}: {detail}", held=self.held, **members)
         self._is_troubled = True
 
     def _say_recovered(self) -> None:

@@ -5,10 +5,10 @@ Names map to strings, so that a sink that is not configured is never imported.
 
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from telemetry_forwarder.errors import ConfigError
-from telemetry_forwarder.interfaces import Destination
+from telemetry_forwarder.interfaces import Destination, Limits
 from telemetry_forwarder.variables import Problem
 
 Create: TypeAlias = Callable[[Mapping[str, str]], Destination[Any, Any]]
@@ -54,15 +54,32 @@ def _guarded(name: str, create: Any) -> Create:
     def guarded(environ: Mapping[str, str]) -> Destination[Any, Any]:
         try:
             destination = create(environ)
+            fault = fault_of(destination)
         except ConfigError:
             raise
         except Exception as error:  # and so may calling it
             raise ConfigError([_broken(name, "its create(environ) failed", error)]) from error
-        if not isinstance(destination, Destination):
-            raise ConfigError([_broken(name, f"its create(environ) returned {type(destination).__name__}")])
-        return destination
+        if fault:
+            raise ConfigError([_broken(name, f"its create(environ) returned {fault}")])
+        return cast("Destination[Any, Any]", destination)
 
     return guarded
+
+
+def fault_of(destination: object) -> str | None:
+    """Say what is wrong with what a third party's `create` returned; None where nothing is.
+
+    What everybody reads of it is read here once, so that whatever it raises is raised where its sink alone is left out.
+    """
+    if not isinstance(destination, Destination):
+        return type(destination).__name__
+    if not isinstance(destination.sink.name, str):
+        return "a sink whose name is no text"
+    if not isinstance(destination.sink.limits, Limits):
+        return "a sink whose limits are no Limits"
+    if not all(isinstance(problem, Problem) for problem in destination.problems):
+        return "problems that are no Problem"
+    return None
 
 
 def _broken(name: str, what: str, error: Exception | None = None) -> Problem:

@@ -5,6 +5,7 @@ waiting in the socket. So only the making of a connection is bounded here; how l
 worker's to say, who knows the deadline of the invocation.
 """
 
+import contextlib
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from urllib.parse import urlsplit
@@ -117,7 +118,7 @@ class HttpTransport:
             return True
         if self._tls is None:
             try:
-                context = ssl.create_default_context(cafile=self._ca_file)
+                context = context_of(self._ca_file)
             except OSError as error:
                 raise ConnectFailed(
                     f"{address(url, None)}: the CA file {self._ca_file!r} cannot be read ({plain(error)}); "
@@ -126,6 +127,19 @@ class HttpTransport:
             context.set_alpn_protocols(["http/1.1"])
             self._tls = context
         return self._tls
+
+
+def context_of(ca_file: str | None) -> ssl.SSLContext:
+    """Return a context that trusts the authorities of `ca_file`, else the system's. Raises OSError.
+
+    OpenSSL itself reads SSL_CERT_FILE. Where that names nothing of use, which the settings have said and left out, it
+    hides the system's authorities; they are loaded from where this OpenSSL was built to find them.
+    """
+    context = ssl.create_default_context(cafile=ca_file)
+    if ca_file is None and not context.cert_store_stats()["x509_ca"]:
+        with contextlib.suppress(OSError):  # a system that keeps them in a directory: OpenSSL looks there as it needs
+            context.load_verify_locations(ssl.get_default_verify_paths().openssl_cafile)
+    return context
 
 
 async def pieces(body: bytes) -> AsyncIterator[bytes]:

@@ -49,6 +49,11 @@ WRONG: dict[str, tuple[dict[str, str | None], tuple[str, ...], tuple[str, ...]]]
         ("SSL_CERT_FILE is '/opt/nowhere.pem'", "readable PEM file", "left out"),
         SINKS,
     ),
+    "a CA file that is none": (
+        {"SSL_CERT_FILE": __file__},
+        (f"SSL_CERT_FILE is '{__file__}'", "readable PEM file", "left out"),
+        SINKS,
+    ),
 }
 
 
@@ -89,6 +94,14 @@ async def test_strict_mode_fails_the_start_instead() -> None:
     with pytest.raises(InitFailed, match=r"Extension\.CannotRun|Extension\.InitError"):
         async with world(environment={"TELEMETRY_FORWARDER_STRICT": "true", "DD_SITE": "not a site"}):
             pass
+
+
+async def test_strict_mode_fails_the_start_where_the_port_is_taken() -> None:
+    async with world() as first:
+        port = first.env.function.environment["TELEMETRY_FORWARDER_PORT"]
+        with pytest.raises(InitFailed, match=r"Extension\.InitError"):
+            async with world(environment={"TELEMETRY_FORWARDER_STRICT": "true", "TELEMETRY_FORWARDER_PORT": port}):
+                pass
 
 
 async def test_strict_mode_with_sound_settings_changes_nothing() -> None:

@@ -64,6 +64,16 @@ def test_invocations_are_registered_for_only_where_there_is_something_to_do(
     assert events(environ, can_listen=can_listen) == wanted
 
 
+def test_a_third_party_is_found_in_any_case_of_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `sinks.load` finds it; else its records would wait for SHUTDOWN."""
+    metadata = tmp_path / "third_party-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: third-party\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[telemetry_forwarder.sinks]\nMine = mine:create\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert events({"TELEMETRY_FORWARDER_SINKS": "Mine"}, can_listen=True) == ("INVOKE", "SHUTDOWN")
+
+
 # --- calls ----------------------------------------------------------------------------------------------------------
 
 
@@ -144,6 +154,31 @@ def test_a_chunked_answer_is_joined() -> None:
         registration = register(server.address, "x", ("SHUTDOWN",))
     assert registration.body.decode() == REGISTERED
     assert registration.identifier == "i"
+
+
+def test_an_answer_ends_where_its_length_says() -> None:
+    """A runtime proxy of another layer may keep the connection open; the cold start must not wait for its end."""
+    closed = threading.Event()
+    answer = (
+        f"HTTP/1.1 200 OK\r\nContent-Length: {len(REGISTERED)}\r\nLambda-Extension-Identifier: i\r\n\r\n{REGISTERED}"
+    )
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(answer.encode())
+            closed.wait(10)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        registration = register(f"127.0.0.1:{listener.getsockname()[1]}", "x", ("SHUTDOWN",))
+        assert not closed.is_set()
+        closed.set()
+        thread.join(10)
+    assert (registration.status, registration.identifier) == (200, "i")
+    assert registration.body.decode() == REGISTERED
 
 
 @pytest.mark.parametrize(

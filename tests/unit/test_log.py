@@ -96,4 +96,21 @@ def test_what_libraries_say_becomes_our_line() -> None:
     except ValueError:
         library.error("it broke", exc_info=sys.exc_info())
     assert [line["message"] for line in lines.written] == ["aiohttp.server: hello there", "aiohttp.server: it broke"]
-    assert "deep" in lines.written[1]["error"]
+    assert lines.written[1]["error"] == "ValueError"
+    assert "test_log.py" in lines.written[1]["trace"][-1]
+
+
+def test_what_libraries_say_of_their_state_is_left_out() -> None:
+    """asyncio adds what was being done: of an unclosed connection the proxy's address, with its password."""
+    lines = Lines()
+    library = logging.Logger("asyncio")
+    library.addHandler(LibraryLines(lines.log))
+    library.error("Unclosed connection\nclient_connection: Connection<proxy=URL('http://me:secret@proxy')>")
+    try:
+        raise ValueError("the header is secret")
+    except ValueError:
+        library.exception("Task exception was never retrieved")
+    assert [line["message"] for line in lines.written] == [
+        "asyncio: Unclosed connection", "asyncio: Task exception was never retrieved"
+    ]  # fmt: skip
+    assert "secret" not in str(lines.written)

@@ -13,6 +13,7 @@ from telemetry_forwarder.sinks import BUILT_IN, GROUP, load
 from telemetry_forwarder.variables import BUILT_IN_SINKS
 
 MODULE = """
+from dataclasses import replace
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import Destination, HttpDelivery
 from telemetry_forwarder.sinks.datadog import Datadog
@@ -26,7 +27,27 @@ def create(environ):
     if environ.get("MINE") == "problem":
         raise ConfigError([Problem("MINE", "unsound", "anything else", "It does not run.")])
     from telemetry_forwarder.sinks.datadog import create
-    return create({"DD_API_KEY": "k"})
+    fine = create({"DD_API_KEY": "k"})
+    if environ.get("MINE") in CHANGES:
+        return replace(fine, **CHANGES[environ["MINE"]])
+    return fine
+
+class Faulty(Datadog):
+    @property
+    def limits(self):
+        raise RuntimeError("boom")
+
+class Nameless(Datadog):
+    name = None
+
+class Unlimited(Datadog):
+    limits = None
+
+CHANGES = {
+    "faulty": {"sink": Faulty(url="x")}, "nameless": {"sink": Nameless(url="x")},
+    "unlimited": {"sink": Unlimited(url="x")},
+    "no problems": {"problems": None}, "odd problems": {"problems": ("odd",)},
+}
 """
 
 
@@ -126,6 +147,14 @@ def test_what_its_function_raises_is_a_problem_too_and_tells_no_secret():
     assert "not-a-real-key" not in str(caught.value)
     with pytest.raises(ConfigError, match="NoneType"):
         load("mine")({"MINE": "none"})
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("fault", ["faulty", "nameless", "unlimited", "no problems", "odd problems"])
+def test_a_destination_that_nobody_could_use_is_a_problem_of_the_setting(fault):
+    """What everybody reads of it is read where its own sink alone is left out."""
+    with pytest.raises(ConfigError, match=r"create\(environ\) (failed|returned)"):
+        load("mine")({"MINE": fault})
 
 
 @pytest.mark.usefixtures("installed")

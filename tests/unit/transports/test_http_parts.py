@@ -2,13 +2,14 @@
 
 import errno
 import socket
+from pathlib import Path
 from types import SimpleNamespace
 
 import aiohttp
 import pytest
 
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, TimedOut
-from telemetry_forwarder.transports.http import address, choose_proxy, translated
+from telemetry_forwarder.transports.http import address, choose_proxy, context_of, translated
 
 PROXIES = {"https": "http://user:pass@proxy:3128", "http": "plain:8080"}
 
@@ -63,3 +64,13 @@ def test_errors_that_no_server_on_loopback_can_cause_are_told_apart():
     ]
     assert [type(error) for error in found] == [ConnectFailed, TimedOut, ConnectionLost]
     assert str(found[0]) == "x:1: the name cannot be resolved (Name or service not known)"
+
+
+def test_a_ca_file_of_no_use_does_not_hide_the_systems_authorities(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings leave such an SSL_CERT_FILE out, but OpenSSL reads the variable by itself."""
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    usual = context_of(None).cert_store_stats()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nowhere.pem"))
+    assert context_of(None).cert_store_stats() == usual
