@@ -94,6 +94,11 @@ class Telemetry:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
+    def subscriptions(self) -> list[Subscription]:
+        """The subscriptions that stand, in the order in which they were made."""
+        return list(self._senders)
+
+    @property
     def undelivered(self) -> int:
         """How many records wait, over all subscriptions."""
         return sum(len(sender.buffer) for sender in self._senders.values())
