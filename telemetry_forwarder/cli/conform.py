@@ -23,6 +23,7 @@ _STYLES = {
     Outcome.NOT_APPLICABLE: "bright_black",
     Outcome.NOT_CHECKED: "yellow",
 }
+_LIMITS = Limits()
 _SECONDS = click.FloatRange(min=0.001, max=300)
 
 
@@ -36,8 +37,8 @@ class _BadUsage(click.ClickException):
 @click.option("--function", "handler", help="A handler of yours, MODULE.FUNCTION, to be called in each invocation.")
 @click.option("--code", type=click.Path(path_type=Path), default=Path(), help="Directory of its code.  [default: .]")
 @click.option("--event", default="{}", show_default=True, help="The event for it, as JSON.")
-@click.option("--hold", type=_SECONDS, default=Limits.hold_s, show_default="1", help="Most seconds to hold.")
-@click.option("--freeze", type=_SECONDS, default=Limits.freeze_s, show_default="1.5", help="Longest freeze, seconds.")
+@click.option("--hold", type=_SECONDS, default=_LIMITS.hold_s, show_default=True, help="Most seconds to hold.")
+@click.option("--freeze", type=_SECONDS, default=_LIMITS.freeze_s, show_default=True, help="Longest freeze, seconds.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 def conform(
     extension: Path,

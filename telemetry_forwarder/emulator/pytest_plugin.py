@@ -1,12 +1,12 @@
 """The local Lambda for pytest. Loaded by itself where the package is installed, so it imports nothing that is slow.
 
 - `local_lambda`: `env = await local_lambda(extension, …)` opens an environment that is closed at the test's end.
-- `conformance_check`: a test that asks for it is run once for each check of the conformance suite, against the extension
-  that the fixture `conformance_subject` names; it calls what it got.
+- `conformance_check`: a test that asks for it is run once for each check of the conformance suite, against the
+  extension that the fixture `conformance_subject` names; it calls what it got.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from telemetry_forwarder.emulator.conformance import Delivered, Limits, Subject, Suite
     from telemetry_forwarder.emulator.local_lambda import LocalLambda
     from telemetry_forwarder.emulator.settings import Function, Platform
-
-try:
-    from pytest_asyncio import fixture as async_fixture
-except ImportError:  # only the fixtures that are coroutines need it
-    async_fixture = None
 
 CHECK = "conformance_check"
 
@@ -57,10 +52,12 @@ def _no_pytest_asyncio() -> None:
     pytest.fail("The fixture local_lambda needs pytest-asyncio.")
 
 
-if async_fixture is not None:
-    local_lambda = async_fixture(name="local_lambda")(_local_lambda)
+try:
+    import pytest_asyncio
+except ImportError:  # the conformance suite does without
+    local_lambda: Any = pytest.fixture(name="local_lambda")(_no_pytest_asyncio)
 else:
-    local_lambda = pytest.fixture(name="local_lambda")(_no_pytest_asyncio)
+    local_lambda = pytest_asyncio.fixture(name="local_lambda")(_local_lambda)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -96,7 +93,7 @@ def conformance_suite(
 
 
 @pytest.fixture
-def conformance_check(request: pytest.FixtureRequest, conformance_suite: "Suite") -> Iterator[Callable[[], Any]]:
+def conformance_check(request: pytest.FixtureRequest, conformance_suite: "Suite") -> Callable[[], None]:
     """A function that raises AssertionError if the extension fails the check, and skips what cannot be said of it."""
 
     def check() -> None:
@@ -108,4 +105,4 @@ def conformance_check(request: pytest.FixtureRequest, conformance_suite: "Suite"
         if verdict.outcome is not Outcome.PASSED:
             pytest.skip(f"{verdict.outcome}: {verdict.seen}")
 
-    yield check
+    return check

@@ -32,7 +32,8 @@ def next_once_per_invocation(seen: Seen, limits: Limits) -> Finding:
     invoked = [call for call in calls if '"eventType":"INVOKE"' in call.answer]
     asked = len(calls) - 1
     if asked == len(invoked) and (len(invoked) == len(visit.invocations) or "INVOKE" not in visit.registered_for):
-        return passed(f"It asked once after its init and once after each of {len(invoked)} INVOKE events.")
+        events = f" and once after each of {len(invoked)} INVOKE events" if invoked else ""
+        return passed(f"It asked once after its init{events}.")
     return failed(
         f"It asked {asked} times after its init, for {len(invoked)} INVOKE events in {len(visit.invocations)}"
         " invocations.",

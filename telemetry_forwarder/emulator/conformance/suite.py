@@ -14,7 +14,7 @@ from telemetry_forwarder.emulator.conformance.model import (
     failed,
     not_checked,
 )
-from telemetry_forwarder.emulator.conformance.seen import Visit
+from telemetry_forwarder.emulator.conformance.seen import REGISTER, Visit
 from telemetry_forwarder.emulator.conformance.visits import Visits
 from telemetry_forwarder.emulator.errors import ExtensionNotFound
 from telemetry_forwarder.emulator.settings import Function
@@ -186,7 +186,7 @@ class Suite:
 
     `delivered` returns the texts that have arrived where the extension delivers to, so far; the suite looks for its
     own markers in them. Without it, nobody can say whether records that were acknowledged arrived. Ask for one
-    verdict at a time. Raises ExtensionNotFound, FunctionNotFound; ConformanceError when the suite itself cannot do its work.
+    verdict at a time. Raises ExtensionNotFound, FunctionNotFound; ConformanceError when the suite itself cannot work.
     """
 
     def __init__(self, subject: Subject, limits: Limits | None = None, delivered: Delivered | None = None) -> None:
@@ -221,11 +221,11 @@ class Suite:
 
     async def _finding(self, check: Check) -> Finding:
         warm = await self._visits.get("warm")
-        if check.name == "starts" and not warm.started:
-            # Lambda's own words are those of the system call; the file itself says more.
+        if check.name == "starts" and not warm.calls(REGISTER):
+            # The words of the system call are few, and `env` hides them; the file itself says more.
             why = starting.why_it_cannot_start(self._subject.extension)
             finding = check.judge({"warm": warm}, self._limits)
-            return failed(why, finding.consequence) if why else finding
+            return failed(why, finding.consequence or f"Lambda fails the init with {warm.crash}.") if why else finding
         if not warm.came_up and not check.from_the_start:
             return not_checked("The environment did not come up.")
         seen = {kind: await self._visits.get(kind) for kind in check.visits}

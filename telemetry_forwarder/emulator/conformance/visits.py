@@ -180,16 +180,20 @@ def _not_in(markers: Collection[str], texts: Collection[str]) -> list[str]:
 async def _last_look(look: Callable[[], Found], *, within_s: float) -> Found:
     """Look again until nothing is found, for things of which nobody tells us, and return what was found last."""
     give_up_at = time.monotonic() + within_s
-    while (found := look()) and time.monotonic() < give_up_at:
+    found = look()
+    while found and time.monotonic() < give_up_at:
         await asyncio.sleep(_POLL_S)
+        found = look()
     return found
 
 
 async def _end_leftovers(variable: str) -> dict[int, str] | None:
-    """Return the processes that are still there a moment after the end of their environment, and kill them."""
+    """Return the processes that are still there a moment after the end of their environment, and end them."""
     left = await _last_look(lambda: machine.processes_with(variable), within_s=_GONE_S)
     for pid in left or ():
         machine.kill(pid)
+    if left:
+        await _last_look(lambda: machine.processes_with(variable), within_s=_GONE_S)
     return left
 
 
