@@ -210,6 +210,11 @@ class LocalLambda:
         return self._sandbox.telemetry.subscriptions if self._sandbox is not None else []
 
     @property
+    def held_telemetry(self) -> list[bytes]:
+        """The records that no subscriber has acknowledged so far, as they would be sent."""
+        return self._sandbox.telemetry.held if self._sandbox is not None else []
+
+    @property
     def resets(self) -> list[Shutdown]:
         """How each generation ended that a timeout or a crash broke within an invocation."""
         return list(self._sandbox.resets) if self._sandbox is not None else []

@@ -136,7 +136,7 @@ def test_command_says_what_failed_and_where_aws_says_so(tmp_path: Path) -> None:
     assert result.exit_code == 1
     lines = result.output.splitlines()
     assert re.fullmatch(r"FAILED +starts +Its first line ends in CR LF.*", lines[0])
-    assert "Extension.LaunchError" in lines[1]
+    assert "Lambda fails the init with Extension.Crash" in lines[1]  # `env` was executed, and found no such program
     assert "AWS Lambda Extensions API" in lines[2]
     assert "\x1b" not in result.output
     assert lines[-1].startswith("1 FAILED, ")

@@ -90,7 +90,7 @@ class Poster:
             return Post(what, None, type(error).__name__)
 
     async def post_twice(self, what: str, marker: str) -> Post:
-        """Send one batch, leave without waiting for the answer, and send it twice again. Return the first bad answer."""
+        """Send one batch, leave without waiting for the answer, send it twice again, and return the worse answer."""
         body, sequence_id = _body(("function", marker + "\n")), _sequence_id()
         try:
             async with asyncio.timeout(_ANSWER_S):

@@ -135,7 +135,7 @@ class Visits:
             visit.left_behind = await _end_leftovers(f"{_MARK}={mark}")
         _note(env, visit)
         _check_function(visit)
-        visit.missing = await self._missing(visit)
+        visit.missing = await self._missing(visit, env.held_telemetry)
         return visit
 
     def _call(self) -> Mapping[str, Any]:
@@ -144,11 +144,15 @@ class Visits:
             return {}
         return {"call": {"code": str(own.code.resolve()), "handler": own.handler, "event": own.event}}
 
-    async def _missing(self, visit: Visit) -> list[str] | None:
-        """Wait until all markers have arrived where the extension delivers to, and return those that did not."""
-        if self._delivered is None or visit.end is None or visit.end.undelivered_records:
+    async def _missing(self, visit: Visit, held: Collection[bytes]) -> list[str] | None:
+        """Wait until all markers have arrived where the extension delivers to, and return those that did not.
+
+        What the platform still holds, or has dropped, was not acknowledged and cannot be missed.
+        """
+        if self._delivered is None or visit.end is None or visit.events("platform.logsDropped"):
             return None
-        delivered = self._delivered
+        delivered, unsent = self._delivered, b"\n".join(held).decode("utf-8", "replace")
+        visit.markers = [marker for marker in visit.markers if marker not in unsent]
         return await _last_look(lambda: _not_in(visit.markers, delivered()), within_s=_ARRIVAL_S)
 
 
