@@ -97,6 +97,8 @@ def subscribes_in_time(seen: Seen, limits: Limits) -> Finding:
     visit = seen["warm"]
     calls = visit.calls(SUBSCRIBE)
     if not calls:
+        if not visit.came_up:
+            return not_checked("The environment did not come up.")
         return not_applicable("It does not subscribe to telemetry.")
     late = _late_subscription(visit)
     if late is not None:
