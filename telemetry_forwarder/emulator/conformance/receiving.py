@@ -29,7 +29,8 @@ def acknowledges_anything(seen: Seen, limits: Limits) -> Finding:
             f"It answered {platforms[0].status} to a batch of {platforms[0].sent}.",
             "Lambda sends the batch again and again until it is answered 2xx.",
         )
-    return passed(f"It took {', '.join(post.what for post in visit.posts)}.")
+    taken = "took (over TCP: outlived)" if visit.subscriptions[0].protocol == "TCP" else "answered 2xx to"
+    return passed(f"It {taken} {len(visit.posts)} rare batches, from {visit.posts[0].what} to {visit.posts[-1].what}.")
 
 
 def answers_a_repeated_batch(seen: Seen, limits: Limits) -> Finding:
