@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 WRONG = Path(__file__).parent / "wrong_extensions"
 FUNCTIONS = Path(__file__).parent / "functions"
 # A few seconds less for those that never get ready, and for the freeze.
-QUICK = Limits(init_s=4.0, freeze_s=0.8)
+QUICK = Limits(init_s=3.0, freeze_s=0.3)
 
 
 async def test_our_extension_passes_everything() -> None:
