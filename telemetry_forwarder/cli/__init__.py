@@ -5,6 +5,7 @@ from importlib import import_module
 import click
 
 _COMMANDS = {
+    "conform": "telemetry_forwarder.cli.conform:conform",
     "demo": "telemetry_forwarder.cli.demo:demo",
     "settings": "telemetry_forwarder.cli.settings:settings",
     "local": "telemetry_forwarder.cli.local:local",

@@ -5,7 +5,7 @@ Records gather in an open batch. It is sealed when it has `max_items` or `max_by
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -87,6 +87,11 @@ class Buffer:
         """Return what was dropped since the last call, if anything."""
         dropped, self._dropped = self._dropped, Dropped(0, 0)
         return dropped if dropped.records else None
+
+    def __iter__(self) -> Iterator[bytes]:
+        for batch in self._sealed:
+            yield from batch
+        yield from self._open
 
     def __len__(self) -> int:
         return sum(map(len, self._sealed)) + len(self._open)

@@ -128,7 +128,7 @@ class _Course:
             process.drain()
         if self._call is None or self._call.done_at is None:
             self._runtime_done(failure.status, None if is_timeout else failure.error_type)
-        await ending.end(self._sandbox, "timeout" if is_timeout else "failure")
+        self._sandbox.resets.append(await ending.end(self._sandbox, "timeout" if is_timeout else "failure"))
 
     def _settle(self) -> None:
         """Note the end of an invocation that went well, and hold telemetry: the report is for after the freeze."""

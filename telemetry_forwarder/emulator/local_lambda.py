@@ -20,6 +20,7 @@ from telemetry_forwarder.emulator.runtime_api import RuntimeApi
 from telemetry_forwarder.emulator.sandbox import Sandbox
 from telemetry_forwarder.emulator.server import recording, serve
 from telemetry_forwarder.emulator.settings import Function, Platform
+from telemetry_forwarder.emulator.subscriptions import Subscription
 from telemetry_forwarder.emulator.telemetry import Telemetry
 from telemetry_forwarder.emulator.telemetry_api import TelemetryApi
 from telemetry_forwarder.emulator.transcript import Transcript
@@ -203,6 +204,21 @@ class LocalLambda:
         """The processes of this generation that run, by extension name or "runtime"."""
         processes = self._sandbox.all_processes() if self._sandbox is not None else []
         return {process.name: process.pid for process in processes if process.is_running}
+
+    @property
+    def subscriptions(self) -> list[Subscription]:
+        """The telemetry subscriptions that stand, in the order in which they were made."""
+        return self._sandbox.telemetry.subscriptions if self._sandbox is not None else []
+
+    @property
+    def held_telemetry(self) -> list[bytes]:
+        """The records that no subscriber has acknowledged so far, as they would be sent."""
+        return self._sandbox.telemetry.held if self._sandbox is not None else []
+
+    @property
+    def resets(self) -> list[Shutdown]:
+        """How each generation ended that a timeout or a crash broke within an invocation."""
+        return list(self._sandbox.resets) if self._sandbox is not None else []
 
     def extension_output(self, name: str) -> list[str]:
         """Return the lines that an extension wrote to stdout and stderr, over all generations."""

@@ -12,6 +12,7 @@ from telemetry_forwarder.emulator import environment
 from telemetry_forwarder.emulator import telemetry_events as events
 from telemetry_forwarder.emulator.agents import Agents
 from telemetry_forwarder.emulator.processes import Launcher, OnMessage, Process
+from telemetry_forwarder.emulator.results import Shutdown
 from telemetry_forwarder.emulator.runtime import Runtime
 from telemetry_forwarder.emulator.settings import Function, Platform
 from telemetry_forwarder.emulator.telemetry import Telemetry
@@ -60,6 +61,7 @@ class Sandbox:
         self.instance_id = log_stream_name(function.version)
         self.launcher = Launcher(max_line_bytes=platform.max_line_bytes)
         self.output: dict[str, list[str]] = {name: [] for name in self.executables}
+        self.resets: list[Shutdown] = []  # how each generation that an invocation broke came to its end
         self.is_up = False  # processes of a finished init are there
         self.is_frozen = False
         self.is_ending = False

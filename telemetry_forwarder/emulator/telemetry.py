@@ -95,6 +95,16 @@ class Telemetry:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
+    def subscriptions(self) -> list[Subscription]:
+        """The subscriptions that stand, in the order in which they were made."""
+        return list(self._senders)
+
+    @property
+    def held(self) -> list[bytes]:
+        """The records that wait, over all subscriptions, as they would be sent."""
+        return [record for sender in self._senders.values() for record in sender.buffer]
+
+    @property
     def undelivered(self) -> int:
         """How many records wait, over all subscriptions."""
         return sum(len(sender.buffer) for sender in self._senders.values())

@@ -1,0 +1,1 @@
+"""The directory that plays /var/task while the conformance suite runs."""
