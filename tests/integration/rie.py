@@ -31,6 +31,7 @@ PYTHON = "/var/lang/bin/python3"  # in the room: the environment that runs the t
 BOOTSTRAP = f'#!/bin/sh\nexec {PYTHON} -m awslambdaric "$_HANDLER"\n'
 # Starts the extension as Lambda does, under its own name, and says how it ended, which the emulator does not.
 WITNESS = '#!/bin/sh\n"{0}"\ncode=$?\necho "{1} ended with $code"\nexit $code\n'
+NO_WORKER = b'{"errorType":"Runtime.Unavailable"}'
 INVOCATIONS = "/2015-03-31/functions/function/invocations"
 
 
@@ -64,7 +65,9 @@ def emulator_is_here() -> None:
 class Rie:
     """One running emulator."""
 
-    def __init__(self, process: asyncio.subprocess.Process, url: str, log: Path, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, url: str, log: Path, session: aiohttp.ClientSession
+    ) -> None:
         self.url = url
         self._process = process
         self._log = log
@@ -75,6 +78,13 @@ class Rie:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         async with self._session.post(self.url + INVOCATIONS, json=payload, headers=named) as response:
             return response.status, await response.read()
+
+    async def invoke_when_ready(self, payload: Any, *, within: float = 5.0) -> tuple[int, bytes]:
+        """Invoke the function, again while no worker of Managed Instances has asked for an invocation yet."""
+        async with asyncio.timeout(within):
+            while (answer := await self.invoke(payload))[1] == NO_WORKER:  # noqa: ASYNC110 - it announces it to nobody
+                await asyncio.sleep(0.01)
+            return answer
 
     async def terminate(self, *, within: float = 5.0) -> int:
         """Send SIGTERM; return the exit code."""
@@ -116,11 +126,13 @@ async def rie(
     """Start the emulator for `lines.handler`, on the Managed Instances core if `managed`; leave nothing behind."""
     program = binary()
     assert program is not None
-    folder.chmod(0o777)  # Managed Instances: the extensions run under other user ids
+    os.chmod(folder, 0o777)  # Managed Instances: the extensions run under other user ids
     api, front = free_port(), free_port()
     command = [str(program), "--log-level", log_level, "--runtime-api-address", f"127.0.0.1:{api}"]
     command += ["--runtime-interface-emulator-address", f"127.0.0.1:{front}"]
-    command += ["/var/runtime/bootstrap", "lines.handler"] if managed else [PYTHON, "-m", "awslambdaric", "lines.handler"]
+    command += (
+        ["/var/runtime/bootstrap", "lines.handler"] if managed else [PYTHON, "-m", "awslambdaric", "lines.handler"]
+    )
     log = folder / "rie.log"
     async with AsyncExitStack() as stack:
         with log.open("wb") as output:

@@ -2,10 +2,10 @@
 
     python rie_room.py PLAN COMMAND [ARGUMENT …]
 
-PLAN is JSON: `binds` maps a path in the room to a directory of the machine, `files` a path to the text of an executable,
-`kept` lists directories that everyone in the room must be able to reach under their own paths. /opt and /var are empty
-but for these. Nothing of this is seen outside, and all processes end with this one. PLAN `--try` only sees whether it
-can be done.
+PLAN is JSON: `binds` maps a path in the room to a directory of the machine, `files` a path to the text of an
+executable, `kept` lists directories that everyone in the room must be able to reach under their own paths. /opt and
+/var are empty but for these. Nothing of this is seen outside; all processes end with this one, and this one with its
+parent. PLAN `--try` only sees whether it can be done.
 
 AWS's emulator looks for extensions in /opt/extensions only, and runs Managed Instances under other user ids, to which a
 home directory is closed: a directory on the way to a kept one that others may not search is replaced by an empty one.
@@ -70,6 +70,7 @@ def furnish(plan: dict[str, dict[str, str] | list[str]]) -> None:
 
 def main(plan: str, command: Sequence[str]) -> int:
     os.umask(0o022)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     check(libc.unshare(CLONE_NEWNS | CLONE_NEWPID), "unshare")
     if plan == "--try":
         mount("none", Path("/"), None, MS_REC | MS_PRIVATE)
