@@ -183,6 +183,9 @@ class Agents:
         return agent
 
     def _check_events(self, events: list[str], *, external: bool) -> None:
+        if self._managed and not external and events:
+            message = "No events allowed for internal extensions"
+            raise Refused(403, "Extension.InvalidEventType", message)
         for event in events:
             reason = None
             if event not in ("INVOKE", "SHUTDOWN") or (event == "INVOKE" and self._managed):
@@ -192,21 +195,26 @@ class Agents:
             if reason:
                 raise Refused(403, "Extension.InvalidEventType", f"{event}: {reason}")
 
-    def find(self, identifier: str | None) -> Agent:
-        """Return the extension that `Lambda-Extension-Identifier` names. Raises Refused."""
-        if not identifier:
-            message = "Missing Lambda-Extension-Identifier header"
-            raise Refused(403, "Extension.MissingExtensionIdentifier", message)
-        try:
-            wanted = str(uuid.UUID(identifier))
-        except ValueError:
-            message = "Invalid Lambda-Extension-Identifier"
-            raise Refused(403, "Extension.InvalidExtensionIdentifier", message) from None
+    def find(self, identifier: str | None, *, unknown: str = "Unknown extension {}") -> Agent:
+        """Return the extension that `Lambda-Extension-Identifier` names. Raises Refused, with the text `unknown`."""
+        wanted = read_identifier(identifier)
         for agent in self:
             # One that has not registered was told no identifier, so it cannot have this one.
             if agent.id == wanted and agent.is_registered:
                 return agent
-        raise Refused(403, "Extension.UnknownExtensionIdentifier", f"Unknown extension {wanted}")
+        raise Refused(403, "Extension.UnknownExtensionIdentifier", unknown.format(wanted))
+
+
+def read_identifier(identifier: str | None) -> str:
+    """Return what `Lambda-Extension-Identifier` holds in the usual form of a UUID. Raises Refused."""
+    if not identifier:
+        message = "Missing Lambda-Extension-Identifier header"
+        raise Refused(403, "Extension.MissingExtensionIdentifier", message)
+    try:
+        return str(uuid.UUID(identifier))
+    except ValueError:
+        message = "Invalid Lambda-Extension-Identifier"
+        raise Refused(403, "Extension.InvalidExtensionIdentifier", message) from None
 
 
 def _events(body: bytes) -> list[str]:

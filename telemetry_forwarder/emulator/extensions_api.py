@@ -3,7 +3,7 @@
 import orjson
 from aiohttp import web
 
-from telemetry_forwarder.emulator.agents import Agent
+from telemetry_forwarder.emulator.agents import Agent, read_identifier
 from telemetry_forwarder.emulator.refusals import Refused
 from telemetry_forwarder.emulator.sandbox import Sandbox
 from telemetry_forwarder.emulator.server import answer, name_caller, now, read
@@ -60,11 +60,15 @@ class ExtensionsApi:
         return self._accepted(agent)
 
     async def _error(self, request: web.Request) -> tuple[Agent, str]:
-        agent = self._caller(request)
         await read(request)
+        # Checked in the order of AWS's emulator: is there an identifier, is there an error type, whose is the former?
+        identifier = request.headers.get("Lambda-Extension-Identifier")
+        read_identifier(identifier)
         error_type = request.headers.get("Lambda-Extension-Function-Error-Type")
         if not error_type:
             raise Refused(403, "Extension.MissingHeader", "Lambda-Extension-Function-Error-Type not found")
+        agent = self._sandbox.agents.find(identifier, unknown="Unknown Lambda-Extension-Identifier")
+        name_caller(agent.name)
         # Only recorded: it decides how the failure is called when the process exits.
         return agent, "Extension.InitError" if request.path.endswith("init/error") else "Extension.ExitError"
 

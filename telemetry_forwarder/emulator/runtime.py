@@ -58,6 +58,7 @@ class Runtime:
         self._queue: deque[Call] = deque()
         self._current: Call | None = None
         self._open: dict[str, Call] = {}
+        self._timed_out: deque[str] = deque(maxlen=1000)
 
     @property
     def state(self) -> str:
@@ -77,6 +78,7 @@ class Runtime:
     def forget(self, call: Call) -> None:
         """Drop an invocation that timed out; a later answer to it is refused."""
         self._open.pop(call.request_id, None)
+        self._timed_out.append(call.request_id)
         if call in self._queue:
             self._queue.remove(call)
 
@@ -108,6 +110,9 @@ class Runtime:
     def check_open(self, request_id: str) -> Call:
         """Return the invocation that may be answered now. Raises Refused."""
         call = self._open.get(request_id)
+        if call is None and self.concurrent and request_id in self._timed_out:
+            # Its worker lives on, and is told so. Source: AWS's emulator, Managed Instances core, as observed.
+            raise Refused(410, "InvokeTimeout", "Invoke timeout")
         if call is None:
             raise Refused(400, "InvalidRequestID", "Invalid request ID")
         if call.is_answered:

@@ -4,11 +4,11 @@ import json
 import re
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from telemetry_forwarder.emulator import Function, LocalLambda, Platform
 from telemetry_forwarder.emulator.backends import CloudWatchLogs, Datadog, SplunkHec
@@ -20,12 +20,21 @@ NUMBERED = re.compile(r"line (\d{6})")
 SINKS = ("splunk", "datadog", "cloudwatch")
 
 
+class HasOutput(Protocol):
+    """What a world needs of the Lambda it is built round."""
+
+    def extension_output(self, name: str) -> list[str]: ...
+
+
+Env = TypeVar("Env", bound=HasOutput)
+
+
 @dataclass(slots=True)
-class World:
+class World(Generic[Env]):
     splunk: SplunkHec
     datadog: Datadog
     cloudwatch: CloudWatchLogs
-    env: LocalLambda
+    env: Env
 
     def backend(self, sink: str) -> Any:
         return {"splunk": self.splunk, "datadog": self.datadog, "cloudwatch": self.cloudwatch}[sink]
@@ -93,24 +102,10 @@ async def world(
     environment: dict[str, str | None] | None = None,
     handler: str = "lines.handler",
     **function: Any,
-) -> AsyncIterator[World]:
+) -> AsyncIterator[World[LocalLambda]]:
     """Open everything; `environment` adds to the variables of the function, or takes away (None)."""
     async with AsyncExitStack() as stack:
-        splunk = await stack.enter_async_context(SplunkHec(token="hec-token"))
-        datadog = await stack.enter_async_context(Datadog(api_key="dd-key"))
-        cloudwatch = await stack.enter_async_context(CloudWatchLogs())
-        variables: dict[str, str | None] = {
-            "SPLUNK_HEC_URL": splunk.url,
-            "SPLUNK_HEC_TOKEN": "hec-token",
-            "DD_API_KEY": "dd-key",
-            "DD_LOGS_CONFIG_LOGS_DD_URL": datadog.url,
-            "CLOUDWATCH_LOG_GROUP": GROUP,
-            "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": cloudwatch.url,
-            "TELEMETRY_FORWARDER_PORT": str(free_port()),
-            "TELEMETRY_FORWARDER_LOG_LEVEL": "info",
-            **(environment or {}),
-        }
-        given = {name: value for name, value in variables.items() if value is not None}
+        splunk, datadog, cloudwatch, given = await open_backends(stack, environment or {})
         env = LocalLambda(
             Function(code=FUNCTIONS, handler=handler, environment=given, **function),
             extensions=[EXTENSION],
@@ -118,6 +113,28 @@ async def world(
         )
         await stack.enter_async_context(env)
         yield World(splunk, datadog, cloudwatch, env)
+
+
+async def open_backends(
+    stack: AsyncExitStack, environment: Mapping[str, str | None]
+) -> tuple[SplunkHec, Datadog, CloudWatchLogs, dict[str, str]]:
+    """Open the three backends and return them with the variables that lead there, changed as `environment` says."""
+    splunk = await stack.enter_async_context(SplunkHec(token="hec-token"))
+    datadog = await stack.enter_async_context(Datadog(api_key="dd-key"))
+    cloudwatch = await stack.enter_async_context(CloudWatchLogs())
+    variables: dict[str, str | None] = {
+        "SPLUNK_HEC_URL": splunk.url,
+        "SPLUNK_HEC_TOKEN": "hec-token",
+        "DD_API_KEY": "dd-key",
+        "DD_LOGS_CONFIG_LOGS_DD_URL": datadog.url,
+        "CLOUDWATCH_LOG_GROUP": GROUP,
+        "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": cloudwatch.url,
+        "TELEMETRY_FORWARDER_PORT": str(free_port()),
+        "TELEMETRY_FORWARDER_LOG_LEVEL": "info",
+        **environment,
+    }
+    given = {name: value for name, value in variables.items() if value is not None}
+    return splunk, datadog, cloudwatch, given
 
 
 def free_port() -> int:
