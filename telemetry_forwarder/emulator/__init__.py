@@ -7,8 +7,9 @@ managed, ending
 server, extensions_api,             what processes talk to
 runtime_api, telemetry_api
 agents, runtime, subscriptions,     rules of the APIs: pure
-telemetry_events, buffering, framing, environment, layers
+telemetry_events, logs_schema, buffering, framing, environment
 telemetry, delivery                 the platform's telemetry and its sender
+layers                              what plays /opt
 processes, transcript, watch        processes and pipes; what crossed the APIs; waiting
 """
 

@@ -14,6 +14,7 @@ LogFormat = Literal["Text", "JSON"]
 InitType = Literal["on-demand", "provisioned-concurrency", "lambda-managed-instances"]
 OnInitFailure = Literal["raise", "retry"]
 SchemaReading = Literal["captured", "documented"]
+TcpConnect = Literal["subscribe", "first-batch"]
 
 SCHEMAS = ("2022-07-01", "2022-12-13", "2025-01-29")
 MANAGED_SCHEMAS = ("2025-01-29",)
@@ -117,8 +118,10 @@ class Platform:
     `on_init_failure`: "raise" gives `InitFailed` from `async with`; "retry" does as Lambda does, once more inside the
     first invocation. `schema_reading`: how older schemas differ on the wire, as "captured" on real Lambda (hardly) or
     as "documented". `fresh_deadline_after_reinit`: whether the function's timeout starts anew after an init inside an
-    invocation. `buffer_bytes` bounds what the platform holds per subscription. Not documented by AWS, so chosen:
-    `buffer_bytes`, `retry`, `fresh_deadline_after_reinit`, `max_line_bytes`.
+    invocation. `buffer_bytes` bounds what the platform holds per subscription. `tcp_connect`: whether a TCP
+    destination is connected to when it is subscribed, which is refused with 400 if nobody listens (so AWS's emulator of
+    Managed Instances does), or for its first batch. Not documented by AWS, so chosen:
+    `buffer_bytes`, `retry`, `fresh_deadline_after_reinit`, `max_line_bytes`, `tcp_connect`.
     """
 
     telemetry_host: str = "127.0.0.2"
@@ -133,6 +136,7 @@ class Platform:
     schemas: Sequence[str] = SCHEMAS
     schema_reading: SchemaReading = "captured"
     telemetry_supported: bool = True
+    tcp_connect: TcpConnect = "subscribe"
     fresh_deadline_after_reinit: bool = True
     buffer_bytes: int = 8 * 1024 * 1024
     max_line_bytes: int = 256 * 1024

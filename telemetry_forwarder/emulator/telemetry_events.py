@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from telemetry_forwarder.emulator.logs_schema import is_legacy, translate
 from telemetry_forwarder.emulator.settings import Function, SchemaReading
 
 Fields = dict[str, Any]
@@ -57,8 +58,16 @@ class TelemetryEvent:
         """Return it as the newest schema has it."""
         return {"time": timestamp(self.time), "type": self.type, "record": self.record}
 
+    def encode_all(self, schema: str, reading: SchemaReading) -> list[bytes]:
+        """Return what a subscriber of `schema` gets: one record, or what the Logs API makes of it."""
+        if is_legacy(schema):
+            when = timestamp(self.time)
+            told = translate(self.type, self.record, self.text, schema)
+            return [orjson.dumps({"time": when, "type": type_, "record": record}) for type_, record in told]
+        return [] if self.type == "platform.logsSubscription" else [self.encode(schema, reading)]
+
     def encode(self, schema: str, reading: SchemaReading) -> bytes:
-        """Return its JSON under `schema`. Under 2022-07-01 a line is always a string."""
+        """Return its JSON under `schema`, one of the Telemetry API. Under 2022-07-01 a line is always a string."""
         record = self.record
         if self.text is not None:
             record = self.text if schema == "2022-07-01" else record
