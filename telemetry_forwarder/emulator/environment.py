@@ -30,7 +30,9 @@ NOT_FOR_EXTENSIONS = frozenset(
 )
 
 
-def for_runtime(function: Function, *, api: str, log_stream: str, log_fd: int | None) -> dict[str, str]:
+def for_runtime(
+    function: Function, *, api: str, log_stream: str, log_fd: int | None, opt: Path | None = None
+) -> dict[str, str]:
     """Return the variables of the runtime process. `log_fd` is the descriptor for framed log messages."""
     variables = {
         **_CREDENTIALS,
@@ -53,14 +55,34 @@ def for_runtime(function: Function, *, api: str, log_stream: str, log_fd: int | 
         "LAMBDA_RUNTIME_DIR": str(Path(sys.prefix)),
         "_HANDLER": function.handler,
     }
+    variables |= _of_layers(function, opt)
     if log_fd is not None:
         variables["_LAMBDA_TELEMETRY_LOG_FD"] = str(log_fd)
     return variables
 
 
-def for_extension(function: Function, *, api: str) -> dict[str, str]:
+def _of_layers(function: Function, opt: Path | None) -> dict[str, str]:
+    """Return the search paths that lead into layers; the customer's own come first, as they do on Lambda."""
+    if opt is None:
+        return {}
+    given = function.environment
+    inside = {"PATH": [opt / "bin"], "LD_LIBRARY_PATH": [opt / "lib"]}
+    if function.command is None:
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        inside["PYTHONPATH"] = [opt / "python", opt / "python" / "lib" / version / "site-packages"]
+    before = {**given, "PATH": path(given.get("PATH"))}
+    return {
+        name: ":".join([*([before[name]] if before.get(name) else []), *map(str, folders)])
+        for name, folders in inside.items()
+    }
+
+
+def for_extension(function: Function, *, api: str, opt: Path | None = None) -> dict[str, str]:
     """Return the variables of an extension's process: the runtime's without those that Lambda keeps back."""
-    return strip(for_runtime(function, api=api, log_stream="", log_fd=None))
+    variables = strip(for_runtime(function, api=api, log_stream="", log_fd=None, opt=opt))
+    if "PYTHONPATH" not in function.environment:
+        variables.pop("PYTHONPATH", None)  # it was made for the function alone
+    return variables
 
 
 def strip(variables: Mapping[str, str]) -> dict[str, str]:

@@ -17,6 +17,10 @@ class ExtensionNotFound(EmulatorError):
     """An extension, or the directory that should hold some, is not there or not a file."""
 
 
+class InvalidLayer(EmulatorError):
+    """A layer is not there, is no ZIP file, or is beyond what Lambda allows."""
+
+
 class TooManyExtensions(EmulatorError):
     """More than ten executables. Source: Lambda quotas; `Extension.TooManyExtensions`."""
 

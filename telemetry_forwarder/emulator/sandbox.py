@@ -49,10 +49,12 @@ class Sandbox:
         telemetry: Telemetry,
         transcript: Transcript,
         watch: Watch,
+        opt: Path | None = None,
     ) -> None:
         self.function = function
         self.platform = platform
         self.executables = {path.name: path for path in executables}
+        self.opt = opt
         self.api = ""  # host:port, known when the server is up
         self.telemetry = telemetry
         self.transcript = transcript
@@ -133,10 +135,12 @@ class Sandbox:
         self._tasks.create_task(process.wait(self._on_runtime_exit))
 
     def variables_for_extension(self) -> dict[str, str]:
-        return environment.for_extension(self.function, api=self.api)
+        return environment.for_extension(self.function, api=self.api, opt=self.opt)
 
     def variables_for_runtime(self, log_fd: int | None) -> dict[str, str]:
-        return environment.for_runtime(self.function, api=self.api, log_stream=self.instance_id, log_fd=log_fd)
+        return environment.for_runtime(
+            self.function, api=self.api, log_stream=self.instance_id, log_fd=log_fd, opt=self.opt
+        )
 
     def all_processes(self) -> list[Process]:
         own = [] if self.runtime_process is None else [self.runtime_process]

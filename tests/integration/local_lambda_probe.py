@@ -5,7 +5,7 @@ import json
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,16 @@ class Probe:
 
 
 def local_lambda(
-    *probes: Probe, platform: Platform | None = None, opt: Path | None = None, **function: Any
+    *probes: Probe,
+    platform: Platform | None = None,
+    opt: Path | None = None,
+    layers: Sequence[Path] = (),
+    **function: Any,
 ) -> LocalLambda:
     """Return a local Lambda of the sample function with these extensions."""
     environment = {**function.pop("environment", {}), **dict(probe.variable for probe in probes)}
     described = Function(**{"code": FUNCTIONS, "environment": environment, "timeout_s": 10.0, **function})
-    return LocalLambda(described, [probe.path for probe in probes], platform=platform, opt=opt)
+    return LocalLambda(described, [probe.path for probe in probes], platform=platform, opt=opt, layers=layers)
 
 
 def free_port() -> int:
