@@ -10,13 +10,15 @@ agents, runtime, subscriptions,     rules of the APIs: pure
 telemetry_events, logs_schema, buffering, framing, environment
 telemetry, delivery                 the platform's telemetry and its sender
 layers                              what plays /opt
+limits, cgroups                     memory limit, CPU quota and freezer, where the system allows them
+guard, guard_program                what cleans up if this process is killed
 processes, transcript, watch        processes and pipes; what crossed the APIs; waiting
 """
 
 from typing import TYPE_CHECKING
 
 from telemetry_forwarder.emulator.errors import EmulatorError, InitFailed
-from telemetry_forwarder.emulator.results import ExtensionEnd, Invocation, Shutdown
+from telemetry_forwarder.emulator.results import Enforced, ExtensionEnd, Invocation, Shutdown
 from telemetry_forwarder.emulator.settings import Function, Platform, Retry
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EmulatorError",
+    "Enforced",
     "ExtensionEnd",
     "Function",
     "InitFailed",

@@ -29,6 +29,10 @@ class AddressInUse(EmulatorError):
     """The port that was asked for is taken."""
 
 
+class LimitsUnavailable(EmulatorError):
+    """A control group was asked for by name, and the system does not let one be made."""
+
+
 class InitFailed(EmulatorError):
     """The environment did not come up; `error_type` is Lambda's name for the reason."""
 

@@ -42,11 +42,13 @@ async def initialise(sandbox: Sandbox, phase: Phase, limit: float) -> InitOutcom
     sandbox.renew()
     sandbox.transcript.generation += 1
     sandbox.telemetry.begin_init()
+    sandbox.limits.init_begins()
     function, telemetry = sandbox.function, sandbox.telemetry
     version = environment.runtime_version(function)
     began = time.monotonic()
     telemetry.emit("platform.initStart", events.init_start(function, sandbox.instance_id, version, phase))
     outcome = await _outcome(sandbox, limit, began)
+    sandbox.limits.init_ends()
     sandbox.agents.is_closed = True
     telemetry.close_subscriptions(forget=outcome.is_success)  # after a failed init there will be another
     status, error_type = outcome.status, outcome.error_type

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from telemetry_forwarder.emulator.agents import LIMIT
 from telemetry_forwarder.emulator.errors import ExtensionNotFound, InvalidLayer, TooManyExtensions
+from telemetry_forwarder.emulator.guard import guard
 
 _DISABLING_FILE = "disable-extensions-jwigqn8j"
 MAX_LAYERS = 5
@@ -33,7 +34,8 @@ class Opt:
         if len(layers) > MAX_LAYERS:
             raise InvalidLayer(f"There are {len(layers)} layers; a function may have up to {MAX_LAYERS}.")
         self.path = own = Path(tempfile.mkdtemp(prefix="local-lambda-opt-"))
-        self._removal = weakref.finalize(self, shutil.rmtree, own, ignore_errors=True)  # also if it is never entered
+        guard.add("tree", str(own))
+        self._removal = weakref.finalize(self, _remove, own)  # also if it is never entered
         try:
             for layer in layers if directory is None else [directory, *layers]:
                 _lay(layer, own)
@@ -45,6 +47,11 @@ class Opt:
         """Remove the private directory, if there is one."""
         if self._removal is not None:
             self._removal()
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    guard.remove("tree", str(folder))
 
 
 def _lay(layer: Path, into: Path) -> None:

@@ -16,7 +16,8 @@ from telemetry_forwarder.emulator import ending, initialisation, invocation, man
 from telemetry_forwarder.emulator.errors import EmulatorError, EnvironmentClosed, InitFailed, WaitedTooLong
 from telemetry_forwarder.emulator.extensions_api import ExtensionsApi
 from telemetry_forwarder.emulator.layers import Opt, disables_extensions, executables
-from telemetry_forwarder.emulator.results import Invocation, Shutdown
+from telemetry_forwarder.emulator.limits import Limits
+from telemetry_forwarder.emulator.results import Enforced, Invocation, Shutdown
 from telemetry_forwarder.emulator.runtime_api import RuntimeApi
 from telemetry_forwarder.emulator.sandbox import Sandbox
 from telemetry_forwarder.emulator.server import recording, serve
@@ -44,8 +45,8 @@ class LocalLambda:
     /opt itself: what an extension carries along it must find beside its own file; `opt`/bin and `opt`/lib are on PATH
     and LD_LIBRARY_PATH, `opt`/python on the PYTHONPATH of a Python function.
 
-    Raises on construction: ExtensionNotFound, TooManyExtensions, InvalidLayer. On entering: AddressInUse; InitFailed,
-    unless the platform is told to retry as Lambda does.
+    Raises on construction: ExtensionNotFound, TooManyExtensions, InvalidLayer. On entering: AddressInUse,
+    LimitsUnavailable; InitFailed, unless the platform is told to retry as Lambda does.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class LocalLambda:
         self._tasks = asyncio.TaskGroup()
         self._is_open = False
         self._sandbox: Sandbox | None = None
+        self._limits: Limits | None = None
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
 
@@ -103,6 +105,7 @@ class LocalLambda:
         timeout = aiohttp.ClientTimeout(total=None)
         self._session = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
         app = web.Application(middlewares=[recording(self.transcript)])
+        self._limits = Limits(self.function, self.platform)
         # Routes are asked for their environment at each call, and the environment needs the port: hence this order.
         telemetry = Telemetry(self.platform, self._tasks, self._session, self._watch, self.transcript)
         self._sandbox = sandbox = Sandbox(
@@ -113,6 +116,7 @@ class LocalLambda:
             telemetry=telemetry,
             transcript=self.transcript,
             watch=self._watch,
+            limits=self._limits,
             opt=self._opt.path,
         )
         app.add_routes(RuntimeApi(sandbox).routes())
@@ -145,6 +149,8 @@ class LocalLambda:
             if self._runner is not None:
                 await self._runner.cleanup()
         finally:
+            if self._limits is not None:
+                self._limits.remove()
             self._opt.remove()
             if self._session is not None:
                 await self._session.close()
@@ -215,6 +221,11 @@ class LocalLambda:
         """The processes of this generation that run, by extension name or "runtime"."""
         processes = self._sandbox.all_processes() if self._sandbox is not None else []
         return {process.name: process.pid for process in processes if process.is_running}
+
+    @property
+    def limits(self) -> Enforced | None:
+        """What the system enforces on this environment; None before it is entered."""
+        return self._limits.enforced if self._limits is not None else None
 
     def extension_output(self, name: str) -> list[str]:
         """Return the lines that an extension wrote to stdout and stderr, over all generations."""

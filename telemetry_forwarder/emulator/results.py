@@ -49,6 +49,15 @@ class ExtensionEnd:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Enforced:
+    """What the system enforces: "cgroup v1" or "cgroup v2", else what is done instead and why."""
+
+    memory: str
+    cpu: str
+    freeze: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shutdown:
     """How the environment ended. `undelivered_records` is what telemetry the platform still held, in all."""
 

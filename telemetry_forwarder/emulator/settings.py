@@ -15,6 +15,9 @@ InitType = Literal["on-demand", "provisioned-concurrency", "lambda-managed-insta
 OnInitFailure = Literal["raise", "retry"]
 SchemaReading = Literal["captured", "documented"]
 TcpConnect = Literal["subscribe", "first-batch"]
+FreezeWith = Literal["auto", "cgroup", "signal"]
+Enforce = Literal["auto", "cgroup", "off"]
+OomErrorType = Literal["Runtime.ExitError", "Runtime.OutOfMemory"]
 
 SCHEMAS = ("2022-07-01", "2022-12-13", "2025-01-29")
 MANAGED_SCHEMAS = ("2025-01-29",)
@@ -120,7 +123,11 @@ class Platform:
     as "documented". `fresh_deadline_after_reinit`: whether the function's timeout starts anew after an init inside an
     invocation. `buffer_bytes` bounds what the platform holds per subscription. `tcp_connect`: whether a TCP
     destination is connected to when it is subscribed, which is refused with 400 if nobody listens (so AWS's emulator of
-    Managed Instances does), or for its first batch. Not documented by AWS, so chosen:
+    Managed Instances does), or for its first batch.
+    `freeze_with`, `memory_limit` and `cpu_quota` say whether a control group does it: "auto" where the system allows
+    it, "cgroup" or else LimitsUnavailable, "signal" and "off" not; `LocalLambda.limits` says what came of it. The quota
+    is off by default, as this machine's processors are not Lambda's. `oom_error_type`: how the end of a runtime
+    that ran out of memory is called; on Managed Instances always Runtime.OutOfMemory. Not documented by AWS, so chosen:
     `buffer_bytes`, `retry`, `fresh_deadline_after_reinit`, `max_line_bytes`, `tcp_connect`.
     """
 
@@ -132,6 +139,10 @@ class Platform:
     internal_shutdown_s: float = 0.5  # with internal ones only; 0 with none
     runtime_share_s: float = 0.3  # of the above; AWS's pages say 0.3, its source 0.6
     freeze: bool = True
+    freeze_with: FreezeWith = "auto"
+    memory_limit: Enforce = "auto"
+    cpu_quota: Enforce = "off"
+    oom_error_type: OomErrorType = "Runtime.ExitError"
     on_init_failure: OnInitFailure = "raise"
     schemas: Sequence[str] = SCHEMAS
     schema_reading: SchemaReading = "captured"
