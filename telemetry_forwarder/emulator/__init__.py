@@ -3,11 +3,11 @@
 settings, results, errors           what a user gives and gets
 local_lambda                        the environment as an async context manager
 initialisation, invocation,         its phases, over the state in sandbox
-managed, ending
+managed, restore, ending
 server, extensions_api,             what processes talk to
 runtime_api, telemetry_api
 agents, runtime, subscriptions,     rules of the APIs: pure
-telemetry_events, logs_schema, buffering, framing, environment
+telemetry_events, logs_schema, log_levels, buffering, framing, environment
 telemetry, delivery                 the platform's telemetry and its sender
 layers                              what plays /opt
 limits, cgroups                     memory limit, CPU quota and freezer, where the system allows them

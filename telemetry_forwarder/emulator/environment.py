@@ -17,11 +17,14 @@ _CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": "local-secret-access-key",
     "AWS_SESSION_TOKEN": "local-session-token",
 }
+CREDENTIALS_PATH = "/2021-04-23/credentials"
+CREDENTIALS_TOKEN = "local-lambda-credentials"  # noqa: S105  like the keys above it opens nothing
 NOT_FOR_EXTENSIONS = frozenset(
     {
         "AWS_EXECUTION_ENV",
         "AWS_LAMBDA_LOG_GROUP_NAME",
         "AWS_LAMBDA_LOG_STREAM_NAME",
+        "AWS_LAMBDA_MAX_CONCURRENCY",
         "AWS_XRAY_CONTEXT_MISSING",
         "AWS_XRAY_DAEMON_ADDRESS",
         "LAMBDA_RUNTIME_DIR",
@@ -56,9 +59,34 @@ def for_runtime(
         "_HANDLER": function.handler,
     }
     variables |= _of_layers(function, opt)
+    if function.is_json:
+        variables["AWS_LAMBDA_LOG_LEVEL"] = function.application_log_level or "INFO"
+    if function.is_managed:
+        variables["AWS_LAMBDA_MAX_CONCURRENCY"] = str(function.max_concurrency)
+    if function.is_snap_start:
+        variables = _without_what_a_snapshot_must_not_hold(variables, api)
     if log_fd is not None:
         variables["_LAMBDA_TELEMETRY_LOG_FD"] = str(log_fd)
     return variables
+
+
+def _without_what_a_snapshot_must_not_hold(variables: Mapping[str, str], api: str) -> dict[str, str]:
+    """Return the variables under SnapStart: an address for credentials instead of keys, and no names of logs."""
+    absent = {*_CREDENTIALS, "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME"}
+    return {name: value for name, value in variables.items() if name not in absent} | {
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://{api}{CREDENTIALS_PATH}",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN": CREDENTIALS_TOKEN,
+    }
+
+
+def credentials(function: Function) -> dict[str, str]:
+    """Return the keys that the credentials' address gives under SnapStart: the customer's where there are some."""
+    given = {name: function.environment.get(name, value) for name, value in _CREDENTIALS.items()}
+    return {
+        "AccessKeyId": given["AWS_ACCESS_KEY_ID"],
+        "SecretAccessKey": given["AWS_SECRET_ACCESS_KEY"],
+        "Token": given["AWS_SESSION_TOKEN"],
+    }
 
 
 def _of_layers(function: Function, opt: Path | None) -> dict[str, str]:

@@ -80,7 +80,7 @@ async def _bring_up(sandbox: Sandbox) -> None:
     await asyncio.gather(*(sandbox.launch_extension(name) for name in sandbox.executables))
     await sandbox.until(agents.all_registered)
     await sandbox.launch_runtime()  # not before: an extension that registers late delays the runtime
-    await sandbox.until(lambda: runtime.has_asked or runtime.init_error is not None)
+    await sandbox.until(lambda: runtime.is_initialised or runtime.init_error is not None)
     if runtime.init_error is not None:
         error_type, body = runtime.init_error
         raise Broken(Fault(error_type, _message_of(body), "runtime"))
@@ -100,7 +100,7 @@ def _laggard(sandbox: Sandbox) -> str:
     waiting = [agent.name for agent in sandbox.agents if not agent.is_registered]
     if waiting:
         return f"the extension {', '.join(waiting)} did not register"
-    if not sandbox.runtime.has_asked:
+    if not sandbox.runtime.is_initialised:
         return "the runtime did not ask for its first invocation"
     waiting = [agent.name for agent in sandbox.agents if not agent.is_idle]
     return f"the extension {', '.join(waiting)} did not ask for its first event"

@@ -107,7 +107,7 @@ class LocalLambda:
         app = web.Application(middlewares=[recording(self.transcript)])
         self._limits = Limits(self.function, self.platform)
         # Routes are asked for their environment at each call, and the environment needs the port: hence this order.
-        telemetry = Telemetry(self.platform, self._tasks, self._session, self._watch, self.transcript)
+        telemetry = Telemetry(self.platform, self._tasks, self._session, self._watch, self.transcript, self.function)
         self._sandbox = sandbox = Sandbox(
             self.function,
             self.platform,

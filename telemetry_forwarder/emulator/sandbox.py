@@ -209,7 +209,7 @@ class Sandbox:
     def _on_runtime_exit(self, process: Process, code: int) -> None:
         if process is not self.runtime_process:
             return
-        if self.runtime.init_error is not None:
+        if self.runtime.init_error is not None or self.runtime.restore_error is not None:
             self.watch.notify()
             return
         error_type = self._oom_error_type() if self.limits.was_out_of_memory() else "Runtime.ExitError"

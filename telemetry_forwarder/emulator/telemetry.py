@@ -9,8 +9,9 @@ import aiohttp
 
 from telemetry_forwarder.emulator import telemetry_events as events
 from telemetry_forwarder.emulator.delivery import Destination, HttpDestination, Sender, TcpDestination
+from telemetry_forwarder.emulator.log_levels import passes
 from telemetry_forwarder.emulator.logs_schema import is_legacy
-from telemetry_forwarder.emulator.settings import Platform
+from telemetry_forwarder.emulator.settings import Function, Platform
 from telemetry_forwarder.emulator.subscriptions import Subscription
 from telemetry_forwarder.emulator.telemetry_events import TelemetryEvent
 from telemetry_forwarder.emulator.transcript import Transcript
@@ -29,10 +30,12 @@ class Telemetry:
         session: aiohttp.ClientSession,
         watch: Watch,
         transcript: Transcript,
+        function: Function,
     ) -> None:
         self.events: list[TelemetryEvent] = []
         self.is_closed = False
         self._platform = platform
+        self._function = function
         self._tasks = tasks
         self._session = session
         self._watch = watch
@@ -119,9 +122,12 @@ class Telemetry:
         return HttpDestination(self._session, host, subscription)
 
     def _offer(self, sender: Sender, event: TelemetryEvent) -> None:
-        if event.stream in sender.subscription.types:
+        if event.stream in sender.subscription.types and self._is_wanted(event):
             for record in event.encode_all(sender.subscription.schema, self._platform.schema_reading):
                 sender.offer(record, beyond_limit=event.type == "platform.logsDropped")
+
+    def _is_wanted(self, event: TelemetryEvent) -> bool:
+        return not self._platform.filter_telemetry or passes(self._function, event.type, event.record)
 
     def _heard(self, subscription: Subscription, records: int, status: int | None, detail: str) -> None:
         """Write an attempt down, and tell the subscriber of losses as soon as there is room again."""

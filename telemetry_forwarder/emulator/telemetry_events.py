@@ -22,6 +22,8 @@ _LEFT_OUT: Mapping[tuple[SchemaReading, str], Mapping[str, Sequence[str]]] = {
         "platform.initStart": ("functionName", "functionVersion", "instanceId", "instanceMaxMemory", "tracing"),
         "platform.initRuntimeDone": ("tracing",),
         "platform.initReport": ("status",),
+        "platform.restoreStart": ("functionName", "functionVersion", "instanceId", "instanceMaxMemory"),
+        "platform.restoreReport": ("status",),
         "platform.extension": ("errorType",),
         "platform.start": ("functionArn", "tenantId"),
         "platform.runtimeDone": ("tenantId",),
@@ -108,6 +110,19 @@ def init_runtime_done(function: Function, phase: str, status: str, error_type: s
 def init_report(function: Function, phase: str, status: str, error_type: str | None, duration_ms: float) -> Fields:
     head = {"initializationType": function.init_type, "phase": phase, "status": status}
     return head | _error(error_type) | {"metrics": {"durationMs": round(duration_ms, 3)}}
+
+
+def restore_start(function: Function, instance_id: str, runtime_version: str) -> Fields:
+    record = init_start(function, instance_id, runtime_version, "")
+    return {name: value for name, value in record.items() if name not in ("initializationType", "phase")}
+
+
+def restore_runtime_done(status: str, error_type: str | None) -> Fields:
+    return {"status": status} | _error(error_type)
+
+
+def restore_report(status: str, error_type: str | None, duration_ms: float) -> Fields:
+    return {"status": status} | _error(error_type) | {"metrics": {"durationMs": round(duration_ms, 3)}}
 
 
 def extension(name: str, state: str, events: Iterable[str], error_type: str | None) -> Fields:
