@@ -5,7 +5,7 @@ local_lambda                        the environment as an async context manager
 initialisation, invocation,         its phases, over the state in sandbox
 managed, restore, ending
 server, extensions_api,             what processes talk to
-runtime_api, telemetry_api
+runtime_api, telemetry_api, trailers
 agents, runtime, subscriptions,     rules of the APIs: pure
 telemetry_events, logs_schema, log_levels, buffering, framing, environment
 telemetry, delivery                 the platform's telemetry and its sender

@@ -238,6 +238,7 @@ class _Course:
             billed_ms=self._billed_ms(failure),
             init_duration_ms=self._init_ms if self._pays_init else None,
             restore_duration_ms=self._restore_ms,
+            stream_error=call.stream_error if call is not None else None,
             max_memory_mb=self._memory_mb,
             response_ms=None if responded_at is None else (responded_at - self._began) * 1000,
             extension_overhead_ms=None if failure is not None else (self._ended - self._done_at) * 1000,
@@ -298,6 +299,6 @@ def error_type_of(call: Call | None) -> str | None:
     if call is None or call.error_type is None:
         return None
     try:
-        return str(orjson.loads(call.response or b"")["errorType"])
+        return str(orjson.loads(call.stream_error or call.response or b"")["errorType"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return call.error_type

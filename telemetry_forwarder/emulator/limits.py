@@ -26,11 +26,12 @@ class Limits:
         self._groups: dict[Controller, Group] = {}
         self._vcpus = function.memory_mb / MB_PER_VCPU
         self._oom_kills_seen = 0
+        freezes = platform.freeze and not function.is_managed
         try:
             self.enforced = Enforced(
                 memory=self._take("memory", platform.memory_limit, "not enforced"),
                 cpu=self._take("cpu", platform.cpu_quota, "not enforced"),
-                freeze=self._take("freezer", platform.freeze_with, "signals"),
+                freeze=self._take("freezer", platform.freeze_with, "signals") if freezes else "never frozen",
             )
             if memory := self._groups.get("memory"):
                 memory.limit_memory(function.memory_mb * 1024 * 1024)

@@ -28,6 +28,7 @@ class Invocation:
     extension_overhead_ms: float | None  # from the end of the runtime until the last extension asked for the next event
     held_ms: Mapping[str, float | None]
     cold_start: bool
+    stream_error: bytes | None = None  # what broke off a streamed response, whose beginning is the payload
     restore_duration_ms: float | None = None  # SnapStart
 
     def json(self) -> Any:

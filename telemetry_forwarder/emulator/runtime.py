@@ -27,6 +27,7 @@ class Call:
     released_at: float = field(default_factory=time.time)
     response: bytes | None = None
     error_type: str | None = None  # set when the runtime reported an error
+    stream_error: bytes | None = None  # what broke off a streamed response
     response_began_at: float | None = None
     responded_at: float | None = None
     done_at: float | None = None  # the runtime asked for the next one
@@ -140,8 +141,10 @@ class Runtime:
             raise self._refusal("InvocationResponse")
         return call
 
-    def answer(self, call: Call, body: bytes, began_at: float) -> None:
-        """Note the response of the function."""
+    def answer(self, call: Call, body: bytes, began_at: float, failed: tuple[str, bytes] | None = None) -> None:
+        """Note the response of the function; `failed` is the error that broke off a stream: its type and its body."""
+        if failed is not None:
+            call.error_type, call.stream_error = clean_error_type(failed[0], "Function.Unknown"), failed[1]
         call.response, call.response_began_at, call.responded_at = body, began_at, time.time()
         self._settle(call)
 

@@ -9,6 +9,7 @@ from telemetry_forwarder.emulator.runtime import MAX_RESPONSE_BYTES
 from telemetry_forwarder.emulator.sandbox import Sandbox
 from telemetry_forwarder.emulator.server import answer, name_caller, now, read
 from telemetry_forwarder.emulator.telemetry_events import timestamp
+from telemetry_forwarder.emulator.trailers import ERROR_TYPE, error_body, trailers_of
 
 BASE = "/2018-06-01"
 MAX_MANAGED_ERROR_BYTES = 1024 * 1024
@@ -83,7 +84,10 @@ class RuntimeApi:
         began = now()
         # A streamed response may be larger on Lambda (200 MB); here it is gathered, so one bound serves both.
         body = await read(request, MAX_RESPONSE_BYTES if mode != "streaming" else 200 * 1024 * 1024)
-        runtime.answer(call, body, began)
+        failed = None
+        if mode == "streaming" and ERROR_TYPE in (found := trailers_of(request.transport)):
+            failed = found[ERROR_TYPE], error_body(found)
+        runtime.answer(call, body, began, failed)
         self._sandbox.watch.notify()
         return answer(202, _OK)
 

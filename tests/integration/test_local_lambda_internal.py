@@ -45,9 +45,8 @@ async def test_provisioned_concurrency_has_the_long_init_limit_and_no_init_durat
         result = await env.invoke()
         report = await env.report(result.request_id)
     assert "initDurationMs" not in report["record"]["metrics"]
-    assert [record["phase"] for record in (event["record"] for event in env.telemetry) if "phase" in record][
-        0
-    ] == "init"
+    start = next(event["record"] for event in env.telemetry if event["type"] == "platform.initStart")
+    assert (start["phase"], start["initializationType"]) == ("init", "provisioned-concurrency")
 
 
 async def test_a_kill_before_any_invocation_tells_nobody(tmp_path: Path) -> None:

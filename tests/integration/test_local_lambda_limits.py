@@ -133,6 +133,7 @@ def test_what_cannot_be_had_is_said(tmp_path: Path) -> None:
     assert enforced.memory.startswith(f"not enforced: no control group can be made in {tmp_path / 'nowhere'}: ")
     assert enforced.freeze == "signals: no freezer controller is mounted"
     assert enforced.cpu == "not enforced: as set"
+    assert Limits(function, Platform(freeze=False), {}).enforced.freeze == "never frozen"
     with pytest.raises(LimitsUnavailable, match="no freezer controller is mounted"):
         Limits(function, Platform(freeze_with="cgroup"), {})
 
