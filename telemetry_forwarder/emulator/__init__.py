@@ -3,19 +3,22 @@
 settings, results, errors           what a user gives and gets
 local_lambda                        the environment as an async context manager
 initialisation, invocation,         its phases, over the state in sandbox
-managed, ending
+managed, restore, ending
 server, extensions_api,             what processes talk to
-runtime_api, telemetry_api
+runtime_api, telemetry_api, trailers
 agents, runtime, subscriptions,     rules of the APIs: pure
-telemetry_events, buffering, framing, environment, layers
+telemetry_events, logs_schema, log_levels, buffering, framing, environment
 telemetry, delivery                 the platform's telemetry and its sender
+layers                              what plays /opt
+limits, cgroups                     memory limit, CPU quota and freezer, where the system allows them
+guard, guard_program                what cleans up if this process is killed
 processes, transcript, watch        processes and pipes; what crossed the APIs; waiting
 """
 
 from typing import TYPE_CHECKING
 
 from telemetry_forwarder.emulator.errors import EmulatorError, InitFailed
-from telemetry_forwarder.emulator.results import ExtensionEnd, Invocation, Shutdown
+from telemetry_forwarder.emulator.results import Enforced, ExtensionEnd, Invocation, Shutdown
 from telemetry_forwarder.emulator.settings import Function, Platform, Retry
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EmulatorError",
+    "Enforced",
     "ExtensionEnd",
     "Function",
     "InitFailed",

@@ -18,6 +18,8 @@ Heard = Callable[[Subscription, int, int | None, str], None]  # subscription, re
 class Destination(Protocol):
     """Where batches go. Raises OSError or aiohttp.ClientError when no answer came."""
 
+    async def connect(self) -> None: ...
+
     async def send(self, batch: Sequence[bytes], sequence_id: str) -> int: ...
 
     def close(self) -> None: ...
@@ -30,6 +32,9 @@ class HttpDestination:
         self._session = session
         self._method = subscription.method
         self._url = f"http://{host}:{subscription.port}{subscription.path}"
+
+    async def connect(self) -> None:
+        """Do nothing: over HTTP a connection is made for the first batch."""
 
     async def send(self, batch: Sequence[bytes], sequence_id: str) -> int:
         """Send the records as one JSON array and return the status."""
@@ -59,10 +64,16 @@ class TcpDestination:
         self._port = subscription.port
         self._writer: asyncio.StreamWriter | None = None
 
-    async def send(self, batch: Sequence[bytes], sequence_id: str) -> int:
-        """Write the records and return 200."""
+    async def connect(self) -> None:
+        """Connect unless that is done. Raises OSError when nobody listens."""
         if self._writer is None or self._writer.is_closing():
             _, self._writer = await asyncio.open_connection(self._host, self._port)
+
+    async def send(self, batch: Sequence[bytes], sequence_id: str) -> int:
+        """Write the records and return 200."""
+        await self.connect()
+        if self._writer is None:  # cannot be: connect raises instead
+            raise ConnectionError
         self._writer.write(b"".join(record + b"\n" for record in batch))
         await self._writer.drain()
         return 200
@@ -75,7 +86,7 @@ class TcpDestination:
 class Sender:
     """The platform's sender for one subscription. It lives as long as the environment, `run` as one generation."""
 
-    def __init__(self, subscription: Subscription, destination: Destination, platform: Platform, heard: Heard) -> None:
+    def __init__(self, subscription: Subscription, platform: Platform, heard: Heard) -> None:
         self.subscription = subscription
         self.buffer = Buffer(
             max_items=subscription.max_items,
@@ -83,7 +94,6 @@ class Sender:
             timeout_s=subscription.timeout_ms / 1000,
             limit_bytes=platform.buffer_bytes,
         )
-        self._destination = destination
         self._retry: Retry = platform.retry
         self._heard = heard
         self._moving = True
@@ -114,18 +124,18 @@ class Sender:
             self._attempt.reschedule(_now() + self._attempt_left)
         self._changed.set()
 
-    async def run(self) -> None:
+    async def run(self, destination: Destination) -> None:
         """Send batch after batch until cancelled; one that is not acknowledged by then is kept."""
         try:
             while True:
                 batch = await self._next()
                 try:
-                    await self._deliver(batch)
+                    await self._deliver(batch, destination)
                 except asyncio.CancelledError:
                     self.buffer.put_back(batch)
                     raise
         finally:
-            self._destination.close()
+            destination.close()
 
     async def _next(self) -> Sequence[bytes]:
         while True:
@@ -142,7 +152,7 @@ class Sender:
             except TimeoutError:
                 continue
 
-    async def _deliver(self, batch: Sequence[bytes]) -> None:
+    async def _deliver(self, batch: Sequence[bytes], destination: Destination) -> None:
         sequence_id = base64.b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
         pause = self._retry.first_s
         for attempt in range(self._retry.attempts):
@@ -150,16 +160,16 @@ class Sender:
                 await asyncio.sleep(pause)
                 pause = min(pause * self._retry.factor, self._retry.longest_s)
             await self._until_moving()
-            if await self._accepted(batch, sequence_id):
+            if await self._accepted(batch, sequence_id, destination):
                 return
         self.buffer.count_dropped(batch)
 
-    async def _accepted(self, batch: Sequence[bytes], sequence_id: str) -> bool:
+    async def _accepted(self, batch: Sequence[bytes], sequence_id: str, destination: Destination) -> bool:
         status: int | None = None
         detail = ""
         try:
             async with asyncio.timeout(self._retry.attempt_timeout_s) as self._attempt:
-                status = await self._destination.send(batch, sequence_id)
+                status = await destination.send(batch, sequence_id)
         except (OSError, aiohttp.ClientError, TimeoutError) as error:
             detail = f"{type(error).__name__}: {error}"
         finally:

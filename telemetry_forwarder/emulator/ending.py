@@ -50,6 +50,7 @@ async def kill(sandbox: Sandbox) -> None:
     """Kill what still runs, without a word, and wait until it is gone."""
     sandbox.kill()
     await sandbox.watch.until(lambda: not sandbox.any_running())
+    sandbox.limits.kill_strays()
     await sandbox.telemetry.stop()
     sandbox.is_up = False
 

@@ -17,11 +17,14 @@ _CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": "local-secret-access-key",
     "AWS_SESSION_TOKEN": "local-session-token",
 }
+CREDENTIALS_PATH = "/2021-04-23/credentials"
+CREDENTIALS_TOKEN = "local-lambda-credentials"  # noqa: S105  like the keys above it opens nothing
 NOT_FOR_EXTENSIONS = frozenset(
     {
         "AWS_EXECUTION_ENV",
         "AWS_LAMBDA_LOG_GROUP_NAME",
         "AWS_LAMBDA_LOG_STREAM_NAME",
+        "AWS_LAMBDA_MAX_CONCURRENCY",
         "AWS_XRAY_CONTEXT_MISSING",
         "AWS_XRAY_DAEMON_ADDRESS",
         "LAMBDA_RUNTIME_DIR",
@@ -30,7 +33,9 @@ NOT_FOR_EXTENSIONS = frozenset(
 )
 
 
-def for_runtime(function: Function, *, api: str, log_stream: str, log_fd: int | None) -> dict[str, str]:
+def for_runtime(
+    function: Function, *, api: str, log_stream: str, log_fd: int | None, opt: Path | None = None
+) -> dict[str, str]:
     """Return the variables of the runtime process. `log_fd` is the descriptor for framed log messages."""
     variables = {
         **_CREDENTIALS,
@@ -53,14 +58,59 @@ def for_runtime(function: Function, *, api: str, log_stream: str, log_fd: int | 
         "LAMBDA_RUNTIME_DIR": str(Path(sys.prefix)),
         "_HANDLER": function.handler,
     }
+    variables |= _of_layers(function, opt)
+    if function.is_json:
+        variables["AWS_LAMBDA_LOG_LEVEL"] = function.application_log_level or "INFO"
+    if function.is_managed:
+        variables["AWS_LAMBDA_MAX_CONCURRENCY"] = str(function.max_concurrency)
+    if function.is_snap_start:
+        variables = _without_what_a_snapshot_must_not_hold(variables, api)
     if log_fd is not None:
         variables["_LAMBDA_TELEMETRY_LOG_FD"] = str(log_fd)
     return variables
 
 
-def for_extension(function: Function, *, api: str) -> dict[str, str]:
+def _without_what_a_snapshot_must_not_hold(variables: Mapping[str, str], api: str) -> dict[str, str]:
+    """Return the variables under SnapStart: an address for credentials instead of keys, and no names of logs."""
+    absent = {*_CREDENTIALS, "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME"}
+    return {name: value for name, value in variables.items() if name not in absent} | {
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://{api}{CREDENTIALS_PATH}",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN": CREDENTIALS_TOKEN,
+    }
+
+
+def credentials(function: Function) -> dict[str, str]:
+    """Return the keys that the credentials' address gives under SnapStart: the customer's where there are some."""
+    given = {name: function.environment.get(name, value) for name, value in _CREDENTIALS.items()}
+    return {
+        "AccessKeyId": given["AWS_ACCESS_KEY_ID"],
+        "SecretAccessKey": given["AWS_SECRET_ACCESS_KEY"],
+        "Token": given["AWS_SESSION_TOKEN"],
+    }
+
+
+def _of_layers(function: Function, opt: Path | None) -> dict[str, str]:
+    """Return the search paths that lead into layers; the customer's own come first, as they do on Lambda."""
+    if opt is None:
+        return {}
+    given = function.environment
+    inside = {"PATH": [opt / "bin"], "LD_LIBRARY_PATH": [opt / "lib"]}
+    if function.command is None:
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        inside["PYTHONPATH"] = [opt / "python", opt / "python" / "lib" / version / "site-packages"]
+    before = {**given, "PATH": path(given.get("PATH"))}
+    return {
+        name: ":".join([*([before[name]] if before.get(name) else []), *map(str, folders)])
+        for name, folders in inside.items()
+    }
+
+
+def for_extension(function: Function, *, api: str, opt: Path | None = None) -> dict[str, str]:
     """Return the variables of an extension's process: the runtime's without those that Lambda keeps back."""
-    return strip(for_runtime(function, api=api, log_stream="", log_fd=None))
+    variables = strip(for_runtime(function, api=api, log_stream="", log_fd=None, opt=opt))
+    if "PYTHONPATH" not in function.environment:
+        variables.pop("PYTHONPATH", None)  # it was made for the function alone
+    return variables
 
 
 def strip(variables: Mapping[str, str]) -> dict[str, str]:

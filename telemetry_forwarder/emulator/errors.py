@@ -17,12 +17,20 @@ class ExtensionNotFound(EmulatorError):
     """An extension, or the directory that should hold some, is not there or not a file."""
 
 
+class InvalidLayer(EmulatorError):
+    """A layer is not there, is no ZIP file, or is beyond what Lambda allows."""
+
+
 class TooManyExtensions(EmulatorError):
     """More than ten executables. Source: Lambda quotas; `Extension.TooManyExtensions`."""
 
 
 class AddressInUse(EmulatorError):
     """The port that was asked for is taken."""
+
+
+class LimitsUnavailable(EmulatorError):
+    """A control group was asked for by name, and the system does not let one be made."""
 
 
 class InitFailed(EmulatorError):

@@ -42,11 +42,13 @@ async def initialise(sandbox: Sandbox, phase: Phase, limit: float) -> InitOutcom
     sandbox.renew()
     sandbox.transcript.generation += 1
     sandbox.telemetry.begin_init()
+    sandbox.limits.init_begins()
     function, telemetry = sandbox.function, sandbox.telemetry
     version = environment.runtime_version(function)
     began = time.monotonic()
     telemetry.emit("platform.initStart", events.init_start(function, sandbox.instance_id, version, phase))
     outcome = await _outcome(sandbox, limit, began)
+    sandbox.limits.init_ends()
     sandbox.agents.is_closed = True
     telemetry.close_subscriptions(forget=outcome.is_success)  # after a failed init there will be another
     status, error_type = outcome.status, outcome.error_type
@@ -78,7 +80,7 @@ async def _bring_up(sandbox: Sandbox) -> None:
     await asyncio.gather(*(sandbox.launch_extension(name) for name in sandbox.executables))
     await sandbox.until(agents.all_registered)
     await sandbox.launch_runtime()  # not before: an extension that registers late delays the runtime
-    await sandbox.until(lambda: runtime.has_asked or runtime.init_error is not None)
+    await sandbox.until(lambda: runtime.is_initialised or runtime.init_error is not None)
     if runtime.init_error is not None:
         error_type, body = runtime.init_error
         raise Broken(Fault(error_type, _message_of(body), "runtime"))
@@ -98,7 +100,7 @@ def _laggard(sandbox: Sandbox) -> str:
     waiting = [agent.name for agent in sandbox.agents if not agent.is_registered]
     if waiting:
         return f"the extension {', '.join(waiting)} did not register"
-    if not sandbox.runtime.has_asked:
+    if not sandbox.runtime.is_initialised:
         return "the runtime did not ask for its first invocation"
     waiting = [agent.name for agent in sandbox.agents if not agent.is_idle]
     return f"the extension {', '.join(waiting)} did not ask for its first event"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from telemetry_forwarder.emulator import ending, initialisation
+from telemetry_forwarder.emulator import ending, initialisation, restore
 from telemetry_forwarder.emulator import telemetry_events as events
 from telemetry_forwarder.emulator.agents import Event
 from telemetry_forwarder.emulator.results import Invocation
@@ -63,14 +63,17 @@ class _Course:
         self._began = time.time()
         self._init_ms, sandbox.unreported_init_ms = sandbox.unreported_init_ms, None
         self._call: Call | None = None
+        self._restore_ms: float | None = None
         self._ended = 0.0
         self._memory_mb = 0
 
     async def run(self) -> Invocation:
         request, sandbox = self._request, self._sandbox
+        failure = await self._restore() if sandbox.is_up else None  # comes before the invocation, not within
+        self._began = time.time()
         start = events.start(sandbox.function, request.request_id, request.trace)
         sandbox.telemetry.emit("platform.start", start, at=self._began)
-        failure = await self._until_ready()
+        failure = failure or await self._until_ready()
         self._memory_mb = sandbox.memory_mb()
         self._ended = time.time()
         if failure is not None:
@@ -94,6 +97,8 @@ class _Course:
                 error_type = outcome.error_type or "Runtime.Unknown"
                 fault = sandbox.fault.message if sandbox.fault else outcome.message
                 return Failure(status="error", error_type=error_type, message=fault, payload=outcome.payload)
+            if failure := await self._restore():
+                return failure
             if sandbox.platform.fresh_deadline_after_reinit:
                 counted_from = time.time()
         deadline = counted_from + timeout_s
@@ -106,6 +111,16 @@ class _Course:
             kind = "failure" if broken.fault.error_type.startswith("Sandbox.") else "error"
             return Failure(status=kind, error_type=broken.fault.error_type, message=broken.fault.message)
         return None
+
+    async def _restore(self) -> Failure | None:
+        outcome = await restore.restore(self._sandbox)
+        if outcome is None:
+            return None
+        self._restore_ms = outcome.duration_ms
+        if outcome.is_success:
+            return None
+        error_type = outcome.error_type or "Runtime.Unknown"
+        return Failure(status="error", error_type=error_type, message=outcome.message, payload=outcome.payload)
 
     async def _work(self, deadline_ms: int) -> None:
         sandbox = self._sandbox
@@ -177,6 +192,9 @@ class _Course:
         }
         if self._init_ms is not None and self._pays_init:
             metrics["initDurationMs"] = round(self._init_ms, 3)
+        if self._restore_ms is not None:
+            metrics["restoreDurationMs"] = round(self._restore_ms, 3)
+            metrics["billedRestoreDurationMs"] = math.ceil(self._restore_ms)
         spans = []
         if failure is None and any(agent.wants("INVOKE") for agent in self._sandbox.agents):
             spans = [events.span("extensionOverhead", self._done_at, self._ended)]
@@ -202,7 +220,8 @@ class _Course:
 
     def _billed_ms(self, failure: Failure | None) -> int:
         init_ms = self._init_ms if self._init_ms is not None and self._pays_init else 0.0
-        return math.ceil(self._duration_ms(failure) + init_ms)
+        restore_ms = math.ceil(self._restore_ms) if self._restore_ms is not None else 0
+        return math.ceil(self._duration_ms(failure) + init_ms) + restore_ms
 
     def _result(self, failure: Failure | None) -> Invocation:
         call, request_id = self._call, self._request.request_id
@@ -218,6 +237,8 @@ class _Course:
             duration_ms=self._duration_ms(failure),
             billed_ms=self._billed_ms(failure),
             init_duration_ms=self._init_ms if self._pays_init else None,
+            restore_duration_ms=self._restore_ms,
+            stream_error=call.stream_error if call is not None else None,
             max_memory_mb=self._memory_mb,
             response_ms=None if responded_at is None else (responded_at - self._began) * 1000,
             extension_overhead_ms=None if failure is not None else (self._ended - self._done_at) * 1000,
@@ -278,6 +299,6 @@ def error_type_of(call: Call | None) -> str | None:
     if call is None or call.error_type is None:
         return None
     try:
-        return str(orjson.loads(call.response or b"")["errorType"])
+        return str(orjson.loads(call.stream_error or call.response or b"")["errorType"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return call.error_type

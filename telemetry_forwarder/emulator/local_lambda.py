@@ -12,10 +12,12 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-from telemetry_forwarder.emulator import ending, initialisation, invocation, layers, managed
-from telemetry_forwarder.emulator.errors import EnvironmentClosed, InitFailed, WaitedTooLong
+from telemetry_forwarder.emulator import ending, initialisation, invocation, managed
+from telemetry_forwarder.emulator.errors import EmulatorError, EnvironmentClosed, InitFailed, WaitedTooLong
 from telemetry_forwarder.emulator.extensions_api import ExtensionsApi
-from telemetry_forwarder.emulator.results import Invocation, Shutdown
+from telemetry_forwarder.emulator.layers import Opt, disables_extensions, executables
+from telemetry_forwarder.emulator.limits import Limits
+from telemetry_forwarder.emulator.results import Enforced, Invocation, Shutdown
 from telemetry_forwarder.emulator.runtime_api import RuntimeApi
 from telemetry_forwarder.emulator.sandbox import Sandbox
 from telemetry_forwarder.emulator.server import recording, serve
@@ -39,10 +41,13 @@ class LocalLambda:
 
     Entering runs the init and freezes; leaving shuts down (spindown), or kills everything at once when an exception
     passes through. Either way no process, port or stopped child is left. `extensions` are executables, `opt` a
-    directory that plays /opt: every regular file in its `extensions` is started too.
+    directory that plays /opt: every regular file in its `extensions` is started too. `layers` are directories or ZIP
+    files, low to high, that are put over it in a private directory which lives as long as this. Nothing is mounted at
+    /opt itself: what an extension carries along it must find beside its own file; `opt`/bin and `opt`/lib are on PATH
+    and LD_LIBRARY_PATH, `opt`/python on the PYTHONPATH of a Python function.
 
-    Raises on construction: ExtensionNotFound, TooManyExtensions. On entering: AddressInUse; InitFailed, unless the
-    platform is told to retry as Lambda does.
+    Raises on construction: ExtensionNotFound, TooManyExtensions, InvalidLayer. On entering: AddressInUse,
+    LimitsUnavailable; InitFailed, unless the platform is told to retry as Lambda does.
     """
 
     def __init__(
@@ -52,19 +57,26 @@ class LocalLambda:
         *,
         platform: Platform | None = None,
         opt: Path | None = None,
+        layers: Sequence[Path] = (),
     ) -> None:
         self.function = function
         self.platform = platform or Platform()
         self.transcript = Transcript()
         self.init_outcome: initialisation.InitOutcome | None = None
         self.shutdown_result: Shutdown | None = None
-        self._executables = layers.executables(extensions, opt)
-        self._extensions_enabled = not layers.disables_extensions(opt)
+        self._opt = Opt(opt, layers)
+        try:
+            self._executables = executables(extensions, self._opt.path)
+        except EmulatorError:
+            self._opt.remove()
+            raise
+        self._extensions_enabled = not disables_extensions(self._opt.path)
         self._watch = Watch()
         self._turn = asyncio.Lock()  # a classic environment does one thing at a time
         self._tasks = asyncio.TaskGroup()
         self._is_open = False
         self._sandbox: Sandbox | None = None
+        self._limits: Limits | None = None
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
 
@@ -94,8 +106,9 @@ class LocalLambda:
         timeout = aiohttp.ClientTimeout(total=None)
         self._session = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
         app = web.Application(middlewares=[recording(self.transcript)])
+        self._limits = Limits(self.function, self.platform)
         # Routes are asked for their environment at each call, and the environment needs the port: hence this order.
-        telemetry = Telemetry(self.platform, self._tasks, self._session, self._watch, self.transcript)
+        telemetry = Telemetry(self.platform, self._tasks, self._session, self._watch, self.transcript, self.function)
         self._sandbox = sandbox = Sandbox(
             self.function,
             self.platform,
@@ -104,6 +117,8 @@ class LocalLambda:
             telemetry=telemetry,
             transcript=self.transcript,
             watch=self._watch,
+            limits=self._limits,
+            opt=self._opt.path,
         )
         app.add_routes(RuntimeApi(sandbox).routes())
         if self._extensions_enabled:
@@ -135,6 +150,9 @@ class LocalLambda:
             if self._runner is not None:
                 await self._runner.cleanup()
         finally:
+            if self._limits is not None:
+                self._limits.remove()
+            self._opt.remove()
             if self._session is not None:
                 await self._session.close()
             # A task group wraps what its body raised; it needs to hear of a cancellation only, which may be its own.
@@ -219,6 +237,11 @@ class LocalLambda:
     def resets(self) -> list[Shutdown]:
         """How each generation ended that a timeout or a crash broke within an invocation."""
         return list(self._sandbox.resets) if self._sandbox is not None else []
+
+    @property
+    def limits(self) -> Enforced | None:
+        """What the system enforces on this environment; None before it is entered."""
+        return self._limits.enforced if self._limits is not None else None
 
     def extension_output(self, name: str) -> list[str]:
         """Return the lines that an extension wrote to stdout and stderr, over all generations."""

@@ -84,4 +84,5 @@ def _report(sandbox: Sandbox, request: Request, call: Call, failure: Failure | N
         extension_overhead_ms=None,
         held_ms={},
         cold_start=False,
+        stream_error=call.stream_error,
     )

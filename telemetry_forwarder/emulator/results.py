@@ -28,6 +28,8 @@ class Invocation:
     extension_overhead_ms: float | None  # from the end of the runtime until the last extension asked for the next event
     held_ms: Mapping[str, float | None]
     cold_start: bool
+    stream_error: bytes | None = None  # what broke off a streamed response, whose beginning is the payload
+    restore_duration_ms: float | None = None  # SnapStart
 
     def json(self) -> Any:
         """Return the payload read as JSON. Raises ValueError when it is none."""
@@ -46,6 +48,15 @@ class ExtensionEnd:
     seconds: float
     killed: bool
     received_shutdown: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enforced:
+    """What the system enforces: "cgroup v1" or "cgroup v2", else what is done instead and why."""
+
+    memory: str
+    cpu: str
+    freeze: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ class Call:
     released_at: float = field(default_factory=time.time)
     response: bytes | None = None
     error_type: str | None = None  # set when the runtime reported an error
+    stream_error: bytes | None = None  # what broke off a streamed response
     response_began_at: float | None = None
     responded_at: float | None = None
     done_at: float | None = None  # the runtime asked for the next one
@@ -55,6 +56,9 @@ class Runtime:
         self.concurrent = concurrent
         self.has_asked = False
         self.init_error: tuple[str, bytes] | None = None
+        self.restore_error: tuple[str, bytes] | None = None
+        self.waits_for_restore = False
+        self.is_restored = False
         self._queue: deque[Call] = deque()
         self._current: Call | None = None
         self._open: dict[str, Call] = {}
@@ -64,8 +68,10 @@ class Runtime:
     def state(self) -> str:
         if self.init_error is not None:
             return "InitError"
+        if self.restore_error is not None:
+            return "RestoreError"
         if not self.has_asked:
-            return "Started"
+            return "Restoring" if self.waits_for_restore else "Started"
         if self._current is None:
             return "Ready"
         return "InvocationResponse" if self._current.is_answered else "Running"
@@ -84,13 +90,34 @@ class Runtime:
 
     def ask_next(self) -> None:
         """Take a call of `/runtime/invocation/next`: what was answered is done."""
-        if self.init_error is not None:
+        if self.init_error is not None or self.restore_error is not None:
             raise self._refusal("Ready")
         self.has_asked = True
         if self._current is not None and self._current.is_answered:
             self._current.done_at = time.time()
             self._open.pop(self._current.request_id, None)
             self._current = None
+
+    def ask_restore(self) -> None:
+        """Take a call of `/runtime/restore/next`: its init is complete, and it waits for the restore."""
+        if self.has_asked or self.init_error is not None or self.restore_error is not None:
+            raise self._refusal("RestoreReady")
+        self.waits_for_restore = True
+
+    def release_restore(self) -> None:
+        """Answer who waits for the restore."""
+        self.is_restored = True
+
+    def fail_restore(self, body: bytes, error_type: str | None) -> None:
+        """Note `/runtime/restore/error`: a hook after the restore failed."""
+        if not self.is_restored or self.has_asked or self.restore_error is not None:
+            raise self._refusal("RestoreError")
+        self.restore_error = (clean_error_type(error_type, "Runtime.Unknown"), body)
+
+    @property
+    def is_initialised(self) -> bool:
+        """Whether it has said that its init is complete."""
+        return self.has_asked or self.waits_for_restore
 
     def take(self) -> Call | None:
         """Return the next invocation, or, as the real one does, the same again while it is not answered."""
@@ -119,8 +146,10 @@ class Runtime:
             raise self._refusal("InvocationResponse")
         return call
 
-    def answer(self, call: Call, body: bytes, began_at: float) -> None:
-        """Note the response of the function."""
+    def answer(self, call: Call, body: bytes, began_at: float, failed: tuple[str, bytes] | None = None) -> None:
+        """Note the response of the function; `failed` is the error that broke off a stream: its type and its body."""
+        if failed is not None:
+            call.error_type, call.stream_error = clean_error_type(failed[0], "Function.Unknown"), failed[1]
         call.response, call.response_began_at, call.responded_at = body, began_at, time.time()
         self._settle(call)
 
@@ -132,7 +161,7 @@ class Runtime:
 
     def fail_init(self, body: bytes, error_type: str | None) -> None:
         """Note `/runtime/init/error`."""
-        if self.has_asked or self.init_error is not None:
+        if self.is_initialised or self.init_error is not None:
             raise self._refusal("InitError")
         self.init_error = (clean_error_type(error_type, "Runtime.Unknown"), body)
 

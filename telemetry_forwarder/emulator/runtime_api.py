@@ -1,14 +1,19 @@
 """The Runtime API (2018-06-01). Source: AWS docs and AWS's emulator; platform reference, section 4."""
 
+import orjson
 from aiohttp import web
 
+from telemetry_forwarder.emulator import environment
 from telemetry_forwarder.emulator.refusals import Refused
 from telemetry_forwarder.emulator.runtime import MAX_RESPONSE_BYTES
 from telemetry_forwarder.emulator.sandbox import Sandbox
 from telemetry_forwarder.emulator.server import answer, name_caller, now, read
+from telemetry_forwarder.emulator.telemetry_events import timestamp
+from telemetry_forwarder.emulator.trailers import ERROR_TYPE, error_body, trailers_of
 
 BASE = "/2018-06-01"
 MAX_MANAGED_ERROR_BYTES = 1024 * 1024
+_CREDENTIALS_LAST_S = 12 * 3600.0
 _OK = b'{"status":"OK"}\n'
 
 
@@ -20,12 +25,43 @@ class RuntimeApi:
 
     def routes(self) -> list[web.RouteDef]:
         return [
+            *(self._restore_routes() if self._sandbox.function.is_snap_start else []),
             web.get(f"{BASE}/runtime/invocation/next", self.next),
             web.post(f"{BASE}/runtime/invocation/{{id}}/response", self.response),
             web.post(f"{BASE}/runtime/invocation/{{id}}/error", self.error),
             web.post(f"{BASE}/runtime/init/error", self.init_error),
             web.get(f"{BASE}/ping", self.ping),
         ]
+
+    def _restore_routes(self) -> list[web.RouteDef]:
+        return [
+            web.get(f"{BASE}/runtime/restore/next", self.restore_next),
+            web.post(f"{BASE}/runtime/restore/error", self.restore_error),
+            web.get(environment.CREDENTIALS_PATH, self.credentials),
+        ]
+
+    async def restore_next(self, request: web.Request) -> web.Response:
+        name_caller("runtime")
+        runtime = self._sandbox.runtime
+        runtime.ask_restore()
+        self._sandbox.watch.notify()
+        await self._sandbox.watch.until(lambda: runtime.is_restored)
+        return web.Response(status=200)
+
+    async def restore_error(self, request: web.Request) -> web.Response:
+        name_caller("runtime")
+        body = await read(request, MAX_RESPONSE_BYTES)
+        self._sandbox.runtime.fail_restore(body, request.headers.get("Lambda-Runtime-Function-Error-Type"))
+        self._sandbox.watch.notify()
+        return answer(202, _OK)
+
+    async def credentials(self, request: web.Request) -> web.Response:
+        """Answer with keys who has the token. How a wrong token is refused is not known, so chosen."""
+        name_caller("credentials")
+        if request.headers.get("Authorization") != environment.CREDENTIALS_TOKEN:
+            raise Refused(403, "AccessDenied", "The authorization token is not valid")
+        expires = {"Expiration": timestamp(now() + _CREDENTIALS_LAST_S)}
+        return answer(200, orjson.dumps(environment.credentials(self._sandbox.function) | expires))
 
     async def next(self, request: web.Request) -> web.Response:
         name_caller("runtime")
@@ -48,7 +84,10 @@ class RuntimeApi:
         began = now()
         # A streamed response may be larger on Lambda (200 MB); here it is gathered, so one bound serves both.
         body = await read(request, MAX_RESPONSE_BYTES if mode != "streaming" else 200 * 1024 * 1024)
-        runtime.answer(call, body, began)
+        failed = None
+        if mode == "streaming" and ERROR_TYPE in (found := trailers_of(request.transport)):
+            failed = found[ERROR_TYPE], error_body(found)
+        runtime.answer(call, body, began, failed)
         self._sandbox.watch.notify()
         return answer(202, _OK)
 

@@ -1,6 +1,7 @@
 """One execution environment: the state that its APIs and its lifecycle share."""
 
 import asyncio
+import signal
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from telemetry_forwarder.emulator import environment
 from telemetry_forwarder.emulator import telemetry_events as events
 from telemetry_forwarder.emulator.agents import Agents
+from telemetry_forwarder.emulator.limits import Limits
 from telemetry_forwarder.emulator.processes import Launcher, OnMessage, Process
 from telemetry_forwarder.emulator.results import Shutdown
 from telemetry_forwarder.emulator.runtime import Runtime
@@ -18,6 +20,9 @@ from telemetry_forwarder.emulator.settings import Function, Platform
 from telemetry_forwarder.emulator.telemetry import Telemetry
 from telemetry_forwarder.emulator.transcript import Transcript
 from telemetry_forwarder.emulator.watch import Condition, Watch
+
+# The words are those of Go's runtime, in which Lambda's core is written.
+_SIGNALS = {int(signal.SIGABRT): "aborted", int(signal.SIGSEGV): "segmentation fault"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +55,14 @@ class Sandbox:
         telemetry: Telemetry,
         transcript: Transcript,
         watch: Watch,
+        limits: Limits,
+        opt: Path | None = None,
     ) -> None:
         self.function = function
         self.platform = platform
         self.executables = {path.name: path for path in executables}
+        self.opt = opt
+        self.limits = limits
         self.api = ""  # host:port, known when the server is up
         self.telemetry = telemetry
         self.transcript = transcript
@@ -111,6 +120,7 @@ class Sandbox:
             agent.launch_failed("Extension.LaunchError")
             self.break_("Extension.LaunchError", f"{path} cannot be executed: {error.strerror or error}.", name)
             return
+        self.limits.admit(process)
         self.processes[name] = process
         self._tasks.create_task(process.wait(self._on_extension_exit))
 
@@ -131,14 +141,17 @@ class Sandbox:
                 "Runtime.InvalidEntrypoint", f"{argv[0]} cannot be executed: {error.strerror or error}.", "runtime"
             )
             return
+        self.limits.admit(process)
         self.runtime_process = process
         self._tasks.create_task(process.wait(self._on_runtime_exit))
 
     def variables_for_extension(self) -> dict[str, str]:
-        return environment.for_extension(self.function, api=self.api)
+        return environment.for_extension(self.function, api=self.api, opt=self.opt)
 
     def variables_for_runtime(self, log_fd: int | None) -> dict[str, str]:
-        return environment.for_runtime(self.function, api=self.api, log_stream=self.instance_id, log_fd=log_fd)
+        return environment.for_runtime(
+            self.function, api=self.api, log_stream=self.instance_id, log_fd=log_fd, opt=self.opt
+        )
 
     def all_processes(self) -> list[Process]:
         own = [] if self.runtime_process is None else [self.runtime_process]
@@ -155,13 +168,11 @@ class Sandbox:
             return
         self.is_frozen = True
         self.telemetry.pause()
-        for process in self.all_processes():
-            process.freeze()
+        self.limits.freeze(self.all_processes())
 
     def thaw(self, *, hurry: bool = False) -> None:
         self.is_frozen = False
-        for process in self.all_processes():
-            process.thaw()
+        self.limits.thaw(self.all_processes())
         self.telemetry.resume(hurry=hurry)
 
     def kill(self) -> None:
@@ -169,10 +180,11 @@ class Sandbox:
         self.is_ending = True
         for process in self.all_processes():
             process.kill()
+        self.limits.thaw([])  # a frozen group dies only then
 
     def memory_mb(self) -> int:
         """Return the most memory that the processes have used, together."""
-        return round(sum(process.measure() for process in self.all_processes()) / 1024)
+        return self.limits.memory_mb(self.all_processes())
 
     # What processes do
 
@@ -199,10 +211,14 @@ class Sandbox:
     def _on_runtime_exit(self, process: Process, code: int) -> None:
         if process is not self.runtime_process:
             return
-        if self.runtime.init_error is not None:
+        if self.runtime.init_error is not None or self.runtime.restore_error is not None:
             self.watch.notify()
             return
-        self.break_("Runtime.ExitError", f"Runtime exited with error: {exit_words(code)}", "runtime")
+        error_type = self._oom_error_type() if self.limits.was_out_of_memory() else "Runtime.ExitError"
+        self.break_(error_type, f"Runtime exited with error: {exit_words(code)}", "runtime")
+
+    def _oom_error_type(self) -> str:
+        return "Runtime.OutOfMemory" if self.function.is_managed else self.platform.oom_error_type
 
     def any_running(self, wanted: Callable[[Process], bool] = lambda _: True) -> bool:
         return any(process.is_running for process in self.all_processes() if wanted(process))
@@ -210,7 +226,9 @@ class Sandbox:
 
 def exit_words(code: int) -> str:
     """Say how a process ended, in the words that Lambda uses."""
-    return f"exit status {code}" if code >= 0 else f"signal: {-code}"
+    if code >= 0:
+        return f"exit status {code}"
+    return f"signal: {_SIGNALS.get(-code) or (signal.strsignal(-code) or str(-code)).lower()}"
 
 
 def log_stream_name(version: str) -> str:

@@ -1,5 +1,7 @@
 """The one server behind AWS_LAMBDA_RUNTIME_API: it writes the transcript and turns refusals into answers."""
 
+import asyncio
+import os
 import time
 from contextvars import ContextVar
 
@@ -8,6 +10,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from telemetry_forwarder.emulator.errors import AddressInUse
 from telemetry_forwarder.emulator.refusals import Refused
+from telemetry_forwarder.emulator.trailers import with_tail
 from telemetry_forwarder.emulator.transcript import Entry, Transcript, summary
 
 # The entry of the call that is handled: each one has a context of its own.
@@ -71,14 +74,24 @@ async def serve(app: web.Application, port: int) -> tuple[web.AppRunner, int]:
     app.on_response_prepare.append(_unnamed)
     # A client that hangs up ends its handler, so that no wait for an event outlives its caller.
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.0)
+    listening: list[asyncio.Server] = []
+
+    async def stop_listening(_: web.Application) -> None:
+        for server in listening:
+            server.close()
+
+    app.on_shutdown.append(stop_listening)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port)
+    handlers = runner.server
+    assert handlers is not None  # noqa: S101  setup made it
+    loop = asyncio.get_running_loop()
     try:
-        await site.start()
+        # Not a TCPSite: the trailers of a streamed response are to be seen.
+        listening.append(await loop.create_server(with_tail(handlers), "127.0.0.1", port))
     except OSError as error:
         await runner.cleanup()
-        raise AddressInUse(f"The API cannot listen on 127.0.0.1:{port}: {error.strerror}.") from error
-    return runner, runner.addresses[0][1]
+        raise AddressInUse(f"The API cannot listen on 127.0.0.1:{port}: {os.strerror(error.errno or 0)}.") from error
+    return runner, listening[0].sockets[0].getsockname()[1]
 
 
 def now() -> float:

@@ -11,10 +11,16 @@ from typing import Literal, get_args
 from telemetry_forwarder.emulator.errors import FunctionNotFound, InvalidSetting
 
 LogFormat = Literal["Text", "JSON"]
-InitType = Literal["on-demand", "provisioned-concurrency", "lambda-managed-instances"]
+InitType = Literal["on-demand", "provisioned-concurrency", "snap-start", "lambda-managed-instances"]
 OnInitFailure = Literal["raise", "retry"]
 SchemaReading = Literal["captured", "documented"]
+TcpConnect = Literal["subscribe", "first-batch"]
+FreezeWith = Literal["auto", "cgroup", "signal"]
+Enforce = Literal["auto", "cgroup", "off"]
+OomErrorType = Literal["Runtime.ExitError", "Runtime.OutOfMemory"]
 
+APPLICATION_LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")  # from low to high
+SYSTEM_LEVELS = ("DEBUG", "INFO", "WARN")
 SCHEMAS = ("2022-07-01", "2022-12-13", "2025-01-29")
 MANAGED_SCHEMAS = ("2025-01-29",)
 
@@ -25,7 +31,9 @@ class Function:
 
     `code` is the directory that plays /var/task. `command` is any program that speaks the Runtime API; without one,
     `handler` is run by awslambdaric under the interpreter that runs this. `environment` holds the customer's variables,
-    which the function and the extensions both see. Raises InvalidSetting or FunctionNotFound.
+    which the function and the extensions both see. The log levels belong to the JSON format (None: INFO). On Managed
+    Instances the runtime is told to serve `max_concurrency` invocations at once; awslambdaric starts a worker for each.
+    Raises InvalidSetting or FunctionNotFound.
     """
 
     code: Path
@@ -39,7 +47,10 @@ class Function:
     account_id: str = "123456789012"
     environment: Mapping[str, str] = field(default_factory=dict)
     log_format: LogFormat = "Text"
+    application_log_level: str | None = None
+    system_log_level: str | None = None
     init_type: InitType = "on-demand"
+    max_concurrency: int = 8
 
     def __post_init__(self) -> None:
         # Sources of the ranges: Lambda quotas (memory 128-10240 MB, timeout up to 900 s).
@@ -51,6 +62,10 @@ class Function:
             raise InvalidSetting(f"The log format {self.log_format!r} is none of Text, JSON.")
         if self.init_type not in get_args(InitType):
             raise InvalidSetting(f"The init type {self.init_type!r} is none of {', '.join(get_args(InitType))}.")
+        if not 1 <= self.max_concurrency <= 1600:
+            raise InvalidSetting(f"The concurrency is {self.max_concurrency}; Lambda allows 1 to 1600.")
+        self._check_level("application", self.application_log_level, APPLICATION_LEVELS)
+        self._check_level("system", self.system_log_level, SYSTEM_LEVELS)
         if not re.fullmatch(r"\d{12}", self.account_id):
             raise InvalidSetting(f"The account id {self.account_id!r} is not twelve digits.")
         if self.command is not None and not self.command:
@@ -59,6 +74,14 @@ class Function:
             raise FunctionNotFound(f"The function's code directory {self.code} does not exist.")
         if self.command is None:
             self._check_handler()
+
+    def _check_level(self, kind: str, level: str | None, levels: Sequence[str]) -> None:
+        if level is None:
+            return
+        if level not in levels:
+            raise InvalidSetting(f"The {kind} log level {level!r} is none of {', '.join(levels)}.")
+        if not self.is_json:
+            raise InvalidSetting(f"The {kind} log level {level} needs the log format JSON.")
 
     def _check_handler(self) -> None:
         module, dot, attribute = self.handler.rpartition(".")
@@ -84,6 +107,11 @@ class Function:
     def is_managed(self) -> bool:
         """Whether this is a function on Lambda Managed Instances."""
         return self.init_type == "lambda-managed-instances"
+
+    @property
+    def is_snap_start(self) -> bool:
+        """Whether this is a function that starts from a snapshot."""
+        return self.init_type == "snap-start"
 
     @property
     def is_json(self) -> bool:
@@ -117,22 +145,37 @@ class Platform:
     `on_init_failure`: "raise" gives `InitFailed` from `async with`; "retry" does as Lambda does, once more inside the
     first invocation. `schema_reading`: how older schemas differ on the wire, as "captured" on real Lambda (hardly) or
     as "documented". `fresh_deadline_after_reinit`: whether the function's timeout starts anew after an init inside an
-    invocation. `buffer_bytes` bounds what the platform holds per subscription. Not documented by AWS, so chosen:
-    `buffer_bytes`, `retry`, `fresh_deadline_after_reinit`, `max_line_bytes`.
+    invocation. `buffer_bytes` bounds what the platform holds per subscription. `tcp_connect`: whether a TCP
+    destination is connected to when it is subscribed, which is refused with 400 if nobody listens (so AWS's emulator of
+    Managed Instances does), or for its first batch.
+    `filter_telemetry`: whether the log levels of the function thin out the telemetry as they do CloudWatch Logs.
+    `freeze_with`, `memory_limit` and `cpu_quota` say whether a control group does it: "auto" where the system allows
+    it, "cgroup" or else LimitsUnavailable, "signal" and "off" not; `LocalLambda.limits` says what came of it. The quota
+    is off by default, as this machine's processors are not Lambda's. `oom_error_type`: how the end of a runtime
+    that ran out of memory is called; on Managed Instances always Runtime.OutOfMemory. Not documented by AWS, so chosen:
+    `buffer_bytes`, `retry`, `fresh_deadline_after_reinit`, `max_line_bytes`, `tcp_connect`,
+    `filter_telemetry`.
     """
 
     telemetry_host: str = "127.0.0.2"
     api_port: int = 0  # 0: any free one
     init_limit_s: float = 10.0
-    long_init_limit_s: float = 130.0  # provisioned concurrency, Managed Instances: max of this and the timeout
+    long_init_limit_s: float = 130.0  # provisioned concurrency, SnapStart, Managed Instances: or the timeout if longer
+    restore_limit_s: float = 10.0  # SnapStart's hooks after a restore
     shutdown_s: float = 2.0  # with an external extension
     internal_shutdown_s: float = 0.5  # with internal ones only; 0 with none
     runtime_share_s: float = 0.3  # of the above; AWS's pages say 0.3, its source 0.6
     freeze: bool = True
+    freeze_with: FreezeWith = "auto"
+    memory_limit: Enforce = "auto"
+    cpu_quota: Enforce = "off"
+    oom_error_type: OomErrorType = "Runtime.ExitError"
     on_init_failure: OnInitFailure = "raise"
     schemas: Sequence[str] = SCHEMAS
     schema_reading: SchemaReading = "captured"
     telemetry_supported: bool = True
+    tcp_connect: TcpConnect = "subscribe"
+    filter_telemetry: bool = False
     fresh_deadline_after_reinit: bool = True
     buffer_bytes: int = 8 * 1024 * 1024
     max_line_bytes: int = 256 * 1024

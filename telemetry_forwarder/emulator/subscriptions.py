@@ -3,25 +3,28 @@
 Source: captures of the Telemetry API on real Lambda, listed in the platform reference, section 2.1.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import orjson
 
+from telemetry_forwarder.emulator.logs_schema import LOGS_SCHEMAS
 from telemetry_forwarder.emulator.refusals import Refused
 
 HOSTS = ("sandbox.localdomain", "sandbox")  # the short name is used in production by two vendors
 TYPES = ("platform", "function", "extension")
-KNOWN_SCHEMAS = ("2020-08-15", "2021-03-18", "2022-07-01", "2022-12-13", "2025-01-29")
+KNOWN_SCHEMAS = (*LOGS_SCHEMAS, "2022-07-01", "2022-12-13", "2025-01-29")
 RESERVED_PORT = 9001
-# name: (default, least, most)
-_BUFFERING: Mapping[str, tuple[int, int, int]] = {
+Fields = Mapping[str, Any]
+Limits = Mapping[str, tuple[int, int, int]]  # name: (default, least, most)
+_BUFFERING: Limits = {
     "maxItems": (10000, 1000, 10000),
     "maxBytes": (262144, 262144, 1048576),
     "timeoutMs": (1000, 25, 30000),
 }
+_LOGS_BUFFERING = {**_BUFFERING, "timeoutMs": (1000, 100, 30000)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,22 +49,34 @@ def parse(name: str, body: bytes, *, schemas: Collection[str], managed: bool = F
     `managed`: on Managed Instances the error types have no prefix.
     """
     try:
-        return _parse(name, body, schemas)
+        return _parse(name, body, lambda asked: _schema(asked, schemas), _BUFFERING)
     except Refused as refusal:
-        error_type = refusal.error_type.removeprefix("Telemetry.") if managed else refusal.error_type
-        raise Refused(refusal.status, error_type, refusal.message, type_first=True) from None
+        raise _renamed(refusal, "" if managed else "Telemetry.") from None
 
 
-def _parse(name: str, body: bytes, schemas: Collection[str]) -> Subscription:
+def parse_logs(name: str, body: bytes) -> Subscription:
+    """Return what `body` asks of the legacy Logs API. Raises Refused; what its errors are called is a choice."""
+    try:
+        return _parse(name, body, _logs_schema, _LOGS_BUFFERING)
+    except Refused as refusal:
+        raise _renamed(refusal, "Logs.") from None
+
+
+def _renamed(refusal: Refused, prefix: str) -> Refused:
+    error_type = prefix + refusal.error_type.removeprefix("Telemetry.")
+    return Refused(refusal.status, error_type, refusal.message, type_first=True)
+
+
+def _parse(name: str, body: bytes, schema_of: Callable[[Fields], str], limits: Limits) -> Subscription:
     try:
         asked = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise _malformed(str(error)) from None
     if not isinstance(asked, dict):
         raise _malformed("invalid type: expected a JSON object")
-    schema = _schema(asked, schemas)
+    schema = schema_of(asked)
     types = _types(asked)
-    buffering = _buffering(asked)
+    buffering = _buffering(asked, limits)
     protocol, port, path, method = _destination(asked)
     return Subscription(
         name=name,
@@ -77,7 +92,7 @@ def _parse(name: str, body: bytes, schemas: Collection[str]) -> Subscription:
     )
 
 
-def _schema(asked: Mapping[str, Any], accepted: Collection[str]) -> str:
+def _schema(asked: Fields, accepted: Collection[str]) -> str:
     schema = asked.get("schemaVersion")
     if schema is None:
         raise _invalid("TelemetryAPI only supports the SchemaVersion released after 2021-03-18")
@@ -91,7 +106,18 @@ def _schema(asked: Mapping[str, Any], accepted: Collection[str]) -> str:
     return str(schema)
 
 
-def _types(asked: Mapping[str, Any]) -> tuple[str, ...]:
+def _logs_schema(asked: Fields) -> str:
+    schema = asked.get("schemaVersion") or LOGS_SCHEMAS[0]
+    if schema in KNOWN_SCHEMAS and schema not in LOGS_SCHEMAS:
+        raise _invalid(f"Logs API does not support the SchemaVersion {schema}")
+    if schema not in LOGS_SCHEMAS:
+        raise _malformed(
+            f"unknown variant `{schema}`, expected one of {', '.join(f'`{known}`' for known in LOGS_SCHEMAS)}"
+        )
+    return str(schema)
+
+
+def _types(asked: Fields) -> tuple[str, ...]:
     if "types" not in asked:
         raise _malformed("missing field `types`")
     types = asked["types"]
@@ -106,14 +132,14 @@ def _types(asked: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(types)
 
 
-def _buffering(asked: Mapping[str, Any]) -> dict[str, int]:
+def _buffering(asked: Fields, limits: Limits) -> dict[str, int]:
     given = asked.get("buffering")
     if given is None:
         given = {}
     if not isinstance(given, dict):
         raise _malformed("invalid type: buffering should be an object")
     values = {}
-    for name, (default, least, most) in _BUFFERING.items():
+    for name, (default, least, most) in limits.items():
         value = given.get(name)
         value = default if value is None else value
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
@@ -124,7 +150,7 @@ def _buffering(asked: Mapping[str, Any]) -> dict[str, int]:
     return values
 
 
-def _destination(asked: Mapping[str, Any]) -> tuple[Literal["HTTP", "TCP"], int, str, str]:
+def _destination(asked: Fields) -> tuple[Literal["HTTP", "TCP"], int, str, str]:
     destination = asked.get("destination")
     if destination is None:
         raise _malformed("missing field `destination`")

@@ -8,8 +8,10 @@ from typing import Any
 import aiohttp
 
 from telemetry_forwarder.emulator import telemetry_events as events
-from telemetry_forwarder.emulator.delivery import HttpDestination, Sender, TcpDestination
-from telemetry_forwarder.emulator.settings import Platform
+from telemetry_forwarder.emulator.delivery import Destination, HttpDestination, Sender, TcpDestination
+from telemetry_forwarder.emulator.log_levels import passes
+from telemetry_forwarder.emulator.logs_schema import is_legacy
+from telemetry_forwarder.emulator.settings import Function, Platform
 from telemetry_forwarder.emulator.subscriptions import Subscription
 from telemetry_forwarder.emulator.telemetry_events import TelemetryEvent
 from telemetry_forwarder.emulator.transcript import Transcript
@@ -28,10 +30,12 @@ class Telemetry:
         session: aiohttp.ClientSession,
         watch: Watch,
         transcript: Transcript,
+        function: Function,
     ) -> None:
         self.events: list[TelemetryEvent] = []
         self.is_closed = False
         self._platform = platform
+        self._function = function
         self._tasks = tasks
         self._session = session
         self._watch = watch
@@ -62,21 +66,33 @@ class Telemetry:
             self._offer(sender, event)
         self._watch.notify()
 
-    def subscribe(self, subscription: Subscription) -> bool:
-        """Start delivery. Returns False when the same subscription was there before (`AlreadySubscribed`)."""
+    async def subscribe(self, subscription: Subscription) -> bool:
+        """Start delivery. Returns False when the same subscription was there before (`AlreadySubscribed`).
+
+        Raises OSError when the platform is to connect at once (`Platform.tcp_connect`) and nobody listens.
+        """
+        destination = self._destination(subscription)
+        if subscription not in self._running and self._platform.tcp_connect == "subscribe":
+            await destination.connect()
         known = subscription in self._senders
         if not known:
-            self._senders[subscription] = sender = self._sender(subscription)
+            self._senders[subscription] = sender = Sender(subscription, self._platform, self._heard)
             for event in self.events[self._init_began :]:
                 self._offer(sender, event)
         if subscription not in self._running:
             sender = self._senders[subscription]
             sender.resume()
-            self._running[subscription] = self._tasks.create_task(sender.run())
-        self.emit(
-            "platform.telemetrySubscription", events.subscription(subscription.name, subscription.types, again=known)
-        )
+            self._running[subscription] = self._tasks.create_task(sender.run(destination))
+        else:
+            destination.close()
+        kind = "platform.logsSubscription" if is_legacy(subscription.schema) else "platform.telemetrySubscription"
+        self.emit(kind, events.subscription(subscription.name, subscription.types, again=known))
         return not known
+
+    def uses_other_api(self, asked: Subscription) -> bool:
+        """Whether the extension is subscribed through the other of Telemetry and Logs API; only one may serve it."""
+        legacy = is_legacy(asked.schema)
+        return any(known.name == asked.name and is_legacy(known.schema) != legacy for known in self._senders)
 
     def pause(self) -> None:
         for sender in self._senders.values():
@@ -109,17 +125,19 @@ class Telemetry:
         """How many records wait, over all subscriptions."""
         return sum(len(sender.buffer) for sender in self._senders.values())
 
-    def _sender(self, subscription: Subscription) -> Sender:
+    def _destination(self, subscription: Subscription) -> Destination:
         host = self._platform.telemetry_host
         if subscription.protocol == "TCP":
-            return Sender(subscription, TcpDestination(host, subscription), self._platform, self._heard)
-        destination = HttpDestination(self._session, host, subscription)
-        return Sender(subscription, destination, self._platform, self._heard)
+            return TcpDestination(host, subscription)
+        return HttpDestination(self._session, host, subscription)
 
     def _offer(self, sender: Sender, event: TelemetryEvent) -> None:
-        if event.stream in sender.subscription.types:
-            record = event.encode(sender.subscription.schema, self._platform.schema_reading)
-            sender.offer(record, beyond_limit=event.type == "platform.logsDropped")
+        if event.stream in sender.subscription.types and self._is_wanted(event):
+            for record in event.encode_all(sender.subscription.schema, self._platform.schema_reading):
+                sender.offer(record, beyond_limit=event.type == "platform.logsDropped")
+
+    def _is_wanted(self, event: TelemetryEvent) -> bool:
+        return not self._platform.filter_telemetry or passes(self._function, event.type, event.record)
 
     def _heard(self, subscription: Subscription, records: int, status: int | None, detail: str) -> None:
         """Write an attempt down, and tell the subscriber of losses as soon as there is room again."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from telemetry_forwarder.emulator.logs_schema import is_legacy, translate
 from telemetry_forwarder.emulator.settings import Function, SchemaReading
 
 Fields = dict[str, Any]
@@ -21,6 +22,8 @@ _LEFT_OUT: Mapping[tuple[SchemaReading, str], Mapping[str, Sequence[str]]] = {
         "platform.initStart": ("functionName", "functionVersion", "instanceId", "instanceMaxMemory", "tracing"),
         "platform.initRuntimeDone": ("tracing",),
         "platform.initReport": ("status",),
+        "platform.restoreStart": ("functionName", "functionVersion", "instanceId", "instanceMaxMemory"),
+        "platform.restoreReport": ("status",),
         "platform.extension": ("errorType",),
         "platform.start": ("functionArn", "tenantId"),
         "platform.runtimeDone": ("tenantId",),
@@ -57,8 +60,16 @@ class TelemetryEvent:
         """Return it as the newest schema has it."""
         return {"time": timestamp(self.time), "type": self.type, "record": self.record}
 
+    def encode_all(self, schema: str, reading: SchemaReading) -> list[bytes]:
+        """Return what a subscriber of `schema` gets: one record, or what the Logs API makes of it."""
+        if is_legacy(schema):
+            when = timestamp(self.time)
+            told = translate(self.type, self.record, self.text, schema)
+            return [orjson.dumps({"time": when, "type": type_, "record": record}) for type_, record in told]
+        return [] if self.type == "platform.logsSubscription" else [self.encode(schema, reading)]
+
     def encode(self, schema: str, reading: SchemaReading) -> bytes:
-        """Return its JSON under `schema`. Under 2022-07-01 a line is always a string."""
+        """Return its JSON under `schema`, one of the Telemetry API. Under 2022-07-01 a line is always a string."""
         record = self.record
         if self.text is not None:
             record = self.text if schema == "2022-07-01" else record
@@ -99,6 +110,19 @@ def init_runtime_done(function: Function, phase: str, status: str, error_type: s
 def init_report(function: Function, phase: str, status: str, error_type: str | None, duration_ms: float) -> Fields:
     head = {"initializationType": function.init_type, "phase": phase, "status": status}
     return head | _error(error_type) | {"metrics": {"durationMs": round(duration_ms, 3)}}
+
+
+def restore_start(function: Function, instance_id: str, runtime_version: str) -> Fields:
+    record = init_start(function, instance_id, runtime_version, "")
+    return {name: value for name, value in record.items() if name not in ("initializationType", "phase")}
+
+
+def restore_runtime_done(status: str, error_type: str | None) -> Fields:
+    return {"status": status} | _error(error_type)
+
+
+def restore_report(status: str, error_type: str | None, duration_ms: float) -> Fields:
+    return {"status": status} | _error(error_type) | {"metrics": {"durationMs": round(duration_ms, 3)}}
 
 
 def extension(name: str, state: str, events: Iterable[str], error_type: str | None) -> Fields:

@@ -5,11 +5,12 @@ import json
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from telemetry_forwarder.emulator import Function, LocalLambda, Platform
+from telemetry_forwarder.emulator.cgroups import places
 
 HERE = Path(__file__).parent
 PROBE = HERE / "extensions" / "probe"
@@ -53,12 +54,16 @@ class Probe:
 
 
 def local_lambda(
-    *probes: Probe, platform: Platform | None = None, opt: Path | None = None, **function: Any
+    *probes: Probe,
+    platform: Platform | None = None,
+    opt: Path | None = None,
+    layers: Sequence[Path] = (),
+    **function: Any,
 ) -> LocalLambda:
     """Return a local Lambda of the sample function with these extensions."""
     environment = {**function.pop("environment", {}), **dict(probe.variable for probe in probes)}
     described = Function(**{"code": FUNCTIONS, "environment": environment, "timeout_s": 10.0, **function})
-    return LocalLambda(described, [probe.path for probe in probes], platform=platform, opt=opt)
+    return LocalLambda(described, [probe.path for probe in probes], platform=platform, opt=opt, layers=layers)
 
 
 def free_port() -> int:
@@ -69,12 +74,29 @@ def free_port() -> int:
 
 
 def state_of(pid: int) -> str | None:
-    """Return the state letter of a process ("T" is stopped); None when there is none, or only what is left of it."""
+    """Return the state letter of a process; None when there is none, or only what is left of it.
+
+    "T" is stopped, by a signal or in a frozen control group.
+    """
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        groups = Path(f"/proc/{pid}/cgroup").read_text()
     except OSError:
         return None
-    return None if state == "Z" else state
+    if state == "Z":
+        return None
+    return "T" if any(map(is_frozen, groups.splitlines())) else state
+
+
+def is_frozen(row: str) -> bool:
+    """Whether a row of /proc/PID/cgroup names a frozen control group of a local Lambda, of either version."""
+    name = row.rpartition("/")[2]
+    place = places().get("freezer")
+    if not name.startswith("local-lambda-") or place is None:
+        return False
+    told = {"freezer.state": "FROZEN", "cgroup.events": "frozen 1"}
+    paths = [(place.folder / name / file, word) for file, word in told.items()]
+    return any(word in path.read_text() for path, word in paths if path.exists())
 
 
 async def eventually(condition: Callable[[], bool], *, timeout_s: float = 3.0) -> None:

@@ -18,6 +18,14 @@ def handler(event, context):
     for text in event.get("log", []):
         logging.getLogger().warning(text)
     time.sleep(event.get("sleep", 0))
+    if "allocate_mb" in event:
+        held = bytearray(event["allocate_mb"] * 1024 * 1024)
+        held[:: os.sysconf("SC_PAGESIZE")] = b"x" * len(held[:: os.sysconf("SC_PAGESIZE")])  # touch every page
+        del held
+    if "busy" in event:
+        began = time.process_time()
+        while time.process_time() - began < event["busy"]:
+            pass
     if "raise" in event:
         raise ValueError(event["raise"])
     if "exit" in event:
