@@ -13,8 +13,8 @@ from typing import Any, Literal, TextIO
 import click
 import orjson
 
-from telemetry_forwarder.cli.log_lines import text_of
 from telemetry_forwarder.emulator import EmulatorError, Function, InitFailed, Invocation, LocalLambda, Shutdown
+from telemetry_forwarder.emulator.log_lines import text_of
 
 End = Literal["spindown", "timeout", "failure", "kill"]
 _COLOURS = {"function": None, "extension": "cyan"}
