@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, Unpack
 
-from telemetry_forwarder.emulator import layers as layer_files
 from telemetry_forwarder.emulator.errors import EmulatorError, EnvironmentClosed, InvalidSetting, Throttled
 from telemetry_forwarder.emulator.local_lambda import LocalLambda, TelemetryDict
 from telemetry_forwarder.emulator.results import Invocation, Shutdown
@@ -62,7 +61,7 @@ class Fleet:
     Environments are started by need and reused, the last used one first. Each has API ports of its own. What an
     extension binds itself is not the emulator's to choose: every variable of `port_variables` is set to a port that is
     free, another one in each environment. With a `concurrency` above 1 TMPDIR names a directory of the environment's
-    own; `/tmp` itself is shared. `layers`, directories or ZIP files, are put into one /opt in order. `on_start` is
+    own; `/tmp` itself is shared. `layers` are those of `LocalLambda`. `on_start` is
     called with each new environment and its number before it is opened.
 
     Leaving ends all environments as a spin-down does, or kills them when an exception passes through.
@@ -103,11 +102,6 @@ class Fleet:
 
     async def __aenter__(self) -> Self:
         self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="local-lambda-")))
-        try:
-            layer_files.unpack(self._layers, self._folder / "opt")
-        except BaseException:
-            self._stack.close()
-            raise
         await self._tasks.__aenter__()
         self._is_open = True
         return self
@@ -229,12 +223,9 @@ class Fleet:
     # Environments
 
     def _start(self) -> _Resident:
-        self._started += 1
-        number = self._started
-        opt = self._folder / "opt"
-        env = LocalLambda(
-            self._function(number), self._extensions, platform=self._platform, opt=opt if opt.is_dir() else None
-        )
+        number = self._started + 1
+        env = LocalLambda(self._function(number), self._extensions, platform=self._platform, layers=self._layers)
+        self._started = number
         self._on_start(number, env)
         resident = _Resident(number, env)
         self._residents.append(resident)
@@ -267,7 +258,7 @@ class Fleet:
         own = {name: str(self._free_port()) for name in self._port_variables}
         if self.concurrency > 1:
             folder = self._folder / f"tmp-{number}"
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
             own["TMPDIR"] = str(folder)
         return dataclasses.replace(self.function, environment={**self.function.environment, **own})
 
