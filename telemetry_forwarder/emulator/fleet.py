@@ -124,6 +124,18 @@ class Fleet:
 
     # What a user does
 
+    async def provision(self, count: int) -> None:
+        """Start `count` more environments at once, and return when all of them wait for an invocation.
+
+        Raises Throttled beyond the concurrency, and what starting one raises.
+        """
+        self._check_open()
+        if len(self._residents) + count > self.concurrency:
+            raise Throttled(f"There may be {self.concurrency} environments, and {len(self._residents)} are there.")
+        residents = [self._start() for _ in range(count)]
+        await asyncio.gather(*(asyncio.shield(resident.opened) for resident in residents))
+        self._idle.extend(reversed(residents))
+
     async def invoke(self, payload: Any = None, *, wait: bool = False, **details: Unpack[Details]) -> Invocation:
         """Invoke the function in an environment that is idle, else in a new one; see `LocalLambda.invoke`.
 
