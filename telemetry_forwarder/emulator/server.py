@@ -1,5 +1,6 @@
 """The one server behind AWS_LAMBDA_RUNTIME_API: it writes the transcript and turns refusals into answers."""
 
+import os
 import time
 from contextvars import ContextVar
 
@@ -77,7 +78,8 @@ async def serve(app: web.Application, port: int) -> tuple[web.AppRunner, int]:
         await site.start()
     except OSError as error:
         await runner.cleanup()
-        raise AddressInUse(f"The API cannot listen on 127.0.0.1:{port}: {error.strerror}.") from error
+        why = os.strerror(error.errno or 0).lower()  # asyncio's own words repeat the address
+        raise AddressInUse(f"The API cannot listen on 127.0.0.1:{port}: {why}.") from error
     return runner, runner.addresses[0][1]
 
 

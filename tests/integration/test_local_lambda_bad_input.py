@@ -1,4 +1,4 @@
-"""What goes wrong with `telemetry-forwarder local` is one sentence and a code that is not 0, and leaves nothing behind."""
+"""What goes wrong with `telemetry-forwarder local` is one sentence, a code that is not 0, and leaves nothing behind."""
 
 import asyncio
 import json
@@ -126,7 +126,9 @@ async def test_an_extension_that_is_killed_by_request_is_no_failure(tmp_path: Pa
 
 
 async def test_an_extension_that_ends_in_an_invocation(tmp_path: Path) -> None:
-    code, out, error = await run(*of(Probe(tmp_path, invoked=[{"exit": 5}])))
+    (tmp_path / "event.json").write_text('{"sleep": 5}')
+    probe = Probe(tmp_path, invoked=[{"exit": 5}])
+    code, out, error = await run(*of(probe), "--timeout", "10", "--event", str(tmp_path / "event.json"))
     assert code == 1
     assert error == "Error: The extension probe ended with code 5 outside of a shutdown.\n"
     assert '"errorType":"Extension.Crash"' in out
