@@ -2,6 +2,8 @@
 
 settings, results, errors           what a user gives and gets
 local_lambda                        the environment as an async context manager
+fleet, invoke_endpoint              several of them, as Lambda scales; what `aws lambda invoke` talks to
+log_lines                           telemetry as the lines of CloudWatch Logs: pure
 initialisation, invocation,         its phases, over the state in sandbox
 managed, restore, ending
 server, extensions_api,             what processes talk to
@@ -17,17 +19,19 @@ processes, transcript, watch        processes and pipes; what crossed the APIs; 
 
 from typing import TYPE_CHECKING
 
-from telemetry_forwarder.emulator.errors import EmulatorError, InitFailed
+from telemetry_forwarder.emulator.errors import EmulatorError, InitFailed, Throttled
 from telemetry_forwarder.emulator.results import Enforced, ExtensionEnd, Invocation, Shutdown
 from telemetry_forwarder.emulator.settings import Function, Platform, Retry
 
 if TYPE_CHECKING:
+    from telemetry_forwarder.emulator.fleet import Fleet
     from telemetry_forwarder.emulator.local_lambda import LocalLambda
 
 __all__ = [
     "EmulatorError",
     "Enforced",
     "ExtensionEnd",
+    "Fleet",
     "Function",
     "InitFailed",
     "Invocation",
@@ -35,6 +39,7 @@ __all__ = [
     "Platform",
     "Retry",
     "Shutdown",
+    "Throttled",
 ]
 
 
@@ -44,4 +49,8 @@ def __getattr__(name: str) -> object:
         from telemetry_forwarder.emulator.local_lambda import LocalLambda
 
         return LocalLambda
+    if name == "Fleet":
+        from telemetry_forwarder.emulator.fleet import Fleet
+
+        return Fleet
     raise AttributeError(name)

@@ -46,5 +46,9 @@ class EnvironmentClosed(EmulatorError):
     """The environment was shut down or killed, or is not open yet, so it cannot be invoked."""
 
 
+class Throttled(EmulatorError):
+    """All environments of a fleet are busy."""
+
+
 class WaitedTooLong(EmulatorError):
     """What a test or a user waited for did not happen in time."""

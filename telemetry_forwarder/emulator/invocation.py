@@ -46,11 +46,13 @@ async def invoke(sandbox: Sandbox, request: Request) -> Invocation:
         await ending.end(sandbox, "failure")
     if sandbox.is_up:
         sandbox.thaw()
+    course = _Course(sandbox, request)
     try:
-        return await _Course(sandbox, request).run()
+        return await course.run()
     except asyncio.CancelledError:
         # The caller left in the middle. What it left running is nobody's, so the next invocation starts afresh.
         sandbox.break_("Sandbox.Failure", "The invocation was abandoned.", "caller")
+        course.abandon()
         raise
 
 
@@ -84,6 +86,11 @@ class _Course:
         if failure is None:
             sandbox.freeze()
         return self._result(failure)
+
+    def abandon(self) -> None:
+        """Say that the runtime will not be done, so that no extension waits for it through the shutdown."""
+        if self._call is not None and self._call.done_at is None:
+            self._runtime_done("failure", "Sandbox.Failure")
 
     async def _until_ready(self) -> Failure | None:
         """Do the work: init if needed, function, extensions. The function's timeout covers them together."""

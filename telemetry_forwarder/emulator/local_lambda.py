@@ -217,6 +217,20 @@ class LocalLambda:
         """Every event that was produced, in order, as the newest schema has it."""
         return [event.as_dict() for event in self._sandbox.telemetry.events] if self._sandbox is not None else []
 
+    def telemetry_since(self, number: int) -> list[TelemetryDict]:
+        """Return what was produced after the first `number` events."""
+        produced = self._sandbox.telemetry.events if self._sandbox is not None else []
+        return [event.as_dict() for event in produced[number:]]
+
+    @property
+    def telemetry_count(self) -> int:
+        """How many events were produced."""
+        return len(self._sandbox.telemetry.events) if self._sandbox is not None else 0
+
+    def observe(self, observer: Callable[[], None]) -> None:
+        """Have `observer` called whenever something happened here: quickly, and without raising."""
+        self._watch.observe(observer)
+
     @property
     def pids(self) -> dict[str, int]:
         """The processes of this generation that run, by extension name or "runtime"."""

@@ -18,7 +18,7 @@ from telemetry_forwarder.emulator.results import Shutdown
 from telemetry_forwarder.emulator.runtime import Runtime
 from telemetry_forwarder.emulator.settings import Function, Platform
 from telemetry_forwarder.emulator.telemetry import Telemetry
-from telemetry_forwarder.emulator.transcript import Transcript
+from telemetry_forwarder.emulator.transcript import Exit, Transcript
 from telemetry_forwarder.emulator.watch import Condition, Watch
 
 # The words are those of Go's runtime, in which Lambda's core is written.
@@ -202,6 +202,16 @@ class Sandbox:
         if self.processes.get(process.name) is not process:
             return
         agent = self.agents[process.name]
+        self.transcript.exits.append(
+            Exit(
+                name=agent.name,
+                code=code,
+                at=time.time(),
+                generation=self.transcript.generation,
+                killed=process.killed,
+                in_shutdown=self.is_ending,
+            )
+        )
         agent.exited(code, in_shutdown=self.is_ending)
         # Source: captures. Code 0 reads "exit code 0", any other "exit status N".
         self.break_(

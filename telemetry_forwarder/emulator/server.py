@@ -90,7 +90,8 @@ async def serve(app: web.Application, port: int) -> tuple[web.AppRunner, int]:
         listening.append(await loop.create_server(with_tail(handlers), "127.0.0.1", port))
     except OSError as error:
         await runner.cleanup()
-        raise AddressInUse(f"The API cannot listen on 127.0.0.1:{port}: {os.strerror(error.errno or 0)}.") from error
+        why = os.strerror(error.errno or 0).lower()  # asyncio's own words repeat the address
+        raise AddressInUse(f"The API cannot listen on 127.0.0.1:{port}: {why}.") from error
     return runner, listening[0].sockets[0].getsockname()[1]
 
 

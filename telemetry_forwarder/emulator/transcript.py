@@ -40,6 +40,18 @@ class Entry:
         return f"{timestamp(self.began)} {self.name} {arrow} {self.call} {status} {self.sent} {self.answer}".rstrip()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    """The end of an extension's process, at `at` seconds since the epoch. `code` is negative for a signal."""
+
+    name: str
+    code: int
+    at: float
+    generation: int
+    killed: bool  # by the platform
+    in_shutdown: bool
+
+
 def summary(body: bytes) -> str:
     """Return the beginning of a body as text."""
     text = body[:_SHOWN_BYTES].decode("utf-8", "replace").rstrip("\n")
@@ -51,6 +63,7 @@ class Transcript:
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
+        self.exits: list[Exit] = []
         self.generation = 0  # counts inits
 
     def __iter__(self) -> Iterator[Entry]:

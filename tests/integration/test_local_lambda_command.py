@@ -3,9 +3,11 @@
 import asyncio
 import json
 import os
+import pty
 import re
 import signal
 import sys
+import zipfile
 from pathlib import Path
 
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe, eventually, state_of
@@ -49,6 +51,59 @@ async def test_json_gives_an_object_a_line(tmp_path: Path) -> None:
     invocation = next(item for item in objects if item["what"] == "invocation")
     assert invocation["payload"]["request_id"] == invocation["request_id"]
     assert {item["type"] for item in objects if item["what"] == "telemetry"} >= {"platform.start", "platform.report"}
+
+
+async def test_it_says_what_each_extension_did_in_each_phase(tmp_path: Path) -> None:
+    probe = Probe(tmp_path)
+    of_it = ["--extension", str(probe.path), "--env", "=".join(probe.variable)]
+    _, out, _ = await run(*of_it)
+    said = [re.sub(r"[\d.]+ ms", "N ms", line) for line in out.splitlines() if line.startswith("   ")]
+    assert said == [
+        "   probe registered for INVOKE, SHUTDOWN N ms into the init",
+        "   probe subscribed to platform, function",
+        "   probe was ready N ms into the init",
+        "   probe held the invocation for N ms",
+        "   probe received SHUTDOWN (spindown)",
+        "   probe exited with code 0 N ms after it received SHUTDOWN",
+    ]
+    _, out, _ = await run(*of_it, "--json")
+    did = [item["did"] for item in map(json.loads, out.splitlines()) if item["what"] == "extension"]
+    assert did == ["registered", "subscribed", "ready", "received_shutdown", "exited"]
+
+
+async def test_every_way_to_end(tmp_path: Path) -> None:
+    for number, (end, reason) in enumerate({"timeout": "timeout", "failure": "failure", "kill": None}.items()):
+        probe = Probe(tmp_path, f"probe-{number}")
+        code, out, _ = await run("--extension", str(probe.path), "--env", "=".join(probe.variable), "--end", end)
+        assert code == 0
+        reasons = [note["shutdownReason"] for note in probe.notes("event") if note["eventType"] == "SHUTDOWN"]
+        assert reasons == ([] if reason is None else [reason])
+        assert (f"SHUTDOWN Reason: {reason}" in out) is (reason is not None)
+
+
+async def test_layers_bring_extensions_and_several_environments_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "layer" / "extensions").mkdir(parents=True)
+    probe = Probe(tmp_path / "layer" / "extensions")
+    archive = tmp_path / "layer.zip"
+    with zipfile.ZipFile(archive, "w") as layer:
+        layer.write(probe.path, "extensions/probe")
+    code, out, _ = await run(
+        *["--layer", str(archive), "--env", "=".join(probe.variable), "--concurrency", "3", "--count", "2"]
+    )
+    assert code == 0
+    assert sorted(re.findall(r"^\[(\d)\] START", out, re.MULTILINE)) == ["1", "1", "2", "2", "3", "3"]
+    assert len(re.findall(r"^\[\d\] REPORT .*Init Duration", out, re.MULTILINE)) == 3
+    assert sorted(re.findall(r"^\[(\d)\]    probe exited with code 0", out, re.MULTILINE)) == ["1", "2", "3"]
+    assert len({note["pid"] for note in probe.notes("start")}) == 3
+
+
+async def test_on_a_terminal_it_is_coloured() -> None:
+    master, slave = pty.openpty()
+    process = await asyncio.create_subprocess_exec(*COMMAND, stdout=slave)
+    os.close(slave)
+    assert await process.wait() == 0
+    assert b"\x1b[90mSTART RequestId" in os.read(master, 65536)
+    os.close(master)
 
 
 async def test_bad_input_is_one_sentence_and_a_code_that_is_not_0(tmp_path: Path) -> None:

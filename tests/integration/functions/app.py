@@ -38,4 +38,6 @@ def handler(event, context):
         answer["environ"] = dict(os.environ)
     if event.get("left"):
         answer["left_ms"] = context.get_remaining_time_in_millis()
+    if event.get("client_context"):
+        answer["client_context"] = context.client_context.custom
     return json.loads(json.dumps(answer))

@@ -1,0 +1,3 @@
+module example.com/go-extension
+
+go 1.21
