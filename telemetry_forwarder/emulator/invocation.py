@@ -99,7 +99,7 @@ class _Course:
         deadline = counted_from + timeout_s
         try:
             async with asyncio.timeout(deadline - time.time()):
-                await self._work(math.floor(deadline * 1000))
+                await self._work(events.milliseconds_of(counted_from) + round(timeout_s * 1000))
         except TimeoutError:
             return self._timed_out()
         except Broken as broken:

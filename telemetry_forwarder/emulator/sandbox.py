@@ -111,6 +111,7 @@ class Sandbox:
             return
         self.processes[name] = process
         self._tasks.create_task(process.wait(self._on_extension_exit))
+        self.watch.notify()
 
     async def launch_runtime(self) -> None:
         """Execute the runtime with a descriptor for framed log messages."""
@@ -131,6 +132,7 @@ class Sandbox:
             return
         self.runtime_process = process
         self._tasks.create_task(process.wait(self._on_runtime_exit))
+        self.watch.notify()
 
     def variables_for_extension(self) -> dict[str, str]:
         return environment.for_extension(self.function, api=self.api)
