@@ -230,7 +230,11 @@ async def test_a_response_over_six_megabytes_is_refused(tmp_path: Path) -> None:
         calls = env.transcript.calls("runtime", f"POST /2018-06-01/runtime/invocation/{result.request_id}/response")
     assert calls[0].status == 413
     assert "Exceeded maximum allowed payload size (6291556 bytes)." in calls[0].answer
-    assert result.function_error == "Unhandled"
+    assert (result.function_error, result.error_type) == ("Unhandled", "Function.ResponseSizeTooLarge")
+    assert result.json() == {
+        "errorType": "Function.ResponseSizeTooLarge",
+        "errorMessage": "Response payload size exceeded maximum allowed payload size (6291556 bytes).",
+    }
 
 
 @pytest.mark.fidelity("1.7-crash")
