@@ -184,3 +184,11 @@ async def test_managed_instances_take_several_and_refuse_late_answers_without_ha
     assert sorted(result.status for result in results) == ["success", "timeout"]
     assert refused_late.status == 400
     assert len([event for event in env.telemetry if event["type"] == "platform.initStart"]) == 1
+
+
+async def test_a_call_that_is_open_at_the_end_does_not_keep_the_environment_from_closing(tmp_path: Path) -> None:
+    async with asyncio.timeout(5):
+        async with coming_up(puppet_lambda(tmp_path)) as puppets:
+            strangers = asyncio.ensure_future(puppets.next_invocation())
+        with pytest.raises(asyncio.IncompleteReadError):
+            await strangers
