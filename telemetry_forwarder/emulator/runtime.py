@@ -106,7 +106,7 @@ class Runtime:
         return bool(self._queue) or (self._current is not None and not self.concurrent)
 
     def check_open(self, request_id: str, to: str = "InvocationResponse") -> Call:
-        """Return the invocation that may be answered now; `to` is the state that the answer leads to. Raises Refused."""
+        """Return the invocation that may be answered now; `to` is where the answer leads. Raises Refused."""
         call = self._open.get(request_id)
         if call is None:
             raise Refused(400, "InvalidRequestID", "Invalid request ID")
