@@ -52,8 +52,9 @@ test: install ## the whole test suite
 bench: install ## what the extension costs, as ratios measured in one run
 	$(BIN)/python benchmarks/run.py
 
-fidelity: install ## write docs/fidelity.md anew
+fidelity: install ## write docs/fidelity.md and docs/transcripts anew
 	$(BIN)/python -m tests.fidelity.table
+	$(BIN)/python -m tests.integration.transcripts
 
 check: fmt-check lint type test ## what continuous integration runs
 

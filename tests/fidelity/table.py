@@ -22,6 +22,9 @@ _HEAD = """\
 What is known of Lambda's execution environment because it was captured on real Lambda (C) or read in AWS's source (S),
 and the test that asserts it of the local Lambda; D where AWS documents it too. The numbers are those of the platform
 reference. This page is made from `tests/fidelity/statements.toml` and the marks on the tests by `make fidelity`.
+Whole lives of an environment are written down in [transcripts](transcripts): a [timeout](transcripts/timeout.txt), an
+[init that fails](transcripts/init-failure.txt), a [runtime's share](transcripts/runtime-share.txt) of the shutdown, and
+[eight invocations at once](transcripts/managed-instances.txt).
 
 {counts}
 
