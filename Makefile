@@ -49,8 +49,9 @@ run: install ## a local Lambda with a sample function, this extension and three 
 test: install ## the whole test suite
 	$(BIN)/python -m pytest -n auto
 
-bench: install ## what the extension costs, as ratios measured in one run
+bench: install ## what the extension and the local Lambda cost, measured in one run
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/local_lambda.py
 
 fidelity: install ## write docs/fidelity.md and docs/transcripts anew
 	$(BIN)/python -m tests.fidelity.table
