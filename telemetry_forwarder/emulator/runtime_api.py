@@ -10,8 +10,8 @@ from telemetry_forwarder.emulator.server import answer, name_caller, now, read
 
 BASE = "/2018-06-01"
 MAX_MANAGED_ERROR_BYTES = 1024 * 1024
-MAX_STREAM_BYTES = 200 * 1024 * 1024
 _OK = b'{"status":"OK"}\n'
+MAX_STREAM_BYTES = 200 * 1024 * 1024
 _WITH_CAUSE = "application/vnd.aws.lambda.error.cause+json"
 _TOO_LARGE = orjson.dumps(
     {

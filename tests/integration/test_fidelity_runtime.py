@@ -182,7 +182,7 @@ async def test_managed_instances_take_several_and_refuse_late_answers_without_ha
         assert "runtime" in env.pids
     assert too_large.status == 413
     assert sorted(result.status for result in results) == ["success", "timeout"]
-    assert refused_late.status == 400
+    assert 400 <= refused_late.status < 500
     assert len([event for event in env.telemetry if event["type"] == "platform.initStart"]) == 1
 
 
