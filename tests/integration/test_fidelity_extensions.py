@@ -316,6 +316,7 @@ async def test_an_extension_sees_just_these_variables(tmp_path: Path, init_type:
     secrets = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PATH"}
     assert all(seen.pop(name) for name in secrets)
     seen.pop("LC_CTYPE", None)  # Python's own doing (PEP 538)
+    assert seen.pop("AWS_LAMBDA_LOG_LEVEL", "INFO") == "INFO"  # only where there are log levels
     assert seen == {
         "AWS_REGION": "eu-west-1",
         "AWS_DEFAULT_REGION": "eu-west-1",
