@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import signal
+import sys
 import time
 import uuid
 from datetime import datetime
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from telemetry_forwarder.emulator import LocalLambda, Platform
-from tests.integration.local_lambda_probe import Probe, eventually, free_port, local_lambda
+from tests.integration.local_lambda_probe import FUNCTIONS, Probe, eventually, free_port, local_lambda
 from tests.integration.puppets import TELEMETRY, Listener, coming_up, play_init, puppet_lambda, up
 
 TIMES = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -187,7 +188,9 @@ async def test_on_managed_instances_internal_extensions_ask_for_no_events(tmp_pa
 @pytest.mark.fidelity("5.3-shutdown")
 async def test_on_managed_instances_the_runtime_has_600_ms_of_the_shutdown(tmp_path: Path) -> None:
     probe = Probe(tmp_path, types=[], events=["SHUTDOWN"])
-    async with local_lambda(probe, handler="stubborn.handler", init_type="lambda-managed-instances") as env:
+    ignoring = "import runpy, signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); runpy.run_path(sys.argv[1])"
+    command = [sys.executable, "-c", ignoring, str(FUNCTIONS / "concurrent.py")]
+    async with local_lambda(probe, command=command, init_type="lambda-managed-instances") as env:
         end = await env.shutdown()
     event = probe.notes("event")[0]
     assert (end.runtime_exit_code, event["shutdownReason"]) == (-9, "spindown")
