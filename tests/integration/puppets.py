@@ -137,9 +137,11 @@ async def coming_up(env: LocalLambda) -> AsyncIterator[Puppets]:
     try:
         await env.until(lambda: "platform.initStart" in [event["type"] for event in env.telemetry])
         yield Puppets(env.api)
-    except BaseException:
+    except BaseException as error:
         entering.cancel()
-        await asyncio.gather(entering, return_exceptions=True)
+        (entered,) = await asyncio.gather(entering, return_exceptions=True)
+        if entered is env:  # the test failed after the init; kill the puppets
+            await env.__aexit__(type(error), error, error.__traceback__)
         raise
     await entering
     await env.__aexit__(None, None, None)
