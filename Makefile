@@ -23,7 +23,7 @@ SAM_STAMP := $(SAM_VENV)/.installed
 SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 $(SAM_VENV)/bin/sam
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test bench check fmt fmt-check lint type layer template lock clean
+.PHONY: help install run test bench fidelity check fmt fmt-check lint type layer template lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -49,8 +49,13 @@ run: install ## a local Lambda with a sample function, this extension and three 
 test: install ## the whole test suite
 	$(BIN)/python -m pytest -n auto
 
-bench: install ## what the extension costs, as ratios measured in one run
+bench: install ## what the extension and the local Lambda cost, measured in one run
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/local_lambda.py
+
+fidelity: install ## write docs/fidelity.md and docs/transcripts anew
+	$(BIN)/python -m tests.fidelity.table
+	$(BIN)/python -m tests.integration.transcripts
 
 check: fmt-check lint type test ## what continuous integration runs
 

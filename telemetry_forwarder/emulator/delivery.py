@@ -26,25 +26,28 @@ class Destination(Protocol):
 
 
 class HttpDestination:
-    """A listener over HTTP. The header names and their case are those captured on real Lambda."""
+    """A listener over HTTP. The header names, their order and their case are those captured on real Lambda."""
 
     def __init__(self, session: aiohttp.ClientSession, host: str, subscription: Subscription) -> None:
         self._session = session
         self._method = subscription.method
-        self._url = f"http://{host}:{subscription.port}{subscription.path}"
+        self._host = f"{host}:{subscription.port}"
+        self._url = f"http://{self._host}{subscription.path}"
 
     async def connect(self) -> None:
         """Do nothing: over HTTP a connection is made for the first batch."""
 
     async def send(self, batch: Sequence[bytes], sequence_id: str) -> int:
         """Send the records as one JSON array and return the status."""
+        body = b"[" + b",".join(batch) + b"]"
         headers = {
+            "host": self._host,
             "content-type": "application/json",
             "sequence-id": sequence_id,
             "connection": "keep-alive",
             "user-agent": "awslambda-worker/1.0",
+            "content-length": str(len(body)),
         }
-        body = b"[" + b",".join(batch) + b"]"
         skip = ("Accept", "Accept-Encoding")
         async with self._session.request(
             self._method, self._url, data=body, headers=headers, skip_auto_headers=skip, allow_redirects=False

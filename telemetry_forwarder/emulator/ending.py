@@ -67,7 +67,8 @@ async def _stop_runtime(sandbox: Sandbox, reason: Reason, began: float, budget: 
         return
     if reason == "spindown" and budget:
         runtime.terminate()
-        share = min(sandbox.platform.runtime_share_s, budget)
+        platform, managed = sandbox.platform, sandbox.function.is_managed
+        share = min(platform.managed_runtime_share_s if managed else platform.runtime_share_s, budget)
         await _until_gone(sandbox, began + share, lambda: runtime.is_running)
     runtime.kill()
     await sandbox.watch.until(lambda: not runtime.is_running)

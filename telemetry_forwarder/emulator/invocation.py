@@ -111,7 +111,7 @@ class _Course:
         deadline = counted_from + timeout_s
         try:
             async with asyncio.timeout(deadline - time.time()):
-                await self._work(math.floor(deadline * 1000))
+                await self._work(events.milliseconds_of(counted_from) + round(timeout_s * 1000))
         except TimeoutError:
             return self._timed_out()
         except Broken as broken:
@@ -240,7 +240,7 @@ class _Course:
             status="success" if failure is None else failure.status,
             payload=payload(request_id, call, failure),
             function_error="Unhandled" if failed or (call is not None and call.error_type) else None,
-            error_type=failure.error_type if failure is not None else error_type_of(call),
+            error_type=error_type_of(call) or (failure.error_type if failure is not None else None),
             duration_ms=self._duration_ms(failure),
             billed_ms=self._billed_ms(failure),
             init_duration_ms=self._init_ms if self._pays_init else None,

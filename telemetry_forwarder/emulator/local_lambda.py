@@ -127,6 +127,7 @@ class LocalLambda:
         sandbox.api = f"127.0.0.1:{port}"
         await self._init(sandbox)
         self._is_open = True
+        self._watch.notify()
 
     async def _init(self, sandbox: Sandbox) -> None:
         outcome = await initialisation.initialise(sandbox, "init", initialisation.limit_s(sandbox))

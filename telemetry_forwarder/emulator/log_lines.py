@@ -18,7 +18,7 @@ def text_of(event: Mapping[str, Any]) -> str | None:
     if kind == "platform.telemetrySubscription":
         types = ", ".join(name.capitalize() for name in record["types"])
         return f"TELEMETRY\tName: {record['name']}\tState: {record['state']}\tTypes: [{types}]"
-    if kind == "platform.initReport" and record["status"] != "success":
+    if kind == "platform.initReport" and (record["status"] != "success" or record["initializationType"] != "on-demand"):
         return _init_report(record)
     if kind == "platform.start":
         return f"START RequestId: {record['requestId']} Version: {record['version']}"

@@ -22,7 +22,7 @@ async def invoke(sandbox: Sandbox, request: Request) -> Invocation:
     function = sandbox.function
     sandbox.telemetry.emit("platform.start", events.start(function, request.request_id, request.trace), at=began)
     deadline = began + function.timeout_s
-    call = release(sandbox, request, int(deadline * 1000))
+    call = release(sandbox, request, events.milliseconds_of(began) + round(function.timeout_s * 1000))
     failure = None
     try:
         async with asyncio.timeout(deadline - time.time()):

@@ -1,6 +1,6 @@
 """The runtime as the platform sees it: the invocations it was given and how far it is with them. Pure.
 
-Started --next--> Ready --invocation--> Running --response | error--> Responded --next--> Ready
+Started --next--> Ready --invocation--> Running --response | error--> RuntimeResponseSentState --next--> Ready
 """
 
 import re
@@ -74,7 +74,7 @@ class Runtime:
             return "Restoring" if self.waits_for_restore else "Started"
         if self._current is None:
             return "Ready"
-        return "InvocationResponse" if self._current.is_answered else "Running"
+        return "RuntimeResponseSentState" if self._current.is_answered else "Running"
 
     def give(self, call: Call) -> None:
         """Have `call` ready for the next one who asks."""
@@ -134,8 +134,8 @@ class Runtime:
     def has_work(self) -> bool:
         return bool(self._queue) or (self._current is not None and not self.concurrent)
 
-    def check_open(self, request_id: str) -> Call:
-        """Return the invocation that may be answered now. Raises Refused."""
+    def check_open(self, request_id: str, to: str = "InvocationResponse") -> Call:
+        """Return the invocation that may be answered now; `to` is where the answer leads. Raises Refused."""
         call = self._open.get(request_id)
         if call is None and self.concurrent and request_id in self._timed_out:
             # Its worker lives on, and is told so. Source: AWS's emulator, Managed Instances core, as observed.
@@ -143,7 +143,7 @@ class Runtime:
         if call is None:
             raise Refused(400, "InvalidRequestID", "Invalid request ID")
         if call.is_answered:
-            raise self._refusal("InvocationResponse")
+            raise self._refusal(to)
         return call
 
     def answer(self, call: Call, body: bytes, began_at: float, failed: tuple[str, bytes] | None = None) -> None:

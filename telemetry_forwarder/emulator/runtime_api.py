@@ -15,6 +15,14 @@ BASE = "/2018-06-01"
 MAX_MANAGED_ERROR_BYTES = 1024 * 1024
 _CREDENTIALS_LAST_S = 12 * 3600.0
 _OK = b'{"status":"OK"}\n'
+MAX_STREAM_BYTES = 200 * 1024 * 1024
+_WITH_CAUSE = "application/vnd.aws.lambda.error.cause+json"
+_TOO_LARGE = orjson.dumps(
+    {
+        "errorType": "Function.ResponseSizeTooLarge",
+        "errorMessage": f"Response payload size exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes).",
+    }
+)
 
 
 class RuntimeApi:
@@ -80,10 +88,16 @@ class RuntimeApi:
         call = runtime.check_open(request.match_info["id"])
         mode = request.headers.get("Lambda-Runtime-Function-Response-Mode")
         if mode not in (None, "buffered", "streaming"):
-            raise Refused(400, "InvalidFunctionResponseMode", f"Invalid response mode {mode}")
+            raise Refused(400, "InvalidFunctionResponseMode", "Invalid function response mode")
         began = now()
-        # A streamed response may be larger on Lambda (200 MB); here it is gathered, so one bound serves both.
-        body = await read(request, MAX_RESPONSE_BYTES if mode != "streaming" else 200 * 1024 * 1024)
+        # A streamed response may be larger on Lambda; here it is gathered all the same.
+        try:
+            body = await read(request, MAX_RESPONSE_BYTES if mode != "streaming" else MAX_STREAM_BYTES)
+        except Refused:
+            # Its answer all the same: the runtime reads 413, the caller this.
+            runtime.fail(call, _TOO_LARGE, "Function.ResponseSizeTooLarge")
+            self._sandbox.watch.notify()
+            raise
         failed = None
         if mode == "streaming" and ERROR_TYPE in (found := trailers_of(request.transport)):
             failed = found[ERROR_TYPE], error_body(found)
@@ -94,8 +108,10 @@ class RuntimeApi:
     async def error(self, request: web.Request) -> web.Response:
         name_caller("runtime")
         runtime = self._sandbox.runtime
-        call = runtime.check_open(request.match_info["id"])
+        call = runtime.check_open(request.match_info["id"], "InvocationErrorResponse")
         body = await read(request, MAX_MANAGED_ERROR_BYTES if runtime.concurrent else MAX_RESPONSE_BYTES)
+        if request.headers.get("Content-Type") == _WITH_CAUSE:
+            body = _without_cause(body)
         runtime.fail(call, body, request.headers.get("Lambda-Runtime-Function-Error-Type"))
         self._sandbox.watch.notify()
         return answer(202, _OK)
@@ -110,3 +126,14 @@ class RuntimeApi:
     async def ping(self, request: web.Request) -> web.Response:
         name_caller("runtime")
         return web.Response(text="pong")
+
+
+def _without_cause(body: bytes) -> bytes:
+    """Return an error as its caller reads it: the cause is for X-Ray. What is malformed becomes one string."""
+    try:
+        error = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        error = None
+    if not isinstance(error, dict):
+        return b'"Invalid error body"'
+    return orjson.dumps({name: error[name] for name in ("errorMessage", "errorType", "stackTrace") if name in error})

@@ -123,6 +123,7 @@ class Sandbox:
         self.limits.admit(process)
         self.processes[name] = process
         self._tasks.create_task(process.wait(self._on_extension_exit))
+        self.watch.notify()
 
     async def launch_runtime(self) -> None:
         """Execute the runtime with a descriptor for framed log messages."""
@@ -144,6 +145,7 @@ class Sandbox:
         self.limits.admit(process)
         self.runtime_process = process
         self._tasks.create_task(process.wait(self._on_runtime_exit))
+        self.watch.notify()
 
     def variables_for_extension(self) -> dict[str, str]:
         return environment.for_extension(self.function, api=self.api, opt=self.opt)

@@ -73,7 +73,8 @@ async def serve(app: web.Application, port: int) -> tuple[web.AppRunner, int]:
     """Serve `app` on 127.0.0.1 and return the runner and its port. Raises AddressInUse."""
     app.on_response_prepare.append(_unnamed)
     # A client that hangs up ends its handler, so that no wait for an event outlives its caller.
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.0)
+    # To aiohttp a timeout of 0 would mean to wait for ever, for a call that is not of a process of ours.
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.01)
     listening: list[asyncio.Server] = []
 
     async def stop_listening(_: web.Application) -> None:

@@ -1,5 +1,6 @@
 """The records of the Telemetry API: their members, and how the older schemas differ. Pure."""
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +40,13 @@ _LEFT_OUT: Mapping[tuple[SchemaReading, str], Mapping[str, Sequence[str]]] = {
 
 def timestamp(seconds: float) -> str:
     """Write `seconds` since the epoch as the platform does: UTC, milliseconds, `Z`."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    whole, milliseconds = divmod(milliseconds_of(seconds), 1000)
+    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+
+
+def milliseconds_of(seconds: float) -> int:
+    """Return whole milliseconds; the one way of rounding, so that a deadline is a timestamp and a timeout exactly."""
+    return math.floor(seconds * 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,6 +45,7 @@ async def test_the_answer_to_register_names_the_function_and_the_account_only_wh
     assert asking.calls(register)[0]["headers"]["Content-Type"] == "application/json"
 
 
+@pytest.mark.fidelity("1.9-hidden")
 async def test_extensions_see_customers_variables_but_not_what_lambda_keeps_back(tmp_path: Path) -> None:
     probe = Probe(tmp_path)
     async with local_lambda(probe, environment={"MINE": "1", "_MINE": "2"}) as env:
@@ -59,6 +60,7 @@ async def test_extensions_see_customers_variables_but_not_what_lambda_keeps_back
     assert (seen["AWS_LAMBDA_LOG_STREAM_NAME"], seen["LAMBDA_TASK_ROOT"]) == (log_stream, str(FUNCTIONS))
 
 
+@pytest.mark.fidelity("1.7-registered-first", "1.7-parallel")
 async def test_the_runtime_starts_only_after_every_extension_has_registered(tmp_path: Path) -> None:
     slow = Probe(tmp_path, "slow", types=[], at_start=[{"sleep": 0.3}])
     quick = Probe(tmp_path, "quick", types=[])
@@ -73,6 +75,7 @@ async def test_the_runtime_starts_only_after_every_extension_has_registered(tmp_
     assert abs(started[0] - started[1]) < 0.25, "extensions start in parallel"
 
 
+@pytest.mark.fidelity("1.7-init-start", "1.7-init-events", "2.3-array", "3.3-memory")
 async def test_events_come_in_the_documented_order(tmp_path: Path) -> None:
     """Sections 1.7 and 2.3: init events, then start, the function's lines, runtimeDone, report."""
     probe = Probe(tmp_path)
@@ -95,6 +98,7 @@ async def test_events_come_in_the_documented_order(tmp_path: Path) -> None:
     assert [record["record"] for record in probe.records() if record["type"] == "function"] == ["one\n", "two\n"]
 
 
+@pytest.mark.fidelity("2.4-report")
 async def test_a_report_comes_with_the_next_thaw_in_a_batch_of_its_own_and_the_last_at_shutdown(tmp_path: Path) -> None:
     probe = Probe(tmp_path, shutdown=[{"seen": "platform.report", "count": 2}])
     async with local_lambda(probe) as env:
@@ -112,6 +116,7 @@ async def test_a_report_comes_with_the_next_thaw_in_a_batch_of_its_own_and_the_l
     assert end.undelivered_records == 0
 
 
+@pytest.mark.fidelity("3.3-init-once", "3.3-billed")
 async def test_the_init_is_billed_to_the_first_invocation(tmp_path: Path) -> None:
     async with local_lambda(Probe(tmp_path)) as env:
         first, second = await env.invoke(), await env.invoke()
@@ -143,6 +148,7 @@ async def test_without_freezing_they_run_on(tmp_path: Path) -> None:
         assert result.status == "success"
 
 
+@pytest.mark.fidelity("2.4-waiting")
 async def test_with_no_extension_running_the_last_events_wait_for_the_next_thaw(tmp_path: Path) -> None:
     """Section 2.4: an extension that asks for the next event at once gets runtimeDone with the next INVOKE."""
     probe = Probe(tmp_path, waits=False, buffering={"timeoutMs": 200})
@@ -166,6 +172,7 @@ async def test_an_extension_holds_the_invocation_but_not_the_answer(tmp_path: Pa
     assert result.held_ms["probe"] == pytest.approx(result.duration_ms, abs=10)
 
 
+@pytest.mark.fidelity("1.7-shutdown-only")
 async def test_an_extension_registered_for_shutdown_only_never_holds_an_invocation(tmp_path: Path) -> None:
     probe = Probe(tmp_path, events=["SHUTDOWN"], types=[])
     async with local_lambda(probe) as env:
@@ -176,6 +183,7 @@ async def test_an_extension_registered_for_shutdown_only_never_holds_an_invocati
     assert end.extensions["probe"].exit_code == 0
 
 
+@pytest.mark.fidelity("1.2-tracing", "3.3-untraced")
 async def test_the_invoke_event_carries_the_deadline_the_arn_and_the_trace(tmp_path: Path) -> None:
     probe = Probe(tmp_path, types=[])
     async with local_lambda(probe, timeout_s=7, region="eu-west-1", name="orders") as env:
@@ -193,6 +201,7 @@ async def test_the_invoke_event_carries_the_deadline_the_arn_and_the_trace(tmp_p
     assert len(event["headers"]["Lambda-Extension-Event-Identifier"]) == 36
 
 
+@pytest.mark.fidelity("1.2-shutdown", "1.2-shutdown-deadline", "1.8-two-seconds")
 async def test_shutdown_is_plain_text_with_a_true_deadline_and_no_identifier(tmp_path: Path) -> None:
     probe = Probe(tmp_path)
     async with local_lambda(probe) as env:
@@ -205,6 +214,7 @@ async def test_shutdown_is_plain_text_with_a_true_deadline_and_no_identifier(tmp
     assert 1000 < event["left_ms"] <= 2000
 
 
+@pytest.mark.fidelity("1.2-exit-0", "1.8-no-sigterm")
 async def test_an_extension_that_overstays_is_killed_at_the_deadline_without_a_sigterm(tmp_path: Path) -> None:
     probe = Probe(tmp_path, types=[], note_sigterm=True, shutdown=[{"sleep": 30}])
     async with local_lambda(probe, platform=Platform(shutdown_s=0.5, runtime_share_s=0.1)) as env:
@@ -215,6 +225,7 @@ async def test_an_extension_that_overstays_is_killed_at_the_deadline_without_a_s
     assert probe.notes("sigterm") == []
 
 
+@pytest.mark.fidelity("1.8-unsubscribed")
 async def test_an_extension_that_did_not_subscribe_to_shutdown_is_killed_unheard(tmp_path: Path) -> None:
     probe = Probe(tmp_path, types=[], events=["INVOKE"])
     async with local_lambda(probe) as env:
@@ -224,6 +235,7 @@ async def test_an_extension_that_did_not_subscribe_to_shutdown_is_killed_unheard
     assert gone.seconds < 1
 
 
+@pytest.mark.fidelity("1.8-runtime-first")
 async def test_a_runtime_that_ignores_sigterm_uses_up_its_share_before_extensions_hear_of_the_end(
     tmp_path: Path,
 ) -> None:
@@ -235,6 +247,7 @@ async def test_a_runtime_that_ignores_sigterm_uses_up_its_share_before_extension
     assert 1300 < probe.notes("event")[0]["left_ms"] <= 1600
 
 
+@pytest.mark.fidelity("1.8-bare")
 async def test_without_extensions_the_runtime_is_killed_at_once() -> None:
     async with local_lambda(handler="stubborn.handler") as env:
         assert (await env.invoke()).status == "success"
@@ -244,6 +257,7 @@ async def test_without_extensions_the_runtime_is_killed_at_once() -> None:
     assert end.seconds < 0.3
 
 
+@pytest.mark.fidelity("1.7-all-ready")
 async def test_an_internal_extension_takes_part_and_gives_half_a_second_of_shutdown() -> None:
     async with local_lambda(handler="internal.handler") as env:
         result = await env.invoke()
@@ -263,6 +277,7 @@ async def test_provisioned_concurrency_may_end_without_a_single_invocation(tmp_p
     assert env.telemetry[0]["record"]["initializationType"] == "provisioned-concurrency"
 
 
+@pytest.mark.fidelity("4-streaming")
 async def test_any_command_that_speaks_the_runtime_api_can_be_the_function(tmp_path: Path) -> None:
     probe = Probe(tmp_path)
     async with local_lambda(probe, command=["python3", str(FUNCTIONS / "bootstrap.py")]) as env:

@@ -111,6 +111,19 @@ def everything(api: str, agent_id: str) -> list[tuple[str, Answer, Answer]]:
     ]
 
 
+@pytest.mark.fidelity(
+    "1.2-second-wait",
+    "1.5-body",
+    "1.5-empty-name",
+    "1.5-event-type",
+    "1.5-configuration-keys",
+    "1.5-no-identifier",
+    "1.5-no-uuid",
+    "1.5-unknown",
+    "1.5-twice",
+    "1.5-no-type",
+    "4-unknown-request",
+)
 async def test_every_refusal_is_that_of_the_real_emulator(tmp_path: Path) -> None:
     probe = Probe(tmp_path, types=[])
     answers: list[tuple[str, Answer, Answer]] = []
@@ -127,6 +140,7 @@ async def test_every_refusal_is_that_of_the_real_emulator(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("first", [True, False])
+@pytest.mark.fidelity("1.2-after-error", "1.4-underneath")
 async def test_a_wait_that_exit_error_interrupts_is_refused(tmp_path: Path, first: bool) -> None:
     exit_error: dict[str, Any] = {
         "call": ["POST", f"{BASE}/exit/error"],

@@ -26,6 +26,7 @@ def records(env: LocalLambda, kind: str) -> list[dict[str, object]]:
     return [event["record"] for event in env.telemetry if event["type"] == kind]
 
 
+@pytest.mark.fidelity("3.3-handled", "3.3-newline")
 async def test_a_handled_exception_is_a_success_of_the_platform_and_an_error_for_the_caller(tmp_path: Path) -> None:
     probe = Probe(tmp_path)
     async with local_lambda(probe) as env:
@@ -41,6 +42,16 @@ async def test_a_handled_exception_is_a_success_of_the_platform_and_an_error_for
     assert not lines[0].endswith("\n")
 
 
+@pytest.mark.fidelity(
+    "2.1-again",
+    "2.4-after-reset",
+    "3.3-timeout",
+    "3.4-timedout",
+    "5.4-runtime-done",
+    "5.4-nothing-runs",
+    "5.4-subscriptions",
+    "5.4-counted",
+)
 async def test_a_timeout_resets_the_environment_and_the_next_invocation_starts_it_again(tmp_path: Path) -> None:
     """Section 5.4: SHUTDOWN timeout, report afterwards, suppressed init, subscriptions kept, the late report first."""
     probe = Probe(tmp_path, port=free_port(), shutdown=[{"sleep": 0.2}])
@@ -91,6 +102,7 @@ async def test_a_slow_extension_times_out_a_finished_handler(tmp_path: Path) -> 
     assert result.held_ms == {"probe": None}
 
 
+@pytest.mark.fidelity("1.2-reasons", "3.1-status", "5.4-crash")
 async def test_a_runtime_that_exits_fails_the_invocation_and_is_replaced(tmp_path: Path) -> None:
     probe = Probe(tmp_path, port=free_port())
     async with local_lambda(probe) as env:
@@ -104,6 +116,7 @@ async def test_a_runtime_that_exits_fails_the_invocation_and_is_replaced(tmp_pat
     assert kinds.index("function") < kinds.index("platform.runtimeDone") < kinds.index("platform.report")
 
 
+@pytest.mark.fidelity("1.7-crash")
 async def test_an_extension_that_exits_fails_the_invocation_even_with_code_0(tmp_path: Path) -> None:
     probe = Probe(tmp_path, types=[], invoked=[{"exit": 0}])
     async with local_lambda(probe) as env:
@@ -112,6 +125,7 @@ async def test_an_extension_that_exits_fails_the_invocation_even_with_code_0(tmp
     assert result.json()["errorMessage"] == f"RequestId: {result.request_id} Error: exit code 0"
 
 
+@pytest.mark.fidelity("1.3-recorded")
 async def test_exit_error_gives_the_crash_its_name(tmp_path: Path) -> None:
     call = {
         "call": ["POST", "/2020-01-01/extension/exit/error", {"errorMessage": "sorry"}],
@@ -134,6 +148,7 @@ async def test_exit_error_gives_the_crash_its_name(tmp_path: Path) -> None:
         ({"events": ["INVOKE", "NAP"]}, "Extension.Crash", "the extension probe ended with exit status 7"),
     ],
 )
+@pytest.mark.fidelity("1.7-crash-status", "3.3-init-timeout")
 async def test_an_extension_that_does_not_come_up_is_said_in_one_sentence(
     tmp_path: Path, script: dict[str, object], error_type: str, words: str
 ) -> None:
@@ -147,6 +162,7 @@ async def test_an_extension_that_does_not_come_up_is_said_in_one_sentence(
     assert [state_of(note["pid"]) for note in probe.notes("start")] == [None]
 
 
+@pytest.mark.fidelity("1.3-recorded")
 async def test_init_error_gives_the_failed_init_its_name(tmp_path: Path) -> None:
     call = {
         "call": ["POST", "/2020-01-01/extension/init/error"],
@@ -158,6 +174,7 @@ async def test_init_error_gives_the_failed_init_its_name(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("text", ["#!/nowhere/python3\n", "#!/bin/sh\r\nexit 0\r\n", None])
+@pytest.mark.fidelity("1.4-launch-error", "1.6-launch")
 async def test_what_cannot_be_executed_is_a_launch_error(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "mine"
     path.write_text(text or "#!/bin/sh\n")
@@ -169,6 +186,7 @@ async def test_what_cannot_be_executed_is_a_launch_error(tmp_path: Path, text: s
     assert records(env, "platform.extension")[0]["state"] == "LaunchError"
 
 
+@pytest.mark.fidelity("1.7-crash-init")
 async def test_a_failed_init_is_tried_once_more_inside_the_first_invocation(tmp_path: Path) -> None:
     """Section 1.7, captured: init error, again with phase invoke, then the caller reads Extension.Crash."""
     probe = Probe(tmp_path, at_start=[{"exit": 0}])
@@ -205,15 +223,21 @@ async def test_an_init_that_takes_too_long_is_run_again_with_the_functions_timeo
     assert result.duration_ms > 400
 
 
+@pytest.mark.fidelity("4-too-large")
 async def test_a_response_over_six_megabytes_is_refused(tmp_path: Path) -> None:
     async with local_lambda() as env:
         result = await env.invoke({"big": 7 * 1024 * 1024})
         calls = env.transcript.calls("runtime", f"POST /2018-06-01/runtime/invocation/{result.request_id}/response")
     assert calls[0].status == 413
     assert "Exceeded maximum allowed payload size (6291556 bytes)." in calls[0].answer
-    assert result.function_error == "Unhandled"
+    assert (result.function_error, result.error_type) == ("Unhandled", "Function.ResponseSizeTooLarge")
+    assert result.json() == {
+        "errorType": "Function.ResponseSizeTooLarge",
+        "errorMessage": "Response payload size exceeded maximum allowed payload size (6291556 bytes).",
+    }
 
 
+@pytest.mark.fidelity("1.7-crash")
 async def test_a_process_that_dies_while_frozen_is_found_at_the_next_invocation(tmp_path: Path) -> None:
     probe = Probe(tmp_path, types=[])
     async with local_lambda(probe) as env:

@@ -13,6 +13,7 @@ from tests.integration.local_lambda_probe import FUNCTIONS, Probe, local_lambda
 SUBSCRIBE = "PUT /2022-07-01/telemetry"
 
 
+@pytest.mark.fidelity("2.3-request", "2.3-array")
 async def test_a_batch_is_a_json_array_with_the_captured_headers(tmp_path: Path) -> None:
     probe = Probe(tmp_path)
     async with local_lambda(probe) as env:
@@ -28,6 +29,7 @@ async def test_a_batch_is_a_json_array_with_the_captured_headers(tmp_path: Path)
     assert [record["record"] for record in probe.records() if record["type"] == "function"] == ["é\n"]
 
 
+@pytest.mark.fidelity("2.3-early", "2.4-first-batch", "3.3-subscriptions", "8-managed-replay")
 async def test_a_late_subscriber_gets_what_happened_since_init_start(tmp_path: Path) -> None:
     early = Probe(tmp_path, "early", types=["platform", "extension"], at_start=[{"print": "hello"}])
     late = Probe(tmp_path, "late", types=["platform", "extension"], registered=[{"sleep": 0.3}])
@@ -56,6 +58,7 @@ async def test_only_the_types_asked_for_are_sent(tmp_path: Path) -> None:
     assert probe.types() == ["function"]
 
 
+@pytest.mark.fidelity("2.1-again", "2.1-other", "2.1-closed", "2.1-key-order")
 async def test_subscribing_again_and_otherwise_and_too_late(tmp_path: Path) -> None:
     def subscribe(path: str, timeout_ms: int = 25) -> dict[str, Any]:
         wanted = {
@@ -86,6 +89,7 @@ async def test_subscribing_again_and_otherwise_and_too_late(tmp_path: Path) -> N
     assert probe.calls(SUBSCRIBE)[3]["answer"].startswith('{"errorType"'), "the key order that was captured"
 
 
+@pytest.mark.fidelity("2.1-not-supported", "8-stub")
 async def test_the_platform_can_say_that_telemetry_is_not_supported(tmp_path: Path) -> None:
     probe = Probe(tmp_path, waits=False)
     async with local_lambda(probe, platform=Platform(telemetry_supported=False)) as env:
@@ -105,6 +109,7 @@ async def test_a_schema_can_be_taken_away(tmp_path: Path) -> None:
     assert "2025-01-29`, expected" in call["answer"]
 
 
+@pytest.mark.fidelity("2.1-path")
 async def test_the_schema_version_in_the_path_is_not_found(tmp_path: Path) -> None:
     probe = Probe(tmp_path, types=[], registered=[{"call": ["PUT", "/2025-01-29/telemetry", {}]}])
     async with local_lambda(probe):
@@ -112,6 +117,7 @@ async def test_the_schema_version_in_the_path_is_not_found(tmp_path: Path) -> No
     assert probe.calls("PUT /2025-01-29/telemetry")[0]["status"] == 404
 
 
+@pytest.mark.fidelity("2.2-host")
 async def test_a_listener_on_127_0_0_1_is_never_reached(tmp_path: Path) -> None:
     probe = Probe(tmp_path, host="127.0.0.1", waits=False, done=[{"sleep": 0.1}])
     async with local_lambda(probe) as env:
@@ -181,6 +187,7 @@ async def test_records_go_over_tcp_one_a_line(tmp_path: Path) -> None:
     assert {"platform.initStart", "platform.start", "function"} <= set(probe.types())
 
 
+@pytest.mark.fidelity("3.2-captured")
 async def test_json_log_format_gives_objects_except_under_the_oldest_schema(tmp_path: Path) -> None:
     new = Probe(tmp_path, "new")
     old = Probe(tmp_path, "old", schema="2022-07-01")
@@ -214,6 +221,7 @@ async def test_a_request_caught_by_the_freeze_is_answered_after_the_thaw(tmp_pat
     assert len(ids) == len(set(ids)), "nothing was sent twice"
 
 
+@pytest.mark.fidelity("1.9-initialization-type")
 async def test_managed_instances_have_no_freeze_and_no_runtime_done(tmp_path: Path) -> None:
     probe = Probe(tmp_path, events=["SHUTDOWN"])
     async with local_lambda(probe, init_type="lambda-managed-instances") as env:
@@ -227,6 +235,7 @@ async def test_managed_instances_have_no_freeze_and_no_runtime_done(tmp_path: Pa
 
 
 @pytest.mark.parametrize("script", [{"events": ["INVOKE", "SHUTDOWN"]}, {"schema": "2022-12-13"}])
+@pytest.mark.fidelity("5.3-external", "8-managed-errors")
 async def test_managed_instances_refuse_invoke_and_older_schemas(tmp_path: Path, script: dict[str, Any]) -> None:
     probe = Probe(tmp_path, **{"events": ["SHUTDOWN"], **script})
     platform = Platform(on_init_failure="retry")
@@ -236,6 +245,7 @@ async def test_managed_instances_refuse_invoke_and_older_schemas(tmp_path: Path,
     assert json.loads(refused[0]["answer"])["errorType"] in ("Extension.InvalidEventType", "DeserializationError")
 
 
+@pytest.mark.fidelity("4-managed-next", "8-managed-timeout")
 async def test_managed_instances_serve_several_invocations_at_once(tmp_path: Path) -> None:
     probe = Probe(tmp_path, events=["SHUTDOWN"])
     command = ["python3", str(FUNCTIONS / "concurrent.py")]

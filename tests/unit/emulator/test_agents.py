@@ -51,6 +51,7 @@ STATES = [State.STARTED, State.REGISTERED, State.READY, State.RUNNING, State.INI
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.fidelity("1.2-after-error", "1.3-init-error", "1.3-exit-error", "1.4-transitions")
 def test_only_the_transitions_drawn_are_allowed(state: State, action: str) -> None:
     agent = agent_in(state)
     if target := DRAWN.get((state, action)):
@@ -63,6 +64,7 @@ def test_only_the_transitions_drawn_are_allowed(state: State, action: str) -> No
         assert agent.state is state
 
 
+@pytest.mark.fidelity("1.5-twice")
 def test_registering_twice_is_refused_in_the_words_of_the_real_api() -> None:
     agents = Agents(["mine"])
     agents.register("mine", b"{}")
@@ -84,6 +86,7 @@ def test_a_busy_extension_gets_the_shutdown_with_its_next_call() -> None:
     assert agent.received_shutdown
 
 
+@pytest.mark.fidelity("1.4-underneath")
 def test_a_wait_whose_state_changes_underneath_is_refused() -> None:
     agent = agent_in(State.READY)
     assert not agent.has_event
@@ -104,6 +107,7 @@ def test_a_wait_whose_state_changes_underneath_is_refused() -> None:
         (0, False, State.RUNNING, "Extension.Crash"),
     ],
 )
+@pytest.mark.fidelity("1.2-exit-0")
 def test_the_end_of_a_process_is_judged_by_its_moment(
     code: int, in_shutdown: bool, state: State, error_type: str | None
 ) -> None:
@@ -140,6 +144,7 @@ def test_the_first_error_gives_the_end_its_name() -> None:
         ),
     ],
 )
+@pytest.mark.fidelity("1.5-bad-json", "1.5-internal-shutdown")
 def test_a_registration_is_checked(name: str, body: bytes, error_type: str, message: str) -> None:
     with pytest.raises(Refused) as caught:
         Agents(["mine"]).register(name, body)
@@ -147,6 +152,7 @@ def test_a_registration_is_checked(name: str, body: bytes, error_type: str, mess
     assert message in caught.value.message
 
 
+@pytest.mark.fidelity("1.5-internal-twice", "1.5-closed")
 def test_internal_extensions_come_while_registration_is_open_each_under_its_own_name() -> None:
     agents = Agents(["mine"])
     agents.register("inside", b'{"events":["INVOKE"]}')
@@ -157,6 +163,7 @@ def test_internal_extensions_come_while_registration_is_open_each_under_its_own_
         agents.register("another", b"{}")
 
 
+@pytest.mark.fidelity("1.5-too-many")
 def test_there_are_ten_at_most() -> None:
     agents = Agents([str(number) for number in range(9)])
     agents.register("inside", b"{}")
@@ -164,12 +171,14 @@ def test_there_are_ten_at_most() -> None:
         agents.register("another", b"{}")
 
 
+@pytest.mark.fidelity("1.5-managed-invoke")
 def test_managed_instances_refuse_invoke() -> None:
     with pytest.raises(Refused, match="InvalidEventType"):
         Agents(["mine"], managed=True).register("mine", b'{"events":["INVOKE"]}')
     assert Agents(["mine"], managed=True).register("mine", b'{"events":["SHUTDOWN"]}').events == ("SHUTDOWN",)
 
 
+@pytest.mark.fidelity("1.5-no-identifier", "1.5-no-uuid", "1.5-unknown")
 def test_an_identifier_is_checked() -> None:
     agents = Agents(["mine"])
     unknown = str(uuid.uuid4())

@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 from telemetry_forwarder.emulator import environment
 from telemetry_forwarder.emulator.settings import Function
 
@@ -11,6 +13,7 @@ def described(tmp_path: Path, **more: object) -> Function:
     return Function(**{"code": tmp_path, "command": ["true"], **more})  # type: ignore[arg-type]
 
 
+@pytest.mark.fidelity("1.9-hidden", "1.9-underscore")
 def test_extensions_do_not_see_what_is_listed_nor_what_begins_with_an_underscore() -> None:
     kept = {"MINE": "1", "AWS_REGION": "x"}
     hidden = dict.fromkeys([*environment.NOT_FOR_EXTENSIONS, "_HANDLER", "_X_AMZN_TRACE_ID", "_"], "x")

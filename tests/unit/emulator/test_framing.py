@@ -2,6 +2,7 @@
 
 import struct
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ def frame(text: bytes, kind: int = 0xA55A0003, micros: int = 1_700_000_000_123_4
 
 
 @given(st.lists(st.binary(max_size=20).filter(lambda text: b"\n" not in text)), st.integers(1, 7))
+@pytest.mark.fidelity("3.3-newline")
 def test_lines_keep_their_newline_and_the_last_may_lack_it(texts: list[bytes], step: int) -> None:
     stream = b"\n".join(texts)
     pieces = [text for text, _ in fed(Lines(1000), stream, step)]

@@ -23,6 +23,7 @@ def test_an_invocation_is_done_when_the_next_is_asked_for() -> None:
     assert runtime.state == "Ready"
 
 
+@pytest.mark.fidelity("4-next-again")
 def test_asking_again_while_running_gives_the_same_invocation() -> None:
     runtime, one = Runtime(), call()
     runtime.give(one)
@@ -33,6 +34,7 @@ def test_asking_again_while_running_gives_the_same_invocation() -> None:
     assert runtime.take() is one
 
 
+@pytest.mark.fidelity("4-state", "4-unknown-request")
 def test_a_wrong_or_second_answer_is_refused() -> None:
     runtime = Runtime()
     runtime.give(call())
@@ -59,6 +61,7 @@ def test_an_init_error_comes_before_the_first_next_or_not_at_all() -> None:
         started.fail_init(b"{}", None)
 
 
+@pytest.mark.fidelity("4-managed-next")
 def test_concurrent_runtimes_hold_several_and_are_done_with_the_answer() -> None:
     runtime, one, two = Runtime(concurrent=True), call("one"), call("two")
     runtime.ask_next()
@@ -74,6 +77,7 @@ def test_concurrent_runtimes_hold_several_and_are_done_with_the_answer() -> None
         runtime.check_open("one")
 
 
+@pytest.mark.fidelity("4-headers")
 def test_headers_are_given_only_with_a_value() -> None:
     assert call().headers() == {
         "Lambda-Runtime-Aws-Request-Id": "one",
@@ -92,5 +96,6 @@ def test_headers_are_given_only_with_a_value() -> None:
         (None, "Function.Unknown"),
     ],
 )
+@pytest.mark.fidelity("4-error-type")
 def test_an_error_type_has_the_documented_form(given: str | None, kept: str) -> None:
     assert clean_error_type(given, "Function.Unknown") == kept

@@ -26,6 +26,7 @@ def to(uri: str | None = None, **more: Any) -> dict[str, Any]:
     return {"protocol": "HTTP", **({} if uri is None else {"URI": uri}), **more}
 
 
+@pytest.mark.fidelity("2.1-items-default")
 def test_what_is_not_given_has_the_documented_default() -> None:
     assert parse("mine", asked(), schemas=SCHEMAS) == Subscription(
         name="mine",
@@ -107,6 +108,17 @@ INVALID, MALFORMED, DENIED = "Telemetry.ValidationError", "Telemetry.Deserializa
         ),
     ],
 )
+@pytest.mark.fidelity(
+    "2.1-limits",
+    "2.1-items-default",
+    "2.1-types",
+    "2.1-port",
+    "2.1-old-schema",
+    "2.1-variants",
+    "2.1-missing",
+    "2.1-denied",
+    "2.1-key-order",
+)
 def test_what_is_not_is_refused(changes: dict[str, Any], status: int, error_type: str, message: str) -> None:
     with pytest.raises(Refused) as caught:
         parse("mine", asked(**changes), schemas=SCHEMAS)
@@ -121,6 +133,7 @@ def test_what_is_not_a_json_object_is_refused(body: bytes) -> None:
         parse("mine", body, schemas=SCHEMAS)
 
 
+@pytest.mark.fidelity("8-managed-errors")
 def test_managed_instances_know_one_schema_and_give_error_types_without_a_prefix() -> None:
     assert parse("mine", asked(), schemas=MANAGED_SCHEMAS, managed=True).schema == "2025-01-29"
     with pytest.raises(Refused) as caught:

@@ -25,6 +25,7 @@ def test_time_is_utc_with_milliseconds() -> None:
     assert events.timestamp(0) == "1970-01-01T00:00:00.000Z"
 
 
+@pytest.mark.fidelity("3.2-captured")
 def test_the_function_arn_is_new_in_2025(function: Function) -> None:
     event = TelemetryEvent(time=0, type="platform.start", record=events.start(function, "id", None))
     arn = "arn:aws:lambda:us-east-1:123456789012:function:orders"
