@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,7 +161,7 @@ async def _watched(plan: Plan, output: Output, interruptions: Interruptions) -> 
             watcher.cancel()
 
 
-def _watchers(plan: Plan, interruptions: Interruptions) -> list[Any]:
+def _watchers(plan: Plan, interruptions: Interruptions) -> list[Coroutine[Any, Any, None]]:
     """Return what watches the code and layers (all that is in them), and each single file (in its directory)."""
     folders = {plan.function.code, *(layer for layer in plan.layers if layer.is_dir())}
     files = {path.absolute() for path in (*plan.extensions, *plan.layers) if path.is_file()}
@@ -173,7 +173,9 @@ def _watchers(plan: Plan, interruptions: Interruptions) -> list[Any]:
     return watchers
 
 
-async def _watch(folders: Sequence[Path], wanted: Any, interruptions: Interruptions, *, recursive: bool) -> None:
+async def _watch(
+    folders: Sequence[Path], wanted: Callable[[Change, str], bool], interruptions: Interruptions, *, recursive: bool
+) -> None:
     changes: set[tuple[Change, str]]
     async for changes in awatch(*folders, watch_filter=wanted, recursive=recursive):
         interruptions.change(sorted(path for _, path in changes))

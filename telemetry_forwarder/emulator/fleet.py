@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import socket
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -133,8 +133,13 @@ class Fleet:
         if len(self._residents) + count > self.concurrency:
             raise Throttled(f"There may be {self.concurrency} environments, and {len(self._residents)} are there.")
         residents = [self._start() for _ in range(count)]
-        await asyncio.gather(*(asyncio.shield(resident.opened) for resident in residents))
-        self._idle.extend(reversed(residents))
+        opening = (asyncio.shield(resident.opened) for resident in residents)
+        outcomes = await asyncio.gather(*opening, return_exceptions=True)
+        self._idle += [resident for resident in reversed(residents) if resident in self._residents]
+        self._watch.notify()
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
 
     async def invoke(self, payload: Any = None, *, wait: bool = False, **details: Unpack[Details]) -> Invocation:
         """Invoke the function in an environment that is idle, else in a new one; see `LocalLambda.invoke`.
@@ -198,7 +203,7 @@ class Fleet:
             raise Throttled(f"All {self.concurrency} environments are busy.")
         return self._start()
 
-    def _own(self, work: Any) -> None:
+    def _own(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._tasks.create_task(work)
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)

@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,22 @@ async def test_each_environment_has_the_ports_and_the_directory_that_it_was_give
         assert are_there() == [True, True]
     assert len({port for port, _ in seen.values()}) == len({folder for _, folder in seen.values()}) == 2
     assert are_there() == [False, False]
+
+
+async def test_provisioned_environments_are_ready_before_the_first_invocation(tmp_path: Path) -> None:
+    async with Fleet(FUNCTION, concurrency=2) as fleet:
+        await fleet.provision(2)
+        assert [len(env.pids) for env in fleet.environments.values()] == [1, 1]
+        with pytest.raises(Throttled, match="may be 2 environments, and 2 are there"):
+            await fleet.provision(1)
+        await asyncio.gather(fleet.invoke({}), fleet.invoke({}))
+    path = tmp_path / "second"  # the first environment comes up, the other one does not
+    shell = f"mkdir {path} 2>/dev/null || exit 3; exec {sys.executable} {FUNCTIONS}/bootstrap.py"
+    function = Function(code=FUNCTIONS, command=["/bin/sh", "-c", shell], timeout_s=10.0)
+    async with Fleet(function, concurrency=2) as fleet:
+        with pytest.raises(InitFailed, match="exit status 3"):
+            await fleet.provision(2)
+        assert (await fleet.invoke({})).json()["echo"] == {}
 
 
 async def test_all_busy_is_throttled_or_waited_for() -> None:
