@@ -47,7 +47,7 @@ run: install ## a local Lambda with a sample function, this extension and three 
 	@$(BIN)/telemetry-forwarder demo
 
 test: install ## the whole test suite
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 bench: install ## what the extension and the local Lambda cost, measured in one run
 	$(BIN)/python benchmarks/run.py

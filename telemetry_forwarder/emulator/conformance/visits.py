@@ -119,7 +119,14 @@ class Visits:
     ) -> Visit:
         limits, mark = self._limits, uuid.uuid4().hex
         executable = extension or self._subject.extension
-        settings = Platform(init_limit_s=limits.init_s, long_init_limit_s=limits.init_s, **(platform or {}))
+        settings = Platform(
+            init_limit_s=limits.init_s,
+            long_init_limit_s=limits.init_s,
+            # Control groups would end with the environment what has left the process group, and hide it.
+            memory_limit="off",
+            freeze_with="signal",
+            **(platform or {}),
+        )
         described = self._function({_MARK: mark}, **function)
         env = LocalLambda(described, [executable], platform=settings)
         visit = Visit(name=executable.name)

@@ -21,7 +21,7 @@ def test_answer_that_comes_after_the_timeout_is_gone_on_managed_instances() -> N
     with pytest.raises(Refused) as refused:
         runtime.check_open(late.request_id)
     assert refused.value.status == 410
-    assert refused.value.body == b'{"errorMessage":"Invoke timeout","errorType":"InvokeTimeout"}'
+    assert refused.value.body == b'{"errorMessage":"Invoke timeout","errorType":"InvokeTimeout"}\n'
 
 
 def test_answer_to_an_invocation_that_never_was_is_invalid() -> None:

@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from telemetry_forwarder.cli.log_lines import text_of
+
+from telemetry_forwarder.emulator.log_lines import text_of
 
 REPORT = {
     "requestId": "r-1",
