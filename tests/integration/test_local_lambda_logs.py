@@ -69,6 +69,7 @@ async def test_a_crash_is_a_fault(tmp_path: Path) -> None:
     assert done[0] == "failure"
 
 
+@pytest.mark.fidelity("2.1-logs-api")
 async def test_telemetry_and_logs_cannot_be_combined_in_one_extension(tmp_path: Path) -> None:
     to_logs, to_telemetry = (
         {"call": ["PUT", LOGS, wanted("2021-03-18")]},
@@ -119,6 +120,7 @@ async def test_managed_instances_have_no_logs_api_and_a_stub_answers_202(tmp_pat
     assert (call["status"], json.loads(call["answer"])["errorType"]) == (202, "Logs.NotSupported")
 
 
+@pytest.mark.fidelity("2.2-tcp")
 @pytest.mark.parametrize(("tcp_connect", "status"), [("subscribe", 400), ("first-batch", 200)])
 async def test_a_tcp_destination_where_nobody_listens(tmp_path: Path, tcp_connect: Any, status: int) -> None:
     probe = Probe(tmp_path, protocol="TCP", destination={"port": free_port()}, waits=False)

@@ -13,6 +13,7 @@ from tests.integration.local_lambda_probe import FUNCTIONS, Probe, local_lambda
 MANAGED = "lambda-managed-instances"
 
 
+@pytest.mark.fidelity("5.3-concurrency")
 async def test_eight_invocations_run_at_once_each_in_a_worker_of_its_own(tmp_path: Path) -> None:
     probe = Probe(tmp_path, events=["SHUTDOWN"], shutdown=[{"seen": "platform.report", "count": 8}])
     async with local_lambda(probe, init_type=MANAGED) as env:

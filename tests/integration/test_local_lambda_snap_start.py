@@ -21,6 +21,8 @@ def records(env: LocalLambda, kind: str) -> list[dict[str, Any]]:
     return [event["record"] for event in env.telemetry if event["type"] == kind]
 
 
+@pytest.mark.fidelity("5.2-no-event")
+@pytest.mark.fidelity("5.2-restore-start")
 async def test_init_snapshot_restore_and_a_report_with_the_restores_duration(tmp_path: Path) -> None:
     probe = Probe(tmp_path)
     async with snap_start(probe, environment={"RESTORE_HOOK": "0.1"}) as env:
@@ -57,6 +59,7 @@ async def test_init_snapshot_restore_and_a_report_with_the_restores_duration(tmp
     env.transcript.assert_next_once_per_invocation()
 
 
+@pytest.mark.fidelity("1.9-snapstart")
 async def test_keys_come_from_an_address_and_log_names_are_absent(tmp_path: Path) -> None:
     probe = Probe(tmp_path, types=[])
     async with snap_start(probe) as env:

@@ -11,6 +11,7 @@ from tests.integration.local_lambda_probe import FUNCTIONS, local_lambda
 COMMAND = ["python3", str(FUNCTIONS / "bootstrap.py")]
 
 
+@pytest.mark.fidelity("4-trailers")
 async def test_an_error_in_the_middle_of_a_stream_comes_in_its_trailers() -> None:
     async with local_lambda(command=COMMAND) as env:
         whole = await env.invoke({"a": 1})
