@@ -110,6 +110,11 @@ class Worker:
                 self._breaker.failed(self._clock.time())
                 self._say_trouble("it has not answered in time; its records stay held")
 
+    def nudge(self) -> None:
+        """Send what is held, if anything, while the function runs: nobody waits for it."""
+        if self.held:
+            self._wake_up()
+
     def hurry(self, deadline: Deadline) -> None:
         """Send what is held for the last time: now, whatever failed before, cut off at `deadline`."""
         self.begin(deadline)

@@ -10,7 +10,7 @@ from telemetry_forwarder import budget
 from telemetry_forwarder.errors import ExtensionsApiError
 from telemetry_forwarder.interfaces import Delivered, Retry
 from telemetry_forwarder.lifecycle.client import Event, Invoke, Shutdown
-from telemetry_forwarder.lifecycle.loop import PERIOD_S, Lifecycle
+from telemetry_forwarder.lifecycle.loop import PERIOD_S, RUNNING_PERIOD_S, Lifecycle
 from telemetry_forwarder.lifecycle.machine import Machine
 from telemetry_forwarder.records import Record
 from tests.builders import Hang, Slow, Workshop, record, records, run
@@ -107,6 +107,22 @@ def test_the_next_event_is_asked_for_after_the_flush() -> None:
     play(INVOKE, SPINDOWN, telemetry=[(0.5, record()), (1.0, done("a"))], answers=[Slow(0.7)], check=check)
 
 
+def test_long_invocation_sends_while_it_runs_and_holds_nobody_for_it() -> None:
+    """What was written before is safe even where the environment is lost without a word."""
+
+    def check(stage: Stage) -> None:
+        assert stage.shop.transport.times[0] == pytest.approx(RUNNING_PERIOD_S)
+        assert stage.lambda_.when("next") == pytest.approx([0.0, 20.0])
+        assert stage.shop.delivered == 3
+
+    play(
+        (0.0, ("invoke", "a"), 30.0),
+        SPINDOWN,
+        telemetry=[(1.0, record(), record()), (20.0, done("a"))],
+        check=check,
+    )
+
+
 def test_nothing_is_sent_after_the_next_event_was_asked_for() -> None:
     """The environment may be frozen from then on."""
 
@@ -145,9 +161,10 @@ def test_an_end_that_came_before_its_invocation_was_read_is_flushed_at_once() ->
 def test_a_function_that_never_ends_is_flushed_before_its_timeout() -> None:
     def check(stage: Stage) -> None:
         (sent, *_), asked = stage.shop.transport.times, stage.lambda_.when("next")[1]
-        assert sent == asked == pytest.approx(30.0 - 0.5 - 2.0)
+        assert sent == asked == pytest.approx(4.0 - 0.4 - 0.4)
 
-    play(INVOKE, SPINDOWN, telemetry=[(1.0, record()), (1.1, done("another"))], check=check)
+    short = (0.0, ("invoke", "a"), 4.0)
+    play(short, SPINDOWN, telemetry=[(1.0, record()), (1.1, done("another"))], check=check)
 
 
 def test_an_end_in_the_moment_in_which_time_is_up_is_flushed_too() -> None:
