@@ -95,10 +95,14 @@ class Limits:
             process.thaw()
 
     def memory_mb(self, processes: Iterable[Process]) -> int:
-        """Return the most memory used: the group's peak, or, without one, the sum of what each process had at most."""
-        if memory := self._groups.get("memory"):
-            return round(memory.peak_bytes() / 1024 / 1024)
-        return round(sum(process.measure() for process in processes) / 1024)
+        """Return the most memory used: the sum of what each process had at most, or the group's peak if that is more.
+
+        A group is not charged for pages that others brought in first, such as an interpreter that runs elsewhere too;
+        Lambda's own environments share with nobody.
+        """
+        apart = sum(process.measure() for process in processes) * 1024
+        memory = self._groups.get("memory")
+        return round(max(apart, memory.peak_bytes() if memory is not None else 0) / 1024 / 1024)
 
     def was_out_of_memory(self) -> bool:
         """Whether a process was killed for lack of memory since this was last asked."""

@@ -121,6 +121,7 @@ DENIED = "it has one status for whatever is wrong with a subscription; ours has 
 MANAGED = [
     *BOTH,
     *seen_by("theirs", "set by the emulator for the account id", "AWS_ACCOUNT_ID"),
+    *seen_by("ours", "section 1.9; the emulator passes it on only where it was given one", "AWS_LAMBDA_LOG_LEVEL"),
     *seen_by("theirs", "its switch; the runtime has it, extensions have not", "AWS_LAMBDA_MAX_CONCURRENCY"),
     Known(
         "PUT /2022-07-01/telemetry -> 400 content-type=application/json",

@@ -61,9 +61,8 @@ class World(Generic[Env]):
         return found
 
     def numbers(self, sink: str) -> Counter[int]:
-        """Count how often each numbered line arrived."""
-        matches = (NUMBERED.search(one["text"]) for one in self.arrived(sink))
-        return Counter(int(match[1]) for match in matches if match)
+        """Count how often each numbered line arrived. Processes that share a pipe may write two into one line."""
+        return Counter(int(number) for one in self.arrived(sink) for number in NUMBERED.findall(one["text"]))
 
     def reports(self, sink: str) -> Counter[str]:
         """Count the platform.report of each request."""
