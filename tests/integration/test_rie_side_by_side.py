@@ -6,8 +6,9 @@ Run with `-s` to read both side by side.
 import difflib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -298,6 +299,28 @@ async def both(tmp_path: Path, events: Sequence[Any], script: dict[str, Any], *,
     return side_by_side(list(transcript(notes(ours))), list(transcript(notes(theirs))))
 
 
+def tried_thrice(test: Callable[[Path], Awaitable[None]]) -> Callable[[Path], Awaitable[None]]:
+    """Try again where AWS's emulator was unlucky, as it never tries a telemetry batch again and so may lose one.
+
+    On a machine that is busy otherwise one run in ten is; a real difference is there in all three.
+    """
+
+    @wraps(test)
+    async def trying(tmp_path: Path) -> None:
+        for turn in range(1, 4):
+            place = tmp_path / str(turn)
+            place.mkdir()
+            try:
+                return await test(place)
+            except AssertionError:
+                if turn == 3:
+                    raise
+        return None
+
+    return trying
+
+
+@tried_thrice
 async def test_classic_core_and_ours_say_the_same(tmp_path: Path) -> None:
     """Success, exception, crash, timeout, the generations after them, and every mistake before the first /next."""
     events = [{"lines": 1}, {"raise": True}, {"exit": True}, {"lines": 1}, {"sleep": 5}, {"lines": 1}]
@@ -306,6 +329,7 @@ async def test_classic_core_and_ours_say_the_same(tmp_path: Path) -> None:
     assert_known(rows, CLASSIC)
 
 
+@tried_thrice
 async def test_managed_instances_core_and_ours_say_the_same(tmp_path: Path) -> None:
     """The telemetry too, record by record, and what is wrong with a subscription."""
     events = [{"lines": 2}, {"raise": True}, {"json": 1}, {"sleep": 5}]
