@@ -1,4 +1,4 @@
-"""Bring an environment down. Source: AWS's emulator, rapid/shutdown.go; platform reference, sections 1.8 and 5.4.
+"""Bring an environment down. Source: AWS's emulator, rapid/shutdown.go; docs/fidelity.md, sections 1.8 and 5.4.
 
 The runtime goes first: SIGTERM and its share of the time at a spin-down, SIGKILL at a reset. Then SHUTDOWN to the
 extensions that subscribed to it, which must have exited at the deadline; all others are killed. No extension is ever

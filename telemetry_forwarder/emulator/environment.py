@@ -1,7 +1,7 @@
 """The variables that the processes of an environment see. Pure: nothing of the host's environment leaks in, except that
 PATH begins with the running interpreter's directory, so that `#!/usr/bin/env python3` and the function agree on it.
 
-Source: AWS docs "Using the Lambda Extensions API" and AWS's emulator; platform reference, section 1.9.
+Source: AWS docs "Using the Lambda Extensions API" and AWS's emulator; docs/fidelity.md, section 1.9.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The Extensions API (2020-01-01). Source: extensions-api.yaml and AWS's emulator; platform reference, section 1."""
+"""The Extensions API (2020-01-01). Source: extensions-api.yaml and AWS's emulator; docs/fidelity.md, section 1."""
 
 import orjson
 from aiohttp import web

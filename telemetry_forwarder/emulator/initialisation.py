@@ -1,4 +1,4 @@
-"""Bring an environment up. Source of the order: AWS's emulator, rapid/handlers.go; platform reference, section 1.7."""
+"""Bring an environment up. Source of the order: AWS's emulator, rapid/handlers.go; docs/fidelity.md, section 1.7."""
 
 import asyncio
 import time

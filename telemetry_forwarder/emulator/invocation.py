@@ -1,4 +1,4 @@
-"""One invocation, from `platform.start` to the freeze. Source: platform reference, sections 1.7, 3.3 and 5.4."""
+"""One invocation, from `platform.start` to the freeze. Source: docs/fidelity.md, sections 1.7, 3.3 and 5.4."""
 
 import asyncio
 import math

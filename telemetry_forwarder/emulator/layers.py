@@ -1,6 +1,6 @@
 """Build what plays /opt, and find the extensions in it.
 
-Source: AWS docs "Adding layers to functions" and AWS's emulator; platform reference, sections 1.6 and 7.1.
+Source: AWS docs "Adding layers to functions" and AWS's emulator; docs/fidelity.md, sections 1.6 and 7.1.
 """
 
 import shutil

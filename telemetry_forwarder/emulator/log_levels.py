@@ -1,6 +1,6 @@
 """Log-level filtering of the JSON log format. Pure.
 
-Source: AWS docs "Log-level filtering"; platform reference, section 6. AWS documents it for CloudWatch Logs. Whether it
+Source: AWS docs "Log-level filtering"; docs/fidelity.md, section 6. AWS documents it for CloudWatch Logs. Whether it
 also thins out the telemetry is not known: `Platform.filter_telemetry`.
 """
 

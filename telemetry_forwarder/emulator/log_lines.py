@@ -1,4 +1,4 @@
-"""Telemetry as the text that CloudWatch Logs shows. Pure. Source: platform reference, section 3.5."""
+"""Telemetry as the text that CloudWatch Logs shows. Pure. Source: docs/fidelity.md, section 3.5."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,6 +1,6 @@
 """The records of the legacy Logs API, made from those of the Telemetry API. Pure.
 
-Source: AWS docs "Lambda Logs API" (its events and their members) and the platform reference, section 2.5. Not
+Source: AWS docs "Lambda Logs API" (its events and their members) and docs/fidelity.md, section 2.5. Not
 documented, so chosen: `platform.end` directly before `platform.report`; `platform.fault` when a
 runtime or an extension ended, not at a timeout; trace members only on the report.
 """

@@ -1,6 +1,6 @@
 """An invocation on Managed Instances: no freeze, no `platform.runtimeDone`, several at once.
 
-Source: AWS docs "Lambda Managed Instances"; platform reference, section 5.3.
+Source: AWS docs "Lambda Managed Instances"; docs/fidelity.md, section 5.3.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The Runtime API (2018-06-01). Source: AWS docs and AWS's emulator; platform reference, section 4."""
+"""The Runtime API (2018-06-01). Source: AWS docs and AWS's emulator; docs/fidelity.md, section 4."""
 
 import orjson
 from aiohttp import web

@@ -1,6 +1,6 @@
 """Read and check the body of a telemetry subscription. Pure; each refusal has the status and text of the real API.
 
-Source: captures of the Telemetry API on real Lambda, listed in the platform reference, section 2.1.
+Source: captures of the Telemetry API on real Lambda, listed in docs/fidelity.md, section 2.1.
 """
 
 from collections.abc import Callable, Collection, Mapping

@@ -1,6 +1,6 @@
 """The consumer's side of the Telemetry API, and of the Logs API before it: one route each.
 
-Source: captures; platform reference, sections 2.1 and 2.5. What the Logs API's own errors are called is a choice.
+Source: captures; docs/fidelity.md, sections 2.1 and 2.5. What the Logs API's own errors are called is a choice.
 """
 
 from aiohttp import web

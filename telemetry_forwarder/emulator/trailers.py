@@ -1,7 +1,7 @@
 """The trailers of a streamed response, which aiohttp reads and forgets: a thin protocol before its own remembers them.
 
 A runtime that fails in the middle of a stream says so behind the last chunk. Source: AWS docs "Using the Lambda runtime
-API for custom runtimes"; platform reference, section 4.
+API for custom runtimes"; docs/fidelity.md, section 4.
 """
 
 import asyncio

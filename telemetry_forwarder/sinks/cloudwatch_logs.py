@@ -1,7 +1,7 @@
 """CloudWatch Logs: one JSON object per event, with PutLogEvents.
 
 Sources: the service model, the CloudWatch Logs API reference (PutLogEvents, common errors) and its quota page, with
-what Vector and Fluent Bit found beside it (`backends.md`, section 3), read 2026-11-23.
+what Vector and Fluent Bit found beside it, read 2026-11-23.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Datadog logs intake: a JSON array of flat objects, to `/api/v2/logs`.
 
 Sources: Datadog's Logs API reference and pipeline pages; the sources of Datadog's Lambda extension and Agent and of
-Vector (`backends.md`, section 2), read 2026-11-23.
+Vector, read 2026-11-23.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """What an HTTP status means where a destination gives it no meaning of its own.
 
-Nothing of an answer's body is quoted: it may echo what was sent. Source: the retry table of `backends.md`, section 7,
+Nothing of an answer's body is quoted: it may echo what was sent. Source: a retry table
 drawn from the vendors' pages and from the practice of Vector, the OpenTelemetry Collector and Datadog's Agent.
 """
 

@@ -1,7 +1,7 @@
 """Splunk HTTP Event Collector: JSON objects one after the other, to `/services/collector/event`.
 
 Sources: Splunk's HEC REST reference, `inputs.conf` and `limits.conf` specifications, and measurements of other
-projects against Splunk Enterprise 9.3 to 10.4 and Splunk Cloud 10.5 (`backends.md`, section 1), read 2026-11-23.
+projects against Splunk Enterprise 9.3 to 10.4 and Splunk Cloud 10.5, read 2026-11-23.
 """
 
 import re
@@ -195,7 +195,7 @@ def bad_request(batch: Batch, code: int | None, number: int | None) -> Verdict:
     """Read a 400. HEC reads the body as a stream: what stood before the bad object is stored already.
 
     So the bad object alone is given up and only those behind it are sent again. For a bad index the number is one
-    too high. Source: measured on Enterprise 9.3 to 10.4 and Cloud 10.5, `backends.md` 1.6.
+    too high. Source: measured on Enterprise 9.3 to 10.4 and Cloud 10.5 by other projects.
     """
     detail = f"HTTP 400, code {code}: {CODES.get(code or 0, 'unknown')}"
     if code in TOKEN_AT_FAULT:

@@ -20,8 +20,8 @@ _HEAD = """\
 # Fidelity of the local Lambda
 
 What is known of Lambda's execution environment because it was captured on real Lambda (C) or read in AWS's source (S),
-and the test that asserts it of the local Lambda; D where AWS documents it too. The numbers are those of the platform
-reference. This page is made from `tests/fidelity/statements.toml` and the marks on the tests by `make fidelity`.
+and the test that asserts it of the local Lambda; D where AWS documents it too. The sections are those
+that the code's docstrings name. `make fidelity` makes this page, of `tests/fidelity/statements.toml` and marks on tests.
 Whole lives of an environment are written down in [transcripts](transcripts): a [timeout](transcripts/timeout.txt), an
 [init that fails](transcripts/init-failure.txt), a [runtime's share](transcripts/runtime-share.txt) of the shutdown, and
 [eight invocations at once](transcripts/managed-instances.txt).
@@ -57,6 +57,17 @@ class Question:
     text: str
     choice: str
     setting: str
+
+
+TITLES = {
+    "1.1": "Registering", "1.2": "The next event", "1.3": "Reporting an error", "1.4": "The states of an extension",
+    "1.5": "Refusals", "1.6": "Finding and starting extensions", "1.7": "The order of things", "1.8": "Time limits",
+    "1.9": "The environment of an extension", "2.1": "Subscribing to telemetry", "2.2": "The listener",
+    "2.3": "Delivery", "2.4": "When telemetry arrives", "3.1": "What events share", "3.2": "Schemas",
+    "3.3": "Events, one by one", "3.4": "Error types", "3.5": "The lines of CloudWatch Logs", "4": "The Runtime API",
+    "5.2": "SnapStart", "5.3": "Managed Instances", "5.4": "Timeout, crash and reset", "6": "Log formats and levels",
+    "8": "AWS's own emulator",
+}  # fmt: skip
 
 
 def load() -> tuple[list[Statement], list[Question]]:
@@ -96,7 +107,9 @@ def page(statements: Sequence[Statement], questions: Sequence[Question], tests: 
     for statement in statements:
         if statement.section != section:
             section = statement.section
-            parts.append(f"## {section}\n\n| statement | basis | asserted by |\n| --- | --- | --- |\n")
+            parts.append(
+                f"## {section} {TITLES[section]}\n\n| statement | basis | asserted by |\n| --- | --- | --- |\n"
+            )
         parts.append(f"| {statement.text} | {statement.basis} | {_evidence(statement, tests)} |\n")
         if statement is statements[-1] or statements[statements.index(statement) + 1].section != section:
             parts.append("\n")

@@ -1,7 +1,7 @@
 """AWS's Runtime Interface Emulator, as a second opinion on the extension and on our local Lambda.
 
 Its binary comes with aws-sam-cli (`make template` installs it); no Docker is needed. Each one runs in a room of its own
-(`rie_room`), with the directories that Lambda has. Source: platform reference, section 8.
+(`rie_room`), with the directories that Lambda has. Source: docs/fidelity.md, section 8.
 """
 
 import asyncio
