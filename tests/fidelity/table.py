@@ -21,7 +21,7 @@ _HEAD = """\
 
 What is known of Lambda's execution environment because it was captured on real Lambda (C) or read in AWS's source (S),
 and the test that asserts it of the local Lambda; D where AWS documents it too. The sections are those
-that the code's docstrings name. `make fidelity` makes this page, of `tests/fidelity/statements.toml` and marks on tests.
+that the code's docstrings name. `make fidelity` makes it of `tests/fidelity/statements.toml` and marks on tests.
 Whole lives of an environment are written down in [transcripts](transcripts): a [timeout](transcripts/timeout.txt), an
 [init that fails](transcripts/init-failure.txt), a [runtime's share](transcripts/runtime-share.txt) of the shutdown, and
 [eight invocations at once](transcripts/managed-instances.txt).
