@@ -25,6 +25,8 @@ class Request:
     request_id: str
     trace: str | None = None
     client_context: str | None = None
+    cognito_identity: str | None = None
+    tenant_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,7 @@ class _Course:
         request, sandbox = self._request, self._sandbox
         failure = await self._restore() if sandbox.is_up else None  # comes before the invocation, not within
         self._began = time.time()
-        start = events.start(sandbox.function, request.request_id, request.trace)
+        start = events.start(sandbox.function, request.request_id, request.trace, request.tenant_id)
         sandbox.telemetry.emit("platform.start", start, at=self._began)
         failure = failure or await self._until_ready()
         self._memory_mb = sandbox.memory_mb()
@@ -187,6 +189,7 @@ class _Course:
             produced_bytes=produced,
             spans=spans,
             trace=self._request.trace,
+            tenant=self._request.tenant_id,
         )
         self._sandbox.telemetry.emit("platform.runtimeDone", record)
 
@@ -213,6 +216,7 @@ class _Course:
             metrics=metrics,
             spans=spans,
             trace=self._request.trace,
+            tenant=self._request.tenant_id,
         )
         self._sandbox.telemetry.emit("platform.report", record)
 
@@ -272,6 +276,8 @@ def release(sandbox: Sandbox, request: Request, deadline_ms: int) -> Call:
         arn=sandbox.function.arn,
         trace=request.trace,
         client_context=request.client_context,
+        cognito_identity=request.cognito_identity,
+        tenant_id=request.tenant_id,
     )
     body: dict[str, object] = {
         "eventType": "INVOKE",

@@ -169,10 +169,13 @@ class LocalLambda:
         request_id: str | None = None,
         trace: str | None = None,
         client_context: str | None = None,
+        cognito_identity: str | None = None,
+        tenant_id: str | None = None,
     ) -> Invocation:
         """Invoke the function; return when the answer is there and the environment is frozen again, its report made.
 
-        `payload` is sent as JSON, bytes as they are. `trace` is an X-Amzn-Trace-Id. A function that fails, times out or
+        `payload` is sent as JSON, bytes as they are. `trace` is an X-Amzn-Trace-Id, `client_context` and
+        `cognito_identity` are JSON as the runtime gets them. A function that fails, times out or
         crashes gives a result, not an exception. Raises EnvironmentClosed.
         """
         request = invocation.Request(
@@ -180,6 +183,8 @@ class LocalLambda:
             request_id=request_id or str(uuid.uuid4()),
             trace=trace,
             client_context=client_context,
+            cognito_identity=cognito_identity,
+            tenant_id=tenant_id,
         )
         if self.function.is_managed:
             return await managed.invoke(self._open_sandbox(), request)

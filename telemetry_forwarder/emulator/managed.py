@@ -20,7 +20,9 @@ async def invoke(sandbox: Sandbox, request: Request) -> Invocation:
     began = time.time()
     await _ensure_up(sandbox)
     function = sandbox.function
-    sandbox.telemetry.emit("platform.start", events.start(function, request.request_id, request.trace), at=began)
+    sandbox.telemetry.emit(
+        "platform.start", events.start(function, request.request_id, request.trace, request.tenant_id), at=began
+    )
     deadline = began + function.timeout_s
     call = release(sandbox, request, events.milliseconds_of(began) + round(function.timeout_s * 1000))
     failure = None
@@ -67,6 +69,7 @@ def _report(sandbox: Sandbox, request: Request, call: Call, failure: Failure | N
         metrics={"durationMs": round((ended - began) * 1000, 3)},
         spans=spans,
         trace=request.trace,
+        tenant=request.tenant_id,
     )
     sandbox.telemetry.emit("platform.report", record)
     is_error = failure is not None or call.error_type is not None

@@ -24,6 +24,8 @@ class Call:
     arn: str
     trace: str | None = None
     client_context: str | None = None
+    cognito_identity: str | None = None
+    tenant_id: str | None = None
     released_at: float = field(default_factory=time.time)
     response: bytes | None = None
     error_type: str | None = None  # set when the runtime reported an error
@@ -44,6 +46,8 @@ class Call:
             "Lambda-Runtime-Invoked-Function-Arn": self.arn,
             "Lambda-Runtime-Trace-Id": self.trace,
             "Lambda-Runtime-Client-Context": self.client_context,
+            "Lambda-Runtime-Cognito-Identity": self.cognito_identity,
+            "Lambda-Runtime-Aws-Tenant-Id": self.tenant_id,
             "Content-Type": "application/json",
         }
         return {name: value for name, value in named.items() if value is not None}

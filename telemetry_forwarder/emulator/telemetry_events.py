@@ -140,8 +140,8 @@ def subscription(name: str, types: Iterable[str], *, again: bool) -> Fields:
     return {"name": name, "state": "Already subscribed" if again else "Subscribed", "types": list(types)}
 
 
-def start(function: Function, request_id: str, trace: str | None) -> Fields:
-    record = {"requestId": request_id, "version": function.version, "functionArn": function.arn}
+def start(function: Function, request_id: str, trace: str | None, tenant: str | None = None) -> Fields:
+    record = {"requestId": request_id, "version": function.version, "functionArn": function.arn} | _tenant(tenant)
     return record if trace is None else record | {"tracing": {"type": "X-Amzn-Trace-Id", "value": trace}}
 
 
@@ -154,9 +154,10 @@ def runtime_done(
     produced_bytes: int,
     spans: Sequence[Fields],
     trace: str | None,
+    tenant: str | None = None,
 ) -> Fields:
     metrics = {"durationMs": round(duration_ms, 3), "producedBytes": produced_bytes}
-    record = {"requestId": request_id, "status": status} | _error(error_type) | {"metrics": metrics}
+    record = {"requestId": request_id, "status": status} | _tenant(tenant) | _error(error_type) | {"metrics": metrics}
     return _with(record, spans, trace)
 
 
@@ -168,8 +169,9 @@ def report(
     metrics: Fields,
     spans: Sequence[Fields],
     trace: str | None,
+    tenant: str | None = None,
 ) -> Fields:
-    record = {"requestId": request_id, "status": status} | _error(error_type) | {"metrics": metrics}
+    record = {"requestId": request_id, "status": status} | _tenant(tenant) | _error(error_type) | {"metrics": metrics}
     return _with(record, spans, trace)
 
 
@@ -180,6 +182,10 @@ def logs_dropped(reason: str, records: int, size_bytes: int) -> Fields:
 def span(name: str, start: float, end: float) -> Fields:
     """Return a span between two times in seconds since the epoch."""
     return {"name": name, "start": timestamp(start), "durationMs": round(max(0.0, end - start) * 1000, 3)}
+
+
+def _tenant(tenant: str | None) -> Fields:
+    return {} if tenant is None else {"tenantId": tenant}
 
 
 def _error(error_type: str | None) -> Fields:

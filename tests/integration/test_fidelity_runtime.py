@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from telemetry_forwarder.emulator import Function, LocalLambda
+from tests.integration.local_lambda_probe import FUNCTIONS, Probe, local_lambda
 from tests.integration.puppets import RUNTIME, coming_up, puppet_lambda, up
 
 OK = b'{"status":"OK"}\n'
@@ -192,3 +194,24 @@ async def test_a_call_that_is_open_at_the_end_does_not_keep_the_environment_from
             strangers = asyncio.ensure_future(puppets.next_invocation())
         with pytest.raises(asyncio.IncompleteReadError):
             await strangers
+
+
+@pytest.mark.fidelity("4-identity")
+async def test_identity_and_tenant_reach_the_function_and_the_telemetry() -> None:
+    async with LocalLambda(Function(code=FUNCTIONS, handler="identity.handler")) as env:
+        identity = '{"cognitoIdentityId": "pool:1", "cognitoIdentityPoolId": "pool"}'
+        known = await env.invoke({}, cognito_identity=identity, tenant_id="blue")
+        nobody = await env.invoke({})
+    assert known.json() == {"identity": "pool:1", "tenant": "blue"}
+    assert nobody.json()["tenant"] is None
+    told = {"platform.start", "platform.runtimeDone", "platform.report"}
+    tenants = [event["record"].get("tenantId") for event in env.telemetry if event["type"] in told]
+    assert tenants == ["blue"] * 3 + [None] * 3
+
+
+@pytest.mark.fidelity("1.9-log-level")
+async def test_managed_instances_tell_extensions_the_log_level(tmp_path: Path) -> None:
+    probe = Probe(tmp_path, events=["SHUTDOWN"])
+    async with local_lambda(probe, init_type="lambda-managed-instances", application_log_level="WARN") as env:
+        await env.invoke({})
+    assert probe.notes("start")[0]["environ"]["AWS_LAMBDA_LOG_LEVEL"] == "WARN"
