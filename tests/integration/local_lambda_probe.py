@@ -35,7 +35,8 @@ class Probe:
     def notes(self, what: str) -> list[Noted]:
         if not self.log.exists():
             return []
-        lines = self.log.read_text().splitlines()
+        # What stands behind the last line end is still being written.
+        lines = self.log.read_text().rpartition("\n")[0].splitlines()
         return [note for note in map(json.loads, lines) if note["what"] == what]
 
     def batches(self) -> list[list[Noted]]:
