@@ -15,7 +15,7 @@ import orjson
 
 from telemetry_forwarder.bootstrap import Registration, idle
 from telemetry_forwarder.clock import Clock, Deadline, SystemClock
-from telemetry_forwarder.enrich import MANAGED_INSTANCES, Enricher
+from telemetry_forwarder.enrich import Enricher
 from telemetry_forwarder.errors import ConfigError, ExtensionsApiError, TransportError
 from telemetry_forwarder.interfaces import Destination, HttpDelivery, Transport
 from telemetry_forwarder.ledger import Door
@@ -29,7 +29,7 @@ from telemetry_forwarder.records import Origin
 from telemetry_forwarder.router import Router
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.transports.stack import open_transport
-from telemetry_forwarder.variables import read
+from telemetry_forwarder.variables import MANAGED_INSTANCES, read
 
 HEALTH_S = 5.0
 # What a third party's way to open its transport may take of the 10 s that the whole of INIT has; ours wait for nothing.

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     Run = Callable[["Registration", "_socket.socket | None", Mapping[str, str]], int]
 
 API = "/2020-01-01/extension"
-MANAGED_INSTANCES = "lambda-managed-instances"
 BACKLOG = 128
 CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -101,7 +100,7 @@ def events(environ: "Mapping[str, str]", *, can_listen: bool) -> "tuple[str, ...
     With nothing to do for an invocation it is not registered for, so that none ever waits for this process; on
     Managed Instances INVOKE is refused. Source: AWS Lambda Developer Guide, "Lambda Managed Instances".
     """
-    if not can_listen or environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == MANAGED_INSTANCES:
+    if not can_listen or environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == variables.MANAGED_INSTANCES:
         return ("SHUTDOWN",)
     return (
         ("INVOKE", "SHUTDOWN")

@@ -12,8 +12,8 @@ from hashlib import blake2b
 from typing import Any
 
 from telemetry_forwarder.records import Item, Origin, Record, parse_json
+from telemetry_forwarder.variables import MANAGED_INSTANCES
 
-MANAGED_INSTANCES = "lambda-managed-instances"
 # Initialised before anyone waited for them, so that no request of theirs is cold.
 _WARMED = frozenset({"provisioned-concurrency", "snap-start"})
 

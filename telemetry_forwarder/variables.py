@@ -74,6 +74,9 @@ RETENTION_DAYS = (
 
 BUILT_IN_SINKS = ("splunk", "datadog", "cloudwatch")
 
+# The value of AWS_LAMBDA_INITIALIZATION_TYPE on Lambda Managed Instances.
+MANAGED_INSTANCES = "lambda-managed-instances"
+
 RESERVED_PORTS = {9001: "the Lambda Runtime API", 2773: "the secrets endpoint"}
 
 VARIABLES = (

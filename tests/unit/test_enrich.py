@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_forwarder.enrich import MANAGED_INSTANCES, Enricher, batch_id
+from telemetry_forwarder.enrich import Enricher, batch_id
 from telemetry_forwarder.records import Item, Record
+from telemetry_forwarder.variables import MANAGED_INSTANCES
 from tests.builders import ORIGIN, item, request_id
 from tests.unit.test_records import JSON
 
