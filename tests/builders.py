@@ -17,7 +17,7 @@ from telemetry_forwarder.interfaces import Delivered, Encoded, Limits, Verdict
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.pipeline.worker import Capacity, Worker
 from telemetry_forwarder.records import Item, Origin, Record
-from telemetry_forwarder.testing.virtual_time import VirtualClock, clock, run
+from telemetry_forwarder.testing.virtual_time import VirtualClock, clock, freeze, run
 
 __all__ = [
     "ORIGIN",
@@ -33,6 +33,7 @@ __all__ = [
     "clock",
     "encoded",
     "encoded_list",
+    "freeze",
     "in_seconds",
     "item",
     "limits",

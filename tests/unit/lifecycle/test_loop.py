@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 
 from telemetry_forwarder import budget
+from telemetry_forwarder.budget import Holding
 from telemetry_forwarder.errors import ExtensionsApiError
 from telemetry_forwarder.interfaces import Delivered, Retry
+from telemetry_forwarder.ledger import Door
 from telemetry_forwarder.lifecycle.client import Event, Invoke, Shutdown
-from telemetry_forwarder.lifecycle.loop import PERIOD_S, RUNNING_PERIOD_S, Lifecycle
+from telemetry_forwarder.lifecycle.loop import RUNNING_PERIOD_S, SILENCE_S, Lifecycle
 from telemetry_forwarder.lifecycle.machine import Machine
+from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.records import Record
 from tests.builders import Hang, Slow, Workshop, record, records, run
 
@@ -46,14 +49,26 @@ class FakeLambda:
 class Stage:
     """A lifecycle with one real worker, and the telemetry that comes at given times."""
 
-    def __init__(self, shop: Workshop, *script: Any, buffering_s: float = 0.025, **machine: Any) -> None:
+    def __init__(
+        self,
+        shop: Workshop,
+        *script: Any,
+        buffering_s: float = 0.025,
+        strategy: Strategy = Strategy(Mode.END),  # noqa: B008 - frozen
+        holding: Holding = Holding(longest_s=2.0),  # noqa: B008 - frozen
+        **machine: Any,
+    ) -> None:
         self.shop = shop
+        self.door = Door()
         self.lambda_ = FakeLambda(shop, *script)
         self.machine = Machine(**machine)
         self.lifecycle = Lifecycle(
             client=self.lambda_,  # type: ignore[arg-type]
             machine=self.machine,
+            strategy=strategy,
+            holding=holding,
             workers=[shop.worker],
+            door=self.door,
             buffering_s=buffering_s,
             clock=shop.clock,
             log=shop.lines.log,
@@ -70,6 +85,10 @@ class Stage:
 
 def done(request: str) -> Record:
     return record({}, type="platform.runtimeDone", request=request, id=f"done {request}")
+
+
+def start(request: str) -> Record:
+    return record({}, type="platform.start", request=request, id=f"start {request}")
 
 
 def report(request: str) -> Record:

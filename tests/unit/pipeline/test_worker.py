@@ -9,7 +9,20 @@ from hypothesis import strategies as st
 
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, TimedOut
 from telemetry_forwarder.interfaces import Delivered, Denied, DropReason, Partial, Rejected, Retry, TooLarge
-from tests.builders import Bug, Hang, ListSink, Slow, Workshop, all_ids, in_seconds, limits, record, records, run
+from tests.builders import (
+    Bug,
+    Hang,
+    ListSink,
+    Slow,
+    Workshop,
+    all_ids,
+    freeze,
+    in_seconds,
+    limits,
+    record,
+    records,
+    run,
+)
 
 ANSWERS = st.sampled_from(
     [
@@ -139,7 +152,9 @@ def test_the_next_flush_waits_for_the_attempt_that_lived_on() -> None:
             shop.worker.offer(records(1))
             await shop.worker.flush(in_seconds(2.0))
             shop.worker.freeze()
-            await asyncio.sleep(600.0)  # the answer comes as the environment thaws
+            freeze(600.0)  # the answer comes as the environment thaws
+            shop.worker.begin(in_seconds(60.0))
+            await asyncio.sleep(0)
             shop.worker.offer(records(1, prefix="next"))
             await shop.worker.flush(in_seconds(2.0))
             assert shop.transport.ids == [("r0",), ("next0",)]
