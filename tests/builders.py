@@ -273,6 +273,7 @@ class Workshop:
 
     async def __aenter__(self) -> "Workshop":
         self.runner = asyncio.get_running_loop().create_task(watched(self.worker.run(), self.check))
+        await asyncio.sleep(0)  # a coroutine that was never started is a warning
         return self
 
     async def __aexit__(self, *_: object) -> None:

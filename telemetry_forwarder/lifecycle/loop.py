@@ -172,6 +172,7 @@ class Lifecycle:
         """Send what is held while the function runs; once it has ended, wait for what is under way, in its bounds."""
         for worker in self._workers:
             worker.begin(limits.flush_until)
+            worker.nudge()
         async with asyncio.TaskGroup() as group:
             waits = (group.create_task(self._all_idle()), group.create_task(self._ended.wait()))
             await asyncio.wait(waits, timeout=limits.flush_until.left(self._clock), return_when=asyncio.FIRST_COMPLETED)

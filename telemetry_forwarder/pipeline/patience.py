@@ -5,6 +5,7 @@ loop in which the answer is read from the socket. Then the answer must win, or t
 """
 
 import asyncio
+import math
 from collections import deque
 from types import TracebackType
 
@@ -46,6 +47,12 @@ class Patience:
         self._expected = after
         self._unanswered = self._in_vain = 0
 
+    def answered_sometime(self) -> None:
+        """Note an answer of which nobody can say how long it took: the environment may have been frozen."""
+        self._unanswered = 0
+        if self._expected == math.inf:
+            self._expected = 0.0
+
     def waited_in_vain(self, seconds: float) -> None:
         """Note that nobody could wait any longer than `seconds` for an answer that may still come.
 
@@ -56,7 +63,8 @@ class Patience:
             self._expected = max(self._expected, 2 * seconds)
 
     def cut_off(self) -> None:
-        """Note that an attempt reached its limit without an answer."""
+        """Note that an attempt reached its limit without an answer: the next one is not expected to have one."""
+        self._expected = math.inf
         self._unanswered = min(self._unanswered + 1, 8)
 
 

@@ -191,6 +191,8 @@ class Delivery:
             self._cutoff = self._begun_at = None
         if self._is_timed:
             self.patience.answered(self._clock.monotonic() - begun_at)
+        else:
+            self.patience.answered_sometime()
         return checked(self._sink.verdict(piece, response)), None
 
     def _request_for(self, piece: list[Encoded]) -> Any:

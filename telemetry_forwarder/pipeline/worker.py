@@ -61,6 +61,7 @@ class Worker:
         self._warned: str | None = None
         self._runner: asyncio.Task[Any] | None = None
         self._waited_for = 0  # the attempt that a hold was used up for, by its number
+        self._has_left_over = False
         self._linger: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._waiting_since = 0.0  # on the wall clock
@@ -88,9 +89,13 @@ class Worker:
         self._linger_on()
 
     def begin(self, until: Deadline) -> None:
-        """Send what is held, if anything, beside the function that runs now; nothing starts at or after `until`."""
+        """Allow sending beside the function that runs now; nothing starts at or after `until`.
+
+        What the last invocation left over is sent at once. What came since then is little, and can wait for more.
+        """
         self.stand_by(until)
-        self.nudge()
+        if self._has_left_over:
+            self.nudge()
 
     def stand_by(self, until: Deadline) -> None:
         """Send nothing but what a filling buffer has to let go; nothing starts at or after `until`."""
@@ -111,6 +116,7 @@ class Worker:
         """Start nothing from here on: the environment may be frozen. A request under way is left as it is."""
         self._stop_lingering()
         self._delivery.allow(Deadline(0.0))
+        self._has_left_over = self.held > 0
 
     async def flush(self, deadline: Deadline) -> None:
         """Send what is held; return when that is done, or has failed, or at `deadline`. What fails stays held.
