@@ -85,6 +85,11 @@ def subscription(record: Members) -> str | None:
     return line("TELEMETRY\t", [member("Name", record, "name"), member("State", record, "state"), types])
 
 
+def records_lost(record: Members) -> str | None:
+    """Take the sentence that `loss` made: this event is our own, not Lambda's."""
+    return word(record, "message")
+
+
 LINES: Mapping[str, Callable[[Members], str | None]] = {
     "platform.initStart": init_start,
     "platform.initReport": init_report,
@@ -95,6 +100,7 @@ LINES: Mapping[str, Callable[[Members], str | None]] = {
     "platform.restoreReport": restore_report,
     "platform.extension": extension,
     "platform.telemetrySubscription": subscription,
+    "forwarder.recordsLost": records_lost,
 }
 
 

@@ -79,7 +79,7 @@ class CloudWatchLogs:
             raise EncodeError("CloudWatch Logs takes no time before 1970")
 
         def with_text(text: str, is_cut: bool) -> bytes:
-            kind = {"type": record.type} if record.is_platform else {}
+            kind = {"type": record.type} if record.is_event else {}
             return to_json({"message": text, **kind, "lambda": facts(record, is_cut)})
 
         return fit(record, to_json(content(record)), LIMITS.max_record_bytes, with_text)
@@ -101,7 +101,7 @@ class CloudWatchLogs:
 def content(record: Record) -> dict[str, Any]:
     """Return the event: a JSON record's members at the root, text as `message`, what we know under `lambda`."""
     known = facts(record)
-    if record.is_platform:
+    if record.is_event:
         line = platform_text(record.type, record.body)
         first = {} if line is None else {"message": line}
         return {**first, "type": record.type, "record": record.body, "lambda": known}

@@ -100,13 +100,13 @@ class Datadog:
 
 def message(record: Record) -> str:
     """Return the text; of a JSON record its JSON text, which Datadog takes apart again."""
-    line = platform_text(record.type, record.body) if record.is_platform else None
+    line = platform_text(record.type, record.body) if record.is_event else None
     return text_of(record) if line is None else line
 
 
 def structure(record: Record) -> dict[str, Any]:
-    """Return what a platform record keeps beside its line: itself."""
-    return {"platform": {"type": record.type, "record": record.body}} if record.is_platform else {}
+    """Return what an event keeps beside its line: itself."""
+    return {"platform": {"type": record.type, "record": record.body}} if record.is_event else {}
 
 
 def status(record: Record) -> str:
