@@ -24,7 +24,8 @@ NOW = 1_800_000_000_000
         ({"splunk": {DEADLINE: 1}, "datadog": {}}, "telemetry-forwarder lost 1 record for splunk (deadline)"),
         (
             {"splunk": {DEADLINE: 10, FULL: 2}, "datadog": {REJECTED: 3}},
-            "telemetry-forwarder lost 12 records for splunk (10 deadline, 2 buffer_full), 3 records for datadog (rejected)",
+            "telemetry-forwarder lost 12 records for splunk (10 deadline, 2 buffer_full), "
+            "3 records for datadog (rejected)",
         ),
         ({"splunk": {DEADLINE: 5, FILTERED: 7}}, "telemetry-forwarder lost 5 records for splunk (deadline)"),
     ],
