@@ -144,10 +144,12 @@ def register(runtime_api: str, name: str, wanted: "tuple[str, ...]") -> Registra
 def subscribe(registration: Registration, environ: "Mapping[str, str]") -> "tuple[int, str, bytes]":
     """Ask for telemetry, in the newest schema that Lambda takes; return status, schema and answer.
 
-    Where every schema is refused they are those of the first refusal. Before anything is loaded: a function that cannot be imported fails sooner than the rest of this process is there,
-    and with its init Lambda closes the subscriptions, so that nothing of the failure would ever be told. The socket
-    listens already; what is sent meanwhile waits in the kernel's queue. After a reset the body has to be the same one:
-    another would be a second subscription. Source: AWS Lambda Developer Guide, "Telemetry API".
+    Where every schema is refused they are those of the first refusal.
+
+    Asked before anything is loaded: a function that cannot be imported fails sooner than the rest of this process is
+    there, and with its init Lambda closes the subscriptions, so that nothing of the failure would ever be told. The
+    socket listens already; what is sent meanwhile waits in the kernel's queue. After a reset the body has to be the
+    same one: another would be a second subscription. Source: AWS Lambda Developer Guide, "Telemetry API".
     """
     # `platform` always, whatever is forwarded: the end of each invocation is seen in it.
     wanted = dict.fromkeys(("platform", *variables.read("TELEMETRY_FORWARDER_TYPES", environ)))

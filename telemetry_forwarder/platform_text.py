@@ -42,8 +42,10 @@ def start(record: Members) -> str | None:
 
 
 def end(record: Members) -> str | None:
-    request_id = word(record, "requestId")
-    return f"END RequestId: {request_id}" if request_id else None
+    """Make the line of an end; with how it failed, which Lambda's own leaves to a report that may come much later."""
+    if word(record, "requestId") is None:
+        return None
+    return line("END ", [member("RequestId", record, "requestId"), *failure(record)])
 
 
 def report(record: Members) -> str | None:
