@@ -17,6 +17,7 @@ from telemetry_forwarder.variables import MANAGED_INSTANCES
 # Initialised before anyone waited for them, so that no request of theirs is cold.
 _WARMED = frozenset({"provisioned-concurrency", "snap-start"})
 
+_ENDS = ("platform.runtimeDone", "platform.report")
 # What is told of an init and names no request.
 _OF_INIT = frozenset({
     "platform.initStart", "platform.initRuntimeDone", "platform.initReport", "platform.extension",
@@ -59,6 +60,8 @@ class Enricher:
 
     def enrich(self, items: Sequence[Item], batch_id: str) -> list[Record]:
         """Return a record for each item. Ids are `batch_id` with the index, so a batch sent again repeats them."""
+        if self.origin.instance_id is None:  # what stands before the init's own event is of the same environment
+            self._learn_of_environment(_init_start_in(items))
         self._dead = _ended_before_any_start(items) if self._current is None else None
         return [self._record(item, f"{batch_id}{index:04x}") for index, item in enumerate(items)]
 
@@ -89,7 +92,7 @@ class Enricher:
             return
         if item.type == "platform.initStart":
             self._learn_of_environment(item.body)
-            self._init_within = self._current if item.body.get("phase") == "invoke" else None
+            self._init_within = (self._current or self._dead) if item.body.get("phase") == "invoke" else None
         elif item.type == "platform.start" and isinstance(request_id := item.body.get("requestId"), str):
             self._starts += 1
             self._current = request_id
@@ -142,15 +145,23 @@ def batch_id(body: bytes, sequence_id: str) -> str:
     return blake2b(body, digest_size=12, key=sequence_id.encode("utf-8", "replace")[:64]).hexdigest()
 
 
+def _init_start_in(items: Sequence[Item]) -> Mapping[str, Any]:
+    bodies = (item.body for item in items if item.type == "platform.initStart" and isinstance(item.body, dict))
+    return next(bodies, {})
+
+
 def _ended_before_any_start(items: Sequence[Item]) -> str | None:
-    """Return the request whose end is told before any start: the first that a new generation hears of may be the last
-    lines of an invocation that ended the one before it, which only the end behind them names."""
+    """Return the request whose end is told before any start.
+
+    The first that a new generation hears of may be the last lines of an invocation that ended the one before it, or an
+    init within an invocation whose start came before the subscription: only the end behind them names the request.
+    """
     for item in items:
-        if item.type in ("platform.start", "platform.initStart"):
+        body = item.body if isinstance(item.body, dict) else {}
+        if item.type == "platform.start" or (item.type == "platform.initStart" and body.get("phase") != "invoke"):
             return None
-        if item.type in ("platform.runtimeDone", "platform.report") and isinstance(item.body, dict):
-            request_id = item.body.get("requestId")
-            return request_id if isinstance(request_id, str) else None
+        if item.type in _ENDS and isinstance(request_id := body.get("requestId"), str):
+            return request_id
     return None
 
 

@@ -87,7 +87,7 @@ class CloudWatchLogs:
     def request(self, batch: Batch) -> PutLogEvents:
         return PutLogEvents(
             group=self.group,
-            stream=self.stream or stream_name(batch[0].record.origin.instance_id) or self.fallback_stream,
+            stream=self.stream or stream_name(instance_of(batch)) or self.fallback_stream,
             events=tuple((encoded.record.time_ms, encoded.data.decode()) for encoded in batch),
         )
 
@@ -131,6 +131,11 @@ def facts(record: Record, is_cut: bool = False) -> dict[str, Any]:
         "tags": grouped(origin.tags),
         "cut": is_cut or None,
     })  # fmt: skip
+
+
+def instance_of(batch: Batch) -> str | None:
+    """Return the environment that the batch comes from: what was received before it said who it is is of it, too."""
+    return next((name for encoded in batch if (name := encoded.record.origin.instance_id)), None)
 
 
 def stream_name(instance_id: str | None) -> str | None:

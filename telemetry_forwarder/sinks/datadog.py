@@ -92,7 +92,13 @@ class Datadog:
             "hostname": origin.function_arn or origin.function_name,
             "ddsource": "lambda",
             "ddtags": ddtags(record, self.tags),
-            "lambda": present({"arn": origin.function_arn, "request_id": record.request_id}),
+            "lambda": present(
+                {
+                    "arn": origin.function_arn,
+                    "request_id": record.request_id,
+                    "instance_id": origin.instance_id,  # the environment: an init that failed has no request to find it by
+                }
+            ),
             "record_id": record.id,
         }
         return to_json({**log, **more})

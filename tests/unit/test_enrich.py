@@ -124,10 +124,18 @@ def test_lines_before_a_start_or_an_init_are_not_of_a_request_that_ends_behind_i
     assert enrich(line("a"), before, ended(FIRST))[0].request_id is None
 
 
-def test_an_end_that_names_no_request_tells_nothing_of_the_lines_before_it() -> None:
-    odd = [item("platform.runtimeDone", {"requestId": 7}), item("platform.report", None)]
-    assert enrich(line("a"), odd[0], ended(FIRST))[0].request_id is None
-    assert enrich(line("a"), odd[1], ended(FIRST))[0].request_id == FIRST
+@pytest.mark.parametrize("body", [None, {}, {"requestId": 7}])
+def test_an_end_that_names_no_request_is_passed_over(body: object) -> None:
+    assert enrich(line("a"), item("platform.runtimeDone", body), ended(FIRST))[0].request_id == FIRST
+
+
+def test_an_init_within_an_invocation_whose_start_was_missed_belongs_to_the_request_that_ends_behind_it() -> None:
+    """The generation before never subscribed, as its init failed too soon: what is sent begins with this init."""
+    records = enrich(
+        item("platform.initStart", {"phase": "invoke"}), line("init"),
+        item("platform.initReport", {"phase": "invoke", "status": "error"}), ended(FIRST), start(SECOND),
+    )  # fmt: skip
+    assert [record.request_id for record in records] == [FIRST] * 4 + [SECOND]
 
 
 def test_what_one_batch_tells_of_a_dead_request_is_forgotten_in_the_next() -> None:
@@ -251,11 +259,14 @@ def test_a_platform_events_level_is_its_outcome(kind: str, body: object, level: 
 # --- the rest -------------------------------------------------------------------------------------------------------
 
 
-def test_the_instance_is_learnt_from_the_first_event() -> None:
+def test_the_instance_is_learnt_from_the_init_for_all_that_is_sent_with_it() -> None:
+    """A new generation is first sent the report of the invocation that ended the one before it, then its own init."""
     enricher = Enricher(ORIGIN)
+    (unknown,) = enricher.enrich([line("w")], "a")
     before, after = enricher.enrich([line("x"), init_start(instanceId="2026/03/02/[1]ab")], "b")
-    assert before.origin.instance_id is None
-    assert after.origin.instance_id == enricher.origin.instance_id == "2026/03/02/[1]ab"
+    assert unknown.origin.instance_id is None
+    assert before.origin.instance_id == after.origin.instance_id == "2026/03/02/[1]ab"
+    assert enricher.enrich([init_start(instanceId="other")], "c")[0].origin.instance_id == "other"
 
 
 @pytest.mark.parametrize("odd", [None, "", 5, ["x"]])
