@@ -19,7 +19,7 @@ from telemetry_forwarder.enrich import Enricher
 from telemetry_forwarder.errors import ConfigError, ExtensionsApiError, TransportError
 from telemetry_forwarder.interfaces import Destination, HttpDelivery, Transport
 from telemetry_forwarder.ledger import Door
-from telemetry_forwarder.lifecycle.client import ExtensionsClient, Subscription
+from telemetry_forwarder.lifecycle.client import ExtensionsClient, Subscription, read_subscription
 from telemetry_forwarder.lifecycle.loop import Lifecycle
 from telemetry_forwarder.lifecycle.machine import Machine
 from telemetry_forwarder.log import LibraryLines, Log, where
@@ -109,12 +109,12 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
                 clock=clock,
                 log=log,
             )
-            # Served before it is subscribed to: batches may come before the answer to the subscription does.
             await stack.enter_async_context(serve(listener, intake, settings.buffering.max_bytes))
-            if not await _subscribe(client, settings, log):
+            if not _is_subscribed(registration.subscription, log):
                 machine.lives_without_telemetry()
         else:
             log.warning("No sink can run, so no telemetry is forwarded.")
+            close(listener)
             machine.lives_without_telemetry()
         async with asyncio.TaskGroup() as group:
             for worker in workers:
@@ -175,21 +175,18 @@ async def _live(lifecycle: Lifecycle, client: ExtensionsClient, clock: Clock, lo
     return 0
 
 
-async def _subscribe(client: ExtensionsClient, settings: Settings, log: Log) -> bool:
-    """Ask for telemetry; say whether it will come. Without it the function runs on, and so does the extension."""
-    # `platform` always, whatever is forwarded: the end of each invocation is seen in it.
-    types = tuple(dict.fromkeys(("platform", *settings.types)))
+def _is_subscribed(subscription: tuple[int, str, bytes] | None, log: Log) -> bool:
+    """Say whether telemetry will come. Without it the function runs on, and so does the extension."""
+    status, schema, answer = subscription or (0, "", b"it was not asked for")
     try:
-        outcome, schema = await client.subscribe(
-            f"http://sandbox.localdomain:{settings.port}", types, settings.buffering
-        )
+        outcome = read_subscription(status, answer)
     except ExtensionsApiError as error:
         log.error(f"No telemetry is forwarded: {error}")
         return False
     if outcome is Subscription.NOT_SUPPORTED:
         log.warning("No telemetry is forwarded: this stand-in for Lambda does not support the Telemetry API.")
         return False
-    log.debug(f"Subscribed to {', '.join(types)} with schema {schema}.")
+    log.debug(f"Subscribed to telemetry with schema {schema}.")
     return True
 
 
