@@ -28,6 +28,7 @@ from telemetry_forwarder.receiver import Intake, serve
 from telemetry_forwarder.records import Origin
 from telemetry_forwarder.router import Router
 from telemetry_forwarder.settings import Settings
+from telemetry_forwarder.transports.failover import Failover
 from telemetry_forwarder.transports.stack import open_transport
 from telemetry_forwarder.variables import MANAGED_INSTANCES, read
 
@@ -36,6 +37,7 @@ HEALTH_S = 5.0
 OPEN_S = 2.0
 # What is left for the last flush when Lambda has stopped talking to us, and no event says how long.
 EMERGENCY_S = 1.5
+EMERGENCY_STORE_S = 0.5
 
 
 def run(registration: Registration, listener: Any, environ: Mapping[str, str]) -> int:
@@ -84,8 +86,9 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
         client = await stack.enter_async_context(ExtensionsClient(registration.runtime_api, registration.identifier))
         destinations = settings.destinations if listener is not None else ()
         open_sinks = await _open_all(destinations, settings, stack, log)
+        failover = _failover(settings, clock, log)
         workers = [
-            Worker(destination.sink, transport, capacity=settings.capacity, clock=clock, log=log)
+            Worker(destination.sink, transport, capacity=settings.capacity, clock=clock, log=log, fallback=failover)
             for destination, transport in open_sinks
         ]
         machine = Machine(sees_ends="INVOKE" in registration.events)
@@ -96,6 +99,7 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
             buffering_s=settings.buffering.timeout_ms / 1000,
             clock=clock,
             log=log,
+            has_fallback=failover is not None,
         )
         if listener is not None and workers:
             intake = Intake(
@@ -118,6 +122,8 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
                 group.create_task(worker.run())
             for pair in open_sinks:
                 group.create_task(_check_health(*pair, log))
+            if failover is not None:
+                group.create_task(failover.run())
             if settings.origin.init_type == MANAGED_INSTANCES:
                 group.create_task(lifecycle.flush_periodically())
             code = await _live(lifecycle, client, clock, log)
@@ -159,13 +165,22 @@ async def _open_all(
     return opened
 
 
+def _failover(settings: Settings, clock: Clock, log: Log) -> Failover | None:
+    """Make what keeps records that no sink takes, if it is configured; nothing is loaded yet."""
+    if settings.failover is None:
+        return None
+    network = settings.network
+    return Failover(settings.failover, clock=clock, log=log, region=network.region, ca_file=network.ca_file)
+
+
 async def _live(lifecycle: Lifecycle, client: ExtensionsClient, clock: Clock, log: Log) -> int:
     """Serve events to the end; where Lambda refuses to go on, deliver what is held before leaving."""
     try:
         await lifecycle.run()
     except ExtensionsApiError as error:
         log.error(f"Lambda ends the extension without SHUTDOWN: {error}")
-        await lifecycle.drain(Deadline(clock.monotonic() + EMERGENCY_S))
+        send_until = Deadline(clock.monotonic() + EMERGENCY_S)
+        await lifecycle.drain(send_until, Deadline(send_until.at + EMERGENCY_STORE_S))
         with contextlib.suppress(ExtensionsApiError):  # it was told why it is refused; there is no one else to tell
             await client.exit_error("Extension.EventsRefused", str(error))
         return 1

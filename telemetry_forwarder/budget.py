@@ -20,6 +20,10 @@ TAIL_SHARE = 0.5
 LONGEST_TAIL_S = 0.8
 LEDGER_S = 0.1
 EXIT_SHARE = 0.1
+# For storing outside what the sinks have not taken, where that is configured. A signed request to a service of the
+# same region takes tens of milliseconds; a function with little memory takes long for packing and for TLS.
+STORE_SHARE = 0.35
+LONGEST_STORE_S = 0.8
 EXIT_S = 0.15
 
 
@@ -47,18 +51,22 @@ def for_invocation(deadline_ms: int, clock: Clock) -> InvocationBudget:
 
 @dataclass(frozen=True, slots=True)
 class ShutdownBudget:
-    """`receive_until`: late telemetry is still taken. `send_until`: transports stop. `exit_by`: gone."""
+    """`receive_until`: late telemetry is still taken. `send_until`: transports stop. `store_until`: what is left is
+    stored outside by then, or not at all. `exit_by`: gone.
+    """
 
     receive_until: Deadline
     send_until: Deadline
+    store_until: Deadline
     exit_by: Deadline
 
 
-def for_shutdown(deadline_ms: int, clock: Clock) -> ShutdownBudget:
+def for_shutdown(deadline_ms: int, clock: Clock, *, has_fallback: bool = False) -> ShutdownBudget:
     """Divide what is left of the shutdown window, backwards from its end."""
     end = Deadline.from_epoch_ms(deadline_ms, clock)
     left = end.left(clock)
     exit_by = end.earlier(min(EXIT_S, left * EXIT_SHARE))
-    send_until = exit_by.earlier(min(LEDGER_S, left * EXIT_SHARE))
+    store_until = exit_by.earlier(min(LEDGER_S, left * EXIT_SHARE))
+    send_until = store_until.earlier(min(LONGEST_STORE_S, left * STORE_SHARE)) if has_fallback else store_until
     tail = min(LONGEST_TAIL_S, left * TAIL_SHARE)
-    return ShutdownBudget(min(send_until, Deadline(clock.monotonic() + tail)), send_until, exit_by)
+    return ShutdownBudget(min(send_until, Deadline(clock.monotonic() + tail)), send_until, store_until, exit_by)

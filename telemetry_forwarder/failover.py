@@ -312,6 +312,7 @@ def instance(origin: Origin) -> str:
 
 def _day(time_ms: int) -> str:
     try:
-        return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y/%m/%d}"
+        day = datetime.fromtimestamp(time_ms / 1000, UTC)
     except (ValueError, OverflowError, OSError):  # a time that no calendar knows
         return "0000/00/00"
+    return f"{day.year:04}/{day.month:02}/{day.day:02}"

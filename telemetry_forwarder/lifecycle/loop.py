@@ -34,8 +34,10 @@ class Lifecycle:
         buffering_s: float,
         clock: Clock,
         log: Log,
+        has_fallback: bool = False,
     ) -> None:
         self._client = client
+        self._has_fallback = has_fallback
         self._machine = machine
         self._workers = workers
         self._last_news_at = clock.monotonic()
@@ -109,17 +111,17 @@ class Lifecycle:
     async def _shutdown(self, event: Shutdown) -> None:
         """Send what is held while the tail still comes in, then settle everything."""
         self._machine.on_shutdown()
-        limits = budget.for_shutdown(event.deadline_ms, self._clock)
+        limits = budget.for_shutdown(event.deadline_ms, self._clock, has_fallback=self._has_fallback)
         for worker in self._workers:
             worker.hurry(limits.send_until)
         await self._receive_tail(limits.receive_until, waits_for_report=event.reason == "spindown")
-        await self.drain(limits.send_until)
+        await self.drain(limits.send_until, limits.store_until)
 
-    async def drain(self, deadline: Deadline) -> None:
-        """Deliver what is held until `deadline` and settle the rest."""
+    async def drain(self, deadline: Deadline, store_until: Deadline | None = None) -> None:
+        """Deliver what is held until `deadline`, store the rest elsewhere until `store_until`, and settle the rest."""
         async with asyncio.TaskGroup() as group:
             for worker in self._workers:
-                group.create_task(worker.drain(deadline))
+                group.create_task(worker.drain(deadline, store_until))
 
     async def _receive_tail(self, until: Deadline, *, waits_for_report: bool) -> None:
         """Wait for the last records: until all is quiet and no report is due, at most `until`.

@@ -128,6 +128,12 @@ class Delivery:
                     await self._is_moved.wait()
         return True
 
+    def take(self) -> list[list[Encoded]]:
+        """Remove and return all pieces; whoever takes them settles them."""
+        taken = list(self.pieces)
+        self.pieces.clear()
+        return taken
+
     def drop(self, reason: DropReason) -> int:
         """Give up on all pieces; return how many records that were."""
         dropped = self.held
