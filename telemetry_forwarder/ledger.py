@@ -111,6 +111,7 @@ class Account:
         self.failed_attempts = 0
         self._delivered = 0
         self._cut = 0
+        self._spilled = 0
         self._dropped: Counter[DropReason] = Counter()
 
     def statement(self, held: int) -> Statement:
@@ -118,7 +119,7 @@ class Account:
             offered=self.offered,
             delivered=self._delivered,
             dropped=dict(self._dropped),
-            spilled=0,
+            spilled=self._spilled,
             held=held,
             cut=self._cut,
             attempts=self.attempts,
@@ -128,6 +129,10 @@ class Account:
     def drop(self, records: int, reason: DropReason) -> None:
         if records:
             self._dropped[reason] += records
+
+    def spill(self, records: int) -> None:
+        """Enter records that are surely stored elsewhere, to be sent from there."""
+        self._spilled += records
 
     def settle(self, batch: Batch, verdict: Verdict) -> list[Encoded]:
         """Enter a final answer for the records that it is final for; return the others, in order."""
