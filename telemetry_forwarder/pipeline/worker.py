@@ -211,6 +211,7 @@ class Worker:
         if not self._is_well:
             return
         self._account.offered += 1
+        self._account.told += 1
         encoded = self._encode(record)
         if encoded is None:
             return
