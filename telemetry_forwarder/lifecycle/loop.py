@@ -110,10 +110,17 @@ class Lifecycle:
         """Send what is held while the tail still comes in, then settle everything."""
         self._machine.on_shutdown()
         limits = budget.for_shutdown(event.deadline_ms, self._clock)
+        if event.reason in ("timeout", "failure"):
+            self.expect_heir()
         for worker in self._workers:
             worker.hurry(limits.send_until)
         await self._receive_tail(limits.receive_until, waits_for_report=event.reason == "spindown")
         await self.drain(limits.send_until)
+
+    def expect_heir(self) -> None:
+        """Note that /tmp outlives this process and another one follows: what is held then is left to it."""
+        for worker in self._workers:
+            worker.expect_heir()
 
     async def drain(self, deadline: Deadline) -> None:
         """Deliver what is held until `deadline` and settle the rest."""

@@ -13,9 +13,10 @@ from telemetry_forwarder.errors import EncodeError
 from telemetry_forwarder.interfaces import DropReason, Encoded, Sink, Transport
 from telemetry_forwarder.ledger import Account, Statement
 from telemetry_forwarder.log import Log, where
+from telemetry_forwarder.pipeline.backlog import Backlog
 from telemetry_forwarder.pipeline.batcher import OpenBatch
 from telemetry_forwarder.pipeline.breaker import Breaker
-from telemetry_forwarder.pipeline.buffer import Buffer
+from telemetry_forwarder.pipeline.buffer import Buffer, WhenFull
 from telemetry_forwarder.pipeline.retry import Delivery
 from telemetry_forwarder.records import Record
 
@@ -23,48 +24,69 @@ from telemetry_forwarder.records import Record
 DENIED_PAUSE_S = 30.0
 # The last attempt ends this much before the deadline of a drain, so that its failure is still entered in the books.
 LAST_ANSWER_S = 0.02
+# What is read from the spool at a time: enough for a request, little enough not to keep the loop from its work.
+READ_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The most that one sink may hold back, in records and in bytes as they arrived."""
+    """The most that one sink may hold in memory, in records and in bytes as they arrived, and what happens then."""
 
     max_records: int
     max_bytes: int
+    when_full: WhenFull = WhenFull.DROP_OLDEST
 
 
 class Worker:
     """One sink with its buffer, its account and its open batch. Only `run`, `flush` and `drain` ever wait."""
 
     def __init__(
-        self, sink: Sink[Any, Any], transport: Transport[Any, Any], *, capacity: Capacity, clock: Clock, log: Log
+        self,
+        sink: Sink[Any, Any],
+        transport: Transport[Any, Any],
+        *,
+        capacity: Capacity,
+        clock: Clock,
+        log: Log,
+        backlog: Backlog | None = None,
     ) -> None:
         self.name = sink.name
         self._sink = sink
         self._clock = clock
         self._log = log
         self._account = Account()
-        self._buffer = Buffer(max_records=capacity.max_records, max_bytes=capacity.max_bytes)
+        self._buffer = Buffer(
+            max_records=capacity.max_records, max_bytes=capacity.max_bytes, when_full=capacity.when_full
+        )
+        self._backlog = backlog  # what waits in the spool; None where there is none
         # What is sent early: a request's worth, or half of the buffer where that is less. A function of 128 MB has a
         # buffer smaller than the largest request of some destinations, and would lose records that nobody waited for.
         self._early_records = min(sink.limits.max_records, capacity.max_records // 2)
         self._early_bytes = min(sink.limits.max_bytes, capacity.max_bytes // 2)
         self._breaker = Breaker()
-        self._delivery = Delivery(sink, transport, self._account, clock, self._say_trouble, self._say_warning)
+        self._delivery = Delivery(
+            sink, transport, self._account, clock, self._say_trouble, self._say_warning, self._forget
+        )
         self._spare: Encoded | None = None  # encoded, but the batch before it was full
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_closed = False
         self._is_drained = False
+        self._has_heir = False
         self._is_troubled = False
         self._warned: str | None = None
         self._runner: asyncio.Task[Any] | None = None
+        if backlog is not None:
+            backlog.on_gone = self._lose
+            self._account.recover(backlog.waiting)
+            self._refill()
 
     @property
     def held(self) -> int:
-        """Records in the buffer, in the open batch and under way, counted one room after the other."""
-        return len(self._buffer) + (self._spare is not None) + self._delivery.held
+        """Records on disk alone, in the buffer, in the open batch and under way, counted one room after the other."""
+        on_disk = self._backlog.waiting if self._backlog is not None else 0
+        return on_disk + len(self._buffer) + (self._spare is not None) + self._delivery.held
 
     def statement(self) -> Statement:
         return self._account.statement(self.held)
@@ -73,19 +95,37 @@ class Worker:
         """Take records, newest over oldest; wake early when a request's worth, or half of the buffer, is waiting."""
         self._account.offered += len(records)
         if self._is_drained:  # the receiver is closed last
-            self._account.drop(len(records), DropReason.DEADLINE)
+            self._end_with(records, DropReason.DEADLINE)
             return
-        evicted = self._buffer.offer(records)
-        if evicted:
-            self._account.drop(evicted, DropReason.BUFFER_FULL)
-            self._say_trouble(f"its buffer is full; the oldest {evicted} records were dropped")
-        if self._buffer.size_bytes > self._early_bytes or len(self._buffer) > self._early_records:
+        if not self._leave_on_disk(records):
+            self._hold(records)
+        if self._buffer.size_bytes > self._early_bytes or len(self._buffer) > self._early_records or self._backlog:
             self._wake_up()
+
+    def _leave_on_disk(self, records: Sequence[Record]) -> bool:
+        """Take what fits and let the rest wait in the spool, behind what waits there; False where there is none."""
+        if self._backlog is None:
+            return False
+        taken = 0 if self._backlog else self._buffer.take(records)
+        rest = records[taken:]
+        if rest and not self._backlog:
+            self._say_trouble("its buffer is full; what comes now waits in the spool")
+        if rest and not self._backlog.leave(rest):
+            self._hold(rest)
+        return True
+
+    def _hold(self, records: Sequence[Record]) -> None:
+        """Take `records` into memory, at the cost of others where it is full."""
+        if gone := self._buffer.offer(records):
+            self._drop(gone, DropReason.BUFFER_FULL)
+            self._say_trouble(f"its buffer is full; {len(gone)} records were dropped")
 
     def begin(self, deadline: Deadline) -> None:
         """Allow sending until `deadline`, as a new event has come; a request caught by the freeze goes on."""
         self._delivery.deadline = deadline
         self._delivery.thaw()
+        if self._backlog:
+            self._wake_up()  # what waits on disk has waited longest
 
     def freeze(self) -> None:
         """Start nothing from here on: the environment may be frozen. A request under way is left as it is."""
@@ -131,18 +171,75 @@ class Worker:
                 await self._idle.wait()
         except TimeoutError:
             await self._end_runner()
+        if self._has_heir:
+            self.spill()
         self.give_up(DropReason.UNAUTHORIZED if self._delivery.denied else DropReason.DEADLINE)
         self._is_drained = True
 
     def give_up(self, reason: DropReason) -> None:
         """Settle everything that is still held as dropped for `reason`."""
-        lost = self._delivery.drop(reason) + len(self._buffer) + (self._spare is not None)
-        self._account.drop(len(self._buffer) + (self._spare is not None), reason)
-        self._spare = None
-        while self._buffer:
-            self._buffer.pop()
+        lost = self.held
+        self._drop(self._take_all(), reason)
+        if self._backlog is not None:
+            self._account.drop(self._backlog.clear(), reason)
         if lost:
             self._log.error(f"Sink {self.name}: {lost} records were not delivered ({reason}).")
+
+    def expect_heir(self) -> None:
+        """Note that another process follows in this environment: what cannot be delivered is left to it."""
+        self._has_heir = self._backlog is not None
+
+    def spill(self) -> int:
+        """Leave everything held that is in the spool to the next generation, settled as spilled; return how much.
+
+        What is in memory alone stays held. A request that is under way is left too, and so may arrive twice.
+        """
+        if self._backlog is None:
+            return 0
+        spilled = self._backlog.let_go()
+        in_memory = self._take_all()
+        kept = [record for record in in_memory if not self._backlog.keeps(record)]
+        spilled += len(in_memory) - len(kept)
+        self._account.spill(spilled)
+        self._hold(kept)
+        if spilled:
+            self._log.warning(f"Sink {self.name}: {spilled} records are left in the spool for the next process.")
+        return spilled
+
+    def _end_with(self, records: Sequence[Record], reason: DropReason) -> None:
+        """Settle what was offered too late."""
+        if self._has_heir and self._backlog is not None and self._backlog.leave(records):
+            self._account.spill(self._backlog.let_go())
+        else:
+            self._drop(records, reason)
+
+    def _take_all(self) -> list[Record]:
+        """Remove and return everything that is held in memory, oldest first."""
+        taken = [encoded.record for piece in self._delivery.take() for encoded in piece]
+        if self._spare is not None:
+            taken.append(self._spare.record)
+            self._spare = None
+        while self._buffer:
+            taken.append(self._buffer.pop())
+        return taken
+
+    def _drop(self, records: Sequence[Record], reason: DropReason) -> None:
+        self._account.drop(len(records), reason)
+        self._settle_on_disk(records)
+
+    def _forget(self, batch: Sequence[Encoded]) -> None:
+        """Take note of what was settled by an answer, so that no other generation sends it again."""
+        self._settle_on_disk([encoded.record for encoded in batch])
+
+    def _settle_on_disk(self, records: Sequence[Record]) -> None:
+        if self._backlog is not None and records:
+            self._backlog.settle(record.id for record in records)
+
+    def _lose(self, records: int, is_full: bool) -> None:
+        """Enter in the books what cannot be read from the spool any more."""
+        reason = DropReason.SPOOL_FULL if is_full else DropReason.SPOOL_DAMAGED
+        self._account.drop(records, reason)
+        self._say_trouble(f"{records} records in the spool were dropped ({reason})")
 
     async def run(self) -> None:
         """Serve until cancelled, or until closed and empty."""
@@ -184,17 +281,37 @@ class Worker:
             self._say_recovered()
 
     def _load(self) -> bool:
-        """Fill the open batch from the buffer; say whether there is anything in it."""
+        """Fill the open batch from the buffer, and that from the spool; say whether there is anything in it."""
         batch = OpenBatch(self._sink.limits)
-        while self._spare is not None or self._buffer:
-            encoded = self._spare or self._encode(self._buffer.pop())
-            self._spare = None
-            if encoded is not None and not batch.add(encoded):
-                self._spare = encoded
-                break
+        refused: list[Record] = []
+        while not batch and (self._spare is not None or self._buffer or self._refill()):
+            self._fill(batch, refused)
+        self._settle_on_disk(refused)
         if batch:
             self._delivery.pieces.append(batch.close())
         return bool(batch)
+
+    def _fill(self, batch: OpenBatch, refused: list[Record]) -> None:
+        """Move what fits from the buffer to `batch`; what cannot be sent at all is dropped and added to `refused`."""
+        while self._spare is not None or self._buffer:
+            record = self._spare.record if self._spare is not None else self._buffer.pop()
+            encoded = self._spare or self._encode(record)
+            self._spare = None
+            if encoded is None:
+                refused.append(record)
+            elif not batch.add(encoded):
+                self._spare = encoded
+                return
+
+    def _refill(self) -> bool:
+        """Read the next piece of what waits in the spool, if there is any."""
+        if not self._backlog:
+            return False
+        records = self._backlog.read(self._buffer.max_records, min(READ_BYTES, self._buffer.max_bytes))
+        taken = self._buffer.take(records)
+        if taken < len(records):
+            self._backlog.put_back(records[taken:])
+        return True
 
     def _encode(self, record: Record) -> Encoded | None:
         """Encode `record`, or settle it as dropped and return None."""
