@@ -24,9 +24,10 @@ class SegmentFiles:
     def __init__(self, path: str) -> None:
         """Take a slot under `path`, which is made if it is missing; one with something in it is preferred."""
         self._open: dict[int, int] = {}
+        self._path = path
         base = open_directory(path)
         try:
-            self._directory = take_slot(base)
+            self._slot, self._directory = take_slot(base)
         finally:
             os.close(base)
 
@@ -34,8 +35,26 @@ class SegmentFiles:
         return numbers_in(self._directory)
 
     def create(self, number: int) -> None:
+        try:
+            self._open[number] = self._create(number)
+        except FileNotFoundError:  # the user's function cleared /tmp
+            self._make_again()
+            self._open[number] = self._create(number)
+
+    def _create(self, number: int) -> int:
         flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_APPEND
-        self._open[number] = os.open(f"{number}{SUFFIX}", flags, 0o600, dir_fd=self._directory)
+        return os.open(f"{number}{SUFFIX}", flags, 0o600, dir_fd=self._directory)
+
+    def _make_again(self) -> None:
+        base = open_directory(self._path)
+        try:
+            directory = lock_slot(base, self._slot)
+        finally:
+            os.close(base)
+        if directory is None:
+            raise OSError(errno.EAGAIN, "its slot was removed and is taken by another process")
+        os.close(self._directory)
+        self._directory = directory
 
     def append(self, number: int, parts: Sequence[bytes]) -> None:
         """Write `parts` at the end with one call. Raises OSError, with nothing written, where the disk is full."""
@@ -61,7 +80,7 @@ class SegmentFiles:
     def remove(self, number: int) -> None:
         if (file := self._open.pop(number, None)) is not None:
             os.close(file)
-        with contextlib.suppress(FileNotFoundError):  # the user's function cleared /tmp
+        with contextlib.suppress(FileNotFoundError):  # as above
             os.unlink(f"{number}{SUFFIX}", dir_fd=self._directory)
 
     def close(self) -> None:
@@ -95,25 +114,25 @@ def open_directory(path: str, *, within: int | None = None) -> int:
     return directory
 
 
-def take_slot(base: int) -> int:
-    """Return the descriptor of a free slot, locked. Raises OSError where there is none."""
+def take_slot(base: int) -> tuple[int, int]:
+    """Return the number of a free slot and its descriptor, locked. Raises OSError where there is none."""
     there = sorted(int(name) for name in os.listdir(base) if name.isdecimal())
-    spare: list[int] = []
+    spare: list[tuple[int, int]] = []
     try:
         for number in there:
             slot = lock_slot(base, number)
             if slot is not None and numbers_in(slot):
-                return slot  # what an environment left that has ended, most likely our own last generation
+                return number, slot  # what an environment left that has ended, most likely our own last generation
             if slot is not None:
-                spare.append(slot)
+                spare.append((number, slot))
         if spare:
             return spare.pop(0)
         for number in sorted({*range(MOST_SLOTS)} - {*there}):
             if (slot := lock_slot(base, number)) is not None:
-                return slot
+                return number, slot
         raise OSError(errno.EAGAIN, f"all {MOST_SLOTS} slots are taken")
     finally:
-        for other in spare:
+        for _, other in spare:
             os.close(other)
 
 

@@ -102,7 +102,7 @@ class Intake:
         """Write the body down: now, or when it is answered; at the latest when a sink has no room for its records."""
         if not kept.mask and not kept.teaches:
             return
-        keeping.spool.add(kept, before)
+        keeping.spool.add(kept, before, self._enricher.knowledge)
         (keeping.soon or _now)(keeping.spool.commit)
 
     def refuse(self, limit: int) -> None:

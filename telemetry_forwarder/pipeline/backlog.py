@@ -91,9 +91,15 @@ class Backlog:
 
     def let_go(self) -> int:
         """Leave all that waits to the next generation; return how many records that are."""
+        self._spool.commit()
         count = self.waiting
         self._waiting.clear()
         return count
+
+    def holds(self, segment: Segment) -> bool:
+        """Say whether something of `segment` is in memory and not settled."""
+        needed = sum(body.open[self._sink].bit_count() for body in segment.bodies)
+        return needed > sum(mask.bit_count() for body, mask in self._waiting if body.segment is segment)
 
     def forget(self, segment: Segment) -> None:
         """Give up what waits in `segment`, which is gone."""

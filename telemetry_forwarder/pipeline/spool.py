@@ -55,6 +55,10 @@ class Store(Protocol):
 class Reader(Protocol):
     """Who waits for what is in a segment."""
 
+    def holds(self, segment: Segment) -> bool:
+        """Say whether something of it is in memory and not settled."""
+        ...
+
     def forget(self, segment: Segment) -> None:
         """Give up what waits there: it is gone."""
         ...
@@ -69,6 +73,16 @@ class Counts:
     failures: int = 0  # of the disk
     torn_bytes: int = 0  # at the end of what an earlier generation left
     unclaimed: dict[str, int] = field(default_factory=dict)  # records of sinks that are not configured any more
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A body that is to be written, and what the enricher knew before and after it."""
+
+    body: Body
+    kept: KeptBody
+    before: Knowledge
+    after: Knowledge
 
 
 class Spool:
@@ -86,77 +100,98 @@ class Spool:
         self._log = log
         self._segments: deque[Segment] = deque()
         self._bodies: dict[str, Body] = {}
-        self._pending: list[tuple[Body, KeptBody, Knowledge]] = []
+        self._pending: list[Pending] = []
         self._readers: list[Reader] = []
         self._next_number = 0
         self._current: Segment | None = None  # the one that is written to
+        self._known: Knowledge | None = None  # to whoever has read the bodies of the current segment
         self._paused_until = 0.0
         self._is_troubled = False
         self._slow = 0
-        self._evicted_said = False
+        self._is_full_said = False
         self.counts = Counts()
 
     # --- in ---------------------------------------------------------------------------------------------------------
 
-    def add(self, kept: KeptBody, knowledge: Knowledge) -> None:
-        """Take a body, to be written by the next `commit`; `knowledge` is the enricher's from before it."""
+    def add(self, kept: KeptBody, before: Knowledge, after: Knowledge) -> None:
+        """Take a body, to be written by the next `commit`, and what the enricher knew before and after it."""
         if kept.identity in self._bodies or self._is_paused:
             return
         body = Body(kept.identity, teaches=kept.teaches, open=[kept.mask] * len(self.sinks))
         self._bodies[kept.identity] = body
-        self._pending.append((body, kept, knowledge))
+        self._pending.append(Pending(body, kept, before, after))
 
     def commit(self) -> None:
         """Write what was added. Where that fails it is said once, and what was added is in memory alone."""
         pending, self._pending = self._pending, []
-        for body, kept, knowledge in pending:
-            if self._is_paused or not self._write(body, kept, knowledge):
-                self._bodies.pop(body.identity, None)
+        for one in pending:
+            if self._is_paused or not self._write(one):
+                self._bodies.pop(one.body.identity, None)
 
-    def _write(self, body: Body, kept: KeptBody, knowledge: Knowledge) -> bool:
-        parts = body_frame(kept)
+    def _write(self, one: Pending) -> bool:
+        parts = body_frame(one.kept)
         size = sum(map(len, parts))
-        self._make_room(size)
-        if size > self._max_bytes:
+        opening = self._make_room(size, one.before)
+        if opening is None:
             return False
         started = self._clock.monotonic()
         try:
-            segment = self._segment_for(size, knowledge)
+            segment = self._begin_segment(opening, one.before) if opening else self._segments[-1]
             self._store.append(segment.number, parts)
         except OSError as error:
             self._pause(f"cannot be written: {error.strerror or error}")
             return False
-        segment.add(body, segment.size + size)
-        segment.unsettled += any(body.open)
+        segment.add(one.body, segment.size + size)
+        segment.unsettled += any(one.body.open)
+        self._known = one.after
         self.counts.bodies += 1
         self.counts.peak_bytes = max(self.counts.peak_bytes, self.size_bytes)
         self._judge_speed(size, self._clock.monotonic() - started)
         return True
 
-    def _segment_for(self, size: int, knowledge: Knowledge) -> Segment:
-        """Return the current segment, or a new one where it has no room for `size` bytes."""
-        if self._current is not None and self._current.size + size <= self._segment_bytes:
-            return self._current
-        segment = Segment(self._next_number, self.sinks, knowledge)
-        header = {**asdict(self._owner), "sinks": self.sinks, "knowledge": asdict(knowledge)}
-        parts = frames.header_frame(header)
+    def _make_room(self, size: int, before: Knowledge) -> list[bytes] | None:
+        """Remove old segments until a body of `size` bytes has room; return what has to be written before it.
+
+        That is the beginning of a new segment, or nothing where the current one goes on. None: it can have no room.
+        """
+        while True:
+            opening = self._opening(size, before)
+            needed = size + sum(map(len, opening))
+            if self.size_bytes + needed <= self._max_bytes and len(self._bodies) <= MOST_BODIES:
+                return opening
+            if not self._segments:
+                return None
+            self._evict()
+
+    def _opening(self, size: int, before: Knowledge) -> list[bytes]:
+        """Return the beginning of a new segment where the current one cannot take `size` bytes.
+
+        So also where a body before this one was not written, and the enricher had learned something from it.
+        """
+        if self._current is not None and self._current.size + size <= self._segment_bytes and before is self._known:
+            return []
+        return frames.header_frame({**asdict(self._owner), "sinks": self.sinks, "knowledge": asdict(before)})
+
+    def _begin_segment(self, opening: list[bytes], before: Knowledge) -> Segment:
+        segment = Segment(self._next_number, self.sinks, before)
         self._store.create(segment.number)
         self._next_number += 1
-        self._store.append(segment.number, parts)
-        segment.size = sum(map(len, parts))
+        self._store.append(segment.number, opening)
+        segment.size = sum(map(len, opening))
         self._segments.append(segment)
         self._current = segment
         return segment
 
-    def _make_room(self, size: int) -> None:
-        while self._segments and (self.size_bytes + size > self._max_bytes or len(self._bodies) > MOST_BODIES):
-            oldest = self._segments[0]
-            if not oldest.is_settled and not self._evicted_said:
-                self._evicted_said = True
-                self._log.warning(
-                    f"The spool is full ({self._max_bytes} bytes): its oldest records are dropped for new ones."
-                )
-            self._remove(oldest)
+    def _evict(self) -> None:
+        """Remove the oldest segment; rather one of which nothing is in memory, where a kill could reach it."""
+        on_disk_alone = (one for one in self._segments if not any(reader.holds(one) for reader in self._readers))
+        oldest = next(on_disk_alone, self._segments[0])
+        if not oldest.is_settled and not self._is_full_said:
+            self._is_full_said = True
+            self._log.warning(
+                f"The spool is full ({self._max_bytes} bytes): its oldest records are dropped for new ones."
+            )
+        self._remove(oldest)
 
     # --- out --------------------------------------------------------------------------------------------------------
 
