@@ -235,11 +235,12 @@ class Process:
 
     def in_memory_alone(self, worker: Worker) -> int:
         """Count what a kill would take: records whose body had to leave a full spool, or never was there."""
-        if worker._backlog is None:
+        backlog = worker._stock._backlog
+        if backlog is None:
             return worker.held
         encoded = [one.record for piece in worker._delivery.pieces for one in piece]
         spare = [worker._spare.record] if worker._spare is not None else []
-        return sum(not worker._backlog.keeps(record) for record in [*encoded, *spare, *worker._buffer])
+        return sum(not backlog.keeps(record) for record in [*encoded, *spare, *worker._stock._buffer])
 
     def die(self) -> None:
         self._store.is_dead = True

@@ -1,9 +1,11 @@
 """The one task of a sink: takes records from the buffer, encodes them, and has them delivered.
 
-It sleeps until a flush, a drain or a filling buffer wakes it. Between invocations it may be frozen at any point.
+It sleeps until a flush, a drain, a filling buffer or, where it works in the background, its timer wakes it. Between
+invocations it may be frozen at any point.
 """
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,17 +17,15 @@ from telemetry_forwarder.ledger import Account, Statement
 from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.pipeline.backlog import Backlog
 from telemetry_forwarder.pipeline.batcher import OpenBatch
-from telemetry_forwarder.pipeline.breaker import Breaker
 from telemetry_forwarder.pipeline.buffer import Buffer, WhenFull
 from telemetry_forwarder.pipeline.retry import Delivery
+from telemetry_forwarder.pipeline.stock import Stock
 from telemetry_forwarder.records import Record
 
-# A credential that was refused is rarely mended within seconds.
-DENIED_PAUSE_S = 30.0
+# As long as the process lives.
+ALWAYS = Deadline(math.inf)
 # The last attempt ends this much before the deadline of a drain, so that its failure is still entered in the books.
 LAST_ANSWER_S = 0.02
-# What is read from the spool at a time: enough for a request, little enough not to keep the loop from its work.
-READ_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +55,15 @@ class Worker:
         self._clock = clock
         self._log = log
         self._account = Account()
-        self._buffer = Buffer(
-            max_records=capacity.max_records, max_bytes=capacity.max_bytes, when_full=capacity.when_full
-        )
-        self._backlog = backlog  # what waits in the spool; None where there is none
         # What is sent early: a request's worth, or half of the buffer where that is less. A function of 128 MB has a
         # buffer smaller than the largest request of some destinations, and would lose records that nobody waited for.
         self._early_records = min(sink.limits.max_records, capacity.max_records // 2)
         self._early_bytes = min(sink.limits.max_bytes, capacity.max_bytes // 2)
-        self._breaker = Breaker()
         self._delivery = Delivery(
             sink, transport, self._account, clock, self._say_trouble, self._say_warning, self._forget
         )
+        buffer = Buffer(max_records=capacity.max_records, max_bytes=capacity.max_bytes, when_full=capacity.when_full)
+        self._stock = Stock(buffer, backlog, self._account, self._say_trouble)
         self._spare: Encoded | None = None  # encoded, but the batch before it was full
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -77,16 +74,16 @@ class Worker:
         self._is_troubled = False
         self._warned: str | None = None
         self._runner: asyncio.Task[Any] | None = None
-        if backlog is not None:
-            backlog.on_gone = self._lose
-            self._account.recover(backlog.waiting)
-            self._refill()
+        self._waited_for = 0  # the attempt that a hold was used up for, by its number
+        self._has_left_over = bool(self._stock)
+        self._linger: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting_since = 0.0  # on the wall clock
 
     @property
     def held(self) -> int:
         """Records on disk alone, in the buffer, in the open batch and under way, counted one room after the other."""
-        on_disk = self._backlog.waiting if self._backlog is not None else 0
-        return on_disk + len(self._buffer) + (self._spare is not None) + self._delivery.held
+        return len(self._stock) + (self._spare is not None) + self._delivery.held
 
     def statement(self) -> Statement:
         return self._account.statement(self.held)
@@ -95,60 +92,87 @@ class Worker:
         """Take records, newest over oldest; wake early when a request's worth, or half of the buffer, is waiting."""
         self._account.offered += len(records)
         if self._is_drained:  # the receiver is closed last
-            self._end_with(records, DropReason.DEADLINE)
+            if self._has_heir:
+                self._stock.bequeath(records)
+            else:
+                self._stock.drop(records, DropReason.DEADLINE)
+            self._stock.give_up(DropReason.DEADLINE)
             return
-        if not self._leave_on_disk(records):
-            self._hold(records)
-        if self._buffer.size_bytes > self._early_bytes or len(self._buffer) > self._early_records or self._backlog:
+        self._stock.offer(records)
+        if self._stock.is_above(self._early_records, self._early_bytes):
             self._wake_up()
+        self._linger_on()
 
-    def _leave_on_disk(self, records: Sequence[Record]) -> bool:
-        """Take what fits and let the rest wait in the spool, behind what waits there; False where there is none."""
-        if self._backlog is None:
-            return False
-        taken = 0 if self._backlog else self._buffer.take(records)
-        rest = records[taken:]
-        if rest and not self._backlog:
-            self._say_trouble("its buffer is full; what comes now waits in the spool")
-        if rest and not self._backlog.leave(rest):
-            self._hold(rest)
-        return True
+    def begin(self, until: Deadline) -> None:
+        """Allow sending beside the function that runs now; nothing starts at or after `until`.
 
-    def _hold(self, records: Sequence[Record]) -> None:
-        """Take `records` into memory, at the cost of others where it is full."""
-        if gone := self._buffer.offer(records):
-            self._drop(gone, DropReason.BUFFER_FULL)
-            self._say_trouble(f"its buffer is full; {len(gone)} records were dropped")
+        What the last invocation left over is sent at once. What came since then is little, and can wait for more.
+        """
+        self.stand_by(until)
+        if self._has_left_over:
+            self.nudge()
 
-    def begin(self, deadline: Deadline) -> None:
-        """Allow sending until `deadline`, as a new event has come; a request caught by the freeze goes on."""
-        self._delivery.deadline = deadline
-        self._delivery.thaw()
-        if self._backlog:
-            self._wake_up()  # what waits on disk has waited longest
+    def stand_by(self, until: Deadline) -> None:
+        """Send nothing but what a filling buffer has to let go; nothing starts at or after `until`."""
+        self._stop_lingering()
+        self._delivery.forget_time()
+        self._delivery.allow(until)
+
+    def go_on(self, linger: float) -> None:
+        """Send in the background from now on, whatever runs: what is held, `linger` seconds after it came."""
+        self._linger = linger
+        self._delivery.forget_time()
+        self._delivery.allow(ALWAYS)
+        if self._timer is not None and self._clock.time() - self._waiting_since >= linger:
+            self.nudge()  # the timer may have stood still while nothing ran, the wall clock has not
+        self._linger_on()
 
     def freeze(self) -> None:
         """Start nothing from here on: the environment may be frozen. A request under way is left as it is."""
-        self._delivery.deadline = Deadline(0.0)
-        self._delivery.freeze()
+        self._stop_lingering()
+        self._delivery.allow(Deadline(0.0))
+        self._has_left_over = self.held > 0
 
     async def flush(self, deadline: Deadline) -> None:
         """Send what is held; return when that is done, or has failed, or at `deadline`. What fails stays held.
 
-        A destination that was unwell a moment ago is not waited for: neither a new attempt nor one that still hangs.
+        Nobody waits for a destination that is unwell, for a request that has used up a flush's time before, nor for
+        an answer that is not expected by `deadline`; and none of these is begun.
         """
-        self.begin(deadline)
-        if self._breaker.is_open(self._clock.time()):
+        self._delivery.allow(deadline, answer_by=deadline)
+        if not self.held or not self._is_worth_waiting_for(deadline):
             return
         self._wake_up()
-        delivered = self.statement().delivered
+        await self._wait_for_answers(deadline)
+
+    async def finish(self, deadline: Deadline) -> None:
+        """Begin nothing more; wait for the request that is under way as `flush` would."""
+        self.freeze()
+        if self._delivery.under_way_for is not None and self._is_worth_waiting_for(deadline):
+            await self._wait_for_answers(deadline)
+
+    async def wait_idle(self) -> None:
+        """Wait until nothing is under way and nothing more can be done for now."""
+        await self._idle.wait()
+
+    async def _wait_for_answers(self, deadline: Deadline) -> None:
+        begun_at, delivered = self._clock.monotonic(), self.statement().delivered
         try:
             async with asyncio.timeout_at(deadline.at):
                 await self._idle.wait()
         except TimeoutError:
+            self._waited_for = self._account.attempts
             if self.statement().delivered == delivered:
-                self._breaker.failed(self._clock.time())
+                self._delivery.patience.waited_in_vain(self._clock.monotonic() - begun_at)
                 self._say_trouble("it has not answered in time; its records stay held")
+
+    def _is_worth_waiting_for(self, deadline: Deadline) -> bool:
+        if self._delivery.breaker.is_open(self._clock.time()):
+            return False
+        under_way_for = self._delivery.under_way_for
+        if under_way_for is not None and self._account.attempts == self._waited_for:
+            return False
+        return self._delivery.patience.expects_answer_within(deadline.left(self._clock) + (under_way_for or 0.0))
 
     def nudge(self) -> None:
         """Send what is held, if anything, while the function runs: nobody waits for it."""
@@ -157,9 +181,9 @@ class Worker:
 
     def hurry(self, deadline: Deadline) -> None:
         """Send what is held for the last time: now, whatever failed before, cut off at `deadline`."""
-        self.begin(deadline)
+        self._stop_lingering()
+        self._delivery.allow(deadline)
         self._delivery.stop_by(deadline.earlier(LAST_ANSWER_S))
-        self._breaker.succeeded()
         self._wake_up()
 
     async def drain(self, deadline: Deadline) -> None:
@@ -179,67 +203,39 @@ class Worker:
     def give_up(self, reason: DropReason) -> None:
         """Settle everything that is still held as dropped for `reason`."""
         lost = self.held
-        self._drop(self._take_all(), reason)
-        if self._backlog is not None:
-            self._account.drop(self._backlog.clear(), reason)
+        self._stock.drop(self._take_encoded(), reason)
+        self._stock.give_up(reason)
         if lost:
             self._log.error(f"Sink {self.name}: {lost} records were not delivered ({reason}).")
 
     def expect_heir(self) -> None:
         """Note that another process follows in this environment: what cannot be delivered is left to it."""
-        self._has_heir = self._backlog is not None
+        self._has_heir = self._stock.has_spool
 
     def spill(self) -> int:
         """Leave everything held that is in the spool to the next generation, settled as spilled; return how much.
 
         What is in memory alone stays held. A request that is under way is left too, and so may arrive twice.
         """
-        if self._backlog is None:
-            return 0
-        spilled = self._backlog.let_go()
-        in_memory = self._take_all()
-        kept = [record for record in in_memory if not self._backlog.keeps(record)]
-        spilled += len(in_memory) - len(kept)
-        self._account.spill(spilled)
-        self._hold(kept)
+        spilled = self._stock.bequeath(self._take_all())
         if spilled:
             self._log.warning(f"Sink {self.name}: {spilled} records are left in the spool for the next process.")
         return spilled
 
-    def _end_with(self, records: Sequence[Record], reason: DropReason) -> None:
-        """Settle what was offered too late."""
-        if self._has_heir and self._backlog is not None and self._backlog.leave(records):
-            self._account.spill(self._backlog.let_go())
-        else:
-            self._drop(records, reason)
-
     def _take_all(self) -> list[Record]:
         """Remove and return everything that is held in memory, oldest first."""
+        return self._take_encoded() + self._stock.empty()
+
+    def _take_encoded(self) -> list[Record]:
         taken = [encoded.record for piece in self._delivery.take() for encoded in piece]
         if self._spare is not None:
             taken.append(self._spare.record)
             self._spare = None
-        while self._buffer:
-            taken.append(self._buffer.pop())
         return taken
 
-    def _drop(self, records: Sequence[Record], reason: DropReason) -> None:
-        self._account.drop(len(records), reason)
-        self._settle_on_disk(records)
-
     def _forget(self, batch: Sequence[Encoded]) -> None:
-        """Take note of what was settled by an answer, so that no other generation sends it again."""
-        self._settle_on_disk([encoded.record for encoded in batch])
-
-    def _settle_on_disk(self, records: Sequence[Record]) -> None:
-        if self._backlog is not None and records:
-            self._backlog.settle(record.id for record in records)
-
-    def _lose(self, records: int, is_full: bool) -> None:
-        """Enter in the books what cannot be read from the spool any more."""
-        reason = DropReason.SPOOL_FULL if is_full else DropReason.SPOOL_DAMAGED
-        self._account.drop(records, reason)
-        self._say_trouble(f"{records} records in the spool were dropped ({reason})")
+        """Take note of what an answer settled."""
+        self._stock.settle([encoded.record for encoded in batch])
 
     async def run(self) -> None:
         """Serve until cancelled, or until closed and empty."""
@@ -255,6 +251,7 @@ class Worker:
                     self._wake.set()  # the other records have done nothing wrong, and this may be the last chance
             if not self._wake.is_set():
                 self._idle.set()
+                self._linger_on()  # for what has failed
 
     async def _end_runner(self) -> None:
         """Cancel `run` and see it end, so that nothing is settled behind the back of what follows."""
@@ -267,51 +264,55 @@ class Worker:
         self._wake.set()
 
     async def _send_what_is_held(self) -> None:
-        now = self._clock.time()
-        while not self._breaker.is_open(now) and self._clock.monotonic() < self._delivery.deadline.at:
+        while self._delivery.may_start():
             if not self._delivery.pieces and not self._load():
                 return
             if not await self._delivery.run():
-                if not self._delivery.is_unwell:
-                    return  # the time was up between two pieces
-                pause = DENIED_PAUSE_S if self._delivery.denied else self._delivery.asked_wait
-                self._breaker.failed(self._clock.time(), pause)
                 return
-            self._breaker.succeeded()
             self._say_recovered()
+
+    def _linger_on(self) -> None:
+        """Set the timer for what is held, where the worker sends in the background; an idle one has no timer."""
+        if self._linger is None or self._timer is not None or not self.held:
+            return
+        self._waiting_since = self._clock.time()
+        pause = max(self._linger, self._delivery.breaker.pause(self._clock.time()))
+        self._timer = asyncio.get_running_loop().call_later(pause, self._lingered)
+
+    def _lingered(self) -> None:
+        self._timer = None
+        self.nudge()
+
+    def _stop_lingering(self) -> None:
+        self._linger = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _load(self) -> bool:
         """Fill the open batch from the buffer, and that from the spool; say whether there is anything in it."""
         batch = OpenBatch(self._sink.limits)
         refused: list[Record] = []
-        while not batch and (self._spare is not None or self._buffer or self._refill()):
+        self._fill(batch, refused)
+        while not batch and self._stock.refill():
             self._fill(batch, refused)
-        self._settle_on_disk(refused)
+        self._stock.settle(refused)
         if batch:
             self._delivery.pieces.append(batch.close())
         return bool(batch)
 
     def _fill(self, batch: OpenBatch, refused: list[Record]) -> None:
         """Move what fits from the buffer to `batch`; what cannot be sent at all is dropped and added to `refused`."""
-        while self._spare is not None or self._buffer:
-            record = self._spare.record if self._spare is not None else self._buffer.pop()
-            encoded = self._spare or self._encode(record)
+        if self._spare is not None:
+            batch.add(self._spare)
             self._spare = None
+        while (record := self._stock.pop()) is not None:
+            encoded = self._encode(record)
             if encoded is None:
                 refused.append(record)
             elif not batch.add(encoded):
                 self._spare = encoded
                 return
-
-    def _refill(self) -> bool:
-        """Read the next piece of what waits in the spool, if there is any."""
-        if not self._backlog:
-            return False
-        records = self._backlog.read(self._buffer.max_records, min(READ_BYTES, self._buffer.max_bytes))
-        taken = self._buffer.take(records)
-        if taken < len(records):
-            self._backlog.put_back(records[taken:])
-        return True
 
     def _encode(self, record: Record) -> Encoded | None:
         """Encode `record`, or settle it as dropped and return None."""
