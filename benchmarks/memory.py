@@ -24,6 +24,10 @@ ROOT = Path(__file__).parent.parent
 MEBIBYTE = 1024 * 1024
 TOTAL_BYTES = int(os.environ.get("MEMORY_TOTAL_MB", "500")) * 1_000_000
 BODY_BYTES = 256 * 1024
+PROGRAM = (
+    f"import os, sys; sys.path.insert(0, {str(ROOT)!r});"
+    "from telemetry_forwarder.bootstrap import main; sys.exit(main('x', os.environ))"
+)
 
 
 class Platform:
@@ -64,6 +68,10 @@ async def platform() -> AsyncIterator[tuple[Platform, int]]:
     await runner.cleanup()
 
 
+def size_of(spool: str) -> int:
+    return sum(file.stat().st_size for file in Path(spool).rglob("*.log"))
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -102,21 +110,17 @@ async def pour(kind: str, sinks: dict[str, str], more: dict[str, str]) -> None:
                 "TELEMETRY_FORWARDER_PORT": str(port), "TELEMETRY_FORWARDER_LOG_LEVEL": "info",
                 "TELEMETRY_FORWARDER_SPOOL_DIR": spool, **sinks, **more,
             }  # fmt: skip
-            program = f"import sys; sys.path.insert(0, {str(ROOT)!r});" \
-                "from telemetry_forwarder.bootstrap import main; import os; sys.exit(main('x', os.environ))"  # fmt: skip
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-c", program, env=environ, stdout=asyncio.subprocess.PIPE, limit=2**20
+                sys.executable, "-I", "-c", PROGRAM, env=environ, stdout=asyncio.subprocess.PIPE, limit=2**20
             )
             await lambda_.subscribed.wait()
             await asyncio.sleep(1.0)
             idle = status_kb(process.pid, "VmRSS")
             times = await post_all(port)
             peak = status_kb(process.pid, "VmHWM")
-            disk = sum(file.stat().st_size for file in Path(spool).rglob("*.log"))
+            disk = size_of(spool)
             lambda_.end.set()
-            assert process.stdout is not None
-            out = (await process.stdout.read()).decode().splitlines()
-            await process.wait()
+            out = (await process.communicate())[0].decode().splitlines()
     ledger = next(orjson.loads(line) for line in out if '"message":"ledger' in line)
     book = next(iter(ledger["sinks"].values()))
     dropped = ", ".join(f"{why} {count}" for why, count in book["dropped"].items())
@@ -137,7 +141,7 @@ async def post_all(port: int) -> list[float]:
             async with session.post(
                 f"http://127.0.0.1:{port}/", data=data, headers={"sequence-id": str(number)}
             ) as answer:
-                assert answer.status == 200
+                answer.raise_for_status()
             times.append(time.perf_counter() - began)
             poured += len(data)
             number += 1

@@ -81,6 +81,7 @@ class Statement:
     cut: int
     attempts: int
     failed_attempts: int
+    told: int  # of those offered, how many tell of losses: they came from here
 
     def is_balanced(self) -> bool:
         return self.offered == self.delivered + sum(self.dropped.values()) + self.spilled + self.held
@@ -101,6 +102,7 @@ class Statement:
             "cut": self.cut,
             "attempts": self.attempts,
             "failed_attempts": self.failed_attempts,
+            "told": self.told,
         }
 
 
@@ -112,9 +114,10 @@ class Account:
         self.recovered = 0
         self.attempts = 0
         self.failed_attempts = 0
+        self.told = 0
         self._delivered = 0
-        self._spilled = 0
         self._cut = 0
+        self._spilled = 0
         self._dropped: Counter[DropReason] = Counter()
 
     def statement(self, held: int) -> Statement:
@@ -128,6 +131,7 @@ class Account:
             cut=self._cut,
             attempts=self.attempts,
             failed_attempts=self.failed_attempts,
+            told=self.told,
         )
 
     def drop(self, records: int, reason: DropReason) -> None:
@@ -140,7 +144,7 @@ class Account:
         self.recovered += records
 
     def spill(self, records: int) -> None:
-        """Enter records that are left to the next generation, or to whoever reads the fallback."""
+        """Enter records that are surely stored elsewhere, to be sent from there: the spool or the fallback."""
         self._spilled += records
 
     def settle(self, batch: Batch, verdict: Verdict) -> list[Encoded]:

@@ -12,6 +12,7 @@ from telemetry_forwarder.lifecycle.client import Buffering
 from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.pipeline.buffer import WhenFull
 from telemetry_forwarder.pipeline.worker import Capacity
+from telemetry_forwarder.places import Bucket, Queue
 from telemetry_forwarder.records import Origin
 from telemetry_forwarder.transports.stack import Network
 from telemetry_forwarder.variables import BY_NAME, Problem, read, unsound, wanted_sinks
@@ -54,6 +55,7 @@ class Settings:
     capacity: Capacity
     spooling: Spooling | None
     network: Network
+    failover: Bucket | Queue | None
     problems: tuple[Problem, ...]
 
     @classmethod
@@ -84,6 +86,7 @@ class Settings:
                 ca_file=_ca_file(environ, problems),
                 region=function.region,
             ),
+            failover=read("TELEMETRY_FORWARDER_FAILOVER", environ, problems),
             problems=_without_repeats(problems),
         )
 

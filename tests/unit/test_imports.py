@@ -14,6 +14,7 @@ ROOT = "telemetry_forwarder"
 # and of its own row only what is in the same folder.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("", "kinds"),
+    ("places",),
     ("variables",),
     ("errors", "clock"),
     ("records",),
@@ -21,9 +22,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("log",),
     ("ledger",),
     ("wire_json", "platform_text"),
-    ("cut",),
+    ("cut", "failover"),
     ("enrich",),
-    ("budget", "router", "sinks*", "pipeline*", "lifecycle", "lifecycle.strategy"),
+    ("budget", "loss", "router", "sinks*", "pipeline*", "lifecycle", "lifecycle.strategy"),
     ("lifecycle.machine",),
     ("transports*", "!transports.stack", "receiver", "disk", "lifecycle.client"),
     ("secrets*",),
