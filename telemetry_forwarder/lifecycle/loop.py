@@ -21,8 +21,8 @@ LONGEST_BUFFERING_S = 0.2
 # In an invocation that takes longer than this, what is held is sent meanwhile: it costs the caller nothing, and an
 # environment that is lost without a word takes less with it.
 RUNNING_PERIOD_S = 5.0
-# `platform.start` comes with the invocation. Where no telemetry comes for this long, beyond what Lambda holds it back,
-# the end of the function will not be seen either; and after so many invocations in a row none is waited for.
+# `platform.start` comes with the invocation. Where it does not for this long, beyond what Lambda holds it back, the end
+# of the function will not be seen either; and after so many invocations in a row none is waited for.
 SILENCE_S = 1.0
 MOST_SILENCES = 2
 
@@ -60,7 +60,7 @@ class Lifecycle:
         self._quiet_s = min(buffering_s, LONGEST_BUFFERING_S) + QUIET_S
         self._silence_s = buffering_s + SILENCE_S
         self._silences = 0
-        self._is_heard = False  # telemetry came since the event was asked for
+        self._started: str | None = None  # the request of the last `platform.start`
         self._flushed_at = 0.0  # on the wall clock
         self._gaps = Gaps()
         self._clock = clock
@@ -72,8 +72,6 @@ class Lifecycle:
     def on_records(self, records: Sequence[Record]) -> None:
         """Take note of a batch of telemetry; called by the receiver, in order."""
         self._last_news_at = self._clock.monotonic()
-        self._silences = 0
-        self._is_heard = True
         self._news.set()
         for record in records:
             if record.request_id is None:
@@ -82,6 +80,8 @@ class Lifecycle:
                 self._on_runtime_done(record.request_id, record.time_ms)
             elif record.type == "platform.start":
                 self._gaps.on_start(record.time_ms)
+                self._started = record.request_id
+                self._silences = 0
             elif record.type == "platform.report":
                 self._machine.on_report(record.request_id)
 
@@ -118,10 +118,9 @@ class Lifecycle:
         if Action.WAIT in actions:
             for worker in self._workers:
                 worker.begin(limits.flush_until)
-            actions = await self._wait_for_end(limits.wait_until)
+            actions = await self._wait_for_end(event.request_id, limits.wait_until)
         for action in actions:
             await self._do(action, limits)
-        self._is_heard = False
 
     def _decide(self) -> Decision:
         if self._silences >= MOST_SILENCES:
@@ -142,17 +141,18 @@ class Lifecycle:
             case Action.FREEZE:
                 self._freeze()
 
-    async def _wait_for_end(self, until: Deadline) -> tuple[Action, ...]:
+    async def _wait_for_end(self, request_id: str, until: Deadline) -> tuple[Action, ...]:
         """Wait for the function's end, at most `until`; meanwhile send what a long invocation has written so far."""
         silent_until = self._clock.monotonic() + self._silence_s
         while not self._ended.is_set():
             now = self._clock.monotonic()
-            if not self._is_heard and now >= silent_until:
+            is_heard = self._started == request_id
+            if not is_heard and now >= silent_until:
                 self._note_silence()
                 return self._machine.on_time_up()
             if now >= until.at:
                 return self._machine.on_time_up()
-            wake_at = now + RUNNING_PERIOD_S if self._is_heard else silent_until
+            wake_at = now + RUNNING_PERIOD_S if is_heard else silent_until
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(min(until.at, wake_at)):
                     await self._ended.wait()
@@ -166,7 +166,7 @@ class Lifecycle:
         self._door.unseen_ends += 1
         self._ended_ms = None
         self._log.warning(
-            f"No telemetry came within {self._silence_s:g} s of an invocation, so its end is not waited for."
+            f"Of an invocation no telemetry came within {self._silence_s:g} s, so its end is not waited for."
         )
 
     async def _flush(self, deadline: Deadline) -> None:

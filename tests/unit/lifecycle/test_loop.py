@@ -265,7 +265,7 @@ def test_when_telemetry_comes_again_ends_are_waited_for_again() -> None:
 
     play(
         INVOKE, (9.0, ("invoke", "b"), 30.0), (9.0, ("invoke", "c"), 30.0), (20.0, ("invoke", "d"), 30.0), SPINDOWN,
-        telemetry=[(35.0, report("a")), (41.0, start("d")), (45.0, done("d"))], is_heard=False, check=check,
+        telemetry=[(35.0, start("c")), (41.0, start("d")), (45.0, done("d"))], is_heard=False, check=check,
     )  # fmt: skip
 
 
