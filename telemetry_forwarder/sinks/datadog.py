@@ -96,7 +96,7 @@ class Datadog:
                 {
                     "arn": origin.function_arn,
                     "request_id": record.request_id,
-                    "instance_id": origin.instance_id,  # the environment: an init that failed has no request to find it by
+                    "instance_id": origin.instance_id,  # an init that failed has no request to find it by
                 }
             ),
             "record_id": record.id,

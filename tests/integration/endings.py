@@ -59,6 +59,9 @@ class Story:
     def chapter(self, heading: str, w: World[LocalLambda]) -> None:
         """Note what has arrived by now under `heading`."""
         self.shown = {sink: [_shown(sink, one) for one in w.arrived(sink)] for sink in SINKS}
+        # A batch of CloudWatch Logs is in the order of its times; those of a runtime's own frames are not the pipe's.
+        arrived = {one.record_id: at for at, one in enumerate(self.shown["splunk"])}
+        self.shown["cloudwatch"].sort(key=lambda one: arrived.get(one.record_id, len(arrived)))
         self.chapters.append((heading, {sink: len(found) for sink, found in self.shown.items()}))
         streams = {event.stream for event in w.cloudwatch.events(GROUP)} if GROUP in w.cloudwatch.groups else set()
         self.other_streams = streams - {w.env.instance_id}
