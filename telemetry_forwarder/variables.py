@@ -9,6 +9,7 @@ The table in the README is printed from `VARIABLES` by `telemetry-forwarder sett
 from telemetry_forwarder.kinds import (
     FilePath,
     Flag,
+    Flush,
     Integer,
     LogGroup,
     LogStream,
@@ -77,6 +78,9 @@ BUILT_IN_SINKS = ("splunk", "datadog", "cloudwatch")
 # The value of AWS_LAMBDA_INITIALIZATION_TYPE on Lambda Managed Instances.
 MANAGED_INSTANCES = "lambda-managed-instances"
 
+# The flush strategies under which an invocation may be held.
+HOLDING = ("end", "adaptive")
+
 RESERVED_PORTS = {9001: "the Lambda Runtime API", 2773: "the secrets endpoint"}
 
 VARIABLES = (
@@ -104,6 +108,19 @@ VARIABLES = (
     Variable(
         "TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS", Integer(1000, 10000), 1000,
         "Records at which Lambda sends a batch",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_FLUSH", Flush(), ("adaptive",),
+        "When records are sent: at the `end` of each invocation, which is held until then; `periodic`ally beside one; "
+        "`continuous`ly in the background; `adaptive`: `end` for rare calls, in the background for frequent ones",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS", Integer(0, 10000), 500,
+        "Longest time, in ms, that an invocation is held after the function has ended",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_DEADLINE_MARGIN_MS", Integer(50, 10000), 200,
+        "Time, in ms, before the function's timeout in which an invocation is never held",
     ),
     Variable("TELEMETRY_FORWARDER_TAGS", Tags(), (), "Tags added to every record in every sink"),
     Variable(
@@ -192,6 +209,25 @@ def read(name: str, environ: "Environ", problems: "list[Problem] | None" = None)
         if problems is not None:
             problems.append(unsound(variable, text))
         return variable.default
+
+
+def buffering_timeout_ms(environ: "Environ", problems: "list[Problem] | None" = None) -> int:
+    """Return how long, in ms, Lambda is to gather records before it sends them.
+
+    The end of an invocation is seen as late as Lambda buffers it. So where an invocation may be held until then, the
+    buffering must be shorter than the hold, or nobody could say that the hold is bounded. Here, because `bootstrap`
+    subscribes with it.
+    """
+    name, hold = "TELEMETRY_FORWARDER_BUFFERING_TIMEOUT_MS", "TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS"
+    timeout_ms: int = read(name, environ, problems)
+    mode, default = read("TELEMETRY_FORWARDER_FLUSH", environ)[0], BY_NAME[name].default
+    longest_ms: int = max(default, read(hold, environ))
+    if mode not in HOLDING or timeout_ms <= longest_ms:
+        return timeout_ms
+    if problems is not None:
+        allowed = f"up to {longest_ms} where TELEMETRY_FORWARDER_FLUSH is `{mode}` ({hold})"
+        problems.append(Problem(name, repr(str(timeout_ms)), allowed, f"Using {default} instead."))
+    return int(default)
 
 
 def unsound(variable: Variable, text: str) -> Problem:
