@@ -17,6 +17,7 @@ from telemetry_forwarder.bootstrap import Registration, idle
 from telemetry_forwarder.clock import Clock, Deadline, SystemClock
 from telemetry_forwarder.enrich import Enricher
 from telemetry_forwarder.errors import ConfigError, ExtensionsApiError, TransportError
+from telemetry_forwarder.heritage import Heritage, HeritageFile
 from telemetry_forwarder.interfaces import Destination, HttpDelivery, Transport
 from telemetry_forwarder.ledger import Door
 from telemetry_forwarder.lifecycle.client import ExtensionsClient, Subscription, read_subscription
@@ -101,13 +102,15 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
             log=log,
         )
         if listener is not None and workers:
+            heir = HeritageFile(registration.runtime_api)
             intake = Intake(
-                enricher=Enricher(complete(settings.origin, registration.body)),
+                enricher=Enricher(complete(settings.origin, registration.body), before=_before(registration, heir)),
                 router=Router(settings.types, workers, door),
                 door=door,
                 on_records=lifecycle.on_records,
                 clock=clock,
                 log=log,
+                heir=heir,
             )
             await stack.enter_async_context(serve(listener, intake, settings.buffering.max_bytes))
             if not _is_subscribed(registration.subscription, log):
@@ -173,6 +176,17 @@ async def _live(lifecycle: Lifecycle, client: ExtensionsClient, clock: Clock, lo
             await client.exit_error("Extension.EventsRefused", str(error))
         return 1
     return 0
+
+
+def _before(registration: Registration, heir: HeritageFile) -> Heritage:
+    """Return what the generation before left; nothing, and what may lie there is of another environment, for the first.
+
+    Source: captures of Lambda: whoever subscribes again after a reset is answered `AlreadySubscribed`.
+    """
+    if registration.subscription is not None and b"AlreadySubscribed" in registration.subscription[2]:
+        return heir.read()
+    heir.write(Heritage())
+    return Heritage()
 
 
 def _is_subscribed(subscription: tuple[int, str, bytes] | None, log: Log) -> bool:

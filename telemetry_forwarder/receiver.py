@@ -15,6 +15,7 @@ from aiohttp import web
 from telemetry_forwarder.clock import Clock
 from telemetry_forwarder.enrich import Enricher, batch_id
 from telemetry_forwarder.errors import DecodeError
+from telemetry_forwarder.heritage import HeritageFile
 from telemetry_forwarder.ledger import Door, Unrouted
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.records import Record, decode
@@ -38,6 +39,7 @@ class Intake:
         on_records: Callable[[Sequence[Record]], None],
         clock: Clock,
         log: Log,
+        heir: HeritageFile | None = None,
     ) -> None:
         self._enricher = enricher
         self._router = router
@@ -45,6 +47,8 @@ class Intake:
         self._on_records = on_records
         self._clock = clock
         self._log = log
+        self._heir = heir
+        self._left = enricher.heritage
         self._recent: deque[str] = deque(maxlen=64)
 
     def take(self, body: bytes, sequence_id: str) -> None:
@@ -66,11 +70,18 @@ class Intake:
             self._door.unrouted[Unrouted.NOT_A_RECORD] += others
             self._log.warning(f"{others} elements of a telemetry batch are no records; they are counted and left out.")
         records = self._enricher.enrich(items, identity)
+        self._leave()
         self._router.route(records)
         for record in records:
             if record.type == "platform.logsDropped" and record.fields:
                 self._note_loss(record.fields)
         self._on_records(records)
+
+    def _leave(self) -> None:
+        """Write down for the next generation what has been learnt, before anything else can end this one."""
+        if self._heir is not None and self._left != self._enricher.heritage:
+            self._left = self._enricher.heritage
+            self._heir.write(self._left)
 
     def refuse(self, limit: int) -> None:
         """Count a body that was longer than `limit` bytes, and say so: nobody knows how many records it held."""

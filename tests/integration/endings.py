@@ -107,6 +107,8 @@ def normal(text: str) -> str:
     text = re.sub(r"\d+\.\d\d ms|(?<=Billed Duration: )\d+ ms", "… ms", text)
     text = re.sub(r"(?<=Max Memory Used: )(?!128 MB)\d+ MB", "… MB", text)
     text = re.sub(r"python:\S+", "python:…", text)
+    # How far this one has come when another breaks the init is the machine's business.
+    text = re.sub(r"(?<=Name: telemetry-forwarder  State: )(Ready|Registered)", "…", text)
     text = re.sub(r"\{'.*|\{\".*", "{…}", text)  # an event without a line: JSON, each backend in its own way
     return re.sub(r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "…Z", text)
 
@@ -127,7 +129,7 @@ async def invoke(w: World[LocalLambda], letter: str, *steps: Sequence[Any]) -> I
 
 async def timeout(story: Story) -> None:
     """A function that runs into its timeout."""
-    async with environment(story, timeout_s=1.0) as w:
+    async with environment(story, timeout_s=3.0) as w:
         await invoke(w, "A", ("say", "calling the slow API"), ("sleep", 60))
         await to_the_end(story, w)
 
@@ -174,10 +176,11 @@ async def init_timeout(story: Story) -> None:
 
 async def other_extension(story: Story) -> None:
     """Another extension that exits in mid-invocation."""
-    other = Probe(story.folder, "other-extension", types=[], invoked=[{"exit": 3}])
+    other = Probe(story.folder, "other-extension", types=[], invoked=[{"sleep": 0.5}, {"exit": 3}])
     name, script = other.variable
     async with environment(story, extensions=[other.path], environment={name: script}) as w:
         await invoke(w, "A", ("say", "paying order 17"), ("sleep", 60))
+        other.path.write_text(other.path.read_text().replace('    act("invoked")\n', ""))  # and is repaired
         await to_the_end(story, w)
 
 

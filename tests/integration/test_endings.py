@@ -84,7 +84,7 @@ def test_an_init_that_fails_is_told_though_it_fails_before_the_extension_is_up()
         assert f"{request} cold error [ERROR] ValueError: no database" in chapter
         assert re.search(rf"{request} cold error INIT_REPORT .*  Phase: {phase}  Status: error  Error Type: ", chapter)
     assert re.search(r"A cold error END .*  Status: error  Error Type: Runtime.Unknown", again)
-    assert re.search(r"A \?    error REPORT .*  Status: error  Error Type: Runtime.Unknown", again)
+    assert re.search(r"A cold error REPORT .*  Status: error  Error Type: Runtime.Unknown", again)
 
 
 def test_an_init_that_takes_too_long_is_told_with_what_it_said_last() -> None:

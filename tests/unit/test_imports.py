@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("", "kinds"),
     ("variables",),
     ("errors", "clock"),
-    ("records",),
+    ("records", "heritage"),
     ("interfaces",),
     ("log",),
     ("ledger",),
