@@ -12,7 +12,7 @@ from hashlib import blake2b
 from typing import Any
 
 from telemetry_forwarder.heritage import Heritage
-from telemetry_forwarder.records import Item, Origin, Record, parse_json
+from telemetry_forwarder.records import Item, Origin, Record, object_in
 from telemetry_forwarder.variables import MANAGED_INSTANCES
 
 # Initialised before anyone waited for them, so that no request of theirs is cold.
@@ -83,7 +83,7 @@ class Enricher:
         body = item.body
         if isinstance(body, str) and body.endswith("\n"):
             body = body[:-1]
-        fields = body if isinstance(body, dict) else _object_in(body)
+        fields = body if isinstance(body, dict) else object_in(body)
         told_id, level = _told(item.type, body, fields)
         request_id = self._request_id(item.type, told_id)
         return Record(
@@ -180,17 +180,6 @@ def _ended_before_any_start(items: Sequence[Item]) -> str | None:
         if item.type in _ENDS and isinstance(request_id := body.get("requestId"), str):
             return request_id
     return None
-
-
-def _object_in(body: Any) -> Mapping[str, Any] | None:
-    """Return the JSON object that a line of text is, or None."""
-    if not (isinstance(body, str) and body.startswith("{") and body.rstrip().endswith("}")):
-        return None
-    try:
-        value = parse_json(body.encode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _told(kind: str, body: Any, fields: Mapping[str, Any] | None) -> tuple[str | None, str | None]:

@@ -108,6 +108,17 @@ def parse_json(data: bytes) -> Any:
     return _clean(json.loads(text, parse_constant=str, parse_float=_finite, parse_int=_exact))
 
 
+def object_in(body: Any) -> Mapping[str, Any] | None:
+    """Return the JSON object that a line of text is, or None."""
+    if not (isinstance(body, str) and body.startswith("{") and body.rstrip().endswith("}")):
+        return None
+    try:
+        value = parse_json(body.encode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def _finite(digits: str) -> float | str:
     """Keep a number that a float cannot hold (1e400) as its text."""
     number = float(digits)

@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from telemetry_forwarder import budget
-from telemetry_forwarder.budget import Holding, InvocationBudget
+from telemetry_forwarder.budget import Holding, InvocationBudget, ShutdownBudget
 from telemetry_forwarder.clock import Clock, Deadline
 from telemetry_forwarder.ledger import Door
 from telemetry_forwarder.lifecycle.client import ExtensionsClient, Invoke, Shutdown
@@ -28,7 +28,10 @@ MOST_SILENCES = 2
 
 
 class Lifecycle:
-    """The conversation with Lambda, from the first `/event/next` to the end of SHUTDOWN."""
+    """The conversation with Lambda, from the first `/event/next` to the end of SHUTDOWN.
+
+    `last_word` makes the record that tells of what was lost, when everything is settled; None where nothing was.
+    """
 
     def __init__(
         self,
@@ -42,8 +45,12 @@ class Lifecycle:
         buffering_s: float,
         clock: Clock,
         log: Log,
+        has_fallback: bool = False,
+        last_word: Callable[[], Record | None] = lambda: None,
     ) -> None:
         self._client = client
+        self._has_fallback = has_fallback
+        self._last_word = last_word
         self._machine = machine
         self._strategy = strategy
         self._holding = holding
@@ -69,6 +76,8 @@ class Lifecycle:
         self._is_heard = True
         self._news.set()
         for record in records:
+            if record.type == "platform.initReport":
+                self._machine.on_init_report()
             if record.request_id is None:
                 continue
             if record.type == "platform.runtimeDone":
@@ -195,17 +204,21 @@ class Lifecycle:
     async def _shutdown(self, event: Shutdown) -> None:
         """Send what is held while the tail still comes in, then settle everything."""
         self._machine.on_shutdown()
-        limits = budget.for_shutdown(event.deadline_ms, self._clock)
+        limits = budget.for_shutdown(event.deadline_ms, self._clock, has_fallback=self._has_fallback)
         for worker in self._workers:
             worker.hurry(limits.send_until)
         await self._receive_tail(limits.receive_until, reason=event.reason)
-        await self.drain(limits.send_until)
+        await self.drain(limits)
 
-    async def drain(self, deadline: Deadline) -> None:
-        """Deliver what is held until `deadline` and settle the rest."""
+    async def drain(self, limits: ShutdownBudget) -> None:
+        """Deliver what is held, store elsewhere what is left, settle the rest and tell of it those who can be told."""
         async with asyncio.TaskGroup() as group:
             for worker in self._workers:
-                group.create_task(worker.drain(deadline))
+                group.create_task(worker.drain(limits.send_until, limits.store_until))
+        if (word := self._last_word()) is not None:
+            async with asyncio.TaskGroup() as group:
+                for worker in self._workers:
+                    group.create_task(worker.tell(word, limits.tell_until))
 
     async def _receive_tail(self, until: Deadline, *, reason: str) -> None:
         """Wait for the last records, at most `until`.
@@ -213,16 +226,16 @@ class Lifecycle:
         In an environment that ends in peace the last one is the report of its last invocation; with that, or where
         it was never invoked, there is nothing to wait for. After a timeout or a crash the report is made when we are
         gone, and goes to the next generation; but the last lines may still come, so it is waited until all is quiet.
+        What was told of an init that failed is on its way when the end is already there: its report is waited for.
         """
         is_peaceful = reason == "spindown"
         started = self._clock.monotonic()
         while self._clock.monotonic() < until.at:
-            if is_peaceful and not self._machine.is_report_due:
-                return
+            is_due = self._machine.is_init_due or (is_peaceful and self._machine.is_report_due)
             quiet_at = max(started, self._last_news_at) + self._quiet_s
-            if not is_peaceful and self._clock.monotonic() >= quiet_at:
+            if not is_due and (is_peaceful or self._clock.monotonic() >= quiet_at):
                 return
             self._news.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(until.at if is_peaceful else min(until.at, quiet_at)):
+                async with asyncio.timeout_at(until.at if is_due else min(until.at, quiet_at)):
                     await self._news.wait()

@@ -87,7 +87,7 @@ def assert_balanced(ledger: dict[str, Any]) -> None:
     for book in ledger["sinks"].values():
         assert book["held"] == 0
         assert book["offered"] == book["delivered"] + sum(book["dropped"].values()) + book["spilled"]
-        assert book["offered"] == door["routed"]
+        assert book["offered"] == door["routed"] + book["told"]
 
 
 def _text(event: Any) -> str:

@@ -68,6 +68,8 @@ class Stage:
         holding: Holding = Holding(longest_s=2.0),  # noqa: B008 - frozen
         is_heard: bool = True,
         is_freezing: bool = False,
+        init_is_told: bool = True,
+        last_word: Callable[[], Record | None] = lambda: None,
         **machine: Any,
     ) -> None:
         self.shop = shop
@@ -75,6 +77,8 @@ class Stage:
         self.lambda_ = FakeLambda(shop, *script)
         self.lambda_.is_freezing = is_freezing
         self.machine = Machine(**machine)
+        if init_is_told:
+            self.machine.on_init_report()
         self.lifecycle = Lifecycle(
             client=self.lambda_,  # type: ignore[arg-type]
             machine=self.machine,
@@ -85,6 +89,7 @@ class Stage:
             buffering_s=buffering_s,
             clock=shop.clock,
             log=shop.lines.log,
+            last_word=last_word,
         )
         if is_heard:  # `platform.start` comes with the invocation; here it is for the lifecycle alone
             self.lambda_.on_start = lambda request_id: self.lifecycle.on_records([start(request_id)])
@@ -419,6 +424,35 @@ def test_an_environment_that_was_never_invoked_waits_for_no_report() -> None:
     play(SPINDOWN, telemetry=[(1.0, record())], check=check)
 
 
+INIT_REPORT = record({}, type="platform.initReport", id="init report")
+
+
+@pytest.mark.parametrize(
+    ("reason", "comes_at", "lasts"),
+    [
+        ("spindown", 60.5, 0.5),  # it is the last word
+        ("failure", 60.5, 0.625),  # an invocation ends with it, so more may come
+        ("spindown", 70.0, budget.LONGEST_TAIL_S),
+        ("failure", 70.0, budget.LONGEST_TAIL_S),
+    ],
+)
+def test_the_report_of_an_init_is_waited_for(reason: str, comes_at: float, lasts: float) -> None:
+    """An init that fails ends at once, with all that is told of it still on its way."""
+
+    def check(stage: Stage) -> None:
+        assert ended(stage) == pytest.approx(lasts)
+
+    script = (60.0, ("shutdown", reason), 2.0)
+    play(script, telemetry=[(1.0, record()), (comes_at, INIT_REPORT)], check=check, init_is_told=False)
+
+
+def test_without_telemetry_no_report_of_an_init_is_waited_for() -> None:
+    def check(stage: Stage) -> None:
+        assert ended(stage) == 0.0
+
+    play(SPINDOWN, check=check, init_is_told=False, sees_ends=False)
+
+
 def test_each_late_batch_makes_the_tail_longer_within_its_budget() -> None:
     def check(stage: Stage) -> None:
         assert ended(stage) == pytest.approx(budget.LONGEST_TAIL_S)
@@ -465,7 +499,7 @@ def test_a_refusal_of_the_next_event_is_passed_on() -> None:
             with pytest.raises(ExtensionsApiError):
                 await stage.lifecycle.run()
             shop.worker.offer(records(1))
-            await stage.lifecycle.drain(budget.Deadline(shop.clock.monotonic() + 1.0))
+            await stage.lifecycle.drain(budget.for_emergency(shop.clock, has_fallback=False))
             assert shop.delivered == 1
 
     run(main())
@@ -492,3 +526,12 @@ def test_records_without_request_are_no_news_of_an_invocation() -> None:
 
     odd = [record({}, type="platform.runtimeDone"), record({}, type="platform.report")]
     play(INVOKE, SPINDOWN, telemetry=[(1.0, *odd)], check=check)
+
+
+def test_at_the_end_a_sink_that_is_well_is_told_of_losses() -> None:
+    def check(stage: Stage) -> None:
+        assert stage.shop.transport.ids[-1] == ("loss",)
+        assert stage.shop.delivered == 3
+
+    loss = record("lost 5", id="loss", type="forwarder.recordsLost")
+    play(INVOKE, SPINDOWN, telemetry=[(1.0, record(), done("a"))], last_word=lambda: loss, check=check)
