@@ -7,7 +7,7 @@ On Managed Instances requests interleave, so there an id is taken from the recor
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -47,6 +47,18 @@ _LEVELS = {
 _NUMBER_LEVELS = {10: "debug", 20: "debug", 30: "info", 40: "warn", 50: "error", 60: "critical"}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knowledge:
+    """What an enricher has learned at one moment: with it, another one makes the same records of the same items."""
+
+    instance_id: str | None
+    init_type: str | None
+    current: str | None
+    first: str | None
+    starts: int
+    known: tuple[str, ...]
+
+
 class Enricher:
     """Turns items into records, in the order in which Lambda sent them."""
 
@@ -60,6 +72,35 @@ class Enricher:
         self._first: str | None = None
         self._known: deque[str] = deque(maxlen=256)
         self._starts = 0
+        self._knowledge: Knowledge | None = None
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What has been learned so far: the same object until something is."""
+        if self._knowledge is None:
+            self._knowledge = Knowledge(
+                instance_id=self.origin.instance_id,
+                init_type=self.origin.init_type,
+                current=self._current,
+                first=self._first,
+                starts=self._starts,
+                known=tuple(self._known),
+            )
+        return self._knowledge
+
+    def recall(self, knowledge: Knowledge) -> None:
+        """Go on from `knowledge`, of this enricher or another one of the same function."""
+        self.origin = replace(self.origin, instance_id=knowledge.instance_id, init_type=knowledge.init_type)
+        self._current = knowledge.current
+        self._first = knowledge.first
+        self._starts = knowledge.starts
+        self._known = deque(knowledge.known, maxlen=256)
+        self._knowledge = knowledge
+
+    def learn(self, items: Sequence[Item]) -> None:
+        """Take from `items` what `enrich` would, without making records."""
+        for item in items:
+            self._learn(item)
 
     @property
     def heritage(self) -> Heritage:
@@ -107,12 +148,14 @@ class Enricher:
             self._learn_of_environment(item.body)
             self._init_within = (self._current or self._dead) if item.body.get("phase") == "invoke" else None
         elif item.type == "platform.start" and isinstance(request_id := item.body.get("requestId"), str):
+            self._knowledge = None
             self._starts += 1
             self._current = request_id
             self._first = self._first or request_id
             self._known.append(request_id)
 
     def _learn_of_environment(self, body: Mapping[str, Any]) -> None:
+        self._knowledge = None
         instance, init_type = body.get("instanceId"), body.get("initializationType")
         if isinstance(instance, str) and instance:
             self.origin = replace(self.origin, instance_id=instance)
