@@ -19,7 +19,7 @@ from telemetry_forwarder.clock import Clock, SystemClock
 from telemetry_forwarder.disk import SegmentFiles
 from telemetry_forwarder.enrich import Enricher
 from telemetry_forwarder.errors import ConfigError, ExtensionsApiError, TransportError
-from telemetry_forwarder.heritage import Heritage, HeritageFile
+from telemetry_forwarder.heritage import DIRECTORY, Heritage, HeritageFile
 from telemetry_forwarder.interfaces import Destination, HttpDelivery, Transport
 from telemetry_forwarder.ledger import Door
 from telemetry_forwarder.lifecycle.client import ExtensionsClient, Subscription, read_subscription
@@ -105,8 +105,8 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
             )
             for destination, transport in open_sinks
         ]
-        heir = HeritageFile(registration.runtime_api)
-        enricher = Enricher(complete(settings.origin, registration.body), before=_before(registration, heir))
+        heir = HeritageFile(registration.runtime_api, settings.spooling.path if settings.spooling else DIRECTORY)
+        enricher = Enricher(origin, before=_before(registration, heir))
         machine = Machine(sees_ends="INVOKE" in registration.events)
         lifecycle = Lifecycle(
             client=client,

@@ -213,8 +213,8 @@ async def spindown(story: Story) -> None:
 
 
 async def killed_extension(story: Story) -> None:
-    """This extension is killed, with lines on their way to it that it never took."""
-    async with environment(story) as w:
+    """This extension is killed, with lines on their way to it that it never took. With `strict` durability."""
+    async with environment(story, environment={"TELEMETRY_FORWARDER_DURABILITY": "strict"}) as w:
         await invoke(w, "A", ("say", "paying order 16"))
         go = story.folder / "go"
         steps = ("wait for", str(go)), ("say", "paying order 17"), ("sleep", 60)
