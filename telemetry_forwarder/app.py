@@ -279,16 +279,6 @@ def partition(region: str) -> str:
     return "aws"
 
 
-def _tell_of_losses(origin: Origin, door: Door, workers: list[Worker], clock: Clock) -> Record | None:
-    return loss_record(
-        origin,
-        {worker.name: worker.statement().dropped for worker in workers},
-        time_ms=round(clock.time() * 1000),
-        lost_before_us=door.lost_before_us,
-        lost_before_us_bytes=door.lost_before_us_bytes,
-    )
-
-
 def open_spool(settings: Settings, origin: Origin, sinks: list[str], clock: Clock, log: Log) -> Spool | None:
     """Open the spool and read what an earlier generation left; None where there is none, or none can be had."""
     if settings.spooling is None or not sinks:
@@ -312,6 +302,16 @@ def keeping(spool: Spool | None, settings: Settings) -> Keeping | None:
     if spool is None or settings.spooling is None:
         return None
     return Keeping(spool, None if settings.spooling.is_strict else asyncio.get_running_loop().call_soon)
+
+
+def _tell_of_losses(origin: Origin, door: Door, workers: list[Worker], clock: Clock) -> Record | None:
+    return loss_record(
+        origin,
+        {worker.name: worker.statement().dropped for worker in workers},
+        time_ms=round(clock.time() * 1000),
+        lost_before_us=door.lost_before_us,
+        lost_before_us_bytes=door.lost_before_us_bytes,
+    )
 
 
 def _write_ledger(door: Door, workers: list[Worker], spool: Spool | None, log: Log) -> None:

@@ -56,7 +56,10 @@ class Knowledge:
     current: str | None
     first: str | None
     starts: int
+    init_within: str | None
     known: tuple[str, ...]
+    inherited: str | None = None  # the request that ran last in the generation before, and its first one
+    inherited_first: str | None = None
 
 
 class Enricher:
@@ -84,7 +87,10 @@ class Enricher:
                 current=self._current,
                 first=self._first,
                 starts=self._starts,
+                init_within=self._init_within,
                 known=tuple(self._known),
+                inherited=self._before.request_id,
+                inherited_first=self._before.first,
             )
         return self._knowledge
 
@@ -94,11 +100,14 @@ class Enricher:
         self._current = knowledge.current
         self._first = knowledge.first
         self._starts = knowledge.starts
+        self._init_within = knowledge.init_within
         self._known = deque(knowledge.known, maxlen=256)
+        self._before = Heritage(request_id=knowledge.inherited, first=knowledge.inherited_first)
         self._knowledge = knowledge
 
     def learn(self, items: Sequence[Item]) -> None:
         """Take from `items` what `enrich` would, without making records."""
+        self._look_over(items)
         for item in items:
             self._learn(item)
 
@@ -113,11 +122,15 @@ class Enricher:
 
     def enrich(self, items: Sequence[Item], batch_id: str) -> list[Record]:
         """Return a record for each item. Ids are `batch_id` with the index, so a batch sent again repeats them."""
+        self._look_over(items)
+        return [self._record(item, f"{batch_id}{index:04x}") for index, item in enumerate(items)]
+
+    def _look_over(self, items: Sequence[Item]) -> None:
+        """Learn what a batch tells of items that stand before its place in it."""
         if self.origin.instance_id is None:  # what stands before the init's own event is of the same environment
             self._learn_of_environment(_init_start_in(items))
         if self._current is None:
             self._dead = _ended_before_any_start(items) or self._before.request_id
-        return [self._record(item, f"{batch_id}{index:04x}") for index, item in enumerate(items)]
 
     def _record(self, item: Item, record_id: str) -> Record:
         self._learn(item)
@@ -146,6 +159,7 @@ class Enricher:
             return
         if item.type == "platform.initStart":
             self._learn_of_environment(item.body)
+            self._knowledge = None
             self._init_within = (self._current or self._dead) if item.body.get("phase") == "invoke" else None
         elif item.type == "platform.start" and isinstance(request_id := item.body.get("requestId"), str):
             self._knowledge = None
@@ -155,11 +169,12 @@ class Enricher:
             self._known.append(request_id)
 
     def _learn_of_environment(self, body: Mapping[str, Any]) -> None:
-        self._knowledge = None
         instance, init_type = body.get("instanceId"), body.get("initializationType")
         if isinstance(instance, str) and instance:
+            self._knowledge = None
             self.origin = replace(self.origin, instance_id=instance)
         if isinstance(init_type, str) and self.origin.init_type is None:
+            self._knowledge = None
             self.origin = replace(self.origin, init_type=init_type)
 
     def _request_id(self, kind: str, told: str | None) -> str | None:

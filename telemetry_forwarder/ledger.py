@@ -116,7 +116,6 @@ class Account:
         self.failed_attempts = 0
         self.told = 0
         self._delivered = 0
-        self._spilled = 0
         self._cut = 0
         self._spilled = 0
         self._dropped: Counter[DropReason] = Counter()
@@ -145,7 +144,7 @@ class Account:
         self.recovered += records
 
     def spill(self, records: int) -> None:
-        """Enter records that are left to the next generation, or to whoever reads the fallback."""
+        """Enter records that are surely stored elsewhere, to be sent from there: the spool or the fallback."""
         self._spilled += records
 
     def settle(self, batch: Batch, verdict: Verdict) -> list[Encoded]:

@@ -10,6 +10,8 @@ from telemetry_forwarder.records import Record
 
 # What is read from the spool at a time: enough for a request, little enough not to keep the loop from its work.
 READ_BYTES = 256 * 1024
+# At the end, where nothing else is left to do.
+LARGE_READ_BYTES = 1024 * 1024
 
 
 class Stock:
@@ -56,15 +58,21 @@ class Stock:
         """Remove and return the oldest record in memory; None where there is none."""
         return self._buffer.pop() if self._buffer else None
 
-    def refill(self) -> bool:
+    def refill(self, size_bytes: int = READ_BYTES) -> bool:
         """Read the next piece of what waits on disk into memory; return False where nothing does."""
         if not self._backlog:
             return False
-        records = self._backlog.read(self._buffer.max_records, min(READ_BYTES, self._buffer.max_bytes))
+        records = self._backlog.read(self._buffer.max_records, min(size_bytes, self._buffer.max_bytes))
         taken = self._buffer.take(records)
         if taken < len(records):
             self._backlog.put_back(records[taken:])
         return True
+
+    def take_piece(self) -> list[Record]:
+        """Remove and return what is in memory; where nothing is, the next piece of what waits on disk."""
+        while not self._buffer and self.refill(LARGE_READ_BYTES):
+            pass  # what was read may have been damaged
+        return self.empty()
 
     def empty(self) -> list[Record]:
         """Remove and return what is in memory."""

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from telemetry_forwarder.clock import Clock, Deadline
-from telemetry_forwarder.errors import EncodeError
 from telemetry_forwarder.interfaces import DropReason, Encoded, Fallback, Sink, Transport
 from telemetry_forwarder.ledger import Account, Statement
 from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.pipeline.backlog import Backlog
 from telemetry_forwarder.pipeline.batcher import OpenBatch
 from telemetry_forwarder.pipeline.buffer import Buffer, WhenFull
+from telemetry_forwarder.pipeline.encoder import Encoder
 from telemetry_forwarder.pipeline.retry import Delivery
 from telemetry_forwarder.pipeline.stock import Stock
 from telemetry_forwarder.records import Record
@@ -69,14 +69,15 @@ class Worker:
         )
         buffer = Buffer(max_records=capacity.max_records, max_bytes=capacity.max_bytes, when_full=capacity.when_full)
         self._stock = Stock(buffer, backlog, self._account, self._say_trouble)
+        self._encoder = Encoder(sink, self._account, clock, self._say_trouble)
         self._spare: Encoded | None = None  # encoded, but the batch before it was full
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_closed = False
         self._is_drained = False
-        self._is_well = False  # the drain has left nothing behind
         self._has_heir = False
+        self._is_well = False  # the drain has left nothing behind
         self._is_troubled = False
         self._warned: str | None = None
         self._runner: asyncio.Task[Any] | None = None
@@ -88,7 +89,7 @@ class Worker:
 
     @property
     def held(self) -> int:
-        """Records on disk alone, in the buffer, in the open batch and under way, counted one room after the other."""
+        """Records in the buffer or on disk, in the open batch, under way and on the way out, counted room by room."""
         return len(self._stock) + (self._spare is not None) + self._delivery.held + len(self._leaving)
 
     def statement(self) -> Statement:
@@ -223,7 +224,7 @@ class Worker:
             return
         self._account.offered += 1
         self._account.told += 1
-        encoded = self._encode(record)
+        encoded = self._encoder.encode(record)
         if encoded is None:
             return
         self._delivery.pieces.append([encoded])
@@ -249,17 +250,19 @@ class Worker:
         return True
 
     async def _fall_back(self, deadline: Deadline) -> None:
-        """Give everything that is held to the fallback, and what comes meanwhile; what it does not take stays held."""
-        while self._fallback is not None and (records := self._take_all()):
-            self._leaving = records
-            self._leaving = await self._fallback.store(self.name, records, deadline)
-            left = set(map(id, self._leaving))
-            stored = [record for record in records if id(record) not in left]
-            self._account.spill(len(stored))
-            self._stock.settle(stored)
-            if not stored or self._clock.monotonic() >= deadline.at:
-                return
-            self._stock.refill()
+        """Give everything that is held to the fallback, and what comes meanwhile; what it does not take stays held.
+
+        Before the spool: /tmp may go too, where no invocation follows in this environment.
+        """
+        while self._fallback is not None and (records := self._take_encoded() + self._stock.take_piece()):
+            before, self._leaving = self._leaving, self._leaving + records
+            left = await self._fallback.store(self.name, records, deadline)
+            self._leaving = before + left
+            self._account.spill(len(records) - len(left))
+            kept = {record.id for record in left}
+            self._stock.settle([record for record in records if record.id not in kept])
+            if len(left) == len(records):
+                return  # nor will it take the rest, which need not be read for that
 
     def give_up(self, reason: DropReason) -> None:
         """Settle everything that is still held as dropped for `reason`."""
@@ -286,11 +289,14 @@ class Worker:
     def _take_all(self) -> list[Record]:
         """Remove and return everything that is held in memory, oldest first."""
         taken, self._leaving = self._leaving, []
-        taken += [encoded.record for piece in self._delivery.take() for encoded in piece]
+        return taken + self._take_encoded() + self._stock.empty()
+
+    def _take_encoded(self) -> list[Record]:
+        taken = [encoded.record for piece in self._delivery.take() for encoded in piece]
         if self._spare is not None:
             taken.append(self._spare.record)
             self._spare = None
-        return taken + self._stock.empty()
+        return taken
 
     def _forget(self, batch: Sequence[Encoded]) -> None:
         """Take note of what an answer settled."""
@@ -368,34 +374,12 @@ class Worker:
             batch.add(self._spare)
             self._spare = None
         while (record := self._stock.pop()) is not None:
-            encoded = self._encode(record)
+            encoded = self._encoder.encode(record)
             if encoded is None:
                 refused.append(record)
             elif not batch.add(encoded):
                 self._spare = encoded
                 return
-
-    def _encode(self, record: Record) -> Encoded | None:
-        """Encode `record`, or settle it as dropped and return None."""
-        limits = self._sink.limits
-        if limits.max_age_ms is not None and self._clock.time() * 1000 - record.time_ms > limits.max_age_ms:
-            self._account.drop(1, DropReason.TOO_OLD)
-            return None
-        try:
-            encoded = self._sink.encode(record)
-            is_oversize = len(encoded.data) + limits.overhead_bytes + limits.framing_bytes > limits.max_bytes
-        except EncodeError as error:
-            self._account.drop(1, DropReason.UNENCODABLE)
-            self._say_trouble(f"a record cannot be expressed: {error}")
-            return None
-        except Exception as error:  # noqa: BLE001 - as in `run`
-            self._account.drop(1, DropReason.SINK_FAILED)
-            self._say_trouble("a bug in the sink", **where(error))
-            return None
-        if is_oversize:
-            self._account.drop(1, DropReason.OVERSIZE)
-            return None
-        return encoded
 
     def _say_warning(self, warning: str) -> None:
         """Say what a destination wants known although it took the records: once, until it has another thing to say."""

@@ -57,7 +57,7 @@ async def end_well(world: Environment) -> None:
     await world.end()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(STEPS, max_size=25), st.sampled_from([4_000, 20_000, 1_000_000]))
 def test_each_record_arrives_once_or_is_accounted_for(steps: list[tuple[str, Any]], max_bytes: int) -> None:
     """In strict mode, whatever comes in whatever order: full buffers, a full spool, kills and resets.
@@ -84,7 +84,7 @@ def test_each_record_arrives_once_or_is_accounted_for(steps: list[tuple[str, Any
     run(main())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(STEPS, max_size=25))
 def test_in_the_default_mode_a_kill_costs_the_current_body_at_most(steps: list[tuple[str, Any]]) -> None:
     async def main() -> None:
