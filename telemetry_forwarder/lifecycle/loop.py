@@ -74,6 +74,8 @@ class Lifecycle:
         self._last_news_at = self._clock.monotonic()
         self._news.set()
         for record in records:
+            if record.type == "platform.initReport":
+                self._machine.on_init_report()
             if record.request_id is None:
                 continue
             if record.type == "platform.runtimeDone":
@@ -231,16 +233,16 @@ class Lifecycle:
         In an environment that ends in peace the last one is the report of its last invocation; with that, or where
         it was never invoked, there is nothing to wait for. After a timeout or a crash the report is made when we are
         gone, and goes to the next generation; but the last lines may still come, so it is waited until all is quiet.
+        What was told of an init that failed is on its way when the end is already there: its report is waited for.
         """
         is_peaceful = reason == "spindown"
         started = self._clock.monotonic()
         while self._clock.monotonic() < until.at:
-            if is_peaceful and not self._machine.is_report_due:
-                return
+            is_due = self._machine.is_init_due or (is_peaceful and self._machine.is_report_due)
             quiet_at = max(started, self._last_news_at) + self._quiet_s
-            if not is_peaceful and self._clock.monotonic() >= quiet_at:
+            if not is_due and (is_peaceful or self._clock.monotonic() >= quiet_at):
                 return
             self._news.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(until.at if is_peaceful else min(until.at, quiet_at)):
+                async with asyncio.timeout_at(until.at if is_due else min(until.at, quiet_at)):
                     await self._news.wait()
