@@ -60,6 +60,7 @@ class Lifecycle:
         self._quiet_s = min(buffering_s, LONGEST_BUFFERING_S) + QUIET_S
         self._silence_s = buffering_s + SILENCE_S
         self._silences = 0
+        self._invoked: str | None = None  # the request of the last event
         self._started: str | None = None  # the request of the last `platform.start`
         self._flushed_at = 0.0  # on the wall clock
         self._gaps = Gaps()
@@ -116,13 +117,19 @@ class Lifecycle:
         """Deal with an invocation as the strategy wants it; return when the next event may be asked for."""
         limits = budget.for_invocation(event.deadline_ms, self._clock, self._holding)
         self._ended.clear()
+        self._invoked = event.request_id
         actions = self._machine.on_invoke(event.request_id, self._decide())
         if Action.WAIT in actions:
             for worker in self._workers:
                 worker.begin(limits.flush_until)
-            actions = await self._wait_for_end(event.request_id, limits.wait_until)
+            actions = await self._wait_for_end(limits.wait_until)
         for action in actions:
             await self._do(action, limits)
+
+    @property
+    def _is_heard(self) -> bool:
+        """Say whether telemetry of this invocation has come, so that its end will too."""
+        return self._started == self._invoked
 
     def _decide(self) -> Decision:
         if self._silences >= MOST_SILENCES:
@@ -143,18 +150,17 @@ class Lifecycle:
             case Action.FREEZE:
                 self._freeze()
 
-    async def _wait_for_end(self, request_id: str, until: Deadline) -> tuple[Action, ...]:
+    async def _wait_for_end(self, until: Deadline) -> tuple[Action, ...]:
         """Wait for the function's end, at most `until`; meanwhile send what a long invocation has written so far."""
         silent_until = self._clock.monotonic() + self._silence_s
         while not self._ended.is_set():
             now = self._clock.monotonic()
-            is_heard = self._started == request_id
-            if not is_heard and now >= silent_until:
+            if not self._is_heard and now >= silent_until:
                 self._note_silence()
                 return self._machine.on_time_up()
             if now >= until.at:
                 return self._machine.on_time_up()
-            wake_at = now + RUNNING_PERIOD_S if is_heard else silent_until
+            wake_at = now + RUNNING_PERIOD_S if self._is_heard else silent_until
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(min(until.at, wake_at)):
                     await self._ended.wait()
@@ -182,16 +188,26 @@ class Lifecycle:
         for worker in self._workers:
             worker.begin(limits.flush_until)
             worker.nudge()
-        async with asyncio.TaskGroup() as group:
-            waits = (group.create_task(self._all_idle()), group.create_task(self._ended.wait()))
-            await asyncio.wait(waits, timeout=limits.flush_until.left(self._clock), return_when=asyncio.FIRST_COMPLETED)
-            for wait in waits:
-                wait.cancel()
+        silent_until = Deadline(self._clock.monotonic() + self._silence_s)
+        if not await self._is_idle_or_ended_by(min(limits.flush_until, silent_until)):
+            if self._is_heard:
+                await self._is_idle_or_ended_by(limits.flush_until)
+            else:
+                self._note_silence()
         deadline = limits.hold_until(self._clock, self._ended_ms if self._ended.is_set() else None)
         async with asyncio.TaskGroup() as group:
             for worker in self._workers:
                 group.create_task(worker.finish(deadline))
         self._flushed_at = self._clock.time()
+
+    async def _is_idle_or_ended_by(self, deadline: Deadline) -> bool:
+        """Wait until everything is sent or the function has ended, at most until `deadline`; say whether that came."""
+        async with asyncio.TaskGroup() as group:
+            waits = (group.create_task(self._all_idle()), group.create_task(self._ended.wait()))
+            done, _ = await asyncio.wait(waits, timeout=deadline.left(self._clock), return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+        return bool(done)
 
     async def _all_idle(self) -> None:
         for worker in self._workers:
