@@ -201,7 +201,7 @@ class Worker:
 
     async def drain(self, deadline: Deadline, store_until: Deadline | None = None) -> None:
         """Send what is held until `deadline`, give what is left to the fallback until `store_until`; settle the rest,
-        and what is offered later, as dropped.
+        and what is offered later, as spilled where there is an heir, else as dropped.
         """
         self._is_closed = True
         self.hurry(deadline)
@@ -211,10 +211,10 @@ class Worker:
         if not await self._is_idle_by(deadline.at):
             await self._end_runner()
         self._is_well = not self.held
-        if self._has_heir:
-            self.spill()
         if store_until is not None:
             await self._fall_back(store_until)
+        if self._has_heir:  # only then: nobody knows whether this environment is ever invoked again
+            self.spill()
         self.give_up(DropReason.UNAUTHORIZED if self._delivery.denied else DropReason.DEADLINE)
         self._is_drained = True
 
@@ -277,7 +277,8 @@ class Worker:
 
         What is in memory alone stays held. A request that is under way is left too, and so may arrive twice.
         """
-        spilled = self._stock.bequeath(self._take_all())
+        spilled = self._stock.bequeath(self._leaving + self._take_all())
+        self._leaving = []
         if spilled:
             self._log.warning(f"Sink {self.name}: {spilled} records are left in the spool for the next process.")
         return spilled
