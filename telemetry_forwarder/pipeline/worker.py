@@ -250,7 +250,10 @@ class Worker:
         return True
 
     async def _fall_back(self, deadline: Deadline) -> None:
-        """Give everything that is held to the fallback, and what comes meanwhile; what it does not take stays held."""
+        """Give everything that is held to the fallback, and what comes meanwhile; what it does not take stays held.
+
+        Before the spool: /tmp may go too, where no invocation follows in this environment.
+        """
         while self._fallback is not None and (records := self._take_encoded() + self._stock.take_piece()):
             before, self._leaving = self._leaving, self._leaving + records
             left = await self._fallback.store(self.name, records, deadline)
@@ -258,12 +261,13 @@ class Worker:
             self._account.spill(len(records) - len(left))
             kept = {record.id for record in left}
             self._stock.settle([record for record in records if record.id not in kept])
+            if len(left) == len(records):
+                return  # nor will it take the rest, which need not be read for that
 
     def give_up(self, reason: DropReason) -> None:
         """Settle everything that is still held as dropped for `reason`."""
         lost = self.held
-        self._stock.drop(self._take_encoded() + self._leaving, reason)
-        self._leaving = []
+        self._stock.drop(self._take_all(), reason)
         self._stock.give_up(reason)
         if lost:
             self._log.error(f"Sink {self.name}: {lost} records were not delivered ({reason}).")
@@ -285,7 +289,8 @@ class Worker:
 
     def _take_all(self) -> list[Record]:
         """Remove and return everything that is held in memory, oldest first."""
-        return self._take_encoded() + self._stock.empty()
+        taken, self._leaving = self._leaving, []
+        return taken + self._take_encoded() + self._stock.empty()
 
     def _take_encoded(self) -> list[Record]:
         taken = [encoded.record for piece in self._delivery.take() for encoded in piece]
