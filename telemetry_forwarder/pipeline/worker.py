@@ -281,8 +281,7 @@ class Worker:
 
         What is in memory alone stays held. A request that is under way is left too, and so may arrive twice.
         """
-        spilled = self._stock.bequeath(self._leaving + self._take_all())
-        self._leaving = []
+        spilled = self._stock.bequeath(self._take_all())
         if spilled:
             self._log.warning(f"Sink {self.name}: {spilled} records are left in the spool for the next process.")
         return spilled
