@@ -20,7 +20,7 @@ from telemetry_forwarder.failover import (
     object_key,
     pack_messages,
     pack_objects,
-    sink_of,
+    sink_and_digest,
     to_line,
     unpack,
 )
@@ -159,7 +159,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 def test_objects_part_the_records_and_hold_each_once(given_records: list[Record], max_bytes: int) -> None:
     parcels = [packed.parcel for packed in pack_objects(given_records, max_bytes) if packed.parcel]
     for parcel in parcels:
-        lines = unpack(parcel.data)
+        lines = unpack(parcel.data).splitlines()
         assert [exactly(from_line(line)) for line in lines] == [exactly(one) for one in parcel.records]
         assert len(lines) == 1 or sum(len(line) + 1 for line in lines) <= max_bytes
     newest_last = [one for parcel in reversed(parcels) for one in parcel.records]
@@ -175,7 +175,7 @@ def test_messages_keep_to_their_limit_and_name_what_fits_into_none(given_records
             found[:0] = packed.unfit
         else:
             assert len(message_body(packed.parcel)) <= limit
-            assert len(unpack(from_message(message_body(packed.parcel)))) == len(packed.parcel.records)
+            assert len(unpack(from_message(message_body(packed.parcel))).splitlines()) == len(packed.parcel.records)
             found[:0] = packed.parcel.records
     assert [id(one) for one in found] == [id(one) for one in given_records]
 
@@ -224,12 +224,12 @@ def test_a_key_is_safe_whatever_the_names_and_tells_its_sink(function: str, sink
         assert key.isascii()
         assert "//" not in key
         assert not {"", ".", ".."} & set(key.split("/"))
-        assert sink_of(key) == key.split("/")[-5]
+        assert sink_and_digest(key) == (key.split("/")[-5], packed.parcel.digest)
 
 
 @pytest.mark.parametrize("key", ["a.txt", "f/splunk/2026/11/23/x.ndjson.gz", "splunk/2026/11/23/x-00.ndjson.gz", ""])
-def test_other_keys_tell_no_sink(key: str) -> None:
-    assert sink_of(key) is None
+def test_other_keys_tell_nothing(key: str) -> None:
+    assert sink_and_digest(key) is None
 
 
 def test_damaged_parcels_are_refused() -> None:
