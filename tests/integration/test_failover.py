@@ -1,5 +1,9 @@
 """What no sink takes at the end: into S3 or SQS within the window, once; or counted and said, and never overrun."""
 
+import asyncio
+import json
+import os
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +18,7 @@ from telemetry_forwarder.failover import from_line, sink_and_digest, unpack
 from telemetry_forwarder.records import Record
 
 from .aws_service import REGION, moto
-from .world import NUMBERED, SINKS, World, assert_balanced, world
+from .world import GROUP, NUMBERED, SINKS, World, assert_balanced, world
 
 __all__ = ["moto"]
 
