@@ -95,7 +95,10 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
         lifecycle = Lifecycle(
             client=client,
             machine=machine,
+            strategy=settings.strategy,
+            holding=settings.holding,
             workers=workers,
+            door=door,
             buffering_s=settings.buffering.timeout_ms / 1000,
             clock=clock,
             log=log,
@@ -125,7 +128,7 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
             if failover is not None:
                 group.create_task(failover.run())
             if settings.origin.init_type == MANAGED_INSTANCES:
-                group.create_task(lifecycle.flush_periodically())
+                lifecycle.go_on()
             code = await _live(lifecycle, client, clock, log)
             _write_ledger(door, workers, log)
             leave(code)

@@ -7,8 +7,9 @@ worker's buffer bounds nothing and loses nothing.
 
 import asyncio
 import contextlib
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -23,11 +24,11 @@ from telemetry_forwarder.log import Log
 from telemetry_forwarder.pipeline.worker import Capacity, Worker
 from telemetry_forwarder.records import Record
 
-# One turn of waiting for the destination.
-TURN_S = 30.0
 # How long what is under way may take when a replay is interrupted; what was not answered by then may arrive twice.
 LAST_ANSWERS_S = 10.0
 PAUSE_S = 0.25
+# For ever: the worker is told when there is something to send.
+LINGER_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,30 +215,34 @@ class Replay:
 
     async def _send(self) -> None:
         """Send what is held; give up, and stop, where the destination takes nothing for `patience_s`, or refuses."""
+        self._worker.go_on(LINGER_S)  # nothing is frozen here
         taken_at = self._clock.monotonic()
         while (held := self._worker.held) and not self.stop.is_set():
-            await self._until_stopped(self._worker.flush(Deadline(self._clock.monotonic() + TURN_S)))
+            self._worker.nudge()
+            await self._until_stopped(self._worker.wait_idle(), taken_at + self._patience_s)
             now = self._clock.monotonic()
             if self._worker.held < held:
                 taken_at = now
             elif self._sink.denied:
                 self._give_up(f"the destination refuses: {self._sink.denied}")
-            elif now - taken_at >= self._patience_s:
+            elif now >= taken_at + self._patience_s:
                 self._give_up(f"the destination has taken nothing for {self._patience_s:g} s")
-            else:
-                await self._until_stopped(asyncio.sleep(PAUSE_S))
-        if self._worker.held and not self.counts.unreached:  # interrupted
-            await self._worker.flush(Deadline(self._clock.monotonic() + LAST_ANSWERS_S))
+            else:  # it is left alone for a while
+                await self._until_stopped(asyncio.sleep(PAUSE_S), math.inf)
+        if self._worker.held:
+            await self._worker.finish(Deadline(self._clock.monotonic() + LAST_ANSWERS_S))
 
     def _give_up(self, reason: str) -> None:
         self._say(f"The replay ends: {reason}. What is left stays where it is.")
         self.counts.unreached = True
         self.stop.set()
 
-    async def _until_stopped(self, wait: Any) -> None:
+    async def _until_stopped(self, wait: Coroutine[Any, Any, Any], at: float) -> None:
+        """Wait for `wait`, at most until `at`; less where the run is to stop."""
         async with asyncio.TaskGroup() as group:
             tasks = (group.create_task(wait), group.create_task(self.stop.wait()))
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            timeout = None if at == math.inf else max(0.0, at - self._clock.monotonic())
+            await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 task.cancel()
 
