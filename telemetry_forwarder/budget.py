@@ -14,6 +14,7 @@ FLUSH_SHARE = 0.1
 # here), and for writing the ledger and leaving. The window is about 2 s less what the runtime used of it.
 TAIL_SHARE = 0.5
 LONGEST_TAIL_S = 0.8
+MOST_TAIL_SHARE = 0.75  # of the time for sending, which must not end with the last record
 LEDGER_S = 0.1
 EXIT_SHARE = 0.1
 # For storing outside what the sinks have not taken, where that is configured. A signed request to a service of the
@@ -81,5 +82,5 @@ def for_shutdown(deadline_ms: int, clock: Clock, *, has_fallback: bool = False) 
     exit_by = end.earlier(min(EXIT_S, left * EXIT_SHARE))
     store_until = exit_by.earlier(min(LEDGER_S, left * EXIT_SHARE))
     send_until = store_until.earlier(min(LONGEST_STORE_S, left * STORE_SHARE)) if has_fallback else store_until
-    tail = min(LONGEST_TAIL_S, left * TAIL_SHARE)
+    tail = min(LONGEST_TAIL_S, left * TAIL_SHARE, send_until.left(clock) * MOST_TAIL_SHARE)
     return ShutdownBudget(min(send_until, Deadline(clock.monotonic() + tail)), send_until, store_until, exit_by)

@@ -151,7 +151,9 @@ class Failover:
                 job.trouble = str(error)
             except FailoverError as error:
                 job.trouble = str(error)
-                job.is_refused = not error.may_pass
+                if not error.may_pass:
+                    job.is_refused = True
+                    break
             await asyncio.sleep(next(pauses))
         return False
 
