@@ -69,7 +69,7 @@ def test_what_the_fallback_does_not_take_is_dropped_and_said() -> None:
 def test_what_comes_while_it_stores_is_stored_too() -> None:
     async def main() -> None:
         shelf = Shelf(seconds=0.2)
-        async with Workshop(then=Retry(), fallback=shelf) as shop:
+        async with Workshop(then=Hang(), fallback=shelf) as shop:
             shop.worker.offer(records(2))
             async with asyncio.TaskGroup() as group:
                 group.create_task(shop.worker.drain(in_seconds(1.0), in_seconds(1.8)))
