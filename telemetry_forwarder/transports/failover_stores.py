@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.handlers import add_expect_header
 
 from telemetry_forwarder.errors import ConfigError, FailoverError
 from telemetry_forwarder.failover import Parcel, message_body, object_key, word
@@ -91,6 +92,8 @@ async def open_client(
                 if not is_of_aws(client.meta.endpoint_url):
                     # Other services that speak as S3 does have no host name for each bucket.
                     client = await client_of("s3", region_name=region, s3={"addressing_style": "path"})
+                # It would wait for the service's `100 Continue` before it sends anything: a round trip of the window.
+                client.meta.events.unregister("before-call.s3", add_expect_header)
         except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
             raise ConfigError([_sdk_problem(error)]) from error
         yield client

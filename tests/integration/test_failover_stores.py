@@ -232,10 +232,10 @@ async def make_queue(url: str, name: str, **attributes: str) -> str:
 
 async def messages(url: str, queue: str) -> list[dict[str, Any]]:
     async with get_session().create_client("sqs", region_name=REGION, endpoint_url=url) as sqs:
-        answer = await sqs.receive_message(
-            QueueUrl=queue, MaxNumberOfMessages=10, MessageAttributeNames=["All"], AttributeNames=["All"]
-        )
-        found: list[dict[str, Any]] = answer.get("Messages", [])
+        found: list[dict[str, Any]] = []
+        options = {"MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"], "AttributeNames": ["All"]}
+        while some := (await sqs.receive_message(QueueUrl=queue, **options)).get("Messages"):
+            found += some
         return found
 
 
