@@ -80,6 +80,7 @@ class Statement:
     cut: int
     attempts: int
     failed_attempts: int
+    told: int  # of those offered, how many tell of losses: they came from here
 
     def is_balanced(self) -> bool:
         return self.offered == self.delivered + sum(self.dropped.values()) + self.spilled + self.held
@@ -99,6 +100,7 @@ class Statement:
             "cut": self.cut,
             "attempts": self.attempts,
             "failed_attempts": self.failed_attempts,
+            "told": self.told,
         }
 
 
@@ -109,6 +111,7 @@ class Account:
         self.offered = 0
         self.attempts = 0
         self.failed_attempts = 0
+        self.told = 0
         self._delivered = 0
         self._cut = 0
         self._spilled = 0
@@ -124,6 +127,7 @@ class Account:
             cut=self._cut,
             attempts=self.attempts,
             failed_attempts=self.failed_attempts,
+            told=self.told,
         )
 
     def drop(self, records: int, reason: DropReason) -> None:

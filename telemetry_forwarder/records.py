@@ -43,7 +43,7 @@ class Record:
 
     id: str  # the same in every retry and in every sink
     time_ms: int  # since the epoch, UTC
-    type: str  # "function", "extension", "platform.report", …
+    type: str  # "function", "extension", "platform.report", …; "forwarder.…" is our own
     body: Any
     fields: Mapping[str, Any] | None
     origin: Origin
@@ -53,8 +53,9 @@ class Record:
     size_bytes: int
 
     @property
-    def is_platform(self) -> bool:
-        return self.type.startswith("platform.")
+    def is_event(self) -> bool:
+        """Whether its type names what happened (`platform.report`, `forwarder.recordsLost`): no line somebody wrote."""
+        return "." in self.type
 
 
 @dataclass(frozen=True, slots=True)

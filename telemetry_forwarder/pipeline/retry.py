@@ -154,15 +154,15 @@ class Delivery:
                     await self._is_moved.wait()
         return True
 
+    def forget_time(self) -> None:
+        """Learn nothing of the pace from the attempt that is under way: it may have been through a freeze."""
+        self._is_timed = False
+
     def take(self) -> list[list[Encoded]]:
         """Remove and return all pieces; whoever takes them settles them."""
         taken = list(self.pieces)
         self.pieces.clear()
         return taken
-
-    def forget_time(self) -> None:
-        """Learn nothing of the pace from the attempt that is under way: it may have been through a freeze."""
-        self._is_timed = False
 
     def drop(self, reason: DropReason) -> int:
         """Give up on all pieces; return how many records that were."""

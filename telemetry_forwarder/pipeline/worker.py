@@ -68,6 +68,7 @@ class Worker:
         self._idle.set()
         self._is_closed = False
         self._is_drained = False
+        self._is_well = False  # the drain has left nothing behind
         self._is_troubled = False
         self._warned: str | None = None
         self._runner: asyncio.Task[Any] | None = None
@@ -160,13 +161,8 @@ class Worker:
             self._waited_for = self._account.attempts
             if self.statement().delivered == delivered:
                 self._delivery.patience.waited_in_vain(self._clock.monotonic() - begun_at)
+                self._get_ready_to_fall_back()
                 self._say_trouble("it has not answered in time; its records stay held")
-                self._warm_fallback()
-
-    def _warm_fallback(self) -> None:
-        """Get ready for the case that the destination does not come back before the environment ends."""
-        if self._fallback is not None:
-            self._fallback.warm()
 
     def _is_worth_waiting_for(self, deadline: Deadline) -> bool:
         if self._delivery.breaker.is_open(self._clock.time()):
@@ -175,6 +171,11 @@ class Worker:
         if under_way_for is not None and self._account.attempts == self._waited_for:
             return False
         return self._delivery.patience.expects_answer_within(deadline.left(self._clock) + (under_way_for or 0.0))
+
+    def _get_ready_to_fall_back(self) -> None:
+        """Prepare for the case that the destination does not come back."""
+        if self._fallback is not None:
+            self._fallback.warm()
 
     def nudge(self) -> None:
         """Send what is held, if anything, while the function runs: nobody waits for it."""
@@ -196,13 +197,36 @@ class Worker:
         self.hurry(deadline)
         soon = min(deadline.at, self._clock.monotonic() + WARM_AFTER_S)
         if self._fallback is not None and not await self._is_idle_by(soon):
-            self._warm_fallback()
+            self._fallback.warm()
         if not await self._is_idle_by(deadline.at):
             await self._end_runner()
+        self._is_well = not self.held
         if store_until is not None:
             await self._fall_back(store_until)
         self.give_up(DropReason.UNAUTHORIZED if self._delivery.denied else DropReason.DEADLINE)
         self._is_drained = True
+
+    async def tell(self, record: Record, deadline: Deadline) -> None:
+        """Send one record more, after a drain, where that left nothing behind; counted like any other."""
+        if not self._is_well:
+            return
+        self._account.offered += 1
+        self._account.told += 1
+        encoded = self._encode(record)
+        if encoded is None:
+            return
+        self._delivery.pieces.append([encoded])
+        self._delivery.allow(deadline)
+        self._delivery.stop_by(deadline.earlier(LAST_ANSWER_S))
+        try:
+            async with asyncio.timeout_at(deadline.at):
+                await self._delivery.run()
+        except TimeoutError:
+            self._say_trouble("it did not answer when it was told of losses")
+        except Exception as error:  # noqa: BLE001 - as in `run`
+            self._say_trouble("a bug in the sink", **where(error))
+            self._delivery.drop(DropReason.SINK_FAILED)
+        self.give_up(DropReason.DEADLINE)
 
     async def _is_idle_by(self, at: float) -> bool:
         """Wait until nothing more can be sent, at most until `at`; say whether that came."""
@@ -272,8 +296,8 @@ class Worker:
             if not self._delivery.pieces and not self._load():
                 return
             if not await self._delivery.run():
-                if self._delivery.breaker.has_tripped:
-                    self._warm_fallback()
+                if self._delivery.breaker.is_open(self._clock.time()):
+                    self._get_ready_to_fall_back()
                 return
             self._say_recovered()
 

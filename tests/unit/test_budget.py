@@ -43,8 +43,9 @@ def test_a_shutdowns_budget_is_in_order(offset_ms: int, monotonic: float, has_fa
     clock = ManualClock(monotonic)
     end = Deadline.from_epoch_ms(EPOCH_MS + offset_ms, clock)
     limits = budget.for_shutdown(EPOCH_MS + offset_ms, clock, has_fallback=has_fallback)
-    assert limits.receive_until <= limits.send_until <= limits.store_until <= limits.exit_by <= end
     assert has_fallback or limits.store_until == limits.send_until
+    assert limits.receive_until <= limits.send_until <= limits.store_until <= limits.tell_until
+    assert limits.tell_until <= limits.exit_by <= end
     assert limits.receive_until.left(clock) <= budget.LONGEST_TAIL_S + 1e-6
 
 
@@ -61,17 +62,17 @@ def test_the_shutdown_window_of_two_seconds_is_divided_as_documented() -> None:
     clock = ManualClock()
     limits = budget.for_shutdown(EPOCH_MS + 2000, clock)
     assert limits.exit_by.left(clock) == pytest.approx(1.85)
-    assert limits.send_until.left(clock) == pytest.approx(1.75)
+    assert limits.tell_until.left(clock) == pytest.approx(1.75)
+    assert limits.send_until.left(clock) == pytest.approx(1.55)
     assert limits.receive_until.left(clock) == pytest.approx(0.8)
 
 
-def test_a_fallback_has_its_share_of_the_window_between_sending_and_the_ledger() -> None:
+def test_a_fallback_has_its_share_of_the_window_between_sending_and_telling() -> None:
     clock = ManualClock()
     limits = budget.for_shutdown(EPOCH_MS + 2000, clock, has_fallback=True)
-    assert limits.exit_by.left(clock) == pytest.approx(1.85)
-    assert limits.store_until.left(clock) == pytest.approx(1.75)
-    assert limits.send_until.left(clock) == pytest.approx(1.05)
-    assert limits.receive_until.left(clock) == pytest.approx(0.7875)
+    assert limits.store_until.left(clock) == pytest.approx(1.55)
+    assert limits.send_until.left(clock) == pytest.approx(0.85)
+    assert limits.receive_until.left(clock) == pytest.approx(0.6375)
 
 
 def test_a_narrow_window_still_has_time_for_sending() -> None:
@@ -80,7 +81,7 @@ def test_a_narrow_window_still_has_time_for_sending() -> None:
     limits = budget.for_shutdown(EPOCH_MS + 200, clock)
     assert limits.send_until.at - limits.receive_until.at >= 0.05
     shared = budget.for_shutdown(EPOCH_MS + 200, clock, has_fallback=True)
-    assert shared.send_until.at - shared.receive_until.at >= 0.02
+    assert shared.send_until.at - shared.receive_until.at >= 0.015
     assert shared.store_until.at - shared.send_until.at >= 0.05
     assert limits.exit_by.left(clock) > limits.send_until.left(clock) > 0
 

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("ledger",),
     ("wire_json", "platform_text"),
     ("cut", "failover"),
-    ("budget", "enrich", "router", "sinks*", "pipeline*", "lifecycle", "lifecycle.strategy"),
+    ("budget", "enrich", "loss", "router", "sinks*", "pipeline*", "lifecycle", "lifecycle.strategy"),
     ("lifecycle.machine",),
     ("transports*", "!transports.stack", "receiver", "lifecycle.client"),
     ("secrets*",),
