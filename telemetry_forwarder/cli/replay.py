@@ -148,7 +148,7 @@ class _Run:
                     patience_s=self._patience_s,
                     removes=self._deletes,
                 )
-                with _until_signalled(replay.stop):
+                with _until_signalled(replay.stop, self._say):
                     await self._guarded(replay.run(self._kept_for, lambda waiting: on_parcel()))
             return _report(replay.counts, replay.statement, source, is_whole=replay.is_whole and not self._failed)
 
@@ -196,7 +196,7 @@ class _Run:
 
 
 @contextmanager
-def _until_signalled(stop: asyncio.Event) -> Iterator[None]:
+def _until_signalled(stop: asyncio.Event, say: Callable[[str], None]) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM end the run in order; a second one ends it at once."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
@@ -204,6 +204,8 @@ def _until_signalled(stop: asyncio.Event) -> Iterator[None]:
     def on_signal() -> None:
         if stop.is_set() and task is not None:
             task.cancel()
+        else:
+            say("What is under way is finished first; Ctrl-C again ends it at once.")
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
