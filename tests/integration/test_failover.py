@@ -9,7 +9,7 @@ import pytest
 from telemetry_forwarder.emulator.backends import Answer, Hang, Reset
 from telemetry_forwarder.records import Record
 
-from .aws_service import moto
+from .aws_service import REGION, moto
 from .places import backends_of, kept, keys, make_bucket, make_queue, place_at, replay, sink_of
 from .sockets import Answer as Play
 from .sockets import hang, says, serving
@@ -164,7 +164,7 @@ async def test_place_that_does_not_take_them_costs_the_window_nothing_and_is_sai
 @pytest.mark.parametrize("name", ["kept", "kept.fifo"])
 async def test_queue_keeps_records_and_gives_them_back_once(moto: str, name: str, tmp_path: Path) -> None:
     queue = await make_queue(moto, name)
-    async with world(timeout_s=6.0, environment=failing_over_to(queue, moto)) as w:
+    async with world(timeout_s=6.0, region=REGION, environment=failing_over_to(queue, moto)) as w:
         w.splunk.faults.always(Answer(503))
         w.datadog.faults.always(Answer(503))
         await invoke(w, 2)
