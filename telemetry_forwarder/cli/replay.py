@@ -86,7 +86,7 @@ def replay(
         raise _BadUsage(str(error)) from error
     except asyncio.CancelledError:  # a second Ctrl-C
         sys.exit(1)
-    report["state"] = str(path)
+    report |= {"to": to, "state": str(path)}
     if as_json:
         click.echo(orjson.dumps(report))
     else:
@@ -259,9 +259,9 @@ def _print(console: Console, report: dict[str, Any], *, is_dry: bool) -> None:
     """Print the ledger as a table, and in words what it does not hold."""
     ledger, parcels, records = report["ledger"], report["parcels"], report["records"]
     if ledger:
-        table = Table("offered", "delivered", "dropped", "held", title="Ledger of this replay, in records")
+        table = Table("sink", "offered", "delivered", "dropped", "held", title="Ledger of this replay, in records")
         reasons = ", ".join(f"{count} {reason}" for reason, count in ledger["dropped"].items()) or "0"
-        table.add_row(str(ledger["offered"]), str(ledger["delivered"]), reasons, str(ledger["held"]))
+        table.add_row(report["to"], str(ledger["offered"]), str(ledger["delivered"]), reasons, str(ledger["held"]))
         console.print(table)
     lines = [
         f"{parcels['found']} parcels found: {parcels['done']} with nothing left to send, {parcels['removed']} removed, "

@@ -209,8 +209,8 @@ async def test_people_see_the_ledger_as_a_table(road: Road) -> None:
     async with replaying(road.place, road.home, road.environ, "--to", "splunk") as process:
         done = await ended(process)
     assert done.code == 0
-    assert re.search(r"offered.*delivered.*dropped.*held", done.report)
-    assert re.search(r"10\W+10\W+0\W+0", done.report)
+    assert re.search(r"sink.*offered.*delivered.*dropped.*held", done.report)
+    assert re.search(r"splunk\W+10\W+10\W+0\W+0", done.report)
     assert "Nothing is left. What was sent is remembered in " in done.report
 
 
