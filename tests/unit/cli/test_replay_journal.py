@@ -4,7 +4,7 @@ import itertools
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetry_forwarder.cli.replay_journal import JournalError, default_path, open_journal, runs
@@ -29,6 +29,7 @@ def test_what_was_noted_is_known_next_time(tmp_path: Path) -> None:
     assert len(path.read_bytes().splitlines()) == 5, "nothing is written for nothing"
 
 
+@settings(deadline=None)
 @given(st.integers(0, 400))
 def test_a_kill_in_the_middle_of_a_line_costs_that_line_alone(cut: int) -> None:
     import tempfile
@@ -84,6 +85,7 @@ def test_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         raise AssertionError
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 60)))
 def test_runs_hold_the_numbers_and_no_others(numbers: set[int]) -> None:
     found = runs(sorted(numbers))
