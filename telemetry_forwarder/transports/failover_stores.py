@@ -162,8 +162,10 @@ class MessageStore:
                 "records": {"DataType": "Number", "StringValue": str(len(parcel.records))},
             },
         }
-        if self._queue.is_fifo:  # a group for each message: their order means nothing, and none waits for another
-            parameters |= {"MessageGroupId": parcel.digest, "MessageDeduplicationId": parcel.digest}
+        if self._queue.is_fifo:
+            # Two sinks may hold the same records. A group for each message: none has to wait for another.
+            once = f"{parcel.digest}-{word(sink)[:90]}"
+            parameters |= {"MessageGroupId": once, "MessageDeduplicationId": once}
         await called(self._client, "send_message", parameters)
 
 

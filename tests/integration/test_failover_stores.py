@@ -262,16 +262,18 @@ async def test_queue_gets_messages_within_its_limit_that_hold_every_record(moto:
     }
 
 
-async def test_fifo_queue_takes_the_same_message_once(moto: str, sqs_at: Any) -> None:
+async def test_fifo_queue_takes_the_same_message_once_for_each_sink(moto: str, sqs_at: Any) -> None:
     sqs_at(moto)
     url = await make_queue(moto, "kept.fifo", FifoQueue="true")
     (packed,) = pack_messages(records(3))
     assert packed.parcel is not None
     async with open_store(Queue(url), region=REGION) as store:
-        await store.put("splunk", packed.parcel)
-        await store.put("splunk", packed.parcel)
-    (only,) = await messages(moto, url)
-    assert only["Attributes"]["MessageDeduplicationId"] == packed.parcel.digest
+        for sink in ("splunk", "splunk", "datadog", "datadog"):
+            await store.put(sink, packed.parcel)
+    found = await messages(moto, url)
+    assert sorted(one["MessageAttributes"]["sink"]["StringValue"] for one in found) == ["datadog", "splunk"]
+    ids = {one["Attributes"]["MessageDeduplicationId"] for one in found}
+    assert ids == {f"{packed.parcel.digest}-splunk", f"{packed.parcel.digest}-datadog"}
 
 
 async def test_missing_queue_is_said(moto: str, sqs_at: Any) -> None:
