@@ -3,6 +3,7 @@
 import pytest
 
 from telemetry_forwarder.places import Bucket, Place, Queue
+from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.variables import Problem, read
 
 NAME = "TELEMETRY_FORWARDER_FAILOVER"
@@ -56,6 +57,14 @@ def test_a_password_in_a_queues_address_is_not_shown() -> None:
     problems: list[Problem] = []
     read(NAME, {NAME: "https://user:sesame@sqs.eu-central-1.amazonaws.com/123456789012/kept"}, problems)
     assert "sesame" not in str(problems)
+
+
+def test_settings_know_the_place_and_whatever_is_wrong_with_it() -> None:
+    assert Settings.from_env({NAME: "s3://logs/a"}).failover == Bucket("logs", "a")
+    assert Settings.from_env({}).failover is None
+    settings = Settings.from_env({NAME: "somewhere"})
+    assert settings.failover is None
+    assert [problem.variable for problem in settings.problems if problem.variable == NAME] == [NAME]
 
 
 def test_places_are_written_as_they_are_given() -> None:
