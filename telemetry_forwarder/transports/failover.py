@@ -76,6 +76,7 @@ class Failover:
         self._store: Store | None = None
         self._fault = ""
         self._has_failed = False
+        self._told: set[str] = set()  # the sinks of which it was said that records are kept
 
     def warm(self) -> None:
         """Begin to load what is needed, if that has not begun: records may have to be stored soon."""
@@ -159,7 +160,9 @@ class Failover:
 
     def _say(self, job: _Job, stored: int, left: int) -> None:
         if stored:
-            self._log.warning(
+            say = self._log.info if job.sink in self._told else self._log.warning
+            self._told.add(job.sink)
+            say(
                 f"Sink {job.sink}: {stored} records were not delivered and are kept in {self._place}; "
                 "`telemetry-forwarder replay` sends them."
             )
