@@ -155,9 +155,13 @@ class _Run:
     _failed = False
 
     async def _guarded(self, work: Any) -> Any:
-        """Do `work`; say so where the place cannot be read."""
+        """Do `work`; say so where the place cannot be read, or what was sent no longer be remembered."""
         try:
             return await work
+        except JournalError as error:
+            self._failed = True
+            self._say(f"The replay ends: {error}")
+            return None
         except (FailoverError, TransportError) as error:
             self._failed = True
             self._say(f"{self._place} cannot be read: {error}.")

@@ -22,7 +22,7 @@ class JournalError(Exception):
 
 
 class Journal:
-    """What has been sent to one destination. `open_journal` makes it."""
+    """What has been sent to one destination. `open_journal` makes it; to note raises JournalError."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -64,8 +64,11 @@ class Journal:
             self._sent.setdefault(digest, set()).update(range(first, last + 1))
 
     def _write(self, entry: object) -> None:
-        self._file.write(orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE))
-        self._file.flush()
+        try:
+            self._file.write(orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE))
+            self._file.flush()
+        except OSError as error:
+            raise JournalError(f"{self._file.name} cannot be written to: {error.strerror}.") from error
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, fields
 from typing import Any
 
-from telemetry_forwarder.cli.replay_journal import Journal
+from telemetry_forwarder.cli.replay_journal import Journal, JournalError
 from telemetry_forwarder.cli.replay_source import Source, Waiting
 from telemetry_forwarder.clock import Clock, Deadline
 from telemetry_forwarder.errors import FailoverError, TransportError
@@ -61,6 +61,7 @@ class NotingSink:
         self._journal = journal
         self._on_delivered = on_delivered
         self.denied: str | None = None
+        self.unnoted: JournalError | None = None  # the last answer could not be noted
 
     @property
     def name(self) -> str:
@@ -82,8 +83,11 @@ class NotingSink:
         for record in accepted(batch, verdict):
             if isinstance(record, Placed):
                 taken.setdefault(record.parcel, []).append(record.number)
-        for parcel, numbers in taken.items():
-            self._journal.note_sent(parcel, numbers)
+        try:
+            for parcel, numbers in taken.items():
+                self._journal.note_sent(parcel, numbers)
+        except JournalError as error:  # the answer stands all the same
+            self.unnoted = error
         self._on_delivered(sum(map(len, taken.values())))
         self.denied = verdict.detail if isinstance(verdict, Denied) else None
         return verdict
@@ -144,13 +148,17 @@ class Replay:
         return is_settled and not (counts.unreadable or counts.alien_lines)
 
     async def run(self, sink: str, on_parcel: Callable[[Waiting], None] = lambda waiting: None) -> None:
-        """Send what waits for `sink`. Raises FailoverError or TransportError where the place cannot be read."""
+        """Send what waits for `sink`.
+
+        Raises FailoverError or TransportError where the place cannot be read, JournalError where what was sent can no
+        longer be remembered.
+        """
         failure: Exception | None = None
         async with asyncio.TaskGroup() as group:
             runner = group.create_task(self._worker.run())
             try:
                 await self._replay_all(sink, on_parcel)
-            except (FailoverError, TransportError) as error:
+            except (FailoverError, TransportError, JournalError) as error:
                 self.counts.unreached = True
                 failure = error  # raised below: a TaskGroup would wrap it
             finally:
@@ -220,6 +228,8 @@ class Replay:
         while (held := self._worker.held) and not self.stop.is_set():
             self._worker.nudge()
             await self._until_stopped(self._worker.wait_idle(), taken_at + self._patience_s)
+            if self._sink.unnoted is not None:
+                raise self._sink.unnoted  # what is sent from here on would be sent again
             now = self._clock.monotonic()
             if self._worker.held < held:
                 taken_at = now

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from telemetry_forwarder.cli.replay_journal import open_journal
+from telemetry_forwarder.cli.replay_journal import JournalError, open_journal
 from telemetry_forwarder.cli.replay_run import Counts, Replay, accepted, count
 from telemetry_forwarder.cli.replay_source import Waiting
 from telemetry_forwarder.errors import FailoverError
@@ -331,6 +331,29 @@ def test_sink_with_a_bug_loses_nothing_that_is_kept(tmp_path: Path) -> None:
             again = Turn(place, opened)
             await again.replay.run(TO)
         assert again.replay.is_whole
+
+    inside(tmp_path, main)
+
+
+def test_full_disk_ends_it_before_anything_more_is_sent(tmp_path: Path) -> None:
+    """What was answered before can be sent again at worst; it is not counted as lost."""
+
+    class FullDisk:
+        name = "state.jsonl"
+
+        def write(self, data: bytes) -> int:
+            raise OSError(28, "No space left on device")
+
+    async def main(journal: Any) -> None:
+        place = Place(parcel(many(0, 10)), parcel(many(10, 10)))
+        with journal() as opened:
+            opened._file = FullDisk()
+            turn = Turn(place, opened)
+            with pytest.raises(JournalError, match="No space left"):
+                await turn.replay.run(TO)
+        assert len(turn.sent) == 10
+        assert turn.replay.statement.delivered == 10
+        assert not turn.replay.is_whole
 
     inside(tmp_path, main)
 
