@@ -175,12 +175,15 @@ class Failover:
         self._has_failed = True
 
     async def _load_in_thread(self) -> OpenStore:
-        """Import the SDK beside the event loop, which goes on meanwhile."""
-        open_store = await asyncio.to_thread(_import_stores)
-        return lambda: open_store(self._place, region=self._region, ca_file=self._ca_file)
+        """Import the SDK, and have it read its data, beside the event loop, which goes on meanwhile."""
+        return await asyncio.to_thread(_import_stores, self._place, self._region, self._ca_file)
 
 
-def _import_stores() -> "Callable[..., AbstractAsyncContextManager[Store]]":
-    from telemetry_forwarder.transports.failover_stores import open_store  # botocore only where it is needed
+def _import_stores(place: Bucket | Queue, region: str | None, ca_file: str | None) -> OpenStore:
+    from telemetry_forwarder.transports.failover_stores import (
+        loaded_session,
+        open_store,
+    )  # botocore, where it is needed
 
-    return open_store
+    session = loaded_session(place)
+    return lambda: open_store(place, region=region, ca_file=ca_file, session=lambda: session)

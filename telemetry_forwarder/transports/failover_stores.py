@@ -51,16 +51,39 @@ HINTS = {
 }
 
 
+# What every client is made of, beside the data of its service.
+COMMON_DATA = ("partitions", "endpoints", "sdk-default-configuration", "_retry")
+
+
+def loaded_session(place: Bucket | Queue) -> AioSession:
+    """Return a session that has read what a client for `place` is made of.
+
+    It takes 50 ms of a processor, seven times as long as making the client, which has to be done on the event loop.
+    """
+    session = new_session()
+    loader = session.get_component("data_loader")
+    for kind in ("service-2", "endpoint-rule-set-1"):
+        # What is read is remembered under these very arguments.
+        loader.load_service_model("s3" if isinstance(place, Bucket) else "sqs", kind, api_version=None)
+    for name in COMMON_DATA:
+        loader.load_data(name)
+    return session
+
+
 @asynccontextmanager
 async def open_store(
-    place: Bucket | Queue, *, region: str | None = None, ca_file: str | None = None
+    place: Bucket | Queue,
+    *,
+    region: str | None = None,
+    ca_file: str | None = None,
+    session: Callable[[], AioSession] = new_session,
 ) -> AsyncIterator[Store]:
     """Open `place` for storing; leaving the context closes its connections.
 
     Endpoint and credentials come by the SDK's own variables (AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL_SQS, …). Raises
     ConfigError where no client can be made of these variables.
     """
-    async with open_client(place, region=region, ca_file=ca_file) as client:
+    async with open_client(place, region=region, ca_file=ca_file, session=session) as client:
         yield ObjectStore(client, place) if isinstance(place, Bucket) else MessageStore(client, place)
 
 

@@ -21,8 +21,9 @@ from telemetry_forwarder.failover import (
     unpack,
 )
 from telemetry_forwarder.places import Bucket, Queue
+from telemetry_forwarder.transports.aws_client import OrjsonFiles
 from telemetry_forwarder.transports.failover import Failover
-from telemetry_forwarder.transports.failover_stores import is_of_aws, open_store
+from telemetry_forwarder.transports.failover_stores import is_of_aws, loaded_session, open_store
 from tests.builders import Lines, record, records
 
 from .aws_service import REGION, environment, moto
@@ -191,6 +192,24 @@ async def test_missing_credentials_are_said(s3_at: Any, monkeypatch: pytest.Monk
     async with open_store(BUCKET, region=REGION) as store:
         with pytest.raises(FailoverError, match="no AWS credentials"):
             await store.put("splunk", parcel_of(1))
+
+
+@pytest.mark.parametrize(
+    "place", [BUCKET, Queue("https://sqs.eu-central-1.amazonaws.com/123456789012/kept", REGION)], ids=["s3", "sqs"]
+)
+async def test_client_is_made_on_the_loop_without_reading_a_file(
+    environment: None, place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that takes long is done in a thread before: an event loop that stands still holds an invocation."""
+    session = loaded_session(place)
+    read: list[str] = []
+
+    def load_file(self: OrjsonFiles, file_path: str) -> None:
+        read.append(file_path)
+
+    monkeypatch.setattr(OrjsonFiles, "load_file", load_file)
+    async with open_store(place, region=REGION, session=lambda: session):
+        assert read == []
 
 
 async def test_endpoint_that_is_no_url_is_a_config_error(s3_at: Any) -> None:
