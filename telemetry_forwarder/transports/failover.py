@@ -91,7 +91,7 @@ class Failover:
                 self._opened.set()
                 await asyncio.Event().wait()
         except ConfigError as error:
-            self._fault = str(error)
+            self._fault = str(error).rstrip(".")
         except Exception as error:  # noqa: BLE001 - the sinks must not suffer for it
             self._fault = f"a bug ({type(error).__name__})"
             self._log.error("A bug kept the failover from being opened.", **where(error))
@@ -169,7 +169,7 @@ class Failover:
         if not left:
             return
         if job.unfit == left:
-            job.trouble = "each is too large for it"
+            job.trouble = "each is too large for it, or cannot be written as JSON"
         say = self._log.info if self._has_failed else self._log.error  # the same for each sink, most likely
         say(f"TELEMETRY_FORWARDER_FAILOVER {self._place}: {left} records of sink {job.sink} not stored: {job.trouble}.")
         self._has_failed = True
@@ -180,10 +180,8 @@ class Failover:
 
 
 def _import_stores(place: Bucket | Queue, region: str | None, ca_file: str | None) -> OpenStore:
-    from telemetry_forwarder.transports.failover_stores import (
-        loaded_session,
-        open_store,
-    )  # botocore, where it is needed
+    # botocore only where it is needed
+    from telemetry_forwarder.transports.failover_stores import loaded_session, open_store
 
     session = loaded_session(place)
     return lambda: open_store(place, region=region, ca_file=ca_file, session=lambda: session)
