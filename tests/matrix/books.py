@@ -1,0 +1,111 @@
+"""The two sides of the equation: what the platform emitted, and where the extension and the backends say it went."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import orjson
+
+from tests.integration.world import GROUP, World
+
+
+class Key(NamedTuple):
+    """What a record is known by on both sides: its type, its time, and its text or the request that it is about."""
+
+    type: str
+    time_ms: int
+    about: str
+
+    @property
+    def is_our_own(self) -> bool:
+        """Whether the extension made it itself, to tell of a loss."""
+        return self.type.startswith("telemetry_forwarder")
+
+
+def emitted(world: World[Any]) -> Counter[Key]:
+    """Count what the platform produced for the extension and saw acknowledged."""
+    produced = Counter(map(key_of, wanted(world.env.telemetry)))
+    waiting = Counter(key_of(orjson.loads(record)) for record in world.env.held_telemetry)
+    return produced - waiting
+
+
+def wanted(telemetry: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Leave out what the extension does not subscribe to: the lines of extensions, its own among them."""
+    return (event for event in telemetry if event["type"] != "extension")
+
+
+def key_of(event: Mapping[str, Any]) -> Key:
+    """Return the key of a record in Lambda's form."""
+    time_ms = round(datetime.fromisoformat(event["time"]).timestamp() * 1000)
+    return _key(event["type"], time_ms, event["record"])
+
+
+def arrived(world: World[Any], sink: str) -> Counter[Key]:
+    """Count what a backend stored."""
+    return Counter({"splunk": _splunk, "datadog": _datadog, "cloudwatch": _cloudwatch}[sink](world))
+
+
+def _splunk(world: World[Any]) -> Iterator[Key]:
+    for event in world.splunk.events:
+        record = event.event["record"] if isinstance(event.event, dict) else event.event
+        yield _key(event.fields["type"], round(event.time * 1000), record)
+
+
+def _datadog(world: World[Any]) -> Iterator[Key]:
+    for log in world.datadog.logs:
+        platform = log.attributes.get("platform", {"type": "function", "record": log.message})
+        yield _key(platform["type"], log.timestamp, platform["record"])
+
+
+def _cloudwatch(world: World[Any]) -> Iterator[Key]:
+    for event in world.cloudwatch.events(GROUP):
+        message = orjson.loads(event.message)
+        record = message["record"] if "record" in message else message["message"]
+        yield _key(message["lambda"]["type"], event.timestamp, record)
+
+
+def _key(type_: str, time_ms: int, record: Any) -> Key:
+    about = record.strip() if isinstance(record, str) else record.get("requestId", record.get("name", ""))
+    return Key(type_, time_ms, about)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Books:
+    """What the ledger lines of all generations say of one sink, added up, in records.
+
+    `taken` counts what came from the platform, `delivered` and `lost` where it went; `held` is what the last
+    generation left for a next one.
+    """
+
+    taken: int
+    delivered: int
+    lost: Mapping[str, int]
+    held: int
+    unbalanced: int
+
+    @property
+    def is_balanced(self) -> bool:
+        return not self.unbalanced and self.taken == self.delivered + self.gone
+
+    @property
+    def gone(self) -> int:
+        """What has not been delivered, as far as the ledgers know."""
+        return sum(self.lost.values()) + self.held
+
+
+def books(ledgers: Iterable[Mapping[str, Any]], sink: str) -> Books:
+    """Add up the ledger lines."""
+    lines = list(ledgers)
+    own = [line["sinks"][sink] for line in lines]
+    lost: Counter[str] = Counter()
+    for book in own:
+        lost.update(book["dropped"])
+    return Books(
+        taken=sum(line["door"]["received"] for line in lines),
+        delivered=sum(book["delivered"] for book in own),
+        lost=dict(lost),
+        held=sum(book["spilled"] - book.get("recovered", 0) for book in own),
+        unbalanced=sum(line["message"] != "ledger" for line in lines),
+    )

@@ -1,0 +1,67 @@
+"""Outcomes as a table to read: wrongs down, endings across, one strategy after the other; a table for each sink."""
+
+from collections.abc import Iterable, Sequence
+
+from tests.integration.world import SINKS
+from tests.matrix.cells import STRATEGIES
+from tests.matrix.course import ENDINGS, Outcome
+from tests.matrix.wrongs import WRONGS
+
+LEGEND = (
+    "`=`: emitted = delivered, each record once, nothing lost, no deadline overrun. `-n`: n records lost, and reported "
+    "as lost, exactly. `+n`: n records arrived twice; only where delivery is ambiguous (`*`, or `kill -9`). `?n`: n "
+    "records of the generation that was killed are gone. `✗`: something is not as it should be (below the tables). "
+    "`.`: not played. Columns: the endings, each with the strategies end, periodic, continuous, adaptive."
+)
+
+
+def markdown(outcomes: Iterable[Outcome]) -> str:
+    """Return the tables, the sums, and what went wrong."""
+    played = {(each.sink, each.trial.wrong, each.trial.ending, each.trial.strategy): each for each in outcomes}
+    parts = [sums(list(played.values())), LEGEND]
+    for sink in SINKS:
+        rows = [row(played, sink, wrong) for wrong in WRONGS]
+        if any(cell != "." for _, *cells in rows for cell in cells):
+            parts.append(f"### {sink}\n\n{grid(rows)}")
+    parts.append(problems(played.values()))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def row(played: dict[tuple[str, str, str, str], Outcome], sink: str, wrong: str) -> list[str]:
+    columns = [(ending, strategy) for ending in ENDINGS for strategy in STRATEGIES]
+    found = (played.get((sink, wrong, *column)) for column in columns)
+    name = f"{wrong} *" if WRONGS[wrong].is_ambiguous else wrong
+    return [name, *("." if each is None else each.text for each in found)]
+
+
+def grid(rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table whose columns also line up as plain text."""
+    heads = [[""], ["wrong"]]
+    for ending in ENDINGS:
+        heads[0] += [ending, *[""] * (len(STRATEGIES) - 1)]
+        heads[1] += [name[:4] for name in STRATEGIES]
+    table = [*heads, *rows]
+    widths = [max(len(each[place]) for each in table) for place in range(len(heads[0]))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(each, widths, strict=True)) + " |" for each in table
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def sums(outcomes: Sequence[Outcome]) -> str:
+    """Return the whole in a few lines."""
+    emitted, arrived = sum(each.emitted for each in outcomes), sum(each.arrived for each in outcomes)
+    lost = sum(sum(each.lost.values()) for each in outcomes)
+    bad = sum(bool(each.problems) for each in outcomes)
+    return (
+        f"{len(outcomes)} cells, {bad} not as they should be. {emitted} records emitted, {arrived} arrived, "
+        f"{lost} reported as lost, {sum(each.unknown for each in outcomes)} gone with a killed process, "
+        f"{sum(each.repeated for each in outcomes)} arrived twice. "
+        f"The longest hold of an invocation was {max((each.held_ms for each in outcomes), default=0):.0f} ms."
+    )
+
+
+def problems(outcomes: Iterable[Outcome]) -> str:
+    rows = [f"- {each.trial}, {each.sink}: {'; '.join(each.problems)}" for each in outcomes if each.problems]
+    return "\n".join(["Not as it should be:", "", *rows]) if rows else ""
