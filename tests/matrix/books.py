@@ -1,7 +1,7 @@
 """The two sides of the equation: what the platform emitted, and where the extension and the backends say it went."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -72,11 +72,31 @@ def _key(type_: str, time_ms: int, record: Any) -> Key:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Differences:
+    """What did not arrive, what arrived again, in records; and, in words, what nobody emitted."""
+
+    missing: int
+    repeated: int
+    invented: Sequence[str]
+
+
+def differences(truth: Counter[Key], there: Counter[Key]) -> Differences:
+    """Compare what was emitted with what a backend stored; what the extension made itself is no part of it."""
+    strangers = sorted(key for key in there if key not in truth and not key.is_our_own)
+    return Differences(
+        missing=(truth - there).total(),
+        repeated=sum(max(0, count - truth[key]) for key, count in there.items() if key in truth),
+        invented=[f"{len(strangers)} arrived that nobody emitted, such as {strangers[0]}"] if strangers else [],
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Books:
     """What the ledger lines of all generations say of one sink, added up, in records.
 
     `taken` counts what came from the platform, `delivered` and `lost` where it went; `held` is what the last
-    generation left for a next one.
+    generation left for a next one. What earlier ones left is where the later ones say that it went: a record that
+    was not recovered, or twice, upsets the sum.
     """
 
     taken: int
@@ -94,6 +114,18 @@ class Books:
         """What has not been delivered, as far as the ledgers know."""
         return sum(self.lost.values()) + self.held
 
+    def problems(self, emitted: int, missing: int, *, is_ambiguous: bool) -> list[str]:
+        """Say where emitted = delivered + held + lost does not hold, in the books or at the backend."""
+        found = []
+        if not self.is_balanced:
+            found.append(f"the ledger does not balance: {self}")
+        if self.taken != emitted:
+            found.append(f"{emitted} were emitted, and {self.taken} taken")
+        # What is stored and not answered is rightly reported as lost although it arrived.
+        if missing > self.gone or (missing != self.gone and not is_ambiguous):
+            found.append(f"{missing} did not arrive, and {self.gone} were said to be lost or held")
+        return found
+
 
 def books(ledgers: Iterable[Mapping[str, Any]], sink: str) -> Books:
     """Add up the ledger lines."""
@@ -106,6 +138,6 @@ def books(ledgers: Iterable[Mapping[str, Any]], sink: str) -> Books:
         taken=sum(line["door"]["received"] for line in lines),
         delivered=sum(book["delivered"] for book in own),
         lost=dict(lost),
-        held=sum(book["spilled"] - book.get("recovered", 0) for book in own),
+        held=own[-1]["spilled"] if own else 0,
         unbalanced=sum(line["message"] != "ledger" for line in lines),
     )

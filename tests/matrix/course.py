@@ -4,14 +4,13 @@ import asyncio
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from telemetry_forwarder.emulator import Invocation, Shutdown
 from tests.integration.world import EXTENSION
-from tests.matrix.books import Books, Key, arrived, books, emitted, wanted
+from tests.matrix.books import arrived, books, differences, emitted, wanted
 from tests.matrix.room import Room, room
 from tests.matrix.wrongs import WRONGS, Wrong
 
@@ -175,42 +174,22 @@ def _overrun(end: Shutdown, *, may_be_gone: bool) -> str:
 def _outcome(room: Room, trial: Trial, sink: str, seconds: float, common: Sequence[str]) -> Outcome:
     wrong, ending = WRONGS[trial.wrong], ENDINGS[trial.ending]
     truth, told = emitted(room.world), books(room.world.ledgers, sink)
-    there = Counter({key: count for key, count in arrived(room.world, sink).items() if not key.is_our_own})
-    missing = (truth - there).total()
-    repeated = sum(max(0, count - truth[key]) for key, count in there.items() if key in truth)
+    found = differences(truth, arrived(room.world, sink))
     is_ambiguous = wrong.is_ambiguous or (ending.kills and wrong.stores)
-    problems = [*common, *invented(there, truth)]
-    if repeated and not is_ambiguous:
-        problems.append(f"{repeated} arrived twice")
+    problems = [*common, *found.invented]
+    if found.repeated and not is_ambiguous:
+        problems.append(f"{found.repeated} arrived twice")
     if not ending.kills:
-        problems += unsettled(told, truth.total(), missing, is_ambiguous)
+        problems += told.problems(truth.total(), found.missing, is_ambiguous=is_ambiguous)
     return Outcome(
         trial=trial,
         sink=sink,
         emitted=truth.total(),
-        arrived=truth.total() - missing,
-        repeated=repeated,
+        arrived=truth.total() - found.missing,
+        repeated=found.repeated,
         lost=told.lost,
-        unknown=max(0, missing - told.gone) if ending.kills else 0,
+        unknown=max(0, found.missing - told.gone) if ending.kills else 0,
         held_ms=max((each.extension_overhead_ms or 0.0 for each in room.invocations), default=0.0),
         seconds=seconds,
         problems=problems,
     )
-
-
-def invented(there: Counter[Key], truth: Counter[Key]) -> list[str]:
-    unknown = there.keys() - truth.keys()
-    return [f"{len(unknown)} arrived that nobody emitted, such as {min(unknown)}"] if unknown else []
-
-
-def unsettled(told: Books, emitted: int, missing: int, is_ambiguous: bool) -> list[str]:
-    """Say where emitted = delivered + held + lost does not hold, in the books or at the backend."""
-    found = []
-    if not told.is_balanced:
-        found.append(f"the ledger does not balance: {told}")
-    if told.taken != emitted:
-        found.append(f"{emitted} were emitted, and {told.taken} taken")
-    # What is stored and not answered is rightly reported as lost although it arrived.
-    if missing > told.gone or (missing != told.gone and not is_ambiguous):
-        found.append(f"{missing} did not arrive, and {told.gone} were said to be lost or held")
-    return found

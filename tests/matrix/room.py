@@ -68,7 +68,7 @@ async def room(
             "TELEMETRY_FORWARDER_SINKS": ",".join(sinks),
             "TELEMETRY_FORWARDER_PORT": str(free_port()),
             "TELEMETRY_FORWARDER_LOG_LEVEL": "info",
-            "TMPDIR": str(folder),
+            "TELEMETRY_FORWARDER_SPOOL_DIR": str(folder / "spool"),
             **({"SSL_CERT_FILE": str(ca_file)} if ca_file else {}),
             **variables,
         }

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.matrix.books import Books, Key, books
+from tests.matrix.books import Books, Key, books, differences
 from tests.matrix.cells import STRATEGIES, spread, whole
-from tests.matrix.course import ENDINGS, Trial, invented, run, unsettled
+from tests.matrix.course import ENDINGS, Trial, run
 from tests.matrix.wrongs import WRONGS
 
 
@@ -53,13 +53,14 @@ def told(*, taken: int, delivered: int, **lost: int) -> Books:
 def test_equation_fails_where_it_should(
     said: Books, emitted: int, missing: int, is_ambiguous: bool, is_settled: bool
 ) -> None:
-    assert (not unsettled(said, emitted, missing, is_ambiguous)) is is_settled
+    assert (not said.problems(emitted, missing, is_ambiguous=is_ambiguous)) is is_settled
 
 
-def test_record_that_nobody_emitted_is_noticed() -> None:
-    one, other = Key("function", 1, "line 000001"), Key("function", 1, "line 000002")
-    assert not invented(Counter([one]), Counter([one, other]))
-    assert invented(Counter([one, other]), Counter([one]))
+def test_differences_between_what_was_emitted_and_what_arrived() -> None:
+    one, other, ours = (Key(kind, 1, "line") for kind in ("function", "platform.start", "telemetry_forwarder.loss"))
+    found = differences(Counter([one, other]), Counter([one, one, one, ours]))
+    assert (found.missing, found.repeated, found.invented) == (1, 2, [])
+    assert differences(Counter([one]), Counter([one, other])).invented
 
 
 def test_books_add_up_the_generations() -> None:

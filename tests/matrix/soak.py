@@ -1,0 +1,156 @@
+"""`make soak`: thousands of invocations of one environment while its backends go wrong at random, then the books.
+
+The dice are seeded and the seed is printed: the same seed plays the same faults at the same invocations.
+"""
+
+import argparse
+import asyncio
+import random
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.integration.world import SINKS
+from tests.matrix.books import arrived, books, emitted
+from tests.matrix.course import NAME, differences
+from tests.matrix.room import Room, room
+from tests.matrix.wrongs import WRONGS, Wrong
+
+INVOCATIONS = 2000
+# Where memory is first measured: everything has been loaded and used by then.
+WARM = 200
+LONGEST_S = 900.0
+# What the allocator may keep of what the backlog of an outage took for a while.
+GROWTH_KB = 8 * 1024
+# A certificate cannot be changed where nothing speaks TLS.
+WEATHER = tuple(name for name, wrong in WRONGS.items() if not wrong.needs_tls)
+
+
+@dataclass
+class Weather:
+    """What is wrong with each backend, and until which invocation."""
+
+    dice: random.Random
+    wrongs: dict[str, tuple[str, Wrong, int]] = field(default_factory=dict)
+    seen: set[tuple[str, str]] = field(default_factory=set)
+
+    async def change(self, room: Room, number: int) -> None:
+        """End what is over, and let a backend that is well go wrong every now and then."""
+        for sink in room.sinks:
+            backend = room.world.backend(sink)
+            if sink in self.wrongs and number >= self.wrongs[sink][2]:
+                await self.wrongs.pop(sink)[1].end(backend)
+                backend.drop_connections()  # what hung is not waited for when the service is well again
+            elif sink not in self.wrongs and self.dice.random() < 0.04:
+                name = self.dice.choice(WEATHER)
+                await WRONGS[name].begin(sink, backend, untrusted=None, is_withheld=False)
+                self.wrongs[sink] = (name, WRONGS[name], number + self.dice.randint(1, 40))
+                self.seen.add((sink, name))
+
+    async def clear(self, room: Room) -> None:
+        for sink, (_, wrong, _) in self.wrongs.items():
+            await wrong.end(room.world.backend(sink))
+            room.world.backend(sink).drop_connections()
+        self.wrongs.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a soak came to; `memory_kb` are the samples of the extension's resident memory, by invocation."""
+
+    invocations: int
+    memory_kb: dict[int, int]
+    sums: dict[str, str]
+    problems: list[str]
+
+
+async def soak(seed: int, invocations: int, folder: Path, say: Callable[[str], None], **variables: str) -> Result:
+    """Invoke `invocations` times under random faults; return what was measured and what is not as it should be."""
+    dice = random.Random(seed)
+    weather, memory_kb = Weather(dice), {}
+    async with room(folder, SINKS, timeout_s=10.0, **variables) as opened:
+        for number in range(1, invocations + 1):
+            await weather.change(opened, number)
+            await _invoke(opened, dice)
+            if number % WARM == 0 or number == invocations:
+                await weather.clear(opened)
+                memory_kb[number] = await _memory_at_rest(opened)
+                say(f"{number} invocations, {memory_kb[number] / 1024:.1f} MB, {len(weather.seen)} kinds of fault")
+        end = await opened.env.shutdown()
+        problems = [
+            *(f"an invocation ended with {each.status}" for each in opened.invocations if each.status != "success"),
+            *_growth(memory_kb),
+        ]
+        if end.extensions[NAME].exit_code != 0:
+            problems.append(f"exit code {end.extensions[NAME].exit_code} at SHUTDOWN")
+        sums = {}
+        for sink in SINKS:
+            sums[sink], found = _settle(opened, sink)
+            problems += [f"{sink}: {each}" for each in found]
+        return Result(len(opened.invocations), memory_kb, sums, problems)
+
+
+async def _invoke(room: Room, dice: random.Random) -> None:
+    lines = 1000 if dice.random() < 0.01 else dice.randint(0, 30)
+    await room.invoke(lines=lines, sleep=dice.choice((0, 0, 0.005, 0.02)))
+    if dice.random() < 0.2:
+        await asyncio.sleep(dice.uniform(0.0, 0.1))  # frozen
+
+
+async def _memory_at_rest(room: Room) -> int:
+    """Return the extension's resident memory, in KiB, when nothing is wrong and little is held."""
+    for _ in range(3):
+        await room.invoke(sleep=0.05)
+    return _memory_kb(room.env.pids[NAME])
+
+
+def _memory_kb(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(row.split()[1]) for row in status.splitlines() if row.startswith("VmRSS:"))
+
+
+def _growth(memory_kb: dict[int, int]) -> list[str]:
+    first, last = memory_kb[min(memory_kb)], memory_kb[max(memory_kb)]
+    return [f"memory grew from {first} to {last} KiB"] if last > first + GROWTH_KB else []
+
+
+def _settle(room: Room, sink: str) -> tuple[str, list[str]]:
+    """Return the sums of one sink in words, and what is not as it should be."""
+    truth, told = emitted(room.world), books(room.world.ledgers, sink)
+    found = differences(truth, arrived(room.world, sink))
+    lost = sum(told.lost.values())
+    words = (
+        f"{truth.total()} emitted, {told.delivered} delivered, {lost} lost {dict(told.lost)}, {found.repeated} repeated"
+    )
+    # Some of the faults make delivery ambiguous, so that what arrived may have been reported as lost.
+    return words, [*found.invented, *told.problems(truth.total(), found.missing, is_ambiguous=True)]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.matrix.soak", description=__doc__)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
+    parser.add_argument("--invocations", type=int, default=INVOCATIONS)
+    arguments = parser.parse_args(argv)
+    print(f"Seed {arguments.seed}: `make soak SEED={arguments.seed}` plays the same again.", flush=True)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        result = asyncio.run(_bounded(arguments.seed, arguments.invocations, Path(folder)))
+    print(f"{result.invocations} invocations in {time.monotonic() - began:.0f} s.")
+    for sink, words in result.sums.items():
+        print(f"{sink}: {words}")
+    for problem in result.problems:
+        print(f"✗ {problem}")
+    return int(bool(result.problems))
+
+
+async def _bounded(seed: int, invocations: int, folder: Path) -> Result:
+    async with asyncio.timeout(LONGEST_S):
+        return await soak(seed, invocations, folder, lambda text: print(text, flush=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
