@@ -50,12 +50,10 @@ def play(trials: Sequence[Trial], jobs: int) -> list[Outcome]:
         playing = [pool.submit(play_one, trial) for trial in trials]
         for number, done in enumerate(as_completed(playing), 1):
             outcomes += done.result()
-            bad = sum(bool(each.problems) for each in outcomes)
-            seconds = time.monotonic() - began
-            print(
-                f"\r{number} of {len(trials)} environments, {bad} cells bad, {seconds:.0f} s", end="", file=sys.stderr
-            )
-    print(file=sys.stderr)
+            if number % 20 == 0 or number == len(trials):
+                bad = sum(bool(each.problems) for each in outcomes)
+                seconds = time.monotonic() - began
+                print(f"{number} of {len(trials)} environments, {bad} bad cells, {seconds:.0f} s", file=sys.stderr)
     return outcomes
 
 
