@@ -38,6 +38,10 @@ SPREAD: tuple[tuple[str, str, str], ...] = (
     ("partial", "freeze", "adaptive"),
     ("TLS error", "spindown", "continuous"),
     ("half answer", "timeout", "continuous"),
+    ("ok", "kill -9, strict", "end"),
+    ("500", "kill -9, strict", "periodic"),
+    ("hang", "kill -9, strict", "continuous"),
+    ("refuse", "kill -9, strict", "adaptive"),
 )
 
 

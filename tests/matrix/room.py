@@ -28,6 +28,7 @@ class Room:
     untrusted: ssl.SSLContext | None  # where they speak https
     invocations: list[Invocation] = field(default_factory=list)
     lines: int = 0  # written so far, which numbers them
+    last_batch: int = 0  # the records that the extension acknowledged last before it was killed
 
     @property
     def env(self) -> LocalLambda:
@@ -42,10 +43,10 @@ class Room:
         return result
 
     @property
-    def acknowledged(self) -> int:
-        """How many records the extension, in all its generations, has acknowledged to the platform."""
-        batches = (entry for entry in self.env.transcript if entry.direction == "out" and entry.status == 200)
-        return sum(int(batch.sent.split()[0]) for batch in batches)
+    def batches(self) -> list[int]:
+        """How many records were in each batch that the extension, in all its generations, has acknowledged."""
+        sent = (entry for entry in self.env.transcript if entry.direction == "out" and entry.status == 200)
+        return [int(entry.sent.split()[0]) for entry in sent]
 
 
 @asynccontextmanager

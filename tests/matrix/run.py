@@ -14,9 +14,7 @@ from pathlib import Path
 
 from tests.matrix.cells import spread, whole
 from tests.matrix.course import Outcome, Trial, run
-from tests.matrix.table import markdown
-
-BEGIN, END = "<!-- matrix: begin -->", "<!-- matrix: end -->"
+from tests.matrix.table import markdown, wrongs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,9 +68,18 @@ def play_one(trial: Trial) -> list[Outcome]:
 def write(path: Path, text: str) -> None:
     """Put `text` between the marks in `path`, or make the file where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    old = path.read_text() if path.exists() else f"{BEGIN}{END}\n"
-    before, after = old.partition(BEGIN)[0], old.partition(END)[2]
-    path.write_text(f"{before}{BEGIN}\n{text}{END}{after}")
+    page = path.read_text() if path.exists() else f"{marked('matrix', '')}\n"
+    path.write_text(replaced(replaced(page, "matrix", text), "wrongs", wrongs()))
+
+
+def marked(name: str, text: str) -> str:
+    return f"<!-- {name}: begin -->\n{text}<!-- {name}: end -->"
+
+
+def replaced(page: str, name: str, text: str) -> str:
+    """Return `page` with `text` between the marks of `name`, if it has them."""
+    before, found, rest = page.partition(f"<!-- {name}: begin -->")
+    return f"{before}{marked(name, text)}{rest.partition(f'<!-- {name}: end -->')[2]}" if found else page
 
 
 if __name__ == "__main__":

@@ -27,6 +27,15 @@ def markdown(outcomes: Iterable[Outcome]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def wrongs() -> str:
+    """Return the table of what goes wrong."""
+    rows = [
+        f"| {name} | {wrong.what} | {'yes: ' + wrong.why_ambiguous if wrong.is_ambiguous else 'no'} |"
+        for name, wrong in WRONGS.items()
+    ]
+    return "\n".join(["| wrong | what the backend does | ambiguous |", "| --- | --- | --- |", *rows]) + "\n"
+
+
 def row(played: dict[tuple[str, str, str, str], Outcome], sink: str, wrong: str) -> list[str]:
     columns = [(ending, strategy) for ending in ENDINGS for strategy in STRATEGIES]
     found = (played.get((sink, wrong, *column)) for column in columns)

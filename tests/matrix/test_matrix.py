@@ -6,10 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.matrix import table
 from tests.matrix.books import Books, Key, books, differences
 from tests.matrix.cells import STRATEGIES, spread, whole
 from tests.matrix.course import ENDINGS, Trial, run
+from tests.matrix.run import replaced
 from tests.matrix.wrongs import WRONGS
+
+PAGE = Path(__file__).parents[2] / "docs/fault-matrix.md"
+WRITE = "python -m tests.matrix.run --write docs/fault-matrix.md"
 
 
 @pytest.mark.parametrize("trial", spread(), ids=str)
@@ -72,3 +77,8 @@ def test_books_add_up_the_generations() -> None:
     assert sum_ == told(taken=15, delivered=10, deadline=5)
     assert sum_.is_balanced
     assert not books([{**line(9, 9), "message": "ledger, which does not balance"}], "splunk").is_balanced
+
+
+def test_page_describes_what_goes_wrong() -> None:
+    page = PAGE.read_text()
+    assert page == replaced(page, "wrongs", table.wrongs()), f"write it with: {WRITE}"

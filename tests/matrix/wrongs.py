@@ -29,12 +29,13 @@ NEVER_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """One way to be unwell. `play` is the fault that meets every delivery, by sink where they differ.
+    """One way to be unwell, `what` in words. `play` is the fault that meets every delivery, by sink where they differ.
 
     `door` is what happens before a request can be sent at all. `stores`: some of the requests that it meets are stored.
     `why_ambiguous` says how one may be stored and its answer not be read, "" where that cannot be.
     """
 
+    what: str
     play: Fault | Mapping[str, Fault] | None = None
     door: Literal["open", "closed", "untrusted"] = "open"
     stores: bool = False
@@ -76,43 +77,59 @@ class Wrong:
 FOR_EVER = None  # as `times`: until all is well again
 
 WRONGS: Mapping[str, Wrong] = {
-    "ok": Wrong(stores=True),
-    "slow 200 ms": Wrong(Slow(0.2, FOR_EVER), stores=True),
+    "ok": Wrong("nothing: the row to compare with", stores=True),
+    "slow 200 ms": Wrong("stored at once, answered after 200 ms", Slow(0.2, FOR_EVER), stores=True),
     "slow 1 s": Wrong(
+        "stored at once, answered after 1 s",
         Slow(1.0, FOR_EVER),
         stores=True,
-        why_ambiguous="stored at once; the shutdown window may end before the answer comes",
+        why_ambiguous="the shutdown window may end before the answer comes",
     ),
     "slow 10 s": Wrong(
-        Slow(10.0, FOR_EVER), stores=True, why_ambiguous="stored at once; the shutdown window ends before the answer"
+        "stored at once, answered after 10 s",
+        Slow(10.0, FOR_EVER),
+        stores=True,
+        why_ambiguous="the shutdown window ends before the answer comes",
     ),
-    "refuse": Wrong(door="closed"),
-    "reset": Wrong(Reset(times=FOR_EVER)),
+    "refuse": Wrong("nobody listens: connections are refused", door="closed"),
+    "reset": Wrong("the connection is reset in place of an answer; nothing is stored", Reset(times=FOR_EVER)),
     "reset, stored": Wrong(
-        Reset(stored=True, times=FOR_EVER), stores=True, why_ambiguous="stored, then the connection is reset"
+        "stored, and the connection is reset in place of an answer",
+        Reset(stored=True, times=FOR_EVER),
+        stores=True,
+        why_ambiguous="no answer comes",
     ),
-    "hang": Wrong(Hang(None, FOR_EVER)),
-    "hang, stored": Wrong(Slow(NEVER_S, FOR_EVER), stores=True, why_ambiguous="stored, and never answered"),
-    "429": Wrong(Throttle(times=FOR_EVER)),
-    "500": Wrong(Answer(500, FOR_EVER)),
-    "503": Wrong(Answer(503, FOR_EVER)),
+    "hang": Wrong("never answered, never stored", Hang(None, FOR_EVER)),
+    "hang, stored": Wrong(
+        "stored, never answered", Slow(NEVER_S, FOR_EVER), stores=True, why_ambiguous="no answer comes"
+    ),
+    "429": Wrong("throttled (CloudWatch Logs: 400 `ThrottlingException`)", Throttle(times=FOR_EVER)),
+    "500": Wrong("answered 500", Answer(500, FOR_EVER)),
+    "503": Wrong("answered 503", Answer(503, FOR_EVER)),
     "401": Wrong(
+        "the credential is refused with 401 (CloudWatch Logs: 400 `UnrecognizedClientException`)",
         {
             "splunk": Answer(401, FOR_EVER),
             "datadog": Answer(401, FOR_EVER),
-            # What CloudWatch Logs says instead.
             "cloudwatch": Answer(400, FOR_EVER, code="UnrecognizedClientException"),
-        }
+        },
     ),
-    "403": Wrong(Answer(403, FOR_EVER)),
+    "403": Wrong("the credential is refused with 403", Answer(403, FOR_EVER)),
     "partial": Wrong(
+        "Splunk finds the second event of each request bad, CloudWatch Logs the first too old; Datadog, which takes "
+        "all or nothing, finds two requests too large",
         {
             "splunk": BadEvent(at=1, times=FOR_EVER),
-            "datadog": TooLarge(times=2),  # it takes all or nothing; in parts it takes only what was too large
+            "datadog": TooLarge(times=2),
             "cloudwatch": RejectEvents(too_old_end=1, times=FOR_EVER),
         },
         stores=True,
     ),
-    "TLS error": Wrong(door="untrusted"),
-    "half answer": Wrong(HalfAnswer(FOR_EVER), stores=True, why_ambiguous="stored, and the answer ends in the middle"),
+    "TLS error": Wrong("its certificate is one that is not trusted: the handshake fails", door="untrusted"),
+    "half answer": Wrong(
+        "stored, and the connection ends in the middle of the answer's body",
+        HalfAnswer(FOR_EVER),
+        stores=True,
+        why_ambiguous="half of an answer is none",
+    ),
 }
