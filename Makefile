@@ -58,6 +58,7 @@ soak: install ## 2,000 invocations with random faults: at most fifteen minutes (
 bench: install ## what the extension and the local Lambda cost, measured in one run
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/local_lambda.py
+	$(BIN)/python -m benchmarks.held
 
 fidelity: install ## write docs/fidelity.md and docs/transcripts anew
 	$(BIN)/python -m tests.fidelity.table

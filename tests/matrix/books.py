@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from telemetry_forwarder.loss import RECORDS_LOST
 from tests.integration.world import GROUP, World
 
 
@@ -21,7 +22,7 @@ class Key(NamedTuple):
     @property
     def is_our_own(self) -> bool:
         """Whether the extension made it itself, to tell of a loss."""
-        return self.type.startswith("telemetry_forwarder")
+        return self.type == RECORDS_LOST
 
 
 def emitted(world: World[Any]) -> Counter[Key]:
@@ -49,7 +50,7 @@ def arrived(world: World[Any], sink: str) -> Counter[Key]:
 
 def _splunk(world: World[Any]) -> Iterator[Key]:
     for event in world.splunk.events:
-        record = event.event["record"] if isinstance(event.event, dict) else event.event
+        record = event.event.get("record", "") if isinstance(event.event, dict) else event.event
         yield _key(event.fields["type"], round(event.time * 1000), record)
 
 
@@ -62,7 +63,7 @@ def _datadog(world: World[Any]) -> Iterator[Key]:
 def _cloudwatch(world: World[Any]) -> Iterator[Key]:
     for event in world.cloudwatch.events(GROUP):
         message = orjson.loads(event.message)
-        record = message["record"] if "record" in message else message["message"]
+        record = message["record"] if "record" in message else message.get("message", "")
         yield _key(message["lambda"]["type"], event.timestamp, record)
 
 
@@ -78,6 +79,7 @@ class Differences:
     missing: int
     repeated: int
     invented: Sequence[str]
+    told: int  # different records by which the extension tells of losses
 
 
 def differences(truth: Counter[Key], there: Counter[Key]) -> Differences:
@@ -87,6 +89,7 @@ def differences(truth: Counter[Key], there: Counter[Key]) -> Differences:
         missing=(truth - there).total(),
         repeated=sum(max(0, count - truth[key]) for key, count in there.items() if key in truth),
         invented=[f"{len(strangers)} arrived that nobody emitted, such as {strangers[0]}"] if strangers else [],
+        told=sum(key.is_our_own for key in there),
     )
 
 
@@ -94,12 +97,13 @@ def differences(truth: Counter[Key], there: Counter[Key]) -> Differences:
 class Books:
     """What the ledger lines of all generations say of one sink, added up, in records.
 
-    `taken` counts what came from the platform, `delivered` and `lost` where it went; `held` is what the last
-    generation left for a next one. What earlier ones left is where the later ones say that it went: a record that
-    was not recovered, or twice, upsets the sum.
+    `taken` counts what came from the platform, `told` what the extension added to tell of losses, `delivered` and
+    `lost` where both went; `held` is what the last generation left for a next one. What earlier ones left is where
+    the later ones say that it went: a record that was not recovered, or twice, upsets the sum.
     """
 
     taken: int
+    told: int
     delivered: int
     lost: Mapping[str, int]
     held: int
@@ -107,24 +111,25 @@ class Books:
 
     @property
     def is_balanced(self) -> bool:
-        return not self.unbalanced and self.taken == self.delivered + self.gone
+        return not self.unbalanced and self.taken + self.told == self.delivered + self.gone
 
     @property
     def gone(self) -> int:
         """What has not been delivered, as far as the ledgers know."""
         return sum(self.lost.values()) + self.held
 
-    def problems(self, emitted: int, missing: int, *, is_ambiguous: bool) -> list[str]:
+    def problems(self, emitted: int, found: Differences, *, is_ambiguous: bool) -> list[str]:
         """Say where emitted = delivered + held + lost does not hold, in the books or at the backend."""
-        found = []
+        wrong = []
         if not self.is_balanced:
-            found.append(f"the ledger does not balance: {self}")
+            wrong.append(f"the ledger does not balance: {self}")
         if self.taken != emitted:
-            found.append(f"{emitted} were emitted, and {self.taken} taken")
+            wrong.append(f"{emitted} were emitted, and {self.taken} taken")
+        missing = found.missing + self.told - found.told
         # What is stored and not answered is rightly reported as lost although it arrived.
         if missing > self.gone or (missing != self.gone and not is_ambiguous):
-            found.append(f"{missing} did not arrive, and {self.gone} were said to be lost or held")
-        return found
+            wrong.append(f"{missing} did not arrive, and {self.gone} were said to be lost or held")
+        return wrong
 
 
 def books(ledgers: Iterable[Mapping[str, Any]], sink: str) -> Books:
@@ -136,6 +141,7 @@ def books(ledgers: Iterable[Mapping[str, Any]], sink: str) -> Books:
         lost.update(book["dropped"])
     return Books(
         taken=sum(line["door"]["received"] for line in lines),
+        told=sum(book["told"] for book in own),
         delivered=sum(book["delivered"] for book in own),
         lost=dict(lost),
         held=own[-1]["spilled"] if own else 0,

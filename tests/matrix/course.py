@@ -191,7 +191,7 @@ def _outcome(room: Room, trial: Trial, sink: str, seconds: float, common: Sequen
     if unknown > (0 if ending.is_strict else room.last_batch):
         problems.append(f"{unknown} acknowledged records went with the killed process")
     if not ending.kills:
-        problems += told.problems(truth.total(), found.missing, is_ambiguous=is_ambiguous)
+        problems += told.problems(truth.total(), found, is_ambiguous=is_ambiguous)
     return Outcome(
         trial=trial,
         sink=sink,

@@ -127,7 +127,7 @@ def _settle(room: Room, sink: str) -> tuple[str, list[str]]:
         f"{truth.total()} emitted, {told.delivered} delivered, {lost} lost {dict(told.lost)}, {found.repeated} repeated"
     )
     # Some of the faults make delivery ambiguous, so that what arrived may have been reported as lost.
-    return words, [*found.invented, *told.problems(truth.total(), found.missing, is_ambiguous=True)]
+    return words, [*found.invented, *told.problems(truth.total(), found, is_ambiguous=True)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

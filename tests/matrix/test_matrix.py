@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from telemetry_forwarder.loss import RECORDS_LOST
 from tests.matrix import table
-from tests.matrix.books import Books, Key, books, differences
+from tests.matrix.books import Books, Differences, Key, books, differences
 from tests.matrix.cells import STRATEGIES, spread, whole
 from tests.matrix.course import ENDINGS, Trial, run
 from tests.matrix.run import replaced
@@ -39,7 +40,7 @@ def test_whole_has_every_cell_once() -> None:
 
 
 def told(*, taken: int, delivered: int, **lost: int) -> Books:
-    return Books(taken=taken, delivered=delivered, lost=lost, held=0, unbalanced=0)
+    return Books(taken=taken, told=0, delivered=delivered, lost=lost, held=0, unbalanced=0)
 
 
 @pytest.mark.parametrize(
@@ -58,19 +59,28 @@ def told(*, taken: int, delivered: int, **lost: int) -> Books:
 def test_equation_fails_where_it_should(
     said: Books, emitted: int, missing: int, is_ambiguous: bool, is_settled: bool
 ) -> None:
-    assert (not said.problems(emitted, missing, is_ambiguous=is_ambiguous)) is is_settled
+    found = Differences(missing=missing, repeated=0, invented=[], told=0)
+    assert (not said.problems(emitted, found, is_ambiguous=is_ambiguous)) is is_settled
+
+
+def test_what_tells_of_losses_is_no_part_of_what_was_emitted() -> None:
+    """It is delivered or lost like any record, and came from nowhere but the extension."""
+    said = Books(taken=9, told=1, delivered=6, lost={"deadline": 4}, held=0, unbalanced=0)
+    assert not said.problems(9, Differences(missing=4, repeated=0, invented=[], told=1), is_ambiguous=False)
+    assert not said.problems(9, Differences(missing=3, repeated=0, invented=[], told=0), is_ambiguous=False)
+    assert said.problems(9, Differences(missing=3, repeated=0, invented=[], told=1), is_ambiguous=False)
 
 
 def test_differences_between_what_was_emitted_and_what_arrived() -> None:
-    one, other, ours = (Key(kind, 1, "line") for kind in ("function", "platform.start", "telemetry_forwarder.loss"))
+    one, other, ours = (Key(kind, 1, "line") for kind in ("function", "platform.start", RECORDS_LOST))
     found = differences(Counter([one, other]), Counter([one, one, one, ours]))
-    assert (found.missing, found.repeated, found.invented) == (1, 2, [])
+    assert (found.missing, found.repeated, found.invented, found.told) == (1, 2, [], 1)
     assert differences(Counter([one]), Counter([one, other])).invented
 
 
 def test_books_add_up_the_generations() -> None:
     def line(received: int, delivered: int, **dropped: int) -> dict[str, object]:
-        book = {"delivered": delivered, "dropped": dropped, "spilled": 0}
+        book = {"delivered": delivered, "dropped": dropped, "spilled": 0, "told": 0}
         return {"message": "ledger", "door": {"received": received}, "sinks": {"splunk": book}}
 
     sum_ = books([line(9, 5, deadline=4), line(6, 5, deadline=1)], "splunk")
