@@ -1,15 +1,16 @@
 """The two sides of the equation: what the platform emitted, and where the extension and the backends say it went."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
 
+from telemetry_forwarder.emulator.backends import DatadogLog, HecEvent, LogEvent
 from telemetry_forwarder.loss import RECORDS_LOST
-from tests.integration.world import GROUP, World
+from tests.integration.world import World
 
 
 class Key(NamedTuple):
@@ -45,26 +46,33 @@ def key_of(event: Mapping[str, Any]) -> Key:
 
 def arrived(world: World[Any], sink: str) -> Counter[Key]:
     """Count what a backend stored."""
-    return Counter({"splunk": _splunk, "datadog": _datadog, "cloudwatch": _cloudwatch}[sink](world))
+    return Counter(READ[sink](kept) for kept in world.backend(sink).kept)
 
 
-def _splunk(world: World[Any]) -> Iterator[Key]:
-    for event in world.splunk.events:
-        record = event.event.get("record", "") if isinstance(event.event, dict) else event.event
-        yield _key(event.fields["type"], round(event.time * 1000), record)
+def unanswered(world: World[Any], sink: str) -> Counter[Key]:
+    """Count what a backend stored without answering: the extension cannot know, and may send it again."""
+    backend = world.backend(sink)
+    places = (place for request in backend.requests if request.status is None for place in request.stored)
+    return Counter(READ[sink](backend.kept[place]) for place in places)
 
 
-def _datadog(world: World[Any]) -> Iterator[Key]:
-    for log in world.datadog.logs:
-        platform = log.attributes.get("platform", {"type": "function", "record": log.message})
-        yield _key(platform["type"], log.timestamp, platform["record"])
+def _splunk(event: HecEvent) -> Key:
+    record = event.event.get("record", "") if isinstance(event.event, dict) else event.event
+    return _key(event.fields["type"], round(event.time * 1000), record)
 
 
-def _cloudwatch(world: World[Any]) -> Iterator[Key]:
-    for event in world.cloudwatch.events(GROUP):
-        message = orjson.loads(event.message)
-        record = message["record"] if "record" in message else message.get("message", "")
-        yield _key(message["lambda"]["type"], event.timestamp, record)
+def _datadog(log: DatadogLog) -> Key:
+    platform = log.attributes.get("platform", {"type": "function", "record": log.message})
+    return _key(platform["type"], log.timestamp, platform["record"])
+
+
+def _cloudwatch(event: LogEvent) -> Key:
+    message = orjson.loads(event.message)
+    record = message["record"] if "record" in message else message.get("message", "")
+    return _key(message["lambda"]["type"], event.timestamp, record)
+
+
+READ: Mapping[str, Callable[[Any], Key]] = {"splunk": _splunk, "datadog": _datadog, "cloudwatch": _cloudwatch}
 
 
 def _key(type_: str, time_ms: int, record: Any) -> Key:
@@ -74,20 +82,29 @@ def _key(type_: str, time_ms: int, record: Any) -> Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Differences:
-    """What did not arrive, what arrived again, in records; and, in words, what nobody emitted."""
+    """What did not arrive, what arrived again, in records; and, in words, what nobody emitted.
+
+    `unexcused` is what arrived more often than once and once for each time that no answer was given.
+    """
 
     missing: int
     repeated: int
+    unexcused: int
     invented: Sequence[str]
     told: int  # different records by which the extension tells of losses
 
 
-def differences(truth: Counter[Key], there: Counter[Key]) -> Differences:
-    """Compare what was emitted with what a backend stored; what the extension made itself is no part of it."""
+def differences(truth: Counter[Key], there: Counter[Key], excused: Counter[Key]) -> Differences:
+    """Compare what was emitted with what a backend stored, `excused` of it without an answer.
+
+    What the extension made itself is no part of it.
+    """
+    again = Counter({key: count - truth[key] for key, count in there.items() if count > truth[key] > 0})
     strangers = sorted(key for key in there if key not in truth and not key.is_our_own)
     return Differences(
         missing=(truth - there).total(),
-        repeated=sum(max(0, count - truth[key]) for key, count in there.items() if key in truth),
+        repeated=again.total(),
+        unexcused=(again - excused).total(),
         invented=[f"{len(strangers)} arrived that nobody emitted, such as {strangers[0]}"] if strangers else [],
         told=sum(key.is_our_own for key in there),
     )

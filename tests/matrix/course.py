@@ -10,7 +10,7 @@ from pathlib import Path
 
 from telemetry_forwarder.emulator import Invocation, Shutdown
 from tests.integration.world import EXTENSION
-from tests.matrix.books import arrived, books, differences, emitted, wanted
+from tests.matrix.books import arrived, books, differences, emitted, unanswered, wanted
 from tests.matrix.room import Room, room
 from tests.matrix.wrongs import WRONGS, Wrong
 
@@ -182,11 +182,12 @@ def _overrun(end: Shutdown, *, may_be_gone: bool) -> str:
 def _outcome(room: Room, trial: Trial, sink: str, seconds: float, common: Sequence[str]) -> Outcome:
     wrong, ending = WRONGS[trial.wrong], ENDINGS[trial.ending]
     truth, told = emitted(room.world), books(room.world.ledgers, sink)
-    found = differences(truth, arrived(room.world, sink))
+    found = differences(truth, arrived(room.world, sink), unanswered(room.world, sink))
     is_ambiguous = wrong.is_ambiguous or (ending.kills and wrong.stores)
     problems = [*common, *found.invented]
-    if found.repeated and not is_ambiguous:
-        problems.append(f"{found.repeated} arrived twice")
+    # A process that is killed may not have noted an answer that it had: nobody can tell by the requests.
+    if again := found.repeated if not is_ambiguous else 0 if ending.kills else found.unexcused:
+        problems.append(f"{again} arrived twice without a reason")
     unknown = max(0, found.missing - told.gone) if ending.kills else 0
     if unknown > (0 if ending.is_strict else room.last_batch):
         problems.append(f"{unknown} acknowledged records went with the killed process")

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.integration.world import SINKS
-from tests.matrix.books import arrived, books, emitted
-from tests.matrix.course import NAME, differences
+from tests.matrix.books import arrived, books, differences, emitted, unanswered
+from tests.matrix.course import NAME
 from tests.matrix.room import Room, room
 from tests.matrix.wrongs import WRONGS, Wrong
 
@@ -121,13 +121,14 @@ def _growth(memory_kb: dict[int, int]) -> list[str]:
 def _settle(room: Room, sink: str) -> tuple[str, list[str]]:
     """Return the sums of one sink in words, and what is not as it should be."""
     truth, told = emitted(room.world), books(room.world.ledgers, sink)
-    found = differences(truth, arrived(room.world, sink))
+    found = differences(truth, arrived(room.world, sink), unanswered(room.world, sink))
     lost = sum(told.lost.values())
     words = (
         f"{truth.total()} emitted, {told.delivered} delivered, {lost} lost {dict(told.lost)}, {found.repeated} repeated"
     )
     # Some of the faults make delivery ambiguous, so that what arrived may have been reported as lost.
-    return words, [*found.invented, *told.problems(truth.total(), found, is_ambiguous=True)]
+    again = [f"{found.unexcused} arrived twice without a reason"] if found.unexcused else []
+    return words, [*found.invented, *again, *told.problems(truth.total(), found, is_ambiguous=True)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -101,6 +101,7 @@ async def test_error_after_storing(client: aiohttp.ClientSession, hec: SplunkHec
     hec.faults.script(Answer(500, stored=True), Answer(500))
     assert [await post(client, hec) for _ in range(2)] == [500, 500]
     assert len(hec.events) == 1
+    assert [seen.stored for seen in hec.requests] == [range(1), range(0)]
 
 
 @pytest.mark.parametrize(("stored", "events"), [(False, 0), (True, 1)])

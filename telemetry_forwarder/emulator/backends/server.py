@@ -10,7 +10,7 @@ import ssl
 import struct
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -65,7 +65,7 @@ class Seen:
 
     `size` is the body's bytes on the wire, `time` its arrival in seconds since the epoch, `status` None while, or
     because, it was not answered, `fault` what it met, `is_broken_off` that the connection ended before there was an
-    answer.
+    answer, `stored` the places in the backend's `kept` of what it brought.
     """
 
     method: str
@@ -77,6 +77,7 @@ class Seen:
     status: int | None = None
     fault: Fault | None = None
     is_broken_off: bool = False
+    stored: range = range(0)
 
 
 class OverWireLimit(Exception):
@@ -125,6 +126,11 @@ class Backend(ABC):
     @abstractmethod
     def refuse(self, fault: Answer | Throttle | TooLarge, call: Call) -> Reply:
         """Answer with the error that `fault` asks for, in the service's own form; nothing is carried out."""
+
+    @property
+    def kept(self) -> Sequence[Any]:
+        """What deliveries brought and was stored, in the order of storing; empty where there are no deliveries."""
+        return ()
 
     # --- running ----------------------------------------------------------------------------------------------------
 
@@ -240,33 +246,38 @@ class Backend(ABC):
         except OverWireLimit:
             return self.refuse(TooLarge(), self._call(request, operation, b""))
         self._update(place, size=len(call.body))
-        return await self._play(fault, call)
+        return await self._play(fault, call, place)
 
-    async def _play(self, fault: Fault | None, call: Call) -> Reply | None:
+    async def _play(self, fault: Fault | None, call: Call, place: int) -> Reply | None:
         match fault:
             case Answer() | Throttle() | TooLarge():
                 if isinstance(fault, Answer) and fault.stored:
-                    self.respond(call)
+                    self._carry_out(call, place)
                 return self.refuse(fault, call)
             case Hang():
                 await self.faults.hang(fault.seconds)
-                return self.respond(call)
+                return self._carry_out(call, place)
             case Slow():
-                reply = self.respond(call)
-                self._notify()
+                reply = self._carry_out(call, place)
                 await asyncio.sleep(fault.seconds)
                 return reply
             case Reset():
                 if fault.stored:
-                    self.respond(call)
+                    self._carry_out(call, place)
                 return None
             case HalfAnswer():
-                return replace(self.respond(call), is_half=True)
+                return replace(self._carry_out(call, place), is_half=True)
             case Withhold():
                 await self.faults.hang(None)
-                return await self._play(fault.then, call)
+                return await self._play(fault.then, call, place)
             case _:
-                return self.respond(call, fault)
+                return self._carry_out(call, place, fault)
+
+    def _carry_out(self, call: Call, place: int, fault: Fault | None = None) -> Reply:
+        before = len(self.kept)
+        reply = self.respond(call, fault)
+        self._update(place, stored=range(before, len(self.kept)))
+        return reply
 
     def _reset(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.transport is not None:
