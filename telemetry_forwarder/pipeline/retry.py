@@ -178,6 +178,11 @@ class Delivery:
         if self._cutoff is not None:
             self._cutoff.stop_at(deadline.at)
 
+    def renew_by(self, deadline: Deadline) -> None:
+        """End the attempt that is under way, if any, at `deadline`, so that another is made on a fresh connection."""
+        if self._cutoff is not None:
+            self._cutoff.stop_at(deadline.at)
+
     async def _attempt(self, piece: list[Encoded]) -> tuple[Verdict, TransportError | None]:
         self._account.attempts += 1
         begun_at = self._begun_at = self._clock.monotonic()

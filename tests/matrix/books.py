@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from telemetry_forwarder.emulator.backends import DatadogLog, HecEvent, LogEvent
+from telemetry_forwarder.emulator.backends import BadEvent, DatadogLog, HecEvent, LogEvent
 from telemetry_forwarder.loss import RECORDS_LOST
 from tests.integration.world import World
 
@@ -54,6 +54,13 @@ def unanswered(world: World[Any], sink: str) -> Counter[Key]:
     backend = world.backend(sink)
     places = (place for request in backend.requests if request.status is None for place in request.stored)
     return Counter(READ[sink](backend.kept[place]) for place in places)
+
+
+def refused(world: World[Any], sink: str) -> int:
+    """Count the records that a backend refused one by one, for good, in batches of which it took the others."""
+    if sink == "cloudwatch":
+        return len(world.cloudwatch.rejected)
+    return sum(isinstance(each.fault, BadEvent) and each.status == 400 for each in world.backend(sink).requests)
 
 
 def _splunk(event: HecEvent) -> Key:

@@ -1,6 +1,7 @@
 """Outcomes as a table to read: wrongs down, endings across, one strategy after the other; a table for each sink."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 
 from tests.integration.world import SINKS
 from tests.matrix.cells import STRATEGIES
@@ -20,9 +21,14 @@ def markdown(outcomes: Iterable[Outcome]) -> str:
     played = {(each.sink, each.trial.wrong, each.trial.ending, each.trial.strategy): each for each in outcomes}
     parts = [sums(list(played.values())), LEGEND]
     for sink in SINKS:
-        rows = [row(played, sink, wrong) for wrong in WRONGS]
-        if any(cell != "." for _, *cells in rows for cell in cells):
-            parts.append(f"### {sink}\n\n{grid(rows)}")
+        names = [wrong for wrong in WRONGS if any(key[:2] == (sink, wrong) for key in played)]
+        columns = [
+            column
+            for column in product(ENDINGS, STRATEGIES)
+            if any((sink, *column) == (key[0], *key[2:]) for key in played)
+        ]
+        if names:
+            parts.append(f"### {sink}\n\n{grid(columns, [row(played, sink, wrong, columns) for wrong in names])}")
     parts.append(problems(played.values()))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -36,21 +42,20 @@ def wrongs() -> str:
     return "\n".join(["| wrong | what the backend does | ambiguous |", "| --- | --- | --- |", *rows]) + "\n"
 
 
-def row(played: dict[tuple[str, str, str, str], Outcome], sink: str, wrong: str) -> list[str]:
-    columns = [(ending, strategy) for ending in ENDINGS for strategy in STRATEGIES]
+def row(
+    played: Mapping[tuple[str, str, str, str], Outcome], sink: str, wrong: str, columns: Sequence[tuple[str, str]]
+) -> list[str]:
     found = (played.get((sink, wrong, *column)) for column in columns)
     name = f"{wrong} *" if WRONGS[wrong].is_ambiguous else wrong
     return [name, *("." if each is None else each.text for each in found)]
 
 
-def grid(rows: Sequence[Sequence[str]]) -> str:
+def grid(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table whose columns also line up as plain text."""
-    heads = [[""], ["wrong"]]
-    for ending in ENDINGS:
-        heads[0] += [ending, *[""] * (len(STRATEGIES) - 1)]
-        heads[1] += [name[:4] for name in STRATEGIES]
-    table = [*heads, *rows]
-    widths = [max(len(each[place]) for each in table) for place in range(len(heads[0]))]
+    endings = [ending for ending, _ in columns]
+    first = [ending if ending not in endings[:place] else "" for place, ending in enumerate(endings)]
+    table = [["", *first], ["wrong", *(strategy[:4] for _, strategy in columns)], *rows]
+    widths = [max(len(each[place]) for each in table) for place in range(len(table[0]))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(each, widths, strict=True)) + " |" for each in table
     ]
