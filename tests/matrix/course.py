@@ -108,7 +108,7 @@ def _has_all(room: Room, lines: int) -> bool:
 async def _freeze(room: Room) -> Invocation:
     """Freeze while a request is withheld; its outcome then comes to a process that stands still."""
     result = await room.invoke(sleep=WORK_S)
-    for sink in room.sinks:
+    for sink in room.withheld:
         room.world.backend(sink).faults.release()
     await asyncio.sleep(FROZEN_S)
     return result
@@ -146,6 +146,8 @@ async def _play(room: Room, wrong: Wrong, ending: Ending) -> None:
     for sink in room.sinks:
         backend = room.world.backend(sink)
         await wrong.begin(sink, backend, untrusted=room.untrusted, is_withheld=ending.withholds)
+        if wrong.can_be_withheld(sink):
+            room.withheld.append(sink)
     if not ending.withholds:
         await room.invoke(sleep=WORK_S)
     await ending.play(room)

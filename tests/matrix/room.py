@@ -28,6 +28,7 @@ class Room:
     untrusted: ssl.SSLContext | None  # where they speak https
     invocations: list[Invocation] = field(default_factory=list)
     lines: int = 0  # written so far, which numbers them
+    withheld: list[str] = field(default_factory=list)  # the sinks whose backend keeps an outcome back until the freeze
     last_batch: int = 0  # the records that the extension acknowledged last before it was killed
 
     @property

@@ -53,6 +53,10 @@ class Wrong:
         """Return what meets the deliveries of `sink`."""
         return self.play.get(sink) if isinstance(self.play, Mapping) else self.play
 
+    def can_be_withheld(self, sink: str) -> bool:
+        """Say whether there is an outcome, and a request that has one."""
+        return self.door == "open" and not isinstance(self.fault(sink), Hang)
+
     async def begin(self, sink: str, backend: Backend, *, untrusted: ssl.SSLContext | None, is_withheld: bool) -> None:
         """Let it go wrong from now on; with `is_withheld` the next delivery waits for `Faults.release` first."""
         fault = self.fault(sink)
@@ -60,7 +64,7 @@ class Wrong:
             await backend.stop_listening()
         if self.door == "untrusted":
             await backend.listen_again(untrusted)
-        if is_withheld and self.door == "open":
+        if is_withheld and self.can_be_withheld(sink):
             backend.faults.script(Withhold(fault))
         if fault is not None:
             backend.faults.script(fault)

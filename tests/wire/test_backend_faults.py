@@ -262,20 +262,22 @@ async def test_half_an_answer_is_cut_after_storing(client: aiohttp.ClientSession
 
 
 @pytest.mark.parametrize(("then", "events"), [(None, 1), (HalfAnswer(), 1), (Reset(stored=True), 1), (Reset(), 0)])
-async def test_withheld_request_meets_its_fault_when_it_is_released(
+async def test_outcome_is_withheld_until_it_is_released(
     client: aiohttp.ClientSession, hec: SplunkHec, then: HalfAnswer | Reset | None, events: int
 ) -> None:
     hec.faults.script(Withhold(then))
     async with asyncio.TaskGroup() as group:
         sending = group.create_task(_outcome(client, hec))
         await hec.wait_until(lambda: hec.requests[0].size > 0 if hec.requests else False)
-        assert not hec.events
+        assert len(hec.events) == events
+        assert hec.requests[0].status is None
+        assert not sending.done()
         hec.faults.release()
     assert len(hec.events) == events
     assert (sending.result() == 200) is (then is None)
 
 
-def test_what_is_played_after_withholding_must_be_a_fault_of_the_backend() -> None:
+def test_outcome_that_is_withheld_must_be_one_of_the_backend() -> None:
     with pytest.raises(TypeError, match="no fault of this backend"):
         CloudWatchLogs().faults.script(Withhold(BadEvent(at=0)))
 

@@ -88,7 +88,7 @@ class ServiceFault:
 
 @dataclass(frozen=True, slots=True)
 class Withhold:
-    """Do nothing with the request until `Faults.release`, then play `then` (None: carry it out and answer).
+    """Play `then` (None: carry the request out), and keep its outcome back until `Faults.release`.
 
     What freezes meanwhile finds the outcome in its socket when it thaws.
     """

@@ -268,8 +268,9 @@ class Backend(ABC):
             case HalfAnswer():
                 return replace(self._carry_out(call, place), is_half=True)
             case Withhold():
+                outcome = await self._play(fault.then, call, place)
                 await self.faults.hang(None)
-                return await self._play(fault.then, call, place)
+                return outcome
             case _:
                 return self._carry_out(call, place, fault)
 
