@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from tests.matrix.soak import soak
+import pytest
+
+from tests.matrix.soak import growth, soak
 
 SEED = 20261123
 
@@ -13,3 +15,17 @@ async def test_hundred_invocations_under_random_faults_settle_every_record(tmp_p
     assert not result.problems, (SEED, result.sums)
     assert result.invocations >= 100
     assert "kinds of fault" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("mb", "is_flat"),
+    [
+        ([70], True),
+        ([70, 78, 78, 78], True),
+        ([70, 70, 70, 73], False),
+        ([70, 87, 87, 87], False),
+        ([70, 71, 73, 75, 77, 79], False),
+    ],
+)
+def test_memory_that_grows_is_noticed(mb: list[int], is_flat: bool) -> None:
+    assert (not growth({200 * place: each * 1024 for place, each in enumerate(mb, 1)})) is is_flat
