@@ -150,7 +150,7 @@ class Worker:
         an answer that is not expected by `deadline`; and none of these is begun.
         """
         self._delivery.allow(deadline, answer_by=deadline)
-        if not self.held or not self._is_worth_waiting_for(deadline):
+        if not self.held or not self.is_worth_waiting_for(deadline):
             return
         self._wake_up()
         await self._wait_for_answers(deadline)
@@ -158,7 +158,7 @@ class Worker:
     async def finish(self, deadline: Deadline) -> None:
         """Begin nothing more; wait for the request that is under way as `flush` would."""
         self.freeze()
-        if self._delivery.under_way_for is not None and self._is_worth_waiting_for(deadline):
+        if self._delivery.under_way_for is not None and self.is_worth_waiting_for(deadline):
             await self._wait_for_answers(deadline)
 
     async def wait_idle(self) -> None:
@@ -177,7 +177,8 @@ class Worker:
                 self._get_ready_to_fall_back()
                 self._say_trouble("it has not answered in time; its records stay held")
 
-    def _is_worth_waiting_for(self, deadline: Deadline) -> bool:
+    def is_worth_waiting_for(self, deadline: Deadline) -> bool:
+        """Say whether a flush until `deadline` would wait for the destination, if there is something to send."""
         if self._delivery.breaker.is_open(self._clock.time()):
             return False
         under_way_for = self._delivery.under_way_for
