@@ -24,11 +24,6 @@ from telemetry_forwarder.records import Record
 
 # As long as the process lives.
 ALWAYS = Deadline(math.inf)
-# The last attempt ends this much before the deadline of a drain, so that its failure is still entered in the books.
-LAST_ANSWER_S = 0.02
-# What is kept at SHUTDOWN for a second try of a request that was under way before: a connection and a round trip.
-RENEW_S = 0.5
-RENEW_SHARE = 0.3
 # A destination that has not answered by then, in a drain, may not do so at all: the fallback gets ready beside it.
 WARM_AFTER_S = 0.15
 
@@ -197,16 +192,9 @@ class Worker:
             self._wake_up()
 
     def hurry(self, deadline: Deadline) -> None:
-        """Send what is held for the last time: now, whatever failed before, cut off at `deadline`.
-
-        A request that was under way before is not waited for to the very end: its connection may have died with an
-        earlier outage, while the destination has long been well again.
-        """
+        """Send what is held for the last time: now, whatever failed before, cut off at `deadline`."""
         self._stop_lingering()
-        if self._delivery.stop_at is None:
-            self._delivery.renew_by(deadline.earlier(min(RENEW_S, deadline.left(self._clock) * RENEW_SHARE)))
-        self._delivery.allow(deadline)
-        self._delivery.stop_by(deadline.earlier(LAST_ANSWER_S))
+        self._delivery.call_last(deadline)
         self._wake_up()
 
     async def drain(self, deadline: Deadline, store_until: Deadline | None = None) -> None:
@@ -238,8 +226,7 @@ class Worker:
         if encoded is None:
             return
         self._delivery.pieces.append([encoded])
-        self._delivery.allow(deadline)
-        self._delivery.stop_by(deadline.earlier(LAST_ANSWER_S))
+        self._delivery.call_last(deadline)
         try:
             async with asyncio.timeout_at(deadline.at):
                 await self._delivery.run()
@@ -383,7 +370,7 @@ class Worker:
         if self._spare is not None:
             batch.add(self._spare)
             self._spare = None
-        while (record := self._stock.pop()) is not None:
+        while not self._delivery.is_stopped and (record := self._stock.pop()) is not None:
             encoded = self._encoder.encode(record)
             if encoded is None:
                 refused.append(record)

@@ -136,7 +136,7 @@ async def run(trial: Trial, folder: Path, **variables: str) -> list[Outcome]:
     async with room(folder, trial.sinks, over_tls=wrong.needs_tls, timeout_s=TIMEOUT_S, **given) as opened:
         await _play(opened, wrong, ending)
         await opened.env.shutdown()
-        common = [*_statuses(opened, ending), *_overruns(opened, ending)]
+        common = [*_statuses(opened, ending), *overruns(opened, may_be_gone=ending.kills)]
         seconds = time.monotonic() - began
         return [_outcome(opened, trial, sink, seconds, common) for sink in trial.sinks]
 
@@ -166,9 +166,10 @@ def _statuses(room: Room, ending: Ending) -> list[str]:
     return [] if found == wanted else [f"invocations ended {', '.join(found)}"]
 
 
-def _overruns(room: Room, ending: Ending) -> list[str]:
+def overruns(room: Room, *, may_be_gone: bool = False) -> list[str]:
+    """Say which SHUTDOWN the extension did not leave in time; `may_be_gone`: it was killed before one."""
     ends = [*room.env.resets, room.env.shutdown_result]
-    return [found for end in ends if end is not None and (found := _overrun(end, may_be_gone=ending.kills))]
+    return [found for end in ends if end is not None and (found := _overrun(end, may_be_gone=may_be_gone))]
 
 
 def _overrun(end: Shutdown, *, may_be_gone: bool) -> str:

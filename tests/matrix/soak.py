@@ -10,19 +10,25 @@ import secrets
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.integration.world import SINKS
 from tests.matrix.books import arrived, books, differences, emitted, unanswered
-from tests.matrix.course import NAME
+from tests.matrix.course import NAME, overruns
 from tests.matrix.room import Room, room
 from tests.matrix.wrongs import WRONGS, Wrong
 
 INVOCATIONS = 2000
 # Where memory is first measured: everything has been loaded and used by then.
 WARM = 200
+# Invocations before a measurement, for what was held to be sent.
+AT_REST = 3
+# A second environment, which is reset time and again: each time another generation takes over what is held.
+RESETS = 0.08
+WITH_RESETS = 200
 LONGEST_S = 900.0
 # In between all backends are away at once and the function writes much, so that memory has had its high tide by then.
 SQUALL = range(60, 100)
@@ -69,52 +75,79 @@ class Weather:
         self.wrongs.clear()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is played. `resets` is the share of invocations that crash or time out, so that another generation follows.
+
+    Memory is measured where there are none, so that one process lives through all of it.
+    """
+
+    seed: int
+    invocations: int
+    resets: float = 0.0
+
+    @property
+    def timeout_s(self) -> float:
+        return 4.0 if self.resets else 10.0
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """What a soak came to; `memory_kb` are the samples of the extension's resident memory, by invocation."""
 
     invocations: int
+    generations: int
     memory_kb: dict[int, int]
     sums: dict[str, str]
     problems: list[str]
 
 
-async def soak(seed: int, invocations: int, folder: Path, say: Callable[[str], None]) -> Result:
-    """Invoke `invocations` times under random faults; return what was measured and what is not as it should be."""
-    dice = random.Random(seed)
-    weather, memory_kb = Weather(dice), {}
-    async with room(folder, SINKS, timeout_s=10.0, **BUFFERS) as opened:
-        for number in range(1, invocations + 1):
+async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
+    """Play `plan`; return what was measured, and what is not as it should be."""
+    dice = random.Random(plan.seed)
+    weather, memory_kb, expected = Weather(dice), {}, []
+    async with room(folder, SINKS, timeout_s=plan.timeout_s, **BUFFERS) as opened:
+        for number in range(1, plan.invocations + 1):
             await weather.change(opened, number)
-            await _invoke(opened, dice, is_flood=number in SQUALL)
-            if number % WARM == 0 or number == invocations:
+            expected.append(await _invoke(opened, dice, plan, is_flood=number in SQUALL))
+            if number % WARM == 0 or number == plan.invocations:
                 await weather.clear(opened)
                 memory_kb[number] = await _memory_at_rest(opened)
+                expected += ["success"] * AT_REST
                 say(f"{number} invocations, {memory_kb[number] / 1024:.1f} MB, {len(weather.seen)} kinds of fault")
-        end = await opened.env.shutdown()
-        problems = [
-            *(f"an invocation ended with {each.status}" for each in opened.invocations if each.status != "success"),
-            *growth(memory_kb),
-        ]
-        if end.extensions[NAME].exit_code != 0:
-            problems.append(f"exit code {end.extensions[NAME].exit_code} at SHUTDOWN")
+        await opened.env.shutdown()
+        problems = [] if plan.resets else growth(memory_kb)
+        ended = Counter(each.status for each in opened.invocations)
+        if [each.status for each in opened.invocations] != expected:
+            problems.append(f"invocations ended {dict(ended)}, and should have {dict(Counter(expected))}")
+        problems += overruns(opened)
         sums = {}
         for sink in SINKS:
             sums[sink], found = _settle(opened, sink)
             problems += [f"{sink}: {each}" for each in found]
-        return Result(len(opened.invocations), memory_kb, sums, problems)
+        return Result(len(expected), opened.env.transcript.generation, memory_kb, sums, problems)
 
 
-async def _invoke(room: Room, dice: random.Random, *, is_flood: bool) -> None:
+async def _invoke(room: Room, dice: random.Random, plan: Plan, *, is_flood: bool) -> str:
+    """Invoke once, with luck to a good end; return the status that it should have."""
     lines = 1000 if is_flood or dice.random() < 0.01 else dice.randint(0, 30)
-    await room.invoke(lines=lines, sleep=dice.choice((0, 0, 0.005, 0.02)))
+    work_s = dice.choice((0, 0, 0.005, 0.02))
+    ending = dice.choice(("error", "error", "timeout")) if dice.random() < plan.resets else "success"
+    match ending:
+        case "timeout":
+            await room.invoke(lines=lines, sleep=plan.timeout_s + 1)
+        case "error":
+            await room.invoke(lines=lines, sleep=work_s, exit=7)
+        case _:
+            await room.invoke(lines=lines, sleep=work_s)
     if dice.random() < 0.2:
         await asyncio.sleep(dice.uniform(0.0, 0.1))  # frozen
+    return ending
 
 
 async def _memory_at_rest(room: Room) -> int:
     """Return the extension's resident memory, in KiB, when nothing is wrong and little is held."""
-    for _ in range(3):
+    for _ in range(AT_REST):
         await room.invoke(sleep=0.05)
     return _memory_kb(room.env.pids[NAME])
 
@@ -153,20 +186,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--invocations", type=int, default=INVOCATIONS)
     arguments = parser.parse_args(argv)
     print(f"Seed {arguments.seed}: `make soak SEED={arguments.seed}` plays the same again.", flush=True)
+    plans = [
+        Plan(seed=arguments.seed, invocations=arguments.invocations),
+        Plan(seed=arguments.seed, invocations=min(WITH_RESETS, arguments.invocations), resets=RESETS),
+    ]
+    return int(any(problems for problems in asyncio.run(_bounded(plans))))
+
+
+async def _bounded(plans: Sequence[Plan]) -> list[list[str]]:
+    async with asyncio.timeout(LONGEST_S):
+        return [await _play(plan) for plan in plans]
+
+
+async def _play(plan: Plan) -> list[str]:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
-        result = asyncio.run(_bounded(arguments.seed, arguments.invocations, Path(folder)))
-    print(f"{result.invocations} invocations in {time.monotonic() - began:.0f} s.")
+        result = await soak(plan, Path(folder), lambda text: print(text, flush=True))
+    print(f"{result.invocations} invocations in {result.generations} generations, {time.monotonic() - began:.0f} s.")
     for sink, words in result.sums.items():
         print(f"{sink}: {words}")
     for problem in result.problems:
         print(f"✗ {problem}")
-    return int(bool(result.problems))
-
-
-async def _bounded(seed: int, invocations: int, folder: Path) -> Result:
-    async with asyncio.timeout(LONGEST_S):
-        return await soak(seed, invocations, folder, lambda text: print(text, flush=True))
+    return result.problems
 
 
 if __name__ == "__main__":

@@ -4,16 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.matrix.soak import growth, soak
+from tests.matrix.soak import Plan, growth, soak
 
 SEED = 20261123
 
 
-async def test_hundred_invocations_under_random_faults_settle_every_record(tmp_path: Path) -> None:
+@pytest.mark.parametrize("plan", [Plan(seed=SEED, invocations=100), Plan(seed=SEED, invocations=40, resets=0.1)])
+async def test_invocations_under_random_faults_settle_every_record(plan: Plan, tmp_path: Path) -> None:
     said: list[str] = []
-    result = await soak(SEED, 100, tmp_path, said.append)
+    result = await soak(plan, tmp_path, said.append)
     assert not result.problems, (SEED, result.sums)
-    assert result.invocations >= 100
+    assert result.invocations >= plan.invocations
+    assert (result.generations > 1) is (plan.resets > 0)
     assert "kinds of fault" in said[-1]
 
 
