@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from telemetry_forwarder import budget
 from telemetry_forwarder.clock import Clock, Deadline
@@ -35,6 +35,7 @@ class Lifecycle:
         clock: Clock,
         log: Log,
     ) -> None:
+        self.on_invoke: Callable[[], None] = lambda: None  # told of each invocation before anything else is done
         self._client = client
         self._machine = machine
         self._workers = workers
@@ -62,6 +63,7 @@ class Lifecycle:
         while True:
             match await self._client.next_event():
                 case Invoke() as event:
+                    self.on_invoke()
                     await self._invocation(event)
                 case Shutdown() as event:
                     await self._shutdown(event)
