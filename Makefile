@@ -52,6 +52,7 @@ test: install ## the whole test suite
 bench: install ## what the extension and the local Lambda cost, measured in one run
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/local_lambda.py
+	$(BIN)/python benchmarks/secrets.py
 
 fidelity: install ## write docs/fidelity.md and docs/transcripts anew
 	$(BIN)/python -m tests.fidelity.table

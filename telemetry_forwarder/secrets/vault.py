@@ -202,6 +202,7 @@ async def open_vault(
     No core file is written from then on: it would hold the values.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    failure = None
     async with asyncio.TaskGroup() as tasks:
         vault = Vault(settings, region=region, ca_file=ca_file, tasks=tasks, clock=clock, log=log)
         try:
@@ -209,9 +210,13 @@ async def open_vault(
                 if listeners:
                     vault.warm()
                 yield vault
+        except BaseException as error:  # noqa: BLE001 - raised below: a TaskGroup would wrap it, and hide what it is
+            failure = error
         finally:
             vault.stop()
             await vault.aclose()
+    if failure is not None:
+        raise failure
 
 
 def endpoint_of(vault: Vault, settings: SecretsSettings, log: Log) -> Endpoint:
