@@ -108,7 +108,10 @@ async def _serve(
         lifecycle = Lifecycle(
             client=client,
             machine=machine,
+            strategy=settings.strategy,
+            holding=settings.holding,
             workers=workers,
+            door=door,
             buffering_s=settings.buffering.timeout_ms / 1000,
             clock=clock,
             log=log,
@@ -138,7 +141,7 @@ async def _serve(
             for pair in open_sinks:
                 group.create_task(_check_health(*pair, log))
             if settings.origin.init_type == MANAGED_INSTANCES:
-                group.create_task(lifecycle.flush_periodically())
+                lifecycle.go_on()
             code = await _live(lifecycle, client, clock, log)
             _write_ledger(door, workers, log)
             leave(code)
