@@ -142,14 +142,16 @@ class Cache:
                 return self._given_stale(spare)
             if (flight := self._join(key, fresh=fresh)) is None:
                 return Answer(Outcome.BUSY, now(self._clock), message="Too many keys are being fetched at once.")
-            answer = await self._wait(flight, None if spare is None else PATIENCE_S)
+            answer = await self._wait(flight, is_patient=spare is None)
             if answer is not None and (answer.outcome.is_final or not takes_stale):
                 if self._is_of_now(key, flight, answer, fresh=fresh):
                     return answer
-            elif (spare := self._spare(key)) is not None and takes_stale:
+            elif takes_stale and (spare := self._spare(key)) is not None:
                 return self._given_stale(spare)
             elif answer is not None:
                 return answer
+            else:
+                break
         return Answer(Outcome.TIMED_OUT, now(self._clock), message=f"{key} could not be read in time.")
 
     async def prefetch(self, keys: Iterable[Key], fetch_many: FetchMany) -> dict[Key, Answer]:
@@ -231,10 +233,11 @@ class Cache:
         if not flight.landed.done():
             flight.landed.set_result(answer)
 
-    async def _wait(self, flight: Flight, seconds: float | None) -> Answer | None:
-        """Wait until `flight` has landed; None where that takes longer than `seconds` after its start."""
-        if seconds is not None:
-            seconds = max(0.0, seconds - flight.began.age(self._clock))
+    async def _wait(self, flight: Flight, *, is_patient: bool) -> Answer | None:
+        """Wait until `flight` has landed; None where that takes too long, which is soon where there is a spare."""
+        seconds = self._policy.flight_s
+        if not is_patient:
+            seconds = max(0.0, PATIENCE_S - flight.began.age(self._clock))
         done, _ = await asyncio.wait([flight.landed], timeout=seconds)
         return flight.landed.result() if done else None
 

@@ -42,6 +42,7 @@ LONGEST_PAUSE_S = 2.0
 # Source: Systems Manager API Reference, GetParameters; Secrets Manager API Reference, BatchGetSecretValue; 2026-11-23.
 MOST_PARAMETERS = 10
 MOST_SECRETS = 20
+MOST_AT_ONCE = {SSM: MOST_PARAMETERS, SECRETS_MANAGER: MOST_SECRETS}
 # Pages of ten parameters that one path may have.
 MOST_PAGES = 100
 
@@ -155,17 +156,17 @@ class Upstream:
 
     async def fetch_many(self, keys: Sequence[Key]) -> dict[Key, Answer]:
         """Ask for many keys in few calls. What could not be had that way is not in the result: ask for it alone."""
+        places: dict[tuple[str, str | None], list[Key]] = {}
+        for key in keys:
+            places.setdefault((key.service, region_of(key.name) or self._region), []).append(key)
         answers: dict[Key, Answer] = {}
-        for service, most in ((SSM, MOST_PARAMETERS), (SECRETS_MANAGER, MOST_SECRETS)):
-            plain = [key for key in keys if key.service == service]
-            regions = dict.fromkeys(region_of(key.name) or self._region for key in plain)
-            for region in regions:
-                here = [key for key in plain if (region_of(key.name) or self._region) == region]
-                for start in range(0, len(here), most):
-                    answers |= await self._batch(service, region, here[start : start + most])
+        async with asyncio.TaskGroup() as batches:
+            for (service, region), here in places.items():
+                for some in batched(here, MOST_AT_ONCE[service]):
+                    batches.create_task(self._batch(service, region, some, answers))
         return answers
 
-    async def _batch(self, service: str, region: str | None, keys: Sequence[Key]) -> dict[Key, Answer]:
+    async def _batch(self, service: str, region: str | None, keys: Sequence[Key], answers: dict[Key, Answer]) -> None:
         asked = now(self._clock)
         names = [key.selected_name for key in keys]
 
@@ -175,7 +176,7 @@ class Upstream:
             return await client.batch_get_secret_value(SecretIdList=names)  # type: ignore[no-any-return]
 
         body, _ = await self._body(service, region, call)  # whoever asks for one of them alone is told why
-        return matched(keys, body, asked)
+        answers |= matched(keys, body, asked)
 
     async def fetch_path(self, path: str) -> tuple[dict[Key, Answer], str]:
         """Return every parameter below `path`, decrypted, and why there are not more of them, if something failed."""
@@ -250,6 +251,10 @@ def warm_models() -> None:
         for model in ("service-2", "endpoint-rule-set-1"):
             MODELS.load_service_model(service, model)
     MODELS.load_data("endpoints")
+
+
+def batched(keys: Sequence[Key], most: int) -> list[Sequence[Key]]:
+    return [keys[start : start + most] for start in range(0, len(keys), most)]
 
 
 def keep_body(response_dict: Mapping[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:

@@ -137,9 +137,9 @@ class Vault:
             return self._upstream
 
     async def _warm(self) -> None:
-        await self._ready()
         if self._is_restored:
             await self._prefetch()
+        await self._ready()
 
     async def _renew(self) -> None:
         """Take new connections and credentials: those of before are in the snapshot as well."""
@@ -147,19 +147,26 @@ class Vault:
         await self._prefetch()
 
     async def _prefetch(self) -> None:
-        wanted, upstream = self._settings.prefetch, await self._ready()
-        if not (wanted.keys or wanted.paths):
+        for path in self._settings.prefetch.paths:
+            self.spawn(self._prefetch_path(path))
+        allowed = [key for key in self._settings.prefetch.keys if self._is_allowed(key)]
+        if not allowed:
             return
-        for path in wanted.paths:
-            answers, failure = await upstream.fetch_path(path)
-            for key, answer in answers.items():
-                self.cache.put(key, answer)
-            if failure or not answers:
-                self._log.warning(f"Not all of {path}/* was fetched beforehand: {failure or 'there is nothing'}.")
-        allowed = [key for key in wanted.keys if self._is_allowed(key)]
-        for answer in (await self.cache.prefetch(allowed, upstream.fetch_many)).values():
+        # Whoever asks for one of them from here on waits for these calls, though the SDK may still have to be loaded.
+        for answer in (await self.cache.prefetch(allowed, self._fetch_many)).values():
             if not answer.is_found:
                 self._log.warning(answer.message)
+
+    async def _fetch_many(self, keys: Sequence[Key]) -> dict[Key, Answer]:
+        return await (await self._ready()).fetch_many(keys)
+
+    async def _prefetch_path(self, path: str) -> None:
+        answers, failure = await (await self._ready()).fetch_path(path)
+        for key, answer in answers.items():
+            if is_allowed(key, self._settings.allow):
+                self.cache.put(key, answer)
+        if failure or not answers:
+            self._log.warning(f"Not all of {path}/* was fetched beforehand: {failure or 'there is nothing'}.")
 
     def _is_allowed(self, key: Key) -> bool:
         if is_allowed(key, self._settings.allow):
@@ -224,4 +231,10 @@ def endpoint_of(vault: Vault, settings: SecretsSettings, log: Log) -> Endpoint:
     if not is_open and settings.is_served and not settings.tokens:
         log.error("TELEMETRY_FORWARDER_SECRETS is token, but there is no AWS_SESSION_TOKEN: every request is refused.")
     guard = Guard(tokens=None if is_open else settings.tokens, allow=settings.allow)
-    return Endpoint(vault.cache, guard, spawn=vault.spawn, stats=vault.statistics)
+    endpoint = Endpoint(vault.cache, guard, spawn=vault.spawn, stats=lambda: statistics())
+
+    def statistics() -> dict[str, Any]:
+        shared = {"refused": endpoint.refused, "waiting": endpoint.waiting, "connections": len(endpoint.connections)}
+        return {**vault.statistics(), **shared}
+
+    return endpoint
