@@ -5,6 +5,7 @@ answers), and someone may log it. What the service says is taken as it came off 
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -30,7 +31,7 @@ from telemetry_forwarder.transports.aws_client import (
 from telemetry_forwarder.transports.http import host_port
 
 CONNECT_S = 2.0
-READ_S = 2.0
+READ_S = 4.0
 
 # Attempts where the service is away, and the pauses before them. Where it throttles, it is asked until the time is
 # over, with pauses that are drawn from a growing range: environments that started together must not come back together.
@@ -116,6 +117,7 @@ class Upstream:
     async def fetch(self, key: Key) -> Answer:
         """Ask for `key` until there is an answer that will stay, or the service's time is over. Never raises."""
         last: Answer | None = None
+        await self._prepare(key.service, region_of(key.name) or self._region)
         try:
             async with asyncio.timeout(self._timeout_s[key.service]):
                 for attempt in count():
@@ -200,6 +202,7 @@ class Upstream:
 
     async def _body(self, service: str, region: str | None, call: Call) -> tuple[dict[str, Any], str]:
         """Make one call, again while the service throttles. Return its JSON, or why there is none."""
+        await self._prepare(service, region)
         try:
             async with asyncio.timeout(self._timeout_s[service]):
                 for attempt in count():
@@ -222,6 +225,11 @@ class Upstream:
             self._clients.clear()
             self._session = new_session(MODELS)
         await old.aclose()
+
+    async def _prepare(self, service: str, region: str | None) -> None:
+        """Make the client before the time of a call begins: the first one takes longer than many a call."""
+        with contextlib.suppress(ValueError, *NO_ANSWER):  # the call that follows meets the same, and says so
+            await self._client(service, region)
 
     async def _client(self, service: str, region: str | None) -> Any:
         """Return the client of a service in a region (None: the SDK's own), made when it is first needed."""

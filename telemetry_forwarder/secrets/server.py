@@ -209,11 +209,13 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, head: bytes) -> None:
         endpoint = self._endpoint
+        closes = True  # what follows a head that is not understood cannot be trusted to be a request
         try:
             request = request_in(head)
+            closes = request.closes
             asked = self._admitted(request)
         except Refused as refused:
-            self._refuse(refused, is_head=head.startswith(b"HEAD "))
+            self._refuse(refused, closes=closes, is_head=head.startswith(b"HEAD "))
             return
         if isinstance(asked, Page):
             body = b'"healthy"' if asked is Page.PING else as_json(endpoint.stats())
@@ -262,12 +264,12 @@ class Connection(asyncio.Protocol):
             extra = "Retry-After: 1\r\n"
         self._write(status, body, closes=closes, extra=extra)
 
-    def _refuse(self, refused: Refused, *, is_head: bool = False) -> None:
-        """Say why, and end the connection: what follows on it cannot be trusted to be a request."""
+    def _refuse(self, refused: Refused, *, closes: bool = True, is_head: bool = False) -> None:
+        """Say why."""
         self._endpoint.refused += 1
         body = error_json(refused.reason)
         extra = "Allow: GET\r\n" if refused.status == 405 else ""
-        self._write(refused.status, body, closes=True, extra=extra, leaves_body_out=is_head)
+        self._write(refused.status, body, closes=closes, extra=extra, leaves_body_out=is_head)
 
     def _write(self, status: int, body: bytes, *, closes: bool, extra: str = "", leaves_body_out: bool = False) -> None:
         if self._transport is None or self._is_leaving:

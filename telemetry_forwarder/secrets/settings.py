@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # What a question waits at most where the variable is 0. AWS's extension waits for ever then.
 TIMEOUT_S = 10.0
+# What the SDK may take to be loaded, and a client to be made, before that time begins.
+LOAD_S = 10.0
 # How long past its TTL an entry stands in for a service that is down: as long again, within these bounds.
 LEAST_STALE_S = 60.0
 MOST_STALE_S = 3600.0
@@ -86,7 +88,7 @@ def _policy(environ: Mapping[str, str], problems: "list[Problem]", longest_timeo
     return Policy(
         ttl_s=ttl_s if is_enabled else dict.fromkeys(ttl_s, 0.0),
         stale_s={name: min(MOST_STALE_S, max(LEAST_STALE_S, ttl)) for name, ttl in ttl_s.items()},
-        flight_s=longest_timeout_s + 1.0,
+        flight_s=LOAD_S + longest_timeout_s,
         max_entries=read("PARAMETERS_SECRETS_EXTENSION_CACHE_SIZE", environ, problems),
         max_bytes=max(LEAST_BYTES, min(MOST_BYTES, share)),
     )

@@ -20,7 +20,7 @@ from telemetry_forwarder.secrets.cache import Cache
 from telemetry_forwarder.secrets.moments import now
 from telemetry_forwarder.secrets.names import Key, is_allowed, key_of_reference
 from telemetry_forwarder.secrets.server import Endpoint, Guard, serving
-from telemetry_forwarder.secrets.settings import SecretsSettings
+from telemetry_forwarder.secrets.settings import LOAD_S, SecretsSettings
 from telemetry_forwarder.secrets.tokens import token_of
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Vault:
     async def _fetch(self, key: Key) -> Answer:
         began = now(self._clock)
         try:
-            async with asyncio.timeout(self._settings.timeout_s[key.service]):
+            async with asyncio.timeout(LOAD_S):
                 upstream = await self._ready()
         except TimeoutError:
             return Answer(Outcome.TIMED_OUT, began, message=f"{key} was not read in time: the AWS SDK is being loaded.")

@@ -14,6 +14,7 @@ from aiobotocore.session import get_session
 from telemetry_forwarder.secrets import fetch as fetching
 from telemetry_forwarder.secrets import server as serving_module
 
+from . import secrets_transcript as transcript
 from .aws_service import ENDPOINTS, REGION, Service, endpoint, environment, error, moto
 from .secrets_room import exchange, from_service, head, read_reply, room
 from .sockets import Seen, hang, says, serving
@@ -206,7 +207,7 @@ async def test_stale_is_given_marked_while_the_service_throttles_and_no_longer_t
     service = Service(GetParameter=[says(200, value("v1")), *[error("ThrottlingException")] * 100])
     async with serving(service) as server:
         endpoint(server.url())
-        async with room(SSM_PARAMETER_STORE_TTL="1", SSM_PARAMETER_STORE_TIMEOUT_MILLIS="500") as asked:
+        async with room(SSM_PARAMETER_STORE_TTL="1", SSM_PARAMETER_STORE_TIMEOUT_MILLIS="3000") as asked:
             fresh = await asked.get("/?name=/a")
             assert (fresh.json(), fresh.headers.get("telemetry-forwarder-stale")) == ({"value": "v1"}, None)
             await asyncio.sleep(1.1)
@@ -308,7 +309,8 @@ async def test_a_forged_request_is_refused_with_a_reason_and_never_reaches_the_s
         async with room() as asked:
             reply = await exchange(asked.port, request_head)
             assert (reply.status, list(reply.json())) == (status, ["error"])
-            assert (reply.headers["cache-control"], reply.headers["connection"]) == ("no-store", "close")
+            assert reply.headers["cache-control"] == "no-store"
+            assert reply.headers["connection"] == ("keep-alive" if status == 404 else "close")
             assert server.requests == []
             assert (await asked.get("/?name=/a")).status == 200, "the service goes on"
             assert (await asked.stats())["refused"] == 1
@@ -468,6 +470,12 @@ async def test_a_missing_region_is_said(environment, monkeypatch):
         reply = await asked.get("/?name=/a")
         assert reply.status == 500
         assert "check name and region" in reply.json()["error"]
+
+
+async def test_the_transcript_of_errors_is_what_happens(endpoint):
+    """To mend it: python -m tests.integration.secrets_transcript."""
+    endpoint("http://127.0.0.1:9")
+    assert (await transcript.tell()).split("\n\n") == transcript.FILE.read_text().split("\n\n")
 
 
 def test_bounds_are_those_of_the_services():

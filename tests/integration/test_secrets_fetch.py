@@ -131,7 +131,7 @@ async def test_a_service_that_throttles_is_asked_until_it_gives_or_the_time_is_o
     async with serving(error("ThrottlingException")) as server:
         endpoint(server.url())
         with pytest.raises(SecretUnavailable, match=r"\(ThrottlingException\). The time for it is over"):
-            await fetch(HEC, SSM_PARAMETER_STORE_TIMEOUT_MILLIS="300")
+            await fetch(HEC, SSM_PARAMETER_STORE_TIMEOUT_MILLIS="2000")
     assert len(server.requests) > 3
 
 
