@@ -12,6 +12,7 @@ from telemetry_forwarder.kinds import SecretReference
 from telemetry_forwarder.lifecycle.client import Buffering
 from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.pipeline.worker import Capacity
+from telemetry_forwarder.places import Bucket, Queue
 from telemetry_forwarder.records import Origin
 from telemetry_forwarder.transports.stack import Network
 from telemetry_forwarder.variables import BY_NAME, Problem, read, unsound, wanted_sinks
@@ -48,6 +49,7 @@ class Settings:
     capacity: Capacity
     network: Network
     secrets: "SecretsSettings | None"  # None: nobody asks for any
+    failover: Bucket | Queue | None
     problems: tuple[Problem, ...]
 
     @classmethod
@@ -78,6 +80,7 @@ class Settings:
                 region=function.region,
             ),
             secrets=_secrets(environ, destinations, problems),
+            failover=read("TELEMETRY_FORWARDER_FAILOVER", environ, problems),
             problems=_without_repeats(problems),
         )
 
