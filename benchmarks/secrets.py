@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
@@ -56,7 +57,7 @@ async def serve_cache(port: int) -> None:
     from telemetry_forwarder.kinds import Secret
     from telemetry_forwarder.secrets.server import Endpoint, Guard, serving
 
-    async def fetch(key: Key) -> Answer:
+    async def fetch(key: Key, on_trouble: Callable[[], None]) -> Answer:
         return Answer(Outcome.FOUND, now(SystemClock()), 200, BODY)
 
     async with asyncio.TaskGroup() as tasks:

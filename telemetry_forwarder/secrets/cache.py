@@ -22,16 +22,18 @@ from telemetry_forwarder.secrets.answers import Answer, Outcome
 from telemetry_forwarder.secrets.moments import Moment, now
 from telemetry_forwarder.secrets.names import Key
 
-Fetch: TypeAlias = Callable[[Key], Awaitable[Answer]]
+# Fetches a key; calls what it is given when an attempt has failed and it goes on trying.
+Fetch: TypeAlias = Callable[[Key, Callable[[], None]], Awaitable[Answer]]
 FetchMany: TypeAlias = Callable[[Sequence[Key]], Awaitable[Mapping[Key, Answer]]]
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], object]
 
 # The last part of an entry's time, in which it is fetched anew while it is still given; at most 30 s.
 REFRESH_SHARE = 0.1
 LONGEST_REFRESH_S = 30.0
-# How long a question that could have a stale answer waits for a better one; and after a fetch that failed nobody waits
-# at all for this long (drawn anew each time, so that environments do not ask in step).
-PATIENCE_S = 1.0
+# How long a question that could have a stale answer waits for a service that says nothing: a failed attempt ends the
+# wait at once. And after a fetch that failed nobody waits at all for a while (drawn anew each time, so that
+# environments do not ask in step).
+PATIENCE_S = 2.0
 PAUSE_S = (1.0, 5.0)
 # What is not there, or not allowed, is not asked for again for so long. These have a place of their own, so that no
 # number of wrong names drives a right one out.
@@ -81,6 +83,11 @@ class Flight:
     began: Moment
     generation: int
     landed: asyncio.Future[Answer]
+    trouble: asyncio.Future[None]  # an attempt has failed
+
+    def on_trouble(self) -> None:
+        if not self.trouble.done():
+            self.trouble.set_result(None)
 
 
 @dataclass(slots=True)
@@ -142,7 +149,7 @@ class Cache:
                 return self._given_stale(spare)
             if (flight := self._join(key, fresh=fresh)) is None:
                 return Answer(Outcome.BUSY, now(self._clock), message="Too many keys are being fetched at once.")
-            answer = await self._wait(flight, is_patient=spare is None)
+            answer = await self._wait(flight, is_patient=fresh or spare is None)
             if answer is not None and (answer.outcome.is_final or not takes_stale):
                 if self._is_of_now(key, flight, answer, fresh=fresh):
                     return answer
@@ -213,14 +220,15 @@ class Cache:
 
     def _new_flight(self, key: Key) -> Flight:
         self.counts.fetches += 1
-        flight = Flight(now(self._clock), self._generation, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        flight = Flight(now(self._clock), self._generation, loop.create_future(), loop.create_future())
         self._flights[key] = flight
         return flight
 
     async def _fly(self, key: Key, flight: Flight) -> None:
         answer = Answer(Outcome.FAILED, flight.began, message=f"{key} was not fetched to the end.")
         try:
-            answer = await self._fetch(key)
+            answer = await self._fetch(key, flight.on_trouble)
         finally:  # whatever happens, those who wait are told
             self._land(key, flight, answer)
 
@@ -234,12 +242,14 @@ class Cache:
             flight.landed.set_result(answer)
 
     async def _wait(self, flight: Flight, *, is_patient: bool) -> Answer | None:
-        """Wait until `flight` has landed; None where that takes too long, which is soon where there is a spare."""
-        seconds = self._policy.flight_s
-        if not is_patient:
+        """Wait until `flight` has landed; None where that takes too long, or it is in trouble and we are impatient."""
+        if is_patient:
+            await asyncio.wait([flight.landed], timeout=self._policy.flight_s)
+        else:
             seconds = max(0.0, PATIENCE_S - flight.began.age(self._clock))
-        done, _ = await asyncio.wait([flight.landed], timeout=seconds)
-        return flight.landed.result() if done else None
+            either: tuple[asyncio.Future[Any], ...] = (flight.landed, flight.trouble)
+            await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        return flight.landed.result() if flight.landed.done() else None
 
     def _is_of_now(self, key: Key, flight: Flight, answer: Answer, *, fresh: bool) -> bool:
         """Say whether an answer may be given: not one from before a restore or a long freeze."""

@@ -114,8 +114,11 @@ class Upstream:
         self._opening = asyncio.Lock()
         self._open: AsyncExitStack = AsyncExitStack()
 
-    async def fetch(self, key: Key) -> Answer:
-        """Ask for `key` until there is an answer that will stay, or the service's time is over. Never raises."""
+    async def fetch(self, key: Key, on_trouble: Callable[[], None] = lambda: None) -> Answer:
+        """Ask for `key` until there is an answer that will stay, or the service's time is over. Never raises.
+
+        `on_trouble` is called when an attempt has failed and another one follows.
+        """
         last: Answer | None = None
         await self._prepare(key.service, region_of(key.name) or self._region)
         try:
@@ -124,6 +127,7 @@ class Upstream:
                     last = await self._attempt(key, last)
                     if last.outcome is not Outcome.THROTTLED and (last.outcome.is_final or attempt + 1 >= ATTEMPTS):
                         return last
+                    on_trouble()
                     await asyncio.sleep(pause(attempt))
         except TimeoutError:
             pass

@@ -6,7 +6,7 @@ The port is served at once; botocore is loaded in a thread meanwhile (a third of
 import asyncio
 import resource
 import socket
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +92,7 @@ class Vault:
         task = self._tasks.create_task(self._guarded(work))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        task.add_done_callback(lambda _: work.close())  # it never began, where the task was cancelled before it did
         return task
 
     def stop(self) -> None:
@@ -110,14 +111,14 @@ class Vault:
         except Exception as error:  # noqa: BLE001 - a TaskGroup would take everything else down with it
             self._log.error("A bug in the secrets cache. Please report it.", **where(error))
 
-    async def _fetch(self, key: Key) -> Answer:
+    async def _fetch(self, key: Key, on_trouble: Callable[[], None]) -> Answer:
         began = now(self._clock)
         try:
             async with asyncio.timeout(LOAD_S):
                 upstream = await self._ready()
         except TimeoutError:
             return Answer(Outcome.TIMED_OUT, began, message=f"{key} was not read in time: the AWS SDK is being loaded.")
-        answer = await upstream.fetch(key)
+        answer = await upstream.fetch(key, on_trouble)
         if not answer.outcome.is_final:
             self._log.warning(answer.message)
         return answer

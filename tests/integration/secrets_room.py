@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from telemetry_forwarder.clock import SystemClock
+from telemetry_forwarder.clock import Clock, SystemClock
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.secrets.settings import secrets_from_env
 from telemetry_forwarder.secrets.vault import Vault, open_vault
@@ -44,13 +44,13 @@ class Room:
 
 
 @asynccontextmanager
-async def room(**environ: str) -> AsyncIterator[Room]:
+async def room(clock: Clock | None = None, **environ: str) -> AsyncIterator[Room]:
     """Open an endpoint with the variables of a function; open to all unless they say otherwise."""
     settings = secrets_from_env({"TELEMETRY_FORWARDER_SECRETS": "open", **environ}, [])
     written: list[str] = []
     log = Log("debug", written.append)
     door = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    opening = open_vault(settings, [door], region=None, ca_file=None, clock=SystemClock(), log=log)
+    opening = open_vault(settings, [door], region=None, ca_file=None, clock=clock or SystemClock(), log=log)
     port = door.getsockname()[1]
     async with opening as vault:
         yield Room(port, vault, written)

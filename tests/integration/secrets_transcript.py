@@ -87,7 +87,7 @@ async def before_a_service_that_is_unwell() -> list[str]:
         point(service.url())
         async with room(**short) as asked:
             await asked.get("/?name=/a")
-            await asyncio.sleep(1.2)
+            await asyncio.sleep(1.9)
             parts.append(await told(asked, "it throttles, and there is an older value", head("GET", "/?name=/a")))
             parts.append(await told(asked, "it throttles, and there is none", head("GET", "/?name=/b")))
             parts.append(await told(asked, "the same on AWS's route", head("GET", f"{GET}?name=/c")))

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 from aiobotocore.session import get_session
 
+from telemetry_forwarder.clock import SystemClock
 from telemetry_forwarder.secrets import fetch as fetching
 from telemetry_forwarder.secrets import server as serving_module
 
@@ -165,6 +166,31 @@ async def test_prefetch_asks_in_batches(moto, endpoint):
         # Two pages, two of ten parameters, two of twenty secrets, and the one that is missing, asked for alone.
         assert before <= after["calls"] == 7
     assert sum("/pre/missing does not exist" in line for line in asked.written) == 1
+
+
+class MovedClock(SystemClock):
+    """The machine's clocks, each of which can be moved on."""
+
+    wall = monotonic_moved = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.wall
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.monotonic_moved
+
+
+@pytest.mark.parametrize(("wall", "monotonic"), [(600.0, 0.0), (0.0, 600.0)])
+async def test_after_ten_minutes_of_freeze_no_expired_value_is_given(endpoint, wall, monotonic):
+    """Whichever clock stood still meanwhile."""
+    values = [says(200, value(text)) for text in ("v1", "v2")]
+    async with serving(Service(GetParameter=values)) as server:
+        endpoint(server.url())
+        clock = MovedClock()
+        async with room(clock) as asked:
+            assert [(await asked.get("/?name=/a")).json()["value"] for _ in range(2)] == ["v1", "v1"]
+            clock.wall, clock.monotonic_moved = wall, monotonic
+            assert (await asked.get("/?name=/a")).json() == {"value": "v2"}
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------

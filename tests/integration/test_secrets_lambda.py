@@ -83,6 +83,12 @@ def tutorial(language: str, given: dict[str, str]) -> Function:
     return Function(code=EXAMPLES / "secrets/nodejs", handler="index.handler", command=command, environment=given)
 
 
+def core_limit(pid: int) -> str:
+    """Return the largest core file that a process may leave."""
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    return next(line for line in lines if line.startswith("Max core file size")).split()[4]
+
+
 def asking(given: dict[str, str], **function: Any) -> Function:
     return Function(code=FUNCTIONS, handler="asks.handler", environment=given, **function)
 
@@ -120,7 +126,9 @@ async def test_an_invocation_does_not_wait_for_an_extension_that_only_serves_sec
     async with LocalLambda(asking(variables(moto)), [EXTENSION]) as env:
         result = await env.invoke({"targets": [f"/?name={NAME}"]})
         assert result.json()["asked"] == [[200, json.dumps({"value": SECRET}, separators=(",", ":"))]]
+        longest_core = core_limit(env.pids[EXTENSION.name])
         await env.shutdown()
+    assert longest_core == "0"
     assert EXTENSION.name not in result.held_ms, "it is registered for SHUTDOWN alone"
     assert len(env.transcript.next_calls(EXTENSION.name)) == 1
 

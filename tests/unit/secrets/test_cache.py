@@ -41,9 +41,12 @@ class Service:
         self.takes_s = takes_s
         self.calls: list[Key] = []
         self.value: str | Outcome = "v1"
+        self.is_troubled = False  # its first attempt fails
 
-    async def fetch(self, key: Key) -> Answer:
+    async def fetch(self, key: Key, on_trouble: Callable[[], None]) -> Answer:
         self.calls.append(key)
+        if self.is_troubled:
+            on_trouble()
         return await self.answer(self.value)
 
     async def answer(self, value: str | Outcome) -> Answer:
@@ -194,6 +197,29 @@ def test_nobody_waits_long_for_a_slow_service_while_there_is_something_to_give()
         await asyncio.sleep(8)
         assert await world.value() == "v2"
         assert world.calls == 2
+
+    play(main)
+
+
+def test_a_failed_attempt_ends_the_wait_of_those_who_can_have_something_older() -> None:
+    async def main(world: World) -> None:
+        await world.value()
+        await asyncio.sleep(310)
+        world.service.takes_s, world.service.value, world.service.is_troubled = 8.0, "v2", True
+        before = world.clock.monotonic()
+        assert (await world.cache.get(DB)).stale_s is not None
+        assert world.clock.monotonic() == before
+        assert await world.value(API) == "v2", "who has nothing older waits"
+        assert world.clock.monotonic() - before == pytest.approx(8.0)
+
+    play(main)
+
+
+def test_a_forced_fetch_is_waited_for() -> None:
+    async def main(world: World) -> None:
+        await world.value()
+        world.service.takes_s, world.service.value, world.service.is_troubled = 5.0, "v2", True
+        assert await world.value(fresh=True) == "v2"
 
     play(main)
 
@@ -426,7 +452,7 @@ def test_who_asks_for_what_is_being_prefetched_waits_for_that() -> None:
 
 def test_a_bug_in_fetching_leaves_nobody_waiting() -> None:
     async def main(world: World) -> None:
-        async def broken(key: Key) -> Answer:
+        async def broken(key: Key, on_trouble: Callable[[], None]) -> Answer:
             raise RuntimeError("a bug")
 
         world.cache._fetch = broken
