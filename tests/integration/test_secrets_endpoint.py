@@ -2,13 +2,20 @@
 
 import asyncio
 import base64
+import http.client
 import json
+import re
+import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
+import requests
+import urllib3
 from aiobotocore.session import get_session
 
 from telemetry_forwarder.clock import SystemClock
@@ -454,6 +461,72 @@ async def test_statistics_tell_names_and_ages_and_no_values(endpoint):
             assert (stats["hits"], stats["misses"], stats["calls"]) == (2, 1, 1)
             assert list(stats["ages"]) == ["SSM parameter /a"]
             assert "hunter2" not in str(stats) + str(asked.written)
+
+
+# --- clients ---------------------------------------------------------------------------------------------------------
+
+
+def by_requests(url: str, headers: dict[str, str]) -> Any:
+    session = requests.Session()
+    session.trust_env = False  # a proxy of this machine is not asked
+    return [session.get(url, headers=headers, timeout=10).json() for _ in range(3)][-1]
+
+
+def by_http_client(url: str, headers: dict[str, str]) -> Any:
+    where = urlsplit(url)
+    connection = http.client.HTTPConnection(where.netloc, timeout=10)
+    for _ in range(3):
+        connection.request("GET", f"{where.path}?{where.query}", headers=headers)
+        body = connection.getresponse().read()
+    connection.close()
+    return json.loads(body)
+
+
+def by_urllib3(url: str, headers: dict[str, str]) -> Any:
+    with urllib3.PoolManager() as pool:
+        return [pool.request("GET", url, headers=headers).json() for _ in range(3)][-1]
+
+
+def by_node(url: str, headers: dict[str, str]) -> Any:
+    program = f"fetch({json.dumps(url)}, {{headers: {json.dumps(headers)}}}).then(a => a.text()).then(console.log)"
+    return json.loads(subprocess.run(["node", "-e", program], capture_output=True, check=True, timeout=20).stdout)
+
+
+def by_curl(url: str, headers: dict[str, str]) -> Any:
+    given = [part for name, text in headers.items() for part in ("-H", f"{name}: {text}")]
+    return json.loads(subprocess.run(["curl", "-sf", *given, url], capture_output=True, check=True, timeout=20).stdout)
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        by_requests,
+        by_http_client,
+        by_urllib3,
+        pytest.param(by_node, marks=pytest.mark.skipif(shutil.which("node") is None, reason="no node")),
+        pytest.param(by_curl, marks=pytest.mark.skipif(shutil.which("curl") is None, reason="no curl")),
+    ],
+)
+async def test_the_clients_that_functions_use_are_understood(endpoint, client):
+    """As AWS's documentation asks its own extension: with these libraries, this path and this header."""
+    async with serving(says(200, value("v1"))) as server:
+        endpoint(server.url())
+        async with room(TELEMETRY_FORWARDER_SECRETS="token", AWS_SESSION_TOKEN="s3ss10n") as asked:
+            url = f"http://localhost:{asked.port}{GET}?name=%2Fa&withDecryption=true"
+            answer = await asyncio.to_thread(client, url, {TOKEN: "s3ss10n"})
+    assert answer == {"Parameter": {"Value": "v1"}}
+
+
+async def test_the_program_of_the_page_runs(endpoint, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs/secrets.md").read_text()
+    (program,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "s3ss10n")
+    async with serving(says(200, value("v1"))) as server:
+        endpoint(server.url())
+        async with room(TELEMETRY_FORWARDER_SECRETS="token", AWS_SESSION_TOKEN="s3ss10n") as asked:
+            names: dict[str, Any] = {}
+            await asyncio.to_thread(exec, program.replace(":2773", f":{asked.port}"), names)
+    assert names["password"] == "v1"
 
 
 # --- what becomes of the SDK ------------------------------------------------------------------------------------------
