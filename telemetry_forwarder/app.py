@@ -149,6 +149,8 @@ async def _serve(
                 group.create_task(failover.run())
             if settings.origin.init_type == MANAGED_INSTANCES:
                 lifecycle.go_on()
+            if vault is not None:
+                await vault.wait_until_warm()
             code = await _live(lifecycle, client, clock, log, has_fallback=failover is not None)
             _write_ledger(door, workers, log)
             leave(code)

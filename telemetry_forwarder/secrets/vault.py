@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from telemetry_forwarder.secrets.fetch import Upstream
 
 
+# What INIT may wait for us, of the 10 s that the whole of it has.
+WARM_S = 3.0
+
+
 class Vault:
     """The cache, with the services behind it."""
 
@@ -49,6 +53,7 @@ class Vault:
         self._upstream: Upstream | None = None
         self._loading = asyncio.Lock()
         self._is_restored = not settings.is_snap_start
+        self._warming: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
         self.cache = Cache(
             self._fetch, policy=settings.policy, clock=clock, spawn=self.spawn, keeps=not settings.is_snap_start
@@ -66,7 +71,12 @@ class Vault:
 
     def warm(self) -> None:
         """Load what asking needs, and fetch what was asked for beforehand; in the background."""
-        self.spawn(self._warm())
+        self._warming = self.spawn(self._warm())
+
+    async def wait_until_warm(self) -> None:
+        """Wait for that, at most `WARM_S`: a freeze before it is done leaves it to the first invocation's expense."""
+        if self._warming is not None:
+            await asyncio.wait([self._warming], timeout=WARM_S)
 
     def on_records(self, records: Sequence[Record]) -> None:
         """Look for the sign of a restore from a snapshot."""
@@ -148,15 +158,14 @@ class Vault:
         await self._prefetch()
 
     async def _prefetch(self) -> None:
-        for path in self._settings.prefetch.paths:
-            self.spawn(self._prefetch_path(path))
+        paths = [self.spawn(self._prefetch_path(path)) for path in self._settings.prefetch.paths]
         allowed = [key for key in self._settings.prefetch.keys if self._is_allowed(key)]
-        if not allowed:
-            return
         # Whoever asks for one of them from here on waits for these calls, though the SDK may still have to be loaded.
         for answer in (await self.cache.prefetch(allowed, self._fetch_many)).values():
             if not answer.is_found:
                 self._log.warning(answer.message)
+        if paths:
+            await asyncio.wait(paths)
 
     async def _fetch_many(self, keys: Sequence[Key]) -> dict[Key, Answer]:
         return await (await self._ready()).fetch_many(keys)

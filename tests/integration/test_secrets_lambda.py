@@ -133,6 +133,18 @@ async def test_an_invocation_does_not_wait_for_an_extension_that_only_serves_sec
     assert len(env.transcript.next_calls(EXTENSION.name)) == 1
 
 
+async def test_what_is_to_be_fetched_beforehand_is_there_when_init_ends(moto, environment):
+    await put(moto, SECRET)
+    await put(moto, "below", "/prod/app/one")
+    async with counted(moto) as service:
+        given = variables(service.url, TELEMETRY_FORWARDER_SECRETS_PREFETCH=f"{NAME},/prod/app/*")
+        async with LocalLambda(asking(given), [EXTENSION]) as env:
+            assert service.calls == {"GetParameters": 1, "GetParametersByPath": 1}
+            asked = (await env.invoke({"targets": [f"/?name={NAME}", "/?name=/prod/app/one"]})).json()["asked"]
+    assert [json.loads(body)["value"] for _, body in asked] == [SECRET, "below"]
+    assert sum(service.calls.values()) == 2
+
+
 async def test_with_the_token_of_the_functions_session(moto, environment):
     await put(moto, SECRET)
     get = f"/systemsmanager/parameters/get?name={NAME}&withDecryption=true"
