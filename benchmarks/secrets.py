@@ -226,7 +226,7 @@ def environment(service: Throttled, clock: Clock, tasks: asyncio.TaskGroup) -> C
     from telemetry_forwarder.secrets.fetch import Upstream
 
     class Before(Upstream):
-        async def _attempt(self, key: Key, last: Answer | None) -> Answer:
+        async def _attempt(self, key: Key) -> Answer:
             return await service.ask(key)
 
     settings = secrets_from_env({}, [])

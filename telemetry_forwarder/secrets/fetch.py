@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from typing import Any, TypeAlias
 
+from aiobotocore.session import AioSession
 from botocore.exceptions import ClientError, NoRegionError, ParamValidationError
 
 from telemetry_forwarder.clock import Clock
@@ -46,6 +47,8 @@ MOST_SECRETS = 20
 MOST_AT_ONCE = {SSM: MOST_PARAMETERS, SECRETS_MANAGER: MOST_SECRETS}
 # Pages of ten parameters that one path may have.
 MOST_PAGES = 100
+# Regions that are asked, at most: a client takes megabytes, and whoever asks chooses the region in an ARN.
+MOST_CLIENTS = 16
 
 PERMISSIONS = {SECRETS_MANAGER: "secretsmanager:GetSecretValue", SSM: "ssm:GetParameter"}
 SERVICES = tuple(PERMISSIONS)
@@ -112,7 +115,8 @@ class Upstream:
         self._session = new_session(MODELS)
         self._clients: dict[tuple[str, str | None], Any] = {}
         self._opening = asyncio.Lock()
-        self._open: AsyncExitStack = AsyncExitStack()
+        self._open = AsyncExitStack()
+        self._left = AsyncExitStack()  # clients that are used no longer, but may still be waiting for an answer
 
     async def fetch(self, key: Key, on_trouble: Callable[[], None] = lambda: None) -> Answer:
         """Ask for `key` until there is an answer that will stay, or the service's time is over. Never raises.
@@ -124,7 +128,10 @@ class Upstream:
         try:
             async with asyncio.timeout(self._timeout_s[key.service]):
                 for attempt in count():
-                    last = await self._attempt(key, last)
+                    session = self._session
+                    last = await self._attempt(key)
+                    if last.outcome is Outcome.BAD_CREDENTIALS and attempt + 1 < ATTEMPTS:
+                        await self.renew(session)
                     if last.outcome is not Outcome.THROTTLED and (last.outcome.is_final or attempt + 1 >= ATTEMPTS):
                         return last
                     on_trouble()
@@ -133,10 +140,8 @@ class Upstream:
             pass
         return in_time(key, last, now(self._clock))
 
-    async def _attempt(self, key: Key, last: Answer | None) -> Answer:
-        """Ask once; with new credentials where the last attempt's were refused."""
-        if last is not None and last.outcome is Outcome.BAD_CREDENTIALS:
-            await self.renew()
+    async def _attempt(self, key: Key) -> Answer:
+        """Ask once."""
         asked = now(self._clock)
         where = key.service
         try:
@@ -151,7 +156,8 @@ class Upstream:
                 Outcome.BAD_CREDENTIALS, asked, message=f"{key} cannot be read: there are no AWS credentials."
             )
         except (NoRegionError, ParamValidationError, ValueError) as error:  # region, endpoint or name of wrong form
-            kind = Outcome.INVALID if isinstance(error, ParamValidationError) else Outcome.FAILED
+            is_asked_wrongly = isinstance(error, ParamValidationError) or region_of(key.name) is not None
+            kind = Outcome.INVALID if is_asked_wrongly else Outcome.FAILED
             text = f"{key} cannot be asked for: {type(error).__name__}; check name and region."
             answer = Answer(kind, asked, message=text)
         except NO_ANSWER as error:
@@ -222,13 +228,15 @@ class Upstream:
             return {}, type(error).__name__
         raise AssertionError("unreachable")
 
-    async def renew(self) -> None:
-        """Forget connections and credentials; the next question finds new ones."""
+    async def renew(self, old: AioSession | None = None) -> None:
+        """Forget connections and credentials, if those of `old` are still in use; the next question finds new ones."""
         async with self._opening:
-            old, self._open = self._open, AsyncExitStack()
+            if old is not None and old is not self._session:
+                return
+            await self._left.aclose()
+            self._left, self._open = self._open, AsyncExitStack()
             self._clients.clear()
             self._session = new_session(MODELS)
-        await old.aclose()
 
     async def _prepare(self, service: str, region: str | None) -> None:
         """Make the client before the time of a call begins: the first one takes longer than many a call."""
@@ -241,6 +249,8 @@ class Upstream:
         if client is None:
             async with self._opening:
                 if (client := self._clients.get((service, region))) is None:
+                    if len(self._clients) >= MOST_CLIENTS:
+                        raise ValueError("too many regions are asked")
                     client = await self._open.enter_async_context(self._new_client(service, region))
                     self._clients[service, region] = client
         return client
@@ -254,6 +264,7 @@ class Upstream:
             yield client
 
     async def aclose(self) -> None:
+        await self._left.aclose()
         await self._open.aclose()
 
 

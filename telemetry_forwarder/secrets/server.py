@@ -193,9 +193,12 @@ class Connection(asyncio.Protocol):
 
     def _tick(self) -> None:
         self._ticks += 1
-        if self._is_leaving:
+        is_late = self._ticks >= HEAD_TICKS
+        if self._is_leaving and (is_late or not (self._transport and self._transport.get_write_buffer_size())):
             self.drop()
-        elif self._ticks >= HEAD_TICKS:
+        elif self._is_leaving:
+            self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        elif is_late:
             self._refuse(Refused(408, f"The head of the request did not come to its end within {HEAD_TICKS} s."))
         else:
             self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
@@ -294,6 +297,7 @@ class Connection(asyncio.Protocol):
         else:
             transport.write_eof()
             transport.resume_reading()
+            self._ticks = 0
             self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
 
@@ -341,7 +345,7 @@ def request_in(head: bytes) -> Request:
         raise Refused(403, "The Host is not local; ask localhost or 127.0.0.1.")
     if not target.startswith(b"/") or not target.isascii():
         raise Refused(400, "The target of the request must be a path, with other characters than ASCII escaped.")
-    closes = connection == b"close" or (version == b"HTTP/1.0" and connection != b"keep-alive")
+    closes = b"close" in connection or (version == b"HTTP/1.0" and b"keep-alive" not in connection)
     return Request(target.decode(), token, closes)
 
 

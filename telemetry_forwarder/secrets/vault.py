@@ -17,7 +17,7 @@ from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.records import Record
 from telemetry_forwarder.secrets.answers import Answer, Outcome
 from telemetry_forwarder.secrets.cache import Cache
-from telemetry_forwarder.secrets.moments import now
+from telemetry_forwarder.secrets.moments import Moment, now
 from telemetry_forwarder.secrets.names import Key, is_allowed, key_of_reference
 from telemetry_forwarder.secrets.server import Endpoint, Guard, serving
 from telemetry_forwarder.secrets.settings import LOAD_S, SecretsSettings
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # What INIT may wait for us, of the 10 s that the whole of it has.
 WARM_S = 3.0
+SILENCE_S = 60.0
 
 
 class Vault:
@@ -53,6 +54,7 @@ class Vault:
         self._upstream: Upstream | None = None
         self._loading = asyncio.Lock()
         self._is_restored = not settings.is_snap_start
+        self._said: Moment | None = None
         self._warming: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
         self.cache = Cache(
@@ -130,8 +132,15 @@ class Vault:
             return Answer(Outcome.TIMED_OUT, began, message=f"{key} was not read in time: the AWS SDK is being loaded.")
         answer = await upstream.fetch(key, on_trouble)
         if not answer.outcome.is_final:
-            self._log.warning(answer.message)
+            self._say(answer.message)
         return answer
+
+    def _say(self, message: str) -> None:
+        """Say that a fetch failed: once a minute as a warning, as the next most likely fails for the same reason."""
+        is_first = self._said is None or self._said.age(self._clock) >= SILENCE_S
+        if is_first:
+            self._said = now(self._clock)
+        (self._log.warning if is_first else self._log.debug)(message)
 
     async def _ready(self) -> "Upstream":
         """Return what asks the services, loaded when it is first needed."""
@@ -148,7 +157,7 @@ class Vault:
             return self._upstream
 
     async def _warm(self) -> None:
-        if self._is_restored:
+        if self._is_restored and self._settings.is_served:
             await self._prefetch()
         await self._ready()
 
@@ -224,8 +233,7 @@ async def open_vault(
         vault = Vault(settings, region=region, ca_file=ca_file, tasks=tasks, clock=clock, log=log)
         try:
             async with serving(listeners, endpoint_of(vault, settings, log)):
-                if listeners:
-                    vault.warm()
+                vault.warm()
                 yield vault
         except BaseException as error:  # noqa: BLE001 - raised below: a TaskGroup would wrap it, and hide what it is
             failure = error

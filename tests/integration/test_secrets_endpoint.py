@@ -561,6 +561,18 @@ async def test_what_is_dropped_is_released(endpoint):
             assert [one for one in gc.get_objects() if isinstance(one, Answer) and b"hunter2" in one.body] == []
 
 
+async def test_regions_that_callers_make_up_are_bounded(endpoint, monkeypatch):
+    monkeypatch.setattr(fetching, "MOST_CLIENTS", 2)
+    async with serving(says(200, b'{"SecretString":"v"}')) as server:
+        endpoint(server.url())
+        async with room() as asked:
+            arn = "/?name=arn:aws:secretsmanager:{}:1:secret:x-AbCdEf"
+            replies = [
+                await asked.get(arn.format(region)) for region in ("aa-1", "bb-1", "cc-1", "a.example%23", "aa-1")
+            ]
+    assert [reply.status for reply in replies] == [200, 200, 400, 400, 200]
+
+
 async def test_a_missing_region_is_said(environment, monkeypatch):
     monkeypatch.delenv("AWS_REGION")
     for name in ENDPOINTS:
