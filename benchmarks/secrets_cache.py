@@ -226,6 +226,9 @@ def environment(service: Throttled, clock: Clock, tasks: asyncio.TaskGroup) -> C
     from telemetry_forwarder.secrets.fetch import Upstream
 
     class Before(Upstream):
+        async def _prepare(self, service: str, region: str | None) -> None:
+            """Make no client: there is no network in virtual time."""
+
         async def _attempt(self, key: Key) -> Answer:
             return await service.ask(key)
 
