@@ -48,6 +48,7 @@ class Lifecycle:
         has_fallback: bool = False,
         last_word: Callable[[], Record | None] = lambda: None,
     ) -> None:
+        self.on_invoke: Callable[[], None] = lambda: None  # told of each invocation before anything else is done
         self._client = client
         self._has_fallback = has_fallback
         self._last_word = last_word
@@ -103,6 +104,7 @@ class Lifecycle:
         while True:
             match await self._client.next_event():
                 case Invoke() as event:
+                    self.on_invoke()
                     await self._invocation(event)
                 case Shutdown() as event:
                     await self._shutdown(event)
