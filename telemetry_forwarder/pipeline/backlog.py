@@ -86,11 +86,14 @@ class Backlog:
         self._segment = None  # the enricher has seen them
 
     def clear(self) -> int:
-        """Settle all that waits; return how many records that were."""
+        """Settle all that waits, body by body: there may be hundreds of thousands of records, and little time.
+
+        Return how many records that were.
+        """
         count = self.waiting
-        ids = [f"{body.identity}{index:04x}" for body, mask in self._waiting for index in indices(mask)]
+        waiting = [(body.identity, mask) for body, mask in self._waiting]
         self._waiting.clear()
-        self.settle(ids)
+        self._spool.settle_masks(self._sink, waiting)
         return count
 
     def let_go(self) -> int:

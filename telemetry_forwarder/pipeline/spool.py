@@ -197,9 +197,13 @@ class Spool:
 
     def settle(self, sink: int, ids: Iterable[str]) -> None:
         """Note that the sink with the number `sink` has no further need of these records."""
+        self.settle_masks(sink, masks_of(ids).items())
+
+    def settle_masks(self, sink: int, masks: Iterable[tuple[str, int]]) -> None:
+        """Do so for records that are given as the identities of bodies, with a bit for each index."""
         self.commit()  # the body comes before what is said of it
         notes: dict[int, tuple[Segment, list[Note]]] = {}
-        for identity, mask in masks_of(ids).items():
+        for identity, mask in masks:
             body = self._bodies.get(identity)
             if body is None or not (mask := mask & body.open[sink]):
                 continue  # never written, or gone with its segment
