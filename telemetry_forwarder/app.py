@@ -35,12 +35,12 @@ from telemetry_forwarder.receiver import Intake, Keeping, serve
 from telemetry_forwarder.records import Origin, Record
 from telemetry_forwarder.router import Router
 from telemetry_forwarder.settings import Settings
-from telemetry_forwarder.transports.failover import Failover
 from telemetry_forwarder.transports.stack import open_transport
 from telemetry_forwarder.variables import MANAGED_INSTANCES, read
 
 if TYPE_CHECKING:
     from telemetry_forwarder.secrets.vault import Vault
+    from telemetry_forwarder.transports.failover import Failover
 
 HEALTH_S = 5.0
 # What a third party's way to open its transport may take of the 10 s that the whole of INIT has; ours wait for nothing.
@@ -241,10 +241,12 @@ async def _open_all(
     return opened
 
 
-def _failover(settings: Settings, clock: Clock, log: Log) -> Failover | None:
+def _failover(settings: Settings, clock: Clock, log: Log) -> "Failover | None":
     """Make what keeps records that no sink takes, if it is configured; nothing is loaded yet."""
     if settings.failover is None:
         return None
+    from telemetry_forwarder.transports.failover import Failover  # only where it is configured
+
     network = settings.network
     return Failover(settings.failover, clock=clock, log=log, region=network.region, ca_file=network.ca_file)
 

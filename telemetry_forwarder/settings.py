@@ -31,7 +31,7 @@ MOST_CAPACITY_BYTES = 32 * MEBIBYTE
 PERIODS_S = {Mode.PERIODIC: 10.0}
 BACKGROUND_PERIOD_S = 1.0
 # A record costs about a kilobyte of objects, however short its text is.
-RECORD_COST_BYTES = 512
+RECORD_COST_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,7 +118,7 @@ VARIABLES = (
     ),
     Variable(
         "TELEMETRY_FORWARDER_BUFFER_RECORDS", Integer(1000, 10000000), None,
-        "Records that each sink may hold in memory; unset: one for each 512 of those bytes",
+        "Records that each sink may hold in memory; unset: one for each 1024 of those bytes",
     ),
     Variable(
         "TELEMETRY_FORWARDER_WHEN_FULL", OneOf("spill", "drop_oldest", "drop_newest"), "spill",

@@ -23,7 +23,8 @@ from telemetry_forwarder import __version__
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, CredentialUnavailable, TimedOut, TransportError
 from telemetry_forwarder.transports.http import KEEP_ALIVE_S
 
-SERVICES = ["logs", "s3", "secretsmanager", "sqs", "ssm"]
+# The last three are asked for credentials, where a person's profile says so.
+SERVICES = ["logs", "s3", "secretsmanager", "sqs", "ssm", "sso", "sso-oidc", "sts"]
 
 # What botocore raises when a call had no answer; `ClientError` is an answer. The last is no BotoCoreError.
 NO_ANSWER = (aws.BotoCoreError, aiohttp.ClientError, OSError, ResponseParserError)
