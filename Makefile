@@ -59,6 +59,7 @@ bench: install ## what the extension and the local Lambda cost, measured in one 
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/local_lambda.py
 	$(BIN)/python -m benchmarks.held
+	$(BIN)/python benchmarks/secrets_cache.py
 
 memory: install ## what 500 MB of records into dead backends cost in memory, disk and time (minutes)
 	$(BIN)/python benchmarks/memory.py

@@ -40,8 +40,12 @@ class Backlog:
         return sum(mask.bit_count() for _, mask in self._waiting)
 
     def leave(self, records: Sequence[Record]) -> bool:
-        """Let `records`, the newest of all, wait on disk; return False where they are not there."""
+        """Let `records` of one body, the newest of all, wait on disk; return False where they are not there."""
         self._spool.commit()
+        body = self._spool.find(records[0].id[:IDENTITY_DIGITS])
+        if body is not None and len(records) == body.open[self._sink].bit_count():  # all of a body, as mostly
+            self._waiting.append((body, body.open[self._sink]))
+            return True
         found = [(self._spool.find(identity), mask) for identity, mask in masks_of(r.id for r in records).items()]
         waiting = [(body, mask) for body, mask in found if body is not None]
         if len(waiting) < len(found):

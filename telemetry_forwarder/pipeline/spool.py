@@ -27,8 +27,8 @@ MOST_BODIES = 16_384
 WORTH_REMOVING_BYTES = 256 * 1024
 # After trouble with the disk (full, read-only, slow) the next attempt is made this much later.
 PAUSE_S = 30.0
-# A write into the page cache takes a tenth of a millisecond; one in a row that is slow may be the machine's hiccup.
-SLOW_S = 0.1
+# A write into the page cache takes a tenth of a millisecond. One that is slow may be a processor that was withheld.
+SLOW_S = 0.25
 SLOW_WRITES = 3
 
 

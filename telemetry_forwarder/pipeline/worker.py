@@ -200,7 +200,7 @@ class Worker:
 
     async def drain(self, deadline: Deadline, store_until: Deadline | None = None) -> None:
         """Send what is held until `deadline`, give what is left to the fallback until `store_until`; settle the rest,
-        and what is offered later, as dropped.
+        and what is offered later, as spilled where there is an heir, else as dropped.
         """
         self._is_closed = True
         self.hurry(deadline)
@@ -212,7 +212,7 @@ class Worker:
         self._is_well = not self.held
         if store_until is not None:
             await self._fall_back(store_until)
-        if self._has_heir:
+        if self._has_heir:  # only then: nobody knows whether this environment is ever invoked again
             self.spill()
         self.give_up(DropReason.UNAUTHORIZED if self._delivery.denied else DropReason.DEADLINE)
         self._is_drained = True
