@@ -248,3 +248,12 @@ def wanted_sinks(environ: "Environ", problems: "list[Problem] | None" = None) ->
 def is_sound(sink: str, environ: "Environ") -> bool:
     """Say whether a built-in `sink` has all that it needs."""
     return all(any(read(name, environ) is not None for name in row) for row in NEEDS[sink])
+
+
+def needs_secrets(environ: "Environ") -> bool:
+    """Say whether a sink that runs has its credential by reference only, to be read with the AWS SDK."""
+    return any(
+        isinstance(variable.kind, (SecretArn, SsmParameter)) and environ.get(variable.name, "").strip()
+        for variable in VARIABLES
+        if variable.sink in wanted_sinks(environ)
+    )

@@ -4,20 +4,23 @@ Every call goes straight to `AWS_LAMBDA_RUNTIME_API`, never through a proxy, and
 Source: AWS Lambda Developer Guide, "Extensions API" and "Telemetry API".
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
 from typing import Any, TypeAlias
 
-import aiohttp
+import h11
 import orjson
 
 from telemetry_forwarder.errors import ExtensionsApiError
+from telemetry_forwarder.http11 import Connection
 
 EXTENSIONS = "2020-01-01/extension"
 TELEMETRY = "2022-07-01/telemetry"  # the path's version is fixed; the schema's goes into the body
 SCHEMAS = ("2025-01-29", "2022-12-13")
+CONNECT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +62,20 @@ class ExtensionsClient:
     """One registered extension's connection to Lambda. An async context manager."""
 
     def __init__(self, runtime_api: str, extension_id: str) -> None:
-        self._base = f"http://{runtime_api}"
-        self._headers = {"Lambda-Extension-Identifier": extension_id}
-        self._session: aiohttp.ClientSession | None = None
+        self._runtime_api = runtime_api
+        self._headers = {"Host": runtime_api, "Lambda-Extension-Identifier": extension_id}
+        self._open: set[Connection] | None = None
 
     async def __aenter__(self) -> "ExtensionsClient":
-        self._session = aiohttp.ClientSession(
-            headers=self._headers,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=2.0),
-            trust_env=False,
-            # No connection is kept: what is idle while the environment is frozen may be dead when it thaws.
-            connector=aiohttp.TCPConnector(force_close=True),
-        )
+        self._open = set()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for connection in self._open or ():
+            connection.close()
+        await asyncio.sleep(0)  # the loop closes what was aborted
 
     async def next_event(self) -> Event:
         """Say that the last event is done with and wait for the next one, however long that takes.
@@ -135,16 +133,29 @@ class ExtensionsClient:
     async def _call(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, bytes]:
-        if self._session is None:
+        if self._open is None:
             raise RuntimeError("enter the client first")
-        all_headers = {"Content-Type": "application/json", **(headers or {})} if body is not None else headers
+        all_headers = {**self._headers, **(headers or {})}
+        if body is not None:
+            all_headers |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
         try:
-            async with self._session.request(
-                method, f"{self._base}/{path}", data=body, headers=all_headers
-            ) as response:
-                return response.status, await response.read()
-        except (aiohttp.ClientError, OSError) as error:
+            connection = await self._connect()
+            self._open.add(connection)
+            try:
+                answer = await connection.exchange(method, f"/{path}", all_headers, body or b"")
+            finally:
+                # None is kept: what is idle while the environment is frozen may be dead when it thaws.
+                connection.close()
+                self._open.discard(connection)
+        except (h11.ProtocolError, OSError, ValueError) as error:
             raise ExtensionsApiError(path, 0, type(error).__name__, str(error)) from error
+        return answer.status, bytes(answer.body)
+
+    async def _connect(self) -> Connection:
+        host, _, port = self._runtime_api.rpartition(":")
+        async with asyncio.timeout(CONNECT_S):
+            _, connection = await asyncio.get_running_loop().create_connection(Connection, host, int(port))
+        return connection
 
 
 def subscription(schema: str, destination: str, types: tuple[str, ...], buffering: Buffering) -> bytes:
