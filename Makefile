@@ -50,8 +50,8 @@ test: install ## the whole test suite
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 bench: install ## what the extension and the local Lambda cost, measured in one run
-	$(BIN)/python benchmarks/run.py
-	$(BIN)/python benchmarks/local_lambda.py
+	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.local_lambda
 
 fidelity: install ## write docs/fidelity.md and docs/transcripts anew
 	$(BIN)/python -m tests.fidelity.table

@@ -65,6 +65,11 @@ def run(registration: Registration, listener: Any, environ: Mapping[str, str]) -
         return idle(registration, is_strict=settings.is_strict)
 
 
+def registered_client(registration: Registration) -> ExtensionsClient:
+    """Return the client that goes on where `bootstrap` left off."""
+    return ExtensionsClient(registration.runtime_api, registration.identifier, registration.early)
+
+
 def refuse(registration: Registration, log: Log) -> int:
     """Fail the start, as strict mode wants it."""
     log.error("TELEMETRY_FORWARDER_STRICT is true, so the start of the function fails.")
@@ -81,7 +86,7 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
     clock = SystemClock()
     door = Door()
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(ExtensionsClient(registration.runtime_api, registration.identifier))
+        client = await stack.enter_async_context(registered_client(registration))
         destinations = settings.destinations if listener is not None else ()
         open_sinks = await _open_all(destinations, settings, stack, log)
         workers = [
@@ -111,6 +116,7 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
             if not await _subscribe(client, settings, log):
                 machine.lives_without_telemetry()
         else:
+            close(listener)  # telemetry may have been subscribed to already
             log.warning("No sink can run, so no telemetry is forwarded.")
             machine.lives_without_telemetry()
         async with asyncio.TaskGroup() as group:

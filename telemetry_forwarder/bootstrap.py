@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
 
+    from telemetry_forwarder.early import Early
+
     Run = Callable[["Registration", "_socket.socket | None", Mapping[str, str]], int]
 
 API = "/2020-01-01/extension"
@@ -25,7 +27,7 @@ CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 class Registration:
     """What came of registering: `status` 200 and an `identifier`, or Lambda's refusal in `body`."""
 
-    __slots__ = ("body", "events", "identifier", "name", "runtime_api", "status")
+    __slots__ = ("body", "early", "events", "identifier", "name", "runtime_api", "status")
 
     def __init__(self, runtime_api: str, name: str, events: "tuple[str, ...]") -> None:
         self.runtime_api = runtime_api
@@ -34,6 +36,7 @@ class Registration:
         self.status = 0
         self.identifier = ""
         self.body = b""
+        self.early: Early | None = None  # what was said to Lambda before the application was loaded
 
 
 def main(name: str, environ: "MutableMapping[str, str]") -> int:
@@ -48,13 +51,37 @@ def main(name: str, environ: "MutableMapping[str, str]") -> int:
         reason = registration.body[:500].decode("utf-8", "replace")
         say(f"Lambda refused to register {name}: {registration.status} {reason}")
         return 1
+    if listener is not None:
+        registration.early = begin(registration, environ)
     try:
         run = load(environ)
     except Exception as error:  # noqa: BLE001 - an older Python raises SyntaxError, a broken wheel anything
         # Most likely a layer made for another Python or another processor: the function must not suffer for it.
         say(f"The extension cannot run on Python {sys.version.split()[0]}: {error}. No telemetry is forwarded.")
+        if listener is not None:
+            listener.close()  # nobody will serve it
         return idle(registration, is_strict=variables.read("TELEMETRY_FORWARDER_STRICT", environ))
     return run(registration, listener, environ)
+
+
+def begin(registration: Registration, environ: "Mapping[str, str]") -> "Early | None":
+    """Subscribe, and see to it that the first event is asked for in time, whatever is still to be loaded then.
+
+    Not in strict mode, where INIT has to wait for the judgement on the settings; and not where nothing built in can
+    run: what a third party's sink needs, only it can tell.
+    """
+    sinks = variables.wanted_sinks(environ)
+    if variables.read("TELEMETRY_FORWARDER_STRICT", environ) or not any(
+        sink in variables.BUILT_IN_SINKS and variables.is_sound(sink, environ) for sink in sinks
+    ):
+        return None
+    from telemetry_forwarder.early import Early, budget_ms
+
+    early = Early(registration.runtime_api, registration.identifier, send)
+    early.subscribe(environ, call)
+    if early.subscribed is not None:
+        early.start(budget_ms(environ) / 1000)
+    return early
 
 
 def load(environ: "MutableMapping[str, str]") -> "Run":
@@ -141,10 +168,15 @@ def idle(registration: Registration, *, is_strict: bool) -> int:
         error = head + "Lambda-Extension-Function-Error-Type: Extension.CannotRun\r\n"
         call(registration.runtime_api, "POST", f"{API}/init/error", error, "")
         return 1
+    waiting = registration.early.hand_over() if registration.early is not None else None
     while True:
-        status, _, body = call(registration.runtime_api, "GET", f"{API}/event/next", head, "")
-        if status == 0:  # a connection may die while the environment is frozen
-            status, _, body = call(registration.runtime_api, "GET", f"{API}/event/next", head, "")
+        status, body = 0, b""
+        if waiting is not None:
+            status, _, body = receive(*waiting)
+            waiting = None
+        for _ in range(2):  # a connection may die while the environment is frozen
+            if status == 0:
+                status, _, body = call(registration.runtime_api, "GET", f"{API}/event/next", head, "")
         if status != 200:
             say(f"/event/next was answered {status}; the extension ends.")
             return 1
@@ -158,6 +190,15 @@ def call(runtime_api: str, method: str, path: str, head: str, body: str) -> "tup
     The answer is read to the length that it names, else until Lambda closes, as asked for: a proxy that a layer puts
     before the Runtime API may keep connections open all the same. Status 0: there was none; the body says why.
     """
+    try:
+        connection = send(runtime_api, method, path, head, body)
+    except (OSError, ValueError) as error:
+        return 0, {}, f"no answer from AWS_LAMBDA_RUNTIME_API {runtime_api}: {error}".encode()
+    return receive(connection)
+
+
+def send(runtime_api: str, method: str, path: str, head: str, body: str) -> "_socket.socket":
+    """Send a request on a connection of its own, which is returned. Raises OSError, ValueError for a bad address."""
     host, _, port = runtime_api.rpartition(":")
     connection = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
     try:
@@ -166,11 +207,20 @@ def call(runtime_api: str, method: str, path: str, head: str, body: str) -> "tup
             f"{method} {path} HTTP/1.1\r\nHost: {runtime_api}\r\nConnection: close\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{head}\r\n{body}".encode()
         )
-        answer = b""
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def receive(connection: "_socket.socket", answer: bytes = b"") -> "tuple[int, dict[str, str], bytes]":
+    """Read the rest of an answer, of which `answer` was read before, and close. Returns and fails as `call`."""
+    try:
+        connection.setblocking(True)
         while not _is_whole(answer) and (chunk := connection.recv(65536)):
             answer += chunk
-    except (OSError, ValueError) as error:
-        return 0, {}, f"no answer from AWS_LAMBDA_RUNTIME_API {runtime_api}: {error}".encode()
+    except OSError as error:
+        return 0, {}, f"no answer from AWS_LAMBDA_RUNTIME_API: {error}".encode()
     finally:
         connection.close()
     top, _, content = answer.partition(b"\r\n\r\n")

@@ -5,7 +5,8 @@ Source: AWS Lambda Developer Guide, "Extensions API" and "Telemetry API".
 """
 
 import asyncio
-from collections.abc import Mapping
+import socket
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
@@ -14,12 +15,12 @@ from typing import Any, TypeAlias
 import h11
 import orjson
 
+from telemetry_forwarder.early import SCHEMAS, Early
 from telemetry_forwarder.errors import ExtensionsApiError
-from telemetry_forwarder.http11 import Connection
+from telemetry_forwarder.http11 import Answer, Connection
 
 EXTENSIONS = "2020-01-01/extension"
 TELEMETRY = "2022-07-01/telemetry"  # the path's version is fixed; the schema's goes into the body
-SCHEMAS = ("2025-01-29", "2022-12-13")
 CONNECT_S = 2.0
 
 
@@ -59,9 +60,13 @@ class Buffering:
 
 
 class ExtensionsClient:
-    """One registered extension's connection to Lambda. An async context manager."""
+    """One registered extension's connection to Lambda. An async context manager.
 
-    def __init__(self, runtime_api: str, extension_id: str) -> None:
+    `early` is what was said before: a subscription is not made twice, and an event that was asked for is waited for.
+    """
+
+    def __init__(self, runtime_api: str, extension_id: str, early: Early | None = None) -> None:
+        self._early = early
         self._runtime_api = runtime_api
         self._headers = {"Host": runtime_api, "Lambda-Extension-Identifier": extension_id}
         self._open: set[Connection] | None = None
@@ -83,13 +88,12 @@ class ExtensionsClient:
         Raises ExtensionsApiError for a refusal, for an event of an unknown kind, and where the connection fails twice.
         """
         try:
-            status, body = await self._call("GET", f"{EXTENSIONS}/event/next")
+            status, body = await self._asked_early() or await self._call("GET", f"{EXTENSIONS}/event/next")
         except ExtensionsApiError as error:
             if error.status:
                 raise
-            status, body = await self._call(
-                "GET", f"{EXTENSIONS}/event/next"
-            )  # the connection did not survive a freeze
+            # The connection did not survive a freeze.
+            status, body = await self._call("GET", f"{EXTENSIONS}/event/next")
         if status != 200:
             raise _refusal("/event/next", status, body)
         return read_event(body)
@@ -101,6 +105,9 @@ class ExtensionsClient:
 
         Raises ExtensionsApiError where it is refused for another reason than the schema's.
         """
+        if self._early is not None and self._early.subscribed is not None:
+            is_supported = self._early.status == 200
+            return Subscription.SUBSCRIBED if is_supported else Subscription.NOT_SUPPORTED, self._early.subscribed
         refusal: ExtensionsApiError | None = None
         for schema in SCHEMAS:
             status, body = await self._call("PUT", TELEMETRY, subscription(schema, destination, types, buffering))
@@ -123,6 +130,19 @@ class ExtensionsClient:
         """Record why the extension ends; the process has to end right after."""
         await self._report("exit", kind, message)
 
+    async def _asked_early(self) -> tuple[int, bytes] | None:
+        """Wait for the event that was asked for while the application was loaded; None where none was."""
+        waiting = self._early.hand_over() if self._early is not None else None
+        if waiting is None:
+            return None
+        asked, received = waiting
+        loop = asyncio.get_running_loop()
+        return await self._exchange(
+            "event/next",
+            lambda: loop.create_connection(Connection, sock=socket.socket(fileno=asked.detach())),
+            lambda connection: connection.take_over("GET", f"/{EXTENSIONS}/event/next", received),
+        )
+
     async def _report(self, phase: str, kind: str, message: str) -> None:
         body = orjson.dumps({"errorMessage": message, "errorType": kind, "stackTrace": []})
         headers = {"Lambda-Extension-Function-Error-Type": kind}
@@ -133,29 +153,41 @@ class ExtensionsClient:
     async def _call(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, bytes]:
-        if self._open is None:
-            raise RuntimeError("enter the client first")
         all_headers = {**self._headers, **(headers or {})}
         if body is not None:
             all_headers |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        return await self._exchange(
+            path,
+            self._connect,
+            lambda connection: connection.exchange(method, f"/{path}", all_headers, body or b""),
+        )
+
+    async def _connect(self) -> tuple[asyncio.BaseTransport, Connection]:
+        host, _, port = self._runtime_api.rpartition(":")
+        async with asyncio.timeout(CONNECT_S):
+            return await asyncio.get_running_loop().create_connection(Connection, host, int(port))
+
+    async def _exchange(
+        self,
+        call: str,
+        connect: Callable[[], Awaitable[tuple[asyncio.BaseTransport, Connection]]],
+        answer: Callable[[Connection], Awaitable[Answer]],
+    ) -> tuple[int, bytes]:
+        """Make one exchange on a connection of its own; return status and body. Raises ExtensionsApiError."""
+        if self._open is None:
+            raise RuntimeError("enter the client first")
         try:
-            connection = await self._connect()
+            _, connection = await connect()
             self._open.add(connection)
             try:
-                answer = await connection.exchange(method, f"/{path}", all_headers, body or b"")
+                answered = await answer(connection)
             finally:
                 # None is kept: what is idle while the environment is frozen may be dead when it thaws.
                 connection.close()
                 self._open.discard(connection)
         except (h11.ProtocolError, OSError, ValueError) as error:
-            raise ExtensionsApiError(path, 0, type(error).__name__, str(error)) from error
-        return answer.status, bytes(answer.body)
-
-    async def _connect(self) -> Connection:
-        host, _, port = self._runtime_api.rpartition(":")
-        async with asyncio.timeout(CONNECT_S):
-            _, connection = await asyncio.get_running_loop().create_connection(Connection, host, int(port))
-        return connection
+            raise ExtensionsApiError(call, 0, type(error).__name__, str(error)) from error
+        return answered.status, bytes(answered.body)
 
 
 def subscription(schema: str, destination: str, types: tuple[str, ...], buffering: Buffering) -> bytes:

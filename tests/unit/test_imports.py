@@ -15,7 +15,7 @@ ROOT = "telemetry_forwarder"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("", "kinds"),
     ("variables",),
-    ("errors", "clock"),
+    ("errors", "clock", "early"),
     ("records",),
     ("interfaces",),
     ("log",),
@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 # Outside of the rows: what each of these may import of the package.
 APART = {
-    "bootstrap": ("", "kinds", "variables"),  # and more inside a function: see below
+    "bootstrap": ("", "kinds", "variables", "early"),  # and more inside a function: see below
     "app": ("*", "!emulator*", "!cli*", "!testing*", "!__main__"),
     "__main__": ("bootstrap",),
     "emulator*": ("", "kinds", "variables", "errors", "clock", "emulator*"),
@@ -119,7 +119,7 @@ def is_below(imported: str, importer: str) -> bool:
 def test_the_application_is_imported_by_bootstrap_inside_a_function_alone() -> None:
     """The user's cold start waits for what stands above it."""
     inside = own_imports("bootstrap") - own_imports("bootstrap", in_functions=False)
-    assert inside == {"app", "transports.aws", "secrets.fetch"}
+    assert inside == {"early", "app", "transports.aws", "secrets.fetch"}
     assert not {"app"} & {one for name in MODULES if name not in ("bootstrap", "app") for one in own_imports(name)}
 
 
