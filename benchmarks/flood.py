@@ -32,7 +32,9 @@ def bodies() -> list[bytes]:
         lines = []
         for index in range(IN_A_BODY):
             when = f"2026-11-23T10:{index % 60:02}:{number % 60:02}.{index:03}Z"
-            text = f"[INFO]\t{when}\t{REQUEST}\torder {number * 7919 + index * 104729:09} of customer {index * 31 % 977}"
+            text = (
+                f"[INFO]\t{when}\t{REQUEST}\torder {number * 7919 + index * 104729:09} of customer {index * 31 % 977}"
+            )
             record = {"time": when, "type": "function", "record": text + " accepted\n"}
             missing = RECORD_BYTES - len(json.dumps(record, separators=(",", ":"))) - 1
             record["record"] = text + " " + "accepted and forwarded to the warehouse"[: max(0, missing)] + "\n"
@@ -272,4 +274,6 @@ if __name__ == "__main__":  # one figure alone, while working on it
         floor = bare_loop(flood.bodies)
         print(flood)
         done = flood.delivered or 1
-        print(f"{done / flood.wall_s:,.0f} records/s, {flood.cpu_s / done * 1e6:.2f} us each, bare {floor * 1e6:.2f} us")
+        print(
+            f"{done / flood.wall_s:,.0f} records/s, {flood.cpu_s / done * 1e6:.2f} us each, bare {floor * 1e6:.2f} us"
+        )

@@ -83,11 +83,13 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="more rounds and more records")
-    parser.add_argument("--python", type=Path, default=Path(sys.executable).resolve(), help="run the checkout with this")
+    parser.add_argument(
+        "--python", type=Path, default=Path(sys.executable).resolve(), help="run the checkout with this"
+    )
     parser.add_argument("--layer", type=Path, help="an unpacked layer instead of the checkout")
     parser.add_argument("--before", type=Path, help="a checkout of an older version to compare with")
     parser.add_argument("--only", help="a part: " + ", ".join(part.__name__ for part in PARTS))
-    parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json", help="where the figures are written")
+    parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json", help="where the figures go")
     return parser.parse_args()
 
 
@@ -109,7 +111,7 @@ def measured(
 def register(compared: list[Subject], rounds: Rounds, options: argparse.Namespace) -> list[Row]:
     found = cold.until_register(compared, options.python, rounds.register)
     return [
-        row("exec → /register, × the bare interpreter running `pass`", "×", found, "wall_ratio", most=1.5),
+        row("exec → /register, x the bare interpreter running `pass`", "x", found, "wall_ratio", most=1.5),
         row("exec → /register, wall", "ms", found, "wall_ms"),
         row("CPU of it, refused and ended", "ms", found, "cpu_ms"),
     ]
@@ -163,7 +165,7 @@ def stream(compared: list[Subject], rounds: Rounds, options: argparse.Namespace)
     return [
         row("records of 200 B through HEC with gzip, one processor", "/s", figures, "rate", least=80_000),
         row("CPU for each of them", "µs", figures, "cpu_us", most=8),
-        row("× a loop of orjson and gzip alone on the same bytes", "×", figures, "ratio", most=2),
+        row("x a loop of orjson and gzip alone on the same bytes", "x", figures, "ratio", most=2),
         row("that loop", "µs", figures, "bare_us"),
         row("not delivered (dropped where the buffer was full)", "", figures, "lost"),
         row(f"peak memory while {count} pour in, above idle + buffer", "MB", figures, "peak_added", most=20),
@@ -226,7 +228,8 @@ def report(rows: list[Row], options: argparse.Namespace, seconds: float) -> None
 def shown(figure: float | None, unit: str) -> str:
     if figure is None:
         return ""
-    number = f"{figure:,.0f}" if abs(figure) >= 1000 or unit in ("", "/s") else f"{figure:.2f}" if abs(figure) < 20 else f"{figure:.0f}"
+    digits = 0 if abs(figure) >= 20 or unit in ("", "/s") else 2
+    number = f"{figure:,.{digits}f}"
     return f"{number} {unit}".strip()
 
 
@@ -236,8 +239,9 @@ def conditions(options: argparse.Namespace) -> dict[str, Any]:
         enforced = limits.enforced.cpu
     finally:
         limits.remove()
+    quota = f"as Lambda's ({enforced})" if enforced.startswith("cgroup v") else enforced
     return {
-        "cpu quota": f"CPU quota as Lambda's ({enforced})" if enforced.startswith("cgroup") else f"CPU quota {enforced}",
+        "cpu quota": f"CPU quota {quota}",
         "python": platform.python_version(),
         "interpreter": str(options.layer or options.python),
         "machine": platform.machine(),

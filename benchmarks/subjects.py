@@ -40,8 +40,8 @@ class Subject:
 def subjects(folder: Path, python: Path, layer: Path | None, before: Path | None) -> list[Subject]:
     """Make the executables in `folder`; what this machine cannot make (no C compiler, no `requests`) is left out."""
     site = next(path for path in sys.path if path.endswith("site-packages"))
-    found = [Subject(NOTHING)]
-    found.append(Subject(IDLE_PYTHON, script(folder, "idle", f"#!{python} -IS\n{(PROGRAMS / 'nothing.py').read_text()}")))
+    idle = f"#!{python} -IS\n{(PROGRAMS / 'nothing.py').read_text()}"
+    found = [Subject(NOTHING), Subject(IDLE_PYTHON, script(folder, "idle", idle))]
     if compiler := shutil.which("cc") or shutil.which("gcc"):
         path = folder / "idle-c" / "idle-c"
         path.parent.mkdir()

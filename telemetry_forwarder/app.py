@@ -8,7 +8,6 @@ import socket
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from typing import Any, NoReturn
 
 import orjson
@@ -29,6 +28,7 @@ from telemetry_forwarder.records import Origin
 from telemetry_forwarder.router import Router
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.transports.stack import open_transport
+from telemetry_forwarder.values import replace
 from telemetry_forwarder.variables import MANAGED_INSTANCES, read
 
 HEALTH_S = 5.0

@@ -1,8 +1,7 @@
 """Every time budget of the process, computed here from an event's deadline. Lengths are seconds."""
 
-from dataclasses import dataclass
-
 from telemetry_forwarder.clock import Clock, Deadline
+from telemetry_forwarder.values import dataclass
 
 # The longest that a flush may keep an invocation open after its function is done. A destination that is slower keeps
 # its records held: what they arrive later by is the price of never doubling somebody's duration.

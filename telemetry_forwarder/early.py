@@ -11,7 +11,7 @@ An invocation that arrives meanwhile is held like any other, so that its records
 Like `bootstrap`, this imports nothing that takes time.
 """
 
-import _signal
+import _signal  # type: ignore[import-not-found]  # typeshed leaves it out
 import _socket
 from time import monotonic, time
 
@@ -25,8 +25,8 @@ TELEMETRY = "/2022-07-01/telemetry"  # the path's version is fixed; the schema's
 NEXT = "/2020-01-01/extension/event/next"
 SCHEMAS = ("2025-01-29", "2022-12-13")
 
-# How long INIT waits by default: see docs/performance.md for the measurements behind it. A function of one processor
-# and more soon makes up for what is loaded behind its first handler. A smaller one pays for each ms of CPU several times
+# How long INIT waits by default; the measurements behind it are in docs/performance.md. A function of one processor and
+# more soon makes up for what is loaded behind its first handler. A smaller one pays for each ms of CPU several times
 # over once INIT, which has two processors whatever the size, is done; so there more of it is spent before.
 BIG_MB = 1024
 BIG_BUDGET_MS = 10
@@ -73,7 +73,17 @@ class Early:
     not support telemetry. None and 0 where it was not asked, or refused: then the application asks, and tells.
     """
 
-    __slots__ = ("_give_up_at", "_is_over", "_runtime_api", "_send", "answered", "asked", "head", "status", "subscribed")
+    __slots__ = (
+        "_give_up_at",
+        "_is_over",
+        "_runtime_api",
+        "_send",
+        "answered",
+        "asked",
+        "head",
+        "status",
+        "subscribed",
+    )
 
     def __init__(self, runtime_api: str, identifier: str, send: "Callable[..., _socket.socket]") -> None:
         self._runtime_api = runtime_api
@@ -99,16 +109,15 @@ class Early:
     def start(self, budget_s: float) -> None:
         """Ask for the first event in `budget_s` seconds, if nobody has by then."""
         _signal.signal(_signal.SIGALRM, self._on_alarm)
-        _signal.setitimer(_signal.ITIMER_REAL, max(0.0001, budget_s), TICK_S)
+        _signal.setitimer(_signal.ITIMER_REAL, max(0.0001, budget_s))
 
     def hand_over(self) -> "tuple[_socket.socket, bytes] | None":
         """Stop, and return the connection on which the next event was asked for, with what was read of the answer.
 
         None where nobody has asked yet. From here on the caller does. A second call returns None.
         """
-        if not self._is_over:
-            _signal.setitimer(_signal.ITIMER_REAL, 0)
-            self._is_over = True
+        self._is_over = True  # what the timer does from here on
+        _signal.setitimer(_signal.ITIMER_REAL, 0)
         asked, self.asked = self.asked, None
         return None if asked is None else (asked, self.answered)
 
@@ -118,31 +127,38 @@ class Early:
         try:
             if self.asked is None:
                 self._ask()
+                goes_on = True
             else:
-                self._look(self.asked)
+                goes_on = self._look(self.asked)
         except (OSError, ValueError):  # whoever takes over will meet it again, and has words for it
-            _signal.setitimer(_signal.ITIMER_REAL, 0)
+            return
+        # Set anew each time and not once as an interval: a second signal could interrupt what this one does.
+        if goes_on:
+            _signal.setitimer(_signal.ITIMER_REAL, TICK_S)
 
     def _ask(self) -> None:
         asked = self._send(self._runtime_api, "GET", NEXT, self.head, "")
         asked.setblocking(False)
         self.asked, self.answered, self._give_up_at = asked, b"", None
 
-    def _look(self, asked: _socket.socket) -> None:
-        """Read what has come; give an invocation up where it was held for long enough."""
-        if self._give_up_at is None:
-            try:
-                self.answered += asked.recv(65536)
-            except BlockingIOError:
-                return
-            deadline_ms = number_after(self.answered, b'"deadlineMs":')
-            if b'"INVOKE"' in self.answered and deadline_ms is not None:
-                self._give_up_at = give_up_at(deadline_ms / 1000 - time())
-            elif not self.answered or deadline_ms is not None:  # closed, or SHUTDOWN: no time to lose with looking
-                _signal.setitimer(_signal.ITIMER_REAL, 0)
-        elif monotonic() >= self._give_up_at:
-            asked.close()
-            self._ask()
+    def _look(self, asked: _socket.socket) -> bool:
+        """Read what has come; give an invocation up where it was held for long enough. Say whether to look again."""
+        if self._give_up_at is not None:
+            if monotonic() >= self._give_up_at:
+                asked.close()
+                self._ask()
+            return True
+        try:
+            news = asked.recv(65536)
+        except BlockingIOError:
+            return True
+        self.answered += news
+        deadline_ms = number_after(self.answered, b'"deadlineMs":')
+        if deadline_ms is not None and b'"INVOKE"' in self.answered:
+            self._give_up_at = give_up_at(deadline_ms / 1000 - time())
+            return True
+        # Closed, or SHUTDOWN: there is no time to lose with looking. Else the rest of the answer is on its way.
+        return bool(news) and deadline_ms is None
 
 
 def give_up_at(left_s: float) -> float:

@@ -7,11 +7,11 @@ On Managed Instances requests interleave, so there an id is taken from the recor
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
 from telemetry_forwarder.records import Item, Origin, Record, parse_json
+from telemetry_forwarder.values import replace
 from telemetry_forwarder.variables import MANAGED_INSTANCES
 
 # Initialised before anyone waited for them, so that no request of theirs is cold.

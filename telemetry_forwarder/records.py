@@ -5,13 +5,13 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 
 from telemetry_forwarder.errors import DecodeError
+from telemetry_forwarder.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

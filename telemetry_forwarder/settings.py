@@ -1,7 +1,6 @@
 """From the environment to frozen settings, once. A pure function of the mapping; nothing here reads `os.environ`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from telemetry_forwarder import sinks
@@ -11,6 +10,7 @@ from telemetry_forwarder.lifecycle.client import Buffering
 from telemetry_forwarder.pipeline.worker import Capacity
 from telemetry_forwarder.records import Origin
 from telemetry_forwarder.transports.stack import Network
+from telemetry_forwarder.values import dataclass
 from telemetry_forwarder.variables import BY_NAME, Problem, read, unsound, wanted_sinks
 
 MEBIBYTE = 1024 * 1024

@@ -36,7 +36,9 @@ def burn(ms):
 
 def handle(event):
     began = time.perf_counter()
-    sys.stdout.write("".join(f"order {number:08} of customer 7311 accepted\n" for number in range(event.get("lines", 0))))
+    sys.stdout.write(
+        "".join(f"order {number:08} of customer 7311 accepted\n" for number in range(event.get("lines", 0)))
+    )
     sys.stdout.flush()
     burn(event.get("cpu_ms", 0))
     return (time.perf_counter() - began) * 1000

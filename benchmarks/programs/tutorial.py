@@ -21,7 +21,7 @@ records = queue.Queue()
 
 
 class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):  # noqa: N802 - http.server names it
+    def do_POST(self):
         for record in json.loads(self.rfile.read(int(self.headers["Content-Length"]))):
             records.put(record)
         self.send_response(200)

@@ -7,7 +7,6 @@ Source: AWS Lambda Developer Guide, "Extensions API" and "Telemetry API".
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -18,6 +17,7 @@ import orjson
 from telemetry_forwarder.early import SCHEMAS, Early
 from telemetry_forwarder.errors import ExtensionsApiError
 from telemetry_forwarder.http11 import Answer, Connection
+from telemetry_forwarder.values import dataclass
 
 EXTENSIONS = "2020-01-01/extension"
 TELEMETRY = "2022-07-01/telemetry"  # the path's version is fixed; the schema's goes into the body

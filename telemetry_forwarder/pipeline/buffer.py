@@ -2,9 +2,9 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from telemetry_forwarder.records import Record
+from telemetry_forwarder.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

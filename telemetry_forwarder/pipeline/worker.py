@@ -5,7 +5,6 @@ It sleeps until a flush, a drain or a filling buffer wakes it. Between invocatio
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from telemetry_forwarder.clock import Clock, Deadline
@@ -18,6 +17,7 @@ from telemetry_forwarder.pipeline.breaker import Breaker
 from telemetry_forwarder.pipeline.buffer import Buffer
 from telemetry_forwarder.pipeline.retry import Delivery
 from telemetry_forwarder.records import Record
+from telemetry_forwarder.values import dataclass
 
 # A credential that was refused is rarely mended within seconds.
 DENIED_PAUSE_S = 30.0

@@ -6,7 +6,6 @@ projects against Splunk Enterprise 9.3 to 10.4 and Splunk Cloud 10.5, read 2026-
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import orjson
@@ -33,6 +32,7 @@ from telemetry_forwarder.interfaces import (
 from telemetry_forwarder.records import Record
 from telemetry_forwarder.sinks.credential import choose
 from telemetry_forwarder.sinks.http_answers import read_status
+from telemetry_forwarder.values import dataclass
 from telemetry_forwarder.variables import Problem, missing, read
 from telemetry_forwarder.wire_json import grouped, present, to_json
 

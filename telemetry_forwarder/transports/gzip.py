@@ -1,9 +1,9 @@
 """Compression as a transport around a transport."""
 
 import gzip
-from dataclasses import replace
 
 from telemetry_forwarder.interfaces import HttpRequest, HttpResponse, Transport
+from telemetry_forwarder.values import replace
 
 # A body that fits a packet gains nothing that the other end would notice.
 SMALLEST_BYTES = 1024

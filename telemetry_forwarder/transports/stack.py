@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -11,6 +10,7 @@ from telemetry_forwarder.kinds import Secret, SecretReference
 from telemetry_forwarder.transports.auth import AuthTransport, FetchSecret
 from telemetry_forwarder.transports.gzip import GzipTransport
 from telemetry_forwarder.transports.http import HttpTransport, choose_proxy
+from telemetry_forwarder.values import dataclass, field
 
 # Longest wait for a connection; what is slower is tried again.
 CONNECT_S = 3.0
