@@ -33,7 +33,7 @@ NOT_IN_LAYER = ("telemetry_forwarder/emulator/", "telemetry_forwarder/cli/", "te
 
 # Of botocore's 400 services those that the extension calls, and what every client is made from.
 BOTOCORE_DATA = {
-    "logs", "ssm", "secretsmanager", "sts",
+    "logs", "s3", "secretsmanager", "sqs", "ssm", "sts",
     "endpoints.json", "partitions.json", "sdk-default-configuration.json", "_retry.json",
 }  # fmt: skip
 

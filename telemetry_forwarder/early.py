@@ -1,12 +1,13 @@
 """What is said to Lambda while the rest of the extension is still loading.
 
-The caller of a cold function waits for INIT, and INIT waits until every extension has asked for its first event. So the
-subscription is made right after `/register` (what Lambda sends waits in the kernel until it is served), and when INIT
-has waited for `TELEMETRY_FORWARDER_INIT_BUDGET_MS`, the first event is asked for too, from a timer's signal between two
-byte codes of whatever is being imported. The answer waits in its socket until asyncio takes it over.
+The caller of a cold function waits for INIT, and INIT waits until every extension has asked for its first event. So
+when INIT has waited for `TELEMETRY_FORWARDER_INIT_BUDGET_MS`, the first event is asked for, from a timer's signal
+between two byte codes of whatever is being imported. The answer waits in its socket until asyncio takes it over, and
+telemetry waits in the kernel until it is served.
 
-An invocation that arrives meanwhile is held like any other, so that its records leave with it; but not beyond
-`LONGEST_HOLD_S`, nor into the function's own timeout: then the next event is asked for, and the records leave later.
+An invocation that arrives meanwhile is held like any other where records are to leave at its end; but not for longer
+than `HOLDS` flushes may take, nor into the function's own timeout: then the next event is asked for, and the records
+leave later.
 
 Like `bootstrap`, this imports nothing that takes time.
 """
@@ -21,9 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-TELEMETRY = "/2022-07-01/telemetry"  # the path's version is fixed; the schema's goes into the body
 NEXT = "/2020-01-01/extension/event/next"
-SCHEMAS = ("2025-01-29", "2022-12-13")
 
 # How long INIT waits by default; the measurements behind it are in docs/performance.md. A function of one processor and
 # more soon makes up for what is loaded behind its first handler. A smaller one pays for each ms of CPU several times
@@ -34,11 +33,9 @@ SMALL_BUDGET_MS = 40
 
 # How often is looked whether an invocation has come, while loading goes on behind INIT.
 TICK_S = 0.01
-# The same bounds as in `budget`, which is not loaded yet.
-LONGEST_HOLD_S = 2.0
-LEAST_MARGIN_S = 0.1
-MOST_MARGIN_S = 0.5
-MARGIN_SHARE = 0.1
+# For how many times TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS an invocation is held while loading goes on: once as after
+# any other, and once more because it happens once, and the records of a first invocation are looked for first.
+HOLDS = 2
 
 
 def budget_ms(environ: "Mapping[str, str]") -> int:
@@ -50,61 +47,29 @@ def budget_ms(environ: "Mapping[str, str]") -> int:
     return BIG_BUDGET_MS if memory.isascii() and memory.isdigit() and int(memory) >= BIG_MB else SMALL_BUDGET_MS
 
 
-def subscription(schema: str, environ: "Mapping[str, str]") -> str:
-    """Return the body of a subscription. The same one after a reset: a different one would be a second subscription."""
-    # `platform` always, whatever is forwarded: the end of each invocation is seen in it.
-    types = dict.fromkeys(("platform", *variables.read("TELEMETRY_FORWARDER_TYPES", environ)))
-    listed = ",".join(f'"{word}"' for word in types)
-    items, size, timeout, port = (
-        variables.read(f"TELEMETRY_FORWARDER_{name}", environ)
-        for name in ("BUFFERING_MAX_ITEMS", "BUFFERING_MAX_BYTES", "BUFFERING_TIMEOUT_MS", "PORT")
-    )
-    return (
-        f'{{"schemaVersion":"{schema}","types":[{listed}],'
-        f'"buffering":{{"maxItems":{items},"maxBytes":{size},"timeoutMs":{timeout}}},'
-        f'"destination":{{"protocol":"HTTP","URI":"http://sandbox.localdomain:{port}"}}}}'
-    )
-
-
 class Early:
-    """The subscription, and the first `/event/next`, of an extension that registered as `identifier`.
+    """The first `/event/next` of an extension that registered as `identifier`, asked for in time.
 
-    `subscribed` is the schema that Lambda took, `status` its answer: 200, or 202 from a stand-in for Lambda that does
-    not support telemetry. None and 0 where it was not asked, or refused: then the application asks, and tells.
+    `send(runtime_api, method, path, head, body)` returns the connection on which it sent a request.
     """
 
     __slots__ = (
-        "_give_up_at",
-        "_is_over",
-        "_runtime_api",
-        "_send",
-        "answered",
-        "asked",
-        "head",
-        "status",
-        "subscribed",
-    )
+        "_answered", "_asked", "_give_up_at", "_head", "_hold_s", "_is_over", "_margin_s", "_runtime_api", "_send",
+    )  # fmt: skip
 
-    def __init__(self, runtime_api: str, identifier: str, send: "Callable[..., _socket.socket]") -> None:
+    def __init__(
+        self, runtime_api: str, identifier: str, environ: "Mapping[str, str]", send: "Callable[..., _socket.socket]"
+    ) -> None:
         self._runtime_api = runtime_api
         self._send = send
-        self.head = f"Lambda-Extension-Identifier: {identifier}\r\n"
-        self.subscribed: str | None = None
-        self.status = 0
-        self.asked: _socket.socket | None = None
-        self.answered = b""  # what was read of the answer
+        self._head = f"Lambda-Extension-Identifier: {identifier}\r\n"
+        holds = variables.read("TELEMETRY_FORWARDER_FLUSH", environ)[0] in ("adaptive", "end")
+        self._hold_s = HOLDS * variables.read("TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS", environ) / 1000 if holds else 0.0
+        self._margin_s = variables.read("TELEMETRY_FORWARDER_DEADLINE_MARGIN_MS", environ) / 1000
+        self._asked: _socket.socket | None = None
+        self._answered = b""  # what was read of the answer
         self._give_up_at: float | None = None
         self._is_over = False
-
-    def subscribe(self, environ: "Mapping[str, str]", call: "Callable[..., tuple[int, dict[str, str], bytes]]") -> None:
-        """Ask for telemetry, with the newest schema that Lambda takes."""
-        for schema in SCHEMAS:
-            body = subscription(schema, environ)
-            status, _, _ = call(self._runtime_api, "PUT", TELEMETRY, self.head, body)
-            if status in (200, 202):
-                self.subscribed, self.status = schema, status
-            if status not in (400, 404):
-                return
 
     def start(self, budget_s: float) -> None:
         """Ask for the first event in `budget_s` seconds, if nobody has by then."""
@@ -118,18 +83,18 @@ class Early:
         """
         self._is_over = True  # what the timer does from here on
         _signal.setitimer(_signal.ITIMER_REAL, 0)
-        asked, self.asked = self.asked, None
-        return None if asked is None else (asked, self.answered)
+        asked, self._asked = self._asked, None
+        return None if asked is None else (asked, self._answered)
 
     def _on_alarm(self, signal: int, frame: object) -> None:
         if self._is_over:
             return
         try:
-            if self.asked is None:
+            if self._asked is None:
                 self._ask()
                 goes_on = True
             else:
-                goes_on = self._look(self.asked)
+                goes_on = self._look(self._asked)
         except (OSError, ValueError):  # whoever takes over will meet it again, and has words for it
             return
         # Set anew each time and not once as an interval: a second signal could interrupt what this one does.
@@ -137,9 +102,9 @@ class Early:
             _signal.setitimer(_signal.ITIMER_REAL, TICK_S)
 
     def _ask(self) -> None:
-        asked = self._send(self._runtime_api, "GET", NEXT, self.head, "")
+        asked = self._send(self._runtime_api, "GET", NEXT, self._head, "")
         asked.setblocking(False)
-        self.asked, self.answered, self._give_up_at = asked, b"", None
+        self._asked, self._answered, self._give_up_at = asked, b"", None
 
     def _look(self, asked: _socket.socket) -> bool:
         """Read what has come; give an invocation up where it was held for long enough. Say whether to look again."""
@@ -152,19 +117,14 @@ class Early:
             news = asked.recv(65536)
         except BlockingIOError:
             return True
-        self.answered += news
-        deadline_ms = number_after(self.answered, b'"deadlineMs":')
-        if deadline_ms is not None and b'"INVOKE"' in self.answered:
-            self._give_up_at = give_up_at(deadline_ms / 1000 - time())
+        self._answered += news
+        deadline_ms = number_after(self._answered, b'"deadlineMs":')
+        if deadline_ms is not None and b'"INVOKE"' in self._answered:
+            left_s = deadline_ms / 1000 - time() - self._margin_s
+            self._give_up_at = monotonic() + max(0.0, min(self._hold_s, left_s))
             return True
         # Closed, or SHUTDOWN: there is no time to lose with looking. Else the rest of the answer is on its way.
         return bool(news) and deadline_ms is None
-
-
-def give_up_at(left_s: float) -> float:
-    """Return until when an invocation is held that has `left_s` seconds left, on the monotonic clock."""
-    margin = min(MOST_MARGIN_S, max(LEAST_MARGIN_S, left_s * MARGIN_SHARE))
-    return monotonic() + max(0.0, min(LONGEST_HOLD_S, left_s - margin))
 
 
 def number_after(text: bytes, name: bytes) -> "int | None":

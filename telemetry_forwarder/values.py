@@ -61,8 +61,18 @@ def dataclass(
 
 def replace(value: Value, /, **changes: Any) -> Value:
     """Return a copy of `value` with `changes`."""
-    lazy: LazyFields = vars(type(value))["__dataclass_fields__"]
-    return type(value)(**{name: getattr(value, name) for name in lazy.own} | changes)
+    return type(value)(**asdict(value) | changes)
+
+
+def asdict(value: object) -> dict[str, Any]:
+    """Return the members of a value, in order. Values within it stay values."""
+    return {name: getattr(value, name) for name in names_of(type(value))}
+
+
+def names_of(cls: type) -> tuple[str, ...]:
+    """Return the names of the members of a value class, in order."""
+    lazy: LazyFields = vars(cls)["__dataclass_fields__"]
+    return tuple(lazy.own)
 
 
 def fields_of(cls: type) -> dict[str, Field]:

@@ -9,6 +9,7 @@ The table in the README is printed from `VARIABLES` by `telemetry-forwarder sett
 from telemetry_forwarder.kinds import (
     FilePath,
     Flag,
+    Flush,
     Integer,
     LogGroup,
     LogStream,
@@ -23,6 +24,7 @@ from telemetry_forwarder.kinds import (
     Url,
     Words,
 )
+from telemetry_forwarder.places import Place
 
 # Only for type checkers: a bare `False`, because importing `typing` costs more than this module.
 TYPE_CHECKING = False
@@ -110,6 +112,19 @@ VARIABLES = (
         "Longest time, in ms, that INIT waits for the extension once it has registered; what is not loaded by then is "
         "loaded behind it. Unset: 10 from 1024 MB of memory on, 40 below",
     ),
+    Variable(
+        "TELEMETRY_FORWARDER_FLUSH", Flush(), ("adaptive",),
+        "When records are sent: at the `end` of each invocation, which is held until then; `periodic`ally beside one; "
+        "`continuous`ly in the background; `adaptive`: `end` for rare calls, in the background for frequent ones",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS", Integer(0, 10000), 500,
+        "Longest time, in ms, that an invocation is held after the function has ended",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_DEADLINE_MARGIN_MS", Integer(50, 10000), 200,
+        "Time, in ms, before the function's timeout in which an invocation is never held",
+    ),
     Variable("TELEMETRY_FORWARDER_TAGS", Tags(), (), "Tags added to every record in every sink"),
     Variable(
         "TELEMETRY_FORWARDER_LOG_LEVEL", OneOf("debug", "info", "warning", "error"), "warning",
@@ -118,6 +133,11 @@ VARIABLES = (
     Variable(
         "TELEMETRY_FORWARDER_STRICT", Flag(), False,
         "`true`: a wrong setting fails the start of the function instead of leaving that setting out",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_FAILOVER", Place(), None,
+        "Where records are kept that a sink has not taken when the environment ends; "
+        "`telemetry-forwarder replay` sends them later",
     ),
     Variable(
         "SPLUNK_HEC_URL", Url(), None,
@@ -156,7 +176,8 @@ VARIABLES = (
     # Read by botocore itself, named here for the table.
     Variable(
         "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", Url(), None,
-        "Another endpoint, as for every AWS SDK; so are `AWS_ENDPOINT_URL_SSM` and `AWS_ENDPOINT_URL_SECRETS_MANAGER`",
+        "Another endpoint, as for every AWS SDK; so are `AWS_ENDPOINT_URL_SSM`, `AWS_ENDPOINT_URL_SECRETS_MANAGER`, "
+        "`AWS_ENDPOINT_URL_S3` and `AWS_ENDPOINT_URL_SQS`",
         "cloudwatch",
     ),
     Variable("AWS_REGION", Text(), None, "Region; Lambda sets it", "cloudwatch"),
@@ -210,7 +231,7 @@ def shown(variable: Variable, text: str) -> str:
         return "*** (hidden)"
     if isinstance(variable.kind, (SecretArn, SsmParameter)) and not text.startswith(("arn:", "/")):
         return "*** (hidden)"  # most likely the secret itself in the place of its reference
-    if isinstance(variable.kind, (Url, ProxyUrl)):
+    if isinstance(variable.kind, (Url, ProxyUrl, Place)):
         if "@" in text:  # whatever stands before the host may be a password, with any character in it
             scheme, separator, _ = text.partition("://")
             text = f"{scheme if separator else ''}{separator}***@{text.rpartition('@')[2]}"

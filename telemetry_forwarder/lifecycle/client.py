@@ -1,7 +1,7 @@
-"""The calls to the Extensions and Telemetry APIs, after registration (`bootstrap` registers).
+"""The calls to the Extensions API after registration (`bootstrap` registers, and subscribes to telemetry).
 
 Every call goes straight to `AWS_LAMBDA_RUNTIME_API`, never through a proxy, and `/event/next` has no timeout of ours.
-Source: AWS Lambda Developer Guide, "Extensions API" and "Telemetry API".
+Source: AWS Lambda Developer Guide, "Extensions API".
 """
 
 import asyncio
@@ -14,13 +14,12 @@ from typing import Any, TypeAlias
 import h11
 import orjson
 
-from telemetry_forwarder.early import SCHEMAS, Early
+from telemetry_forwarder.early import Early
 from telemetry_forwarder.errors import ExtensionsApiError
 from telemetry_forwarder.http11 import Answer, Connection
 from telemetry_forwarder.values import dataclass
 
 EXTENSIONS = "2020-01-01/extension"
-TELEMETRY = "2022-07-01/telemetry"  # the path's version is fixed; the schema's goes into the body
 CONNECT_S = 2.0
 
 
@@ -62,7 +61,7 @@ class Buffering:
 class ExtensionsClient:
     """One registered extension's connection to Lambda. An async context manager.
 
-    `early` is what was said before: a subscription is not made twice, and an event that was asked for is waited for.
+    An event that `early` has asked for while the application was loaded is the first that `next_event` waits for.
     """
 
     def __init__(self, runtime_api: str, extension_id: str, early: Early | None = None) -> None:
@@ -97,30 +96,6 @@ class ExtensionsClient:
         if status != 200:
             raise _refusal("/event/next", status, body)
         return read_event(body)
-
-    async def subscribe(
-        self, destination: str, types: tuple[str, ...], buffering: Buffering
-    ) -> tuple[Subscription, str]:
-        """Ask for telemetry at `destination`; return the outcome and the schema: the newest that Lambda takes.
-
-        Raises ExtensionsApiError where it is refused for another reason than the schema's.
-        """
-        if self._early is not None and self._early.subscribed is not None:
-            is_supported = self._early.status == 200
-            return Subscription.SUBSCRIBED if is_supported else Subscription.NOT_SUPPORTED, self._early.subscribed
-        refusal: ExtensionsApiError | None = None
-        for schema in SCHEMAS:
-            status, body = await self._call("PUT", TELEMETRY, subscription(schema, destination, types, buffering))
-            if status == 202:
-                return Subscription.NOT_SUPPORTED, schema
-            if status == 200:  # "OK", or "AlreadySubscribed" by the generation before a reset
-                return Subscription.SUBSCRIBED, schema
-            refusal = refusal or _refusal("subscribing to telemetry", status, body)
-            if status not in (400, 404):
-                break
-        if refusal is None:  # SCHEMAS is not empty
-            raise AssertionError
-        raise refusal
 
     async def init_error(self, kind: str, message: str) -> None:
         """Record why the start failed; the process has to end right after."""
@@ -190,20 +165,15 @@ class ExtensionsClient:
         return answered.status, bytes(answered.body)
 
 
-def subscription(schema: str, destination: str, types: tuple[str, ...], buffering: Buffering) -> bytes:
-    """Return the body of a subscription. The same one after a reset: a different one would be a second subscription."""
-    return orjson.dumps(
-        {
-            "schemaVersion": schema,
-            "types": types,
-            "buffering": {
-                "maxItems": buffering.max_items,
-                "maxBytes": buffering.max_bytes,
-                "timeoutMs": buffering.timeout_ms,
-            },
-            "destination": {"protocol": "HTTP", "URI": destination},
-        }
-    )
+def read_subscription(status: int, answer: bytes) -> Subscription:
+    """Read the answer to the subscription. Raises ExtensionsApiError for a refusal, or where there was none."""
+    if status == 202:
+        return Subscription.NOT_SUPPORTED
+    if status == 200:  # "OK", or "AlreadySubscribed" by the generation before a reset
+        return Subscription.SUBSCRIBED
+    if status == 0:
+        raise ExtensionsApiError("subscribing to telemetry", 0, "NoAnswer", answer.decode("utf-8", "replace"))
+    raise _refusal("subscribing to telemetry", status, answer)
 
 
 def read_event(body: bytes) -> Event:

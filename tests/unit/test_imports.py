@@ -14,6 +14,7 @@ ROOT = "telemetry_forwarder"
 # and of its own row only what is in the same folder.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("", "kinds", "values"),
+    ("places",),
     ("variables",),
     ("errors", "clock", "early"),
     ("records",),
@@ -21,9 +22,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("log",),
     ("ledger",),
     ("wire_json", "platform_text", "http11"),
-    ("cut",),
-    ("budget", "enrich", "router", "sinks*", "pipeline*", "lifecycle", "lifecycle.machine"),
-    ("lifecycle.strategy",),
+    ("cut", "failover"),
+    ("budget", "enrich", "loss", "router", "sinks*", "pipeline*", "lifecycle", "lifecycle.strategy"),
+    ("lifecycle.machine",),
     ("transports*", "!transports.stack", "receiver", "lifecycle.client"),
     ("secrets*",),
     ("transports.stack", "lifecycle.loop"),
