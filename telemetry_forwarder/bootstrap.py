@@ -85,6 +85,8 @@ def begin(registration: Registration, environ: "Mapping[str, str]") -> "Early | 
     from telemetry_forwarder.early import Early, budget_ms
 
     early = Early(registration.runtime_api, registration.identifier, environ, send)
+    if registration.subscription is not None and registration.subscription[0] == 202:
+        early.hold_s = 0.0  # no telemetry will come
     early.start(budget_ms(environ) / 1000)
     return early
 

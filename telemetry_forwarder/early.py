@@ -50,11 +50,20 @@ def budget_ms(environ: "Mapping[str, str]") -> int:
 class Early:
     """The first `/event/next` of an extension that registered as `identifier`, asked for in time.
 
-    `send(runtime_api, method, path, head, body)` returns the connection on which it sent a request.
+    `send(runtime_api, method, path, head, body)` returns the connection on which it sent a request. `hold_s` is for
+    how long an invocation that arrives meanwhile is held, at most.
     """
 
     __slots__ = (
-        "_answered", "_asked", "_give_up_at", "_head", "_hold_s", "_is_over", "_margin_s", "_runtime_api", "_send",
+        "_answered",
+        "_asked",
+        "_give_up_at",
+        "_head",
+        "_is_over",
+        "_margin_s",
+        "_runtime_api",
+        "_send",
+        "hold_s",
     )  # fmt: skip
 
     def __init__(
@@ -64,7 +73,7 @@ class Early:
         self._send = send
         self._head = f"Lambda-Extension-Identifier: {identifier}\r\n"
         holds = variables.read("TELEMETRY_FORWARDER_FLUSH", environ)[0] in ("adaptive", "end")
-        self._hold_s = HOLDS * variables.read("TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS", environ) / 1000 if holds else 0.0
+        self.hold_s = HOLDS * variables.read("TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS", environ) / 1000 if holds else 0.0
         self._margin_s = variables.read("TELEMETRY_FORWARDER_DEADLINE_MARGIN_MS", environ) / 1000
         self._asked: _socket.socket | None = None
         self._answered = b""  # what was read of the answer
@@ -121,7 +130,7 @@ class Early:
         deadline_ms = number_after(self._answered, b'"deadlineMs":')
         if deadline_ms is not None and b'"INVOKE"' in self._answered:
             left_s = deadline_ms / 1000 - time() - self._margin_s
-            self._give_up_at = monotonic() + max(0.0, min(self._hold_s, left_s))
+            self._give_up_at = monotonic() + max(0.0, min(self.hold_s, left_s))
             return True
         # Closed, or SHUTDOWN: there is no time to lose with looking. Else the rest of the answer is on its way.
         return bool(news) and deadline_ms is None
