@@ -42,6 +42,8 @@ _LEVELS = {
     "err": "error", "error": "error",
     "critical": "critical", "fatal": "critical", "alert": "critical", "emerg": "critical", "panic": "critical",
 }  # fmt: skip
+# As loggers write them, so that most need no second look.
+_LEVELS |= {word.upper(): level for word, level in _LEVELS.items()}
 # Pino and bunyan, the usual loggers of Node.js, write numbers.
 _NUMBER_LEVELS = {10: "debug", 20: "debug", 30: "info", 40: "warn", 50: "error", 60: "critical"}
 
@@ -66,30 +68,32 @@ class Enricher:
         return [self._record(item, f"{batch_id}{index:04x}") for index, item in enumerate(items)]
 
     def _record(self, item: Item, record_id: str) -> Record:
-        self._learn(item)
-        body = item.body
-        if isinstance(body, str) and body.endswith("\n"):
-            body = body[:-1]
-        fields = body if isinstance(body, dict) else object_in(body)
-        told_id, level = _told(item.type, body, fields)
-        request_id = self._request_id(item.type, told_id)
+        time_ms, kind, body, size_bytes = item
+        fields = None
+        if isinstance(body, str):
+            if body.endswith("\n"):
+                body = body[:-1]
+            fields = object_in(body)
+        elif isinstance(body, dict):
+            self._learn(item)
+            fields = body
+        told_id, level = _told(kind, body, fields)
+        request_id = self._request_id(kind, told_id)
         return Record(
             id=record_id,
-            time_ms=item.time_ms,
-            type=item.type,
+            time_ms=time_ms,
+            type=kind,
             body=body,
             fields=fields,
             origin=self.origin,
             request_id=request_id,
             cold_start=self._is_cold(request_id),
             level=level,
-            size_bytes=item.size_bytes,
+            size_bytes=size_bytes,
         )
 
     def _learn(self, item: Item) -> None:
-        """Take from the platform's own events what only they say."""
-        if not isinstance(item.body, dict):
-            return
+        """Take from the platform's own events, which are objects, what only they say."""
         if item.type == "platform.initStart":
             self._learn_of_environment(item.body)
             self._init_within = (self._current or self._dead) if item.body.get("phase") == "invoke" else None
@@ -118,6 +122,8 @@ class Enricher:
         if kind != "function":
             return told if told in self._known else None  # an extension's line is not the request's
         current = self._current or self._dead
+        if told is not None and told == current:  # nearly always; what is below looks through a list
+            return told
         if told is not None and (told in self._known or current is None or self._is_concurrent):
             return told
         return None if self._is_concurrent else current
@@ -136,6 +142,8 @@ class Enricher:
             return self._starts <= 1
         if request_id == self._first:
             return True
+        if request_id == self._current:
+            return False
         # What was never started here is a late report from before a reset.
         return False if request_id in self._known else None
 
@@ -174,9 +182,10 @@ def _told(kind: str, body: Any, fields: Mapping[str, Any] | None) -> tuple[str |
         request_id = next((i for i in ids if isinstance(i, str) and _IS_UUID.fullmatch(i)), None)
         return request_id, next(filter(None, (_level(fields.get(member)) for member in _LEVEL_MEMBERS)), None)
     if isinstance(body, str):
-        if python := _PYTHON_LINE.match(body):
-            return python[2], _level(python[1])
-        if node := _NODE_LINE.match(body):
+        if body.startswith("["):
+            if python := _PYTHON_LINE.match(body):
+                return python[2], _level(python[1])
+        elif node := _NODE_LINE.match(body):
             return node[1], _level(node[2])
     return None, None
 
@@ -190,5 +199,5 @@ def _told_by_platform(kind: str, fields: Mapping[str, Any]) -> tuple[str | None,
 
 def _level(value: object) -> str | None:
     if isinstance(value, str):
-        return _LEVELS.get(value.strip().lower())
+        return _LEVELS.get(value) or _LEVELS.get(value.strip().lower())
     return _NUMBER_LEVELS.get(value) if isinstance(value, int) else None

@@ -54,7 +54,8 @@ def dataclass(
         **shared_methods(made, fields, frozen=frozen, order=order),
     }
     for name, member in members.items():
-        if name not in cls.__dict__ or name == "__hash__":
+        # Python itself puts a `__hash__` of None into a class that has its own `__eq__`.
+        if name not in cls.__dict__ or (name == "__hash__" and cls.__dict__[name] is None):
             setattr(made, name, member)
     return made
 
