@@ -23,7 +23,7 @@ API = "/2020-01-01/extension"
 TELEMETRY = "/2022-07-01/telemetry"  # the path's version is fixed; the schema's goes into the body
 SCHEMAS = ("2025-01-29", "2022-12-13")
 BACKLOG = 128
-# Records refer to nothing that refers to them, so looking for cycles seldom finds any: a batch may pass before the next.
+# Records refer to nothing that refers to them: looking for cycles seldom finds any, and may wait for a batch or more.
 GC_THRESHOLD = 10_000
 CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
