@@ -61,11 +61,16 @@ def until_register(subjects: list[Subject], python: Path, rounds: int) -> dict[s
                 began = time.perf_counter()
                 cpu, _ = run_cpu_s([str(subject.executable)], environment)
                 found.setdefault(subject.name, []).append((api.asked_at - began, cpu))
+    bare_runs = found["pass"]
     return {
-        name: {"wall_ms": median([w for w, _ in pairs]) * 1000, "cpu_ms": median([c for _, c in pairs]) * 1000,
-               "wall_ratio": median([w / b for (w, _), (b, _) in zip(pairs, found["pass"], strict=True)])}
-        for name, pairs in found.items()
-    }  # fmt: skip
+        name: {
+            "wall_ms": median([wall for wall, _ in runs]) * 1000,
+            "cpu_ms": median([cpu for _, cpu in runs]) * 1000,
+            "wall_ratio": median([run[0] / bare_run[0] for run, bare_run in zip(runs, bare_runs, strict=True)]),
+            "cpu_ratio": median([run[1] / bare_run[1] for run, bare_run in zip(runs, bare_runs, strict=True)]),
+        }
+        for name, runs in found.items()
+    }
 
 
 async def once(subject: Subject, memory_mb: int, init_cpu_ms: int, **environment: str) -> dict[str, float]:

@@ -57,7 +57,8 @@ def subjects(folder: Path, python: Path, layer: Path | None, before: Path | None
         found.append(Subject(BEFORE, script(folder, "forwarder-before", text)))
     if (Path(site) / "requests").is_dir():
         tutorial = (PROGRAMS / "tutorial.py").read_text()
-        text = f"#!{python} -IS\nimport sys\nsys.path[:0] = {[site]!r}\n{tutorial}"
+        # On this interpreter: a layer's has no modules but those that we need.
+        text = f"#!{sys.executable} -IS\nimport sys\nsys.path[:0] = {[site]!r}\n{tutorial}"
         found.append(Subject(TUTORIAL, script(folder, "tutorial", text)))
     return found
 

@@ -22,7 +22,7 @@ static int call(const char *host, int port, const char *request) {
         got += more;
     answer[got] = 0;
     close(peer);
-    return got > 0;
+    return !strncmp(answer, "HTTP/1.1 200", 12);
 }
 
 int main(int count, char **words) {
