@@ -41,10 +41,11 @@ def dataclass(
     slots: bool = False,
     kw_only: bool = False,
     order: bool = False,
+    eq: bool = True,
 ) -> Any:
     """Make a value class, as `dataclasses.dataclass` does. Its class may not inherit from another one."""
     if cls is None:
-        return lambda cls: dataclass(cls, frozen=frozen, slots=slots, kw_only=kw_only, order=order)
+        return lambda cls: dataclass(cls, frozen=frozen, slots=slots, kw_only=kw_only, order=order, eq=eq)
     fields = fields_of(cls)
     made = with_slots(cls, fields) if slots else cls
     members = {
@@ -53,6 +54,8 @@ def dataclass(
         "__init__": lazy_init(made, fields, frozen=frozen, kw_only=kw_only),
         **shared_methods(made, fields, frozen=frozen, order=order),
     }
+    if not eq:  # compared and hashed as objects are: by which one it is
+        del members["__eq__"], members["__hash__"]
     for name, member in members.items():
         # Python itself puts a `__hash__` of None into a class that has its own `__eq__`.
         if name not in cls.__dict__ or (name == "__hash__" and cls.__dict__[name] is None):

@@ -60,6 +60,16 @@ def test_frozen_is_frozen_and_slots_are_closed() -> None:
     assert not hasattr(point, "__dict__")
 
 
+def test_without_eq_each_is_equal_to_itself_alone() -> None:
+    @dataclass(slots=True, eq=False)
+    class Thing:
+        x: int
+
+    one = Thing(1)
+    assert one == one != Thing(1)
+    assert {one: 1}[one] == 1
+
+
 def test_what_is_not_frozen_changes_and_has_no_hash() -> None:
     one, other = Open(), Open()
     one.names.append("a")
