@@ -5,9 +5,9 @@ On Managed Instances requests interleave, so there an id is taken from the recor
 """
 
 import re
+from _blake2 import blake2b  # not by `hashlib`, which loads OpenSSL's library
 from collections import deque
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
 from typing import Any
 
 from telemetry_forwarder.records import Item, Origin, Record, object_in

@@ -7,13 +7,12 @@ stores the same records again finds them stored.
 
 import base64
 import binascii
-import gzip
 import re
 import zlib
+from _blake2 import blake2b  # not by `hashlib`, which loads OpenSSL's library
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from hashlib import blake2b
 from typing import Any
 
 import orjson
@@ -34,6 +33,7 @@ OBJECT_BYTES = 1024 * 1024
 MESSAGE_BYTES = 256 * 1024 - 4096
 
 # The least that gzip takes of the time: the origin, the same in every line, is found at once.
+GZIP = 16 + zlib.MAX_WBITS  # with a gzip header, and no time in it
 GZIP_LEVEL = 1
 
 # What a reader unpacks at most: no parcel of ours comes near it, and a file that is not ours may be of any size.
@@ -244,7 +244,7 @@ def _pieces(records: Sequence[Record], max_bytes: int) -> "Iterator[list[tuple[R
 def _parcel(piece: "Iterable[tuple[Record, bytes]]") -> Parcel:
     lines = b"".join(line for _, line in piece)
     digest = blake2b(lines, digest_size=16).hexdigest()
-    return Parcel(tuple(record for record, _ in piece), gzip.compress(lines, GZIP_LEVEL, mtime=0), digest)
+    return Parcel(tuple(record for record, _ in piece), zlib.compress(lines, GZIP_LEVEL, GZIP), digest)
 
 
 def message_body(parcel: Parcel) -> str:
