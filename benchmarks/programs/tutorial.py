@@ -53,6 +53,8 @@ answer = requests.post(
     headers={"Lambda-Extension-Name": NAME},
     timeout=10,
 )
+if answer.status_code != 200:
+    sys.exit(1)
 mine = {"Lambda-Extension-Identifier": answer.headers["Lambda-Extension-Identifier"]}
 requests.put(
     f"{API}/2022-07-01/telemetry",

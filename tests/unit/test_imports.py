@@ -150,6 +150,13 @@ def test_only_the_entry_points_see_the_environment(name: str) -> None:
     assert not seen or matches(name, MAY_SEE_ENVIRONMENT)
 
 
+@each_module
+def test_value_classes_are_our_own(name: str) -> None:
+    """`dataclasses` compiles six methods for each class while the function's first invocation waits."""
+    if not matches(name, ("emulator*", "cli*", "testing*")):
+        assert "dataclasses" not in {one.partition(".")[0] for one in imports(TREES[name], in_functions=False)}
+
+
 def asyncio_calls(tree: ast.AST) -> Iterator[ast.Call]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
