@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,8 @@ def main() -> None:
     if options.layer is not None:
         rows += sizes(options.layer)
     report(rows, options, time.monotonic() - began)
+    if options.failed:
+        sys.exit(f"not measured: {', '.join(options.failed)}")
 
 
 def enter_layer(options: argparse.Namespace) -> None:
@@ -105,6 +108,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--before", type=Path, help="a checkout of an older version to compare with")
     parser.add_argument("--only", help="a part: " + ", ".join(part.__name__ for part in PARTS))
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json", help="where the figures go")
+    parser.set_defaults(failed=[])
     return parser.parse_args()
 
 
@@ -117,7 +121,12 @@ def measured(
     if options.only and options.only != part.__name__:
         return []
     print(f"{part.__name__} …", file=sys.stderr, flush=True)
-    return part(compared, rounds, options)
+    try:
+        return part(compared, rounds, options)
+    except Exception:  # noqa: BLE001 - the other parts have their figures
+        traceback.print_exc()
+        options.failed.append(part.__name__)
+        return []
 
 
 # --- the parts ------------------------------------------------------------------------------------------------------
