@@ -1,12 +1,13 @@
 """From the environment to frozen settings, once. A pure function of the mapping; nothing here reads `os.environ`."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from telemetry_forwarder import sinks
 from telemetry_forwarder.budget import Holding
 from telemetry_forwarder.errors import ConfigError
-from telemetry_forwarder.interfaces import Destination
+from telemetry_forwarder.interfaces import Destination, HttpDelivery
+from telemetry_forwarder.kinds import SecretReference
 from telemetry_forwarder.lifecycle.client import Buffering
 from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.pipeline.buffer import WhenFull
@@ -15,7 +16,10 @@ from telemetry_forwarder.places import Bucket, Queue
 from telemetry_forwarder.records import Origin
 from telemetry_forwarder.transports.stack import Network
 from telemetry_forwarder.values import dataclass
-from telemetry_forwarder.variables import BY_NAME, Problem, read, unsound, wanted_sinks
+from telemetry_forwarder.variables import BY_NAME, Problem, buffering_timeout_ms, read, unsound, wanted_sinks
+
+if TYPE_CHECKING:
+    from telemetry_forwarder.secrets.settings import SecretsSettings
 
 MEBIBYTE = 1024 * 1024
 # What one sink may hold back: a share of the function's memory, as it is the function's memory that it takes.
@@ -27,7 +31,7 @@ MOST_CAPACITY_BYTES = 32 * MEBIBYTE
 PERIODS_S = {Mode.PERIODIC: 10.0}
 BACKGROUND_PERIOD_S = 1.0
 # A record costs about a kilobyte of objects, however short its text is.
-RECORD_COST_BYTES = 512
+RECORD_COST_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +59,7 @@ class Settings:
     capacity: Capacity
     spooling: Spooling | None
     network: Network
+    secrets: "SecretsSettings | None"  # None: nobody asks for any
     failover: Bucket | Queue | None
     problems: tuple[Problem, ...]
 
@@ -73,7 +78,11 @@ class Settings:
             destinations=destinations,
             types=read("TELEMETRY_FORWARDER_TYPES", environ, problems),
             port=read("TELEMETRY_FORWARDER_PORT", environ, problems),
-            buffering=_buffering(environ, strategy, problems),
+            buffering=Buffering(
+                timeout_ms=buffering_timeout_ms(environ, problems),
+                max_bytes=read("TELEMETRY_FORWARDER_BUFFERING_MAX_BYTES", environ, problems),
+                max_items=read("TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS", environ, problems),
+            ),
             strategy=strategy,
             holding=holding,
             log_level=read("TELEMETRY_FORWARDER_LOG_LEVEL", environ, problems),
@@ -86,6 +95,7 @@ class Settings:
                 ca_file=_ca_file(environ, problems),
                 region=function.region,
             ),
+            secrets=_secrets(environ, destinations, problems),
             failover=read("TELEMETRY_FORWARDER_FAILOVER", environ, problems),
             problems=_without_repeats(problems),
         )
@@ -130,29 +140,27 @@ def _destinations(environ: Mapping[str, str], problems: list[Problem]) -> tuple[
     return tuple(found)
 
 
+def _secrets(
+    environ: Mapping[str, str], destinations: Sequence[Destination[Any, Any]], problems: list[Problem]
+) -> "SecretsSettings | None":
+    """Return the settings of the secrets cache where the function may ask, or a sink's credential is a reference."""
+    if read("TELEMETRY_FORWARDER_SECRETS", environ, problems) == "off" and not any(map(_has_reference, destinations)):
+        return None
+    from telemetry_forwarder.secrets.settings import secrets_from_env  # only where it is needed
+
+    return secrets_from_env(environ, problems)
+
+
+def _has_reference(destination: Destination[Any, Any]) -> bool:
+    delivery = destination.delivery
+    credential = delivery.credential if isinstance(delivery, HttpDelivery) else None
+    return credential is not None and isinstance(credential.secret, SecretReference)
+
+
 def _strategy(environ: Mapping[str, str], problems: list[Problem]) -> Strategy:
     word, *seconds = read("TELEMETRY_FORWARDER_FLUSH", environ, problems)
     mode = Mode(word)
     return Strategy(mode, float(seconds[0]) if seconds else PERIODS_S.get(mode, BACKGROUND_PERIOD_S))
-
-
-def _buffering(environ: Mapping[str, str], strategy: Strategy, problems: list[Problem]) -> Buffering:
-    """Return how Lambda is to gather records.
-
-    The end of an invocation is seen as late as Lambda buffers it. So where an invocation may be held until then, the
-    buffering must be shorter than the hold, or nobody could say that the hold is bounded.
-    """
-    name, hold = "TELEMETRY_FORWARDER_BUFFERING_TIMEOUT_MS", "TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS"
-    timeout_ms, longest_ms = read(name, environ, problems), max(BY_NAME[name].default, read(hold, environ))
-    if strategy.may_hold and timeout_ms > longest_ms:
-        allowed = f"up to {longest_ms} where TELEMETRY_FORWARDER_FLUSH is `{strategy.mode}` ({hold})"
-        problems.append(Problem(name, repr(str(timeout_ms)), allowed, f"Using {BY_NAME[name].default} instead."))
-        timeout_ms = BY_NAME[name].default
-    return Buffering(
-        timeout_ms=timeout_ms,
-        max_bytes=read("TELEMETRY_FORWARDER_BUFFERING_MAX_BYTES", environ, problems),
-        max_items=read("TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS", environ, problems),
-    )
 
 
 def _origin(environ: Mapping[str, str], problems: list[Problem]) -> Origin:

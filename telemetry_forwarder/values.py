@@ -43,7 +43,7 @@ def dataclass(
     order: bool = False,
     eq: bool = True,
 ) -> Any:
-    """Make a value class, as `dataclasses.dataclass` does. Its class may not inherit from another one."""
+    """Make a value class, as `dataclasses.dataclass` does. It has the members of the value classes that it inherits."""
     if cls is None:
         return lambda cls: dataclass(cls, frozen=frozen, slots=slots, kw_only=kw_only, order=order, eq=eq)
     fields = fields_of(cls)
@@ -80,10 +80,11 @@ def names_of(cls: type) -> tuple[str, ...]:
 
 
 def fields_of(cls: type) -> dict[str, Field]:
-    """Return the members that `cls` annotates, in order. Raises TypeError where it inherits more."""
-    if any(hasattr(base, "__dataclass_fields__") for base in cls.__mro__[1:]):
-        raise TypeError(f"{cls.__qualname__} inherits from another value class")
-    found = {}
+    """Return the members of `cls`, in order: those that it inherits, then those that it annotates."""
+    found: dict[str, Field] = {}
+    for base in reversed(cls.__mro__[1:]):
+        if isinstance(lazy := vars(base).get("__dataclass_fields__"), LazyFields):
+            found |= lazy.own
     for name, kind in get_annotations(cls).items():
         if str(kind).startswith(("ClassVar", "typing.ClassVar")):
             continue
@@ -95,9 +96,10 @@ def fields_of(cls: type) -> dict[str, Field]:
 
 def with_slots(cls: type, fields: Mapping[str, Field]) -> type:
     """Return `cls` made again, with a slot for each member: slots cannot be added to a class that exists."""
-    left_out = {"__dict__", "__weakref__", *fields}
+    own = tuple(name for name in fields if name in get_annotations(cls))
+    left_out = {"__dict__", "__weakref__", *own}
     members = {name: member for name, member in cls.__dict__.items() if name not in left_out}
-    members["__slots__"] = tuple(fields)
+    members["__slots__"] = own
     made = type(cls)(cls.__name__, cls.__bases__, members)
     made.__qualname__ = cls.__qualname__
     return made
@@ -125,7 +127,7 @@ def compiled_init(cls: type, fields: Mapping[str, Field], *, frozen: bool, kw_on
             known[f"default_{name}"] = member.default
         parameters.append(f"{name}=default_{name}" if f"default_{name}" in known else name)
         if frozen and "__slots__" in cls.__dict__:
-            known[f"put_{name}"] = cls.__dict__[name].__set__
+            known[f"put_{name}"] = getattr(cls, name).__set__  # of the slot
             lines.append(f"put_{name}(self, {name})")
         else:
             lines.append(f"put(self, {name!r}, {name})" if frozen else f"self.{name} = {name}")

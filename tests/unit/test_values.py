@@ -106,9 +106,13 @@ def test_they_are_copied_and_pickled() -> None:
     assert pickle.loads(pickle.dumps(Point(1, 4))) == Point(1, 4)
 
 
-def test_to_inherit_from_one_is_refused_where_it_is_tried() -> None:
-    with pytest.raises(TypeError, match="inherits"):
+def test_inherited_members_come_first() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Further(Point):
+        z: int = 3
 
-        @dataclass
-        class Further(Point):  # type: ignore[misc]
-            z: int = 0
+    assert Further(1, z=5) == Further(x=1, y=2, z=5) != Further(1)
+    assert Further(1) != Point(1)
+    assert repr(Further(1)).endswith("Further(x=1, y=2, z=3)")
+    assert replace(Further(1), x=4) == Further(4)
+    assert not hasattr(Further(1), "__dict__")
