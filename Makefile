@@ -56,8 +56,9 @@ soak: install ## 2,000 invocations with random faults: at most fifteen minutes (
 	$(BIN)/python -m tests.matrix.soak $(if $(SEED),--seed $(SEED))
 
 bench: install ## what the extension and the local Lambda cost, measured in one run
-	$(BIN)/python benchmarks/run.py
-	$(BIN)/python benchmarks/local_lambda.py
+	$(BIN)/python -m benchmarks.run
+	$(BIN)/python benchmarks/pieces.py
+	$(BIN)/python -m benchmarks.local_lambda
 	$(BIN)/python -m benchmarks.held
 	$(BIN)/python benchmarks/secrets_cache.py
 

@@ -1,7 +1,6 @@
 """From the environment to frozen settings, once. A pure function of the mapping; nothing here reads `os.environ`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from telemetry_forwarder import sinks
@@ -16,6 +15,7 @@ from telemetry_forwarder.pipeline.worker import Capacity
 from telemetry_forwarder.places import Bucket, Queue
 from telemetry_forwarder.records import Origin
 from telemetry_forwarder.transports.stack import Network
+from telemetry_forwarder.values import dataclass
 from telemetry_forwarder.variables import BY_NAME, Problem, buffering_timeout_ms, read, unsound, wanted_sinks
 
 if TYPE_CHECKING:

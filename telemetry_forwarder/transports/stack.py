@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from telemetry_forwarder.interfaces import Delivery, HttpDelivery, HttpRequest, HttpResponse, LogsDelivery, Transport
 from telemetry_forwarder.transports.auth import AuthTransport, FetchSecret
 from telemetry_forwarder.transports.gzip import GzipTransport
 from telemetry_forwarder.transports.http import HttpTransport, choose_proxy
+from telemetry_forwarder.values import dataclass, field
 
 # Longest wait for a connection; what is slower is tried again.
 CONNECT_S = 3.0
