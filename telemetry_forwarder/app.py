@@ -92,7 +92,10 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
         lifecycle = Lifecycle(
             client=client,
             machine=machine,
+            strategy=settings.strategy,
+            holding=settings.holding,
             workers=workers,
+            door=door,
             buffering_s=settings.buffering.timeout_ms / 1000,
             clock=clock,
             log=log,
@@ -119,7 +122,7 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
             for pair in open_sinks:
                 group.create_task(_check_health(*pair, log))
             if settings.origin.init_type == MANAGED_INSTANCES:
-                group.create_task(lifecycle.flush_periodically())
+                lifecycle.go_on()
             code = await _live(lifecycle, client, clock, log)
             _write_ledger(door, workers, log)
             leave(code)

@@ -4,14 +4,10 @@ from dataclasses import dataclass
 
 from telemetry_forwarder.clock import Clock, Deadline
 
-# The longest that a flush may keep an invocation open after its function is done. A destination that is slower keeps
-# its records held: what they arrive later by is the price of never doubling somebody's duration.
-LONGEST_HOLD_S = 2.0
-# A function that runs into its timeout is cut off with us. This much before, the flush has to be over and the next
-# event asked for, so that the SHUTDOWN that follows finds an idle extension with its whole window.
-LEAST_MARGIN_S = 0.1
-MOST_MARGIN_S = 0.5
-# Where the end of the function is not seen, the flush gets this share of the invocation's time, at most LONGEST_HOLD_S.
+# The margin before the function's deadline is at most this share of the time that it has: a function with a timeout
+# of a second is to be flushed too.
+MARGIN_SHARE = 0.25
+# Where the end of the function is not seen, the flush gets this share of the invocation's time, at most a hold.
 FLUSH_SHARE = 0.1
 
 # Of the shutdown window: for the last telemetry (longer than any sensible `timeoutMs`, which the platform ends early
@@ -24,25 +20,42 @@ EXIT_S = 0.15
 
 
 @dataclass(frozen=True, slots=True)
+class Holding:
+    """What the user allows: an invocation is held for `longest_s` after its end, and never within `margin_s` of its
+    deadline. Lengths are seconds.
+    """
+
+    longest_s: float = 0.5
+    margin_s: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
 class InvocationBudget:
     """`wait_until`: stop waiting for the function's end. `flush_until`: the next event is asked for, at the latest."""
 
     wait_until: Deadline
     flush_until: Deadline
+    longest_s: float
 
-    def hold_until(self, clock: Clock) -> Deadline:
-        """Return how long a flush that starts now may take."""
-        return min(self.flush_until, Deadline(clock.monotonic() + LONGEST_HOLD_S))
+    def hold_until(self, clock: Clock, ended_ms: int | None = None) -> Deadline:
+        """Return how long a flush that starts now may take.
+
+        `ended_ms` is when the function ended by Lambda's own clock, since the epoch: what the telemetry took to
+        arrive counts as held.
+        """
+        ended_at = clock.monotonic()
+        if ended_ms is not None:
+            ended_at = min(ended_at, Deadline.from_epoch_ms(ended_ms, clock).at)
+        return min(self.flush_until, Deadline(ended_at + self.longest_s))
 
 
-def for_invocation(deadline_ms: int, clock: Clock) -> InvocationBudget:
+def for_invocation(deadline_ms: int, clock: Clock, holding: Holding) -> InvocationBudget:
     """Divide an invocation, of which `deadline_ms` (since the epoch) is the end."""
     end = Deadline.from_epoch_ms(deadline_ms, clock)
     left = end.left(clock)
-    flush_until = end.earlier(min(MOST_MARGIN_S, max(LEAST_MARGIN_S, left * FLUSH_SHARE)))
-    return InvocationBudget(
-        wait_until=flush_until.earlier(min(LONGEST_HOLD_S, left * FLUSH_SHARE)), flush_until=flush_until
-    )
+    flush_until = end.earlier(min(holding.margin_s, left * MARGIN_SHARE))
+    wait_until = flush_until.earlier(min(holding.longest_s, left * FLUSH_SHARE))
+    return InvocationBudget(wait_until, flush_until, holding.longest_s)
 
 
 @dataclass(frozen=True, slots=True)

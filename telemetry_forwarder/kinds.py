@@ -137,6 +137,24 @@ class Words:
         return found
 
 
+class Flush:
+    """A flush strategy, as a tuple of its word and, where it is given, its seconds."""
+
+    label = "strategy"
+    allowed = "`adaptive`, `end`, `periodic[,SECONDS]` or `continuous[,SECONDS]` with 0.1 to 3600 seconds"
+
+    def read(self, text: str) -> "tuple[str, ...]":
+        word, comma, seconds = (part.strip() for part in text.lower().partition(","))
+        if word not in (("periodic", "continuous") if comma else ("adaptive", "end", "periodic", "continuous")):
+            raise ValueError(self.allowed)
+        # "1e3" and "nan" are numbers for Python, but not for a person who reads this setting.
+        if comma and not (
+            seconds.isascii() and seconds.replace(".", "", 1).isdigit() and 0.1 <= float(seconds) <= 3600
+        ):
+            raise ValueError(self.allowed)
+        return (word, seconds) if comma else (word,)
+
+
 class Tags:
     """`key:value` pairs parted by commas (Datadog's list may also be parted by spaces). A value may hold colons."""
 

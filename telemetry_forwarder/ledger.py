@@ -48,6 +48,7 @@ class Door:
     unrouted: Counter[Unrouted] = field(default_factory=Counter)
     lost_before_us: int = 0  # records that Lambda reports in platform.logsDropped
     lost_before_us_bytes: int = 0
+    unseen_ends: int = 0  # invocations of which no telemetry came, so that their end was not waited for
 
     def is_balanced(self) -> bool:
         return self.received == self.routed + self.unrouted.total()
@@ -63,6 +64,7 @@ class Door:
             "unrouted": {str(why): count for why, count in self.unrouted.items()},
             "lost_before_us": self.lost_before_us,
             "lost_before_us_bytes": self.lost_before_us_bytes,
+            "unseen_ends": self.unseen_ends,
         }
 
 

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from telemetry_forwarder import sinks
+from telemetry_forwarder.budget import Holding
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import Destination
 from telemetry_forwarder.lifecycle.client import Buffering
+from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.pipeline.worker import Capacity
 from telemetry_forwarder.records import Origin
 from telemetry_forwarder.transports.stack import Network
@@ -18,6 +20,10 @@ MEBIBYTE = 1024 * 1024
 CAPACITY_SHARE = 32
 LEAST_CAPACITY_BYTES = 4 * MEBIBYTE
 MOST_CAPACITY_BYTES = 32 * MEBIBYTE
+# The period of a strategy that is given none, in seconds. In the background, the time in which records become one
+# request; periodically, the time between two.
+PERIODS_S = {Mode.PERIODIC: 10.0}
+BACKGROUND_PERIOD_S = 1.0
 # A record costs about a kilobyte of objects, however short its text is.
 RECORD_COST_BYTES = 512
 
@@ -30,6 +36,8 @@ class Settings:
     types: tuple[str, ...]
     port: int
     buffering: Buffering
+    strategy: Strategy
+    holding: Holding
     log_level: str
     is_strict: bool
     origin: Origin
@@ -43,15 +51,18 @@ class Settings:
         problems: list[Problem] = []
         destinations = _destinations(environ, problems)
         function = _origin(environ, problems)
+        strategy = _strategy(environ, problems)
+        holding = Holding(
+            longest_s=read("TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS", environ, problems) / 1000,
+            margin_s=read("TELEMETRY_FORWARDER_DEADLINE_MARGIN_MS", environ, problems) / 1000,
+        )
         return cls(
             destinations=destinations,
             types=read("TELEMETRY_FORWARDER_TYPES", environ, problems),
             port=read("TELEMETRY_FORWARDER_PORT", environ, problems),
-            buffering=Buffering(
-                timeout_ms=read("TELEMETRY_FORWARDER_BUFFERING_TIMEOUT_MS", environ, problems),
-                max_bytes=read("TELEMETRY_FORWARDER_BUFFERING_MAX_BYTES", environ, problems),
-                max_items=read("TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS", environ, problems),
-            ),
+            buffering=_buffering(environ, strategy, problems),
+            strategy=strategy,
+            holding=holding,
             log_level=read("TELEMETRY_FORWARDER_LOG_LEVEL", environ, problems),
             is_strict=read("TELEMETRY_FORWARDER_STRICT", environ, problems),
             origin=function,
@@ -83,6 +94,31 @@ def _destinations(environ: Mapping[str, str], problems: list[Problem]) -> tuple[
             problems.extend(destination.problems)
             found.append(destination)
     return tuple(found)
+
+
+def _strategy(environ: Mapping[str, str], problems: list[Problem]) -> Strategy:
+    word, *seconds = read("TELEMETRY_FORWARDER_FLUSH", environ, problems)
+    mode = Mode(word)
+    return Strategy(mode, float(seconds[0]) if seconds else PERIODS_S.get(mode, BACKGROUND_PERIOD_S))
+
+
+def _buffering(environ: Mapping[str, str], strategy: Strategy, problems: list[Problem]) -> Buffering:
+    """Return how Lambda is to gather records.
+
+    The end of an invocation is seen as late as Lambda buffers it. So where an invocation may be held until then, the
+    buffering must be shorter than the hold, or nobody could say that the hold is bounded.
+    """
+    name, hold = "TELEMETRY_FORWARDER_BUFFERING_TIMEOUT_MS", "TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS"
+    timeout_ms, longest_ms = read(name, environ, problems), max(BY_NAME[name].default, read(hold, environ))
+    if strategy.may_hold and timeout_ms > longest_ms:
+        allowed = f"up to {longest_ms} where TELEMETRY_FORWARDER_FLUSH is `{strategy.mode}` ({hold})"
+        problems.append(Problem(name, repr(str(timeout_ms)), allowed, f"Using {BY_NAME[name].default} instead."))
+        timeout_ms = BY_NAME[name].default
+    return Buffering(
+        timeout_ms=timeout_ms,
+        max_bytes=read("TELEMETRY_FORWARDER_BUFFERING_MAX_BYTES", environ, problems),
+        max_items=read("TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS", environ, problems),
+    )
 
 
 def _origin(environ: Mapping[str, str], problems: list[Problem]) -> Origin:

@@ -9,6 +9,7 @@ The table in the README is printed from `VARIABLES` by `telemetry-forwarder sett
 from telemetry_forwarder.kinds import (
     FilePath,
     Flag,
+    Flush,
     Integer,
     LogGroup,
     LogStream,
@@ -104,6 +105,19 @@ VARIABLES = (
     Variable(
         "TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS", Integer(1000, 10000), 1000,
         "Records at which Lambda sends a batch",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_FLUSH", Flush(), ("adaptive",),
+        "When records are sent: at the `end` of each invocation, which is held until then; `periodic`ally beside one; "
+        "`continuous`ly in the background; `adaptive`: `end` for rare calls, in the background for frequent ones",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS", Integer(0, 10000), 500,
+        "Longest time, in ms, that an invocation is held after the function has ended",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_DEADLINE_MARGIN_MS", Integer(50, 10000), 200,
+        "Time, in ms, before the function's timeout in which an invocation is never held",
     ),
     Variable("TELEMETRY_FORWARDER_TAGS", Tags(), (), "Tags added to every record in every sink"),
     Variable(

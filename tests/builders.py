@@ -17,7 +17,7 @@ from telemetry_forwarder.interfaces import Delivered, Encoded, Limits, Verdict
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.pipeline.worker import Capacity, Worker
 from telemetry_forwarder.records import Item, Origin, Record
-from telemetry_forwarder.testing.virtual_time import VirtualClock, clock, run
+from telemetry_forwarder.testing.virtual_time import VirtualClock, clock, freeze, run
 
 __all__ = [
     "ORIGIN",
@@ -33,6 +33,7 @@ __all__ = [
     "clock",
     "encoded",
     "encoded_list",
+    "freeze",
     "in_seconds",
     "item",
     "limits",
@@ -272,6 +273,7 @@ class Workshop:
 
     async def __aenter__(self) -> "Workshop":
         self.runner = asyncio.get_running_loop().create_task(watched(self.worker.run(), self.check))
+        await asyncio.sleep(0)  # a coroutine that was never started is a warning
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -5,9 +5,12 @@ import contextlib
 from collections.abc import Sequence
 
 from telemetry_forwarder import budget
+from telemetry_forwarder.budget import Holding, InvocationBudget
 from telemetry_forwarder.clock import Clock, Deadline
+from telemetry_forwarder.ledger import Door
 from telemetry_forwarder.lifecycle.client import ExtensionsClient, Invoke, Shutdown
-from telemetry_forwarder.lifecycle.machine import Action, Machine
+from telemetry_forwarder.lifecycle.machine import END, Action, Machine
+from telemetry_forwarder.lifecycle.strategy import Decision, Gaps, Strategy
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.pipeline.worker import Worker
 from telemetry_forwarder.records import Record
@@ -15,11 +18,13 @@ from telemetry_forwarder.records import Record
 # How long after the last batch no further one is expected, beyond what Lambda itself may hold a batch back.
 QUIET_S = 0.1
 LONGEST_BUFFERING_S = 0.2
-# On Managed Instances nothing freezes and nothing ends before SHUTDOWN: an ordinary periodic flush.
-PERIOD_S = 2.0
 # In an invocation that takes longer than this, what is held is sent meanwhile: it costs the caller nothing, and an
 # environment that is lost without a word takes less with it.
 RUNNING_PERIOD_S = 5.0
+# `platform.start` comes with the invocation. Where no telemetry comes for this long, beyond what Lambda holds it back,
+# the end of the function will not be seen either; and after so many invocations in a row none is waited for.
+SILENCE_S = 1.0
+MOST_SILENCES = 2
 
 
 class Lifecycle:
@@ -30,32 +35,58 @@ class Lifecycle:
         *,
         client: ExtensionsClient,
         machine: Machine,
+        strategy: Strategy,
+        holding: Holding,
         workers: Sequence[Worker],
+        door: Door,
         buffering_s: float,
         clock: Clock,
         log: Log,
     ) -> None:
         self._client = client
         self._machine = machine
+        self._strategy = strategy
+        self._holding = holding
         self._workers = workers
+        self._door = door
         self._last_news_at = clock.monotonic()
         self._quiet_s = min(buffering_s, LONGEST_BUFFERING_S) + QUIET_S
+        self._silence_s = buffering_s + SILENCE_S
+        self._silences = 0
+        self._is_heard = False  # telemetry came since the event was asked for
+        self._flushed_at = 0.0  # on the wall clock
+        self._gaps = Gaps()
         self._clock = clock
         self._log = log
         self._ended = asyncio.Event()
+        self._ended_ms: int | None = None
         self._news = asyncio.Event()
 
     def on_records(self, records: Sequence[Record]) -> None:
         """Take note of a batch of telemetry; called by the receiver, in order."""
         self._last_news_at = self._clock.monotonic()
+        self._silences = 0
+        self._is_heard = True
         self._news.set()
         for record in records:
             if record.request_id is None:
                 continue
-            if record.type == "platform.runtimeDone" and self._machine.on_runtime_done(record.request_id):
-                self._ended.set()
+            if record.type == "platform.runtimeDone":
+                self._on_runtime_done(record.request_id, record.time_ms)
+            elif record.type == "platform.start":
+                self._gaps.on_start(record.time_ms)
             elif record.type == "platform.report":
                 self._machine.on_report(record.request_id)
+
+    def _on_runtime_done(self, request_id: str, time_ms: int) -> None:
+        self._gaps.on_end(time_ms)
+        self._ended_ms = time_ms
+        actions = self._machine.on_runtime_done(request_id)
+        if Action.FLUSH in actions:
+            self._ended.set()
+        elif Action.FREEZE in actions:
+            self._ended.set()
+            self._freeze()
 
     async def run(self) -> None:
         """Serve events until SHUTDOWN has been dealt with. Raises ExtensionsApiError."""
@@ -67,44 +98,99 @@ class Lifecycle:
                     await self._shutdown(event)
                     return
 
-    async def flush_periodically(self) -> None:
-        """Flush every `PERIOD_S` seconds, until cancelled; for environments that are never frozen."""
-        while True:
-            await self._flush(Deadline(self._clock.monotonic() + PERIOD_S))
-            await asyncio.sleep(PERIOD_S)
+    def go_on(self) -> None:
+        """Send in the background from now on, where nothing is ever frozen and no invocation is seen."""
+        for worker in self._workers:
+            worker.go_on(self._strategy.period_s)
 
     async def _invocation(self, event: Invoke) -> None:
-        """Hold on to the invocation until its end has been seen and sent, within its budget."""
-        limits = budget.for_invocation(event.deadline_ms, self._clock)
-        for worker in self._workers:
-            worker.begin(limits.flush_until)
+        """Deal with an invocation as the strategy wants it; return when the next event may be asked for."""
+        limits = budget.for_invocation(event.deadline_ms, self._clock, self._holding)
         self._ended.clear()
-        actions = self._machine.on_invoke(event.request_id)
-        if not actions:
+        actions = self._machine.on_invoke(event.request_id, self._decide())
+        if Action.WAIT in actions:
+            for worker in self._workers:
+                worker.begin(limits.flush_until)
             actions = await self._wait_for_end(limits.wait_until)
-        if Action.FLUSH in actions:
-            await self._flush(limits.hold_until(self._clock))
-        for worker in self._workers:
-            worker.freeze()
+        for action in actions:
+            await self._do(action, limits)
+        self._is_heard = False
+
+    def _decide(self) -> Decision:
+        if self._silences >= MOST_SILENCES:
+            return Decision.LATER  # what is not seen cannot be waited for
+        return self._strategy.decide(self._clock.time(), self._flushed_at, self._gaps)
+
+    async def _do(self, action: Action, limits: InvocationBudget) -> None:
+        match action:
+            case Action.FLUSH:
+                await self._flush(limits.hold_until(self._clock, self._ended_ms))
+            case Action.FLUSH_BESIDE:
+                await self._flush_beside(limits)
+            case Action.STAND_BY if not self._ended.is_set():
+                for worker in self._workers:
+                    worker.stand_by(limits.flush_until)
+            case Action.GO_ON:
+                self.go_on()
+            case Action.FREEZE:
+                self._freeze()
 
     async def _wait_for_end(self, until: Deadline) -> tuple[Action, ...]:
         """Wait for the function's end, at most `until`; meanwhile send what a long invocation has written so far."""
+        silent_until = self._clock.monotonic() + self._silence_s
         while not self._ended.is_set():
             now = self._clock.monotonic()
+            if not self._is_heard and now >= silent_until:
+                self._note_silence()
+                return self._machine.on_time_up()
             if now >= until.at:
                 return self._machine.on_time_up()
+            wake_at = now + RUNNING_PERIOD_S if self._is_heard else silent_until
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(min(until.at, now + RUNNING_PERIOD_S)):
+                async with asyncio.timeout_at(min(until.at, wake_at)):
                     await self._ended.wait()
             if not self._ended.is_set():
                 for worker in self._workers:
                     worker.nudge()
-        return Action.FLUSH, Action.NEXT
+        return END
+
+    def _note_silence(self) -> None:
+        self._silences += 1
+        self._door.unseen_ends += 1
+        self._ended_ms = None
+        self._log.warning(
+            f"No telemetry came within {self._silence_s:g} s of an invocation, so its end is not waited for."
+        )
 
     async def _flush(self, deadline: Deadline) -> None:
         async with asyncio.TaskGroup() as group:
             for worker in self._workers:
                 group.create_task(worker.flush(deadline))
+        self._flushed_at = self._clock.time()
+
+    async def _flush_beside(self, limits: InvocationBudget) -> None:
+        """Send what is held while the function runs; once it has ended, wait for what is under way, in its bounds."""
+        for worker in self._workers:
+            worker.begin(limits.flush_until)
+            worker.nudge()
+        async with asyncio.TaskGroup() as group:
+            waits = (group.create_task(self._all_idle()), group.create_task(self._ended.wait()))
+            await asyncio.wait(waits, timeout=limits.flush_until.left(self._clock), return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+        deadline = limits.hold_until(self._clock, self._ended_ms if self._ended.is_set() else None)
+        async with asyncio.TaskGroup() as group:
+            for worker in self._workers:
+                group.create_task(worker.finish(deadline))
+        self._flushed_at = self._clock.time()
+
+    async def _all_idle(self) -> None:
+        for worker in self._workers:
+            await worker.wait_idle()
+
+    def _freeze(self) -> None:
+        for worker in self._workers:
+            worker.freeze()
 
     async def _shutdown(self, event: Shutdown) -> None:
         """Send what is held while the tail still comes in, then settle everything."""
@@ -112,7 +198,7 @@ class Lifecycle:
         limits = budget.for_shutdown(event.deadline_ms, self._clock)
         for worker in self._workers:
             worker.hurry(limits.send_until)
-        await self._receive_tail(limits.receive_until, waits_for_report=event.reason == "spindown")
+        await self._receive_tail(limits.receive_until, reason=event.reason)
         await self.drain(limits.send_until)
 
     async def drain(self, deadline: Deadline) -> None:
@@ -121,21 +207,22 @@ class Lifecycle:
             for worker in self._workers:
                 group.create_task(worker.drain(deadline))
 
-    async def _receive_tail(self, until: Deadline, *, waits_for_report: bool) -> None:
-        """Wait for the last records: until all is quiet and no report is due, at most `until`.
+    async def _receive_tail(self, until: Deadline, *, reason: str) -> None:
+        """Wait for the last records, at most `until`.
 
-        After a timeout or a crash the report is made when we are gone, and goes to the next generation. An
-        environment that was never invoked has none.
+        In an environment that ends in peace the last one is the report of its last invocation; with that, or where
+        it was never invoked, there is nothing to wait for. After a timeout or a crash the report is made when we are
+        gone, and goes to the next generation; but the last lines may still come, so it is waited until all is quiet.
         """
+        is_peaceful = reason == "spindown"
         started = self._clock.monotonic()
-        while not self._clock.monotonic() >= until.at:
-            due = waits_for_report and self._machine.is_report_due
+        while self._clock.monotonic() < until.at:
+            if is_peaceful and not self._machine.is_report_due:
+                return
             quiet_at = max(started, self._last_news_at) + self._quiet_s
-            if not due and self._clock.monotonic() >= quiet_at:
+            if not is_peaceful and self._clock.monotonic() >= quiet_at:
                 return
             self._news.clear()
-            try:
-                async with asyncio.timeout_at(until.at if due else min(until.at, quiet_at)):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(until.at if is_peaceful else min(until.at, quiet_at)):
                     await self._news.wait()
-            except TimeoutError:
-                continue

@@ -1,28 +1,60 @@
 """When to leave an unwell destination alone, so that it costs invocations nothing. Pure: time is an argument."""
 
+# What two clocks may differ by: a pause was waited out on the monotonic one.
+NOTHING_S = 0.001
+
 
 class Breaker:
-    """Opens when a flush ended in failure, for twice as long each time, from `first` to `longest` seconds.
+    """Opens after `tolerated` failed attempts in a row; a successful one closes it.
+
+    While it is open nobody waits for the destination, and it is tried in growing pauses, from `first` to `longest`
+    seconds, doubling. A wait that the destination asks for is kept from the first failure on, up to `longest`.
 
     Times are seconds since the epoch: the monotonic clock of a frozen environment may not move.
     """
 
-    def __init__(self, *, first: float = 1.0, longest: float = 30.0) -> None:
+    def __init__(self, *, tolerated: int = 3, first: float = 1.0, longest: float = 30.0) -> None:
+        self._tolerated = tolerated
         self._first = first
         self._longest = longest
         self._failures = 0
-        self._open_until = 0.0
+        self._retry_at = 0.0
+
+    @property
+    def has_tripped(self) -> bool:
+        """Say whether the failures in a row are too many."""
+        return self._failures >= self._tolerated
 
     def is_open(self, now: float) -> bool:
-        # A wall clock that was set back must not keep it open: no pause is longer than `longest`.
-        return now < self._open_until <= now + self._longest
+        """Say whether nobody should wait for the destination."""
+        return self.has_tripped or not self.may_try(now)
 
-    def failed(self, now: float, after: float = 0.0) -> None:
-        """Open; `after` is a wait that the destination asked for, which wins if it is longer (up to `longest`)."""
-        pause = self._first * 2.0 ** min(self._failures, 16)
+    def may_try(self, now: float) -> bool:
+        return self.pause(now) == 0.0
+
+    def pause(self, now: float) -> float:
+        """Return the seconds until the destination may be tried; 0.0 where it may be now."""
+        left = self._retry_at - now
+        # A wall clock that was set back must not keep it open: no pause is longer than `longest`.
+        return left if NOTHING_S < left <= self._longest else 0.0
+
+    def failed(self, now: float, asked: float = 0.0) -> None:
+        """Note a failed attempt; `asked` is the wait that the destination wants, in seconds."""
         self._failures += 1
-        self._open_until = now + min(self._longest, max(pause, after))
+        pause = asked
+        if self.has_tripped:
+            pause = max(asked, self._first * 2.0 ** min(self._failures - self._tolerated, 16))
+        self._retry_at = now + min(self._longest, pause)
+
+    def asked_to_wait(self, now: float, asked: float) -> None:
+        """Note that a destination which takes records wants a pause of `asked` seconds."""
+        self._retry_at = now + min(self._longest, asked)
+
+    def denied(self, now: float, pause: float) -> None:
+        """Open at once: a refused credential is not mended within an invocation."""
+        self._failures = max(self._failures, self._tolerated - 1)
+        self.failed(now, pause)
 
     def succeeded(self) -> None:
         self._failures = 0
-        self._open_until = 0.0
+        self._retry_at = 0.0

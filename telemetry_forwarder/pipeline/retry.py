@@ -24,10 +24,11 @@ from telemetry_forwarder.interfaces import (
 )
 from telemetry_forwarder.ledger import Account
 from telemetry_forwarder.pipeline.batcher import halve
+from telemetry_forwarder.pipeline.breaker import Breaker
+from telemetry_forwarder.pipeline.patience import Cutoff, Patience
 
-# One attempt's longest time. Shorter than the clients' own defaults (aiohttp 300 s, botocore 60 s), long enough for
-# an intake that answers slowly: what is cut off here may have been stored and is then sent twice.
-ATTEMPT_S = 10.0
+# A credential that was refused is rarely mended within seconds.
+DENIED_PAUSE_S = 30.0
 
 
 def backoff(first: float = 0.1, longest: float = 2.0) -> Iterator[float]:
@@ -42,10 +43,11 @@ def backoff(first: float = 0.1, longest: float = 2.0) -> Iterator[float]:
 
 
 class Delivery:
-    """The pieces of the open batch, and the attempt that is under way.
+    """The pieces of the open batch, the attempt that is under way, and what is known of the destination's health.
 
-    An attempt is bounded by `ATTEMPT_S`; `deadline` bounds when the last one may start, and `stop_at` cuts even a
-    running one off (SHUTDOWN). A record leaves `pieces` in the moment it is settled, so that counting them is exact.
+    `deadline` bounds when the last attempt may start, `answer_by` when its answer has to be expected, and `stop_at`
+    cuts even a running one off (SHUTDOWN). A record leaves `pieces` in the moment it is settled, so that counting
+    them is exact.
     """
 
     def __init__(
@@ -56,22 +58,26 @@ class Delivery:
         clock: Clock,
         on_trouble: Callable[[str], None],
         on_warning: Callable[[str], None] | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
         self.pieces: deque[list[Encoded]] = deque()
-        self._deadline = Deadline(0.0)
-        self._is_moved = asyncio.Event()  # a deadline was: a pause may have to end
+        self.breaker = breaker or Breaker()
+        self.patience = Patience()
         self.stop_at: Deadline | None = None
         self.denied = False
-        self.is_unwell = False  # the last attempt settled nothing
-        self.asked_wait = 0.0
+        self._deadline = Deadline(0.0)
+        self._answer_by: Deadline | None = None
+        self._is_moved = asyncio.Event()  # a deadline was: a pause may have to end
+        self._asked_wait = 0.0
         self._sink = sink
         self._transport = transport
         self._account = account
         self._clock = clock
         self._on_trouble = on_trouble
         self._on_warning = on_warning
-        self._timer: asyncio.Timeout | None = None
-        self._frozen_with: float | None = None
+        self._cutoff: Cutoff | None = None
+        self._begun_at: float | None = None
+        self._is_timed = True
         self._request: tuple[list[Encoded], Any] | None = None
 
     @property
@@ -79,37 +85,57 @@ class Delivery:
         return sum(len(piece) for piece in self.pieces)
 
     @property
-    def deadline(self) -> Deadline:
-        """No attempt starts after this point."""
-        return self._deadline
+    def under_way_for(self) -> float | None:
+        """Seconds since the attempt that is under way began; None where there is none."""
+        return None if self._begun_at is None else self._clock.monotonic() - self._begun_at
 
-    @deadline.setter
-    def deadline(self, deadline: Deadline) -> None:
-        self._deadline = deadline
+    def allow(self, until: Deadline, *, answer_by: Deadline | None = None) -> None:
+        """Let attempts start before `until`; where `answer_by` is given, only such as should be answered by then."""
+        self._deadline = until
+        self._answer_by = answer_by
         self._is_moved.set()
 
+    def may_start(self) -> bool:
+        """Say whether an attempt may start now."""
+        if self._clock.monotonic() >= self._deadline.at:
+            return False
+        if self.stop_at is not None:
+            return True  # the last chance of every record: neither health nor pace counts
+        if self._answer_by is not None and not self.patience.expects_answer_within(self._answer_by.left(self._clock)):
+            return False
+        return self.breaker.may_try(self._clock.time())
+
     async def run(self) -> bool:
-        """Send until every piece is settled (True), or no further attempt fits before the deadline (False)."""
+        """Send until every piece is settled (True), or no further attempt may be made for now (False)."""
         pauses = backoff()
         may_reconnect = True
         while self.pieces:
-            if self._clock.monotonic() >= self.deadline.at:
+            if not self.may_start():
                 return False
             before = (self.held, -len(self.pieces))
             verdict, error = await self._attempt(self.pieces[0])
             self._settle(self.pieces[0], verdict)
-            if self.denied:
-                return False
-            pause = self.asked_wait
+            pause = self._asked_wait
             if (self.held, -len(self.pieces)) < before:
                 pauses = backoff()
+                self.breaker.succeeded()
+                self.breaker.asked_to_wait(self._clock.time(), pause)
             elif isinstance(error, ConnectionLost) and may_reconnect:
                 may_reconnect = False  # most likely a kept connection that died while the environment was frozen
             else:
+                self._note_failure()
                 pause = max(pause, next(pauses))
+                if self.denied or (self.breaker.has_tripped and self.stop_at is None):
+                    return False
             if pause > 0 and not await self._pause(self._clock.monotonic() + pause):
                 return False
         return True
+
+    def _note_failure(self) -> None:
+        if self.denied:
+            self.breaker.denied(self._clock.time(), DENIED_PAUSE_S)
+        else:
+            self.breaker.failed(self._clock.time(), self._asked_wait)
 
     async def _pause(self, until: float) -> bool:
         """Wait until `until`; return False as soon as that is not before the deadline, which may be moved meanwhile.
@@ -120,13 +146,17 @@ class Delivery:
         while self._clock.monotonic() < until:
             if self.stop_at is not None and not was_last_call:
                 return True
-            if until >= self.deadline.at:
+            if until >= self._deadline.at:
                 return False
             self._is_moved.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(until):
                     await self._is_moved.wait()
         return True
+
+    def forget_time(self) -> None:
+        """Learn nothing of the pace from the attempt that is under way: it may have been through a freeze."""
+        self._is_timed = False
 
     def drop(self, reason: DropReason) -> int:
         """Give up on all pieces; return how many records that were."""
@@ -135,41 +165,34 @@ class Delivery:
         self._account.drop(dropped, reason)
         return dropped
 
-    def freeze(self) -> None:
-        """Stop the attempt's clock: the environment may be frozen from now on, and the answer be waiting after it."""
-        if self._timer is not None and (when := self._timer.when()) is not None:
-            self._frozen_with = max(0.0, when - self._clock.monotonic())
-            self._timer.reschedule(None)
-
-    def thaw(self) -> None:
-        """Let the attempt have the time that it had left."""
-        if self._timer is not None and self._frozen_with is not None:
-            self._timer.reschedule(self._clock.monotonic() + self._frozen_with)
-        self._frozen_with = None
-
     def stop_by(self, deadline: Deadline) -> None:
         """End even a running attempt at `deadline`."""
         self.stop_at = deadline
         self._is_moved.set()
-        if self._timer is not None:
-            when = self._timer.when()
-            self._timer.reschedule(deadline.at if when is None else min(when, deadline.at))
+        if self._cutoff is not None:
+            self._cutoff.stop_at(deadline.at)
 
     async def _attempt(self, piece: list[Encoded]) -> tuple[Verdict, TransportError | None]:
         self._account.attempts += 1
-        limit = self._clock.monotonic() + ATTEMPT_S
-        if self.stop_at is not None:
-            limit = min(limit, self.stop_at.at)
+        begun_at = self._begun_at = self._clock.monotonic()
+        self._is_timed = True
         try:
             request = self._request_for(piece)
-            async with asyncio.timeout_at(limit) as self._timer:
+            async with Cutoff(begun_at + self.patience.limit) as self._cutoff:
+                if self.stop_at is not None:
+                    self._cutoff.stop_at(self.stop_at.at)
                 response = await self._transport.send(request)
         except TransportError as error:
             return Retry(detail=str(error)), error
         except TimeoutError:
+            self.patience.cut_off()
             return Retry(detail="no answer came in time"), None
         finally:
-            self._timer = None
+            self._cutoff = self._begun_at = None
+        if self._is_timed:
+            self.patience.answered(self._clock.monotonic() - begun_at)
+        else:
+            self.patience.answered_sometime()
         return checked(self._sink.verdict(piece, response)), None
 
     def _request_for(self, piece: list[Encoded]) -> Any:
@@ -182,8 +205,7 @@ class Delivery:
         """Replace the first piece by what the answer leaves of it."""
         left = self._account.settle(piece, verdict)
         self.denied = isinstance(verdict, Denied)
-        self.is_unwell = isinstance(verdict, Denied | Retry)
-        self.asked_wait = verdict.after if isinstance(verdict, Retry | Partial) else 0.0
+        self._asked_wait = verdict.after if isinstance(verdict, Retry | Partial) else 0.0
         if not isinstance(verdict, Delivered):
             self._account.failed_attempts += 1
             self._on_trouble(describe(verdict))

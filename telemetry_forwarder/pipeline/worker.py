@@ -1,9 +1,11 @@
 """The one task of a sink: takes records from the buffer, encodes them, and has them delivered.
 
-It sleeps until a flush, a drain or a filling buffer wakes it. Between invocations it may be frozen at any point.
+It sleeps until a flush, a drain, a filling buffer or, where it works in the background, its timer wakes it. Between
+invocations it may be frozen at any point.
 """
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +16,12 @@ from telemetry_forwarder.interfaces import DropReason, Encoded, Sink, Transport
 from telemetry_forwarder.ledger import Account, Statement
 from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.pipeline.batcher import OpenBatch
-from telemetry_forwarder.pipeline.breaker import Breaker
 from telemetry_forwarder.pipeline.buffer import Buffer
 from telemetry_forwarder.pipeline.retry import Delivery
 from telemetry_forwarder.records import Record
 
-# A credential that was refused is rarely mended within seconds.
-DENIED_PAUSE_S = 30.0
+# As long as the process lives.
+ALWAYS = Deadline(math.inf)
 # The last attempt ends this much before the deadline of a drain, so that its failure is still entered in the books.
 LAST_ANSWER_S = 0.02
 
@@ -49,7 +50,6 @@ class Worker:
         # buffer smaller than the largest request of some destinations, and would lose records that nobody waited for.
         self._early_records = min(sink.limits.max_records, capacity.max_records // 2)
         self._early_bytes = min(sink.limits.max_bytes, capacity.max_bytes // 2)
-        self._breaker = Breaker()
         self._delivery = Delivery(sink, transport, self._account, clock, self._say_trouble, self._say_warning)
         self._spare: Encoded | None = None  # encoded, but the batch before it was full
         self._wake = asyncio.Event()
@@ -60,6 +60,11 @@ class Worker:
         self._is_troubled = False
         self._warned: str | None = None
         self._runner: asyncio.Task[Any] | None = None
+        self._waited_for = 0  # the attempt that a hold was used up for, by its number
+        self._has_left_over = False
+        self._linger: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting_since = 0.0  # on the wall clock
 
     @property
     def held(self) -> int:
@@ -81,34 +86,78 @@ class Worker:
             self._say_trouble(f"its buffer is full; the oldest {evicted} records were dropped")
         if self._buffer.size_bytes > self._early_bytes or len(self._buffer) > self._early_records:
             self._wake_up()
+        self._linger_on()
 
-    def begin(self, deadline: Deadline) -> None:
-        """Allow sending until `deadline`, as a new event has come; a request caught by the freeze goes on."""
-        self._delivery.deadline = deadline
-        self._delivery.thaw()
+    def begin(self, until: Deadline) -> None:
+        """Allow sending beside the function that runs now; nothing starts at or after `until`.
+
+        What the last invocation left over is sent at once. What came since then is little, and can wait for more.
+        """
+        self.stand_by(until)
+        if self._has_left_over:
+            self.nudge()
+
+    def stand_by(self, until: Deadline) -> None:
+        """Send nothing but what a filling buffer has to let go; nothing starts at or after `until`."""
+        self._stop_lingering()
+        self._delivery.forget_time()
+        self._delivery.allow(until)
+
+    def go_on(self, linger: float) -> None:
+        """Send in the background from now on, whatever runs: what is held, `linger` seconds after it came."""
+        self._linger = linger
+        self._delivery.forget_time()
+        self._delivery.allow(ALWAYS)
+        if self._timer is not None and self._clock.time() - self._waiting_since >= linger:
+            self.nudge()  # the timer may have stood still while nothing ran, the wall clock has not
+        self._linger_on()
 
     def freeze(self) -> None:
         """Start nothing from here on: the environment may be frozen. A request under way is left as it is."""
-        self._delivery.deadline = Deadline(0.0)
-        self._delivery.freeze()
+        self._stop_lingering()
+        self._delivery.allow(Deadline(0.0))
+        self._has_left_over = self.held > 0
 
     async def flush(self, deadline: Deadline) -> None:
         """Send what is held; return when that is done, or has failed, or at `deadline`. What fails stays held.
 
-        A destination that was unwell a moment ago is not waited for: neither a new attempt nor one that still hangs.
+        Nobody waits for a destination that is unwell, for a request that has used up a flush's time before, nor for
+        an answer that is not expected by `deadline`; and none of these is begun.
         """
-        self.begin(deadline)
-        if self._breaker.is_open(self._clock.time()):
+        self._delivery.allow(deadline, answer_by=deadline)
+        if not self.held or not self._is_worth_waiting_for(deadline):
             return
         self._wake_up()
-        delivered = self.statement().delivered
+        await self._wait_for_answers(deadline)
+
+    async def finish(self, deadline: Deadline) -> None:
+        """Begin nothing more; wait for the request that is under way as `flush` would."""
+        self.freeze()
+        if self._delivery.under_way_for is not None and self._is_worth_waiting_for(deadline):
+            await self._wait_for_answers(deadline)
+
+    async def wait_idle(self) -> None:
+        """Wait until nothing is under way and nothing more can be done for now."""
+        await self._idle.wait()
+
+    async def _wait_for_answers(self, deadline: Deadline) -> None:
+        begun_at, delivered = self._clock.monotonic(), self.statement().delivered
         try:
             async with asyncio.timeout_at(deadline.at):
                 await self._idle.wait()
         except TimeoutError:
+            self._waited_for = self._account.attempts
             if self.statement().delivered == delivered:
-                self._breaker.failed(self._clock.time())
+                self._delivery.patience.waited_in_vain(self._clock.monotonic() - begun_at)
                 self._say_trouble("it has not answered in time; its records stay held")
+
+    def _is_worth_waiting_for(self, deadline: Deadline) -> bool:
+        if self._delivery.breaker.is_open(self._clock.time()):
+            return False
+        under_way_for = self._delivery.under_way_for
+        if under_way_for is not None and self._account.attempts == self._waited_for:
+            return False
+        return self._delivery.patience.expects_answer_within(deadline.left(self._clock) + (under_way_for or 0.0))
 
     def nudge(self) -> None:
         """Send what is held, if anything, while the function runs: nobody waits for it."""
@@ -117,9 +166,9 @@ class Worker:
 
     def hurry(self, deadline: Deadline) -> None:
         """Send what is held for the last time: now, whatever failed before, cut off at `deadline`."""
-        self.begin(deadline)
+        self._stop_lingering()
+        self._delivery.allow(deadline)
         self._delivery.stop_by(deadline.earlier(LAST_ANSWER_S))
-        self._breaker.succeeded()
         self._wake_up()
 
     async def drain(self, deadline: Deadline) -> None:
@@ -158,6 +207,7 @@ class Worker:
                     self._wake.set()  # the other records have done nothing wrong, and this may be the last chance
             if not self._wake.is_set():
                 self._idle.set()
+                self._linger_on()  # for what has failed
 
     async def _end_runner(self) -> None:
         """Cancel `run` and see it end, so that nothing is settled behind the back of what follows."""
@@ -170,18 +220,30 @@ class Worker:
         self._wake.set()
 
     async def _send_what_is_held(self) -> None:
-        now = self._clock.time()
-        while not self._breaker.is_open(now) and self._clock.monotonic() < self._delivery.deadline.at:
+        while self._delivery.may_start():
             if not self._delivery.pieces and not self._load():
                 return
             if not await self._delivery.run():
-                if not self._delivery.is_unwell:
-                    return  # the time was up between two pieces
-                pause = DENIED_PAUSE_S if self._delivery.denied else self._delivery.asked_wait
-                self._breaker.failed(self._clock.time(), pause)
                 return
-            self._breaker.succeeded()
             self._say_recovered()
+
+    def _linger_on(self) -> None:
+        """Set the timer for what is held, where the worker sends in the background; an idle one has no timer."""
+        if self._linger is None or self._timer is not None or not self.held:
+            return
+        self._waiting_since = self._clock.time()
+        pause = max(self._linger, self._delivery.breaker.pause(self._clock.time()))
+        self._timer = asyncio.get_running_loop().call_later(pause, self._lingered)
+
+    def _lingered(self) -> None:
+        self._timer = None
+        self.nudge()
+
+    def _stop_lingering(self) -> None:
+        self._linger = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _load(self) -> bool:
         """Fill the open batch from the buffer; say whether there is anything in it."""

@@ -58,6 +58,13 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
         return runner.run(main)
 
 
+def freeze(seconds: float) -> None:
+    """Let time pass while nothing runs, as in a frozen environment whose clock goes on: timers come late after it."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop.now += seconds
+
+
 def clock() -> VirtualClock:
     """Return the running loop's clock."""
     loop = asyncio.get_running_loop()

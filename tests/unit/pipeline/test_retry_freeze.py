@@ -6,13 +6,13 @@ import pytest
 
 from telemetry_forwarder.clock import Deadline
 from telemetry_forwarder.interfaces import Delivered, Retry, Verdict
-from telemetry_forwarder.pipeline.retry import ATTEMPT_S
-from tests.builders import Hang, Slow, in_seconds, run
+from telemetry_forwarder.pipeline.patience import AFTER_THAW_S, FIRST_S, GRACE_S
+from tests.builders import Hang, Slow, freeze, in_seconds, run
 from tests.unit.pipeline.test_retry import Bench
 
 
 def test_an_answer_that_waits_after_a_freeze_is_read() -> None:
-    """Timers fire as soon as the environment thaws; the attempt's own must not."""
+    """The attempt's timer is long overdue when the environment thaws, in the turn in which the answer is read."""
 
     async def main() -> None:
         answers: asyncio.Queue[Verdict] = asyncio.Queue()
@@ -20,59 +20,73 @@ def test_an_answer_that_waits_after_a_freeze_is_read() -> None:
         bench.transport.send = lambda request: answers.get()  # type: ignore[method-assign]
         running = asyncio.ensure_future(bench.delivery.run())
         await asyncio.sleep(2.0)
-        bench.delivery.freeze()
-        bench.delivery.freeze()
-        await asyncio.sleep(3600.0)
+        freeze(3600.0)
         answers.put_nowait(Delivered())
-        bench.delivery.deadline = in_seconds(60)
-        bench.delivery.thaw()
         assert await running
         assert bench.account.attempts == 1
 
     run(main())
 
 
-def test_after_a_thaw_an_attempt_has_the_time_that_it_had_left() -> None:
+def test_an_answer_that_comes_soon_after_a_thaw_is_read_too() -> None:
+    async def main() -> None:
+        answers: asyncio.Queue[Verdict] = asyncio.Queue()
+        bench = Bench()
+        bench.transport.send = lambda request: answers.get()  # type: ignore[method-assign]
+        running = asyncio.ensure_future(bench.delivery.run())
+        await asyncio.sleep(2.0)
+        freeze(3600.0)
+        asyncio.get_running_loop().call_later(AFTER_THAW_S - 0.1, answers.put_nowait, Delivered())
+        await running
+        assert bench.account.attempts == 1
+
+    run(main())
+
+
+def test_an_attempt_that_nobody_answers_after_a_thaw_ends_soon() -> None:
     async def main() -> None:
         bench = Bench(Hang(), deadline=8000.0)
         running = asyncio.ensure_future(bench.delivery.run())
         await asyncio.sleep(4.0)
-        bench.delivery.freeze()
-        await asyncio.sleep(3600.0)
-        bench.delivery.thaw()
-        bench.delivery.thaw()
+        freeze(3600.0)
         assert await running
-        assert 3610.0 <= bench.transport.times[1] <= 3610.2
+        assert bench.transport.times[1] == pytest.approx(3604.0 + AFTER_THAW_S, abs=0.2)
 
     run(main())
 
 
-def test_an_attempt_that_ends_in_a_freeze_leaves_no_time_for_the_next() -> None:
+def test_an_answer_in_the_turn_in_which_time_is_up_wins() -> None:
     async def main() -> None:
-        bench = Bench(Slow(1.0, Retry()), Hang(), deadline=100.0)
-        running = asyncio.ensure_future(bench.delivery.run())
-        await asyncio.sleep(0.5)
-        bench.delivery.freeze()
-        await asyncio.sleep(3.0)
-        bench.delivery.thaw()
-        assert await running
-        assert bench.transport.times[2] - bench.transport.times[1] >= ATTEMPT_S
+        bench = Bench(Slow(FIRST_S))
+        assert await bench.delivery.run()
+        assert bench.account.attempts == 1
 
     run(main())
 
 
-@pytest.mark.parametrize("is_frozen", [False, True])
-def test_stop_by_cuts_a_running_attempt(is_frozen: bool) -> None:
+def test_no_pace_is_learned_from_an_attempt_that_may_have_been_frozen() -> None:
+    async def main() -> None:
+        bench = Bench(Slow(7.0))
+        running = asyncio.ensure_future(bench.delivery.run())
+        await asyncio.sleep(1.0)
+        bench.delivery.forget_time()
+        assert await running
+        assert bench.delivery.patience.expects_answer_within(0.0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("frozen_s", [0.0, 3600.0])
+def test_stop_by_cuts_a_running_attempt(frozen_s: float) -> None:
     async def main() -> None:
         bench = Bench(then=Hang())
         running = asyncio.ensure_future(bench.delivery.run())
         await asyncio.sleep(1.0)
-        if is_frozen:
-            bench.delivery.freeze()
-        bench.delivery.deadline = in_seconds(1.5)
+        freeze(frozen_s)
+        bench.delivery.allow(in_seconds(1.5))
         bench.delivery.stop_by(in_seconds(1.5))
         assert not await running
-        assert bench.clock.monotonic() == pytest.approx(1002.5)
+        assert bench.clock.monotonic() == pytest.approx(1002.5 + frozen_s)
         assert bench.transport.open == 0
 
     run(main())
@@ -85,7 +99,7 @@ def test_stop_by_never_gives_an_attempt_more_time() -> None:
         await asyncio.sleep(1.0)
         bench.delivery.stop_by(in_seconds(100))
         assert not await running
-        assert bench.clock.monotonic() == pytest.approx(1000.0 + ATTEMPT_S)
+        assert bench.clock.monotonic() == pytest.approx(1000.0 + FIRST_S + GRACE_S)
 
     run(main())
 
@@ -107,7 +121,7 @@ def test_a_pause_ends_when_the_deadline_is_moved_before_it() -> None:
         bench = Bench(Retry(after=20.0))
         running = asyncio.ensure_future(bench.delivery.run())
         await asyncio.sleep(1.0)
-        bench.delivery.deadline = in_seconds(2.0)
+        bench.delivery.allow(in_seconds(2.0))
         assert not await running
         assert bench.clock.monotonic() == 1001.0
 
@@ -120,7 +134,7 @@ def test_a_pause_goes_on_where_the_deadline_is_moved_behind_it() -> None:
         running = asyncio.ensure_future(bench.delivery.run())
         for _ in range(3):
             await asyncio.sleep(1.0)
-            bench.delivery.deadline = in_seconds(30.0)
+            bench.delivery.allow(in_seconds(30.0))
         assert await running
         assert bench.transport.times == [0.0, 20.0]
 
@@ -134,7 +148,7 @@ def test_shutdown_ends_a_pause_with_one_more_attempt() -> None:
         bench = Bench(Retry(after=20.0))
         running = asyncio.ensure_future(bench.delivery.run())
         await asyncio.sleep(1.0)
-        bench.delivery.deadline = in_seconds(1.5)
+        bench.delivery.allow(in_seconds(1.5))
         bench.delivery.stop_by(in_seconds(1.5))
         assert await running
         assert bench.transport.times == [0.0, 1.0]

@@ -1,0 +1,116 @@
+"""How long to wait for a destination's answer: learned from the answers before, and deaf to the freeze.
+
+A timer that was set before the environment was frozen may fire as soon as it thaws, in the same turn of the event
+loop in which the answer is read from the socket. Then the answer must win, or the request is sent twice.
+"""
+
+import asyncio
+import math
+from collections import deque
+from types import TracebackType
+
+# An attempt's first limit: longer than an intake answers in its worst days, since what is cut off may have been stored
+# and is then sent twice; shorter than the clients' own defaults (aiohttp 300 s, botocore 60 s).
+FIRST_S = 10.0
+LONGEST_S = 60.0
+# The limit is this many times the slowest of the last answers.
+SLACK = 4.0
+# A timer that is later than this was slept through. A small function's share of the processor comes in slices of up
+# to a tenth of a second.
+LATE_S = 0.25
+# What an answer gets after a thaw, and what it gets when its time is up without one: turns of the loop to be read in.
+AFTER_THAW_S = 2.0
+GRACE_S = 0.02
+
+
+class Patience:
+    """What is known of how fast one destination answers. Pure; lengths are seconds."""
+
+    def __init__(self) -> None:
+        self._answers: deque[float] = deque(maxlen=8)
+        self._expected = 0.0
+        self._unanswered = 0
+        self._in_vain = 0
+
+    @property
+    def limit(self) -> float:
+        """The longest that the next attempt may take. It doubles while no answer comes."""
+        slowest = max(self._answers, default=0.0)
+        return min(LONGEST_S, max(FIRST_S, SLACK * slowest) * 2.0**self._unanswered)
+
+    def expects_answer_within(self, seconds: float) -> bool:
+        """Say whether an answer is likely to come within `seconds`; of a destination not met yet it is hoped."""
+        return self._expected <= seconds
+
+    def answered(self, after: float) -> None:
+        self._answers.append(after)
+        self._expected = after
+        self._unanswered = self._in_vain = 0
+
+    def answered_sometime(self) -> None:
+        """Note an answer of which nobody can say how long it took: the environment may have been frozen."""
+        self._unanswered = 0
+        if self._expected == math.inf:
+            self._expected = 0.0
+
+    def waited_in_vain(self, seconds: float) -> None:
+        """Note that nobody could wait any longer than `seconds` for an answer that may still come.
+
+        Once is bad luck; twice in a row is how the destination is, until an answer shows otherwise.
+        """
+        self._in_vain += 1
+        if self._in_vain > 1:
+            self._expected = max(self._expected, 2 * seconds)
+
+    def cut_off(self) -> None:
+        """Note that an attempt reached its limit without an answer: the next one is not expected to have one."""
+        self._expected = math.inf
+        self._unanswered = min(self._unanswered + 1, 8)
+
+
+class Cutoff:
+    """An async context manager that raises TimeoutError at `at` on the loop's clock, or at `stop_at` without mercy.
+
+    At `at` an answer that is being read gets `GRACE_S`; where the timer comes late, because everything was frozen,
+    `AFTER_THAW_S`. `stop_at` may be set, and moved earlier, while the attempt is under way.
+    """
+
+    def __init__(self, at: float) -> None:
+        self._at = at
+        self._loop = asyncio.get_running_loop()
+        self._timeout = asyncio.timeout(None)
+        self._timer: asyncio.TimerHandle | None = None
+        self._has_had_grace = False
+
+    async def __aenter__(self) -> "Cutoff":
+        await self._timeout.__aenter__()
+        self._arm(self._at)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._timeout.__aexit__(kind, error, trace)
+
+    def stop_at(self, at: float) -> None:
+        """End at `at`, whatever comes: the environment ends too."""
+        when = self._timeout.when()
+        if not self._timeout.expired() and (when is None or at < when):
+            self._timeout.reschedule(at)
+
+    def _arm(self, at: float) -> None:
+        self._at = at
+        self._timer = self._loop.call_at(at, self._fall_due)
+
+    def _fall_due(self) -> None:
+        now = self._loop.time()
+        if now - self._at > LATE_S:
+            self._has_had_grace = False
+            self._arm(now + AFTER_THAW_S)
+        elif not self._has_had_grace:
+            self._has_had_grace = True
+            self._arm(now + GRACE_S)
+        else:
+            self.stop_at(now)
