@@ -23,7 +23,7 @@ SAM_STAMP := $(SAM_VENV)/.installed
 SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 $(SAM_VENV)/bin/sam
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test bench fidelity check fmt fmt-check lint type layer template lock clean
+.PHONY: help install run test bench fidelity check fmt fmt-check lint type layer publish template lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -74,6 +74,11 @@ type: install ## check the types (mypy, strict)
 layer: install ## build dist/telemetry-forwarder-layer-ARCH.zip (LAYER_PYTHON, LAYER_ARCH, LAYER_OPTIONS)
 	@rm -rf build/layer && mkdir -p build
 	@$(BUILD_LAYER) --zip $(LAYER_ZIP) build/layer
+
+# Uses the AWS CLI and its settings (profile, region). DRY_RUN=1 shows the call and makes none.
+publish: ## publish that ZIP as a layer version and print its ARN (LAYER_ARCH, DRY_RUN=1, PUBLISH_OPTIONS)
+	@test -f $(LAYER_ZIP) || $(MAKE) --no-print-directory layer
+	@$(BIN)/python -m layer.publish $(if $(DRY_RUN),--dry-run) $(PUBLISH_OPTIONS) $(LAYER_ZIP)
 
 # What `sam build` calls for the layer, with ARTIFACTS_DIR set. It runs in the checkout, not in a copy (template.yaml).
 .PHONY: build-TelemetryForwarderLayer

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass, field
+from email.message import Message
 from email.parser import HeaderParser
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def of_wheels(modules: Path) -> list[Component]:
     return found
 
 
-def _short(head) -> str:  # noqa: ANN001 - email.message.Message
+def _short(head: Message) -> str:
     """Return the licence of older metadata: one line of it, else what the classifiers say."""
     classifiers = [line.rpartition(" :: ")[2] for line in head.get_all("Classifier", []) if line.startswith("License")]
     line = head["License"] or ""
@@ -100,18 +101,24 @@ class Package:
 
 def package_of(path: Path) -> Package | None:
     """Ask dpkg or rpm for the package that brought `path`; None where neither knows it."""
-    for name in (path, Path("/usr") / path.relative_to("/"), Path("/") / path.relative_to("/usr") if path.is_relative_to("/usr") else path):
-        if owner := _ask("dpkg-query", "--search", str(name)):
+    for name in _names_of(path):
+        if owner := _ask("dpkg-query", "--search", name):
             package = owner.split(":")[0].split(",")[0]
             version = _ask("dpkg-query", "--show", "--showformat=${Version}\n", package).split("\n")[0]
             text = SYSTEM_LICENCES[0] / package / "copyright"
-            texts = (text,) if text.is_file() else ()
+            texts: tuple[Path, ...] = (text,) if text.is_file() else ()
             return Package(package, version, f"pkg:deb/{_distribution()}/{package}@{version}", _of_debian(text), texts)
     if owner := _ask("rpm", "-qf", "--queryformat", "%{NAME}\t%{VERSION}-%{RELEASE}\t%{LICENSE}\n", str(path)):
         package, version, licence = owner.split("\n")[0].split("\t")
         texts = tuple(sorted(path for path in (SYSTEM_LICENCES[1] / package).glob("*") if path.is_file()))
         return Package(package, version, f"pkg:rpm/{_distribution()}/{package}@{version}", licence, texts)
     return None
+
+
+def _names_of(path: Path) -> tuple[str, ...]:
+    """Return the names under which a package may list `path`: /lib may be a link to /usr/lib, or was one."""
+    name = str(path)
+    return (name, name.removeprefix("/usr") if name.startswith("/usr/") else f"/usr{name}")
 
 
 def _ask(*command: str) -> str:
@@ -138,9 +145,17 @@ def _of_debian(text: Path) -> str:
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
-def write(private: Path, version: str, components: list[Component]) -> None:
-    """Write sbom.cdx.json and licenses/ into `private`: the texts of each part, and README, a list of them all."""
+BILL = "sbom.cdx.json"
+PREFIX = "telemetry-forwarder:"  # of properties, which CycloneDX wants to be named by whose they are
+
+
+def write(private: Path, version: str, components: list[Component], properties: dict[str, str]) -> None:
+    """Write the bill and licenses/ into `private`: the texts of each part, and README, a list of them all.
+
+    `properties` say what the layer is good for, for whoever publishes it (layer/publish.py).
+    """
     texts = private / "licenses"
+    texts.mkdir()
     lines = []
     for component in sorted(components, key=lambda one: one.purl):
         for number, text in enumerate(component.texts):
@@ -161,11 +176,12 @@ def write(private: Path, version: str, components: list[Component]) -> None:
                 "name": "telemetry-forwarder",
                 "version": version,
                 "licenses": [{"license": {"id": "Apache-2.0"}}],
+                "properties": [{"name": f"{PREFIX}{name}", "value": value} for name, value in properties.items()],
             }
         },
         "components": [_entry(one, private) for one in sorted(components, key=lambda one: one.purl)],
     }
-    (private / "sbom.cdx.json").write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+    (private / BILL).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
 
 
 def _entry(component: Component, private: Path) -> dict[str, object]:

@@ -67,9 +67,15 @@ def build(into: Path, python: Interpreter, *, carry: bool = True, oldest: elf.Ve
     if carry:
         carry_interpreter(layer, oldest)
     else:
+        shutil.copyfile(HERE / "start.py", layer.private / "start.py")
         (layer.private / "python-version").write_text(f"{python.minor}\n")
     check(layer, oldest)
-    bill.write(layer.private, version, layer.components)
+    bill.write(
+        layer.private,
+        version,
+        layer.components,
+        {"architecture": python.arch, "python": python.version, "runtimes": ",".join(layer.runtimes)},
+    )
     wheels.drop_licences(layer.modules)
     compile_all(layer)
     launcher(layer)
@@ -79,7 +85,7 @@ def build(into: Path, python: Interpreter, *, carry: bool = True, oldest: elf.Ve
 
 
 def carry_interpreter(layer: Built, oldest: elf.Version) -> None:
-    """Lay the interpreter into the tree, with its libraries, and its C library where it needs one newer than `oldest`."""
+    """Lay the interpreter into the tree with its libraries, and its C library where it needs a newer than `oldest`."""
     python, private = layer.python, layer.private
     stdlib.copy(python, layer.modules)
     layer.program.parent.mkdir()
@@ -89,9 +95,10 @@ def carry_interpreter(layer: Built, oldest: elf.Version) -> None:
     if python.dynload:
         origins |= {copy: python.dynload / copy.name for copy in (layer.modules / "lib-dynload").glob("*.so")}
     brought = libraries.bring(private, [python.stdlib.parent], origins)
-    layer.carries_c_library = any(found.newer_than(oldest) for found in checks.elves(private))
-    if layer.carries_c_library:
-        brought |= libraries.bring_c_library(private, elf.read(python.program))
+    newer = [symbol for found in checks.elves(private) for symbol in found.newer_than(oldest)]
+    layer.carries_c_library = bool(newer)
+    if newer:
+        brought |= libraries.bring_c_library(private, elf.read(python.program), newer[:3])
     for path in sorted(private.rglob("*")):
         if elf.is_elf(path):
             elf.strip(path)
@@ -110,12 +117,12 @@ def check(layer: Built, oldest: elf.Version) -> None:
         checks.new_enough(layer.private, libraries.version_of(own), "the layer's own")
         needed = (0,)
     elif layer.carries_interpreter:
-        checks.new_enough(layer.private, oldest, f"the oldest runtime that is to be served (--oldest)")
+        checks.new_enough(layer.private, oldest, "the oldest runtime to serve (--oldest)")
     else:
         checks.new_enough(layer.private, libraries.glibc_of_runtime(layer.python.minor), f"python{layer.python.minor}")
         layer.runtimes = (f"python{layer.python.minor}",)
         return
-    layer.runtimes = tuple(sorted(name for served in libraries.served(needed) for name in served.identifiers))
+    layer.runtimes = tuple(name for served in libraries.served(needed) for name in served.identifiers)
 
 
 def compile_all(layer: Built) -> None:
@@ -131,12 +138,12 @@ def launcher(layer: Built) -> None:
     executable = layer.tree / "extensions" / "telemetry-forwarder"
     executable.parent.mkdir()
     if layer.carries_interpreter:
-        root, minor = libraries.ROOT, layer.python.minor
+        home = libraries.ROOT
         program = ast.parse((HERE / "launcher.py").read_text())
         del program.body[0]  # its docstring
-        ca_file = f"{root}/lib/python{minor}/botocore/cacert.pem"
-        text = ast.unparse(program).replace("CA_FILE", repr(ca_file))
-        executable.write_text(f"#!{root}/bin/python{minor} -IS\n{text}\n")
+        ca_file = f"{home}/lib/python{layer.python.minor}/botocore/cacert.pem"
+        text = ast.unparse(program).replace("CA_FILE = ''", f"CA_FILE = {ca_file!r}")
+        executable.write_text(f"#!{home}/bin/python{layer.python.minor} -IS\n{text}\n")
     else:
         shutil.copyfile(wheels.ROOT / "extensions" / "telemetry-forwarder", executable)
     executable.chmod(0o755)

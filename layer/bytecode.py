@@ -3,21 +3,23 @@
     python3.X -I -S bytecode.py TREE PREFIX
 
 Each `os.py` becomes an `os.pyc` in its place, which Python imports as readily. PREFIX is where TREE lies on Lambda, and
-stands in tracebacks. Docstrings are left out, as with -OO; assertions are kept. A dataclass keeps its own: the decorator
-would otherwise make one up, at each start, and import `inspect` for it. What each module cannot do without is printed as
-JSON: {"path of the module": ["module.it.imports", …]}.
+stands in tracebacks. Docstrings are left out, as with -OO; assertions are kept. A dataclass keeps its own: the
+decorator would otherwise make one up, at each start, and import `inspect` for it. What each module cannot do without is
+printed as JSON: {"path of the module": ["module.it.imports", …]}.
 """
 
 import ast
-import importlib._bootstrap_external as machinery
+import importlib.util
 import json
+import marshal
 import os
 import sys
+from collections.abc import Iterator
 
 OWN = "telemetry_forwarder"  # of which every import counts, not only those that run when a module is loaded
 
 
-def main(tree, prefix):
+def main(tree: str, prefix: str) -> None:
     imports = {}
     for directory, names, files in os.walk(tree):
         names.sort()
@@ -28,19 +30,19 @@ def main(tree, prefix):
                     parsed = ast.parse(file.read(), path)
                 imports[path[len(tree) + 1 :]] = sorted(set(imports_of(parsed, whole=f"/{OWN}/" in path)))
                 write(parsed, path, prefix + path[len(tree) :])
-    print(json.dumps(imports))  # noqa: T201
+    print(json.dumps(imports))
 
 
-def write(parsed, path, shown):
+def write(parsed: ast.Module, path: str, shown: str) -> None:
     """Put the byte code of `parsed` in the place of the source at `path`."""
     code = compile(without_docstrings(parsed), shown, "exec", dont_inherit=True, optimize=0)
-    # Size and time of a source are not looked at where there is none: nothing of this machine remains.
+    # Kind, time and size of a source, which are not looked at where there is none: nothing of this machine remains.
     with open(path + "c", "wb") as file:
-        file.write(machinery._code_to_timestamp_pyc(code, 0, 0))
+        file.write(importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code))
     os.remove(path)
 
 
-def without_docstrings(parsed):
+def without_docstrings(parsed: ast.Module) -> ast.Module:
     for node in ast.walk(parsed):
         if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             continue
@@ -52,7 +54,7 @@ def without_docstrings(parsed):
     return parsed
 
 
-def imports_of(node, whole):
+def imports_of(node: ast.AST, whole: bool) -> Iterator[str]:
     """Yield the modules that `node` imports unconditionally; with `whole`, those that its functions import too.
 
     What stands under `if` (a platform, TYPE_CHECKING) or in a `try` is expected to be missing at times.
@@ -60,8 +62,8 @@ def imports_of(node, whole):
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import):
             yield from (alias.name for alias in child.names)
-        elif isinstance(child, ast.ImportFrom) and not child.level and child.module != "__future__":
-            yield child.module
+        elif isinstance(child, ast.ImportFrom) and not child.level and child.module not in (None, "__future__"):
+            yield str(child.module)
         elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             if whole:
                 yield from imports_of(child, whole)

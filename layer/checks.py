@@ -2,7 +2,6 @@
 
 import platform
 import re
-import shutil
 from pathlib import Path
 
 from layer import elf, libraries
@@ -27,12 +26,12 @@ def made_for(tree: Path, python: Interpreter) -> None:
                 f"{name} is made for {found.arch}, and the layer is for {python.arch}",
                 f"Take the wheel for {python.arch}: remove what is cached, or renew the lock with `make lock`",
             )
-        if match := re.search(r"\.(cpython-[^.]+)\.so$", found.path.name):
-            if not match[1].startswith(tag):
-                raise Refused(
-                    f"{name} is made for {match[1]}, and the interpreter loads {tag}linux-gnu alone",
-                    f"Take the wheel for Python {python.minor}, or name the interpreter that it fits with --python",
-                )
+        match = re.search(r"\.(cpython-[^.]+)\.so$", found.path.name)
+        if match and not match[1].startswith(tag):
+            raise Refused(
+                f"{name} is made for {match[1]}, and the interpreter loads {tag}linux-gnu alone",
+                f"Take the wheel for Python {python.minor}, or name the interpreter that it fits with --python",
+            )
 
 
 def complete(tree: Path, *, carries_c_library: bool) -> None:
@@ -53,10 +52,10 @@ def new_enough(tree: Path, glibc: elf.Version, whose: str) -> None:
     for found in elves(tree):
         if newer := found.newer_than(glibc):
             raise Refused(
-                f"{found.path.relative_to(tree)} needs {', '.join(newer[:3])}{' and more' * (len(newer) > 3)}, and the C "
-                f"library of {whose} is {elf.dotted(glibc)}",
-                "Name an interpreter made for an older one with --python (`uv python install` fetches such), or build on a "
-                "machine with the same processor, where its own C library can be carried along",
+                f"{found.path.relative_to(tree)} needs {', '.join(newer[:3])}{' and more' * (len(newer) > 3)}, and the "
+                f"C library of {whose} is {elf.dotted(glibc)}",
+                "Name an interpreter made for an older one with --python (`uv python install` fetches such), or carry "
+                "the interpreter along, which takes its own C library with it",
             )
 
 
@@ -70,7 +69,7 @@ def importable(imports: dict[str, list[str]], modules: Path, stdlib: Path) -> No
             if _is_in(stdlib, name) and not _is_in(modules, name):
                 raise Refused(
                     f"{path} imports {name}, which is not among the modules that the layer carries",
-                    "Add it to KEPT in layer/stdlib.py",
+                    "Add it to layer/stdlib.txt",
                 )
 
 
@@ -112,7 +111,7 @@ def small_enough(tree: Path, archive: Path | None) -> None:
             raise Refused(
                 f"The layer has {size / MEGABYTE:.1f} MB {words}, and the limit is {most} MB; the largest file is "
                 f"{largest.relative_to(tree)} with {largest.stat().st_size / MEGABYTE:.1f} MB",
-                "Choose a smaller interpreter with --python, or leave out what is not needed (layer/stdlib.py)",
+                "Choose a smaller interpreter with --python, or leave out what is not needed (layer/stdlib.txt)",
             )
 
 

@@ -4,6 +4,7 @@ import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
@@ -17,7 +18,7 @@ Version = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Elf:
-    """What matters of one file: its processor, what it `needs`, where it looks for that, and from which C library on."""
+    """What matters of one file: its processor, what it `needs`, where it looks for it, and which C library it wants."""
 
     path: Path
     arch: str
@@ -59,7 +60,7 @@ def read(path: Path) -> Elf:
         raise Refused(f"{path} is not a whole ELF file ({error})", "Install what it belongs to again") from error
 
 
-def _read(path: Path, elf: ELFFile) -> Elf:
+def _read(path: Path, elf: Any) -> Elf:
     arch = MACHINES.get(elf["e_machine"])
     if arch is None or elf.elfclass != 64 or not elf.little_endian:
         raise Refused(
@@ -88,9 +89,11 @@ def _read(path: Path, elf: ELFFile) -> Elf:
     )
 
 
-def _definitions(elf: ELFFile) -> list[Version]:
+def _definitions(elf: Any) -> list[Version]:
     section = elf.get_section_by_name(".gnu.version_d")
-    names = [auxiliary.name for _, auxiliaries in section.iter_versions() for auxiliary in auxiliaries] if section else []
+    names = (
+        [auxiliary.name for _, auxiliaries in section.iter_versions() for auxiliary in auxiliaries] if section else []
+    )
     return sorted({version for name in names if (version := _version(name))})
 
 
@@ -99,14 +102,12 @@ def _version(name: str) -> Version:
     return tuple(map(int, match[1].split("."))) if match else ()
 
 
-def _symbols(elf: ELFFile) -> list[tuple[str, Version]]:
+def _symbols(elf: Any) -> list[tuple[str, Version]]:
     """Pair each symbol that is looked for elsewhere with its GLIBC_ version; a version without a symbol stands alone.
 
     The loader checks the list of versions before any symbol, so each of them counts.
     """
-    needed, numbers, table = (
-        elf.get_section_by_name(name) for name in (".gnu.version_r", ".gnu.version", ".dynsym")
-    )
+    needed, numbers, table = (elf.get_section_by_name(name) for name in (".gnu.version_r", ".gnu.version", ".dynsym"))
     if needed is None:
         return []
     versions = {}
@@ -159,16 +160,14 @@ def _end_of_loaded(content: bytes) -> int:
     """Return where in the file the last segment ends."""
     (phoff,) = struct.unpack_from("<Q", content, 0x20)
     size, count = struct.unpack_from("<HH", content, 0x36)
-    ends = [phoff + size * count]
+    ends: list[int] = [phoff + size * count]
     for number in range(count):
         offset, _, _, length = struct.unpack_from("<QQQQ", content, phoff + number * size + 8)
         ends.append(offset + length)
     return max(ends)
 
 
-def _without(
-    loaded: bytes, sections: list[tuple[int, ...]], kept: list[int], names_at: int, content: bytes
-) -> bytes:
+def _without(loaded: bytes, sections: list[tuple[int, ...]], kept: list[int], names_at: int, content: bytes) -> bytes:
     """Return `loaded` with a table of the sections that are `kept`, and their names, behind it."""
     out = bytearray(loaded)
     names = sections[names_at]

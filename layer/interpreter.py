@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from layer import elf
 from layer.errors import Refused
@@ -117,6 +118,7 @@ def describe(path: Path, origin: str) -> Interpreter:
     if tuple(map(int, told["version"].split(".")))[:2] < OLDEST:
         raise Refused(f"{path} is Python {told['version']}", f"Name one of {elf.dotted(OLDEST)} or newer")
     program = program_of(told)
+    refuse_another_c_library(program)
     return Interpreter(
         program=program,
         stdlib=Path(told["stdlib"]),
@@ -139,7 +141,7 @@ def program_in(home: Path) -> Path:
     return found[0]
 
 
-def ask(program: Path) -> dict[str, object] | None:
+def ask(program: Path) -> dict[str, Any] | None:
     """Let `program` tell about itself; None where it does not run (another processor's, a shim without a version)."""
     command = [str(program), "-I", "-S", "-c", QUESTION]
     try:
@@ -149,17 +151,25 @@ def ask(program: Path) -> dict[str, object] | None:
     return json.loads(found.stdout) if found.returncode == 0 else None
 
 
-def program_of(told: dict[str, object]) -> Path:
+def program_of(told: dict[str, Any]) -> Path:
     """Return the real program: that of a virtual environment is a link to it, or a copy that names its origin."""
     program = Path(str(told["program"])).resolve()
     named = Path(str(told["base"])) / "bin" / f"python{'.'.join(str(told['version']).split('.')[:2])}"
     return named.resolve() if named.is_file() else program
 
 
+def refuse_another_c_library(program: Path) -> None:
+    """Refuse a program for musl (Alpine): no wheel in the lock, and no runtime of Lambda's, is."""
+    loader = elf.read(program).interpreter
+    if "musl" in loader:
+        raise Refused(f"{program} is made for musl ({loader})", "Name one made for glibc with --python")
+
+
 def at_rest(program: Path, origin: str) -> Interpreter:
     """Describe an interpreter that does not run here, by its files alone."""
     if not elf.is_elf(program):
         raise Refused(f"{program} does not start and is no ELF program", "Name a CPython for Linux")
+    refuse_another_c_library(program)
     home = program.parents[1]
     libraries = [path.parent for path in (home / "lib").glob("python3.*/os.py")]
     if len(libraries) != 1:

@@ -28,9 +28,9 @@ OLDEST_WITH_RESOLVER_INSIDE = (2, 34)
 
 @dataclass(frozen=True, slots=True)
 class Runtimes:
-    """What Lambda runs on one generation of Amazon Linux: its C library, and the identifiers of its runtimes.
+    """What Lambda runs on one generation of Amazon Linux: its C library, and the runtimes' identifiers, newest first.
 
-    Source: AWS Lambda Developer Guide, "Lambda runtimes", and the glibc of each image; read 2026-11-23.
+    Source: AWS Lambda Developer Guide, "Lambda runtimes", and the API's list; the glibc of each image; read 2026-11-23.
     """
 
     system: str
@@ -38,18 +38,20 @@ class Runtimes:
     identifiers: tuple[str, ...]
 
 
-AMAZON_LINUX_2 = Runtimes(
-    "Amazon Linux 2", (2, 26), ("java8.al2", "java11", "java17", "provided.al2", "python3.10", "python3.11")
-)
 AMAZON_LINUX_2023 = Runtimes(
     "Amazon Linux 2023",
     (2, 34),
     (
-        "dotnet8", "java21", "nodejs20.x", "nodejs22.x", "provided.al2023", "python3.12", "python3.13", "ruby3.3",
-        "ruby3.4",
+        "python3.14", "python3.13", "python3.12", "nodejs24.x", "nodejs22.x", "nodejs20.x", "java25", "java21",
+        "dotnet10", "dotnet8", "ruby3.4", "ruby3.3", "provided.al2023",
     ),
 )  # fmt: skip
-GENERATIONS = (AMAZON_LINUX_2, AMAZON_LINUX_2023)
+AMAZON_LINUX_2 = Runtimes(
+    "Amazon Linux 2",
+    (2, 26),
+    ("provided.al2", "python3.11", "python3.10", "java17", "java11", "java8.al2", "ruby3.2"),
+)
+GENERATIONS = (AMAZON_LINUX_2023, AMAZON_LINUX_2)
 
 
 def served(glibc: elf.Version) -> tuple[Runtimes, ...]:
@@ -78,7 +80,9 @@ def find(name: str, needed_by: elf.Elf, origins: Iterable[Path]) -> Path:
 
 def _places(name: str, needed_by: elf.Elf, origins: Iterable[Path]) -> Iterable[Path]:
     for entry in filter(None, f"{needed_by.rpath}:{needed_by.runpath}".split(":")):
-        directory = entry.replace("$ORIGIN", str(needed_by.path.parent)).replace("${ORIGIN}", str(needed_by.path.parent))
+        directory = entry.replace("$ORIGIN", str(needed_by.path.parent)).replace(
+            "${ORIGIN}", str(needed_by.path.parent)
+        )
         yield Path(directory) / name
     yield from (origin / name for origin in origins)
     yield from (path for path in _cached(name))
@@ -115,31 +119,32 @@ def bring(tree: Path, origins: Iterable[Path], where_from: dict[Path, Path]) -> 
     return brought
 
 
-def bring_c_library(tree: Path, program: elf.Elf) -> dict[str, Path]:
+def bring_c_library(tree: Path, program: elf.Elf, newer: Iterable[str]) -> dict[str, Path]:
     """Copy the C library that `program` runs with, and its loader, into `tree`/lib. Raises Refused where it cannot.
 
-    Since glibc 2.34 it finds files and names by itself; an older one would need plug-ins that are not carried.
+    `newer` names what the runtimes' own lacks. Since glibc 2.34 it finds files and names by itself; an older one would
+    need plug-ins that are not carried.
     """
     loader = Path(program.interpreter).resolve()
-    if not loader.is_file() or elf.read(loader).arch != program.arch:
+    if not program.interpreter or not loader.is_file() or elf.read(loader).arch != program.arch:
         raise Refused(
-            f"{program.path} needs {'; '.join(program.newer_than((2, 34))[:3]) or 'a newer C library'} and runs with "
-            f"{program.interpreter or 'no loader'}, which is not on this machine, so its C library cannot be carried along",
-            "Build on a machine of that processor, or name an interpreter made for glibc 2.34 or older with --python",
+            f"{program.path} needs {', '.join(newer)}, and its C library cannot be carried along: its loader "
+            f"{program.interpreter} is not on this machine",
+            "Build on a machine of that processor, or name an interpreter made for an older C library with --python "
+            "(`uv python install` fetches such)",
         )
-    brought = {LOADERS[program.arch]: loader}
-    brought |= {name: find(name, program, [loader.parent]) for name in C_LIBRARY}
-    if (found := version_of(brought["libc.so.6"])) < OLDEST_WITH_RESOLVER_INSIDE:
+    names = {LOADERS[program.arch]: loader} | {name: find(name, program, [loader.parent]) for name in C_LIBRARY}
+    if (found := version_of(names["libc.so.6"])) < OLDEST_WITH_RESOLVER_INSIDE:
         raise Refused(
             f"The C library of this machine is {elf.dotted(found)}, and one to carry along must be 2.34 or newer",
             "Build on a newer system, or name an interpreter that needs less with --python",
         )
-    if any(name in found.needs for path in tree.rglob("*") if elf.is_elf(path) for found in [elf.read(path)] for name in RESOLVER):
-        brought |= {name: find(name, program, [loader.parent]) for name in RESOLVER}
-    for name, origin in brought.items():
+    wanted = {name for path in tree.rglob("*") if elf.is_elf(path) for name in elf.read(path).needs}
+    names |= {name: find(name, program, [loader.parent]) for name in RESOLVER if name in wanted}
+    for name, origin in names.items():
         shutil.copyfile(origin, tree / "lib" / name)
     (tree / "lib" / LOADERS[program.arch]).chmod(0o755)  # the kernel executes it
-    return brought
+    return names
 
 
 def version_of(libc: Path) -> elf.Version:

@@ -10,25 +10,26 @@ MODULES = sys.argv[1]
 if MODULES not in sys.path:  # the runtime's own interpreter
     sys.path.insert(0, MODULES)
 
-import asyncio  # noqa: E402
-import importlib  # noqa: E402
-import importlib.metadata  # noqa: E402
-import os  # noqa: E402
-import ssl  # noqa: E402
+import asyncio
+import importlib
+import importlib.metadata
+import os
+import ssl
+from collections.abc import Iterator
 
 SERVICES = ("logs", "ssm", "secretsmanager", "sts", "s3", "sqs")
 COMPILED = ("aiohttp._http_parser", "aiohttp._http_writer", "multidict._multidict", "yarl._quoting_c", "orjson.orjson")
 
 
-async def make_clients():
+async def make_clients() -> None:
     session = importlib.import_module("aiobotocore.session").get_session()
     keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b"}  # makes no request, so signs nothing
     for service in SERVICES:
         async with session.create_client(service, region_name="eu-west-1", **keys) as client:
-            assert "eu-west-1" in client.meta.endpoint_url, client.meta.endpoint_url  # noqa: S101
+            assert "eu-west-1" in client.meta.endpoint_url, client.meta.endpoint_url
 
 
-def own_modules():
+def own_modules() -> Iterator[str]:
     """Name every module of ours: none may have been left behind by accident."""
     root = os.path.join(MODULES, "telemetry_forwarder")
     for directory, _, names in os.walk(root):
@@ -41,8 +42,8 @@ for name in (*COMPILED, *own_modules()):
 ssl.create_default_context(cafile=os.path.join(MODULES, "botocore", "cacert.pem"))
 asyncio.run(make_clients())
 sinks = importlib.metadata.entry_points(group="telemetry_forwarder.sinks")
-assert {"splunk", "datadog", "cloudwatch"} <= {sink.name for sink in sinks}, "the sinks' entry points are missing"  # noqa: S101
+assert {"splunk", "datadog", "cloudwatch"} <= {sink.name for sink in sinks}, "the sinks' entry points are missing"
 roots = tuple(entry for entry in sys.path if entry)
 foreign = [file for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))]
 foreign = [file for file in foreign if not file.startswith((*roots, __file__, "/opt/telemetry-forwarder/"))]
-assert not foreign, f"loaded from elsewhere: {foreign}"  # noqa: S101
+assert not foreign, f"loaded from elsewhere: {foreign}"

@@ -1,31 +1,13 @@
-"""What of CPython's standard library the layer carries: found by tracing real runs (tests/integration/test_layer_trace.py
-repeats that), plus what comes into play only on a bad day.
-"""
+"""Copies what the layer carries of CPython's standard library: the modules that stdlib.txt lists."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from layer.interpreter import Interpreter
 
-# Modules and packages by their names, compiled ones included; what one version of Python does not have is passed over.
-KEPT = frozenset(
-    """
-    __future__ _abc _ast _asyncio _bisect _blake2 _codecs _collections _collections_abc _colorize _compat_pickle
-    _compression _contextvars _csv _datetime _decimal _elementtree _functools _hashlib _heapq _imp _io _json _locale
-    _markupbase _md5 _opcode _opcode_metadata _operator _pickle _posixsubprocess _pydatetime _queue _random _sha1 _sha2
-    _sha256 _sha3 _sha512 _signal _socket _sre _ssl _stat _string _struct _suggestions _sysconfig _thread _tokenize
-    _typing _warnings _weakref _weakrefset abc argparse array ast asyncio atexit base64 binascii bisect builtins
-    calendar codecs collections concurrent configparser contextlib contextvars copy copyreg csv dataclasses datetime
-    decimal dis email encodings enum errno fcntl fnmatch functools genericpath getpass gettext grp gzip hashlib heapq
-    hmac html http importlib inspect io ipaddress itertools json keyword linecache locale logging marshal math
-    mimetypes netrc ntpath numbers opcode operator os pathlib pickle pkgutil platform posix posixpath pwd pyexpat queue
-    quopri random re reprlib resource select selectors shlex shutil signal socket ssl stat string struct subprocess sys
-    tempfile termios textwrap threading time token tokenize traceback types typing unicodedata urllib uuid warnings
-    weakref xml zipfile zipimport zlib
-
-    _strptime pprint stringprep faulthandler gc
-    """.split()
-)
+LIST = Path(__file__).with_name("stdlib.txt")
+KEPT = frozenset(word for line in LIST.read_text().splitlines() if not line.startswith("#") for word in line.split())
 
 # Parts of those packages that serve other systems, tools, or formats that nobody here reads.
 NOT_KEPT = (
@@ -36,12 +18,11 @@ NOT_KEPT = (
 )  # fmt: skip
 
 # Of 120 codecs those that a header, a host name, a certificate or a log line can ask for.
-CODECS = frozenset(
-    """
-    __init__ aliases ascii charmap cp1252 cp437 idna iso8859_1 iso8859_15 latin_1 punycode raw_unicode_escape
-    unicode_escape utf_16 utf_16_be utf_16_le utf_32 utf_32_be utf_32_le utf_8 utf_8_sig
-    """.split()
-)
+CODECS = {
+    "__init__", "aliases", "ascii", "charmap", "cp1252", "cp437", "idna", "iso8859_1", "iso8859_15", "latin_1",
+    "punycode", "raw_unicode_escape", "unicode_escape", "utf_16", "utf_16_be", "utf_16_le", "utf_32", "utf_32_be",
+    "utf_32_le", "utf_8", "utf_8_sig",
+}  # fmt: skip
 
 
 def copy(python: Interpreter, into: Path) -> None:
@@ -60,7 +41,7 @@ def copy(python: Interpreter, into: Path) -> None:
             shutil.copyfile(module, dynload / module.name)
 
 
-def _superfluous(stdlib: Path):  # noqa: ANN202
+def _superfluous(stdlib: Path) -> Callable[[str, list[str]], set[str]]:
     def ignored(directory: str, names: list[str]) -> set[str]:
         here = Path(directory).relative_to(stdlib).as_posix()
         of_codecs = here == "encodings"

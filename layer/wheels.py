@@ -73,7 +73,14 @@ def install(lines: str, target: Interpreter, into: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         listed = Path(scratch) / "requirements.txt"
         listed.write_text(lines)
-        common = ["--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:", f"--target={into}", f"--requirement={listed}"]
+        common = [
+            "--quiet",
+            "--no-deps",
+            "--require-hashes",
+            "--only-binary=:all:",
+            f"--target={into}",
+            f"--requirement={listed}",
+        ]
         if uv := shutil.which("uv"):
             wanted = [f"--python-version={python}", f"--python-platform={arch}-manylinux2014"]
             command = [uv, "pip", "install", f"--python={sys.executable}", "--link-mode=copy", *wanted, *common]
