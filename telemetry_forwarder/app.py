@@ -13,29 +13,30 @@ from typing import Any, NoReturn
 
 import orjson
 
+from telemetry_forwarder import budget
 from telemetry_forwarder.bootstrap import Registration, idle
-from telemetry_forwarder.clock import Clock, Deadline, SystemClock
+from telemetry_forwarder.clock import Clock, SystemClock
 from telemetry_forwarder.enrich import Enricher
 from telemetry_forwarder.errors import ConfigError, ExtensionsApiError, TransportError
 from telemetry_forwarder.interfaces import Destination, HttpDelivery, Transport
 from telemetry_forwarder.ledger import Door
-from telemetry_forwarder.lifecycle.client import ExtensionsClient, Subscription
+from telemetry_forwarder.lifecycle.client import ExtensionsClient, Subscription, read_subscription
 from telemetry_forwarder.lifecycle.loop import Lifecycle
 from telemetry_forwarder.lifecycle.machine import Machine
 from telemetry_forwarder.log import LibraryLines, Log, where
+from telemetry_forwarder.loss import loss_record
 from telemetry_forwarder.pipeline.worker import Worker
 from telemetry_forwarder.receiver import Intake, serve
-from telemetry_forwarder.records import Origin
+from telemetry_forwarder.records import Origin, Record
 from telemetry_forwarder.router import Router
 from telemetry_forwarder.settings import Settings
+from telemetry_forwarder.transports.failover import Failover
 from telemetry_forwarder.transports.stack import open_transport
 from telemetry_forwarder.variables import MANAGED_INSTANCES, read
 
 HEALTH_S = 5.0
 # What a third party's way to open its transport may take of the 10 s that the whole of INIT has; ours wait for nothing.
 OPEN_S = 2.0
-# What is left for the last flush when Lambda has stopped talking to us, and no event says how long.
-EMERGENCY_S = 1.5
 
 
 def run(registration: Registration, listener: Any, environ: Mapping[str, str]) -> int:
@@ -84,10 +85,12 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
         client = await stack.enter_async_context(ExtensionsClient(registration.runtime_api, registration.identifier))
         destinations = settings.destinations if listener is not None else ()
         open_sinks = await _open_all(destinations, settings, stack, log)
+        failover = _failover(settings, clock, log)
         workers = [
-            Worker(destination.sink, transport, capacity=settings.capacity, clock=clock, log=log)
+            Worker(destination.sink, transport, capacity=settings.capacity, clock=clock, log=log, fallback=failover)
             for destination, transport in open_sinks
         ]
+        enricher = Enricher(complete(settings.origin, registration.body))
         machine = Machine(sees_ends="INVOKE" in registration.events)
         lifecycle = Lifecycle(
             client=client,
@@ -99,31 +102,35 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
             buffering_s=settings.buffering.timeout_ms / 1000,
             clock=clock,
             log=log,
+            has_fallback=failover is not None,
+            last_word=lambda: _tell_of_losses(enricher.origin, door, workers, clock),
         )
         if listener is not None and workers:
             intake = Intake(
-                enricher=Enricher(complete(settings.origin, registration.body)),
+                enricher=enricher,
                 router=Router(settings.types, workers, door),
                 door=door,
                 on_records=lifecycle.on_records,
                 clock=clock,
                 log=log,
             )
-            # Served before it is subscribed to: batches may come before the answer to the subscription does.
             await stack.enter_async_context(serve(listener, intake, settings.buffering.max_bytes))
-            if not await _subscribe(client, settings, log):
+            if not _is_subscribed(registration.subscription, log):
                 machine.lives_without_telemetry()
         else:
             log.warning("No sink can run, so no telemetry is forwarded.")
+            close(listener)
             machine.lives_without_telemetry()
         async with asyncio.TaskGroup() as group:
             for worker in workers:
                 group.create_task(worker.run())
             for pair in open_sinks:
                 group.create_task(_check_health(*pair, log))
+            if failover is not None:
+                group.create_task(failover.run())
             if settings.origin.init_type == MANAGED_INSTANCES:
                 lifecycle.go_on()
-            code = await _live(lifecycle, client, clock, log)
+            code = await _live(lifecycle, client, clock, log, has_fallback=failover is not None)
             _write_ledger(door, workers, log)
             leave(code)
 
@@ -162,34 +169,39 @@ async def _open_all(
     return opened
 
 
-async def _live(lifecycle: Lifecycle, client: ExtensionsClient, clock: Clock, log: Log) -> int:
+def _failover(settings: Settings, clock: Clock, log: Log) -> Failover | None:
+    """Make what keeps records that no sink takes, if it is configured; nothing is loaded yet."""
+    if settings.failover is None:
+        return None
+    network = settings.network
+    return Failover(settings.failover, clock=clock, log=log, region=network.region, ca_file=network.ca_file)
+
+
+async def _live(lifecycle: Lifecycle, client: ExtensionsClient, clock: Clock, log: Log, *, has_fallback: bool) -> int:
     """Serve events to the end; where Lambda refuses to go on, deliver what is held before leaving."""
     try:
         await lifecycle.run()
     except ExtensionsApiError as error:
         log.error(f"Lambda ends the extension without SHUTDOWN: {error}")
-        await lifecycle.drain(Deadline(clock.monotonic() + EMERGENCY_S))
+        await lifecycle.drain(budget.for_emergency(clock, has_fallback=has_fallback))
         with contextlib.suppress(ExtensionsApiError):  # it was told why it is refused; there is no one else to tell
             await client.exit_error("Extension.EventsRefused", str(error))
         return 1
     return 0
 
 
-async def _subscribe(client: ExtensionsClient, settings: Settings, log: Log) -> bool:
-    """Ask for telemetry; say whether it will come. Without it the function runs on, and so does the extension."""
-    # `platform` always, whatever is forwarded: the end of each invocation is seen in it.
-    types = tuple(dict.fromkeys(("platform", *settings.types)))
+def _is_subscribed(subscription: tuple[int, str, bytes] | None, log: Log) -> bool:
+    """Say whether telemetry will come. Without it the function runs on, and so does the extension."""
+    status, schema, answer = subscription or (0, "", b"it was not asked for")
     try:
-        outcome, schema = await client.subscribe(
-            f"http://sandbox.localdomain:{settings.port}", types, settings.buffering
-        )
+        outcome = read_subscription(status, answer)
     except ExtensionsApiError as error:
         log.error(f"No telemetry is forwarded: {error}")
         return False
     if outcome is Subscription.NOT_SUPPORTED:
         log.warning("No telemetry is forwarded: this stand-in for Lambda does not support the Telemetry API.")
         return False
-    log.debug(f"Subscribed to {', '.join(types)} with schema {schema}.")
+    log.debug(f"Subscribed to telemetry with schema {schema}.")
     return True
 
 
@@ -233,6 +245,16 @@ def partition(region: str) -> str:
         if region.startswith(prefix):
             return name
     return "aws"
+
+
+def _tell_of_losses(origin: Origin, door: Door, workers: list[Worker], clock: Clock) -> Record | None:
+    return loss_record(
+        origin,
+        {worker.name: worker.statement().dropped for worker in workers},
+        time_ms=round(clock.time() * 1000),
+        lost_before_us=door.lost_before_us,
+        lost_before_us_bytes=door.lost_before_us_bytes,
+    )
 
 
 def _write_ledger(door: Door, workers: list[Worker], log: Log) -> None:

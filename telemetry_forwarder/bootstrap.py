@@ -1,4 +1,4 @@
-"""The part that the user's cold start waits for: listen, register, and only then load the rest.
+"""The part that the user's cold start waits for: listen, register, subscribe, and only then load the rest.
 
 Lambda starts the runtime when every extension has registered, so this module is written for the time until then:
 of the standard library it imports C modules that cost nothing (`socket` alone would take as long as the
@@ -18,14 +18,20 @@ if TYPE_CHECKING:
     Run = Callable[["Registration", "_socket.socket | None", Mapping[str, str]], int]
 
 API = "/2020-01-01/extension"
+TELEMETRY = "/2022-07-01/telemetry"  # the path's version is fixed; the schema's goes into the body
+SCHEMAS = ("2025-01-29", "2022-12-13")
 BACKLOG = 128
 CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 class Registration:
-    """What came of registering: `status` 200 and an `identifier`, or Lambda's refusal in `body`."""
+    """What came of registering: `status` 200 and an `identifier`, or Lambda's refusal in `body`.
 
-    __slots__ = ("body", "events", "identifier", "name", "runtime_api", "status")
+    `subscription` is what came of subscribing to telemetry: status, schema and the body of the answer; None where it
+    was not asked for. Status 0: there was no answer, and the body says why.
+    """
+
+    __slots__ = ("body", "events", "identifier", "name", "runtime_api", "status", "subscription")
 
     def __init__(self, runtime_api: str, name: str, events: "tuple[str, ...]") -> None:
         self.runtime_api = runtime_api
@@ -34,6 +40,7 @@ class Registration:
         self.status = 0
         self.identifier = ""
         self.body = b""
+        self.subscription: tuple[int, str, bytes] | None = None
 
 
 def main(name: str, environ: "MutableMapping[str, str]") -> int:
@@ -48,11 +55,15 @@ def main(name: str, environ: "MutableMapping[str, str]") -> int:
         reason = registration.body[:500].decode("utf-8", "replace")
         say(f"Lambda refused to register {name}: {registration.status} {reason}")
         return 1
+    if listener is not None and has_sink(environ):
+        registration.subscription = subscribe(registration, environ)
     try:
         run = load(environ)
     except Exception as error:  # noqa: BLE001 - an older Python raises SyntaxError, a broken wheel anything
         # Most likely a layer made for another Python or another processor: the function must not suffer for it.
         say(f"The extension cannot run on Python {sys.version.split()[0]}: {error}. No telemetry is forwarded.")
+        if listener is not None:  # nobody will ever answer there
+            listener.close()
         return idle(registration, is_strict=variables.read("TELEMETRY_FORWARDER_STRICT", environ))
     return run(registration, listener, environ)
 
@@ -102,11 +113,12 @@ def events(environ: "Mapping[str, str]", *, can_listen: bool) -> "tuple[str, ...
     """
     if not can_listen or environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == variables.MANAGED_INSTANCES:
         return ("SHUTDOWN",)
-    return (
-        ("INVOKE", "SHUTDOWN")
-        if any(may_run(sink, environ) for sink in variables.wanted_sinks(environ))
-        else ("SHUTDOWN",)
-    )
+    return ("INVOKE", "SHUTDOWN") if has_sink(environ) else ("SHUTDOWN",)
+
+
+def has_sink(environ: "Mapping[str, str]") -> bool:
+    """Say whether any sink has what it needs."""
+    return any(may_run(sink, environ) for sink in variables.wanted_sinks(environ))
 
 
 def may_run(sink: str, environ: "Mapping[str, str]") -> bool:
@@ -127,6 +139,40 @@ def register(runtime_api: str, name: str, wanted: "tuple[str, ...]") -> Registra
     registration.status, headers, registration.body = answer
     registration.identifier = headers.get("lambda-extension-identifier", "")
     return registration
+
+
+def subscribe(registration: Registration, environ: "Mapping[str, str]") -> "tuple[int, str, bytes]":
+    """Ask for telemetry, in the newest schema that Lambda takes; return status, schema and answer.
+
+    Where every schema is refused they are those of the first refusal.
+
+    Asked before anything is loaded: a function that cannot be imported fails sooner than the rest of this process is
+    there, and with its init Lambda closes the subscriptions, so that nothing of the failure would ever be told. The
+    socket listens already; what is sent meanwhile waits in the kernel's queue. After a reset the body has to be the
+    same one: another would be a second subscription. Source: AWS Lambda Developer Guide, "Telemetry API".
+    """
+    # `platform` always, whatever is forwarded: the end of each invocation is seen in it.
+    wanted = dict.fromkeys(("platform", *variables.read("TELEMETRY_FORWARDER_TYPES", environ)))
+    types = ",".join(f'"{word}"' for word in wanted)
+    buffering = ",".join(
+        f'"{member}":{variables.read("TELEMETRY_FORWARDER_BUFFERING_" + name, environ)}'
+        for member, name in (("maxItems", "MAX_ITEMS"), ("maxBytes", "MAX_BYTES"), ("timeoutMs", "TIMEOUT_MS"))
+    )
+    port = variables.read("TELEMETRY_FORWARDER_PORT", environ)
+    head = f"Lambda-Extension-Identifier: {registration.identifier}\r\n"
+    refusal = None
+    for schema in SCHEMAS:
+        body = (
+            f'{{"schemaVersion":"{schema}","types":[{types}],"buffering":{{{buffering}}},'
+            f'"destination":{{"protocol":"HTTP","URI":"http://sandbox.localdomain:{port}"}}}}'
+        )
+        status, _, answer = call(registration.runtime_api, "PUT", TELEMETRY, head, body)
+        refusal = refusal or (status, schema, answer)
+        if status in (200, 202):
+            return status, schema, answer
+        if status not in (400, 404):  # no matter of the schema
+            break
+    return refusal or (0, "", b"")
 
 
 def idle(registration: Registration, *, is_strict: bool) -> int:

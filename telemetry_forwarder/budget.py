@@ -12,11 +12,20 @@ FLUSH_SHARE = 0.1
 
 # Of the shutdown window: for the last telemetry (longer than any sensible `timeoutMs`, which the platform ends early
 # here), and for writing the ledger and leaving. The window is about 2 s less what the runtime used of it.
-TAIL_SHARE = 0.5
+TAIL_SHARE = 0.4
 LONGEST_TAIL_S = 0.8
 LEDGER_S = 0.1
 EXIT_SHARE = 0.1
+# For telling the sinks that are well what was lost.
+TELL_SHARE = 0.1
+LONGEST_TELL_S = 0.2
+# For storing outside what the sinks have not taken, where that is configured. A signed request to a service of the
+# same region takes tens of milliseconds; a function with little memory takes long for packing and for TLS.
+STORE_SHARE = 0.35
+LONGEST_STORE_S = 0.8
 EXIT_S = 0.15
+# The shutdown window that AWS documents. Source: AWS Lambda Developer Guide, Extensions API, Shutdown phase.
+EMERGENCY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +69,30 @@ def for_invocation(deadline_ms: int, clock: Clock, holding: Holding) -> Invocati
 
 @dataclass(frozen=True, slots=True)
 class ShutdownBudget:
-    """`receive_until`: late telemetry is still taken. `send_until`: transports stop. `exit_by`: gone."""
+    """`receive_until`: late telemetry is still taken. `send_until`: transports stop. `store_until`: what is left is
+    stored outside by then, or not at all. `tell_until`: sinks that are well are told of losses. `exit_by`: gone.
+    """
 
     receive_until: Deadline
     send_until: Deadline
+    store_until: Deadline
+    tell_until: Deadline
     exit_by: Deadline
 
 
-def for_shutdown(deadline_ms: int, clock: Clock) -> ShutdownBudget:
+def for_shutdown(deadline_ms: int, clock: Clock, *, has_fallback: bool = False) -> ShutdownBudget:
     """Divide what is left of the shutdown window, backwards from its end."""
     end = Deadline.from_epoch_ms(deadline_ms, clock)
     left = end.left(clock)
     exit_by = end.earlier(min(EXIT_S, left * EXIT_SHARE))
-    send_until = exit_by.earlier(min(LEDGER_S, left * EXIT_SHARE))
+    tell_until = exit_by.earlier(min(LEDGER_S, left * EXIT_SHARE))
+    store_until = tell_until.earlier(min(LONGEST_TELL_S, left * TELL_SHARE))
+    send_until = store_until.earlier(min(LONGEST_STORE_S, left * STORE_SHARE)) if has_fallback else store_until
     tail = min(LONGEST_TAIL_S, left * TAIL_SHARE)
-    return ShutdownBudget(min(send_until, Deadline(clock.monotonic() + tail)), send_until, exit_by)
+    receive_until = min(send_until, Deadline(clock.monotonic() + tail))
+    return ShutdownBudget(receive_until, send_until, store_until, tell_until, exit_by)
+
+
+def for_emergency(clock: Clock, *, has_fallback: bool) -> ShutdownBudget:
+    """Divide the little time that Lambda may still give where it ends the extension without a word of how long."""
+    return for_shutdown(round((clock.time() + EMERGENCY_S) * 1000), clock, has_fallback=has_fallback)

@@ -11,11 +11,18 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
-from telemetry_forwarder.records import Item, Origin, Record, parse_json
+from telemetry_forwarder.records import Item, Origin, Record, object_in
 from telemetry_forwarder.variables import MANAGED_INSTANCES
 
 # Initialised before anyone waited for them, so that no request of theirs is cold.
 _WARMED = frozenset({"provisioned-concurrency", "snap-start"})
+
+_ENDS = ("platform.runtimeDone", "platform.report")
+# What is told of an init and names no request.
+_OF_INIT = frozenset({
+    "platform.initStart", "platform.initRuntimeDone", "platform.initReport", "platform.extension",
+    "platform.telemetrySubscription",
+})  # fmt: skip
 
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _IS_UUID = re.compile(_UUID)
@@ -45,12 +52,17 @@ class Enricher:
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
         self._current: str | None = None
+        self._dead: str | None = None  # a request of the generation before, as far as this batch tells its end
+        self._init_within: str | None = None  # the request that pays for the init that was last begun
         self._first: str | None = None
         self._known: deque[str] = deque(maxlen=256)
         self._starts = 0
 
     def enrich(self, items: Sequence[Item], batch_id: str) -> list[Record]:
         """Return a record for each item. Ids are `batch_id` with the index, so a batch sent again repeats them."""
+        if self.origin.instance_id is None:  # what stands before the init's own event is of the same environment
+            self._learn_of_environment(_init_start_in(items))
+        self._dead = _ended_before_any_start(items) if self._current is None else None
         return [self._record(item, f"{batch_id}{index:04x}") for index, item in enumerate(items)]
 
     def _record(self, item: Item, record_id: str) -> Record:
@@ -58,7 +70,7 @@ class Enricher:
         body = item.body
         if isinstance(body, str) and body.endswith("\n"):
             body = body[:-1]
-        fields = body if isinstance(body, dict) else _object_in(body)
+        fields = body if isinstance(body, dict) else object_in(body)
         told_id, level = _told(item.type, body, fields)
         request_id = self._request_id(item.type, told_id)
         return Record(
@@ -80,6 +92,7 @@ class Enricher:
             return
         if item.type == "platform.initStart":
             self._learn_of_environment(item.body)
+            self._init_within = (self._current or self._dead) if item.body.get("phase") == "invoke" else None
         elif item.type == "platform.start" and isinstance(request_id := item.body.get("requestId"), str):
             self._starts += 1
             self._current = request_id
@@ -96,16 +109,18 @@ class Enricher:
     def _request_id(self, kind: str, told: str | None) -> str | None:
         """Choose the request of a record: the one it names, else the one that runs now.
 
-        A platform event is believed. A line may hold some other id under the same name (an API's request, say), so
-        while requests run one at a time it is believed only where such a request has been started.
+        A platform event is believed; those of an init that is made up for within an invocation belong to that one. A
+        line may hold some other id under the same name (an API's request, say), so while requests run one at a time it
+        is believed only where such a request has been started.
         """
         if kind.startswith("platform."):
-            return told
+            return told or (self._init_within if kind in _OF_INIT else None)
         if kind != "function":
             return told if told in self._known else None  # an extension's line is not the request's
-        if told is not None and (told in self._known or self._current is None or self._is_concurrent):
+        current = self._current or self._dead
+        if told is not None and (told in self._known or current is None or self._is_concurrent):
             return told
-        return None if self._is_concurrent else self._current
+        return None if self._is_concurrent else current
 
     @property
     def _is_concurrent(self) -> bool:
@@ -130,15 +145,24 @@ def batch_id(body: bytes, sequence_id: str) -> str:
     return blake2b(body, digest_size=12, key=sequence_id.encode("utf-8", "replace")[:64]).hexdigest()
 
 
-def _object_in(body: Any) -> Mapping[str, Any] | None:
-    """Return the JSON object that a line of text is, or None."""
-    if not (isinstance(body, str) and body.startswith("{") and body.rstrip().endswith("}")):
-        return None
-    try:
-        value = parse_json(body.encode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+def _init_start_in(items: Sequence[Item]) -> Mapping[str, Any]:
+    bodies = (item.body for item in items if item.type == "platform.initStart" and isinstance(item.body, dict))
+    return next(bodies, {})
+
+
+def _ended_before_any_start(items: Sequence[Item]) -> str | None:
+    """Return the request whose end is told before any start.
+
+    The first that a new generation hears of may be the last lines of an invocation that ended the one before it, or an
+    init within an invocation whose start came before the subscription: only the end behind them names the request.
+    """
+    for item in items:
+        body = item.body if isinstance(item.body, dict) else {}
+        if item.type == "platform.start" or (item.type == "platform.initStart" and body.get("phase") != "invoke"):
+            return None
+        if item.type in _ENDS and isinstance(request_id := body.get("requestId"), str):
+            return request_id
+    return None
 
 
 def _told(kind: str, body: Any, fields: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
@@ -159,8 +183,8 @@ def _told(kind: str, body: Any, fields: Mapping[str, Any] | None) -> tuple[str |
 
 def _told_by_platform(kind: str, fields: Mapping[str, Any]) -> tuple[str | None, str]:
     request_id = fields.get("requestId")
-    status = fields.get("status", "success")
-    level = "warn" if kind == "platform.logsDropped" else "info" if status == "success" else "error"
+    is_well = fields.get("status", "success") == "success" and not fields.get("errorType")
+    level = "warn" if kind == "platform.logsDropped" else "info" if is_well else "error"
     return request_id if isinstance(request_id, str) else None, level
 
 

@@ -54,6 +54,14 @@ class CredentialUnavailable(TransportError):
     """The credential of a destination could not be had, so nothing was sent; the `SecretError` is its cause."""
 
 
+class FailoverError(ForwarderError):
+    """A place that keeps records did not take them, or did not give them; `may_pass` says that another try may help."""
+
+    def __init__(self, detail: str, *, may_pass: bool = False) -> None:
+        super().__init__(detail)
+        self.may_pass = may_pass
+
+
 class SecretError(ForwarderError):
     """A secret could not be read. Its text names the reference, never the value."""
 

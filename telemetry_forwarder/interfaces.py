@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
+from telemetry_forwarder.clock import Deadline
 from telemetry_forwarder.kinds import Secret, SecretReference
 from telemetry_forwarder.records import Record
 from telemetry_forwarder.variables import Problem
@@ -188,6 +189,18 @@ class Transport(Protocol[RequestIn, ResponseOut]):
     async def send(self, request: RequestIn) -> ResponseOut: ...
 
     async def aclose(self) -> None: ...
+
+
+class Fallback(Protocol):
+    """Where records go that a sink does not take before the environment ends."""
+
+    def warm(self) -> None:
+        """Get ready: a sink is in trouble. Returns at once."""
+        ...
+
+    async def store(self, sink: str, records: Sequence[Record], deadline: Deadline) -> list[Record]:
+        """Store `records` for `sink` by `deadline`; return those that are not surely stored. Never raises."""
+        ...
 
 
 # --- a destination: a sink, and what is needed to reach it ----------------------------------------------------------

@@ -80,6 +80,7 @@ class Statement:
     cut: int
     attempts: int
     failed_attempts: int
+    told: int  # of those offered, how many tell of losses: they came from here
 
     def is_balanced(self) -> bool:
         return self.offered == self.delivered + sum(self.dropped.values()) + self.spilled + self.held
@@ -99,6 +100,7 @@ class Statement:
             "cut": self.cut,
             "attempts": self.attempts,
             "failed_attempts": self.failed_attempts,
+            "told": self.told,
         }
 
 
@@ -109,8 +111,10 @@ class Account:
         self.offered = 0
         self.attempts = 0
         self.failed_attempts = 0
+        self.told = 0
         self._delivered = 0
         self._cut = 0
+        self._spilled = 0
         self._dropped: Counter[DropReason] = Counter()
 
     def statement(self, held: int) -> Statement:
@@ -118,16 +122,21 @@ class Account:
             offered=self.offered,
             delivered=self._delivered,
             dropped=dict(self._dropped),
-            spilled=0,
+            spilled=self._spilled,
             held=held,
             cut=self._cut,
             attempts=self.attempts,
             failed_attempts=self.failed_attempts,
+            told=self.told,
         )
 
     def drop(self, records: int, reason: DropReason) -> None:
         if records:
             self._dropped[reason] += records
+
+    def spill(self, records: int) -> None:
+        """Enter records that are surely stored elsewhere, to be sent from there."""
+        self._spilled += records
 
     def settle(self, batch: Batch, verdict: Verdict) -> list[Encoded]:
         """Enter a final answer for the records that it is final for; return the others, in order."""

@@ -42,8 +42,10 @@ def start(record: Members) -> str | None:
 
 
 def end(record: Members) -> str | None:
-    request_id = word(record, "requestId")
-    return f"END RequestId: {request_id}" if request_id else None
+    """Make the line of an end; with how it failed, which Lambda's own leaves to a report that may come much later."""
+    if word(record, "requestId") is None:
+        return None
+    return line("END ", [member("RequestId", record, "requestId"), *failure(record)])
 
 
 def report(record: Members) -> str | None:
@@ -85,6 +87,11 @@ def subscription(record: Members) -> str | None:
     return line("TELEMETRY\t", [member("Name", record, "name"), member("State", record, "state"), types])
 
 
+def records_lost(record: Members) -> str | None:
+    """Take the sentence that `loss` made: this event is our own, not Lambda's."""
+    return word(record, "message")
+
+
 LINES: Mapping[str, Callable[[Members], str | None]] = {
     "platform.initStart": init_start,
     "platform.initReport": init_report,
@@ -95,6 +102,7 @@ LINES: Mapping[str, Callable[[Members], str | None]] = {
     "platform.restoreReport": restore_report,
     "platform.extension": extension,
     "platform.telemetrySubscription": subscription,
+    "forwarder.recordsLost": records_lost,
 }
 
 

@@ -43,7 +43,7 @@ class Record:
 
     id: str  # the same in every retry and in every sink
     time_ms: int  # since the epoch, UTC
-    type: str  # "function", "extension", "platform.report", …
+    type: str  # "function", "extension", "platform.report", …; "forwarder.…" is our own
     body: Any
     fields: Mapping[str, Any] | None
     origin: Origin
@@ -53,8 +53,9 @@ class Record:
     size_bytes: int
 
     @property
-    def is_platform(self) -> bool:
-        return self.type.startswith("platform.")
+    def is_event(self) -> bool:
+        """Whether its type names what happened (`platform.report`, `forwarder.recordsLost`): no line somebody wrote."""
+        return "." in self.type
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,17 @@ def parse_json(data: bytes) -> Any:
             return orjson.loads(data)
     text = data.decode("utf-8", "replace")
     return _clean(json.loads(text, parse_constant=str, parse_float=_finite, parse_int=_exact))
+
+
+def object_in(body: Any) -> Mapping[str, Any] | None:
+    """Return the JSON object that a line of text is, or None."""
+    if not (isinstance(body, str) and body.startswith("{") and body.rstrip().endswith("}")):
+        return None
+    try:
+        value = parse_json(body.encode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _finite(digits: str) -> float | str:

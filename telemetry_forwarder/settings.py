@@ -11,6 +11,7 @@ from telemetry_forwarder.interfaces import Destination
 from telemetry_forwarder.lifecycle.client import Buffering
 from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.pipeline.worker import Capacity
+from telemetry_forwarder.places import Bucket, Queue
 from telemetry_forwarder.records import Origin
 from telemetry_forwarder.transports.stack import Network
 from telemetry_forwarder.variables import BY_NAME, Problem, read, unsound, wanted_sinks
@@ -43,6 +44,7 @@ class Settings:
     origin: Origin
     capacity: Capacity
     network: Network
+    failover: Bucket | Queue | None
     problems: tuple[Problem, ...]
 
     @classmethod
@@ -74,6 +76,7 @@ class Settings:
                 region=function.region,
                 aws_ca_file=None if environ.get("AWS_CA_BUNDLE") else ca_file,
             ),
+            failover=read("TELEMETRY_FORWARDER_FAILOVER", environ, problems),
             problems=_without_repeats(problems),
         )
 

@@ -24,6 +24,7 @@ from telemetry_forwarder.kinds import (
     Url,
     Words,
 )
+from telemetry_forwarder.places import Place
 
 # Only for type checkers: a bare `False`, because importing `typing` costs more than this module.
 TYPE_CHECKING = False
@@ -129,6 +130,11 @@ VARIABLES = (
         "`true`: a wrong setting fails the start of the function instead of leaving that setting out",
     ),
     Variable(
+        "TELEMETRY_FORWARDER_FAILOVER", Place(), None,
+        "Where records are kept that a sink has not taken when the environment ends; "
+        "`telemetry-forwarder replay` sends them later",
+    ),
+    Variable(
         "SPLUNK_HEC_URL", Url(), None,
         "Address of the HTTP Event Collector; the path is added where it is missing", "splunk",
     ),
@@ -165,7 +171,8 @@ VARIABLES = (
     # Read by botocore itself, named here for the table.
     Variable(
         "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", Url(), None,
-        "Another endpoint, as for every AWS SDK; so are `AWS_ENDPOINT_URL_SSM` and `AWS_ENDPOINT_URL_SECRETS_MANAGER`",
+        "Another endpoint, as for every AWS SDK; so are `AWS_ENDPOINT_URL_SSM`, `AWS_ENDPOINT_URL_SECRETS_MANAGER`, "
+        "`AWS_ENDPOINT_URL_S3` and `AWS_ENDPOINT_URL_SQS`",
         "cloudwatch",
     ),
     Variable("AWS_REGION", Text(), None, "Region; Lambda sets it", "cloudwatch"),
@@ -219,7 +226,7 @@ def shown(variable: Variable, text: str) -> str:
         return "*** (hidden)"
     if isinstance(variable.kind, (SecretArn, SsmParameter)) and not text.startswith(("arn:", "/")):
         return "*** (hidden)"  # most likely the secret itself in the place of its reference
-    if isinstance(variable.kind, (Url, ProxyUrl)):
+    if isinstance(variable.kind, (Url, ProxyUrl, Place)):
         if "@" in text:  # whatever stands before the host may be a password, with any character in it
             scheme, separator, _ = text.partition("://")
             text = f"{scheme if separator else ''}{separator}***@{text.rpartition('@')[2]}"

@@ -31,6 +31,22 @@ def to_json(value: Any) -> bytes:
         return _dumps_plain(value)
 
 
+def exact_json(value: Any) -> bytes:
+    """Return `value` as JSON that `records.parse_json` reads back as an equal value.
+
+    Integers of any size and nesting as deep as a record can have it are kept. Raises EncodeError for what is no JSON
+    value, NaN and infinities among it (`parse_json` makes none).
+    """
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        pass
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EncodeError(f"not expressible as JSON: {type(error).__name__}") from error
+
+
 def _dumps_plain(value: Any) -> bytes:
     try:
         return orjson.dumps(plain(value))

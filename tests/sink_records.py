@@ -6,7 +6,8 @@ from typing import Any
 import orjson
 from hypothesis import strategies as st
 
-from telemetry_forwarder.interfaces import Encoded, Sink
+from telemetry_forwarder.interfaces import DropReason, Encoded, Sink
+from telemetry_forwarder.loss import loss_record
 from telemetry_forwarder.records import Origin, Record
 
 GOLDEN = Path(__file__).parent / "wire" / "golden"
@@ -63,6 +64,15 @@ REPORT = {
     },
 }
 
+LOSS = loss_record(
+    BARE,
+    {"splunk": {DropReason.DEADLINE: 10, DropReason.BUFFER_FULL: 2}, "datadog": {}},
+    time_ms=NOW_MS + 903,
+    lost_before_us=1800,
+    lost_before_us_bytes=412300,
+)
+assert LOSS is not None
+
 # What a golden request carries: every kind of record, in ascending order of time.
 SAMPLES = (
     make_record("paid order 17 — ✓", id="0190f3-1"),
@@ -92,6 +102,7 @@ SAMPLES = (
     ),
     make_record("", id="0190f3-6", time_ms=NOW_MS + 901, request_id=None, cold_start=None, origin=BARE),
     make_record([1, "two"], id="0190f3-7", time_ms=NOW_MS + 902, request_id=None, cold_start=None, origin=BARE),
+    LOSS,
 )
 
 
@@ -116,7 +127,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(any_text, inner, max_size=4),
     max_leaves=12,
 )
-types = st.sampled_from(["function", "extension", "platform.report", "platform.start", "platform.news"])
+types = st.sampled_from(
+    ["function", "extension", "platform.report", "platform.start", "platform.news", "forwarder.recordsLost"]
+)
 
 
 @st.composite

@@ -1,7 +1,7 @@
-"""The calls to the Extensions and Telemetry APIs, after registration (`bootstrap` registers).
+"""The calls to the Extensions API after registration (`bootstrap` registers, and subscribes to telemetry).
 
 Every call goes straight to `AWS_LAMBDA_RUNTIME_API`, never through a proxy, and `/event/next` has no timeout of ours.
-Source: AWS Lambda Developer Guide, "Extensions API" and "Telemetry API".
+Source: AWS Lambda Developer Guide, "Extensions API".
 """
 
 from collections.abc import Mapping
@@ -16,8 +16,6 @@ import orjson
 from telemetry_forwarder.errors import ExtensionsApiError
 
 EXTENSIONS = "2020-01-01/extension"
-TELEMETRY = "2022-07-01/telemetry"  # the path's version is fixed; the schema's goes into the body
-SCHEMAS = ("2025-01-29", "2022-12-13")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,27 +94,6 @@ class ExtensionsClient:
             raise _refusal("/event/next", status, body)
         return read_event(body)
 
-    async def subscribe(
-        self, destination: str, types: tuple[str, ...], buffering: Buffering
-    ) -> tuple[Subscription, str]:
-        """Ask for telemetry at `destination`; return the outcome and the schema: the newest that Lambda takes.
-
-        Raises ExtensionsApiError where it is refused for another reason than the schema's.
-        """
-        refusal: ExtensionsApiError | None = None
-        for schema in SCHEMAS:
-            status, body = await self._call("PUT", TELEMETRY, subscription(schema, destination, types, buffering))
-            if status == 202:
-                return Subscription.NOT_SUPPORTED, schema
-            if status == 200:  # "OK", or "AlreadySubscribed" by the generation before a reset
-                return Subscription.SUBSCRIBED, schema
-            refusal = refusal or _refusal("subscribing to telemetry", status, body)
-            if status not in (400, 404):
-                break
-        if refusal is None:  # SCHEMAS is not empty
-            raise AssertionError
-        raise refusal
-
     async def init_error(self, kind: str, message: str) -> None:
         """Record why the start failed; the process has to end right after."""
         await self._report("init", kind, message)
@@ -147,20 +124,15 @@ class ExtensionsClient:
             raise ExtensionsApiError(path, 0, type(error).__name__, str(error)) from error
 
 
-def subscription(schema: str, destination: str, types: tuple[str, ...], buffering: Buffering) -> bytes:
-    """Return the body of a subscription. The same one after a reset: a different one would be a second subscription."""
-    return orjson.dumps(
-        {
-            "schemaVersion": schema,
-            "types": types,
-            "buffering": {
-                "maxItems": buffering.max_items,
-                "maxBytes": buffering.max_bytes,
-                "timeoutMs": buffering.timeout_ms,
-            },
-            "destination": {"protocol": "HTTP", "URI": destination},
-        }
-    )
+def read_subscription(status: int, answer: bytes) -> Subscription:
+    """Read the answer to the subscription. Raises ExtensionsApiError for a refusal, or where there was none."""
+    if status == 202:
+        return Subscription.NOT_SUPPORTED
+    if status == 200:  # "OK", or "AlreadySubscribed" by the generation before a reset
+        return Subscription.SUBSCRIBED
+    if status == 0:
+        raise ExtensionsApiError("subscribing to telemetry", 0, "NoAnswer", answer.decode("utf-8", "replace"))
+    raise _refusal("subscribing to telemetry", status, answer)
 
 
 def read_event(body: bytes) -> Event:

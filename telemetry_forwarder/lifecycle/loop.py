@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from telemetry_forwarder import budget
-from telemetry_forwarder.budget import Holding, InvocationBudget
+from telemetry_forwarder.budget import Holding, InvocationBudget, ShutdownBudget
 from telemetry_forwarder.clock import Clock, Deadline
 from telemetry_forwarder.ledger import Door
 from telemetry_forwarder.lifecycle.client import ExtensionsClient, Invoke, Shutdown
@@ -28,7 +28,10 @@ MOST_SILENCES = 2
 
 
 class Lifecycle:
-    """The conversation with Lambda, from the first `/event/next` to the end of SHUTDOWN."""
+    """The conversation with Lambda, from the first `/event/next` to the end of SHUTDOWN.
+
+    `last_word` makes the record that tells of what was lost, when everything is settled; None where nothing was.
+    """
 
     def __init__(
         self,
@@ -42,8 +45,12 @@ class Lifecycle:
         buffering_s: float,
         clock: Clock,
         log: Log,
+        has_fallback: bool = False,
+        last_word: Callable[[], Record | None] = lambda: None,
     ) -> None:
         self._client = client
+        self._has_fallback = has_fallback
+        self._last_word = last_word
         self._machine = machine
         self._strategy = strategy
         self._holding = holding
@@ -195,17 +202,21 @@ class Lifecycle:
     async def _shutdown(self, event: Shutdown) -> None:
         """Send what is held while the tail still comes in, then settle everything."""
         self._machine.on_shutdown()
-        limits = budget.for_shutdown(event.deadline_ms, self._clock)
+        limits = budget.for_shutdown(event.deadline_ms, self._clock, has_fallback=self._has_fallback)
         for worker in self._workers:
             worker.hurry(limits.send_until)
         await self._receive_tail(limits.receive_until, reason=event.reason)
-        await self.drain(limits.send_until)
+        await self.drain(limits)
 
-    async def drain(self, deadline: Deadline) -> None:
-        """Deliver what is held until `deadline` and settle the rest."""
+    async def drain(self, limits: ShutdownBudget) -> None:
+        """Deliver what is held, store elsewhere what is left, settle the rest and tell of it those who can be told."""
         async with asyncio.TaskGroup() as group:
             for worker in self._workers:
-                group.create_task(worker.drain(deadline))
+                group.create_task(worker.drain(limits.send_until, limits.store_until))
+        if (word := self._last_word()) is not None:
+            async with asyncio.TaskGroup() as group:
+                for worker in self._workers:
+                    group.create_task(worker.tell(word, limits.tell_until))
 
     async def _receive_tail(self, until: Deadline, *, reason: str) -> None:
         """Wait for the last records, at most `until`.

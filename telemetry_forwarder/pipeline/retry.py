@@ -158,6 +158,12 @@ class Delivery:
         """Learn nothing of the pace from the attempt that is under way: it may have been through a freeze."""
         self._is_timed = False
 
+    def take(self) -> list[list[Encoded]]:
+        """Remove and return all pieces; whoever takes them settles them."""
+        taken = list(self.pieces)
+        self.pieces.clear()
+        return taken
+
     def drop(self, reason: DropReason) -> int:
         """Give up on all pieces; return how many records that were."""
         dropped = self.held

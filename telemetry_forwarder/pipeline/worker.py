@@ -12,7 +12,7 @@ from typing import Any
 
 from telemetry_forwarder.clock import Clock, Deadline
 from telemetry_forwarder.errors import EncodeError
-from telemetry_forwarder.interfaces import DropReason, Encoded, Sink, Transport
+from telemetry_forwarder.interfaces import DropReason, Encoded, Fallback, Sink, Transport
 from telemetry_forwarder.ledger import Account, Statement
 from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.pipeline.batcher import OpenBatch
@@ -24,6 +24,8 @@ from telemetry_forwarder.records import Record
 ALWAYS = Deadline(math.inf)
 # The last attempt ends this much before the deadline of a drain, so that its failure is still entered in the books.
 LAST_ANSWER_S = 0.02
+# A destination that has not answered by then, in a drain, may not do so at all: the fallback gets ready beside it.
+WARM_AFTER_S = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,21 @@ class Worker:
     """One sink with its buffer, its account and its open batch. Only `run`, `flush` and `drain` ever wait."""
 
     def __init__(
-        self, sink: Sink[Any, Any], transport: Transport[Any, Any], *, capacity: Capacity, clock: Clock, log: Log
+        self,
+        sink: Sink[Any, Any],
+        transport: Transport[Any, Any],
+        *,
+        capacity: Capacity,
+        clock: Clock,
+        log: Log,
+        fallback: Fallback | None = None,
     ) -> None:
         self.name = sink.name
         self._sink = sink
         self._clock = clock
         self._log = log
+        self._fallback = fallback
+        self._leaving: list[Record] = []  # offered to the fallback, or not taken by it
         self._account = Account()
         self._buffer = Buffer(max_records=capacity.max_records, max_bytes=capacity.max_bytes)
         # What is sent early: a request's worth, or half of the buffer where that is less. A function of 128 MB has a
@@ -57,6 +68,7 @@ class Worker:
         self._idle.set()
         self._is_closed = False
         self._is_drained = False
+        self._is_well = False  # the drain has left nothing behind
         self._is_troubled = False
         self._warned: str | None = None
         self._runner: asyncio.Task[Any] | None = None
@@ -69,7 +81,7 @@ class Worker:
     @property
     def held(self) -> int:
         """Records in the buffer, in the open batch and under way, counted one room after the other."""
-        return len(self._buffer) + (self._spare is not None) + self._delivery.held
+        return len(self._buffer) + (self._spare is not None) + self._delivery.held + len(self._leaving)
 
     def statement(self) -> Statement:
         return self._account.statement(self.held)
@@ -149,6 +161,7 @@ class Worker:
             self._waited_for = self._account.attempts
             if self.statement().delivered == delivered:
                 self._delivery.patience.waited_in_vain(self._clock.monotonic() - begun_at)
+                self._get_ready_to_fall_back()
                 self._say_trouble("it has not answered in time; its records stay held")
 
     def _is_worth_waiting_for(self, deadline: Deadline) -> bool:
@@ -158,6 +171,11 @@ class Worker:
         if under_way_for is not None and self._account.attempts == self._waited_for:
             return False
         return self._delivery.patience.expects_answer_within(deadline.left(self._clock) + (under_way_for or 0.0))
+
+    def _get_ready_to_fall_back(self) -> None:
+        """Prepare for the case that the destination does not come back."""
+        if self._fallback is not None:
+            self._fallback.warm()
 
     def nudge(self) -> None:
         """Send what is held, if anything, while the function runs: nobody waits for it."""
@@ -171,25 +189,79 @@ class Worker:
         self._delivery.stop_by(deadline.earlier(LAST_ANSWER_S))
         self._wake_up()
 
-    async def drain(self, deadline: Deadline) -> None:
-        """Send what is held until `deadline` and settle the rest, and what is offered later, as dropped."""
+    async def drain(self, deadline: Deadline, store_until: Deadline | None = None) -> None:
+        """Send what is held until `deadline`, give what is left to the fallback until `store_until`; settle the rest,
+        and what is offered later, as dropped.
+        """
         self._is_closed = True
         self.hurry(deadline)
-        try:
-            async with asyncio.timeout_at(deadline.at):
-                await self._idle.wait()
-        except TimeoutError:
+        soon = min(deadline.at, self._clock.monotonic() + WARM_AFTER_S)
+        if self._fallback is not None and not await self._is_idle_by(soon):
+            self._fallback.warm()
+        if not await self._is_idle_by(deadline.at):
             await self._end_runner()
+        self._is_well = not self.held
+        if store_until is not None:
+            await self._fall_back(store_until)
         self.give_up(DropReason.UNAUTHORIZED if self._delivery.denied else DropReason.DEADLINE)
         self._is_drained = True
 
+    async def tell(self, record: Record, deadline: Deadline) -> None:
+        """Send one record more, after a drain, where that left nothing behind; counted like any other."""
+        if not self._is_well:
+            return
+        self._account.offered += 1
+        self._account.told += 1
+        encoded = self._encode(record)
+        if encoded is None:
+            return
+        self._delivery.pieces.append([encoded])
+        self._delivery.allow(deadline)
+        self._delivery.stop_by(deadline.earlier(LAST_ANSWER_S))
+        try:
+            async with asyncio.timeout_at(deadline.at):
+                await self._delivery.run()
+        except TimeoutError:
+            self._say_trouble("it did not answer when it was told of losses")
+        except Exception as error:  # noqa: BLE001 - as in `run`
+            self._say_trouble("a bug in the sink", **where(error))
+            self._delivery.drop(DropReason.SINK_FAILED)
+        self.give_up(DropReason.DEADLINE)
+
+    async def _is_idle_by(self, at: float) -> bool:
+        """Wait until nothing more can be sent, at most until `at`; say whether that came."""
+        try:
+            async with asyncio.timeout_at(at):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _fall_back(self, deadline: Deadline) -> None:
+        """Give everything that is held to the fallback, and what comes meanwhile; what it does not take stays held."""
+        refused: list[Record] = []
+        while self._fallback is not None and (records := self._take_all()):
+            self._leaving = refused + records
+            left = await self._fallback.store(self.name, records, deadline)
+            self._account.spill(len(records) - len(left))
+            refused += left
+            self._leaving = refused
+
+    def _take_all(self) -> list[Record]:
+        """Remove and return everything that is held, oldest first."""
+        taken = [encoded.record for piece in self._delivery.take() for encoded in piece]
+        if self._spare is not None:
+            taken.append(self._spare.record)
+            self._spare = None
+        while self._buffer:
+            taken.append(self._buffer.pop())
+        return taken
+
     def give_up(self, reason: DropReason) -> None:
         """Settle everything that is still held as dropped for `reason`."""
-        lost = self._delivery.drop(reason) + len(self._buffer) + (self._spare is not None)
-        self._account.drop(len(self._buffer) + (self._spare is not None), reason)
-        self._spare = None
-        while self._buffer:
-            self._buffer.pop()
+        lost = len(self._take_all()) + len(self._leaving)
+        self._leaving = []
+        self._account.drop(lost, reason)
         if lost:
             self._log.error(f"Sink {self.name}: {lost} records were not delivered ({reason}).")
 
@@ -224,6 +296,8 @@ class Worker:
             if not self._delivery.pieces and not self._load():
                 return
             if not await self._delivery.run():
+                if self._delivery.breaker.is_open(self._clock.time()):
+                    self._get_ready_to_fall_back()
                 return
             self._say_recovered()
 

@@ -79,7 +79,7 @@ class CloudWatchLogs:
             raise EncodeError("CloudWatch Logs takes no time before 1970")
 
         def with_text(text: str, is_cut: bool) -> bytes:
-            kind = {"type": record.type} if record.is_platform else {}
+            kind = {"type": record.type} if record.is_event else {}
             return to_json({"message": text, **kind, "lambda": facts(record, is_cut)})
 
         return fit(record, to_json(content(record)), LIMITS.max_record_bytes, with_text)
@@ -87,7 +87,7 @@ class CloudWatchLogs:
     def request(self, batch: Batch) -> PutLogEvents:
         return PutLogEvents(
             group=self.group,
-            stream=self.stream or stream_name(batch[0].record.origin.instance_id) or self.fallback_stream,
+            stream=self.stream or stream_name(instance_of(batch)) or self.fallback_stream,
             events=tuple((encoded.record.time_ms, encoded.data.decode()) for encoded in batch),
         )
 
@@ -101,7 +101,7 @@ class CloudWatchLogs:
 def content(record: Record) -> dict[str, Any]:
     """Return the event: a JSON record's members at the root, text as `message`, what we know under `lambda`."""
     known = facts(record)
-    if record.is_platform:
+    if record.is_event:
         line = platform_text(record.type, record.body)
         first = {} if line is None else {"message": line}
         return {**first, "type": record.type, "record": record.body, "lambda": known}
@@ -131,6 +131,11 @@ def facts(record: Record, is_cut: bool = False) -> dict[str, Any]:
         "tags": grouped(origin.tags),
         "cut": is_cut or None,
     })  # fmt: skip
+
+
+def instance_of(batch: Batch) -> str | None:
+    """Return the environment that the batch comes from: what was received before it said who it is is of it, too."""
+    return next((name for encoded in batch if (name := encoded.record.origin.instance_id)), None)
 
 
 def stream_name(instance_id: str | None) -> str | None:

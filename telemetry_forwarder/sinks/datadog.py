@@ -92,7 +92,13 @@ class Datadog:
             "hostname": origin.function_arn or origin.function_name,
             "ddsource": "lambda",
             "ddtags": ddtags(record, self.tags),
-            "lambda": present({"arn": origin.function_arn, "request_id": record.request_id}),
+            "lambda": present(
+                {
+                    "arn": origin.function_arn,
+                    "request_id": record.request_id,
+                    "instance_id": origin.instance_id,  # an init that failed has no request to find it by
+                }
+            ),
             "record_id": record.id,
         }
         return to_json({**log, **more})
@@ -100,13 +106,13 @@ class Datadog:
 
 def message(record: Record) -> str:
     """Return the text; of a JSON record its JSON text, which Datadog takes apart again."""
-    line = platform_text(record.type, record.body) if record.is_platform else None
+    line = platform_text(record.type, record.body) if record.is_event else None
     return text_of(record) if line is None else line
 
 
 def structure(record: Record) -> dict[str, Any]:
-    """Return what a platform record keeps beside its line: itself."""
-    return {"platform": {"type": record.type, "record": record.body}} if record.is_platform else {}
+    """Return what an event keeps beside its line: itself."""
+    return {"platform": {"type": record.type, "record": record.body}} if record.is_event else {}
 
 
 def status(record: Record) -> str:

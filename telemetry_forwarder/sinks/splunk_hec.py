@@ -131,11 +131,11 @@ def seconds(time_ms: int) -> str:
 
 
 def event(record: Record) -> Any:
-    """Return what becomes `event`: a JSON record as it is, text as text, a platform record with its type.
+    """Return what becomes `event`: a JSON record as it is, text as text, an event with its type.
 
     HEC refuses a blank event, and an empty object or array: those are wrapped.
     """
-    if record.is_platform:
+    if record.is_event:
         return {"type": record.type, "record": record.body}
     return not_blank(record.body if record.fields is None else record.fields)
 

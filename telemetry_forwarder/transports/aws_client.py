@@ -23,7 +23,7 @@ from telemetry_forwarder import __version__
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, CredentialUnavailable, TimedOut, TransportError
 from telemetry_forwarder.transports.http import KEEP_ALIVE_S
 
-SERVICES = ["logs", "secretsmanager", "ssm"]
+SERVICES = ["logs", "s3", "secretsmanager", "sqs", "ssm"]
 
 # What botocore raises when a call had no answer; `ClientError` is an answer. The last is no BotoCoreError.
 NO_ANSWER = (aws.BotoCoreError, aiohttp.ClientError, OSError, ResponseParserError)

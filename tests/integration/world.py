@@ -4,7 +4,7 @@ import json
 import re
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +87,7 @@ def assert_balanced(ledger: dict[str, Any]) -> None:
     for book in ledger["sinks"].values():
         assert book["held"] == 0
         assert book["offered"] == book["delivered"] + sum(book["dropped"].values()) + book["spilled"]
-        assert book["offered"] == door["routed"]
+        assert book["offered"] == door["routed"] + book["told"]
 
 
 def _text(event: Any) -> str:
@@ -100,14 +100,18 @@ async def world(
     platform: Platform | None = None,
     environment: dict[str, str | None] | None = None,
     handler: str = "lines.handler",
+    extensions: Sequence[Path] = (),
     **function: Any,
 ) -> AsyncIterator[World[LocalLambda]]:
-    """Open everything; `environment` adds to the variables of the function, or takes away (None)."""
+    """Open everything; `environment` adds to the variables of the function, or takes away (None).
+
+    `extensions` run beside ours.
+    """
     async with AsyncExitStack() as stack:
         splunk, datadog, cloudwatch, given = await open_backends(stack, environment or {})
         env = LocalLambda(
             Function(code=FUNCTIONS, handler=handler, environment=given, **function),
-            extensions=[EXTENSION],
+            extensions=[EXTENSION, *extensions],
             platform=platform,
         )
         await stack.enter_async_context(env)

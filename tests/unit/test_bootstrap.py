@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry_forwarder import bootstrap, variables
-from telemetry_forwarder.bootstrap import Registration, call, events, idle, listen, register, say
+from telemetry_forwarder.bootstrap import Registration, call, events, idle, listen, register, say, subscribe
 from telemetry_forwarder.log import is_own
 
 ROOT = Path(__file__).parents[2]
@@ -210,6 +210,99 @@ def test_a_registration_that_is_refused_ends_with_code_1(capsys: pytest.CaptureF
 def test_outside_of_lambda_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert bootstrap.main("x", {}) == 1
     assert "AWS_LAMBDA_RUNTIME_API" in json.loads(capsys.readouterr().out)["message"]
+
+
+# --- subscribing ----------------------------------------------------------------------------------------------------
+
+CLOSED = '{"errorType":"Telemetry.SubscriptionClosed","errorMessage":"because"}'
+TOO_NEW = '{"errorType":"Telemetry.DeserializationError","errorMessage":"no such schema"}'
+
+
+def body_of(asked: bytes) -> dict[str, object]:
+    found: dict[str, object] = json.loads(asked.partition(b"\r\n\r\n")[2])
+    return found
+
+
+@pytest.mark.parametrize("word", ["OK", "AlreadySubscribed"])
+def test_a_subscription_asks_for_the_newest_schema(word: str) -> None:
+    """`AlreadySubscribed`: the generation before a reset subscribed with the same body."""
+    environ = {"TELEMETRY_FORWARDER_PORT": "5001", "TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS": "2000"}
+    with registered(http("200 OK", f'"{word}"')) as (registration, server):
+        assert subscribe(registration, environ) == (200, "2025-01-29", f'"{word}"'.encode())
+    assert server.asked[0].startswith(b"PUT /2022-07-01/telemetry HTTP/1.1\r\n")
+    assert b"\r\nLambda-Extension-Identifier: the-id\r\n" in server.asked[0]
+    assert b"\r\nContent-Type: application/json\r\n" in server.asked[0]
+    assert body_of(server.asked[0]) == {
+        "schemaVersion": "2025-01-29",
+        "types": ["platform", "function"],
+        "buffering": {"maxItems": 2000, "maxBytes": 262144, "timeoutMs": 25},
+        "destination": {"protocol": "HTTP", "URI": "http://sandbox.localdomain:5001"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "types"),
+    [("function", ["platform", "function"]), ("extension,platform", ["platform", "extension"]), ("x", None)],
+)
+def test_platform_events_are_asked_for_whatever_is_forwarded(given: str, types: list[str] | None) -> None:
+    """The end of each invocation is seen in them."""
+    with registered(http("200 OK", '"OK"')) as (registration, server):
+        subscribe(registration, {"TELEMETRY_FORWARDER_TYPES": given})
+    assert body_of(server.asked[0])["types"] == (types or ["platform", "function"])
+
+
+def test_a_schema_that_is_refused_is_followed_by_an_older_one() -> None:
+    with registered(http("400 Bad Request", TOO_NEW), http("200 OK", '"OK"')) as (registration, server):
+        assert subscribe(registration, {}) == (200, "2022-12-13", b'"OK"')
+    first, second = map(body_of, server.asked)
+    assert {**first, "schemaVersion": "2022-12-13"} == second
+
+
+def test_the_first_refusal_is_the_one_that_is_told() -> None:
+    with registered(http("400 Bad Request", CLOSED), http("400 Bad Request", TOO_NEW)) as (registration, server):
+        assert subscribe(registration, {}) == (400, "2025-01-29", CLOSED.encode())
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("status", [202, 403, 500])
+def test_another_answer_is_final(status: int) -> None:
+    with registered(http(f"{status} Word", CLOSED)) as (registration, server):
+        assert subscribe(registration, {}) == (status, "2025-01-29", CLOSED.encode())
+    assert len(server.asked) == 1
+
+
+def test_nobody_there_is_told_too() -> None:
+    registration = Registration("127.0.0.1:1", "x", ("INVOKE", "SHUTDOWN"))
+    status, _, reason = subscribe(registration, {})
+    assert status == 0
+    assert b"no answer" in reason
+
+
+@pytest.mark.parametrize(("sink", "calls"), [(SOUND, 3), ({}, 2)])
+def test_telemetry_is_subscribed_to_before_anything_else_is_loaded(
+    sink: dict[str, str], calls: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A function that cannot be imported fails, and closes the subscriptions, before the rest is there.
+
+    Without a sink there is nothing to subscribe for. Where the rest cannot be loaded, nobody listens any more.
+    """
+
+    def broken(environ: object) -> None:
+        raise ImportError("not for this Python")
+
+    monkeypatch.setattr(bootstrap, "load", broken)
+    answers = [http("200 OK", REGISTERED, "Lambda-Extension-Identifier: i"), http("200 OK", '"OK"'), SHUTDOWN]
+    if not sink:
+        del answers[1]
+    port = free_port()
+    with RawServer(*answers) as server:
+        environ = {"AWS_LAMBDA_RUNTIME_API": server.address, "TELEMETRY_FORWARDER_PORT": str(port), **sink}
+        assert bootstrap.main("x", environ) == 0
+    assert len(server.asked) == calls
+    assert (b"PUT /2022-07-01/telemetry" in server.asked[1]) is bool(sink)
+    assert "not for this Python" in capsys.readouterr().out
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), 5)
 
 
 # --- idling ---------------------------------------------------------------------------------------------------------

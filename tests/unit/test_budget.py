@@ -43,7 +43,8 @@ def test_a_shutdowns_budget_is_in_order(offset_ms: int, monotonic: float) -> Non
     clock = ManualClock(monotonic)
     end = Deadline.from_epoch_ms(EPOCH_MS + offset_ms, clock)
     limits = budget.for_shutdown(EPOCH_MS + offset_ms, clock)
-    assert limits.receive_until <= limits.send_until <= limits.exit_by <= end
+    assert limits.receive_until <= limits.send_until <= limits.store_until <= limits.tell_until
+    assert limits.tell_until <= limits.exit_by <= end
     assert limits.receive_until.left(clock) <= budget.LONGEST_TAIL_S + 1e-6
 
 
@@ -60,7 +61,8 @@ def test_the_shutdown_window_of_two_seconds_is_divided_as_documented() -> None:
     clock = ManualClock()
     limits = budget.for_shutdown(EPOCH_MS + 2000, clock)
     assert limits.exit_by.left(clock) == pytest.approx(1.85)
-    assert limits.send_until.left(clock) == pytest.approx(1.75)
+    assert limits.tell_until.left(clock) == pytest.approx(1.75)
+    assert limits.send_until.left(clock) == pytest.approx(1.55)
     assert limits.receive_until.left(clock) == pytest.approx(0.8)
 
 

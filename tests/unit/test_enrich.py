@@ -104,6 +104,62 @@ def test_lines_before_the_first_start_have_the_request_they_name_or_none() -> No
     assert records[2].level == "error"
 
 
+def ended(request: str, kind: str = "platform.runtimeDone") -> Item:
+    return item(kind, {"requestId": request, "status": "error"})
+
+
+@pytest.mark.parametrize("kind", ["platform.runtimeDone", "platform.report"])
+def test_the_last_lines_of_a_dead_invocation_belong_to_the_request_whose_end_follows_them(kind: str) -> None:
+    """They are the first that a new generation is sent where the one before it could not take them any more."""
+    records = enrich(
+        line("a"), line(PYTHON.format(FIRST)), line({"requestId": OTHER}), ended(FIRST, kind), line("b"),
+        start(SECOND), line("c"),
+    )  # fmt: skip
+    assert [record.request_id for record in records] == [FIRST, FIRST, FIRST, FIRST, FIRST, SECOND, SECOND]
+    assert [record.cold_start for record in records] == [None, None, None, None, None, True, True]
+
+
+@pytest.mark.parametrize("before", [start(SECOND), init_start()])
+def test_lines_before_a_start_or_an_init_are_not_of_a_request_that_ends_behind_it(before: Item) -> None:
+    assert enrich(line("a"), before, ended(FIRST))[0].request_id is None
+
+
+@pytest.mark.parametrize("body", [None, {}, {"requestId": 7}])
+def test_an_end_that_names_no_request_is_passed_over(body: object) -> None:
+    assert enrich(line("a"), item("platform.runtimeDone", body), ended(FIRST))[0].request_id == FIRST
+
+
+def test_an_init_within_an_invocation_whose_start_was_missed_belongs_to_the_request_that_ends_behind_it() -> None:
+    """The generation before never subscribed, as its init failed too soon: what is sent begins with this init."""
+    records = enrich(
+        item("platform.initStart", {"phase": "invoke"}), line("init"),
+        item("platform.initReport", {"phase": "invoke", "status": "error"}), ended(FIRST), start(SECOND),
+    )  # fmt: skip
+    assert [record.request_id for record in records] == [FIRST] * 4 + [SECOND]
+
+
+def test_what_one_batch_tells_of_a_dead_request_is_forgotten_in_the_next() -> None:
+    enricher = Enricher(ORIGIN)
+    enricher.enrich([line("a"), ended(FIRST)], "b")
+    assert enricher.enrich([line("init")], "c")[0].request_id is None
+
+
+def test_an_init_within_an_invocation_belongs_to_its_request() -> None:
+    """After a reset, and after an init that failed, the next invocation pays for the init."""
+    done = {"phase": "invoke", "status": "success"}
+    records = enrich(
+        start(FIRST), item("platform.initStart", {"phase": "invoke"}), item("platform.telemetrySubscription", {}),
+        line("init"), item("platform.initRuntimeDone", done), item("platform.extension", {"name": "x"}),
+        item("platform.initReport", done), item("platform.logsDropped", {}),
+    )  # fmt: skip
+    assert [record.request_id for record in records] == [FIRST] * 7 + [None]
+
+
+def test_an_init_ahead_of_any_invocation_belongs_to_none() -> None:
+    records = enrich(init_start(), line("a"), item("platform.extension", {"name": "x"}), start(FIRST))
+    assert [record.request_id for record in records] == [None, None, None, FIRST]
+
+
 def test_on_managed_instances_a_request_is_never_guessed() -> None:
     """Requests interleave there. Source: AWS Lambda Developer Guide, "Lambda Managed Instances runtimes"."""
     records = enrich(start(FIRST), line("a"), line({"requestId": OTHER}), start(SECOND), init_type=MANAGED_INSTANCES)
@@ -190,6 +246,7 @@ def test_a_level_is_what_the_record_names(body: object, level: str | None) -> No
         ("platform.report", {"status": "timeout"}, "error"),
         ("platform.runtimeDone", {"status": "failure"}, "error"),
         ("platform.start", {}, "info"),
+        ("platform.extension", {"state": "LaunchError", "errorType": "Extension.LaunchError"}, "error"),
         ("platform.logsDropped", {"reason": "slow"}, "warn"),
         ("platform.odd", "text", "info"),
         ("platform.odd", None, "info"),
@@ -202,11 +259,14 @@ def test_a_platform_events_level_is_its_outcome(kind: str, body: object, level: 
 # --- the rest -------------------------------------------------------------------------------------------------------
 
 
-def test_the_instance_is_learnt_from_the_first_event() -> None:
+def test_the_instance_is_learnt_from_the_init_for_all_that_is_sent_with_it() -> None:
+    """A new generation is first sent the report of the invocation that ended the one before it, then its own init."""
     enricher = Enricher(ORIGIN)
+    (unknown,) = enricher.enrich([line("w")], "a")
     before, after = enricher.enrich([line("x"), init_start(instanceId="2026/03/02/[1]ab")], "b")
-    assert before.origin.instance_id is None
-    assert after.origin.instance_id == enricher.origin.instance_id == "2026/03/02/[1]ab"
+    assert unknown.origin.instance_id is None
+    assert before.origin.instance_id == after.origin.instance_id == "2026/03/02/[1]ab"
+    assert enricher.enrich([init_start(instanceId="other")], "c")[0].origin.instance_id == "other"
 
 
 @pytest.mark.parametrize("odd", [None, "", 5, ["x"]])

@@ -14,6 +14,7 @@ ROOT = "telemetry_forwarder"
 # and of its own row only what is in the same folder.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("", "kinds"),
+    ("places",),
     ("variables",),
     ("errors", "clock"),
     ("records",),
@@ -21,8 +22,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("log",),
     ("ledger",),
     ("wire_json", "platform_text"),
-    ("cut",),
-    ("budget", "enrich", "router", "sinks*", "pipeline*", "lifecycle", "lifecycle.strategy"),
+    ("cut", "failover"),
+    ("budget", "enrich", "loss", "router", "sinks*", "pipeline*", "lifecycle", "lifecycle.strategy"),
     ("lifecycle.machine",),
     ("transports*", "!transports.stack", "receiver", "lifecycle.client"),
     ("secrets*",),

@@ -29,6 +29,12 @@ REPORT = (
         ("platform.start", {"requestId": ID}, f"START RequestId: {ID}"),
         ("platform.start", {"version": "7"}, None),
         ("platform.runtimeDone", {"requestId": ID, "status": "success"}, f"END RequestId: {ID}"),
+        ("platform.runtimeDone", {"requestId": ID, "status": "timeout"}, f"END RequestId: {ID}\tStatus: timeout"),
+        (
+            "platform.runtimeDone",
+            {"requestId": ID, "status": "error", "errorType": "Runtime.ExitError"},
+            f"END RequestId: {ID}\tStatus: error\tError Type: Runtime.ExitError",
+        ),
         ("platform.runtimeDone", {"status": "success"}, None),
         ("platform.report", {"requestId": ID, "status": "success", "metrics": METRICS}, REPORT),
         (

@@ -12,17 +12,14 @@ from hypothesis import strategies as st
 
 from telemetry_forwarder.errors import ExtensionsApiError
 from telemetry_forwarder.lifecycle.client import (
-    Buffering,
     ExtensionsClient,
     Invoke,
     Shutdown,
     Subscription,
     read_event,
-    subscription,
+    read_subscription,
 )
 
-BUFFERING = Buffering(timeout_ms=25, max_bytes=262144, max_items=1000)
-WHERE = "http://sandbox.localdomain:4243"
 HANG_UP = object()
 
 
@@ -151,66 +148,33 @@ async def test_a_client_that_was_not_entered_says_so() -> None:
         await ExtensionsClient("127.0.0.1:1", "the-id").next_event()
 
 
-# --- subscribing ----------------------------------------------------------------------------------------------------
+# --- subscribing: what `bootstrap` was answered ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("word", ["OK", "AlreadySubscribed"])
-async def test_a_subscription_asks_for_the_newest_schema(word: str) -> None:
-    """`AlreadySubscribed`: the generation before a reset subscribed with the same body."""
-    async with connected((200, word)) as (client, server):
-        assert await client.subscribe(WHERE, ("platform", "function"), BUFFERING) == (
-            Subscription.SUBSCRIBED, "2025-01-29",
-        )  # fmt: skip
-        assert server.asked == [
-            (
-                "PUT",
-                "/2022-07-01/telemetry",
-                {
-                    "schemaVersion": "2025-01-29",
-                    "types": ["platform", "function"],
-                    "buffering": {"maxItems": 1000, "maxBytes": 262144, "timeoutMs": 25},
-                    "destination": {"protocol": "HTTP", "URI": WHERE},
-                },
-            )
-        ]
-        assert server.headers[0]["lambda-extension-identifier"] == "the-id"
-        assert server.headers[0]["content-type"] == "application/json"
+@pytest.mark.parametrize(
+    ("status", "answer", "outcome"),
+    [
+        (200, b'"OK"', Subscription.SUBSCRIBED),
+        (200, b'"AlreadySubscribed"', Subscription.SUBSCRIBED),  # by the generation before a reset
+        (202, b'{"errorType":"Telemetry.NotSupported"}', Subscription.NOT_SUPPORTED),
+    ],
+)
+def test_the_outcome_of_a_subscription_is_read(status: int, answer: bytes, outcome: Subscription) -> None:
+    assert read_subscription(status, answer) is outcome
 
 
-async def test_a_schema_that_is_refused_is_followed_by_an_older_one() -> None:
-    async with connected((400, refused("Telemetry.DeserializationError")), (200, "OK")) as (client, server):
-        outcome = await client.subscribe(WHERE, ("platform",), BUFFERING)
-        assert outcome == (Subscription.SUBSCRIBED, "2022-12-13")
-        first, second = (asked[2] for asked in server.asked)
-        assert {**first, "schemaVersion": "2022-12-13"} == second
-
-
-async def test_the_first_refusal_is_the_one_that_is_told() -> None:
-    answers = (400, refused("Telemetry.ValidationError")), (400, refused("Telemetry.DeserializationError"))
-    async with connected(*answers) as (client, _):
-        with pytest.raises(ExtensionsApiError) as caught:
-            await client.subscribe(WHERE, ("platform",), BUFFERING)
-        assert caught.value.error_type == "Telemetry.ValidationError"
-
-
-@pytest.mark.parametrize("status", [403, 500])
-async def test_a_refusal_for_another_reason_is_final(status: int) -> None:
-    async with connected((status, refused("Telemetry.SubscriptionClosed"))) as (client, server):
-        with pytest.raises(ExtensionsApiError, match="SubscriptionClosed"):
-            await client.subscribe(WHERE, ("platform",), BUFFERING)
-        assert len(server.asked) == 1
-
-
-async def test_a_stand_in_without_telemetry_is_no_error() -> None:
-    async with connected((202, refused("Telemetry.NotSupported"))) as (client, _):
-        outcome, _ = await client.subscribe(WHERE, ("platform",), BUFFERING)
-        assert outcome is Subscription.NOT_SUPPORTED
-
-
-def test_the_same_subscription_is_the_same_bytes() -> None:
-    """A different body would be a second subscription after a reset."""
-    first, second = (subscription("2025-01-29", WHERE, ("platform", "function"), BUFFERING) for _ in range(2))
-    assert first == second
+@pytest.mark.parametrize(
+    ("status", "answer", "words"),
+    [
+        (403, b'{"errorType":"Telemetry.SubscriptionClosed","errorMessage":"because"}', "SubscriptionClosed: because"),
+        (500, b"<html>", "500 without errorType"),
+        (0, b"no answer from Lambda: refused", "no answer from Lambda"),
+    ],
+)
+def test_a_subscription_that_was_refused_raises(status: int, answer: bytes, words: str) -> None:
+    with pytest.raises(ExtensionsApiError, match=words) as caught:
+        read_subscription(status, answer)
+    assert caught.value.status == status
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------

@@ -68,6 +68,7 @@ class Stage:
         holding: Holding = Holding(longest_s=2.0),  # noqa: B008 - frozen
         is_heard: bool = True,
         is_freezing: bool = False,
+        last_word: Callable[[], Record | None] = lambda: None,
         **machine: Any,
     ) -> None:
         self.shop = shop
@@ -85,6 +86,7 @@ class Stage:
             buffering_s=buffering_s,
             clock=shop.clock,
             log=shop.lines.log,
+            last_word=last_word,
         )
         if is_heard:  # `platform.start` comes with the invocation; here it is for the lifecycle alone
             self.lambda_.on_start = lambda request_id: self.lifecycle.on_records([start(request_id)])
@@ -465,7 +467,7 @@ def test_a_refusal_of_the_next_event_is_passed_on() -> None:
             with pytest.raises(ExtensionsApiError):
                 await stage.lifecycle.run()
             shop.worker.offer(records(1))
-            await stage.lifecycle.drain(budget.Deadline(shop.clock.monotonic() + 1.0))
+            await stage.lifecycle.drain(budget.for_emergency(shop.clock, has_fallback=False))
             assert shop.delivered == 1
 
     run(main())
@@ -492,3 +494,12 @@ def test_records_without_request_are_no_news_of_an_invocation() -> None:
 
     odd = [record({}, type="platform.runtimeDone"), record({}, type="platform.report")]
     play(INVOKE, SPINDOWN, telemetry=[(1.0, *odd)], check=check)
+
+
+def test_at_the_end_a_sink_that_is_well_is_told_of_losses() -> None:
+    def check(stage: Stage) -> None:
+        assert stage.shop.transport.ids[-1] == ("loss",)
+        assert stage.shop.delivered == 3
+
+    loss = record("lost 5", id="loss", type="forwarder.recordsLost")
+    play(INVOKE, SPINDOWN, telemetry=[(1.0, record(), done("a"))], last_word=lambda: loss, check=check)

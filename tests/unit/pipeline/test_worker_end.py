@@ -7,7 +7,7 @@ import pytest
 
 from telemetry_forwarder.clock import Deadline
 from telemetry_forwarder.interfaces import Delivered, Denied, Retry
-from tests.builders import Hang, ListSink, Workshop, in_seconds, limits, records, run
+from tests.builders import Hang, ListSink, Workshop, in_seconds, limits, record, records, run
 
 
 def test_a_drain_delivers_what_is_held_and_ends_the_worker() -> None:
@@ -111,5 +111,61 @@ def test_a_drain_before_the_worker_has_run_settles_everything() -> None:
         await shop.worker.drain(Deadline(shop.clock.monotonic() - 1.0))
         shop.check()
         assert shop.dropped == {"deadline": 2}
+
+    run(main())
+
+
+# --- what is told at the very end -----------------------------------------------------------------------------------
+
+
+def test_a_sink_that_is_well_is_told_of_what_was_lost() -> None:
+    async def main() -> None:
+        async with Workshop() as shop:
+            shop.worker.offer(records(3))
+            await shop.worker.drain(in_seconds(1.0))
+            await shop.worker.tell(record("lost 3", id="loss"), in_seconds(0.2))
+            shop.check()
+            assert shop.transport.ids[-1] == ("loss",)
+            assert (shop.delivered, shop.worker.held) == (4, 0)
+
+    run(main())
+
+
+def test_a_sink_that_left_records_behind_is_told_nothing() -> None:
+    async def main() -> None:
+        async with Workshop(then=Retry()) as shop:
+            shop.worker.offer(records(3))
+            await shop.worker.drain(in_seconds(1.0))
+            sent = len(shop.transport.sent)
+            await shop.worker.tell(record("lost 3"), in_seconds(0.2))
+            assert len(shop.transport.sent) == sent
+            assert shop.dropped == {"deadline": 3}
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"), [(Hang(), "deadline"), (Retry(), "deadline"), (ValueError("a bug"), "sink_failed")]
+)
+def test_what_cannot_be_told_is_counted_in_time(answer: Any, reason: str) -> None:
+    async def main() -> None:
+        async with Workshop(then=answer) as shop:
+            await shop.worker.drain(in_seconds(1.0))
+            await shop.worker.tell(record("lost 3"), in_seconds(0.2))
+            shop.check()
+            assert (shop.worker.held, shop.dropped) == (0, {reason: 1})
+            assert shop.clock.monotonic() <= 1000.2 + 1e-6
+            assert shop.transport.open == 0
+
+    run(main())
+
+
+def test_what_cannot_even_be_encoded_is_counted_too() -> None:
+    async def main() -> None:
+        async with Workshop() as shop:
+            await shop.worker.drain(in_seconds(1.0))
+            await shop.worker.tell(record("inexpressible"), in_seconds(0.2))
+            shop.check()
+            assert shop.dropped == {"unencodable": 1}
 
     run(main())

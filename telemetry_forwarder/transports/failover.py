@@ -1,0 +1,181 @@
+"""Keeping records outside of the environment before it ends: when, in what time, and what is said of it.
+
+The SDK that reaches S3 and SQS is loaded in a thread when a sink is first in trouble (`warm`), never at start: it takes
+some 0.2 s of a whole processor, which is seconds of a small function's share, and 10 to 20 MB.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from telemetry_forwarder.clock import Clock, Deadline
+from telemetry_forwarder.errors import ConfigError, FailoverError, TransportError
+from telemetry_forwarder.failover import Packed, Parcel, pack_messages, pack_objects
+from telemetry_forwarder.log import Log, where
+from telemetry_forwarder.pipeline.retry import backoff
+from telemetry_forwarder.places import Bucket, Queue
+from telemetry_forwarder.records import Record
+
+# How many parcels of one sink are under way at once.
+PARALLEL = 4
+# One attempt gets half of what is left, so that a connection that hangs leaves time for another, but never less.
+ATTEMPT_SHARE = 0.5
+LEAST_ATTEMPT_S = 0.2
+
+
+class Store(Protocol):
+    """An open place. Whoever puts the same parcel again finds it stored, which is no error."""
+
+    async def put(self, sink: str, parcel: Parcel) -> None:
+        """Store `parcel`. Raises TransportError where no answer came, FailoverError for a refusal."""
+        ...
+
+
+OpenStore: TypeAlias = Callable[[], AbstractAsyncContextManager[Store]]
+
+
+@dataclass(slots=True)
+class _Job:
+    """What is being stored for one sink, and how that goes."""
+
+    sink: str
+    packs: Iterator[Packed]
+    deadline: Deadline
+    stored: set[int] = field(default_factory=set)  # identities of the records
+    unfit: int = 0
+    trouble: str = ""
+    is_refused: bool = False
+
+
+class Failover:
+    """The place where records go that a sink does not take. `run` has to be running.
+
+    `region` and `ca_file` are what the AWS client is told; `load` gives what opens the place, for tests.
+    """
+
+    def __init__(
+        self,
+        place: Bucket | Queue,
+        *,
+        clock: Clock,
+        log: Log,
+        region: str | None = None,
+        ca_file: str | None = None,
+        load: Callable[[], Awaitable[OpenStore]] | None = None,
+    ) -> None:
+        self._place = place
+        self._clock = clock
+        self._log = log
+        self._region = region
+        self._ca_file = ca_file
+        self._load = load or self._load_in_thread
+        self._wanted = asyncio.Event()
+        self._opened = asyncio.Event()
+        self._store: Store | None = None
+        self._fault = ""
+        self._has_failed = False
+
+    def warm(self) -> None:
+        """Begin to load what is needed, if that has not begun: records may have to be stored soon."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Open the place when it is first wanted, and keep it open until cancelled."""
+        await self._wanted.wait()
+        try:
+            open_store = await self._load()
+            async with open_store() as self._store:
+                self._opened.set()
+                await asyncio.Event().wait()
+        except ConfigError as error:
+            self._fault = str(error)
+        except Exception as error:  # noqa: BLE001 - the sinks must not suffer for it
+            self._fault = f"a bug ({type(error).__name__})"
+            self._log.error("A bug kept the failover from being opened.", **where(error))
+        self._opened.set()
+
+    async def store(self, sink: str, records: Sequence[Record], deadline: Deadline) -> list[Record]:
+        """Store `records` for `sink`; return those that are not surely stored, in order. Never raises.
+
+        Ends at `deadline` at the latest. What is returned may be stored all the same, where an answer was lost.
+        """
+        if not records:
+            return []
+        self._wanted.set()
+        pack = pack_objects if isinstance(self._place, Bucket) else pack_messages
+        job = _Job(sink, pack(records), deadline)
+        try:
+            async with asyncio.timeout_at(deadline.at):
+                await self._opened.wait()
+                await self._put_all(job)
+        except TimeoutError:
+            job.trouble = job.trouble or "the time was up"
+        except Exception as error:  # noqa: BLE001 - this is the last chance of the others, and there is a ledger to write
+            job.trouble = f"a bug ({type(error).__name__})"
+            self._log.error("A bug in the failover.", **where(error))
+        left = [record for record in records if id(record) not in job.stored]
+        self._say(job, len(job.stored), len(left))
+        return left
+
+    async def _put_all(self, job: _Job) -> None:
+        if self._store is None:
+            job.trouble = self._fault
+            return
+        async with asyncio.TaskGroup() as group:
+            for _ in range(PARALLEL):
+                group.create_task(self._put_some(self._store, job))
+
+    async def _put_some(self, store: Store, job: _Job) -> None:
+        """Put parcels, one after the other, until there are no more; several of these share them."""
+        for packed in job.packs:
+            job.unfit += len(packed.unfit)
+            if packed.parcel is not None and await self._put(store, packed.parcel, job):
+                job.stored.update(map(id, packed.parcel.records))
+            if job.is_refused:
+                return
+
+    async def _put(self, store: Store, parcel: Parcel, job: _Job) -> bool:
+        """Put `parcel` until that succeeds (True) or is refused for good (False), or the job's time is up."""
+        pauses = backoff(first=0.05, longest=0.5)
+        while not job.is_refused:
+            patience = max(LEAST_ATTEMPT_S, job.deadline.left(self._clock) * ATTEMPT_SHARE)
+            try:
+                async with asyncio.timeout(patience):
+                    await store.put(job.sink, parcel)
+                return True
+            except TimeoutError:
+                job.trouble = "no answer came in time"
+            except TransportError as error:
+                job.trouble = str(error)
+            except FailoverError as error:
+                job.trouble = str(error)
+                job.is_refused = not error.may_pass
+            await asyncio.sleep(next(pauses))
+        return False
+
+    def _say(self, job: _Job, stored: int, left: int) -> None:
+        if stored:
+            self._log.warning(
+                f"Sink {job.sink}: {stored} records were not delivered and are kept in {self._place}; "
+                "`telemetry-forwarder replay` sends them."
+            )
+        if not left:
+            return
+        if job.unfit == left:
+            job.trouble = "each is too large for it"
+        say = self._log.info if self._has_failed else self._log.error  # the same for each sink, most likely
+        say(f"TELEMETRY_FORWARDER_FAILOVER {self._place}: {left} records of sink {job.sink} not stored: {job.trouble}.")
+        self._has_failed = True
+
+    async def _load_in_thread(self) -> OpenStore:
+        """Import the SDK beside the event loop, which goes on meanwhile."""
+        open_store = await asyncio.to_thread(_import_stores)
+        return lambda: open_store(self._place, region=self._region, ca_file=self._ca_file)
+
+
+def _import_stores() -> "Callable[..., AbstractAsyncContextManager[Store]]":
+    from telemetry_forwarder.transports.failover_stores import open_store  # botocore only where it is needed
+
+    return open_store

@@ -1,0 +1,209 @@
+"""S3 and SQS through the AWS SDK, as places that keep records. Imported when one is needed: botocore is heavy.
+
+Sources, read 2026-11-23: Amazon S3 API Reference, PutObject, and User Guide, "How to prevent object overwrites with
+conditional writes" (412 where the object is there, 409 where another request is writing it); Amazon SQS API Reference,
+SendMessage.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiobotocore.config import AioConfig
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+
+from telemetry_forwarder.errors import ConfigError, FailoverError
+from telemetry_forwarder.failover import Parcel, instance, message_body, object_key, word
+from telemetry_forwarder.places import Bucket, Queue
+from telemetry_forwarder.transports.aws_client import (
+    NO_ANSWER,
+    NO_CREDENTIALS,
+    client_config,
+    error_type,
+    new_session,
+    translated,
+)
+from telemetry_forwarder.transports.failover import Store
+from telemetry_forwarder.transports.http import host_port
+from telemetry_forwarder.variables import Problem
+
+# A connection that is not made by then is tried again. Whoever calls bounds the whole.
+CONNECT_S = 1.0
+READ_S = 30.0
+
+# Errors that pass, beside those of status 408, 409, 425, 429 and 5xx.
+PASSING = {
+    "RequestTimeout", "RequestTimeoutException", "SlowDown", "ThrottlingException", "RequestThrottled", "Throttling",
+    "RequestLimitExceeded", "ConditionalRequestConflict", "OperationAborted", "KmsThrottled",
+}  # fmt: skip
+PASSING_STATUS = (408, 409, 425, 429)
+
+# What the role lacks, or what is wrong with the place, in words for whoever configured it.
+HINTS = {
+    "AccessDenied": "allow s3:PutObject, or sqs:SendMessage, on it to the function's role, and its key's kms actions",
+    "AllAccessDisabled": "the bucket's owner has closed it",
+    "NoSuchBucket": "there is no such bucket",
+    "PermanentRedirect": "the bucket is in another region",
+    "NonExistentQueue": "there is no such queue in this region",
+}
+
+
+@asynccontextmanager
+async def open_store(
+    place: Bucket | Queue, *, region: str | None = None, ca_file: str | None = None
+) -> AsyncIterator[Store]:
+    """Open `place` for storing; leaving the context closes its connections.
+
+    Endpoint and credentials come by the SDK's own variables (AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL_SQS, …). Raises
+    ConfigError where no client can be made of these variables.
+    """
+    async with open_client(place, region=region, ca_file=ca_file) as client:
+        yield ObjectStore(client, place) if isinstance(place, Bucket) else MessageStore(client, place)
+
+
+@asynccontextmanager
+async def open_client(
+    place: Bucket | Queue, *, region: str | None = None, ca_file: str | None = None
+) -> AsyncIterator[Any]:
+    """Open the AWS client that reaches `place`, with one attempt a call. Raises ConfigError."""
+    async with AsyncExitStack() as stack:
+        try:
+            if isinstance(place, Queue):
+                client = await stack.enter_async_context(_queue_client(place, region, ca_file))
+            else:
+                client = await stack.enter_async_context(_client("s3", region, ca_file))
+                if not is_of_aws(client.meta.endpoint_url):
+                    # Other services of this protocol have no host name for each bucket.
+                    client = await stack.enter_async_context(
+                        _client("s3", region, ca_file, AioConfig(s3={"addressing_style": "path"}))
+                    )
+        except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
+            raise ConfigError([_sdk_problem(error)]) from error
+        yield client
+
+
+def _queue_client(queue: Queue, region: str | None, ca_file: str | None) -> Any:
+    """A host that is not AWS's is in the queue's address alone; of AWS's the SDK knows more (other networks' hosts)."""
+    parts = urlsplit(queue.url)
+    own = None if queue.region else f"{parts.scheme}://{parts.netloc}"
+    return _client("sqs", queue.region or region, ca_file, endpoint=own)
+
+
+def _client(
+    service: str, region: str | None, ca_file: str | None, more: AioConfig | None = None, endpoint: str | None = None
+) -> Any:
+    config = client_config(connect_s=CONNECT_S, read_s=READ_S)
+    return new_session().create_client(
+        service,
+        region_name=region,
+        verify=ca_file,
+        endpoint_url=endpoint,
+        config=config.merge(more) if more else config,
+    )
+
+
+def is_of_aws(url: str) -> bool:
+    return (urlsplit(url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws"))
+
+
+def _sdk_problem(error: Exception) -> Problem:
+    return Problem(
+        "AWS_REGION or the endpoint of TELEMETRY_FORWARDER_FAILOVER",
+        f"not what the AWS SDK can use ({error})",
+        "a region such as `eu-central-1`, and no endpoint or a URL",
+        "There is no failover without it.",
+    )
+
+
+class ObjectStore:
+    """A bucket of S3: one object for each parcel, never written twice."""
+
+    def __init__(self, client: Any, bucket: Bucket) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    async def put(self, sink: str, parcel: Parcel) -> None:
+        await called(
+            self._client,
+            "put_object",
+            Bucket=self._bucket.name,
+            Key=object_key(self._bucket.prefix, sink, parcel),
+            Body=parcel.data,
+            ContentType="application/gzip",
+            Metadata={"records": str(len(parcel.records)), "sink": word(sink)},
+            IfNoneMatch="*",
+            accept=412,  # it is there: the answer to an attempt before this one was lost
+        )
+
+
+class MessageStore:
+    """A queue of SQS: one message for each parcel.
+
+    Alone, because a batch of messages may be no larger than one. A FIFO queue takes the same message once within five
+    minutes; of any other queue `replay` knows a message that it has seen by its digest.
+    """
+
+    def __init__(self, client: Any, queue: Queue) -> None:
+        self._client = client
+        self._queue = queue
+
+    async def put(self, sink: str, parcel: Parcel) -> None:
+        origin = parcel.records[-1].origin
+        once: dict[str, Any] = {}
+        if self._queue.is_fifo:
+            group = f"{word(origin.function_name)[:60]}-{instance(origin)[:60]}"
+            once = {"MessageGroupId": group, "MessageDeduplicationId": parcel.digest}
+        await called(
+            self._client,
+            "send_message",
+            QueueUrl=self._queue.url,
+            MessageBody=message_body(parcel),
+            MessageAttributes={
+                "sink": _text(word(sink)),
+                "function": _text(word(origin.function_name)),
+                "digest": _text(parcel.digest),
+                "encoding": _text("base64-gzip-ndjson"),
+                "records": {"DataType": "Number", "StringValue": str(len(parcel.records))},
+            },
+            **once,
+        )
+
+
+def _text(value: str) -> dict[str, str]:
+    return {"DataType": "String", "StringValue": value}
+
+
+async def called(client: Any, operation: str, *, accept: int | None = None, **parameters: Any) -> Mapping[str, Any]:
+    """Call `operation` once and return its answer; an empty one for an error of the status `accept`.
+
+    Raises FailoverError for a refusal, and TransportError where no answer came.
+    """
+    place = host_port(client.meta.endpoint_url)
+    try:
+        answer: Mapping[str, Any] = await getattr(client, operation)(**parameters)
+    except ClientError as error:
+        if _status(error.response) == accept:
+            return {}
+        raise refusal(error.response) from error
+    except NO_CREDENTIALS as error:
+        raise FailoverError("there are no AWS credentials") from error
+    except ParamValidationError as error:
+        raise FailoverError(f"the AWS SDK refuses {operation} ({str(error)[:300]})") from error
+    except NO_ANSWER as error:
+        raise translated(error, place) from error
+    return answer
+
+
+def refusal(response: Mapping[str, Any]) -> FailoverError:
+    """Return what an error of the service means."""
+    kind, status = error_type(response), _status(response)
+    # SQS speaks of `AWS.SimpleQueueService.NonExistentQueue` and of `QueueDoesNotExist`.
+    short = kind.rpartition(".")[2].removesuffix("Exception").replace("QueueDoesNotExist", "NonExistentQueue")
+    hint = f"; {HINTS[short]}" if short in HINTS else ""
+    may_pass = kind in PASSING or status in PASSING_STATUS or status >= 500
+    return FailoverError(f"{kind} (HTTP {status}){hint}", may_pass=may_pass)
+
+
+def _status(response: Mapping[str, Any]) -> int:
+    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400))
