@@ -12,6 +12,8 @@ def run(command: list[str], remedy: str, *, cwd: Path | None = None, environ: di
     found = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, check=False)  # noqa: S603
     if found.returncode:
         words = (found.stderr or found.stdout).strip() or f"exit code {found.returncode}"
+        if "Traceback (most recent call last)" in words:
+            words = words.splitlines()[-1]
         raise Refused(f"{Path(command[0]).name} failed: {words}", remedy)
     return found.stdout
 

