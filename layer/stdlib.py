@@ -6,6 +6,7 @@ from pathlib import Path
 
 from layer.interpreter import Interpreter
 
+LANDMARK = "This is no archive: it keeps the interpreter from looking for one in /opt/lib.\n"
 LIST = Path(__file__).with_name("stdlib.txt")
 KEPT = frozenset(word for line in LIST.read_text().splitlines() if not line.startswith("#") for word in line.split())
 
@@ -32,7 +33,10 @@ def copy(python: Interpreter, into: Path) -> None:
             shutil.copyfile(module, into / module.name)
         elif (package := python.stdlib / name).is_dir():
             shutil.copytree(package, into / name, ignore=_superfluous(python.stdlib))
-    # The interpreter knows its platform's directory by this name, and warns at each start where it is missing.
+    # The interpreter knows its own place by two landmarks that it looks for from here upwards. The first is a ZIP file,
+    # of which one in /opt/lib, which is the function's, would do; so there is something of that name, and no ZIP file.
+    # The second is lib-dynload: where it is missing, each start warns.
+    (into.parent / f"python{python.minor.replace('.', '')}.zip").write_text(LANDMARK)
     dynload = into / "lib-dynload"
     dynload.mkdir()
     (dynload / "README").write_text("Compiled modules of the standard library.\n")

@@ -27,12 +27,15 @@ def inputs() -> Iterator[Path]:
             yield path
 
 
+def is_fresh(built: Path) -> bool:
+    """Say whether `built` is there, and newer than all that a layer is made of."""
+    return built.exists() and built.stat().st_mtime >= max(path.stat().st_mtime for path in inputs())
+
+
 def layer_zip(folder: Path) -> Path:
     """Return a ZIP file of today's layer; where it must be built, that is done once, in `folder`."""
-    newest = max(path.stat().st_mtime for path in inputs())
-    for archive in (MADE, folder / "layer.zip"):
-        if archive.exists() and archive.stat().st_mtime >= newest:
-            return archive
+    if is_fresh(MADE):
+        return MADE
     with (folder / "layer.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the workers of one run share the folder
         archive = folder / "layer.zip"

@@ -66,7 +66,7 @@ async def test_it_lives_in_a_root_that_holds_nothing_else(layer_zip: Path, tmp_p
 
 
 @needs_namespace
-@pytest.mark.skipif(not BUILT_BY_SAM.is_dir(), reason="`sam build` has not been run: make template")
+@pytest.mark.skipif(not layers.is_fresh(BUILT_BY_SAM / "extensions"), reason="no `sam build` of today: make template")
 async def test_what_sam_built_lives_there_too(tmp_path: Path) -> None:
     shutil.copytree(BUILT_BY_SAM, tmp_path / "root" / "opt")
     assert_whole(await live(layers.wrapper(tmp_path / "opt", layers.at_root(tmp_path / "root"))))
@@ -88,6 +88,16 @@ async def test_names_are_looked_up_without_the_systems_plug_ins(layer_zip: Path,
             await env.invoke({"lines": LINES})
             await env.shutdown()
     assert len(splunk.events) >= LINES
+
+
+async def test_without_an_interpreter_it_runs_on_the_runtimes_own(tmp_path: Path) -> None:
+    """The small layer, for the Python runtime of the same minor version; the launcher finds that on PATH."""
+    opt = tmp_path / "opt"
+    layers.build(opt, "--python", sys.executable, "--without-interpreter")
+    assert not list(opt.rglob("libc.so*"))
+    (opt / "bin").mkdir()
+    (opt / "bin" / f"python3.{sys.version_info.minor}").symlink_to(sys.executable)
+    assert_whole(await live(opt))
 
 
 # --- beside other runtimes ------------------------------------------------------------------------------------------
@@ -168,8 +178,23 @@ def poison(tmp_path: Path) -> dict[str, str]:
     }
 
 
+@pytest.fixture
+def shared_opt(opt: Path, tmp_path: Path) -> Path:
+    """A /opt in which other layers have put what they may: libraries, modules, a standard library, another Python."""
+    (program,) = (opt / layers.PRIVATE / "bin").iterdir()
+    shared = Path(shutil.copytree(opt, tmp_path / "shared"))
+    for name in (f"lib/{program.name.replace('.', '')}.zip", f"lib/{program.name}/os.py", f"lib/{program.name}/os.pyc"):
+        (shared / name).parent.mkdir(parents=True, exist_ok=True)
+        (shared / name).write_text("raise SystemExit('poisoned')\n")
+    (shared / "lib" / program.name / "lib-dynload").mkdir()
+    for name in (*(f"lib/{name}" for name in LIBRARIES), "python/sitecustomize.py", "bin/python3", "pyvenv.cfg"):
+        (shared / name).parent.mkdir(exist_ok=True)
+        (shared / name).write_text("home = /nowhere\n")
+    return shared
+
+
 @needs_namespace
-async def test_poisoned_surroundings_change_nothing(opt: Path, tmp_path: Path, poison: dict[str, str]) -> None:
+async def test_poisoned_surroundings_change_nothing(shared_opt: Path, tmp_path: Path, poison: dict[str, str]) -> None:
     """With a read-only /opt, a full /tmp, a working directory and variables full of traps, all arrives."""
     steps = [
         "mount -t tmpfs -o size=16k none /tmp",
@@ -178,7 +203,7 @@ async def test_poisoned_surroundings_change_nothing(opt: Path, tmp_path: Path, p
     # The working directory must be reached although /tmp is covered; so it is bound to where nobody looks.
     traps = f"mount --bind '{tmp_path / 'poison'}' /mnt"
     given = {name: value.replace(str(tmp_path / "poison"), "/mnt") for name, value in poison.items()}
-    line = layers.at_opt(opt, traps, *steps, environ=given, cwd="/mnt")
+    line = layers.at_opt(shared_opt, traps, *steps, environ=given, cwd="/mnt")
     assert_whole(await live(layers.wrapper(tmp_path / "opt", line)))
 
 
