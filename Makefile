@@ -23,7 +23,7 @@ SAM_STAMP := $(SAM_VENV)/.installed
 SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 $(SAM_VENV)/bin/sam
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test bench fidelity check fmt fmt-check lint type layer publish template lock clean
+.PHONY: help install run test bench memory fidelity check fmt fmt-check lint type layer publish template lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -52,6 +52,9 @@ test: install ## the whole test suite
 bench: install ## what the extension and the local Lambda cost, measured in one run
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/local_lambda.py
+
+memory: install ## what 500 MB of records into dead backends cost in memory, disk and time (minutes)
+	$(BIN)/python benchmarks/memory.py
 
 fidelity: install ## write docs/fidelity.md and docs/transcripts anew
 	$(BIN)/python -m tests.fidelity.table

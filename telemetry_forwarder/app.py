@@ -16,6 +16,7 @@ import orjson
 from telemetry_forwarder import budget
 from telemetry_forwarder.bootstrap import Registration, idle
 from telemetry_forwarder.clock import Clock, SystemClock
+from telemetry_forwarder.disk import SegmentFiles
 from telemetry_forwarder.enrich import Enricher
 from telemetry_forwarder.errors import ConfigError, ExtensionsApiError, TransportError
 from telemetry_forwarder.interfaces import Destination, HttpDelivery, Transport
@@ -25,8 +26,11 @@ from telemetry_forwarder.lifecycle.loop import Lifecycle
 from telemetry_forwarder.lifecycle.machine import Machine
 from telemetry_forwarder.log import LibraryLines, Log, where
 from telemetry_forwarder.loss import loss_record
+from telemetry_forwarder.pipeline.backlog import Backlog
+from telemetry_forwarder.pipeline.segments import Owner
+from telemetry_forwarder.pipeline.spool import Spool
 from telemetry_forwarder.pipeline.worker import Worker
-from telemetry_forwarder.receiver import Intake, serve
+from telemetry_forwarder.receiver import Intake, Keeping, serve
 from telemetry_forwarder.records import Origin, Record
 from telemetry_forwarder.router import Router
 from telemetry_forwarder.settings import Settings
@@ -86,11 +90,21 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
         destinations = settings.destinations if listener is not None else ()
         open_sinks = await _open_all(destinations, settings, stack, log)
         failover = _failover(settings, clock, log)
+        origin = complete(settings.origin, registration.body)
+        spool = open_spool(settings, origin, [destination.sink.name for destination, _ in open_sinks], clock, log)
         workers = [
-            Worker(destination.sink, transport, capacity=settings.capacity, clock=clock, log=log, fallback=failover)
+            Worker(
+                destination.sink,
+                transport,
+                capacity=settings.capacity,
+                clock=clock,
+                log=log,
+                fallback=failover,
+                backlog=Backlog(spool, destination.sink.name, origin) if spool else None,
+            )
             for destination, transport in open_sinks
         ]
-        enricher = Enricher(complete(settings.origin, registration.body))
+        enricher = Enricher(origin)
         machine = Machine(sees_ends="INVOKE" in registration.events)
         lifecycle = Lifecycle(
             client=client,
@@ -113,6 +127,7 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
                 on_records=lifecycle.on_records,
                 clock=clock,
                 log=log,
+                keeping=keeping(spool, settings),
             )
             await stack.enter_async_context(serve(listener, intake, settings.buffering.max_bytes))
             if not _is_subscribed(registration.subscription, log):
@@ -131,7 +146,9 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
             if settings.origin.init_type == MANAGED_INSTANCES:
                 lifecycle.go_on()
             code = await _live(lifecycle, client, clock, log, has_fallback=failover is not None)
-            _write_ledger(door, workers, log)
+            if spool is not None:
+                spool.close()
+            _write_ledger(door, workers, spool, log)
             leave(code)
 
 
@@ -183,6 +200,7 @@ async def _live(lifecycle: Lifecycle, client: ExtensionsClient, clock: Clock, lo
         await lifecycle.run()
     except ExtensionsApiError as error:
         log.error(f"Lambda ends the extension without SHUTDOWN: {error}")
+        lifecycle.expect_heir()
         await lifecycle.drain(budget.for_emergency(clock, has_fallback=has_fallback))
         with contextlib.suppress(ExtensionsApiError):  # it was told why it is refused; there is no one else to tell
             await client.exit_error("Extension.EventsRefused", str(error))
@@ -247,6 +265,31 @@ def partition(region: str) -> str:
     return "aws"
 
 
+def open_spool(settings: Settings, origin: Origin, sinks: list[str], clock: Clock, log: Log) -> Spool | None:
+    """Open the spool and read what an earlier generation left; None where there is none, or none can be had."""
+    if settings.spooling is None or not sinks:
+        return None
+    try:
+        files = SegmentFiles(settings.spooling.path)
+    except OSError as error:
+        log.warning(
+            f"The spool {settings.spooling.path} cannot be used: {error.strerror or error}. "
+            "Records are held in memory alone; at its bound the oldest are dropped."
+        )
+        return None
+    owner = Owner(function=origin.function_name, version=origin.function_version)
+    spool = Spool(files, owner=owner, sinks=sinks, max_bytes=settings.spooling.max_bytes, clock=clock, log=log)
+    spool.recover()
+    return spool
+
+
+def keeping(spool: Spool | None, settings: Settings) -> Keeping | None:
+    """Say when bodies are written to the spool: before the answer, or as soon as that is sent."""
+    if spool is None or settings.spooling is None:
+        return None
+    return Keeping(spool, None if settings.spooling.is_strict else asyncio.get_running_loop().call_soon)
+
+
 def _tell_of_losses(origin: Origin, door: Door, workers: list[Worker], clock: Clock) -> Record | None:
     return loss_record(
         origin,
@@ -257,7 +300,7 @@ def _tell_of_losses(origin: Origin, door: Door, workers: list[Worker], clock: Cl
     )
 
 
-def _write_ledger(door: Door, workers: list[Worker], log: Log) -> None:
+def _write_ledger(door: Door, workers: list[Worker], spool: Spool | None, log: Log) -> None:
     """Write the books as one line: quietly where nothing was lost, as a warning where something was."""
     statements = {worker.name: worker.statement() for worker in workers}
     is_balanced = door.is_balanced() and all(statement.is_balanced() for statement in statements.values())
@@ -267,4 +310,5 @@ def _write_ledger(door: Door, workers: list[Worker], log: Log) -> None:
         "ledger" if is_balanced else "ledger, which does not balance: please report this",
         door=door.snapshot(),
         sinks={name: statement.snapshot() for name, statement in statements.items()},
+        spool=spool.snapshot() if spool is not None else None,
     )

@@ -7,7 +7,7 @@ On Managed Instances requests interleave, so there an id is taken from the recor
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -46,6 +46,19 @@ _LEVELS = {
 _NUMBER_LEVELS = {10: "debug", 20: "debug", 30: "info", 40: "warn", 50: "error", 60: "critical"}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knowledge:
+    """What an enricher has learned at one moment: with it, another one makes the same records of the same items."""
+
+    instance_id: str | None
+    init_type: str | None
+    current: str | None
+    first: str | None
+    starts: int
+    init_within: str | None
+    known: tuple[str, ...]
+
+
 class Enricher:
     """Turns items into records, in the order in which Lambda sent them."""
 
@@ -57,13 +70,49 @@ class Enricher:
         self._first: str | None = None
         self._known: deque[str] = deque(maxlen=256)
         self._starts = 0
+        self._knowledge: Knowledge | None = None
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What has been learned so far: the same object until something is."""
+        if self._knowledge is None:
+            self._knowledge = Knowledge(
+                instance_id=self.origin.instance_id,
+                init_type=self.origin.init_type,
+                current=self._current,
+                first=self._first,
+                starts=self._starts,
+                init_within=self._init_within,
+                known=tuple(self._known),
+            )
+        return self._knowledge
+
+    def recall(self, knowledge: Knowledge) -> None:
+        """Go on from `knowledge`, of this enricher or another one of the same function."""
+        self.origin = replace(self.origin, instance_id=knowledge.instance_id, init_type=knowledge.init_type)
+        self._current = knowledge.current
+        self._first = knowledge.first
+        self._starts = knowledge.starts
+        self._init_within = knowledge.init_within
+        self._known = deque(knowledge.known, maxlen=256)
+        self._knowledge = knowledge
+
+    def learn(self, items: Sequence[Item]) -> None:
+        """Take from `items` what `enrich` would, without making records."""
+        self._look_over(items)
+        for item in items:
+            self._learn(item)
 
     def enrich(self, items: Sequence[Item], batch_id: str) -> list[Record]:
         """Return a record for each item. Ids are `batch_id` with the index, so a batch sent again repeats them."""
+        self._look_over(items)
+        return [self._record(item, f"{batch_id}{index:04x}") for index, item in enumerate(items)]
+
+    def _look_over(self, items: Sequence[Item]) -> None:
+        """Learn what a batch tells of items that stand before its place in it."""
         if self.origin.instance_id is None:  # what stands before the init's own event is of the same environment
             self._learn_of_environment(_init_start_in(items))
         self._dead = _ended_before_any_start(items) if self._current is None else None
-        return [self._record(item, f"{batch_id}{index:04x}") for index, item in enumerate(items)]
 
     def _record(self, item: Item, record_id: str) -> Record:
         self._learn(item)
@@ -92,8 +141,10 @@ class Enricher:
             return
         if item.type == "platform.initStart":
             self._learn_of_environment(item.body)
+            self._knowledge = None
             self._init_within = (self._current or self._dead) if item.body.get("phase") == "invoke" else None
         elif item.type == "platform.start" and isinstance(request_id := item.body.get("requestId"), str):
+            self._knowledge = None
             self._starts += 1
             self._current = request_id
             self._first = self._first or request_id
@@ -102,8 +153,10 @@ class Enricher:
     def _learn_of_environment(self, body: Mapping[str, Any]) -> None:
         instance, init_type = body.get("instanceId"), body.get("initializationType")
         if isinstance(instance, str) and instance:
+            self._knowledge = None
             self.origin = replace(self.origin, instance_id=instance)
         if isinstance(init_type, str) and self.origin.init_type is None:
+            self._knowledge = None
             self.origin = replace(self.origin, init_type=init_type)
 
     def _request_id(self, kind: str, told: str | None) -> str | None:

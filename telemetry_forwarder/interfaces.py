@@ -16,6 +16,8 @@ class DropReason(StrEnum):
     """Why a record left the pipeline undelivered. Closed: a new way to lose one is a new word here."""
 
     BUFFER_FULL = "buffer_full"
+    SPOOL_FULL = "spool_full"  # both the buffer and the spool were full, and these the oldest
+    SPOOL_DAMAGED = "spool_damaged"  # could not be read back from the spool
     OVERSIZE = "oversize"  # over the destination's limit even when cut, or refused as too large by itself
     UNENCODABLE = "unencodable"
     TOO_OLD = "too_old"

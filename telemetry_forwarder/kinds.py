@@ -305,6 +305,18 @@ class FilePath:
         return text
 
 
+class DirectoryPath:
+    """The absolute path of a directory, which need not be there yet."""
+
+    label = "path"
+    allowed = "an absolute path"
+
+    def read(self, text: str) -> str:
+        if not (text.isprintable() and text.startswith("/") and len(text) <= 1024):
+            raise ValueError(self.allowed)
+        return text
+
+
 def only(text: str, others: str) -> bool:
     """Say whether `text` is made of ASCII letters, digits and the characters of `others` alone."""
     return text.isascii() and all(c.isalnum() or c in others for c in text)

@@ -77,6 +77,7 @@ class Statement:
     dropped: Mapping[DropReason, int]
     spilled: int
     held: int
+    recovered: int  # of the offered ones, what an earlier generation had left in the spool
     cut: int
     attempts: int
     failed_attempts: int
@@ -97,6 +98,7 @@ class Statement:
             "dropped": {str(reason): count for reason, count in self.dropped.items()},
             "spilled": self.spilled,
             "held": self.held,
+            "recovered": self.recovered,
             "cut": self.cut,
             "attempts": self.attempts,
             "failed_attempts": self.failed_attempts,
@@ -109,6 +111,7 @@ class Account:
 
     def __init__(self) -> None:
         self.offered = 0
+        self.recovered = 0
         self.attempts = 0
         self.failed_attempts = 0
         self.told = 0
@@ -124,6 +127,7 @@ class Account:
             dropped=dict(self._dropped),
             spilled=self._spilled,
             held=held,
+            recovered=self.recovered,
             cut=self._cut,
             attempts=self.attempts,
             failed_attempts=self.failed_attempts,
@@ -134,8 +138,13 @@ class Account:
         if records:
             self._dropped[reason] += records
 
+    def recover(self, records: int) -> None:
+        """Enter records that an earlier generation was offered and did not deliver."""
+        self.offered += records
+        self.recovered += records
+
     def spill(self, records: int) -> None:
-        """Enter records that are surely stored elsewhere, to be sent from there."""
+        """Enter records that are surely stored elsewhere, to be sent from there: the spool or the fallback."""
         self._spilled += records
 
     def settle(self, batch: Batch, verdict: Verdict) -> list[Encoded]:

@@ -8,15 +8,19 @@ import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
 from telemetry_forwarder.clock import Clock
-from telemetry_forwarder.enrich import Enricher, batch_id
+from telemetry_forwarder.enrich import Enricher, Knowledge, batch_id
 from telemetry_forwarder.errors import DecodeError
 from telemetry_forwarder.ledger import Door, Unrouted
 from telemetry_forwarder.log import Log
+from telemetry_forwarder.pipeline.frames import KeptBody, all_of
+from telemetry_forwarder.pipeline.segments import masks_of
+from telemetry_forwarder.pipeline.spool import Spool
 from telemetry_forwarder.records import Record, decode
 from telemetry_forwarder.router import Router
 
@@ -26,8 +30,19 @@ _METADATA_BYTES = 64 * 1024
 _LONGEST_LINE_BYTES = 6 * 256 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Where bodies are kept, and how what is to be done when the answer has gone out is handed on.
+
+    Without `soon` a body is written before it is answered.
+    """
+
+    spool: Spool
+    soon: Callable[[Callable[[], None]], object] | None = None
+
+
 class Intake:
-    """What happens to a body: decode, enrich, route, tell the lifecycle. Never waits."""
+    """What happens to a body: decode, enrich, keep, route, tell the lifecycle. Waits for nothing but the disk."""
 
     def __init__(
         self,
@@ -38,6 +53,7 @@ class Intake:
         on_records: Callable[[Sequence[Record]], None],
         clock: Clock,
         log: Log,
+        keeping: Keeping | None = None,
     ) -> None:
         self._enricher = enricher
         self._router = router
@@ -45,7 +61,8 @@ class Intake:
         self._on_records = on_records
         self._clock = clock
         self._log = log
-        self._recent: deque[str] = deque(maxlen=64)
+        self._keeping = keeping
+        self._recent: deque[str] = deque(keeping.spool.identities() if keeping else (), maxlen=64)
 
     def take(self, body: bytes, sequence_id: str) -> None:
         """Count and hand on one body."""
@@ -54,8 +71,9 @@ class Intake:
         if identity in self._recent:  # our 200 was lost, and Lambda sent the batch again
             self._door.redelivered_bodies += 1
             return
+        received_ms = round(self._clock.time() * 1000)
         try:
-            items, others = decode(body, received_ms=round(self._clock.time() * 1000))
+            items, others = decode(body, received_ms)
         except DecodeError as error:
             self._door.undecodable_bodies += 1
             self._log.warning(f"Lambda sent something that is no telemetry: {error}. It is counted and left out.")
@@ -65,12 +83,27 @@ class Intake:
         if others:
             self._door.unrouted[Unrouted.NOT_A_RECORD] += others
             self._log.warning(f"{others} elements of a telemetry batch are no records; they are counted and left out.")
+        before = self._enricher.knowledge
         records = self._enricher.enrich(items, identity)
-        self._router.route(records)
+        wanted = self._router.wanted(records)
+        if self._keeping is not None and items:
+            mask = all_of(len(items)) if len(wanted) == len(items) else masks_of(r.id for r in wanted).get(identity, 0)
+            self._keep(self._keeping, KeptBody(
+                identity=identity, received_ms=received_ms, items=len(items), mask=mask,
+                teaches=self._enricher.knowledge is not before, body=body,
+            ), before)  # fmt: skip
+        self._router.offer(wanted)
         for record in records:
             if record.type == "platform.logsDropped" and record.fields:
                 self._note_loss(record.fields)
         self._on_records(records)
+
+    def _keep(self, keeping: Keeping, kept: KeptBody, before: Knowledge) -> None:
+        """Write the body down: now, or when it is answered; at the latest when a sink has no room for its records."""
+        if not kept.mask and not kept.teaches:
+            return
+        keeping.spool.add(kept, before, self._enricher.knowledge)
+        (keeping.soon or _now)(keeping.spool.commit)
 
     def refuse(self, limit: int) -> None:
         """Count a body that was longer than `limit` bytes, and say so: nobody knows how many records it held."""
@@ -133,6 +166,10 @@ async def _read(request: web.BaseRequest, limit: int) -> bytes | None:
         else:
             chunks.clear()
     return b"".join(chunks) if size <= limit else None
+
+
+def _now(work: Callable[[], None]) -> None:
+    work()
 
 
 def _whole(value: object) -> int:

@@ -23,8 +23,15 @@ class Router:
         self._door = door
 
     def route(self, records: Sequence[Record]) -> None:
+        self.offer(self.wanted(records))
+
+    def wanted(self, records: Sequence[Record]) -> list[Record]:
+        """Return the records that go on, and count all of them; what is returned has to be offered next."""
         wanted = [record for record in records if self._is_wanted(record)]
         self._door.routed += len(wanted)
+        return wanted
+
+    def offer(self, wanted: Sequence[Record]) -> None:
         for taker in self._takers:
             taker.offer(wanted)
 

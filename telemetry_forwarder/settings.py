@@ -10,6 +10,7 @@ from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import Destination
 from telemetry_forwarder.lifecycle.client import Buffering
 from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
+from telemetry_forwarder.pipeline.buffer import WhenFull
 from telemetry_forwarder.pipeline.worker import Capacity
 from telemetry_forwarder.places import Bucket, Queue
 from telemetry_forwarder.records import Origin
@@ -30,6 +31,15 @@ RECORD_COST_BYTES = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spooling:
+    """Where bodies are kept on disk, how many bytes of them, and whether each is before it is answered."""
+
+    path: str
+    max_bytes: int
+    is_strict: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What is sound of the environment, and every problem found in it."""
 
@@ -43,6 +53,7 @@ class Settings:
     is_strict: bool
     origin: Origin
     capacity: Capacity
+    spooling: Spooling | None
     network: Network
     failover: Bucket | Queue | None
     problems: tuple[Problem, ...]
@@ -69,7 +80,8 @@ class Settings:
             log_level=read("TELEMETRY_FORWARDER_LOG_LEVEL", environ, problems),
             is_strict=read("TELEMETRY_FORWARDER_STRICT", environ, problems),
             origin=function,
-            capacity=capacity(function.memory_mb),
+            capacity=_capacity(environ, problems, function.memory_mb),
+            spooling=_spooling(environ, problems),
             network=Network(
                 proxies=_proxies(environ, problems),
                 ca_file=ca_file,
@@ -81,11 +93,30 @@ class Settings:
         )
 
 
-def capacity(memory_mb: int | None) -> Capacity:
-    """Return what one sink may hold back in a function of `memory_mb` MB."""
+def capacity_bytes(memory_mb: int | None) -> int:
+    """Return how many bytes one sink may hold in a function of `memory_mb` MB, where nobody says otherwise."""
     share = (memory_mb or 128) * MEBIBYTE // CAPACITY_SHARE
-    size = max(LEAST_CAPACITY_BYTES, min(MOST_CAPACITY_BYTES, share))
-    return Capacity(max_records=size // RECORD_COST_BYTES, max_bytes=size)
+    return max(LEAST_CAPACITY_BYTES, min(MOST_CAPACITY_BYTES, share))
+
+
+def _capacity(environ: Mapping[str, str], problems: list[Problem], memory_mb: int | None) -> Capacity:
+    size: int = read("TELEMETRY_FORWARDER_BUFFER_BYTES", environ, problems) or capacity_bytes(memory_mb)
+    records: int | None = read("TELEMETRY_FORWARDER_BUFFER_RECORDS", environ, problems)
+    return Capacity(
+        max_records=records or size // RECORD_COST_BYTES,
+        max_bytes=size,
+        when_full=WhenFull(read("TELEMETRY_FORWARDER_WHEN_FULL", environ, problems)),
+    )
+
+
+def _spooling(environ: Mapping[str, str], problems: list[Problem]) -> Spooling | None:
+    """Read what concerns the spool; None where the user wants none."""
+    spooling = Spooling(
+        path=read("TELEMETRY_FORWARDER_SPOOL_DIR", environ, problems),
+        max_bytes=read("TELEMETRY_FORWARDER_SPOOL_BYTES", environ, problems),
+        is_strict=read("TELEMETRY_FORWARDER_DURABILITY", environ, problems) == "strict",
+    )
+    return spooling if read("TELEMETRY_FORWARDER_WHEN_FULL", environ) == WhenFull.SPILL else None
 
 
 def _destinations(environ: Mapping[str, str], problems: list[Problem]) -> tuple[Destination[Any, Any], ...]:

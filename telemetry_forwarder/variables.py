@@ -7,6 +7,7 @@ The table in the README is printed from `VARIABLES` by `telemetry-forwarder sett
 """
 
 from telemetry_forwarder.kinds import (
+    DirectoryPath,
     FilePath,
     Flag,
     Flush,
@@ -106,6 +107,31 @@ VARIABLES = (
     Variable(
         "TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS", Integer(1000, 10000), 1000,
         "Records at which Lambda sends a batch",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_BUFFER_BYTES", Integer(1048576, 1073741824), None,
+        "Bytes of telemetry that each sink may hold in memory; unset: 1/32 of the function's memory, 4 to 32 MiB",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_BUFFER_RECORDS", Integer(1000, 10000000), None,
+        "Records that each sink may hold in memory; unset: one for each 512 of those bytes",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_WHEN_FULL", OneOf("spill", "drop_oldest", "drop_newest"), "spill",
+        "What becomes of records that the memory has no room for; `spill`: they wait in the spool, the others do "
+        "without one",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_SPOOL_BYTES", Integer(8388608, 8589934592), 67108864,
+        "Bytes that the spool may take on disk; when it is full, its oldest records are dropped",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_SPOOL_DIR", DirectoryPath(), "/tmp/telemetry-forwarder",  # noqa: S108 - made for us alone
+        "Directory of the spool",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_DURABILITY", OneOf("relaxed", "strict"), "relaxed",
+        "`strict`: what Lambda sends is in the spool before it is answered; `relaxed`: right after",
     ),
     Variable(
         "TELEMETRY_FORWARDER_FLUSH", Flush(), ("adaptive",),

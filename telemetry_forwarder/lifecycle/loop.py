@@ -203,10 +203,17 @@ class Lifecycle:
         """Send what is held while the tail still comes in, then settle everything."""
         self._machine.on_shutdown()
         limits = budget.for_shutdown(event.deadline_ms, self._clock, has_fallback=self._has_fallback)
+        if event.reason in ("timeout", "failure"):
+            self.expect_heir()
         for worker in self._workers:
             worker.hurry(limits.send_until)
         await self._receive_tail(limits.receive_until, reason=event.reason)
         await self.drain(limits)
+
+    def expect_heir(self) -> None:
+        """Note that /tmp outlives this process and another one follows: what is held then is left to it."""
+        for worker in self._workers:
+            worker.expect_heir()
 
     async def drain(self, limits: ShutdownBudget) -> None:
         """Deliver what is held, store elsewhere what is left, settle the rest and tell of it those who can be told."""

@@ -3,8 +3,17 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from telemetry_forwarder.records import Record
+
+
+class WhenFull(StrEnum):
+    """What happens to records that a full buffer has no room for."""
+
+    SPILL = "spill"  # they wait on disk; without a disk as `DROP_OLDEST`
+    DROP_OLDEST = "drop_oldest"  # the newest lines are those that explain a crash
+    DROP_NEWEST = "drop_newest"  # the first lines are those that explain a start
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +27,12 @@ class Statistics:
 
 
 class Buffer:
-    """At most `max_records` records and `max_bytes` bytes of them, oldest first.
+    """At most `max_records` records and `max_bytes` bytes of them, oldest first."""
 
-    When it is full the oldest go: the newest lines are those that explain a crash.
-    """
-
-    def __init__(self, *, max_records: int, max_bytes: int) -> None:
+    def __init__(self, *, max_records: int, max_bytes: int, when_full: WhenFull = WhenFull.DROP_OLDEST) -> None:
         self.max_records = max_records
         self.max_bytes = max_bytes
+        self._when_full = when_full
         self._records: deque[Record] = deque()
         self._bytes = 0
         self._peak_records = 0
@@ -44,21 +51,45 @@ class Buffer:
     def size_bytes(self) -> int:
         return self._bytes
 
-    def offer(self, records: Sequence[Record]) -> int:
-        """Take `records`; return how many records, old ones or new ones, had to go for it."""
-        evicted = 0
+    def take(self, records: Sequence[Record]) -> int:
+        """Take the first of `records` that fit; return how many. An empty buffer takes one of any size."""
+        for number, record in enumerate(records):
+            if self._records and not self._has_room(record):
+                return number
+            self._append(record)
+        return len(records)
+
+    def offer(self, records: Sequence[Record]) -> list[Record]:
+        """Take `records` and make room as `when_full` says; return those, old ones or new ones, that had to go."""
+        if self._when_full is WhenFull.DROP_NEWEST:
+            return self._offer_to_the_brim(records)
+        gone = []
         for record in records:
             if record.size_bytes > self.max_bytes:  # would push out everything and then itself
-                evicted += 1
+                gone.append(record)
                 continue
-            self._records.append(record)
-            self._bytes += record.size_bytes
-            while self._bytes > self.max_bytes or len(self._records) > self.max_records:
-                self.pop()
-                evicted += 1
-            self._peak_records = max(self._peak_records, len(self._records))
-            self._peak_bytes = max(self._peak_bytes, self._bytes)
-        return evicted
+            while self._records and not self._has_room(record):
+                gone.append(self.pop())
+            self._append(record)
+        return gone
+
+    def _offer_to_the_brim(self, records: Sequence[Record]) -> list[Record]:
+        gone = []
+        for record in records:
+            if self._has_room(record):
+                self._append(record)
+            else:
+                gone.append(record)
+        return gone
+
+    def _has_room(self, record: Record) -> bool:
+        return len(self._records) < self.max_records and self._bytes + record.size_bytes <= self.max_bytes
+
+    def _append(self, record: Record) -> None:
+        self._records.append(record)
+        self._bytes += record.size_bytes
+        self._peak_records = max(self._peak_records, len(self._records))
+        self._peak_bytes = max(self._peak_bytes, self._bytes)
 
     def pop(self) -> Record:
         """Remove and return the oldest record. Raises IndexError where there is none."""

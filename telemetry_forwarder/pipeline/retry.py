@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from telemetry_forwarder.clock import Clock, Deadline
@@ -58,6 +58,7 @@ class Delivery:
         clock: Clock,
         on_trouble: Callable[[str], None],
         on_warning: Callable[[str], None] | None = None,
+        on_settled: Callable[[Sequence[Encoded]], None] | None = None,
         breaker: Breaker | None = None,
     ) -> None:
         self.pieces: deque[list[Encoded]] = deque()
@@ -75,6 +76,7 @@ class Delivery:
         self._clock = clock
         self._on_trouble = on_trouble
         self._on_warning = on_warning
+        self._on_settled = on_settled
         self._cutoff: Cutoff | None = None
         self._begun_at: float | None = None
         self._is_timed = True
@@ -166,10 +168,11 @@ class Delivery:
 
     def drop(self, reason: DropReason) -> int:
         """Give up on all pieces; return how many records that were."""
-        dropped = self.held
-        self.pieces.clear()
-        self._account.drop(dropped, reason)
-        return dropped
+        dropped = [encoded for piece in self.take() for encoded in piece]
+        self._account.drop(len(dropped), reason)
+        if self._on_settled:
+            self._on_settled(dropped)
+        return len(dropped)
 
     def stop_by(self, deadline: Deadline) -> None:
         """End even a running attempt at `deadline`."""
@@ -210,6 +213,9 @@ class Delivery:
     def _settle(self, piece: list[Encoded], verdict: Verdict) -> None:
         """Replace the first piece by what the answer leaves of it."""
         left = self._account.settle(piece, verdict)
+        if self._on_settled and len(left) < len(piece):
+            kept = {id(encoded) for encoded in left}
+            self._on_settled([encoded for encoded in piece if id(encoded) not in kept])
         self.denied = isinstance(verdict, Denied)
         self._asked_wait = verdict.after if isinstance(verdict, Retry | Partial) else 0.0
         if not isinstance(verdict, Delivered):

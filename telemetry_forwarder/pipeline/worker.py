@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from telemetry_forwarder.clock import Clock, Deadline
-from telemetry_forwarder.errors import EncodeError
 from telemetry_forwarder.interfaces import DropReason, Encoded, Fallback, Sink, Transport
 from telemetry_forwarder.ledger import Account, Statement
 from telemetry_forwarder.log import Log, where
+from telemetry_forwarder.pipeline.backlog import Backlog
 from telemetry_forwarder.pipeline.batcher import OpenBatch
-from telemetry_forwarder.pipeline.buffer import Buffer
+from telemetry_forwarder.pipeline.buffer import Buffer, WhenFull
+from telemetry_forwarder.pipeline.encoder import Encoder
 from telemetry_forwarder.pipeline.retry import Delivery
+from telemetry_forwarder.pipeline.stock import Stock
 from telemetry_forwarder.records import Record
 
 # As long as the process lives.
@@ -30,10 +32,11 @@ WARM_AFTER_S = 0.15
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The most that one sink may hold back, in records and in bytes as they arrived."""
+    """The most that one sink may hold in memory, in records and in bytes as they arrived, and what happens then."""
 
     max_records: int
     max_bytes: int
+    when_full: WhenFull = WhenFull.DROP_OLDEST
 
 
 class Worker:
@@ -48,6 +51,7 @@ class Worker:
         clock: Clock,
         log: Log,
         fallback: Fallback | None = None,
+        backlog: Backlog | None = None,
     ) -> None:
         self.name = sink.name
         self._sink = sink
@@ -56,32 +60,37 @@ class Worker:
         self._fallback = fallback
         self._leaving: list[Record] = []  # offered to the fallback, or not taken by it
         self._account = Account()
-        self._buffer = Buffer(max_records=capacity.max_records, max_bytes=capacity.max_bytes)
         # What is sent early: a request's worth, or half of the buffer where that is less. A function of 128 MB has a
         # buffer smaller than the largest request of some destinations, and would lose records that nobody waited for.
         self._early_records = min(sink.limits.max_records, capacity.max_records // 2)
         self._early_bytes = min(sink.limits.max_bytes, capacity.max_bytes // 2)
-        self._delivery = Delivery(sink, transport, self._account, clock, self._say_trouble, self._say_warning)
+        self._delivery = Delivery(
+            sink, transport, self._account, clock, self._say_trouble, self._say_warning, self._forget
+        )
+        buffer = Buffer(max_records=capacity.max_records, max_bytes=capacity.max_bytes, when_full=capacity.when_full)
+        self._stock = Stock(buffer, backlog, self._account, self._say_trouble)
+        self._encoder = Encoder(sink, self._account, clock, self._say_trouble)
         self._spare: Encoded | None = None  # encoded, but the batch before it was full
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_closed = False
         self._is_drained = False
+        self._has_heir = False
         self._is_well = False  # the drain has left nothing behind
         self._is_troubled = False
         self._warned: str | None = None
         self._runner: asyncio.Task[Any] | None = None
         self._waited_for = 0  # the attempt that a hold was used up for, by its number
-        self._has_left_over = False
+        self._has_left_over = bool(self._stock)
         self._linger: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._waiting_since = 0.0  # on the wall clock
 
     @property
     def held(self) -> int:
-        """Records in the buffer, in the open batch and under way, counted one room after the other."""
-        return len(self._buffer) + (self._spare is not None) + self._delivery.held + len(self._leaving)
+        """Records in the buffer or on disk, in the open batch, under way and on the way out, counted room by room."""
+        return len(self._stock) + (self._spare is not None) + self._delivery.held + len(self._leaving)
 
     def statement(self) -> Statement:
         return self._account.statement(self.held)
@@ -90,13 +99,14 @@ class Worker:
         """Take records, newest over oldest; wake early when a request's worth, or half of the buffer, is waiting."""
         self._account.offered += len(records)
         if self._is_drained:  # the receiver is closed last
-            self._account.drop(len(records), DropReason.DEADLINE)
+            if self._has_heir:
+                self._stock.bequeath(records)
+            else:
+                self._stock.drop(records, DropReason.DEADLINE)
+            self._stock.give_up(DropReason.DEADLINE)
             return
-        evicted = self._buffer.offer(records)
-        if evicted:
-            self._account.drop(evicted, DropReason.BUFFER_FULL)
-            self._say_trouble(f"its buffer is full; the oldest {evicted} records were dropped")
-        if self._buffer.size_bytes > self._early_bytes or len(self._buffer) > self._early_records:
+        self._stock.offer(records)
+        if self._stock.is_above(self._early_records, self._early_bytes):
             self._wake_up()
         self._linger_on()
 
@@ -203,6 +213,8 @@ class Worker:
         self._is_well = not self.held
         if store_until is not None:
             await self._fall_back(store_until)
+        if self._has_heir:
+            self.spill()
         self.give_up(DropReason.UNAUTHORIZED if self._delivery.denied else DropReason.DEADLINE)
         self._is_drained = True
 
@@ -212,7 +224,7 @@ class Worker:
             return
         self._account.offered += 1
         self._account.told += 1
-        encoded = self._encode(record)
+        encoded = self._encoder.encode(record)
         if encoded is None:
             return
         self._delivery.pieces.append([encoded])
@@ -238,32 +250,57 @@ class Worker:
         return True
 
     async def _fall_back(self, deadline: Deadline) -> None:
-        """Give everything that is held to the fallback, and what comes meanwhile; what it does not take stays held."""
-        refused: list[Record] = []
-        while self._fallback is not None and (records := self._take_all()):
-            self._leaving = refused + records
+        """Give everything that is held to the fallback, and what comes meanwhile; what it does not take stays held.
+
+        Before the spool: /tmp may go too, where no invocation follows in this environment.
+        """
+        while self._fallback is not None and (records := self._take_encoded() + self._stock.take_piece()):
+            before, self._leaving = self._leaving, self._leaving + records
             left = await self._fallback.store(self.name, records, deadline)
+            self._leaving = before + left
             self._account.spill(len(records) - len(left))
-            refused += left
-            self._leaving = refused
+            kept = {record.id for record in left}
+            self._stock.settle([record for record in records if record.id not in kept])
+            if len(left) == len(records):
+                return  # nor will it take the rest, which need not be read for that
+
+    def give_up(self, reason: DropReason) -> None:
+        """Settle everything that is still held as dropped for `reason`."""
+        lost = self.held
+        self._stock.drop(self._take_all(), reason)
+        self._stock.give_up(reason)
+        if lost:
+            self._log.error(f"Sink {self.name}: {lost} records were not delivered ({reason}).")
+
+    def expect_heir(self) -> None:
+        """Note that another process follows in this environment: what cannot be delivered is left to it."""
+        self._has_heir = self._stock.has_spool
+
+    def spill(self) -> int:
+        """Leave everything held that is in the spool to the next generation, settled as spilled; return how much.
+
+        What is in memory alone stays held. A request that is under way is left too, and so may arrive twice.
+        """
+        spilled = self._stock.bequeath(self._take_all())
+        if spilled:
+            self._log.warning(f"Sink {self.name}: {spilled} records are left in the spool for the next process.")
+        return spilled
 
     def _take_all(self) -> list[Record]:
-        """Remove and return everything that is held, oldest first."""
+        """Remove and return everything that is held in memory, oldest first."""
+        taken, self._leaving = self._leaving, []
+        return taken + self._take_encoded() + self._stock.empty()
+
+    def _take_encoded(self) -> list[Record]:
         taken = [encoded.record for piece in self._delivery.take() for encoded in piece]
         if self._spare is not None:
             taken.append(self._spare.record)
             self._spare = None
-        while self._buffer:
-            taken.append(self._buffer.pop())
         return taken
 
-    def give_up(self, reason: DropReason) -> None:
-        """Settle everything that is still held as dropped for `reason`."""
-        lost = len(self._take_all()) + len(self._leaving)
-        self._leaving = []
-        self._account.drop(lost, reason)
-        if lost:
-            self._log.error(f"Sink {self.name}: {lost} records were not delivered ({reason}).")
+    def _forget(self, batch: Sequence[Encoded]) -> None:
+        """Take note of what an answer settled."""
+        self._stock.settle([encoded.record for encoded in batch])
 
     async def run(self) -> None:
         """Serve until cancelled, or until closed and empty."""
@@ -320,39 +357,29 @@ class Worker:
             self._timer = None
 
     def _load(self) -> bool:
-        """Fill the open batch from the buffer; say whether there is anything in it."""
+        """Fill the open batch from the buffer, and that from the spool; say whether there is anything in it."""
         batch = OpenBatch(self._sink.limits)
-        while self._spare is not None or self._buffer:
-            encoded = self._spare or self._encode(self._buffer.pop())
-            self._spare = None
-            if encoded is not None and not batch.add(encoded):
-                self._spare = encoded
-                break
+        refused: list[Record] = []
+        self._fill(batch, refused)
+        while not batch and self._stock.refill():
+            self._fill(batch, refused)
+        self._stock.settle(refused)
         if batch:
             self._delivery.pieces.append(batch.close())
         return bool(batch)
 
-    def _encode(self, record: Record) -> Encoded | None:
-        """Encode `record`, or settle it as dropped and return None."""
-        limits = self._sink.limits
-        if limits.max_age_ms is not None and self._clock.time() * 1000 - record.time_ms > limits.max_age_ms:
-            self._account.drop(1, DropReason.TOO_OLD)
-            return None
-        try:
-            encoded = self._sink.encode(record)
-            is_oversize = len(encoded.data) + limits.overhead_bytes + limits.framing_bytes > limits.max_bytes
-        except EncodeError as error:
-            self._account.drop(1, DropReason.UNENCODABLE)
-            self._say_trouble(f"a record cannot be expressed: {error}")
-            return None
-        except Exception as error:  # noqa: BLE001 - as in `run`
-            self._account.drop(1, DropReason.SINK_FAILED)
-            self._say_trouble("a bug in the sink", **where(error))
-            return None
-        if is_oversize:
-            self._account.drop(1, DropReason.OVERSIZE)
-            return None
-        return encoded
+    def _fill(self, batch: OpenBatch, refused: list[Record]) -> None:
+        """Move what fits from the buffer to `batch`; what cannot be sent at all is dropped and added to `refused`."""
+        if self._spare is not None:
+            batch.add(self._spare)
+            self._spare = None
+        while (record := self._stock.pop()) is not None:
+            encoded = self._encoder.encode(record)
+            if encoded is None:
+                refused.append(record)
+            elif not batch.add(encoded):
+                self._spare = encoded
+                return
 
     def _say_warning(self, warning: str) -> None:
         """Say what a destination wants known although it took the records: once, until it has another thing to say."""

@@ -24,6 +24,7 @@ async def test_secrets_are_read_by_reference_and_again_when_they_are_rotated() -
             "AWS_ENDPOINT_URL_SECRETS_MANAGER": manager.url,
             "AWS_ENDPOINT_URL_SSM": ssm.url,
             "TELEMETRY_FORWARDER_LOG_LEVEL": "debug",
+            "TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS": "8000",  # the AWS SDK is loaded for the first request
         }
         async with world(environment=environment, timeout_s=10.0) as w:
             await w.env.invoke({"lines": 5})

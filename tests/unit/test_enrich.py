@@ -353,3 +353,45 @@ def test_only_the_last_requests_are_remembered() -> None:
 def test_nothing_that_is_json_stops_the_enricher(items: list[tuple[str, object]], init_type: str | None) -> None:
     made = enrich(*(item(kind, json.loads(json.dumps(body))) for kind, body in items), init_type=init_type)
     assert [record.type for record in made] == [kind for kind, _ in items]
+
+
+EVENTS = st.lists(
+    st.lists(
+        st.sampled_from(
+            [
+                item("function", "plain"),
+                item("function", {"requestId": request_id(1), "level": "info"}),
+                item("platform.initStart", {"instanceId": "i-1", "initializationType": "on-demand", "phase": "init"}),
+                item("platform.initStart", {"instanceId": "i-2", "phase": "invoke"}),
+                item("platform.initReport", {"phase": "invoke"}),
+                item("platform.start", {"requestId": request_id(1)}),
+                item("platform.start", {"requestId": request_id(2)}),
+                item("platform.runtimeDone", {"requestId": request_id(2), "status": "timeout"}),
+                item("platform.report", {"requestId": request_id(3), "status": "timeout"}),
+            ]
+        ),
+        max_size=4,
+    ),
+    max_size=8,
+)
+
+
+@given(EVENTS, st.data())
+def test_with_its_knowledge_another_enricher_makes_the_same_records(batches: list[list[Any]], data: Any) -> None:
+    """So a body can be read back from the spool: from any place on, whether those before it are made or learned from.
+
+    What teaches nothing may be skipped, for which the knowledge is the same object before and after.
+    """
+    first = Enricher(ORIGIN)
+    made, known = [], [first.knowledge]
+    for number, batch in enumerate(batches):
+        made.append(first.enrich(batch, f"{number:024x}"))
+        known.append(first.knowledge)
+    at = data.draw(st.integers(0, len(batches)))
+    second = Enricher(ORIGIN)
+    second.recall(known[at])
+    for number in range(at, len(batches)):
+        if data.draw(st.booleans()):
+            assert second.enrich(batches[number], f"{number:024x}") == made[number]
+        elif known[number] is not known[number + 1]:
+            second.learn(batches[number])

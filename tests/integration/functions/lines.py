@@ -8,7 +8,8 @@ import time
 def handler(event, context):
     first = event.get("first", 0)
     for number in range(first, first + event.get("lines", 0)):
-        print(f"line {number:06d}")
+        print(f"line {number:06d}", flush=True)
+        time.sleep(event.get("pause", 0))
     for number in range(event.get("json", 0)):
         print(json.dumps({"level": "ERROR", "message": f"json {number:06d}", "number": number}))
     if "text" in event:

@@ -1,0 +1,139 @@
+"""What one sink still has to read from the spool. The records are made again of the bodies, with the same ids."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+from telemetry_forwarder.enrich import Enricher
+from telemetry_forwarder.errors import DecodeError
+from telemetry_forwarder.pipeline.frames import KeptBody
+from telemetry_forwarder.pipeline.segments import IDENTITY_DIGITS, Body, Segment, masks_of
+from telemetry_forwarder.pipeline.spool import Spool
+from telemetry_forwarder.records import Item, Origin, Record, decode
+
+
+class Backlog:
+    """The records of one sink that wait on disk, oldest first; those in memory are not among them.
+
+    `on_gone` is called with a number of records that cannot be read any more, and whether that is because their
+    segment made way for newer ones (else they are damaged).
+    """
+
+    def __init__(self, spool: Spool, name: str, origin: Origin) -> None:
+        self.on_gone: Callable[[int, bool], None] = lambda records, is_full: None
+        self._spool = spool
+        self._sink = spool.sinks.index(name)
+        self._waiting: deque[tuple[Body, int]] = deque((body, body.open[self._sink]) for body in self._open())
+        self._enricher = Enricher(origin)
+        self._segment: Segment | None = None  # of which the enricher has seen the bodies before number `_next`
+        self._next = 0
+        spool.attach(self)
+
+    def _open(self) -> Iterable[Body]:
+        return self._spool.open_bodies(self._sink)
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    @property
+    def waiting(self) -> int:
+        """Records that wait on disk, counted body by body."""
+        return sum(mask.bit_count() for _, mask in self._waiting)
+
+    def leave(self, records: Sequence[Record]) -> bool:
+        """Let `records`, the newest of all, wait on disk; return False where they are not there."""
+        self._spool.commit()
+        found = [(self._spool.find(identity), mask) for identity, mask in masks_of(r.id for r in records).items()]
+        waiting = [(body, mask) for body, mask in found if body is not None]
+        if len(waiting) < len(found):
+            return False
+        self._waiting.extend(waiting)
+        return True
+
+    def settle(self, ids: Iterable[str]) -> None:
+        """Note that nothing has to be done for these records of the sink any more."""
+        self._spool.settle(self._sink, ids)
+
+    def keeps(self, record: Record) -> bool:
+        """Say whether `record` is on disk for the next generation."""
+        body = self._spool.find(record.id[:IDENTITY_DIGITS])
+        return body is not None and bool(body.open[self._sink] >> int(record.id[IDENTITY_DIGITS:], 16) & 1)
+
+    def read(self, max_records: int, max_bytes: int) -> list[Record]:
+        """Take the oldest records from disk: of one body at least, then of as many as are within both bounds."""
+        records: list[Record] = []
+        size = 0
+        while self._waiting:
+            body, mask = self._waiting[0]
+            size += body.end - body.start
+            if records and (len(records) + mask.bit_count() > max_records or size > max_bytes):
+                break
+            self._waiting.popleft()
+            try:
+                records += self._make(body, mask)
+            except (OSError, ValueError, DecodeError):
+                self._give_up_damaged(body, mask)
+        return records
+
+    def put_back(self, records: Sequence[Record]) -> None:
+        """Let `records`, just read, wait on."""
+        for identity, mask in reversed(masks_of(record.id for record in records).items()):
+            if (body := self._spool.find(identity)) is not None:
+                self._waiting.appendleft((body, mask))
+        self._segment = None  # the enricher has seen them
+
+    def clear(self) -> int:
+        """Settle all that waits; return how many records that were."""
+        count = self.waiting
+        ids = [f"{body.identity}{index:04x}" for body, mask in self._waiting for index in indices(mask)]
+        self._waiting.clear()
+        self.settle(ids)
+        return count
+
+    def let_go(self) -> int:
+        """Leave all that waits to the next generation; return how many records that are."""
+        self._spool.commit()
+        count = self.waiting
+        self._waiting.clear()
+        return count
+
+    def holds(self, segment: Segment) -> bool:
+        """Say whether something of `segment` is in memory and not settled."""
+        needed = sum(body.open[self._sink].bit_count() for body in segment.bodies)
+        return needed > sum(mask.bit_count() for body, mask in self._waiting if body.segment is segment)
+
+    def forget(self, segment: Segment) -> None:
+        """Give up what waits in `segment`, which is gone."""
+        if segment is self._segment:
+            self._segment = None
+        lost = sum(mask.bit_count() for body, mask in self._waiting if body.segment is segment)
+        if lost:
+            self._waiting = deque((body, mask) for body, mask in self._waiting if body.segment is not segment)
+            self.on_gone(lost, True)
+
+    def _make(self, body: Body, mask: int) -> list[Record]:
+        if body.segment is not self._segment or body.number < self._next:
+            if body.segment.knowledge is not None:
+                self._enricher.recall(body.segment.knowledge)
+            self._segment, self._next = body.segment, 0
+        for passed in body.segment.bodies[self._next : body.number]:
+            if passed.teaches:
+                self._enricher.learn(items_of(self._spool.read(passed)))
+        self._next = body.number + 1
+        kept = self._spool.read(body)
+        records = self._enricher.enrich(items_of(kept), kept.identity)
+        return [record for index, record in enumerate(records) if mask >> index & 1]
+
+    def _give_up_damaged(self, body: Body, mask: int) -> None:
+        self._segment = None
+        self.settle(f"{body.identity}{index:04x}" for index in indices(mask))
+        self.on_gone(mask.bit_count(), False)
+
+
+def items_of(kept: KeptBody) -> list[Item]:
+    """Decode a body as it was decoded when it came. Raises DecodeError."""
+    return decode(kept.body, kept.received_ms)[0]
+
+
+def indices(mask: int) -> list[int]:
+    """Return the numbers of the bits that are set, in ascending order."""
+    return [index for index in range(mask.bit_length()) if mask >> index & 1]

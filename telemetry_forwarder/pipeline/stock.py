@@ -1,0 +1,122 @@
+"""What one sink has yet to send: in memory what fits, in the spool the rest; and the end of what is never sent."""
+
+from collections.abc import Callable, Sequence
+
+from telemetry_forwarder.interfaces import DropReason
+from telemetry_forwarder.ledger import Account
+from telemetry_forwarder.pipeline.backlog import Backlog
+from telemetry_forwarder.pipeline.buffer import Buffer
+from telemetry_forwarder.records import Record
+
+# What is read from the spool at a time: enough for a request, little enough not to keep the loop from its work.
+READ_BYTES = 256 * 1024
+# At the end, where nothing else is left to do.
+LARGE_READ_BYTES = 1024 * 1024
+
+
+class Stock:
+    """A buffer, and behind it, where there is a spool, what waits there. Oldest first throughout.
+
+    What leaves it without having been sent is entered in `account`; `say` tells what the user should know.
+    """
+
+    def __init__(self, buffer: Buffer, backlog: Backlog | None, account: Account, say: Callable[[str], None]) -> None:
+        self._buffer = buffer
+        self._backlog = backlog
+        self._account = account
+        self._say = say
+        if backlog is not None:
+            backlog.on_gone = self._lose
+            account.recover(backlog.waiting)
+            self.refill()
+
+    def __len__(self) -> int:
+        """Records in memory and on disk alone, counted one after the other."""
+        return len(self._buffer) + (self._backlog.waiting if self._backlog is not None else 0)
+
+    @property
+    def has_spool(self) -> bool:
+        return self._backlog is not None
+
+    def is_above(self, records: int, size_bytes: int) -> bool:
+        """Say whether more than `records` or `size_bytes` are in memory, or anything waits on disk."""
+        return len(self._buffer) > records or self._buffer.size_bytes > size_bytes or bool(self._backlog)
+
+    def offer(self, records: Sequence[Record]) -> None:
+        """Take what fits into memory and let the rest wait on disk, behind what waits there."""
+        if self._backlog is None:
+            self._hold(records)
+            return
+        taken = 0 if self._backlog else self._buffer.take(records)
+        rest = records[taken:]
+        if rest and not self._backlog:
+            self._say("its buffer is full; what comes now waits in the spool")
+        if rest and not self._backlog.leave(rest):
+            self._hold(rest)
+
+    def pop(self) -> Record | None:
+        """Remove and return the oldest record in memory; None where there is none."""
+        return self._buffer.pop() if self._buffer else None
+
+    def refill(self, size_bytes: int = READ_BYTES) -> bool:
+        """Read the next piece of what waits on disk into memory; return False where nothing does."""
+        if not self._backlog:
+            return False
+        records = self._backlog.read(self._buffer.max_records, min(size_bytes, self._buffer.max_bytes))
+        taken = self._buffer.take(records)
+        if taken < len(records):
+            self._backlog.put_back(records[taken:])
+        return True
+
+    def take_piece(self) -> list[Record]:
+        """Remove and return what is in memory; where nothing is, the next piece of what waits on disk."""
+        while not self._buffer and self.refill(LARGE_READ_BYTES):
+            pass  # what was read may have been damaged
+        return self.empty()
+
+    def empty(self) -> list[Record]:
+        """Remove and return what is in memory."""
+        return [self._buffer.pop() for _ in range(len(self._buffer))]
+
+    def settle(self, records: Sequence[Record]) -> None:
+        """Take note that `records` need nothing more, so that no other generation sends them again."""
+        if self._backlog is not None and records:
+            self._backlog.settle(record.id for record in records)
+
+    def drop(self, records: Sequence[Record], reason: DropReason) -> None:
+        """Give up on `records`, which are not in the stock any more."""
+        self._account.drop(len(records), reason)
+        self.settle(records)
+
+    def give_up(self, reason: DropReason) -> None:
+        """Drop everything."""
+        self.drop(self.empty(), reason)
+        if self._backlog is not None:
+            self._account.drop(self._backlog.clear(), reason)
+
+    def bequeath(self, records: Sequence[Record]) -> int:
+        """Leave `records`, all that was in memory, and what waits on disk to the next generation, as spilled.
+
+        Return how many records that are; those that are not on disk stay in the stock.
+        """
+        if self._backlog is None:
+            self._hold(records)
+            return 0
+        spilled = self._backlog.let_go()
+        kept = [record for record in records if not self._backlog.keeps(record)]
+        spilled += len(records) - len(kept)
+        self._account.spill(spilled)
+        self._hold(kept)
+        return spilled
+
+    def _hold(self, records: Sequence[Record]) -> None:
+        """Take `records` into memory, at the cost of others where it is full."""
+        if gone := self._buffer.offer(records):
+            self.drop(gone, DropReason.BUFFER_FULL)
+            self._say(f"its buffer is full; {len(gone)} records were dropped")
+
+    def _lose(self, records: int, is_full: bool) -> None:
+        """Enter in the books what cannot be read from the spool any more."""
+        reason = DropReason.SPOOL_FULL if is_full else DropReason.SPOOL_DAMAGED
+        self._account.drop(records, reason)
+        self._say(f"{records} records in the spool were dropped ({reason})")

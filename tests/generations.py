@@ -1,0 +1,248 @@
+"""One process after the other in the same environment, with a disk that survives them: what the spool's tests play on.
+
+Everything but the disk and the backends is real: intake, spool, backlogs, workers.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+
+from telemetry_forwarder.enrich import Enricher
+from telemetry_forwarder.interfaces import Delivered
+from telemetry_forwarder.ledger import Door
+from telemetry_forwarder.pipeline.backlog import Backlog
+from telemetry_forwarder.pipeline.buffer import WhenFull
+from telemetry_forwarder.pipeline.segments import Owner
+from telemetry_forwarder.pipeline.spool import Spool
+from telemetry_forwarder.pipeline.worker import Capacity, Worker
+from telemetry_forwarder.receiver import Intake, Keeping
+from telemetry_forwarder.records import Origin, Record
+from telemetry_forwarder.router import Router
+from tests.builders import Lines, ListSink, Sent, VirtualClock, in_seconds
+
+ORIGIN = Origin(function_name="orders", function_version="$LATEST")
+OWNER = Owner(function="orders", version="$LATEST")
+
+
+class MemoryStore:
+    """A disk: a `Store` in memory. `trouble` is raised by every write; `write_seconds` pass in each."""
+
+    def __init__(self) -> None:
+        self.files: dict[int, bytearray] = {}
+        self.trouble: OSError | None = None
+        self.write_seconds = 0.0
+        self.on_slow: Callable[[float], None] = lambda seconds: None
+        self.writes = 0
+
+    def numbers(self) -> list[int]:
+        return sorted(self.files)
+
+    def create(self, number: int) -> None:
+        self._fail()
+        assert number not in self.files
+        self.files[number] = bytearray()
+
+    def append(self, number: int, parts: Sequence[bytes]) -> None:
+        self._fail()
+        self.on_slow(self.write_seconds)
+        self.writes += 1
+        self.files[number] += b"".join(parts)
+
+    def read(self, number: int, offset: int = 0, size: int | None = None) -> bytes:
+        end = None if size is None else offset + size
+        return bytes(self.files[number][offset:end])
+
+    def cut(self, number: int, size: int) -> None:
+        self._fail()
+        del self.files[number][size:]
+
+    def remove(self, number: int) -> None:
+        self._fail()
+        del self.files[number]
+
+    def size(self) -> int:
+        return sum(map(len, self.files.values()))
+
+    def _fail(self) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+
+
+class Mortal:
+    """A process's view of the disk; nothing of a dead one reaches it."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.is_dead = False
+
+    def __getattr__(self, name: str) -> Any:
+        assert not self.is_dead, f"a dead process calls {name}"
+        return getattr(self._store, name)
+
+
+class Backend:
+    """A transport that takes everything while it is well, and answers nothing else."""
+
+    def __init__(self) -> None:
+        self.is_well = True
+        self.arrived: list[str] = []
+
+    async def send(self, request: Sent) -> Delivered:
+        if not self.is_well:
+            await asyncio.Event().wait()
+        self.arrived += request.ids
+        return Delivered()
+
+    async def aclose(self) -> None:
+        """Close nothing."""
+
+
+class Environment:
+    """What outlives a process: the disk and the backends; and what every process together was offered."""
+
+    def __init__(
+        self,
+        clock: VirtualClock,
+        *names: str,
+        capacity: int = 5,
+        max_bytes: int = 20_000,
+        is_strict: bool = True,
+        when_full: WhenFull = WhenFull.SPILL,
+        store: Any = None,
+    ) -> None:
+        self.clock = clock
+        self.store = store or MemoryStore()
+        self.backends = {name: Backend() for name in names}
+        self.capacity = Capacity(max_records=capacity, max_bytes=5_000, when_full=when_full)
+        self.max_bytes = max_bytes
+        self.is_strict = is_strict
+        self.lines = Lines()
+        self.routed: list[str] = []  # ids, in order
+        self.bodies: list[list[str]] = []
+        self.dropped: Counter[str] = Counter()  # of each sink, by all processes together
+        self.reasons: Counter[str] = Counter()
+        self.number = 0
+        self.process = Process(self)
+
+    def offer(self, records: Sequence[Record]) -> None:
+        """Note what the workers are offered: this is the first taker."""
+        self.routed += [record.id for record in records]
+        self.bodies.append([record.id for record in records])
+
+    def take(self, lines: int, *, size: int = 20, kind: str = "function") -> None:
+        """Let a body of `lines` lines arrive."""
+        self.number += 1
+        items = [
+            {
+                "time": "2027-01-15T08:00:00.000Z",
+                "type": kind,
+                "record": {"requestId": f"request {self.number}"} if kind.startswith("platform.") else "x" * size,
+            }
+            for _ in range(lines)
+        ]
+        self.process.intake.take(orjson.dumps(items), str(self.number))
+
+    def kill(self) -> None:
+        """End the process as kill -9 does, and start another one."""
+        for name, worker in self.process.workers.items():
+            self.dropped[name] += self.process.in_memory_alone(worker)
+        self._close_books()
+        self.process.die()
+        self.process = Process(self)
+
+    async def reset(self) -> None:
+        """End the process by SHUTDOWN with reason `timeout`, and start another one."""
+        for worker in self.process.workers.values():
+            worker.expect_heir()
+        await self.end()
+        self.process = Process(self)
+
+    async def end(self) -> None:
+        """End the process by SHUTDOWN."""
+        await asyncio.gather(*(worker.drain(in_seconds(1.5)) for worker in self.process.workers.values()))
+        assert all(worker.held == 0 for worker in self.process.workers.values())
+        self.process.spool.close()
+        self._close_books()
+        self.process.die()
+
+    def _close_books(self) -> None:
+        self.check()
+        for name, worker in self.process.workers.items():
+            dropped = worker.statement().dropped
+            self.dropped[name] += sum(dropped.values())
+            self.reasons.update({str(reason): count for reason, count in dropped.items()})
+
+    def check(self) -> None:
+        """The ledger's law."""
+        for worker in self.process.workers.values():
+            assert worker.statement().is_balanced(), worker.statement()
+        assert self.process.door.is_balanced()
+
+
+class Process:
+    """One generation of the extension."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._store = Mortal(environment.store)
+        self.door = Door()
+        self.pending: list[Callable[[], None]] = []
+        log = environment.lines.log
+        self.spool = Spool(
+            self._store,
+            owner=OWNER,
+            sinks=list(environment.backends),
+            max_bytes=environment.max_bytes,
+            clock=environment.clock,
+            log=log,
+        )
+        self.spool.recover()
+        self.workers = {
+            name: Worker(
+                ListSink(name=name),
+                backend,
+                capacity=environment.capacity,
+                clock=environment.clock,
+                log=log,
+                backlog=Backlog(self.spool, name, ORIGIN) if environment.capacity.when_full is WhenFull.SPILL else None,
+            )
+            for name, backend in environment.backends.items()
+        }
+        self.enricher = Enricher(ORIGIN)
+        self.intake = Intake(
+            enricher=self.enricher,
+            router=Router(("platform", "function"), [environment, *self.workers.values()], self.door),
+            door=self.door,
+            on_records=lambda records: None,
+            clock=environment.clock,
+            log=log,
+            keeping=Keeping(self.spool, None if environment.is_strict else self.pending.append),
+        )
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(worker.run()) for worker in self.workers.values()]
+
+    def answer(self) -> None:
+        """Do what is left for when the answer has gone out."""
+        pending, self.pending[:] = self.pending[:], []
+        for work in pending:
+            work()
+
+    async def flush(self, seconds: float = 1.0) -> None:
+        deadline = in_seconds(seconds)
+        await asyncio.gather(*(worker.flush(deadline) for worker in self.workers.values()))
+
+    def in_memory_alone(self, worker: Worker) -> int:
+        """Count what a kill would take: records whose body had to leave a full spool, or never was there."""
+        backlog = worker._stock._backlog
+        if backlog is None:
+            return worker.held
+        encoded = [one.record for piece in worker._delivery.pieces for one in piece]
+        spare = [worker._spare.record] if worker._spare is not None else []
+        return sum(not backlog.keeps(record) for record in [*encoded, *spare, *worker._stock._buffer])
+
+    def die(self) -> None:
+        self._store.is_dead = True
+        for task in self._tasks:
+            task.cancel()
