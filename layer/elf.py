@@ -3,6 +3,7 @@
 import re
 import struct
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,13 @@ def is_elf(path: Path) -> bool:
 
 def read(path: Path) -> Elf:
     """Read the ELF file `path`. Raises Refused where it is none, or for a processor that Lambda has not."""
+    state = path.stat()
+    return _read_once(path, state.st_mtime_ns, state.st_size)
+
+
+@cache
+def _read_once(path: Path, mtime_ns: int, size: int) -> Elf:
+    """Read `path` as it was at that time: each file is asked for several times while a layer is built."""
     try:
         with path.open("rb") as file:
             return _read(path, ELFFile(file))
@@ -119,10 +127,10 @@ def _symbols(elf: Any) -> list[tuple[str, Version]]:
                 versions[auxiliary["vna_other"]] = (2, 36)
     found, seen = [], set()
     if numbers is not None and table is not None:
-        for index, symbol in enumerate(table.iter_symbols()):
-            number = numbers.get_symbol(index)["ndx"]
-            if number in versions and symbol["st_shndx"] == "SHN_UNDEF":
-                found.append((symbol.name, versions[number]))
+        # One number of 16 bits for each symbol; few of thousands are those of a symbol that is looked for elsewhere.
+        for index, (number,) in enumerate(struct.iter_unpack("<H", numbers.data())):
+            if number in versions:
+                found.append((table.get_symbol(index).name, versions[number]))
                 seen.add(number)
     found.extend(("the loader", version) for number, version in versions.items() if number not in seen)
     return sorted(found)

@@ -22,6 +22,8 @@ from tests.integration.world import FUNCTIONS, open_backends
 
 MEGABYTE = 1_000_000
 
+pytestmark = pytest.mark.timeout(400)  # the first to come may have to build the layer
+
 
 @pytest.fixture(scope="module")
 def members(layer_zip: Path) -> Mapping[str, zipfile.ZipInfo]:
@@ -138,7 +140,6 @@ def test_every_part_has_its_licence(opt: Path, bill: dict[str, object]) -> None:
 # --- made again -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.timeout(400)
 def test_the_same_input_gives_the_same_bytes(layer_zip: Path, bill: dict[str, object], tmp_path: Path) -> None:
     """Built again at another place and time, with other surroundings, the ZIP file is the same."""
     components = bill["components"]
