@@ -19,6 +19,7 @@ from telemetry_forwarder.clock import Clock, SystemClock
 from telemetry_forwarder.disk import SegmentFiles
 from telemetry_forwarder.enrich import Enricher
 from telemetry_forwarder.errors import ConfigError, ExtensionsApiError, TransportError
+from telemetry_forwarder.heritage import DIRECTORY, Heritage, HeritageFile
 from telemetry_forwarder.interfaces import Destination, HttpDelivery, Transport
 from telemetry_forwarder.ledger import Door
 from telemetry_forwarder.lifecycle.client import ExtensionsClient, Subscription, read_subscription
@@ -104,7 +105,8 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
             )
             for destination, transport in open_sinks
         ]
-        enricher = Enricher(origin)
+        heir = HeritageFile(registration.runtime_api, settings.spooling.path if settings.spooling else DIRECTORY)
+        enricher = Enricher(origin, before=_before(registration, heir))
         machine = Machine(sees_ends="INVOKE" in registration.events)
         lifecycle = Lifecycle(
             client=client,
@@ -127,6 +129,7 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
                 on_records=lifecycle.on_records,
                 clock=clock,
                 log=log,
+                heir=heir,
                 keeping=keeping(spool, settings),
             )
             await stack.enter_async_context(serve(listener, intake, settings.buffering.max_bytes))
@@ -206,6 +209,17 @@ async def _live(lifecycle: Lifecycle, client: ExtensionsClient, clock: Clock, lo
             await client.exit_error("Extension.EventsRefused", str(error))
         return 1
     return 0
+
+
+def _before(registration: Registration, heir: HeritageFile) -> Heritage:
+    """Return what the generation before left; nothing, and what may lie there is of another environment, for the first.
+
+    Source: captures of Lambda: whoever subscribes again after a reset is answered `AlreadySubscribed`.
+    """
+    if registration.subscription is not None and b"AlreadySubscribed" in registration.subscription[2]:
+        return heir.read()
+    heir.write(Heritage())
+    return Heritage()
 
 
 def _is_subscribed(subscription: tuple[int, str, bytes] | None, log: Log) -> bool:

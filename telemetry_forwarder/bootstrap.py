@@ -155,8 +155,11 @@ def subscribe(registration: Registration, environ: "Mapping[str, str]") -> "tupl
     wanted = dict.fromkeys(("platform", *variables.read("TELEMETRY_FORWARDER_TYPES", environ)))
     types = ",".join(f'"{word}"' for word in wanted)
     buffering = ",".join(
-        f'"{member}":{variables.read("TELEMETRY_FORWARDER_BUFFERING_" + name, environ)}'
-        for member, name in (("maxItems", "MAX_ITEMS"), ("maxBytes", "MAX_BYTES"), ("timeoutMs", "TIMEOUT_MS"))
+        (
+            f'"maxItems":{variables.read("TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS", environ)}',
+            f'"maxBytes":{variables.read("TELEMETRY_FORWARDER_BUFFERING_MAX_BYTES", environ)}',
+            f'"timeoutMs":{variables.buffering_timeout_ms(environ)}',
+        )
     )
     port = variables.read("TELEMETRY_FORWARDER_PORT", environ)
     head = f"Lambda-Extension-Identifier: {registration.identifier}\r\n"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
+from telemetry_forwarder.heritage import Heritage
 from telemetry_forwarder.records import Item, Origin, Record, object_in
 from telemetry_forwarder.variables import MANAGED_INSTANCES
 
@@ -57,15 +58,19 @@ class Knowledge:
     starts: int
     init_within: str | None
     known: tuple[str, ...]
+    inherited: str | None = None  # the request that ran last in the generation before, and its first one
+    inherited_first: str | None = None
 
 
 class Enricher:
     """Turns items into records, in the order in which Lambda sent them."""
 
-    def __init__(self, origin: Origin) -> None:
-        self.origin = origin
+    def __init__(self, origin: Origin, before: Heritage | None = None) -> None:
+        """Begin to enrich; `before` is what the generation before left, where there was one in this environment."""
+        self._before = before or Heritage()
+        self.origin = replace(origin, instance_id=origin.instance_id or self._before.instance_id)
         self._current: str | None = None
-        self._dead: str | None = None  # a request of the generation before, as far as this batch tells its end
+        self._dead: str | None = self._before.request_id  # a request of the generation before, until another starts
         self._init_within: str | None = None  # the request that pays for the init that was last begun
         self._first: str | None = None
         self._known: deque[str] = deque(maxlen=256)
@@ -84,6 +89,8 @@ class Enricher:
                 starts=self._starts,
                 init_within=self._init_within,
                 known=tuple(self._known),
+                inherited=self._before.request_id,
+                inherited_first=self._before.first,
             )
         return self._knowledge
 
@@ -95,6 +102,7 @@ class Enricher:
         self._starts = knowledge.starts
         self._init_within = knowledge.init_within
         self._known = deque(knowledge.known, maxlen=256)
+        self._before = Heritage(request_id=knowledge.inherited, first=knowledge.inherited_first)
         self._knowledge = knowledge
 
     def learn(self, items: Sequence[Item]) -> None:
@@ -102,6 +110,15 @@ class Enricher:
         self._look_over(items)
         for item in items:
             self._learn(item)
+
+    @property
+    def heritage(self) -> Heritage:
+        """What the next generation has to know."""
+        return Heritage(
+            instance_id=self.origin.instance_id,
+            request_id=self._current or self._before.request_id,
+            first=self._first or self._before.first,
+        )
 
     def enrich(self, items: Sequence[Item], batch_id: str) -> list[Record]:
         """Return a record for each item. Ids are `batch_id` with the index, so a batch sent again repeats them."""
@@ -112,7 +129,8 @@ class Enricher:
         """Learn what a batch tells of items that stand before its place in it."""
         if self.origin.instance_id is None:  # what stands before the init's own event is of the same environment
             self._learn_of_environment(_init_start_in(items))
-        self._dead = _ended_before_any_start(items) if self._current is None else None
+        if self._current is None:
+            self._dead = _ended_before_any_start(items) or self._before.request_id
 
     def _record(self, item: Item, record_id: str) -> Record:
         self._learn(item)
@@ -189,8 +207,12 @@ class Enricher:
             return self._starts <= 1
         if request_id == self._first:
             return True
-        # What was never started here is a late report from before a reset.
-        return False if request_id in self._known else None
+        if request_id in self._known:
+            return False
+        # What was never started here is the end of an invocation from before a reset.
+        if request_id == self._before.request_id:
+            return request_id == self._before.first
+        return None
 
 
 def batch_id(body: bytes, sequence_id: str) -> str:

@@ -16,6 +16,7 @@ from aiohttp import web
 from telemetry_forwarder.clock import Clock
 from telemetry_forwarder.enrich import Enricher, Knowledge, batch_id
 from telemetry_forwarder.errors import DecodeError
+from telemetry_forwarder.heritage import HeritageFile
 from telemetry_forwarder.ledger import Door, Unrouted
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.pipeline.frames import KeptBody, all_of
@@ -53,6 +54,7 @@ class Intake:
         on_records: Callable[[Sequence[Record]], None],
         clock: Clock,
         log: Log,
+        heir: HeritageFile | None = None,
         keeping: Keeping | None = None,
     ) -> None:
         self._enricher = enricher
@@ -61,6 +63,8 @@ class Intake:
         self._on_records = on_records
         self._clock = clock
         self._log = log
+        self._heir = heir
+        self._left = enricher.heritage
         self._keeping = keeping
         self._recent: deque[str] = deque(keeping.spool.identities() if keeping else (), maxlen=64)
 
@@ -85,6 +89,7 @@ class Intake:
             self._log.warning(f"{others} elements of a telemetry batch are no records; they are counted and left out.")
         before = self._enricher.knowledge
         records = self._enricher.enrich(items, identity)
+        self._leave()
         wanted = self._router.wanted(records)
         if self._keeping is not None and items:
             mask = all_of(len(items)) if len(wanted) == len(items) else masks_of(r.id for r in wanted).get(identity, 0)
@@ -97,6 +102,12 @@ class Intake:
             if record.type == "platform.logsDropped" and record.fields:
                 self._note_loss(record.fields)
         self._on_records(records)
+
+    def _leave(self) -> None:
+        """Write down for the next generation what has been learnt, before anything else can end this one."""
+        if self._heir is not None and self._left != self._enricher.heritage:
+            self._left = self._enricher.heritage
+            self._heir.write(self._left)
 
     def _keep(self, keeping: Keeping, kept: KeptBody, before: Knowledge) -> None:
         """Write the body down: now, or when it is answered; at the latest when a sink has no room for its records."""

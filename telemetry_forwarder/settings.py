@@ -15,7 +15,7 @@ from telemetry_forwarder.pipeline.worker import Capacity
 from telemetry_forwarder.places import Bucket, Queue
 from telemetry_forwarder.records import Origin
 from telemetry_forwarder.transports.stack import Network
-from telemetry_forwarder.variables import BY_NAME, Problem, read, unsound, wanted_sinks
+from telemetry_forwarder.variables import BY_NAME, Problem, buffering_timeout_ms, read, unsound, wanted_sinks
 
 MEBIBYTE = 1024 * 1024
 # What one sink may hold back: a share of the function's memory, as it is the function's memory that it takes.
@@ -74,7 +74,11 @@ class Settings:
             destinations=destinations,
             types=read("TELEMETRY_FORWARDER_TYPES", environ, problems),
             port=read("TELEMETRY_FORWARDER_PORT", environ, problems),
-            buffering=_buffering(environ, strategy, problems),
+            buffering=Buffering(
+                timeout_ms=buffering_timeout_ms(environ, problems),
+                max_bytes=read("TELEMETRY_FORWARDER_BUFFERING_MAX_BYTES", environ, problems),
+                max_items=read("TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS", environ, problems),
+            ),
             strategy=strategy,
             holding=holding,
             log_level=read("TELEMETRY_FORWARDER_LOG_LEVEL", environ, problems),
@@ -136,25 +140,6 @@ def _strategy(environ: Mapping[str, str], problems: list[Problem]) -> Strategy:
     word, *seconds = read("TELEMETRY_FORWARDER_FLUSH", environ, problems)
     mode = Mode(word)
     return Strategy(mode, float(seconds[0]) if seconds else PERIODS_S.get(mode, BACKGROUND_PERIOD_S))
-
-
-def _buffering(environ: Mapping[str, str], strategy: Strategy, problems: list[Problem]) -> Buffering:
-    """Return how Lambda is to gather records.
-
-    The end of an invocation is seen as late as Lambda buffers it. So where an invocation may be held until then, the
-    buffering must be shorter than the hold, or nobody could say that the hold is bounded.
-    """
-    name, hold = "TELEMETRY_FORWARDER_BUFFERING_TIMEOUT_MS", "TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS"
-    timeout_ms, longest_ms = read(name, environ, problems), max(BY_NAME[name].default, read(hold, environ))
-    if strategy.may_hold and timeout_ms > longest_ms:
-        allowed = f"up to {longest_ms} where TELEMETRY_FORWARDER_FLUSH is `{strategy.mode}` ({hold})"
-        problems.append(Problem(name, repr(str(timeout_ms)), allowed, f"Using {BY_NAME[name].default} instead."))
-        timeout_ms = BY_NAME[name].default
-    return Buffering(
-        timeout_ms=timeout_ms,
-        max_bytes=read("TELEMETRY_FORWARDER_BUFFERING_MAX_BYTES", environ, problems),
-        max_items=read("TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS", environ, problems),
-    )
 
 
 def _origin(environ: Mapping[str, str], problems: list[Problem]) -> Origin:

@@ -80,6 +80,9 @@ BUILT_IN_SINKS = ("splunk", "datadog", "cloudwatch")
 # The value of AWS_LAMBDA_INITIALIZATION_TYPE on Lambda Managed Instances.
 MANAGED_INSTANCES = "lambda-managed-instances"
 
+# The flush strategies under which an invocation may be held.
+HOLDING = ("end", "adaptive")
+
 RESERVED_PORTS = {9001: "the Lambda Runtime API", 2773: "the secrets endpoint"}
 
 VARIABLES = (
@@ -239,6 +242,25 @@ def read(name: str, environ: "Environ", problems: "list[Problem] | None" = None)
         if problems is not None:
             problems.append(unsound(variable, text))
         return variable.default
+
+
+def buffering_timeout_ms(environ: "Environ", problems: "list[Problem] | None" = None) -> int:
+    """Return how long, in ms, Lambda is to gather records before it sends them.
+
+    The end of an invocation is seen as late as Lambda buffers it. So where an invocation may be held until then, the
+    buffering must be shorter than the hold, or nobody could say that the hold is bounded. Here, because `bootstrap`
+    subscribes with it.
+    """
+    name, hold = "TELEMETRY_FORWARDER_BUFFERING_TIMEOUT_MS", "TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS"
+    timeout_ms: int = read(name, environ, problems)
+    mode, default = read("TELEMETRY_FORWARDER_FLUSH", environ)[0], BY_NAME[name].default
+    longest_ms: int = max(default, read(hold, environ))
+    if mode not in HOLDING or timeout_ms <= longest_ms:
+        return timeout_ms
+    if problems is not None:
+        allowed = f"up to {longest_ms} where TELEMETRY_FORWARDER_FLUSH is `{mode}` ({hold})"
+        problems.append(Problem(name, repr(str(timeout_ms)), allowed, f"Using {default} instead."))
+    return int(default)
 
 
 def unsound(variable: Variable, text: str) -> Problem:

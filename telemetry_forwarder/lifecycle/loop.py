@@ -21,8 +21,8 @@ LONGEST_BUFFERING_S = 0.2
 # In an invocation that takes longer than this, what is held is sent meanwhile: it costs the caller nothing, and an
 # environment that is lost without a word takes less with it.
 RUNNING_PERIOD_S = 5.0
-# `platform.start` comes with the invocation. Where no telemetry comes for this long, beyond what Lambda holds it back,
-# the end of the function will not be seen either; and after so many invocations in a row none is waited for.
+# `platform.start` comes with the invocation. Where it does not for this long, beyond what Lambda holds it back, the end
+# of the function will not be seen either; and after so many invocations in a row none is waited for.
 SILENCE_S = 1.0
 MOST_SILENCES = 2
 
@@ -60,7 +60,8 @@ class Lifecycle:
         self._quiet_s = min(buffering_s, LONGEST_BUFFERING_S) + QUIET_S
         self._silence_s = buffering_s + SILENCE_S
         self._silences = 0
-        self._is_heard = False  # telemetry came since the event was asked for
+        self._invoked: str | None = None  # the request of the last event
+        self._started: str | None = None  # the request of the last `platform.start`
         self._flushed_at = 0.0  # on the wall clock
         self._gaps = Gaps()
         self._clock = clock
@@ -72,16 +73,18 @@ class Lifecycle:
     def on_records(self, records: Sequence[Record]) -> None:
         """Take note of a batch of telemetry; called by the receiver, in order."""
         self._last_news_at = self._clock.monotonic()
-        self._silences = 0
-        self._is_heard = True
         self._news.set()
         for record in records:
+            if record.type == "platform.initReport":
+                self._machine.on_init_report()
             if record.request_id is None:
                 continue
             if record.type == "platform.runtimeDone":
                 self._on_runtime_done(record.request_id, record.time_ms)
             elif record.type == "platform.start":
                 self._gaps.on_start(record.time_ms)
+                self._started = record.request_id
+                self._silences = 0
             elif record.type == "platform.report":
                 self._machine.on_report(record.request_id)
 
@@ -114,6 +117,7 @@ class Lifecycle:
         """Deal with an invocation as the strategy wants it; return when the next event may be asked for."""
         limits = budget.for_invocation(event.deadline_ms, self._clock, self._holding)
         self._ended.clear()
+        self._invoked = event.request_id
         actions = self._machine.on_invoke(event.request_id, self._decide())
         if Action.WAIT in actions:
             for worker in self._workers:
@@ -121,7 +125,11 @@ class Lifecycle:
             actions = await self._wait_for_end(limits.wait_until)
         for action in actions:
             await self._do(action, limits)
-        self._is_heard = False
+
+    @property
+    def _is_heard(self) -> bool:
+        """Say whether telemetry of this invocation has come, so that its end will too."""
+        return self._started == self._invoked
 
     def _decide(self) -> Decision:
         if self._silences >= MOST_SILENCES:
@@ -166,7 +174,7 @@ class Lifecycle:
         self._door.unseen_ends += 1
         self._ended_ms = None
         self._log.warning(
-            f"No telemetry came within {self._silence_s:g} s of an invocation, so its end is not waited for."
+            f"Of an invocation no telemetry came within {self._silence_s:g} s, so its end is not waited for."
         )
 
     async def _flush(self, deadline: Deadline) -> None:
@@ -180,16 +188,26 @@ class Lifecycle:
         for worker in self._workers:
             worker.begin(limits.flush_until)
             worker.nudge()
-        async with asyncio.TaskGroup() as group:
-            waits = (group.create_task(self._all_idle()), group.create_task(self._ended.wait()))
-            await asyncio.wait(waits, timeout=limits.flush_until.left(self._clock), return_when=asyncio.FIRST_COMPLETED)
-            for wait in waits:
-                wait.cancel()
+        silent_until = Deadline(self._clock.monotonic() + self._silence_s)
+        if not await self._is_idle_or_ended_by(min(limits.flush_until, silent_until)):
+            if self._is_heard:
+                await self._is_idle_or_ended_by(limits.flush_until)
+            else:
+                self._note_silence()
         deadline = limits.hold_until(self._clock, self._ended_ms if self._ended.is_set() else None)
         async with asyncio.TaskGroup() as group:
             for worker in self._workers:
                 group.create_task(worker.finish(deadline))
         self._flushed_at = self._clock.time()
+
+    async def _is_idle_or_ended_by(self, deadline: Deadline) -> bool:
+        """Wait until everything is sent or the function has ended, at most until `deadline`; say whether that came."""
+        async with asyncio.TaskGroup() as group:
+            waits = (group.create_task(self._all_idle()), group.create_task(self._ended.wait()))
+            done, _ = await asyncio.wait(waits, timeout=deadline.left(self._clock), return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+        return bool(done)
 
     async def _all_idle(self) -> None:
         for worker in self._workers:
@@ -231,16 +249,16 @@ class Lifecycle:
         In an environment that ends in peace the last one is the report of its last invocation; with that, or where
         it was never invoked, there is nothing to wait for. After a timeout or a crash the report is made when we are
         gone, and goes to the next generation; but the last lines may still come, so it is waited until all is quiet.
+        What was told of an init that failed is on its way when the end is already there: its report is waited for.
         """
         is_peaceful = reason == "spindown"
         started = self._clock.monotonic()
         while self._clock.monotonic() < until.at:
-            if is_peaceful and not self._machine.is_report_due:
-                return
+            is_due = self._machine.is_init_due or (is_peaceful and self._machine.is_report_due)
             quiet_at = max(started, self._last_news_at) + self._quiet_s
-            if not is_peaceful and self._clock.monotonic() >= quiet_at:
+            if not is_due and (is_peaceful or self._clock.monotonic() >= quiet_at):
                 return
             self._news.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(until.at if is_peaceful else min(until.at, quiet_at)):
+                async with asyncio.timeout_at(until.at if is_due else min(until.at, quiet_at)):
                     await self._news.wait()

@@ -56,6 +56,7 @@ class Machine:
         self._held: str | None = None
         self._is_in_background = False
         self._is_closed = False
+        self._is_init_told = False
         self._running: deque[str] = deque(maxlen=64)  # invoked, the newest last, and their ends not seen
         # A fast function is done before its own INVOKE has been read.
         self._ended: deque[str] = deque(maxlen=64)
@@ -69,6 +70,11 @@ class Machine:
     def held(self) -> str | None:
         """The request whose end is waited for."""
         return self._held
+
+    @property
+    def is_init_due(self) -> bool:
+        """Say whether the `platform.initReport` of this generation is still to come: the last word of its init."""
+        return self._sees_ends and not self._is_init_told
 
     @property
     def is_report_due(self) -> bool:
@@ -108,6 +114,9 @@ class Machine:
         """Note a report. Reports of earlier requests that never had one are no longer waited for."""
         while self._reports_due and request_id in self._reports_due:
             self._reports_due.popleft()
+
+    def on_init_report(self) -> None:
+        self._is_init_told = True
 
     def on_shutdown(self) -> tuple[Action, ...]:
         if self._is_closed:

@@ -36,10 +36,6 @@ class Strategy:
     mode: Mode = Mode.ADAPTIVE
     period_s: float = 1.0
 
-    @property
-    def may_hold(self) -> bool:
-        return self.mode in (Mode.END, Mode.ADAPTIVE)
-
     def decide(self, now: float, last_flush: float, recent_gaps: "Gaps") -> Decision:
         """Decide about an invocation that begins `now`; both times are seconds since the epoch."""
         match self.mode:

@@ -77,7 +77,7 @@ async def test_kill_in_mid_stream_with_the_backends_well_repeats_nothing_but_wha
 
 async def test_what_a_timeout_leaves_while_the_backend_is_down_comes_from_the_next_generation(tmp_path: Path) -> None:
     """Its lines and its report; and nothing stays on disk."""
-    async with world(environment={"TELEMETRY_FORWARDER_SPOOL_DIR": str(tmp_path)}, timeout_s=1.0) as w:
+    async with world(environment={"TELEMETRY_FORWARDER_SPOOL_DIR": str(tmp_path)}, timeout_s=3.0) as w:
         w.splunk.faults.always(Answer(503))
         result = await w.env.invoke({"lines": 20, "sleep": 5})
         assert result.status == "timeout"

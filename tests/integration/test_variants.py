@@ -104,7 +104,7 @@ async def test_only_wanted_types_are_forwarded_and_the_ends_are_seen_all_the_sam
 
 
 async def test_lines_of_a_timeout_arrive_at_once_and_its_report_with_the_next_generation() -> None:
-    async with world(timeout_s=1.5) as w:
+    async with world(timeout_s=3.0) as w:
         await w.env.invoke({"lines": 1})
         late = await w.env.invoke({"first": 1, "lines": 4, "sleep": 5})
         assert late.status == "timeout"

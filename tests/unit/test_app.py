@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from telemetry_forwarder.app import _check_health, _open_all, complete
+from telemetry_forwarder.app import _before, _check_health, _open_all, complete
+from telemetry_forwarder.bootstrap import Registration
+from telemetry_forwarder.heritage import Heritage, HeritageFile
 from telemetry_forwarder.interfaces import Delivered, Destination, HttpDelivery, HttpRequest
 from telemetry_forwarder.records import Origin
 from telemetry_forwarder.settings import Settings
@@ -86,3 +89,24 @@ def test_a_health_check_that_a_freeze_outlasts_is_no_reason_to_warn() -> None:
 def test_an_answer_to_register_that_tells_nothing_leaves_what_is_known(registered: bytes) -> None:
     origin = complete(Origin(function_name="orders", region="eu-west-1"), registered)
     assert (origin.function_name, origin.function_arn) == ("orders", None)
+
+
+@pytest.mark.parametrize(
+    ("subscription", "is_heir"),
+    [
+        ((200, "2025-01-29", b'"AlreadySubscribed"'), True),
+        ((200, "2025-01-29", b'"OK"'), False),
+        (None, False),
+    ],
+)
+def test_only_who_subscribes_again_inherits(
+    subscription: tuple[int, str, bytes] | None, is_heir: bool, tmp_path: Path
+) -> None:
+    """What a first generation finds is another environment's; the second must not find it either."""
+    registration = Registration("127.0.0.1:9001", "x", ("SHUTDOWN",))
+    registration.subscription = subscription
+    left = Heritage(instance_id="i", request_id="r", first="f")
+    HeritageFile("127.0.0.1:9001", str(tmp_path)).write(left)
+    heir = HeritageFile("127.0.0.1:9001", str(tmp_path))
+    assert _before(registration, heir) == (left if is_heir else Heritage())
+    assert heir.read() == (left if is_heir else Heritage())

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from telemetry_forwarder import bootstrap, variables
 from telemetry_forwarder.bootstrap import Registration, call, events, idle, listen, register, say, subscribe
 from telemetry_forwarder.log import is_own
+from telemetry_forwarder.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 HEAVY = (
@@ -249,6 +250,20 @@ def test_platform_events_are_asked_for_whatever_is_forwarded(given: str, types: 
     with registered(http("200 OK", '"OK"')) as (registration, server):
         subscribe(registration, {"TELEMETRY_FORWARDER_TYPES": given})
     assert body_of(server.asked[0])["types"] == (types or ["platform", "function"])
+
+
+def test_lambda_gathers_for_no_longer_than_an_invocation_may_be_held() -> None:
+    """As the settings have it, which name the problem."""
+    environ = {"TELEMETRY_FORWARDER_BUFFERING_TIMEOUT_MS": "1000"}
+    asked = []
+    for flush in ("end", "continuous"):
+        with registered(http("200 OK", '"OK"')) as (registration, server):
+            subscribe(registration, {**environ, "TELEMETRY_FORWARDER_FLUSH": flush})
+        asked.append(body_of(server.asked[0])["buffering"])
+        settings = Settings.from_env({**environ, "TELEMETRY_FORWARDER_FLUSH": flush})
+        assert settings.buffering.timeout_ms == asked[-1]["timeoutMs"]  # type: ignore[index]
+        assert [problem.variable for problem in settings.problems] == list(environ) * (flush == "end")
+    assert [buffering["timeoutMs"] for buffering in asked] == [25, 1000]  # type: ignore[index]
 
 
 def test_a_schema_that_is_refused_is_followed_by_an_older_one() -> None:

@@ -1,6 +1,7 @@
 """Which request a line belongs to, and what else is known of it."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry_forwarder.enrich import Enricher, batch_id
+from telemetry_forwarder.heritage import Heritage
 from telemetry_forwarder.records import Item, Record
 from telemetry_forwarder.variables import MANAGED_INSTANCES
 from tests.builders import ORIGIN, item, request_id
@@ -142,6 +144,38 @@ def test_what_one_batch_tells_of_a_dead_request_is_forgotten_in_the_next() -> No
     enricher = Enricher(ORIGIN)
     enricher.enrich([line("a"), ended(FIRST)], "b")
     assert enricher.enrich([line("init")], "c")[0].request_id is None
+
+
+def inheriting(*batches: Sequence[Item], **left: str) -> list[Record]:
+    enricher = Enricher(ORIGIN, Heritage(**left))
+    return [record for number, batch in enumerate(batches) for record in enricher.enrich(batch, f"b{number}")]
+
+
+def test_what_is_inherited_names_the_request_of_lines_that_are_sent_without_their_end() -> None:
+    """A batch that was on its way when the generation before was killed is repeated as it was."""
+    records = inheriting(
+        [line("a"), line({"requestId": OTHER})], [ended(SECOND), start(request_id(3)), line("b")],
+        instance_id="i", request_id=SECOND, first=FIRST,
+    )  # fmt: skip
+    assert [record.request_id for record in records] == [SECOND, SECOND, SECOND, request_id(3), request_id(3)]
+    assert [record.cold_start for record in records] == [False, False, False, True, True]
+    assert {record.origin.instance_id for record in records} == {"i"}
+
+
+def test_the_first_request_of_the_generation_before_was_cold() -> None:
+    assert [r.cold_start for r in inheriting([ended(FIRST)], request_id=FIRST, first=FIRST)] == [True]
+
+
+def test_an_end_in_the_batch_is_believed_before_what_is_inherited() -> None:
+    assert inheriting([line("a"), ended(SECOND)], request_id=FIRST)[0].request_id == SECOND
+
+
+def test_what_is_left_is_the_last_request_that_was_started_here_or_before() -> None:
+    enricher = Enricher(ORIGIN, Heritage(instance_id="i", request_id=FIRST, first=FIRST))
+    assert enricher.heritage == Heritage(instance_id="i", request_id=FIRST, first=FIRST)
+    enricher.enrich([start(SECOND), start(OTHER)], "b")
+    assert enricher.heritage == Heritage(instance_id="i", request_id=OTHER, first=SECOND)
+    assert Enricher(ORIGIN).heritage == Heritage()
 
 
 def test_an_init_within_an_invocation_belongs_to_its_request() -> None:
@@ -382,7 +416,10 @@ def test_with_its_knowledge_another_enricher_makes_the_same_records(batches: lis
 
     What teaches nothing may be skipped, for which the knowledge is the same object before and after.
     """
-    first = Enricher(ORIGIN)
+    left = Heritage(
+        request_id=data.draw(st.sampled_from([None, OTHER])), first=data.draw(st.sampled_from([None, OTHER]))
+    )
+    first = Enricher(ORIGIN, left)
     made, known = [], [first.knowledge]
     for number, batch in enumerate(batches):
         made.append(first.enrich(batch, f"{number:024x}"))

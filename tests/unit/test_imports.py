@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("places",),
     ("variables",),
     ("errors", "clock"),
-    ("records",),
+    ("records", "heritage"),
     ("interfaces",),
     ("log",),
     ("ledger",),

@@ -5,6 +5,7 @@ import io
 import json
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 
 import aiohttp
 import orjson
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry_forwarder.enrich import Enricher
+from telemetry_forwarder.heritage import Heritage, HeritageFile
 from telemetry_forwarder.ledger import Door, Unrouted
 from telemetry_forwarder.receiver import Intake, body_limit, serve
 from telemetry_forwarder.records import Record
@@ -27,7 +29,7 @@ LIMIT = body_limit(MAX_BYTES)
 class Entrance:
     """An intake with one taker behind it."""
 
-    def __init__(self, *types: str) -> None:
+    def __init__(self, *types: str, heir: HeritageFile | None = None) -> None:
         self.door = Door()
         self.lines = Lines()
         self.taken: list[Record] = []
@@ -39,6 +41,7 @@ class Entrance:
             on_records=self.told.append,
             clock=ManualClock(),
             log=self.lines.log,
+            heir=heir,
         )
 
     def offer(self, records: Sequence[Record]) -> None:
@@ -47,6 +50,16 @@ class Entrance:
 
 def body(*records: object, kind: str = "function") -> bytes:
     return json.dumps([{"time": "2026-03-02T10:15:30.123Z", "type": kind, "record": one} for one in records]).encode()
+
+
+def test_what_is_learnt_is_left_for_the_next_generation_before_the_batch_is_answered(tmp_path: Path) -> None:
+    heir = HeritageFile("127.0.0.1:9001", str(tmp_path))
+    entrance = Entrance(heir=heir)
+    entrance.intake.take(body("a line"), "1")
+    assert heir.read() == Heritage()
+    entrance.intake.take(body({"instanceId": "i"}, kind="platform.initStart"), "2")
+    entrance.intake.take(body({"requestId": "r"}, {"requestId": "s"}, kind="platform.start"), "3")
+    assert heir.read() == Heritage(instance_id="i", request_id="s", first="r")
 
 
 @given(st.binary(), st.text(st.characters(codec=None)))

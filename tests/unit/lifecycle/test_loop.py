@@ -68,6 +68,7 @@ class Stage:
         holding: Holding = Holding(longest_s=2.0),  # noqa: B008 - frozen
         is_heard: bool = True,
         is_freezing: bool = False,
+        init_is_told: bool = True,
         last_word: Callable[[], Record | None] = lambda: None,
         **machine: Any,
     ) -> None:
@@ -76,6 +77,8 @@ class Stage:
         self.lambda_ = FakeLambda(shop, *script)
         self.lambda_.is_freezing = is_freezing
         self.machine = Machine(**machine)
+        if init_is_told:
+            self.machine.on_init_report()
         self.lifecycle = Lifecycle(
             client=self.lambda_,  # type: ignore[arg-type]
             machine=self.machine,
@@ -265,7 +268,7 @@ def test_when_telemetry_comes_again_ends_are_waited_for_again() -> None:
 
     play(
         INVOKE, (9.0, ("invoke", "b"), 30.0), (9.0, ("invoke", "c"), 30.0), (20.0, ("invoke", "d"), 30.0), SPINDOWN,
-        telemetry=[(35.0, report("a")), (41.0, start("d")), (45.0, done("d"))], is_heard=False, check=check,
+        telemetry=[(35.0, start("c")), (41.0, start("d")), (45.0, done("d"))], is_heard=False, check=check,
     )  # fmt: skip
 
 
@@ -419,6 +422,35 @@ def test_an_environment_that_was_never_invoked_waits_for_no_report() -> None:
         assert stage.shop.delivered == 1
 
     play(SPINDOWN, telemetry=[(1.0, record())], check=check)
+
+
+INIT_REPORT = record({}, type="platform.initReport", id="init report")
+
+
+@pytest.mark.parametrize(
+    ("reason", "comes_at", "lasts"),
+    [
+        ("spindown", 60.5, 0.5),  # it is the last word
+        ("failure", 60.5, 0.625),  # an invocation ends with it, so more may come
+        ("spindown", 70.0, budget.LONGEST_TAIL_S),
+        ("failure", 70.0, budget.LONGEST_TAIL_S),
+    ],
+)
+def test_the_report_of_an_init_is_waited_for(reason: str, comes_at: float, lasts: float) -> None:
+    """An init that fails ends at once, with all that is told of it still on its way."""
+
+    def check(stage: Stage) -> None:
+        assert ended(stage) == pytest.approx(lasts)
+
+    script = (60.0, ("shutdown", reason), 2.0)
+    play(script, telemetry=[(1.0, record()), (comes_at, INIT_REPORT)], check=check, init_is_told=False)
+
+
+def test_without_telemetry_no_report_of_an_init_is_waited_for() -> None:
+    def check(stage: Stage) -> None:
+        assert ended(stage) == 0.0
+
+    play(SPINDOWN, check=check, init_is_told=False, sees_ends=False)
 
 
 def test_each_late_batch_makes_the_tail_longer_within_its_budget() -> None:
