@@ -62,6 +62,8 @@ def tell(built: Built) -> None:
     else:
         say("with its own C library and loader" if built.carries_c_library else "with the C library of the runtime")
     say(f"serves {', '.join(built.runtimes)}")
+    if unlicensed := [component.name for component in built.components if not component.texts]:
+        say(f"no licence text was found for {', '.join(unlicensed)}: add them before you give the layer to others")
     if not built.was_started:
         say(f"not started here: this machine is {platform.machine()}; all files were checked")
     size = sum(path.stat().st_size for path in files(built.tree))

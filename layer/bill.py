@@ -13,7 +13,7 @@ from pathlib import Path
 from layer.interpreter import Interpreter
 
 LICENCE_NAMES = ("LICEN*", "COPYING*", "NOTICE*", "AUTHORS*", "licen*")
-SYSTEM_LICENCES = (Path("/usr/share/doc"), Path("/usr/share/licenses"))  # dpkg's and rpm's
+SYSTEM_LICENCES = ("usr/share/doc", "usr/share/licenses")  # dpkg's and rpm's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +55,10 @@ def _short(head: Message) -> str:
     return line if line and "\n" not in line else " AND ".join(classifiers)
 
 
-def of_interpreter(python: Interpreter, program: Path) -> Component:
-    """Describe `python`, whose copy in the layer is `program`."""
+def of_interpreter(root: Path, python: Interpreter, program: Path) -> Component:
+    """Describe `python`, whose copy in the layer is `program`; `root` is / to it."""
     texts = [python.stdlib / "LICENSE.txt", python.program.parents[1] / "LICENSE.txt"]
-    package = package_of(python.program)
+    package = package_of(python.program, root)
     return Component(
         name="cpython",
         version=python.version,
@@ -69,11 +69,11 @@ def of_interpreter(python: Interpreter, program: Path) -> Component:
     )
 
 
-def of_libraries(brought: dict[Path, Path]) -> list[Component]:
+def of_libraries(root: Path, brought: dict[Path, Path]) -> list[Component]:
     """Describe shared libraries, `brought` from where the values say, by the system's packages that they belong to."""
     packages: dict[str, tuple[Package, list[Path]]] = {}
     for copy, origin in sorted(brought.items()):
-        package = package_of(origin) or Package(copy.name, "", f"pkg:generic/{copy.name}", "NOASSERTION", ())
+        package = package_of(origin, root) or Package(copy.name, "", f"pkg:generic/{copy.name}", "NOASSERTION", ())
         packages.setdefault(package.purl, (package, []))[1].append(copy)
     return [
         Component(
@@ -99,19 +99,29 @@ class Package:
     texts: tuple[Path, ...]
 
 
-def package_of(path: Path) -> Package | None:
-    """Ask dpkg or rpm for the package that brought `path`; None where neither knows it."""
-    for name in _names_of(path):
-        if owner := _ask("dpkg-query", "--search", name):
+def package_of(path: Path, root: Path = Path("/")) -> Package | None:
+    """Ask the dpkg or rpm of `root` for the package that brought `path`; None where neither knows it."""
+    dpkg, rpm = f"--admindir={root / 'var/lib/dpkg'}", f"--root={root}"
+    for name in _names_of(Path("/") / path.relative_to(root)):
+        if owner := _ask("dpkg-query", dpkg, "--search", name):
             package = owner.split(":")[0].split(",")[0]
-            version = _ask("dpkg-query", "--show", "--showformat=${Version}\n", package).split("\n")[0]
-            text = SYSTEM_LICENCES[0] / package / "copyright"
+            version = _ask("dpkg-query", dpkg, "--show", "--showformat=${Version}\n", package).split("\n")[0]
+            text = root / SYSTEM_LICENCES[0] / package / "copyright"
             texts: tuple[Path, ...] = (text,) if text.is_file() else ()
-            return Package(package, version, f"pkg:deb/{_distribution()}/{package}@{version}", _of_debian(text), texts)
-    if owner := _ask("rpm", "-qf", "--queryformat", "%{NAME}\t%{VERSION}-%{RELEASE}\t%{LICENSE}\n", str(path)):
+            return Package(
+                package, version, f"pkg:deb/{_distribution(root)}/{package}@{version}", _of_debian(text), texts
+            )
+    if owner := _ask(
+        "rpm",
+        rpm,
+        "-qf",
+        "--queryformat",
+        "%{NAME}\t%{VERSION}-%{RELEASE}\t%{LICENSE}\n",
+        str(Path("/") / path.relative_to(root)),
+    ):
         package, version, licence = owner.split("\n")[0].split("\t")
-        texts = tuple(sorted(path for path in (SYSTEM_LICENCES[1] / package).glob("*") if path.is_file()))
-        return Package(package, version, f"pkg:rpm/{_distribution()}/{package}@{version}", licence, texts)
+        texts = tuple(sorted(path for path in (root / SYSTEM_LICENCES[1] / package).glob("*") if path.is_file()))
+        return Package(package, version, f"pkg:rpm/{_distribution(root)}/{package}@{version}", licence, texts)
     return None
 
 
@@ -128,8 +138,8 @@ def _ask(*command: str) -> str:
     return found.stdout.strip() if found.returncode == 0 else ""
 
 
-def _distribution() -> str:
-    release = Path("/etc/os-release")
+def _distribution(root: Path) -> str:
+    release = root / "etc/os-release"
     match = re.search(r'^ID="?([\w.-]+)', release.read_text(), re.MULTILINE) if release.is_file() else None
     return match[1] if match else "linux"
 

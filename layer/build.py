@@ -94,7 +94,8 @@ def carry_interpreter(layer: Built, oldest: elf.Version) -> None:
     origins = {layer.program: python.program}
     if python.dynload:
         origins |= {copy: python.dynload / copy.name for copy in (layer.modules / "lib-dynload").glob("*.so")}
-    brought = libraries.bring(private, [python.stdlib.parent], origins)
+    root = libraries.root_of(elf.read(python.program))
+    brought = libraries.bring(private, [python.stdlib.parent, *libraries.directories_in(root)], origins)
     newer = [symbol for found in checks.elves(private) for symbol in found.newer_than(oldest)]
     layer.carries_c_library = bool(newer)
     if newer:
@@ -103,8 +104,8 @@ def carry_interpreter(layer: Built, oldest: elf.Version) -> None:
         if elf.is_elf(path):
             elf.strip(path)
     libraries.point(private, layer.program, carries_c_library=layer.carries_c_library)
-    layer.components.append(bill.of_interpreter(python, layer.program))
-    layer.components += bill.of_libraries({private / "lib" / name: origin for name, origin in brought.items()})
+    layer.components.append(bill.of_interpreter(root, python, layer.program))
+    layer.components += bill.of_libraries(root, {private / "lib" / name: origin for name, origin in brought.items()})
 
 
 def check(layer: Built, oldest: elf.Version) -> None:

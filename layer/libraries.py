@@ -67,6 +67,27 @@ def glibc_of_runtime(minor: str) -> elf.Version:
     raise Refused(f"Lambda has no runtime python{minor}", "Carry the interpreter along, or name one that it has")
 
 
+def root_of(program: elf.Elf) -> Path:
+    """Return the directory that is / to `program`: the nearest above it in which its loader lies, else /.
+
+    So the packages of another processor, unpacked into a directory, are as good as a machine of that processor.
+    """
+    if program.interpreter:
+        for parent in program.path.parents:
+            if (parent / program.interpreter.lstrip("/")).exists():
+                return parent
+    return Path("/")
+
+
+def directories_in(root: Path) -> list[Path]:
+    """Name where libraries lie in a root that is not this machine's; the loader's own register knows those."""
+    if root == Path("/"):
+        return []
+    return [
+        path for words in ("lib/*-linux-gnu", "usr/lib/*-linux-gnu", "lib64", "usr/lib64") for path in root.glob(words)
+    ]
+
+
 def find(name: str, needed_by: elf.Elf, origins: Iterable[Path]) -> Path:
     """Find the library `name` as the loader of this machine would, for the processor of `needed_by`. Raises Refused."""
     for path in _places(name, needed_by, origins):
@@ -125,7 +146,8 @@ def bring_c_library(tree: Path, program: elf.Elf, newer: Iterable[str]) -> dict[
     `newer` names what the runtimes' own lacks. Since glibc 2.34 it finds files and names by itself; an older one would
     need plug-ins that are not carried.
     """
-    loader = Path(program.interpreter).resolve()
+    root = root_of(program)
+    loader = (root / program.interpreter.lstrip("/")).resolve()
     if not program.interpreter or not loader.is_file() or elf.read(loader).arch != program.arch:
         raise Refused(
             f"{program.path} needs {', '.join(newer)}, and its C library cannot be carried along: its loader "
@@ -133,14 +155,16 @@ def bring_c_library(tree: Path, program: elf.Elf, newer: Iterable[str]) -> dict[
             "Build on a machine of that processor, or name an interpreter made for an older C library with --python "
             "(`uv python install` fetches such)",
         )
-    names = {LOADERS[program.arch]: loader} | {name: find(name, program, [loader.parent]) for name in C_LIBRARY}
+    names = {LOADERS[program.arch]: loader} | {
+        name: find(name, program, [loader.parent, *directories_in(root)]) for name in C_LIBRARY
+    }
     if (found := version_of(names["libc.so.6"])) < OLDEST_WITH_RESOLVER_INSIDE:
         raise Refused(
             f"The C library of this machine is {elf.dotted(found)}, and one to carry along must be 2.34 or newer",
             "Build on a newer system, or name an interpreter that needs less with --python",
         )
     wanted = {name for path in tree.rglob("*") if elf.is_elf(path) for name in elf.read(path).needs}
-    names |= {name: find(name, program, [loader.parent]) for name in RESOLVER if name in wanted}
+    names |= {name: find(name, program, [loader.parent, *directories_in(root)]) for name in RESOLVER if name in wanted}
     for name, origin in names.items():
         shutil.copyfile(origin, tree / "lib" / name)
     (tree / "lib" / LOADERS[program.arch]).chmod(0o755)  # the kernel executes it

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -81,6 +82,30 @@ def test_a_directory_for_another_processor_is_read_without_being_started(tmp_pat
     other = {"x86_64": "aarch64", "aarch64": "x86_64"}[ARCH]
     found = interpreter.find(str(tmp_path), other)
     assert (found.minor, found.arch, found.runs) == ("3.13", other, False)
+
+
+def test_an_unpacked_root_is_as_good_as_a_machine_of_its_own(tmp_path: Path, python: Interpreter) -> None:
+    """The C library is taken from where the interpreter would find it in its own root, never from this machine's."""
+    here = libraries.bring_c_library(empty(tmp_path / "here"), elf.read(python.program), [])
+    root = tmp_path / "root"
+    program = root / "usr" / "bin" / "python3.13"
+    loader = root / elf.read(python.program).interpreter.lstrip("/")
+    libraries_of_root = root / "usr" / "lib" / f"{ARCH}-linux-gnu"
+    for folder in (program.parent, loader.parent, libraries_of_root):
+        folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(python.program, program)
+    for name, path in here.items():
+        shutil.copy(path, loader if name == libraries.LOADERS[ARCH] else libraries_of_root / name)
+    assert libraries.root_of(elf.read(program)) == root
+    found = libraries.bring_c_library(empty(tmp_path / "there"), elf.read(program), [])
+    assert found.keys() == here.keys()
+    assert all(path.is_relative_to(root) for path in found.values())
+    assert libraries.root_of(elf.read(python.program)) == Path("/")
+
+
+def empty(tree: Path) -> Path:
+    (tree / "lib").mkdir(parents=True)
+    return tree
 
 
 @pytest.mark.parametrize("oldest", [(2, 17), (9, 9)], ids=["with-its-own-c-library", "as-it-is"])
