@@ -55,8 +55,8 @@ def _short(head: Message) -> str:
     return line if line and "\n" not in line else " AND ".join(classifiers)
 
 
-def of_interpreter(root: Path, python: Interpreter, program: Path) -> Component:
-    """Describe `python`, whose copy in the layer is `program`; `root` is / to it."""
+def of_interpreter(root: Path, python: Interpreter, files: list[Path]) -> Component:
+    """Describe `python`, of which the layer has `files`; `root` is / to it."""
     texts = [python.stdlib / "LICENSE.txt", python.program.parents[1] / "LICENSE.txt"]
     package = package_of(python.program, root)
     return Component(
@@ -65,7 +65,7 @@ def of_interpreter(root: Path, python: Interpreter, program: Path) -> Component:
         purl=package.purl if package else f"pkg:generic/cpython@{python.version}",
         licence="Python-2.0.1",
         texts=tuple(text for text in texts if text.is_file())[:1] or (package.texts if package else ()),
-        files=(program,),
+        files=tuple(files),
     )
 
 

@@ -104,8 +104,10 @@ def carry_interpreter(layer: Built, oldest: elf.Version) -> None:
         if elf.is_elf(path):
             elf.strip(path)
     libraries.point(private, layer.program, carries_c_library=layer.carries_c_library)
-    layer.components.append(bill.of_interpreter(root, python, layer.program))
-    layer.components += bill.of_libraries(root, {private / "lib" / name: origin for name, origin in brought.items()})
+    places = {private / "lib" / name: origin for name, origin in brought.items()}
+    own = [path for path in places if path.name.startswith("libpython")]
+    layer.components.append(bill.of_interpreter(root, python, [layer.program, *own]))
+    layer.components += bill.of_libraries(root, {path: places[path] for path in places if path not in own})
 
 
 def check(layer: Built, oldest: elf.Version) -> None:

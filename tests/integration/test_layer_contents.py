@@ -117,7 +117,7 @@ def test_the_bill_names_every_part(opt: Path, bill: dict[str, object]) -> None:
         assert {f"pkg:pypi/{name}@{version}", f"pkg:pypi/{name.replace('-', '_')}@{version}"} & purls, name
     files = {file["name"]: file for component in components for file in component.get("components", [])}
     private = opt / layers.PRIVATE
-    owned = [path for folder in ("bin", "lib") for path in (private / folder).iterdir() if path.is_file()]
+    owned = [path for folder in ("bin", "lib") for path in (private / folder).iterdir() if elf.is_elf(path)]
     assert set(files) == {path.relative_to(private).as_posix() for path in owned}
     for path in owned:
         (digest,) = files[path.relative_to(private).as_posix()]["hashes"]
