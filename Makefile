@@ -23,7 +23,7 @@ SAM_STAMP := $(SAM_VENV)/.installed
 SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 $(SAM_VENV)/bin/sam
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test bench memory fidelity check fmt fmt-check lint type layer publish template lock clean
+.PHONY: help install run test matrix soak bench memory fidelity check fmt fmt-check lint type layer publish template lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -49,9 +49,17 @@ run: install ## a local Lambda with a sample function, this extension and three 
 test: install ## the whole test suite
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
+matrix: install ## the fault matrix, whole: about ten minutes on two cores (JOBS: environments at once)
+	$(BIN)/python -m tests.matrix.run $(if $(JOBS),--jobs $(JOBS)) --write build/fault-matrix.md
+
+soak: install ## 2,000 invocations with random faults: at most fifteen minutes (SEED repeats a run)
+	$(BIN)/python -m tests.matrix.soak $(if $(SEED),--seed $(SEED))
+
 bench: install ## what the extension and the local Lambda cost, measured in one run
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/local_lambda.py
+	$(BIN)/python -m benchmarks.held
+	$(BIN)/python benchmarks/secrets_cache.py
 
 memory: install ## what 500 MB of records into dead backends cost in memory, disk and time (minutes)
 	$(BIN)/python benchmarks/memory.py

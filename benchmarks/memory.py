@@ -31,12 +31,12 @@ PROGRAM = (
 
 
 class Platform:
-    """An Extensions API for one extension: an invocation that lasts until `end` is set, then SHUTDOWN."""
+    """An Extensions API for one extension: two invocations, and SHUTDOWN when `end` is set."""
 
     def __init__(self) -> None:
         self.subscribed = asyncio.Event()
         self.end = asyncio.Event()
-        self._has_invoked = False
+        self._requests = ["warm up", "pour"]
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         headers = {"Lambda-Extension-Identifier": "00000000-0000-0000-0000-000000000001"}
@@ -50,9 +50,9 @@ class Platform:
         return web.json_response({}, status=202)
 
     async def _next_event(self) -> dict[str, Any]:
-        if not self._has_invoked:
-            self._has_invoked = True
-            return {"eventType": "INVOKE", "requestId": "r", "deadlineMs": round(time.time() * 1000) + 900_000}
+        if self._requests:
+            deadline_ms = round(time.time() * 1000) + 900_000
+            return {"eventType": "INVOKE", "requestId": self._requests.pop(0), "deadlineMs": deadline_ms}
         await self.end.wait()
         return {"eventType": "SHUTDOWN", "shutdownReason": "spindown", "deadlineMs": round(time.time() * 1000) + 2000}
 
@@ -114,9 +114,10 @@ async def pour(kind: str, sinks: dict[str, str], more: dict[str, str]) -> None:
                 sys.executable, "-I", "-c", PROGRAM, env=environ, stdout=asyncio.subprocess.PIPE, limit=2**20
             )
             await lambda_.subscribed.wait()
-            await asyncio.sleep(1.0)
+            await post_all(port, 1, "warm up")  # an idle process is one that has worked before
+            await settle(process.pid)
             idle = status_kb(process.pid, "VmRSS")
-            times = await post_all(port)
+            times = await post_all(port, TOTAL_BYTES, "pour")
             peak = status_kb(process.pid, "VmHWM")
             disk = size_of(spool)
             lambda_.end.set()
@@ -131,22 +132,35 @@ async def pour(kind: str, sinks: dict[str, str], more: dict[str, str]) -> None:
     )
 
 
-async def post_all(port: int) -> list[float]:
+async def settle(pid: int) -> None:
+    """Wait until the process uses no more processor time, and has tried to send what it was given."""
+    used, before = cpu_ticks(pid), -1
+    while used != before:
+        await asyncio.sleep(2.0)
+        before, used = used, cpu_ticks(pid)
+
+
+def cpu_ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+async def post_all(port: int, total_bytes: int, name: str) -> list[float]:
     times = []
     poured = number = 0
     async with aiohttp.ClientSession() as session:
-        while poured < TOTAL_BYTES:
+        while poured < total_bytes:
             data = body(number)
             began = time.perf_counter()
             async with session.post(
-                f"http://127.0.0.1:{port}/", data=data, headers={"sequence-id": str(number)}
+                f"http://127.0.0.1:{port}/", data=data, headers={"sequence-id": f"{name} {number}"}
             ) as answer:
                 answer.raise_for_status()
             times.append(time.perf_counter() - began)
             poured += len(data)
             number += 1
-        done = {"time": "2026-11-23T10:00:00.123Z", "type": "platform.runtimeDone", "record": {"requestId": "r"}}
-        await session.post(f"http://127.0.0.1:{port}/", data=orjson.dumps([done]), headers={"sequence-id": "done"})
+        done = {"time": "2026-11-23T10:00:00.123Z", "type": "platform.runtimeDone", "record": {"requestId": name}}
+        await session.post(f"http://127.0.0.1:{port}/", data=orjson.dumps([done]), headers={"sequence-id": name})
     return times
 
 

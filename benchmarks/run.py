@@ -8,6 +8,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -16,11 +17,15 @@ from pathlib import Path
 import orjson
 
 from telemetry_forwarder.clock import SystemClock
+from telemetry_forwarder.disk import SegmentFiles
 from telemetry_forwarder.enrich import Enricher
 from telemetry_forwarder.ledger import Door
 from telemetry_forwarder.log import Log
+from telemetry_forwarder.pipeline.backlog import Backlog
+from telemetry_forwarder.pipeline.segments import Owner
+from telemetry_forwarder.pipeline.spool import Spool
 from telemetry_forwarder.pipeline.worker import Capacity, Worker
-from telemetry_forwarder.receiver import Intake
+from telemetry_forwarder.receiver import Intake, Keeping
 from telemetry_forwarder.records import Origin, Record
 from telemetry_forwarder.router import Router
 from telemetry_forwarder.sinks import load
@@ -49,6 +54,13 @@ def main() -> None:
         pair("CPU until the application is loaded", "a bare interpreter", lambda: cpu_of(whole), lambda: cpu_of(bare))
     body = batch()
     pair("take 1,000 records, three sinks", "orjson.loads of them", lambda: take(body), lambda: loads(body))
+    with tempfile.TemporaryDirectory() as directory:
+        pair(
+            "take 1,000 records and write them to the spool",
+            "without the spool",
+            lambda: take(body, directory),
+            lambda: take(body),
+        )
     for name, environ in SINKS.items():
         sink = load(name)(environ).sink
         records = enriched(body)
@@ -103,18 +115,41 @@ def batch() -> bytes:
     return orjson.dumps(lines)
 
 
-def take(body: bytes) -> float:
+def take(body: bytes, directory: str | None = None) -> float:
+    """Time one body through the intake to three buffers, and to a spool in `directory` where one is given."""
     door = Door()
     clock, log = SystemClock(), Log("error")
+    files = SegmentFiles(directory) if directory else None
+    spool = None
+    if files is not None:
+        owner = Owner(function="orders", version=None)
+        spool = Spool(files, owner=owner, sinks=[*SINKS], max_bytes=1 << 26, clock=clock, log=log)
     workers = [
-        Worker(load(name)(environ).sink, None, capacity=Capacity(100_000, 1 << 30), clock=clock, log=log)  # type: ignore[arg-type]
+        Worker(
+            load(name)(environ).sink,
+            None,  # type: ignore[arg-type]
+            capacity=Capacity(100_000, 1 << 30),
+            clock=clock,
+            log=log,
+            backlog=Backlog(spool, name, ORIGIN) if spool else None,
+        )
         for name, environ in SINKS.items()
     ]
-    router = Router(("function",), workers, door)
     intake = Intake(
-        enricher=Enricher(ORIGIN), router=router, door=door, on_records=lambda records: None, clock=clock, log=log
+        enricher=Enricher(ORIGIN),
+        router=Router(("function",), workers, door),
+        door=door,
+        on_records=lambda records: None,
+        clock=clock,
+        log=log,
+        keeping=Keeping(spool) if spool else None,
     )
-    return timed(lambda: intake.take(body, "s"))
+    seconds = timed(lambda: intake.take(body, "s"))
+    if files is not None:
+        for number in files.numbers():
+            files.remove(number)
+        files.close()
+    return seconds
 
 
 def loads(body: bytes) -> float:

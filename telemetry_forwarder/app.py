@@ -6,10 +6,10 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 
@@ -35,39 +35,47 @@ from telemetry_forwarder.receiver import Intake, Keeping, serve
 from telemetry_forwarder.records import Origin, Record
 from telemetry_forwarder.router import Router
 from telemetry_forwarder.settings import Settings
-from telemetry_forwarder.transports.failover import Failover
 from telemetry_forwarder.transports.stack import open_transport
 from telemetry_forwarder.variables import MANAGED_INSTANCES, read
+
+if TYPE_CHECKING:
+    from telemetry_forwarder.secrets.vault import Vault
+    from telemetry_forwarder.transports.failover import Failover
 
 HEALTH_S = 5.0
 # What a third party's way to open its transport may take of the 10 s that the whole of INIT has; ours wait for nothing.
 OPEN_S = 2.0
 
 
-def run(registration: Registration, listener: Any, environ: Mapping[str, str]) -> int:
-    """Run the extension to its end; return the exit code. A bug in here does not end the process: it idles."""
+def run(registration: Registration, listener: Any, environ: Mapping[str, str], doors: Sequence[Any] = ()) -> int:
+    """Run the extension to its end; return the exit code. A bug in here does not end the process: it idles.
+
+    `listener` is for telemetry (None: its port could not be had), `doors` are for questions about secrets.
+    """
     try:
         settings = Settings.from_env(environ)
     except Exception as error:  # noqa: BLE001 - an extension that exits takes the user's function down with it
         Log().error("A bug kept the settings from being read. Please report it.", **where(error))
-        close(listener)
+        close(listener, *doors)
         return idle(registration, is_strict=read("TELEMETRY_FORWARDER_STRICT", environ))
     log = Log(settings.log_level)
     logging.basicConfig(handlers=[LibraryLines(log)], level=logging.WARNING, force=True)
     for problem in settings.problems:
         log.error(str(problem))
-    if settings.is_strict and (settings.problems or listener is None):
+    is_served = settings.secrets is not None and settings.secrets.is_served
+    if settings.is_strict and (settings.problems or listener is None or (is_served and not doors)):
         return refuse(registration, log)
     taken = socket.socket(fileno=listener.detach()) if listener is not None else None
+    asked_at = [socket.socket(fileno=door.detach()) for door in doors]
     try:
-        asyncio.run(_serve(registration, taken, settings, log))
+        asyncio.run(_serve(registration, taken, settings, log, asked_at))
     except ConfigError as error:  # in strict mode alone
         for problem in error.problems:
             log.error(str(problem))
         return refuse(registration, log)
     except Exception as error:  # noqa: BLE001 - as above
         log.error("A bug ended the forwarding of telemetry. Please report it.", **where(error))
-        close(taken)
+        close(taken, *asked_at)
         return idle(registration, is_strict=settings.is_strict)
 
 
@@ -77,19 +85,27 @@ def refuse(registration: Registration, log: Log) -> int:
     return idle(registration, is_strict=True)
 
 
-def close(listener: Any) -> None:
-    """Close a socket that nobody serves: it would keep Lambda waiting for an answer."""
-    if listener is not None:
-        listener.close()
+def close(*listeners: Any) -> None:
+    """Close sockets that nobody serves: they would keep Lambda, or the function, waiting for an answer."""
+    for listener in listeners:
+        if listener is not None:
+            listener.close()
 
 
-async def _serve(registration: Registration, listener: socket.socket | None, settings: Settings, log: Log) -> NoReturn:
+async def _serve(
+    registration: Registration,
+    listener: socket.socket | None,
+    settings: Settings,
+    log: Log,
+    doors: Sequence[socket.socket] = (),
+) -> NoReturn:
     clock = SystemClock()
     door = Door()
     async with AsyncExitStack() as stack:
+        vault = await _open_vault(settings, doors, stack, clock, log)
         client = await stack.enter_async_context(ExtensionsClient(registration.runtime_api, registration.identifier))
         destinations = settings.destinations if listener is not None else ()
-        open_sinks = await _open_all(destinations, settings, stack, log)
+        open_sinks = await _open_all(destinations, settings, stack, log, vault)
         failover = _failover(settings, clock, log)
         origin = complete(settings.origin, registration.body)
         spool = open_spool(settings, origin, [destination.sink.name for destination, _ in open_sinks], clock, log)
@@ -121,12 +137,14 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
             has_fallback=failover is not None,
             last_word=lambda: _tell_of_losses(enricher.origin, door, workers, clock),
         )
+        if vault is not None:
+            lifecycle.on_invoke = vault.on_restore
         if listener is not None and workers:
             intake = Intake(
                 enricher=enricher,
                 router=Router(settings.types, workers, door),
                 door=door,
-                on_records=lifecycle.on_records,
+                on_records=_first(vault, lifecycle.on_records),
                 clock=clock,
                 log=log,
                 heir=heir,
@@ -136,7 +154,8 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
             if not _is_subscribed(registration.subscription, log):
                 machine.lives_without_telemetry()
         else:
-            log.warning("No sink can run, so no telemetry is forwarded.")
+            say = log.info if doors and not settings.destinations else log.warning
+            say("No sink can run, so no telemetry is forwarded.")
             close(listener)
             machine.lives_without_telemetry()
         async with asyncio.TaskGroup() as group:
@@ -148,6 +167,8 @@ async def _serve(registration: Registration, listener: socket.socket | None, set
                 group.create_task(failover.run())
             if settings.origin.init_type == MANAGED_INSTANCES:
                 lifecycle.go_on()
+            if vault is not None:
+                await vault.wait_until_warm()
             code = await _live(lifecycle, client, clock, log, has_fallback=failover is not None)
             if spool is not None:
                 spool.close()
@@ -166,15 +187,48 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+async def _open_vault(
+    settings: Settings, doors: Sequence[socket.socket], stack: AsyncExitStack, clock: Clock, log: Log
+) -> "Vault | None":
+    """Open the secrets cache, and serve it on `doors`; None, and nothing imported, where nobody asks for secrets."""
+    if settings.secrets is None:
+        close(*doors)
+        return None
+    from telemetry_forwarder.secrets.vault import open_vault  # only where it is needed
+
+    network = settings.network
+    opening = open_vault(
+        settings.secrets, doors, region=network.region, ca_file=network.aws_ca_file, clock=clock, log=log
+    )
+    return await stack.enter_async_context(opening)
+
+
+def _first(vault: "Vault | None", then: Callable[[Sequence[Record]], None]) -> Callable[[Sequence[Record]], None]:
+    """Show records to the secrets cache before anybody else acts on them."""
+    if vault is None:
+        return then
+
+    def on_records(records: Sequence[Record]) -> None:
+        vault.on_records(records)
+        then(records)
+
+    return on_records
+
+
 async def _open_all(
-    destinations: Iterable[Destination[Any, Any]], settings: Settings, stack: AsyncExitStack, log: Log
+    destinations: Iterable[Destination[Any, Any]],
+    settings: Settings,
+    stack: AsyncExitStack,
+    log: Log,
+    vault: "Vault | None" = None,
 ) -> list[tuple[Destination[Any, Any], Transport[Any, Any]]]:
     """Open a transport for each destination; one that cannot be opened is left out, or fails a strict start."""
     opened = []
     for destination in destinations:
         try:
             async with asyncio.timeout(OPEN_S if callable(destination.delivery) else None):
-                opening = open_transport(destination.delivery, settings.network, log.warning)
+                fetch = None if vault is None else vault.fetch
+                opening = open_transport(destination.delivery, settings.network, log.warning, fetch)
                 opened.append((destination, await stack.enter_async_context(opening)))
         except ConfigError as error:
             if settings.is_strict:
@@ -189,10 +243,12 @@ async def _open_all(
     return opened
 
 
-def _failover(settings: Settings, clock: Clock, log: Log) -> Failover | None:
+def _failover(settings: Settings, clock: Clock, log: Log) -> "Failover | None":
     """Make what keeps records that no sink takes, if it is configured; nothing is loaded yet."""
     if settings.failover is None:
         return None
+    from telemetry_forwarder.transports.failover import Failover  # only where it is configured
+
     network = settings.network
     return Failover(settings.failover, clock=clock, log=log, region=network.region, ca_file=network.aws_ca_file)
 

@@ -15,12 +15,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
 
-    Run = Callable[["Registration", "_socket.socket | None", Mapping[str, str]], int]
+    Run = Callable[["Registration", "_socket.socket | None", Mapping[str, str], "list[_socket.socket]"], int]
 
 API = "/2020-01-01/extension"
 TELEMETRY = "/2022-07-01/telemetry"  # the path's version is fixed; the schema's goes into the body
 SCHEMAS = ("2025-01-29", "2022-12-13")
 BACKLOG = 128
+SECRETS_BACKLOG = 1024  # hundreds may ask at once, long before they can be answered
 CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
@@ -50,6 +51,7 @@ def main(name: str, environ: "MutableMapping[str, str]") -> int:
         say("AWS_LAMBDA_RUNTIME_API is not set: this program is started by Lambda, or by `telemetry-forwarder local`.")
         return 1
     listener = listen(variables.read("TELEMETRY_FORWARDER_PORT", environ))
+    doors = listen_for_secrets(environ)
     registration = register(runtime_api, name, events(environ, can_listen=listener is not None))
     if registration.status != 200 or not registration.identifier:
         reason = registration.body[:500].decode("utf-8", "replace")
@@ -62,10 +64,11 @@ def main(name: str, environ: "MutableMapping[str, str]") -> int:
     except Exception as error:  # noqa: BLE001 - an older Python raises SyntaxError, a broken wheel anything
         # Most likely a layer made for another Python or another processor: the function must not suffer for it.
         say(f"The extension cannot run on Python {sys.version.split()[0]}: {error}. No telemetry is forwarded.")
-        if listener is not None:  # nobody will ever answer there
-            listener.close()
+        for one in (listener, *doors):  # nobody will ever answer there
+            if one is not None:
+                one.close()
         return idle(registration, is_strict=variables.read("TELEMETRY_FORWARDER_STRICT", environ))
-    return run(registration, listener, environ)
+    return run(registration, listener, environ, doors)
 
 
 def load(environ: "MutableMapping[str, str]") -> "Run":
@@ -105,12 +108,44 @@ def listen(port: int) -> "_socket.socket | None":
     return listener
 
 
+def listen_for_secrets(environ: "Mapping[str, str]") -> "list[_socket.socket]":
+    """Listen for questions about secrets, on loopback alone; nothing where they are off or the port cannot be had.
+
+    Before `/register` too: the function may ask in the first line of its own init. `localhost` is 127.0.0.1, and ::1
+    where the environment has it.
+    """
+    if variables.read("TELEMETRY_FORWARDER_SECRETS", environ) == "off":
+        return []
+    port = variables.read("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", environ)
+    doors = []
+    for family, address in ((_socket.AF_INET, "127.0.0.1"), (_socket.AF_INET6, "::1")):
+        door = None
+        try:
+            door = _socket.socket(family, _socket.SOCK_STREAM)
+            door.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+            door.bind((address, port))
+            door.listen(SECRETS_BACKLOG)
+            doors.append(door)
+        except OSError as error:
+            if door is not None:
+                door.close()
+            if family == _socket.AF_INET:
+                say(
+                    f"Port {port} cannot be listened on, so no secrets are served: {error.strerror}. Another extension "
+                    "may have it; choose another with PARAMETERS_SECRETS_EXTENSION_HTTP_PORT."
+                )
+                break
+    return doors
+
+
 def events(environ: "Mapping[str, str]", *, can_listen: bool) -> "tuple[str, ...]":
     """Return the events to register for.
 
     With nothing to do for an invocation it is not registered for, so that none ever waits for this process; on
     Managed Instances INVOKE is refused. Source: AWS Lambda Developer Guide, "Lambda Managed Instances".
     """
+    if restores(environ):
+        return ("INVOKE", "SHUTDOWN")
     if not can_listen or environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == variables.MANAGED_INSTANCES:
         return ("SHUTDOWN",)
     return ("INVOKE", "SHUTDOWN") if has_sink(environ) else ("SHUTDOWN",)
@@ -119,6 +154,18 @@ def events(environ: "Mapping[str, str]", *, can_listen: bool) -> "tuple[str, ...
 def has_sink(environ: "Mapping[str, str]") -> bool:
     """Say whether any sink has what it needs."""
     return any(may_run(sink, environ) for sink in variables.wanted_sinks(environ))
+
+
+def restores(environ: "Mapping[str, str]") -> bool:
+    """Say whether secrets are served in an environment that is restored from a snapshot.
+
+    Its first INVOKE is the one sure sign that the snapshot is behind. No invocation waits for us: without sinks the
+    next event is asked for at once.
+    """
+    return (
+        environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
+        and variables.read("TELEMETRY_FORWARDER_SECRETS", environ) != "off"
+    )
 
 
 def may_run(sink: str, environ: "Mapping[str, str]") -> bool:

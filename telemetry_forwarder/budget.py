@@ -14,6 +14,7 @@ FLUSH_SHARE = 0.1
 # here), and for writing the ledger and leaving. The window is about 2 s less what the runtime used of it.
 TAIL_SHARE = 0.4
 LONGEST_TAIL_S = 0.8
+MOST_TAIL_SHARE = 0.75  # of the time for sending, which must not end with the last record
 LEDGER_S = 0.1
 EXIT_SHARE = 0.1
 # For telling the sinks that are well what was lost.
@@ -88,7 +89,7 @@ def for_shutdown(deadline_ms: int, clock: Clock, *, has_fallback: bool = False) 
     tell_until = exit_by.earlier(min(LEDGER_S, left * EXIT_SHARE))
     store_until = tell_until.earlier(min(LONGEST_TELL_S, left * TELL_SHARE))
     send_until = store_until.earlier(min(LONGEST_STORE_S, left * STORE_SHARE)) if has_fallback else store_until
-    tail = min(LONGEST_TAIL_S, left * TAIL_SHARE)
+    tail = min(LONGEST_TAIL_S, left * TAIL_SHARE, send_until.left(clock) * MOST_TAIL_SHARE)
     receive_until = min(send_until, Deadline(clock.monotonic() + tail))
     return ShutdownBudget(receive_until, send_until, store_until, tell_until, exit_by)
 

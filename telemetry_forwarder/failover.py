@@ -243,8 +243,13 @@ def _pieces(records: Sequence[Record], max_bytes: int) -> "Iterator[list[tuple[R
 
 def _parcel(piece: "Iterable[tuple[Record, bytes]]") -> Parcel:
     lines = b"".join(line for _, line in piece)
-    digest = blake2b(lines, digest_size=16).hexdigest()
-    return Parcel(tuple(record for record, _ in piece), gzip.compress(lines, GZIP_LEVEL, mtime=0), digest)
+    records = tuple(record for record, _ in piece)
+    return Parcel(records, gzip.compress(lines, GZIP_LEVEL, mtime=0), digest_of(lines))
+
+
+def digest_of(lines: bytes) -> str:
+    """Return 32 hexadecimal digits that name these lines."""
+    return blake2b(lines, digest_size=16).hexdigest()
 
 
 def message_body(parcel: Parcel) -> str:
@@ -260,8 +265,8 @@ def from_message(body: str) -> bytes:
         raise NotReadable("not base64") from error
 
 
-def unpack(data: bytes, max_bytes: int = LARGEST_PARCEL_BYTES) -> list[bytes]:
-    """Return the lines of a parcel, without their ends. Raises NotReadable where it is torn, alien or too large."""
+def unpack(data: bytes, max_bytes: int = LARGEST_PARCEL_BYTES) -> bytes:
+    """Return the lines of a parcel. Raises NotReadable where it is torn, alien or too large."""
     unzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
     try:
         lines = unzip.decompress(data, max_bytes)
@@ -273,14 +278,14 @@ def unpack(data: bytes, max_bytes: int = LARGEST_PARCEL_BYTES) -> list[bytes]:
         raise NotReadable("gzip that is torn off")
     if unzip.unused_data:
         raise NotReadable("gzip with something behind it")
-    return lines.splitlines()
+    return lines
 
 
 # --- names ----------------------------------------------------------------------------------------------------------
 
 SUFFIX = ".ndjson.gz"
 _UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
-_KEY = re.compile(r"(?:^|/)([^/]+)/([^/]+)/[0-9]{4}/[0-9]{2}/[0-9]{2}/[^/]+-[0-9a-f]{32}\.ndjson\.gz$")
+_KEY = re.compile(r"(?:^|/)[^/]+/([^/]+)/[0-9]{4}/[0-9]{2}/[0-9]{2}/[^/]+-([0-9a-f]{32})\.ndjson\.gz$")
 
 
 def object_key(prefix: str, sink: str, parcel: Parcel) -> str:
@@ -294,10 +299,10 @@ def object_key(prefix: str, sink: str, parcel: Parcel) -> str:
     return "/".join(part for part in parts if part)
 
 
-def sink_of(key: str) -> str | None:
-    """Return the sink that the records of an object were for; None where the key is not one of ours."""
+def sink_and_digest(key: str) -> tuple[str, str] | None:
+    """Return what the key of an object tells: the sink, and the digest. None where the key is not one of ours."""
     match = _KEY.search(key)
-    return match[2] if match else None
+    return (match[1], match[2]) if match else None
 
 
 def word(name: str) -> str:

@@ -255,6 +255,35 @@ class SsmParameter:
         return SecretReference("ssm", text)
 
 
+class SecretNames:
+    """A comma list of names for the secrets endpoint, written as one asks for them; `*` in it where `wild` says."""
+
+    label = "comma list"
+
+    def __init__(self, *, wild: str) -> None:
+        self.wild = wild
+        self.allowed = "of parameter names, `secretsmanager:NAME` and ARNs; " + (
+            "`/path/*` for everything below a path" if wild == "path" else "`*` and `?` match any characters"
+        )
+
+    def read(self, text: str) -> "tuple[str, ...]":
+        names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+        if not names or not all(self._is_name(name) for name in names):
+            raise ValueError(self.allowed)
+        return names
+
+    def _is_name(self, name: str) -> bool:
+        if len(name) > 2048 or not name.isprintable() or " " in name:
+            return False
+        if self.wild != "path":
+            return True
+        path = name[:-1] if name.startswith("/") and name.endswith("/*") else name
+        is_known = not name.startswith("arn:") or (
+            name.count(":") >= 5 and name.split(":")[2] in ("ssm", "secretsmanager")
+        )
+        return is_known and path != "secretsmanager:" and "*" not in path and "?" not in path
+
+
 class LogGroup:
     """Source: CloudWatch Logs API Reference, CreateLogGroup: 1-512 of `[A-Za-z0-9_./#-]`, not beginning `aws/`."""
 

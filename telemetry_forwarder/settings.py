@@ -1,13 +1,14 @@
 """From the environment to frozen settings, once. A pure function of the mapping; nothing here reads `os.environ`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from telemetry_forwarder import sinks
 from telemetry_forwarder.budget import Holding
 from telemetry_forwarder.errors import ConfigError
-from telemetry_forwarder.interfaces import Destination
+from telemetry_forwarder.interfaces import Destination, HttpDelivery
+from telemetry_forwarder.kinds import SecretReference
 from telemetry_forwarder.lifecycle.client import Buffering
 from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.pipeline.buffer import WhenFull
@@ -16,6 +17,9 @@ from telemetry_forwarder.places import Bucket, Queue
 from telemetry_forwarder.records import Origin
 from telemetry_forwarder.transports.stack import Network
 from telemetry_forwarder.variables import BY_NAME, Problem, buffering_timeout_ms, read, unsound, wanted_sinks
+
+if TYPE_CHECKING:
+    from telemetry_forwarder.secrets.settings import SecretsSettings
 
 MEBIBYTE = 1024 * 1024
 # What one sink may hold back: a share of the function's memory, as it is the function's memory that it takes.
@@ -27,7 +31,7 @@ MOST_CAPACITY_BYTES = 32 * MEBIBYTE
 PERIODS_S = {Mode.PERIODIC: 10.0}
 BACKGROUND_PERIOD_S = 1.0
 # A record costs about a kilobyte of objects, however short its text is.
-RECORD_COST_BYTES = 512
+RECORD_COST_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +59,7 @@ class Settings:
     capacity: Capacity
     spooling: Spooling | None
     network: Network
+    secrets: "SecretsSettings | None"  # None: nobody asks for any
     failover: Bucket | Queue | None
     problems: tuple[Problem, ...]
 
@@ -92,6 +97,7 @@ class Settings:
                 region=function.region,
                 aws_ca_file=None if environ.get("AWS_CA_BUNDLE") else ca_file,
             ),
+            secrets=_secrets(environ, destinations, problems),
             failover=read("TELEMETRY_FORWARDER_FAILOVER", environ, problems),
             problems=_without_repeats(problems),
         )
@@ -134,6 +140,23 @@ def _destinations(environ: Mapping[str, str], problems: list[Problem]) -> tuple[
             problems.extend(destination.problems)
             found.append(destination)
     return tuple(found)
+
+
+def _secrets(
+    environ: Mapping[str, str], destinations: Sequence[Destination[Any, Any]], problems: list[Problem]
+) -> "SecretsSettings | None":
+    """Return the settings of the secrets cache where the function may ask, or a sink's credential is a reference."""
+    if read("TELEMETRY_FORWARDER_SECRETS", environ, problems) == "off" and not any(map(_has_reference, destinations)):
+        return None
+    from telemetry_forwarder.secrets.settings import secrets_from_env  # only where it is needed
+
+    return secrets_from_env(environ, problems)
+
+
+def _has_reference(destination: Destination[Any, Any]) -> bool:
+    delivery = destination.delivery
+    credential = delivery.credential if isinstance(delivery, HttpDelivery) else None
+    return credential is not None and isinstance(credential.secret, SecretReference)
 
 
 def _strategy(environ: Mapping[str, str], problems: list[Problem]) -> Strategy:

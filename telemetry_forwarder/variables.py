@@ -17,6 +17,7 @@ from telemetry_forwarder.kinds import (
     OneOf,
     ProxyUrl,
     SecretArn,
+    SecretNames,
     SecretText,
     Site,
     SsmParameter,
@@ -117,7 +118,7 @@ VARIABLES = (
     ),
     Variable(
         "TELEMETRY_FORWARDER_BUFFER_RECORDS", Integer(1000, 10000000), None,
-        "Records that each sink may hold in memory; unset: one for each 512 of those bytes",
+        "Records that each sink may hold in memory; unset: one for each 1024 of those bytes",
     ),
     Variable(
         "TELEMETRY_FORWARDER_WHEN_FULL", OneOf("spill", "drop_oldest", "drop_newest"), "spill",
@@ -205,6 +206,54 @@ VARIABLES = (
         "cloudwatch",
     ),
     Variable("AWS_REGION", Text(), None, "Region; Lambda sets it", "cloudwatch"),
+    Variable(
+        "TELEMETRY_FORWARDER_SECRETS", OneOf("off", "token", "open"), "off",
+        "Whether functions may ask for parameters and secrets on localhost, with a token or without", "secrets",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_SECRETS_PREFETCH", SecretNames(wild="path"), (),
+        "What is fetched during INIT, before anybody asks", "secrets",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_SECRETS_ALLOW", SecretNames(wild="anywhere"), None,
+        "What may be asked for; unset: whatever the function's role may read; unsound: nothing", "secrets",
+    ),
+    # The names are those of AWS's own extension, so that a function can change layers and keep its variables.
+    # Source: Systems Manager User Guide, "Using Parameter Store parameters in AWS Lambda functions", and Secrets
+    # Manager User Guide, "Use AWS Secrets Manager secrets in AWS Lambda functions"; read 2026-11-23. There the TTL ends
+    # at 300 s and the size at 1000.
+    Variable(
+        "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", Integer(1, 65535, {9001: "the Lambda Runtime API"}), 2773,
+        "Port of the secrets endpoint", "secrets",
+    ),
+    Variable(
+        "PARAMETERS_SECRETS_EXTENSION_CACHE_ENABLED", Flag(), True,
+        "`false`: every question goes to the service", "secrets",
+    ),
+    Variable(
+        "PARAMETERS_SECRETS_EXTENSION_CACHE_SIZE", Integer(0, 100_000), 1000,
+        "Parameters and secrets that are kept; 0: none", "secrets",
+    ),
+    Variable(
+        "PARAMETERS_SECRETS_EXTENSION_MAX_CONNECTIONS", Integer(1, 1000), 3,
+        "Connections to each of the two services", "secrets",
+    ),
+    Variable(
+        "SECRETS_MANAGER_TTL", Integer(0, 99_999_999_999), 300,
+        "Seconds for which a secret is kept; 0: not at all", "secrets",
+    ),
+    Variable(
+        "SSM_PARAMETER_STORE_TTL", Integer(0, 99_999_999_999), 300,
+        "Seconds for which a parameter is kept; 0: not at all", "secrets",
+    ),
+    Variable(
+        "SECRETS_MANAGER_TIMEOUT_MILLIS", Integer(0, 900_000), 0,
+        "Longest time, in ms, that a question waits for Secrets Manager; 0: 10000", "secrets",
+    ),
+    Variable(
+        "SSM_PARAMETER_STORE_TIMEOUT_MILLIS", Integer(0, 900_000), 0,
+        "Longest time, in ms, that a question waits for Parameter Store; 0: 10000", "secrets",
+    ),
     Variable("HTTPS_PROXY", ProxyUrl(), None, "Proxy for `https` backends; never for the Lambda APIs", "network"),
     Variable("HTTP_PROXY", ProxyUrl(), None, "Proxy for `http` backends; never for the Lambda APIs", "network"),
     Variable("NO_PROXY", Text(4096), None, "Comma list of hosts and domains that are reached without proxy", "network"),
@@ -272,7 +321,7 @@ def shown(variable: Variable, text: str) -> str:
     """Quote what was given, cut to a length that fits a log line; never a secret, nor what a URL may hide."""
     if isinstance(variable.kind, SecretText):
         return "*** (hidden)"
-    if isinstance(variable.kind, (SecretArn, SsmParameter)) and not text.startswith(("arn:", "/")):
+    if isinstance(variable.kind, (SecretArn, SsmParameter, SecretNames)) and not text.startswith(("arn:", "/")):
         return "*** (hidden)"  # most likely the secret itself in the place of its reference
     if isinstance(variable.kind, (Url, ProxyUrl, Place)):
         if "@" in text:  # whatever stands before the host may be a password, with any character in it
@@ -286,6 +335,8 @@ def consequence(variable: Variable) -> str:
     for sink, rows in NEEDS.items():
         if any(variable.name in row for row in rows):
             return f"Sink {sink} does not run without it."
+    if variable.name == "TELEMETRY_FORWARDER_SECRETS_ALLOW":
+        return "Nothing may be asked for."
     if variable.default in (None, (), False):
         return "It is left out."
     default = ",".join(variable.default) if isinstance(variable.default, tuple) else variable.default

@@ -13,7 +13,7 @@ import orjson
 
 from telemetry_forwarder.clock import Clock, Deadline
 from telemetry_forwarder.errors import EncodeError
-from telemetry_forwarder.interfaces import Delivered, Encoded, Limits, Verdict
+from telemetry_forwarder.interfaces import Delivered, Encoded, Fallback, Limits, Verdict
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.pipeline.worker import Capacity, Worker
 from telemetry_forwarder.records import Item, Origin, Record
@@ -256,7 +256,14 @@ async def watched(steps: Coroutine[Any, Any, Any], check: Callable[[], None]) ->
 class Workshop:
     """A worker that runs, on a scripted transport, with its books checked at each of its await points."""
 
-    def __init__(self, *script: Any, then: Any = None, sink: ListSink | None = None, capacity: int = 10_000) -> None:
+    def __init__(
+        self,
+        *script: Any,
+        then: Any = None,
+        sink: ListSink | None = None,
+        capacity: int = 10_000,
+        fallback: Fallback | None = None,
+    ) -> None:
         self.clock = clock()
         self.lines = Lines()
         self.sink = sink or ListSink()
@@ -267,6 +274,7 @@ class Workshop:
             capacity=Capacity(max_records=capacity, max_bytes=1_000_000),
             clock=self.clock,
             log=self.lines.log,
+            fallback=fallback,
         )
         self.checks = 0
         self.runner: asyncio.Task[Any] | None = None
@@ -288,7 +296,17 @@ class Workshop:
         self.checks += 1
         statement = self.worker.statement()
         assert statement.is_balanced(), statement
-        assert min(statement.offered, statement.delivered, statement.held, *statement.dropped.values(), 0) == 0
+        assert (
+            min(
+                statement.offered,
+                statement.delivered,
+                statement.spilled,
+                statement.held,
+                *statement.dropped.values(),
+                0,
+            )
+            == 0
+        )
 
     @property
     def delivered(self) -> int:

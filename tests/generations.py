@@ -176,9 +176,12 @@ class Environment:
             self.reasons.update({str(reason): count for reason, count in dropped.items()})
 
     def check(self) -> None:
-        """The ledger's law."""
+        """The ledger's law, and the bounds of memory."""
         for worker in self.process.workers.values():
             assert worker.statement().is_balanced(), worker.statement()
+            peak = worker._stock._buffer.statistics()
+            assert peak.peak_records <= self.capacity.max_records
+            assert peak.peak_bytes <= self.capacity.max_bytes
         assert self.process.door.is_balanced()
 
 

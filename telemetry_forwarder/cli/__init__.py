@@ -8,6 +8,7 @@ _COMMANDS = {
     "conform": "telemetry_forwarder.cli.conform:conform",
     "demo": "telemetry_forwarder.cli.demo:demo",
     "settings": "telemetry_forwarder.cli.settings:settings",
+    "replay": "telemetry_forwarder.cli.replay:replay",
     "local": "telemetry_forwarder.cli.local:local",
 }
 

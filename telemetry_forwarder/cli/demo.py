@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -62,6 +63,7 @@ async def _demo(extension: Path, code: Path, console: Console) -> int:
         splunk = await stack.enter_async_context(SplunkHec(token="demo-token"))  # noqa: S106 - of a local stand-in
         datadog = await stack.enter_async_context(Datadog(api_key="demo-key"))
         cloudwatch = await stack.enter_async_context(CloudWatchLogs())
+        spool = stack.enter_context(TemporaryDirectory(prefix="spool-"))  # /tmp is everybody's here
         function = Function(
             name="sample",
             code=code,
@@ -75,6 +77,7 @@ async def _demo(extension: Path, code: Path, console: Console) -> int:
                 "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": cloudwatch.url,
                 "TELEMETRY_FORWARDER_PORT": str(free_port()),
                 "TELEMETRY_FORWARDER_LOG_LEVEL": "info",
+                "TELEMETRY_FORWARDER_SPOOL_DIR": spool,
                 "TELEMETRY_FORWARDER_TAGS": "team:demo",
             },
         )

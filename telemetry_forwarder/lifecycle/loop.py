@@ -48,6 +48,7 @@ class Lifecycle:
         has_fallback: bool = False,
         last_word: Callable[[], Record | None] = lambda: None,
     ) -> None:
+        self.on_invoke: Callable[[], None] = lambda: None  # told of each invocation before anything else is done
         self._client = client
         self._has_fallback = has_fallback
         self._last_word = last_word
@@ -103,6 +104,7 @@ class Lifecycle:
         while True:
             match await self._client.next_event():
                 case Invoke() as event:
+                    self.on_invoke()
                     await self._invocation(event)
                 case Shutdown() as event:
                     await self._shutdown(event)
@@ -134,7 +136,14 @@ class Lifecycle:
     def _decide(self) -> Decision:
         if self._silences >= MOST_SILENCES:
             return Decision.LATER  # what is not seen cannot be waited for
-        return self._strategy.decide(self._clock.time(), self._flushed_at, self._gaps)
+        decision = self._strategy.decide(self._clock.time(), self._flushed_at, self._gaps)
+        if decision is Decision.HOLD and not self._is_anybody_waited_for():
+            return Decision.BACKGROUND  # in an outage of every destination an invocation costs nothing
+        return decision
+
+    def _is_anybody_waited_for(self) -> bool:
+        deadline = Deadline(self._clock.monotonic() + self._holding.longest_s)
+        return any(worker.is_worth_waiting_for(deadline) for worker in self._workers)
 
     async def _do(self, action: Action, limits: InvocationBudget) -> None:
         match action:

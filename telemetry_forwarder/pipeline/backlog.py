@@ -40,8 +40,12 @@ class Backlog:
         return sum(mask.bit_count() for _, mask in self._waiting)
 
     def leave(self, records: Sequence[Record]) -> bool:
-        """Let `records`, the newest of all, wait on disk; return False where they are not there."""
+        """Let `records` of one body, the newest of all, wait on disk; return False where they are not there."""
         self._spool.commit()
+        body = self._spool.find(records[0].id[:IDENTITY_DIGITS])
+        if body is not None and len(records) == body.open[self._sink].bit_count():  # all of a body, as mostly
+            self._waiting.append((body, body.open[self._sink]))
+            return True
         found = [(self._spool.find(identity), mask) for identity, mask in masks_of(r.id for r in records).items()]
         waiting = [(body, mask) for body, mask in found if body is not None]
         if len(waiting) < len(found):
@@ -82,11 +86,14 @@ class Backlog:
         self._segment = None  # the enricher has seen them
 
     def clear(self) -> int:
-        """Settle all that waits; return how many records that were."""
+        """Settle all that waits, body by body: there may be hundreds of thousands of records, and little time.
+
+        Return how many records that were.
+        """
         count = self.waiting
-        ids = [f"{body.identity}{index:04x}" for body, mask in self._waiting for index in indices(mask)]
+        waiting = [(body.identity, mask) for body, mask in self._waiting]
         self._waiting.clear()
-        self.settle(ids)
+        self._spool.settle_masks(self._sink, waiting)
         return count
 
     def let_go(self) -> int:

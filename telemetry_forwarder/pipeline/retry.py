@@ -30,6 +30,12 @@ from telemetry_forwarder.pipeline.patience import Cutoff, Patience
 # A credential that was refused is rarely mended within seconds.
 DENIED_PAUSE_S = 30.0
 
+# The last attempt ends this much before the deadline of a drain, so that its failure is still entered in the books.
+LAST_ANSWER_S = 0.02
+# What is kept at SHUTDOWN for a second try of a request that was under way before: a connection and a round trip.
+RENEW_S = 0.5
+RENEW_SHARE = 0.3
+
 
 def backoff(first: float = 0.1, longest: float = 2.0) -> Iterator[float]:
     """Yield pauses in seconds that double from `first` to `longest`, each cut by up to half at random.
@@ -180,6 +186,23 @@ class Delivery:
         self._is_moved.set()
         if self._cutoff is not None:
             self._cutoff.stop_at(deadline.at)
+
+    def call_last(self, deadline: Deadline) -> None:
+        """Let attempts start until `deadline`, whatever failed before, and stop even a running one a little earlier.
+
+        At the first call the one that is under way has to leave time for another: its connection may have died with
+        an earlier outage, while the destination has long been well again.
+        """
+        if self._cutoff is not None and self.stop_at is None:
+            kept = min(RENEW_S, deadline.left(self._clock) * RENEW_SHARE)
+            self._cutoff.stop_at(deadline.earlier(kept).at)
+        self.allow(deadline)
+        self.stop_by(deadline.earlier(LAST_ANSWER_S))
+
+    @property
+    def is_stopped(self) -> bool:
+        """Say whether the point of `stop_by` has passed."""
+        return self.stop_at is not None and self._clock.monotonic() >= self.stop_at.at
 
     async def _attempt(self, piece: list[Encoded]) -> tuple[Verdict, TransportError | None]:
         self._account.attempts += 1

@@ -27,8 +27,8 @@ MOST_BODIES = 16_384
 WORTH_REMOVING_BYTES = 256 * 1024
 # After trouble with the disk (full, read-only, slow) the next attempt is made this much later.
 PAUSE_S = 30.0
-# A write into the page cache takes a tenth of a millisecond; one in a row that is slow may be the machine's hiccup.
-SLOW_S = 0.1
+# A write into the page cache takes a tenth of a millisecond. One that is slow may be a processor that was withheld.
+SLOW_S = 0.25
 SLOW_WRITES = 3
 
 
@@ -197,9 +197,13 @@ class Spool:
 
     def settle(self, sink: int, ids: Iterable[str]) -> None:
         """Note that the sink with the number `sink` has no further need of these records."""
+        self.settle_masks(sink, masks_of(ids).items())
+
+    def settle_masks(self, sink: int, masks: Iterable[tuple[str, int]]) -> None:
+        """Do so for records that are given as the identities of bodies, with a bit for each index."""
         self.commit()  # the body comes before what is said of it
         notes: dict[int, tuple[Segment, list[Note]]] = {}
-        for identity, mask in masks_of(ids).items():
+        for identity, mask in masks:
             body = self._bodies.get(identity)
             if body is None or not (mask := mask & body.open[sink]):
                 continue  # never written, or gone with its segment

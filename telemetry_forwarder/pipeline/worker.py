@@ -24,8 +24,6 @@ from telemetry_forwarder.records import Record
 
 # As long as the process lives.
 ALWAYS = Deadline(math.inf)
-# The last attempt ends this much before the deadline of a drain, so that its failure is still entered in the books.
-LAST_ANSWER_S = 0.02
 # A destination that has not answered by then, in a drain, may not do so at all: the fallback gets ready beside it.
 WARM_AFTER_S = 0.15
 
@@ -147,7 +145,7 @@ class Worker:
         an answer that is not expected by `deadline`; and none of these is begun.
         """
         self._delivery.allow(deadline, answer_by=deadline)
-        if not self.held or not self._is_worth_waiting_for(deadline):
+        if not self.held or not self.is_worth_waiting_for(deadline):
             return
         self._wake_up()
         await self._wait_for_answers(deadline)
@@ -155,7 +153,7 @@ class Worker:
     async def finish(self, deadline: Deadline) -> None:
         """Begin nothing more; wait for the request that is under way as `flush` would."""
         self.freeze()
-        if self._delivery.under_way_for is not None and self._is_worth_waiting_for(deadline):
+        if self._delivery.under_way_for is not None and self.is_worth_waiting_for(deadline):
             await self._wait_for_answers(deadline)
 
     async def wait_idle(self) -> None:
@@ -174,7 +172,8 @@ class Worker:
                 self._get_ready_to_fall_back()
                 self._say_trouble("it has not answered in time; its records stay held")
 
-    def _is_worth_waiting_for(self, deadline: Deadline) -> bool:
+    def is_worth_waiting_for(self, deadline: Deadline) -> bool:
+        """Say whether a flush until `deadline` would wait for the destination, if there is something to send."""
         if self._delivery.breaker.is_open(self._clock.time()):
             return False
         under_way_for = self._delivery.under_way_for
@@ -195,13 +194,12 @@ class Worker:
     def hurry(self, deadline: Deadline) -> None:
         """Send what is held for the last time: now, whatever failed before, cut off at `deadline`."""
         self._stop_lingering()
-        self._delivery.allow(deadline)
-        self._delivery.stop_by(deadline.earlier(LAST_ANSWER_S))
+        self._delivery.call_last(deadline)
         self._wake_up()
 
     async def drain(self, deadline: Deadline, store_until: Deadline | None = None) -> None:
         """Send what is held until `deadline`, give what is left to the fallback until `store_until`; settle the rest,
-        and what is offered later, as dropped.
+        and what is offered later, as spilled where there is an heir, else as dropped.
         """
         self._is_closed = True
         self.hurry(deadline)
@@ -213,7 +211,7 @@ class Worker:
         self._is_well = not self.held
         if store_until is not None:
             await self._fall_back(store_until)
-        if self._has_heir:
+        if self._has_heir:  # only then: nobody knows whether this environment is ever invoked again
             self.spill()
         self.give_up(DropReason.UNAUTHORIZED if self._delivery.denied else DropReason.DEADLINE)
         self._is_drained = True
@@ -228,8 +226,7 @@ class Worker:
         if encoded is None:
             return
         self._delivery.pieces.append([encoded])
-        self._delivery.allow(deadline)
-        self._delivery.stop_by(deadline.earlier(LAST_ANSWER_S))
+        self._delivery.call_last(deadline)
         try:
             async with asyncio.timeout_at(deadline.at):
                 await self._delivery.run()
@@ -373,7 +370,7 @@ class Worker:
         if self._spare is not None:
             batch.add(self._spare)
             self._spare = None
-        while (record := self._stock.pop()) is not None:
+        while not self._delivery.is_stopped and (record := self._stock.pop()) is not None:
             encoded = self._encoder.encode(record)
             if encoded is None:
                 refused.append(record)

@@ -1,43 +1,68 @@
-"""Reading one credential from Secrets Manager or SSM Parameter Store, with the AWS SDK.
+"""Asks Secrets Manager and SSM Parameter Store, with the AWS SDK. Importing this imports botocore: late, in a thread.
 
-No error here is chained to the exception that it comes from: that one may hold the value (`JSONDecodeError.doc` and
-`UnicodeDecodeError.object` are what could not be read, and the SDK's exceptions hold answers), and someone may log it.
+No error here is chained to the exception that it comes from: that one may hold the value (the SDK's exceptions hold
+answers), and someone may log it. What the service says is taken as it came off the wire, so that nothing of it changes.
 """
 
 import asyncio
-import json
-from typing import Any
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
+from typing import Any, TypeAlias
 
+from aiobotocore.session import AioSession
 from botocore.exceptions import ClientError, NoRegionError, ParamValidationError
 
-from telemetry_forwarder.errors import SecretDenied, SecretError, SecretNotFound, SecretUnavailable
-from telemetry_forwarder.kinds import Secret, SecretReference, SecretText
+from telemetry_forwarder.clock import Clock
+from telemetry_forwarder.errors import TimedOut
+from telemetry_forwarder.secrets.answers import Answer, Outcome, as_json, object_in, value_in
+from telemetry_forwarder.secrets.moments import Moment, now
+from telemetry_forwarder.secrets.names import SECRETS_MANAGER, SSM, Key
 from telemetry_forwarder.transports.aws_client import (
     NO_ANSWER,
     NO_CREDENTIALS,
     client_config,
     error_type,
+    new_loader,
     new_session,
     translated,
 )
 from telemetry_forwarder.transports.http import host_port
 
 CONNECT_S = 2.0
-READ_S = 2.0
-PAUSE_S = 0.2
+READ_S = 4.0
 
-PERMISSIONS = {"secretsmanager": "secretsmanager:GetSecretValue", "ssm": "ssm:GetParameter"}
+# Attempts where the service is away, and the pauses before them. Where it throttles, it is asked until the time is
+# over, with pauses that are drawn from a growing range: environments that started together must not come back together.
+# Source: AWS Architecture Blog, "Exponential Backoff And Jitter" (full jitter).
+ATTEMPTS = 2
+PAUSE_S = 0.2
+LONGEST_PAUSE_S = 2.0
+
+# Source: Systems Manager API Reference, GetParameters; Secrets Manager API Reference, BatchGetSecretValue; 2026-11-23.
+MOST_PARAMETERS = 10
+MOST_SECRETS = 20
+MOST_AT_ONCE = {SSM: MOST_PARAMETERS, SECRETS_MANAGER: MOST_SECRETS}
+# Pages of ten parameters that one path may have.
+MOST_PAGES = 100
+# Regions that are asked, at most: a client takes megabytes, and whoever asks chooses the region in an ARN.
+MOST_CLIENTS = 16
+
+PERMISSIONS = {SECRETS_MANAGER: "secretsmanager:GetSecretValue", SSM: "ssm:GetParameter"}
+SERVICES = tuple(PERMISSIONS)
 
 # Source: Secrets Manager API Reference, GetSecretValue; Systems Manager API Reference, GetParameter, and the common
 # errors of both; read 2026-11-23. What is in none of these sets is taken as passing.
 MISSING = {
     "ResourceNotFoundException",
     "InvalidRequestException",  # the secret is scheduled for deletion
-    "InvalidParameterException",
     "ParameterNotFound",
     "ParameterVersionNotFound",
-    "ValidationException",
+    "ParameterVersionLabelNotFound",
 }
+MALFORMED = {"InvalidParameterException", "ValidationException", "InvalidKeyId.Malformed"}
 FORBIDDEN = {"AccessDeniedException", "AccessDenied", "NotAuthorized"}
 UNREADABLE_KEY = {"DecryptionFailure", "InvalidKeyId"}
 BAD_CREDENTIALS = {
@@ -45,64 +70,266 @@ BAD_CREDENTIALS = {
     "InvalidClientTokenId",
     "InvalidSignatureException",
     "ExpiredTokenException",
+    "ExpiredToken",
     "IncompleteSignature",
     "MissingAuthenticationToken",
 }
+THROTTLED = {
+    "ThrottlingException",
+    "Throttling",
+    "ThrottledException",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "TooManyRequestsException",
+    "RequestLimitExceeded",
+    "SlowDown",
+}
+
+# Where the hook below puts the body of an answer, beside what the SDK read in it.
+BODY = "telemetry-forwarder-body"
+
+# The SDK's descriptions of the services: read once, whatever becomes of clients and credentials.
+MODELS = new_loader()
+
+Call: TypeAlias = Callable[[Any], Awaitable[dict[str, Any]]]
 
 
-async def fetch(reference: SecretReference, *, region: str | None = None, ca_file: str | None = None) -> Secret:
-    """Return what `reference` names, without surrounding white space.
+class Upstream:
+    """Both services, each in the regions that were asked for. An async context manager owns its connections."""
 
-    The region is the ARN's, where the reference is one, else `region`, else the SDK's own; endpoints and credentials
-    come by the SDK's own variables (AWS_ENDPOINT_URL_SECRETS_MANAGER, AWS_ENDPOINT_URL_SSM, …). Connecting and reading
-    are bounded by 2 s each; a service that is away is asked once more.
+    def __init__(
+        self,
+        *,
+        region: str | None,
+        ca_file: str | None,
+        timeout_s: Mapping[str, float],
+        connections: int,
+        clock: Clock,
+    ) -> None:
+        self.calls = 0
+        self._region = region
+        self._ca_file = ca_file
+        self._timeout_s = timeout_s
+        self._connections = connections
+        self._clock = clock
+        self._session = new_session(MODELS)
+        self._clients: dict[tuple[str, str | None], Any] = {}
+        self._opening = asyncio.Lock()
+        self._open = AsyncExitStack()
+        self._left = AsyncExitStack()  # clients that are used no longer, but may still be waiting for an answer
 
-    Raises SecretNotFound, SecretDenied or SecretUnavailable; the text names the reference and what to do.
-    """
-    try:
-        text = await fetch_once(reference, region, ca_file)
-    except SecretUnavailable:
-        await asyncio.sleep(PAUSE_S)
-        text = await fetch_once(reference, region, ca_file)
-    return token_of(reference, text)
+    async def fetch(self, key: Key, on_trouble: Callable[[], None] = lambda: None) -> Answer:
+        """Ask for `key` until there is an answer that will stay, or the service's time is over. Never raises.
 
+        `on_trouble` is called when an attempt has failed and another one follows.
+        """
+        last: Answer | None = None
+        await self._prepare(key.service, region_of(key.name) or self._region)
+        try:
+            async with asyncio.timeout(self._timeout_s[key.service]):
+                for attempt in count():
+                    session = self._session
+                    last = await self._attempt(key)
+                    if last.outcome is Outcome.BAD_CREDENTIALS and attempt + 1 < ATTEMPTS:
+                        await self.renew(session)
+                    if last.outcome is not Outcome.THROTTLED and (last.outcome.is_final or attempt + 1 >= ATTEMPTS):
+                        return last
+                    on_trouble()
+                    await asyncio.sleep(pause(attempt))
+        except TimeoutError:
+            pass
+        return in_time(key, last, now(self._clock))
 
-async def fetch_once(reference: SecretReference, region: str | None, ca_file: str | None) -> str | bytes:
-    """Return the whole value as the service holds it. Raises SecretError."""
-    where = reference.service
-    try:
-        async with new_session().create_client(
-            reference.service,
-            region_name=region_of(reference.name) or region,
-            verify=ca_file,
-            config=client_config(connect_s=CONNECT_S, read_s=READ_S),
-        ) as client:
+    async def _attempt(self, key: Key) -> Answer:
+        """Ask once."""
+        asked = now(self._clock)
+        where = key.service
+        try:
+            client = await self._client(key.service, region_of(key.name) or self._region)
             where = host_port(client.meta.endpoint_url)
-            value = await ask(client, reference)
-        if value is not None:
-            return value
-        failure: SecretError = SecretUnavailable(f"{shown(reference)} cannot be read now: {where} gave no value.")
-    except ClientError as error:
-        failure = refused(reference, error)
-    except NO_CREDENTIALS:
-        failure = SecretDenied(f"{shown(reference)} cannot be read: there are no AWS credentials.")
-    except (NoRegionError, ParamValidationError, ValueError) as error:  # ValueError: region or endpoint of wrong form
-        failure = SecretNotFound(f"{shown(reference)} cannot be asked for: {type(error).__name__}; check the region.")
-    except NO_ANSWER as error:
-        failure = SecretUnavailable(f"{shown(reference)} cannot be read now: {translated(error, where)}.")
-    raise failure  # outside of the handlers: not chained
+            self.calls += 1
+            return found(key, await ask(client, key), asked)
+        except ClientError as error:
+            answer = refused(key, error, asked)
+        except NO_CREDENTIALS:
+            answer = Answer(
+                Outcome.BAD_CREDENTIALS, asked, message=f"{key} cannot be read: there are no AWS credentials."
+            )
+        except (NoRegionError, ParamValidationError, ValueError) as error:  # region, endpoint or name of wrong form
+            is_asked_wrongly = isinstance(error, ParamValidationError) or region_of(key.name) is not None
+            kind = Outcome.INVALID if is_asked_wrongly else Outcome.FAILED
+            text = f"{key} cannot be asked for: {type(error).__name__}; check name and region."
+            answer = Answer(kind, asked, message=text)
+        except NO_ANSWER as error:
+            reason = translated(error, where)
+            kind = Outcome.TIMED_OUT if isinstance(reason, TimedOut) else Outcome.UNAVAILABLE
+            answer = Answer(kind, asked, message=f"{key} cannot be read now: {reason}.")
+        return answer
+
+    async def fetch_many(self, keys: Sequence[Key]) -> dict[Key, Answer]:
+        """Ask for many keys in few calls. What could not be had that way is not in the result: ask for it alone."""
+        places: dict[tuple[str, str | None], list[Key]] = {}
+        for key in keys:
+            places.setdefault((key.service, region_of(key.name) or self._region), []).append(key)
+        answers: dict[Key, Answer] = {}
+        async with asyncio.TaskGroup() as batches:
+            for (service, region), here in places.items():
+                for some in batched(here, MOST_AT_ONCE[service]):
+                    batches.create_task(self._batch(service, region, some, answers))
+        return answers
+
+    async def _batch(self, service: str, region: str | None, keys: Sequence[Key], answers: dict[Key, Answer]) -> None:
+        asked = now(self._clock)
+        names = [key.selected_name for key in keys]
+
+        async def call(client: Any) -> dict[str, Any]:
+            if service == SSM:
+                return await client.get_parameters(Names=names, WithDecryption=True)  # type: ignore[no-any-return]
+            return await client.batch_get_secret_value(SecretIdList=names)  # type: ignore[no-any-return]
+
+        body, _ = await self._body(service, region, call)  # whoever asks for one of them alone is told why
+        answers |= matched(keys, body, asked)
+
+    async def fetch_path(self, path: str) -> tuple[dict[Key, Answer], str]:
+        """Return every parameter below `path`, decrypted, and why there are not more of them, if something failed."""
+        answers: dict[Key, Answer] = {}
+        token: dict[str, str] = {}
+        for _ in range(MOST_PAGES):
+            asked = now(self._clock)
+
+            async def call(client: Any, token: dict[str, str] = token) -> dict[str, Any]:
+                return await client.get_parameters_by_path(  # type: ignore[no-any-return]
+                    Path=path, Recursive=True, WithDecryption=True, MaxResults=MOST_PARAMETERS, **token
+                )
+
+            body, failure = await self._body(SSM, self._region, call)
+            for member in body.get("Parameters", []):
+                answers[Key(SSM, member["Name"])] = found_parameter(member, asked)
+            if not body.get("NextToken"):
+                return answers, failure
+            token = {"NextToken": body["NextToken"]}
+        return answers, f"it has more than {MOST_PAGES * MOST_PARAMETERS} parameters"
+
+    async def _body(self, service: str, region: str | None, call: Call) -> tuple[dict[str, Any], str]:
+        """Make one call, again while the service throttles. Return its JSON, or why there is none."""
+        await self._prepare(service, region)
+        try:
+            async with asyncio.timeout(self._timeout_s[service]):
+                for attempt in count():
+                    try:
+                        client = await self._client(service, region)
+                        self.calls += 1
+                        return object_in((await call(client))[BODY]), ""
+                    except ClientError as error:
+                        if (kind := error_type(error.response)) not in THROTTLED:
+                            return {}, kind
+                    await asyncio.sleep(pause(attempt))
+        except (TimeoutError, ValueError, *NO_ANSWER) as error:
+            return {}, type(error).__name__
+        raise AssertionError("unreachable")
+
+    async def renew(self, old: AioSession | None = None) -> None:
+        """Forget connections and credentials, if those of `old` are still in use; the next question finds new ones."""
+        async with self._opening:
+            if old is not None and old is not self._session:
+                return
+            await self._left.aclose()
+            self._left, self._open = self._open, AsyncExitStack()
+            self._clients.clear()
+            self._session = new_session(MODELS)
+
+    async def _prepare(self, service: str, region: str | None) -> None:
+        """Make the client before the time of a call begins: the first one takes longer than many a call."""
+        with contextlib.suppress(ValueError, *NO_ANSWER):  # the call that follows meets the same, and says so
+            await self._client(service, region)
+
+    async def _client(self, service: str, region: str | None) -> Any:
+        """Return the client of a service in a region (None: the SDK's own), made when it is first needed."""
+        client = self._clients.get((service, region))
+        if client is None:
+            async with self._opening:
+                if (client := self._clients.get((service, region))) is None:
+                    if len(self._clients) >= MOST_CLIENTS:
+                        raise ValueError("too many regions are asked")
+                    client = await self._open.enter_async_context(self._new_client(service, region))
+                    self._clients[service, region] = client
+        return client
+
+    @asynccontextmanager
+    async def _new_client(self, service: Any, region: str | None) -> AsyncIterator[Any]:
+        config = client_config(connect_s=CONNECT_S, read_s=READ_S, connections=self._connections)
+        making = self._session.create_client(service, region_name=region, verify=self._ca_file, config=config)
+        async with making as client:
+            client.meta.events.register("before-parse", keep_body)
+            yield client
+
+    async def aclose(self) -> None:
+        await self._left.aclose()
+        await self._open.aclose()
 
 
-async def ask(client: Any, reference: SecretReference) -> str | bytes | None:
-    """Return the value; None where the answer holds none (a proxy's page with status 200)."""
-    value: str | bytes | None
-    if reference.service == "ssm":
-        answer = await client.get_parameter(Name=reference.name, WithDecryption=True)
-        value = answer.get("Parameter", {}).get("Value")
+def warm_models() -> None:
+    """Read what clients of both services need, in a thread; making one then takes a third of the time."""
+    for service in SERVICES:
+        for model in ("service-2", "endpoint-rule-set-1"):
+            MODELS.load_service_model(service, model)
+    MODELS.load_data("endpoints")
+
+
+def batched(keys: Sequence[Key], most: int) -> list[Sequence[Key]]:
+    return [keys[start : start + most] for start in range(0, len(keys), most)]
+
+
+def keep_body(response_dict: Mapping[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+    """Lay the body of an answer, as it came, beside what the SDK reads in it."""
+    customized_response_dict[BODY] = bytes(response_dict["body"])
+
+
+def pause(attempt: int) -> float:
+    return random.uniform(0.0, min(LONGEST_PAUSE_S, PAUSE_S * 2.0 ** min(attempt, 10)))  # noqa: S311 - jitter
+
+
+async def ask(client: Any, key: Key) -> bytes:
+    """Return the service's JSON."""
+    if key.service == SSM:
+        answer = await client.get_parameter(Name=key.selected_name, WithDecryption=key.decrypt)
     else:
-        answer = await client.get_secret_value(SecretId=reference.name)
-        value = answer.get("SecretString", answer.get("SecretBinary"))
-    return value
+        given = {"VersionId": key.version, "VersionStage": key.stage}
+        answer = await client.get_secret_value(
+            SecretId=key.name, **{name: text for name, text in given.items() if text}
+        )
+    body: bytes = answer[BODY]
+    return body
+
+
+def found(key: Key, body: bytes, asked: Moment) -> Answer:
+    """Return the answer that a good `body` is; a proxy's page with status 200 is none."""
+    try:
+        value_in(body)
+    except ValueError:
+        return Answer(Outcome.UNAVAILABLE, asked, message=f"{key} cannot be read now: the answer holds no value.")
+    return Answer(Outcome.FOUND, asked, 200, body)
+
+
+def found_parameter(member: Mapping[str, Any], asked: Moment) -> Answer:
+    """Return what GetParameter would have said of one parameter of a list."""
+    return Answer(Outcome.FOUND, asked, 200, as_json({"Parameter": member}))
+
+
+def matched(keys: Sequence[Key], body: Mapping[str, Any], asked: Moment) -> dict[Key, Answer]:
+    """Give each key what a list holds for it: parameters and secrets come in any order, with name and ARN."""
+    answers = {}
+    for key in keys:
+        wanted = key.name.partition(":")[0] if key.service == SSM and not key.name.startswith("arn:") else key.name
+        for member in body.get("Parameters", []):
+            if wanted in (member.get("Name"), member.get("ARN")) and key.selected_name.endswith(
+                member.get("Selector") or ""
+            ):
+                answers[key] = found_parameter(member, asked)
+        for member in body.get("SecretValues", []):
+            if key.name in (member.get("Name"), member.get("ARN")):
+                answers[key] = found(key, as_json(member), asked)
+    return answers
 
 
 def region_of(name: str) -> str | None:
@@ -111,74 +338,43 @@ def region_of(name: str) -> str | None:
     return parts[3] if len(parts) > 5 and parts[0] == "arn" and parts[3] else None
 
 
-def shown(reference: SecretReference) -> str:
-    kind = "SSM parameter" if reference.service == "ssm" else "Secret"
-    return f"{kind} {reference.name}" + (f"#{reference.key}" if reference.key else "")
-
-
-def refused(reference: SecretReference, error: ClientError) -> SecretError:
-    """Return what an answer of the service means for whoever configured `reference`."""
+def refused(key: Key, error: ClientError, asked: Moment) -> Answer:
+    """Return what an answer of the service means for whoever asked; its own status and body go along."""
     kind = error_type(error.response)
-    name = shown(reference)
+    response: Mapping[str, Any] = error.response
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    outcome, message = meaning(key, kind)
+    return Answer(outcome, asked, status, response.get(BODY, b""), message)
+
+
+def meaning(key: Key, kind: str) -> tuple[Outcome, str]:
+    """Return what an error of the type `kind` says about `key`, and what to do."""
     if kind in MISSING:
-        return SecretNotFound(f"{name} does not exist or is being deleted ({kind}); check name, region and account.")
+        return Outcome.NOT_FOUND, (
+            f"{key} does not exist or is being deleted ({kind}); check name, region and account."
+        )
+    if kind in MALFORMED:
+        return Outcome.INVALID, f"{key} does not exist: the service does not take such a name or version ({kind})."
     if kind in FORBIDDEN:
-        return SecretDenied(
-            f"{name} may not be read ({kind}); allow {PERMISSIONS[reference.service]} on it to the function's role, "
+        return Outcome.DENIED, (
+            f"{key} may not be read ({kind}); allow {PERMISSIONS[key.service]} on it to the function's role, "
             "and kms:Decrypt on its key if that is your own."
         )
     if kind in UNREADABLE_KEY:
-        return SecretDenied(
-            f"{name} cannot be decrypted ({kind}); allow kms:Decrypt on its key to the function's role."
+        return Outcome.DENIED, (
+            f"{key} cannot be decrypted ({kind}); allow kms:Decrypt on its key to the function's role."
         )
     if kind in BAD_CREDENTIALS:
-        return SecretDenied(f"{name} cannot be read: AWS does not accept the function's credentials ({kind}).")
-    return SecretUnavailable(f"{name} cannot be read now ({kind}).")
+        return Outcome.BAD_CREDENTIALS, (
+            f"{key} cannot be read: AWS does not accept the function's credentials ({kind})."
+        )
+    outcome = Outcome.THROTTLED if kind in THROTTLED else Outcome.UNAVAILABLE
+    return outcome, f"{key} cannot be read now ({kind})."
 
 
-def token_of(reference: SecretReference, value: str | bytes) -> Secret:
-    """Return the token in `value`: the whole of it, or the member `reference.key` of the JSON object that it is."""
-    name = shown(reference)
-    text = text_of(value)
-    if text is None:
-        raise SecretNotFound(f"{name} is binary and not UTF-8 text.")
-    members = object_of(text)
-    if reference.key is not None:
-        if members is None:
-            raise SecretNotFound(f"{name} cannot be found: the secret is not a JSON object; leave the #member out.")
-        member = members.get(reference.key)
-        if not isinstance(member, str):
-            raise SecretNotFound(f"{name} is not there: the JSON object has no such member, or it is not a string.")
-        text = member
-    elif members is not None:
-        hint = "add #member to the ARN" if reference.service == "secretsmanager" else "store the token alone"
-        raise SecretNotFound(f"{name} is a JSON object and not a token; {hint}.")
-    token = secret_of(text)
-    if token is None:
-        raise SecretNotFound(f"{name} does not hold {SecretText.allowed}.")
-    return token
-
-
-# Each of these ends the exception that holds the value before anything else is raised.
-
-
-def text_of(value: str | bytes) -> str | None:
-    try:
-        return value if isinstance(value, str) else bytes(value).decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def object_of(text: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def secret_of(text: str) -> Secret | None:
-    try:
-        return SecretText().read(text)
-    except ValueError:
-        return None
+def in_time(key: Key, last: Answer | None, at: Moment) -> Answer:
+    """Return the answer when the time is over: the last that the service gave, as a time-out."""
+    message = f"{key} was not read in time." if last is None else f"{last.message} The time for it is over."
+    if last is None:
+        return Answer(Outcome.TIMED_OUT, at, message=message)
+    return Answer(Outcome.TIMED_OUT, at, last.status, last.body, message)

@@ -1,16 +1,21 @@
 """The credential as a transport around a transport: sinks never see a secret, and rotation needs no new sink."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Protocol
 
 from telemetry_forwarder.clock import Clock, SystemClock
 from telemetry_forwarder.errors import CredentialUnavailable, SecretError, SecretUnavailable
 from telemetry_forwarder.interfaces import Credential, HttpRequest, HttpResponse, Transport
 from telemetry_forwarder.kinds import Secret, SecretReference
 
-FetchSecret: TypeAlias = Callable[[SecretReference], Awaitable[Secret]]
+
+class FetchSecret(Protocol):
+    """What reads a secret; with `fresh` from its service, whatever is held. Raises SecretError."""
+
+    async def __call__(self, reference: SecretReference, *, fresh: bool = False) -> Secret: ...
+
 
 UNAUTHORIZED = (401, 403)
 
@@ -115,7 +120,7 @@ class HeldSecret:
             if self._is_recent(self._read_again_at):
                 return None
             try:
-                self._secret = await self._fetch(self._reference)
+                self._secret = await self._fetch(self._reference, fresh=True)
             except SecretError as error:
                 self._read_again_at = self._clock.time()
                 raise CredentialUnavailable(f"answered {status}, and read again: {error}") from error

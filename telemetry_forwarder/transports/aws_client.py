@@ -23,7 +23,8 @@ from telemetry_forwarder import __version__
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, CredentialUnavailable, TimedOut, TransportError
 from telemetry_forwarder.transports.http import KEEP_ALIVE_S
 
-SERVICES = ["logs", "s3", "secretsmanager", "sqs", "ssm"]
+# The last three are asked for credentials, where a person's profile says so.
+SERVICES = ["logs", "s3", "secretsmanager", "sqs", "ssm", "sso", "sso-oidc", "sts"]
 
 # What botocore raises when a call had no answer; `ClientError` is an answer. The last is no BotoCoreError.
 NO_ANSWER = (aws.BotoCoreError, aiohttp.ClientError, OSError, ResponseParserError)
@@ -55,20 +56,26 @@ class FewServices(Loader):
         return SERVICES
 
 
-def new_session() -> AioSession:
-    """Return a session for the clients of `SERVICES`."""
+def new_loader() -> Loader:
+    """Return a loader for the data of `SERVICES`; it keeps what it has read."""
+    return FewServices(file_loader=OrjsonFiles())  # type: ignore[arg-type]
+
+
+def new_session(loader: Loader | None = None) -> AioSession:
+    """Return a session for the clients of `SERVICES`, which shares a `loader` where one is given."""
     # botocore alone reads AWS_DEFAULT_REGION only; AWS_REGION is what Lambda and the other SDKs speak of.
     session = AioSession(session_vars={"region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None)})
-    session.register_component("data_loader", FewServices(file_loader=OrjsonFiles()))  # type: ignore[arg-type]
+    session.register_component("data_loader", loader or new_loader())
     return session
 
 
-def client_config(*, connect_s: float, read_s: float) -> AioConfig:
+def client_config(*, connect_s: float, read_s: float, connections: int = 10) -> AioConfig:
     """Return a configuration with one attempt: retry exists in the pipeline only."""
     return AioConfig(
         retries={"mode": "standard", "total_max_attempts": 1},
         connect_timeout=connect_s,
         read_timeout=read_s,
+        max_pool_connections=connections,
         connector_args={"keepalive_timeout": KEEP_ALIVE_S},
         user_agent_extra=f"telemetry-forwarder/{__version__}",
     )

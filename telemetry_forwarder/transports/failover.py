@@ -76,6 +76,7 @@ class Failover:
         self._store: Store | None = None
         self._fault = ""
         self._has_failed = False
+        self._told: set[str] = set()  # the sinks of which it was said that records are kept
 
     def warm(self) -> None:
         """Begin to load what is needed, if that has not begun: records may have to be stored soon."""
@@ -90,7 +91,7 @@ class Failover:
                 self._opened.set()
                 await asyncio.Event().wait()
         except ConfigError as error:
-            self._fault = str(error)
+            self._fault = str(error).rstrip(".")
         except Exception as error:  # noqa: BLE001 - the sinks must not suffer for it
             self._fault = f"a bug ({type(error).__name__})"
             self._log.error("A bug kept the failover from being opened.", **where(error))
@@ -151,31 +152,36 @@ class Failover:
                 job.trouble = str(error)
             except FailoverError as error:
                 job.trouble = str(error)
-                job.is_refused = not error.may_pass
+                if not error.may_pass:
+                    job.is_refused = True
+                    break
             await asyncio.sleep(next(pauses))
         return False
 
     def _say(self, job: _Job, stored: int, left: int) -> None:
         if stored:
-            self._log.warning(
+            say = self._log.info if job.sink in self._told else self._log.warning
+            self._told.add(job.sink)
+            say(
                 f"Sink {job.sink}: {stored} records were not delivered and are kept in {self._place}; "
                 "`telemetry-forwarder replay` sends them."
             )
         if not left:
             return
         if job.unfit == left:
-            job.trouble = "each is too large for it"
+            job.trouble = "each is too large for it, or cannot be written as JSON"
         say = self._log.info if self._has_failed else self._log.error  # the same for each sink, most likely
         say(f"TELEMETRY_FORWARDER_FAILOVER {self._place}: {left} records of sink {job.sink} not stored: {job.trouble}.")
         self._has_failed = True
 
     async def _load_in_thread(self) -> OpenStore:
-        """Import the SDK beside the event loop, which goes on meanwhile."""
-        open_store = await asyncio.to_thread(_import_stores)
-        return lambda: open_store(self._place, region=self._region, ca_file=self._ca_file)
+        """Import the SDK, and have it read its data, beside the event loop, which goes on meanwhile."""
+        return await asyncio.to_thread(_import_stores, self._place, self._region, self._ca_file)
 
 
-def _import_stores() -> "Callable[..., AbstractAsyncContextManager[Store]]":
-    from telemetry_forwarder.transports.failover_stores import open_store  # botocore only where it is needed
+def _import_stores(place: Bucket | Queue, region: str | None, ca_file: str | None) -> OpenStore:
+    # botocore only where it is needed
+    from telemetry_forwarder.transports.failover_stores import loaded_session, open_store
 
-    return open_store
+    session = loaded_session(place)
+    return lambda: open_store(place, region=region, ca_file=ca_file, session=lambda: session)

@@ -3,11 +3,9 @@
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from telemetry_forwarder.interfaces import Delivery, HttpDelivery, HttpRequest, HttpResponse, LogsDelivery, Transport
-from telemetry_forwarder.kinds import Secret, SecretReference
 from telemetry_forwarder.transports.auth import AuthTransport, FetchSecret
 from telemetry_forwarder.transports.gzip import GzipTransport
 from telemetry_forwarder.transports.http import HttpTransport, choose_proxy
@@ -31,14 +29,16 @@ class Network:
 
 @asynccontextmanager
 async def open_transport(
-    delivery: Delivery, network: Network, warn: Callable[[str], None]
+    delivery: Delivery, network: Network, warn: Callable[[str], None], fetch: FetchSecret | None = None
 ) -> AsyncIterator[Transport[Any, Any]]:
     """Open what reaches a destination: gzip around auth around HTTP, or PutLogEvents, or a third party's own.
+
+    `fetch` reads a credential that is given by reference.
 
     Raises ConfigError where the AWS SDK can make nothing of its variables.
     """
     if isinstance(delivery, HttpDelivery):
-        transport = _http(delivery, network)
+        transport = _http(delivery, network, fetch)
         try:
             yield transport
         finally:
@@ -59,19 +59,10 @@ async def open_transport(
             yield theirs
 
 
-def _http(delivery: HttpDelivery, network: Network) -> Transport[HttpRequest, HttpResponse]:
+def _http(delivery: HttpDelivery, network: Network, fetch: FetchSecret | None) -> Transport[HttpRequest, HttpResponse]:
     transport: Transport[HttpRequest, HttpResponse] = HttpTransport(
         proxy=choose_proxy(delivery.url, network.proxies), ca_file=network.ca_file, connect_s=CONNECT_S
     )
     if delivery.credential is not None:
-        fetch = _fetcher(delivery.credential.secret, network)
         transport = AuthTransport(transport, delivery.credential, fetch)
     return GzipTransport(transport) if delivery.gzip else transport
-
-
-def _fetcher(secret: Secret | SecretReference, network: Network) -> FetchSecret | None:
-    if isinstance(secret, Secret):
-        return None
-    from telemetry_forwarder.secrets.fetch import fetch  # botocore only where it is needed
-
-    return partial(fetch, region=network.region, ca_file=network.aws_ca_file)

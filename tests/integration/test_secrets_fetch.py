@@ -1,21 +1,40 @@
 """Secrets and parameters from moto, which others wrote, and from a service that says what it is told to say."""
 
+import asyncio
 import json
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from aiobotocore.session import get_session
 
+from telemetry_forwarder.clock import SystemClock
 from telemetry_forwarder.errors import SecretDenied, SecretNotFound, SecretUnavailable
-from telemetry_forwarder.kinds import SecretReference
+from telemetry_forwarder.kinds import Secret, SecretReference
+from telemetry_forwarder.log import Log
 from telemetry_forwarder.secrets import fetch as fetching
-from telemetry_forwarder.secrets.fetch import fetch
+from telemetry_forwarder.secrets.settings import secrets_from_env
+from telemetry_forwarder.secrets.vault import Vault, open_vault
 
 from .aws_service import ENDPOINTS, REGION, Service, endpoint, environment, error, moto
 from .sockets import hang, raw, says, serving
 
 # Fixtures are found by name in the module that asks for them.
 __all__ = ["endpoint", "environment", "moto"]
+
+
+async def with_vault(use: Callable[[Vault], Any], region: str | None = None, **environ: str) -> Any:
+    """Open a vault, use it, close it."""
+    settings = secrets_from_env(environ, [])
+    quiet = Log("error")
+    async with open_vault(settings, [], region=region, ca_file=None, clock=SystemClock(), log=quiet) as vault:
+        return await use(vault)
+
+
+async def fetch(reference: SecretReference, region: str | None = None, **environ: str) -> Secret:
+    secret: Secret = await with_vault(lambda vault: vault.fetch(reference), region, **environ)
+    return secret
 
 
 async def test_moto_gives_secrets_and_parameters(moto, endpoint):
@@ -62,7 +81,6 @@ ARN = SecretReference("secretsmanager", f"arn:aws:secretsmanager:{REGION}:123456
         ("AccessDeniedException", ARN, SecretDenied, "secretsmanager:GetSecretValue"),
         ("DecryptionFailure", ARN, SecretDenied, "kms:Decrypt"),
         ("InvalidRequestException", ARN, SecretNotFound, "being deleted"),
-        ("ExpiredTokenException", HEC, SecretDenied, "credentials"),
     ],
 )
 async def test_a_refusal_says_what_to_do_and_is_not_asked_twice(endpoint, kind, reference, error_class, says_what):
@@ -77,8 +95,8 @@ async def test_a_refusal_says_what_to_do_and_is_not_asked_twice(endpoint, kind, 
 
 @pytest.mark.parametrize(
     "failure",
-    [error("ThrottlingException"), error("InternalServerError", 500), raw(b""), says(200, b"<html>hidden</html>")],
-    ids=["throttled", "unwell", "closed", "not JSON"],
+    [error("InternalServerError", 500), raw(b""), says(200, b"<html>hidden</html>")],
+    ids=["unwell", "closed", "not JSON"],
 )
 async def test_a_service_that_is_away_is_asked_once_more(endpoint, failure):
     good = says(200, json.dumps({"Parameter": {"Value": "t0ken"}}).encode())
@@ -100,6 +118,55 @@ async def test_a_service_that_hangs_is_given_up(endpoint, monkeypatch):
         with pytest.raises(SecretUnavailable, match="no answer in time"):
             await fetch(HEC)
     assert len(server.requests) == 2
+
+
+async def test_a_service_that_throttles_is_asked_until_it_gives_or_the_time_is_over(endpoint, monkeypatch):
+    monkeypatch.setattr(fetching, "LONGEST_PAUSE_S", 0.05)
+    good = says(200, json.dumps({"Parameter": {"Value": "t0ken"}}).encode())
+    service = Service(GetParameter=[*[error("ThrottlingException")] * 6, good])
+    async with serving(service) as server:
+        endpoint(server.url())
+        assert (await fetch(HEC)).reveal() == "t0ken"
+    assert len(service.calls) == 7
+    async with serving(error("ThrottlingException")) as server:
+        endpoint(server.url())
+        with pytest.raises(SecretUnavailable, match=r"\(ThrottlingException\). The time for it is over"):
+            await fetch(HEC, SSM_PARAMETER_STORE_TIMEOUT_MILLIS="2000")
+    assert len(server.requests) > 3
+
+
+async def test_credentials_that_are_refused_are_taken_anew_once(endpoint, monkeypatch):
+    """Lambda gives new ones; where they come from an address, as with SnapStart, they are asked for again."""
+    good = says(200, json.dumps({"Parameter": {"Value": "t0ken"}}).encode())
+    service = Service(GetParameter=[error("ExpiredTokenException"), good, *[error("ExpiredTokenException")] * 2])
+
+    async def use(vault: Vault) -> None:
+        asking = asyncio.ensure_future(vault.fetch(HEC))
+        await server.asked.wait()
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDROTATED")
+        assert (await asking).reveal() == "t0ken"
+        with pytest.raises(SecretDenied, match="credentials"):
+            await vault.fetch(HEC, fresh=True)
+
+    async with serving(service) as server:
+        endpoint(server.url())
+        await with_vault(use)
+    keys = [seen.headers["authorization"].split("Credential=")[1].split("/")[0] for seen in server.requests]
+    assert keys[:2] == ["AKIDEXAMPLE", "AKIDROTATED"]
+    assert len(keys) == 4
+
+
+async def test_what_was_read_is_kept_until_a_fresh_one_is_wanted(endpoint):
+    values = [says(200, json.dumps({"Parameter": {"Value": value}}).encode()) for value in ("old", "new")]
+    service = Service(GetParameter=values)
+
+    async def use(vault: Vault) -> list[str]:
+        return [(await vault.fetch(HEC, fresh=fresh)).reveal() for fresh in (False, False, True, False)]
+
+    async with serving(service) as server:
+        endpoint(server.url())
+        assert await with_vault(use) == ["old", "old", "new", "new"]
+    assert len(service.calls) == 2
 
 
 async def test_a_malformed_secret_is_in_no_text_and_no_chain(endpoint):

@@ -38,11 +38,12 @@ def test_a_hold_counts_from_the_functions_end_and_never_reaches_into_the_margin(
     assert until.at <= clock.now + 60.0 - holding.margin_s + NEAR
 
 
-@given(OFFSETS_MS, MONOTONIC)
-def test_a_shutdowns_budget_is_in_order(offset_ms: int, monotonic: float) -> None:
+@given(OFFSETS_MS, MONOTONIC, st.booleans())
+def test_a_shutdowns_budget_is_in_order(offset_ms: int, monotonic: float, has_fallback: bool) -> None:
     clock = ManualClock(monotonic)
     end = Deadline.from_epoch_ms(EPOCH_MS + offset_ms, clock)
-    limits = budget.for_shutdown(EPOCH_MS + offset_ms, clock)
+    limits = budget.for_shutdown(EPOCH_MS + offset_ms, clock, has_fallback=has_fallback)
+    assert has_fallback or limits.store_until == limits.send_until
     assert limits.receive_until <= limits.send_until <= limits.store_until <= limits.tell_until
     assert limits.tell_until <= limits.exit_by <= end
     assert limits.receive_until.left(clock) <= budget.LONGEST_TAIL_S + 1e-6
@@ -66,11 +67,22 @@ def test_the_shutdown_window_of_two_seconds_is_divided_as_documented() -> None:
     assert limits.receive_until.left(clock) == pytest.approx(0.8)
 
 
+def test_a_fallback_has_its_share_of_the_window_between_sending_and_telling() -> None:
+    clock = ManualClock()
+    limits = budget.for_shutdown(EPOCH_MS + 2000, clock, has_fallback=True)
+    assert limits.store_until.left(clock) == pytest.approx(1.55)
+    assert limits.send_until.left(clock) == pytest.approx(0.85)
+    assert limits.receive_until.left(clock) == pytest.approx(0.6375)
+
+
 def test_a_narrow_window_still_has_time_for_sending() -> None:
     """A busy extension gets SHUTDOWN late: what is left of the window may be small."""
     clock = ManualClock()
     limits = budget.for_shutdown(EPOCH_MS + 200, clock)
     assert limits.send_until.at - limits.receive_until.at >= 0.05
+    shared = budget.for_shutdown(EPOCH_MS + 200, clock, has_fallback=True)
+    assert shared.send_until.at - shared.receive_until.at >= 0.015
+    assert shared.store_until.at - shared.send_until.at >= 0.05
     assert limits.exit_by.left(clock) > limits.send_until.left(clock) > 0
 
 

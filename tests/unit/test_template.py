@@ -75,7 +75,7 @@ def test_the_layer_names_runtimes_that_it_serves(template: dict[str, Any]) -> No
 def test_no_right_is_given_on_everything(template: dict[str, Any]) -> None:
     """Each action is named in full and bound to one resource."""
     statements = list(find_statements(template["Resources"]["SampleRole"]["Properties"]["Policies"]))
-    assert len(statements) == 7
+    assert len(statements) == 8
     for statement in statements:
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
         assert not [action for action in actions if isinstance(action, str) and "*" in action]

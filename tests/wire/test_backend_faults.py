@@ -5,6 +5,7 @@ import errno
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -13,14 +14,18 @@ from telemetry_forwarder.emulator.backends import (
     ANY,
     Answer,
     BadEvent,
+    CloudWatchLogs,
     Datadog,
+    HalfAnswer,
     Hang,
     RejectEvents,
     Reset,
     Slow,
     SplunkHec,
     Throttle,
+    Withhold,
 )
+from tests.integration.sockets import make_certificate
 
 AUTHORIZED = {"Authorization": "Splunk t"}
 EVENT = "/services/collector/event"
@@ -96,6 +101,7 @@ async def test_error_after_storing(client: aiohttp.ClientSession, hec: SplunkHec
     hec.faults.script(Answer(500, stored=True), Answer(500))
     assert [await post(client, hec) for _ in range(2)] == [500, 500]
     assert len(hec.events) == 1
+    assert [seen.stored for seen in hec.requests] == [range(1), range(0)]
 
 
 @pytest.mark.parametrize(("stored", "events"), [(False, 0), (True, 1)])
@@ -242,3 +248,78 @@ def test_https_is_said_in_the_url() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with pytest.raises(RuntimeError):
         _ = Datadog(tls=context).url
+
+
+async def test_half_an_answer_is_cut_after_storing(client: aiohttp.ClientSession, hec: SplunkHec) -> None:
+    """The head promises more than comes: the client has a status, and no answer."""
+    hec.faults.script(HalfAnswer())
+    async with client.post(hec.url + EVENT, data=b'{"event":1}', headers=AUTHORIZED) as answer:
+        assert answer.status == 200
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await answer.read()
+    assert (len(hec.events), hec.requests[0].status, hec.requests[0].is_broken_off) == (1, None, True)
+    assert await post(client, hec) == 200
+
+
+@pytest.mark.parametrize(("then", "events"), [(None, 1), (HalfAnswer(), 1), (Reset(stored=True), 1), (Reset(), 0)])
+async def test_outcome_is_withheld_until_it_is_released(
+    client: aiohttp.ClientSession, hec: SplunkHec, then: HalfAnswer | Reset | None, events: int
+) -> None:
+    hec.faults.script(Withhold(then))
+    async with asyncio.TaskGroup() as group:
+        sending = group.create_task(_outcome(client, hec))
+        await hec.wait_until(lambda: hec.requests[0].size > 0 if hec.requests else False)
+        assert len(hec.events) == events
+        assert hec.requests[0].status is None
+        assert not sending.done()
+        hec.faults.release()
+    assert len(hec.events) == events
+    assert (sending.result() == 200) is (then is None)
+
+
+def test_outcome_that_is_withheld_must_be_one_of_the_backend() -> None:
+    with pytest.raises(TypeError, match="no fault of this backend"):
+        CloudWatchLogs().faults.script(Withhold(BadEvent(at=0)))
+
+
+async def test_backend_that_does_not_listen_refuses_and_comes_back_on_its_port(client: aiohttp.ClientSession) -> None:
+    async with SplunkHec(token="t") as hec:
+        assert await post(client, hec) == 200
+        url = hec.url
+        await hec.stop_listening()
+        with pytest.raises(aiohttp.ClientConnectorError) as refused:
+            await post(client, hec)
+        assert refused.value.os_error.errno == errno.ECONNREFUSED
+        await hec.listen_again()
+        assert hec.url == url
+        assert await post(client, hec) == 200
+        assert len(hec.events) == 2
+        with pytest.raises(RuntimeError, match="not stopped"):
+            await hec.listen_again()
+        await hec.stop_listening()
+    await hec.close()
+
+
+async def test_certificate_can_be_changed_for_one_that_nobody_trusts(
+    client: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    for name in ("good", "bad"):
+        (tmp_path / name).mkdir()
+    good, trusted = make_certificate(tmp_path / "good")
+    bad, _ = make_certificate(tmp_path / "bad")
+    verify = ssl.create_default_context(cafile=trusted)
+    async with SplunkHec(token="t", tls=good) as hec:
+
+        async def post_over_tls() -> int:
+            async with client.post(hec.url + EVENT, data=b'{"event":1}', headers=AUTHORIZED, ssl=verify) as answer:
+                return answer.status
+
+        assert await post_over_tls() == 200
+        await hec.stop_listening()
+        await hec.listen_again(bad)
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await post_over_tls()
+        await hec.stop_listening()
+        await hec.listen_again()
+        assert await post_over_tls() == 200
+        assert len(hec.events) == 2

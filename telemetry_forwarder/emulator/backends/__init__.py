@@ -19,11 +19,13 @@ from telemetry_forwarder.emulator.backends.faults import (
     Answer,
     Fault,
     Faults,
+    HalfAnswer,
     Hang,
     Reset,
     Slow,
     Throttle,
     TooLarge,
+    Withhold,
 )
 from telemetry_forwarder.emulator.backends.hec_events import HecEvent, Rules
 from telemetry_forwarder.emulator.backends.log_groups import LogEvent, LogGroup, LogStream
@@ -42,6 +44,7 @@ __all__ = [
     "DatadogLog",
     "Fault",
     "Faults",
+    "HalfAnswer",
     "Hang",
     "HecEvent",
     "LogEvent",
@@ -58,4 +61,5 @@ __all__ = [
     "Ssm",
     "Throttle",
     "TooLarge",
+    "Withhold",
 ]

@@ -1,7 +1,7 @@
 """A strict local CloudWatch Logs. Source: CloudWatch Logs API Reference and the service's model in botocore."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn
 
@@ -65,8 +65,13 @@ class CloudWatchLogs(AwsJson):
         super().__init__(**listen)
         self.groups: dict[str, LogGroup] = {}
         self.rejected: list[LogEvent] = []
+        self._kept: list[LogEvent] = []
         self._max_event_bytes = max_event_bytes
         self._expired_is_inclusive = expired_is_inclusive
+
+    @property
+    def kept(self) -> Sequence[LogEvent]:
+        return self._kept
 
     def operations(self) -> Mapping[str, Operation]:
         return {
@@ -135,6 +140,7 @@ class CloudWatchLogs(AwsJson):
             self.invalid(str(refused))
         stored = [LogEvent(each.timestamp, each.message, now_ms, stream.name) for each in events]
         stream.events += stored[taken.first : taken.last]
+        self._kept += stored[taken.first : taken.last]
         self.rejected += stored[: taken.first] + stored[taken.last :]
         return self._put_answer(taken, given)
 

@@ -1,6 +1,6 @@
 """A strict local intake for Datadog logs. Source: Datadog's Logs API reference, `POST /api/v2/logs`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -50,6 +50,10 @@ class Datadog(Backend):
         self._keeps_outside = keeps_outside
         self._zstd = zstd
         self._encodings = frozenset({"identity", "gzip", "deflate", *(["zstd"] if zstd else [])})
+
+    @property
+    def kept(self) -> Sequence[DatadogLog]:
+        return self.logs
 
     def operation(self, request: web.BaseRequest) -> str:
         return "logs" if request.path == PATH else "unknown"

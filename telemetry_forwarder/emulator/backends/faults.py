@@ -72,6 +72,13 @@ class Reset:
     times: int | None = 1
 
 
+@dataclass(frozen=True, slots=True)
+class HalfAnswer:
+    """Carry the request out, send the head and half of the body of the answer, and end the connection."""
+
+    times: int | None = 1
+
+
 class ServiceFault:
     """The root of what only one service can do wrong; the service itself plays it."""
 
@@ -79,7 +86,18 @@ class ServiceFault:
     times: int | None
 
 
-Fault = Answer | Throttle | TooLarge | Hang | Slow | Reset | ServiceFault
+@dataclass(frozen=True, slots=True)
+class Withhold:
+    """Play `then` (None: carry the request out), and keep its outcome back until `Faults.release`.
+
+    What freezes meanwhile finds the outcome in its socket when it thaws.
+    """
+
+    then: "Fault | None" = None
+    times: int | None = 1
+
+
+Fault = Answer | Throttle | TooLarge | Hang | Slow | Reset | HalfAnswer | Withhold | ServiceFault
 
 
 @dataclass(slots=True)
@@ -98,7 +116,7 @@ class Faults:
 
     def __init__(self, deliveries: frozenset[str], own: tuple[type, ...] = ()) -> None:
         self._deliveries = deliveries
-        self._known = (Answer, Throttle, TooLarge, Hang, Slow, Reset, *own)
+        self._known = (Answer, Throttle, TooLarge, Hang, Slow, Reset, HalfAnswer, Withhold, *own)
         self._queue: deque[_Scripted] = deque()
         self._always: list[_Scripted] = []
         self._release = asyncio.Event()
@@ -146,12 +164,17 @@ class Faults:
             return
 
     def _scripted(self, fault: Fault, on: str | None) -> _Scripted:
-        if not isinstance(fault, self._known):
-            names = ", ".join(known.__name__ for known in self._known)
-            raise TypeError(f"{fault!r} is no fault of this backend, which knows {names}")
+        self._check(fault)
         if fault.times is not None and fault.times < 1:
             raise ValueError(f"{fault!r} would never be used")
         return _Scripted(fault, on, fault.times)
+
+    def _check(self, fault: Fault) -> None:
+        if not isinstance(fault, self._known):
+            names = ", ".join(known.__name__ for known in self._known)
+            raise TypeError(f"{fault!r} is no fault of this backend, which knows {names}")
+        if isinstance(fault, Withhold) and fault.then is not None:
+            self._check(fault.then)
 
     def _meets(self, scripted: _Scripted, operation: str) -> bool:
         if scripted.on is None:

@@ -10,7 +10,7 @@ import ssl
 import struct
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -21,11 +21,13 @@ from telemetry_forwarder.emulator.backends.faults import (
     Answer,
     Fault,
     Faults,
+    HalfAnswer,
     Hang,
     Reset,
     Slow,
     Throttle,
     TooLarge,
+    Withhold,
 )
 
 SECRET_HEADERS = frozenset({"authorization", "dd-api-key", "x-amz-security-token", "cookie"})
@@ -48,12 +50,13 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is answered to a call."""
+    """What is answered to a call; of one that `is_half` the body is broken off in the middle."""
 
     status: int
     body: bytes = b""
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
+    is_half: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class Seen:
 
     `size` is the body's bytes on the wire, `time` its arrival in seconds since the epoch, `status` None while, or
     because, it was not answered, `fault` what it met, `is_broken_off` that the connection ended before there was an
-    answer.
+    answer, `stored` the places in the backend's `kept` of what it brought.
     """
 
     method: str
@@ -74,6 +77,7 @@ class Seen:
     status: int | None = None
     fault: Fault | None = None
     is_broken_off: bool = False
+    stored: range = range(0)
 
 
 class OverWireLimit(Exception):
@@ -106,6 +110,7 @@ class Backend(ABC):
         self._tls = tls
         self._server: web.Server | None = None
         self._listener: asyncio.Server | None = None
+        self._reserved: socket.socket | None = None  # holds the port while nobody listens
         self._changed = asyncio.Event()
 
     # --- what a service is made of ----------------------------------------------------------------------------------
@@ -122,11 +127,18 @@ class Backend(ABC):
     def refuse(self, fault: Answer | Throttle | TooLarge, call: Call) -> Reply:
         """Answer with the error that `fault` asks for, in the service's own form; nothing is carried out."""
 
+    @property
+    def kept(self) -> Sequence[Any]:
+        """What deliveries brought and was stored, in the order of storing; empty where there are no deliveries."""
+        return ()
+
     # --- running ----------------------------------------------------------------------------------------------------
 
     @property
     def port(self) -> int:
-        """The port it listens on. Raises RuntimeError when it does not."""
+        """The port it listens on, or will listen on again. Raises RuntimeError when it is closed."""
+        if self._reserved is not None:
+            return int(self._reserved.getsockname()[1])
         if self._listener is None:
             raise RuntimeError(f"{type(self).__name__} is not running")
         return int(self._listener.sockets[0].getsockname()[1])
@@ -138,12 +150,41 @@ class Backend(ABC):
 
     async def start(self) -> None:
         """Listen. Raises OSError when the port is taken."""
-        self._server = web.Server(self._handle, handler_cancellation=True, access_log=None, auto_decompress=False)
+        self._server = server = self._new_server()
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(self._server, self._host, self._port, ssl=self._tls)
+        self._listener = await loop.create_server(server, self._host, self._port, ssl=self._tls)
+
+    async def stop_listening(self) -> None:
+        """Cut every connection and refuse new ones until `listen_again`; the port stays this backend's."""
+        address = (self._host, self.port)
+        await self._stop()
+        self._reserved = reserved = socket.socket()  # bound and not listening: whoever connects is refused
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(address)
+
+    async def listen_again(self, tls: ssl.SSLContext | None = None) -> None:
+        """Listen on the same port after `stop_listening`; over https with `tls` in place of the usual context.
+
+        Raises RuntimeError where it has not stopped.
+        """
+        if self._reserved is None:
+            raise RuntimeError(f"{type(self).__name__} has not stopped listening")
+        reserved, self._reserved = self._reserved, None
+        self._server = server = self._new_server()
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(server, sock=reserved, ssl=tls or self._tls)
 
     async def close(self) -> None:
         """Stop at once, whatever hangs; what was recorded stays readable. Closing twice is harmless."""
+        if self._reserved is not None:
+            self._reserved.close()
+            self._reserved = None
+        await self._stop()
+
+    def _new_server(self) -> web.Server:
+        return web.Server(self._handle, handler_cancellation=True, access_log=None, auto_decompress=False)
+
+    async def _stop(self) -> None:
         listener, server = self._listener, self._server
         self._listener = self._server = None
         if listener is None or server is None:
@@ -190,6 +231,9 @@ class Backend(ABC):
             raise
         if reply is None:
             return self._reset(request)
+        if reply.is_half:
+            self._update(place, is_broken_off=True)
+            return await _half(request, reply)
         self._update(place, status=reply.status)
         response = web.Response(status=reply.status, body=reply.body, headers=dict(reply.headers))
         response.headers["Content-Type"] = reply.content_type
@@ -202,28 +246,39 @@ class Backend(ABC):
         except OverWireLimit:
             return self.refuse(TooLarge(), self._call(request, operation, b""))
         self._update(place, size=len(call.body))
-        return await self._play(fault, call)
+        return await self._play(fault, call, place)
 
-    async def _play(self, fault: Fault | None, call: Call) -> Reply | None:
+    async def _play(self, fault: Fault | None, call: Call, place: int) -> Reply | None:
         match fault:
             case Answer() | Throttle() | TooLarge():
                 if isinstance(fault, Answer) and fault.stored:
-                    self.respond(call)
+                    self._carry_out(call, place)
                 return self.refuse(fault, call)
             case Hang():
                 await self.faults.hang(fault.seconds)
-                return self.respond(call)
+                return self._carry_out(call, place)
             case Slow():
-                reply = self.respond(call)
-                self._notify()
+                reply = self._carry_out(call, place)
                 await asyncio.sleep(fault.seconds)
                 return reply
             case Reset():
                 if fault.stored:
-                    self.respond(call)
+                    self._carry_out(call, place)
                 return None
+            case HalfAnswer():
+                return replace(self._carry_out(call, place), is_half=True)
+            case Withhold():
+                outcome = await self._play(fault.then, call, place)
+                await self.faults.hang(None)
+                return outcome
             case _:
-                return self.respond(call, fault)
+                return self._carry_out(call, place, fault)
+
+    def _carry_out(self, call: Call, place: int, fault: Fault | None = None) -> Reply:
+        before = len(self.kept)
+        reply = self.respond(call, fault)
+        self._update(place, stored=range(before, len(self.kept)))
+        return reply
 
     def _reset(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.transport is not None:
@@ -260,6 +315,17 @@ class Backend(ABC):
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+async def _half(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
+    """Send the head of `reply`, which promises the whole body, and half of it; then end the connection."""
+    response = web.StreamResponse(status=reply.status, headers={**reply.headers, "Content-Type": reply.content_type})
+    response.content_length = len(reply.body)
+    await response.prepare(request)
+    await response.write(reply.body[: len(reply.body) // 2])
+    if request.transport is not None:
+        request.transport.close()
+    return response
 
 
 def _abort_all(server: web.Server) -> None:

@@ -7,7 +7,7 @@ projects (2026). Where the sources disagree there is an argument of the construc
 
 import base64
 import binascii
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -157,6 +157,10 @@ class SplunkHec(Backend):
             indexes=None if indexes is None else frozenset({*indexes, default_index}),
             metric_indexes=frozenset(metric_indexes),
         )
+
+    @property
+    def kept(self) -> Sequence[HecEvent]:
+        return self.events
 
     def operation(self, request: web.BaseRequest) -> str:
         return PATHS.get(request.path, "unknown")

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_forwarder.pipeline.buffer import Buffer
+from telemetry_forwarder.pipeline.buffer import Buffer, WhenFull
 from tests.builders import record, records
 
 
@@ -59,3 +59,25 @@ def test_records_come_out_oldest_first() -> None:
     assert [buffer.pop().id for _ in range(3)] == ["r0", "r1", "r2"]
     assert buffer.statistics().peak_records == 3
     assert buffer.size_bytes == 0
+
+
+def test_whoever_asks_for_it_keeps_the_first_records() -> None:
+    buffer = Buffer(max_records=3, max_bytes=10_000, when_full=WhenFull.DROP_NEWEST)
+    assert [one.id for one in buffer.offer(records(5))] == ["r3", "r4"]
+    assert [one.id for one in buffer] == ["r0", "r1", "r2"]
+    buffer.pop()
+    assert buffer.offer([record(id="late")]) == []
+
+
+@given(st.lists(st.integers(0, 60), max_size=12), st.integers(1, 6), st.integers(1, 50))
+def test_what_is_taken_is_a_beginning_and_pushes_nothing_out(sizes: list[int], max_records: int, size: int) -> None:
+    """The rest can then wait in order. One record is always taken, or it would wait for ever."""
+    buffer = Buffer(max_records=max_records, max_bytes=size)
+    batch = [record(id=f"{n}", size_bytes=size) for n, size in enumerate(sizes)]
+    taken = buffer.take(batch)
+    assert list(buffer) == batch[:taken]
+    assert taken >= min(1, len(batch))
+    assert len(buffer) <= max_records
+    assert buffer.size_bytes <= size or taken == 1
+    if taken < len(batch):
+        assert len(buffer) == max_records or buffer.size_bytes + batch[taken].size_bytes > size

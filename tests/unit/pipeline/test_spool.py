@@ -3,16 +3,19 @@
 import asyncio
 import errno
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from telemetry_forwarder.clock import Deadline
 from telemetry_forwarder.pipeline.frames import frames
 from telemetry_forwarder.pipeline.segments import Owner
 from telemetry_forwarder.pipeline.spool import MOST_BODIES, PAUSE_S, SLOW_S, SLOW_WRITES, WORTH_REMOVING_BYTES, Spool
-from tests.builders import Lines, ManualClock, clock, run
+from telemetry_forwarder.records import Record
+from tests.builders import Lines, ManualClock, clock, in_seconds, run
 from tests.generations import OWNER, Environment, MemoryStore
 
 SINKS = st.sampled_from(["a", "b"])
@@ -202,7 +205,7 @@ def test_what_is_left_at_a_timeout_is_spilled_and_recovered() -> None:
         world.take(9)
         old = world.process.workers["a"]
         old.expect_heir()
-        await old.drain(world_deadline(world))
+        await old.drain(in_seconds(1.0))
         world.take(2)
         assert (old.statement().spilled, old.statement().dropped, old.held) == (11, {}, 0)
         world.kill()
@@ -212,12 +215,6 @@ def test_what_is_left_at_a_timeout_is_spilled_and_recovered() -> None:
         assert world.backends["a"].arrived == world.routed
 
     run(main())
-
-
-def world_deadline(world: Environment) -> Any:
-    from tests.builders import in_seconds
-
-    return in_seconds(1.0)
 
 
 def test_a_body_that_lambda_sends_again_to_the_next_process_is_known_there() -> None:
@@ -410,5 +407,61 @@ def test_the_index_is_bounded_however_small_the_bodies_are() -> None:
             world.take(1, size=1)
         world.check()
         assert len(world.process.spool.identities()) <= MOST_BODIES
+
+    run(main())
+
+
+class Shelf:
+    """A fallback that takes what it is told to."""
+
+    def __init__(self, takes: int) -> None:
+        self.takes = takes
+        self.stored: list[str] = []
+
+    def warm(self) -> None:
+        """Need nothing."""
+
+    async def store(self, name: str, records: Sequence[Record], deadline: Deadline) -> list[Record]:
+        now, later = list(records[: self.takes]), list(records[self.takes :])
+        self.takes -= len(now)
+        self.stored += [record.id for record in now]
+        return later
+
+
+@pytest.mark.parametrize("takes", [0, 7, 1_000])
+@pytest.mark.parametrize("has_heir", [False, True])
+def test_a_fallback_has_what_waits_on_disk_too_and_the_spool_what_it_did_not_take(takes: int, has_heir: bool) -> None:
+    async def main() -> None:
+        world = Environment(clock(), "a", max_bytes=1_000_000)
+        world.backends["a"].is_well = False
+        for _ in range(4):
+            world.take(5)
+        worker = world.process.workers["a"]
+        shelf = Shelf(takes)
+        worker._fallback = shelf
+        if has_heir:
+            worker.expect_heir()
+        await worker.drain(in_seconds(1.0), in_seconds(2.0))
+        statement = worker.statement()
+        assert (statement.held, shelf.stored) == (0, world.routed[:takes])
+        rest = 20 - len(shelf.stored)
+        assert statement.spilled == (20 if has_heir else len(shelf.stored))
+        assert sum(statement.dropped.values()) == (0 if has_heir else rest)
+        world.kill()
+        assert world.process.workers["a"].held == (rest if has_heir else 0)
+        await end_well(world)
+        assert world.backends["a"].arrived == (world.routed[takes:] if has_heir else [])
+
+    run(main())
+
+
+@pytest.mark.parametrize("is_strict", [True, False])
+def test_strict_writes_before_the_answer_and_the_default_right_after_it(is_strict: bool) -> None:
+    async def main() -> None:
+        world = Environment(clock(), "a", capacity=100, max_bytes=1_000_000, is_strict=is_strict)
+        world.take(5)
+        assert bool(world.store.writes) is is_strict
+        world.process.answer()
+        assert world.store.writes
 
     run(main())

@@ -7,7 +7,7 @@ import pytest
 
 from telemetry_forwarder.clock import Deadline
 from telemetry_forwarder.interfaces import Delivered, Denied, Retry
-from tests.builders import Hang, ListSink, Workshop, in_seconds, limits, record, records, run
+from tests.builders import Hang, ListSink, Slow, Workshop, in_seconds, limits, record, records, run
 
 
 def test_a_drain_delivers_what_is_held_and_ends_the_worker() -> None:
@@ -167,5 +167,34 @@ def test_what_cannot_even_be_encoded_is_counted_too() -> None:
             await shop.worker.tell(record("inexpressible"), in_seconds(0.2))
             shop.check()
             assert shop.dropped == {"unencodable": 1}
+
+    run(main())
+
+
+def test_request_that_hung_before_the_drain_is_tried_again_within_it() -> None:
+    """Its connection may have died with an outage that is long over; it gets most of the window for its answer."""
+
+    async def main() -> None:
+        async with Workshop(Hang()) as shop:
+            shop.worker.offer(records(3))
+            await shop.worker.flush(in_seconds(0.5))
+            assert shop.delivered == 0
+            began = shop.clock.monotonic()
+            await shop.worker.drain(in_seconds(1.0))
+            assert (shop.delivered, shop.dropped) == (3, {})
+            assert 0.7 <= shop.clock.monotonic() - began < 1.0
+            assert shop.transport.open == 0
+
+    run(main())
+
+
+def test_request_that_is_answered_late_in_a_drain_is_sent_once() -> None:
+    async def main() -> None:
+        async with Workshop(Slow(1.0)) as shop:
+            shop.worker.offer(records(3))
+            await shop.worker.flush(in_seconds(0.5))
+            await shop.worker.drain(in_seconds(1.0))
+            assert shop.delivered == 3
+            assert len(shop.transport.sent) == 1
 
     run(main())

@@ -6,7 +6,10 @@ import pytest
 
 from telemetry_forwarder.errors import SecretNotFound
 from telemetry_forwarder.kinds import SecretReference
-from telemetry_forwarder.secrets.fetch import region_of, token_of
+from telemetry_forwarder.secrets.answers import Answer, Outcome
+from telemetry_forwarder.secrets.fetch import region_of
+from telemetry_forwarder.secrets.moments import Moment
+from telemetry_forwarder.secrets.tokens import token_in, token_of
 
 ARN = "arn:aws:secretsmanager:eu-west-3:123456789012:secret:hec-AbCdEf"
 WHOLE = SecretReference("secretsmanager", ARN)
@@ -24,7 +27,7 @@ MEMBER = SecretReference("secretsmanager", ARN, "token")
     ],
 )
 def test_the_token_is_found_and_stripped(reference, value):
-    assert token_of(reference, value).reveal() == "t0ken"
+    assert token_in(reference, value).reveal() == "t0ken"
 
 
 @pytest.mark.parametrize(
@@ -47,7 +50,7 @@ def test_the_token_is_found_and_stripped(reference, value):
 )
 def test_what_is_no_token_is_said_without_a_word_of_it(reference, value, says):
     with pytest.raises(SecretNotFound, match=says) as caught:
-        token_of(reference, value)
+        token_in(reference, value)
     assert reference.name in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
@@ -61,3 +64,16 @@ def test_the_region_is_the_arns():
     assert region_of("arn:aws:ssm:us-east-2:1:parameter/a/b") == "us-east-2"
     assert region_of("/a/b") is None
     assert region_of("name:1") is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"Parameter": {"Name": "n", "Value": "t0ken"}}',
+        b'{"ARN": "a", "SecretString": "t0ken"}',
+        b'{"ARN": "a", "SecretBinary": "dDBrZW4="}',
+    ],
+)
+def test_the_token_is_found_in_the_services_own_answer(body):
+    answer = Answer(Outcome.FOUND, Moment(0, 0), 200, body)
+    assert token_of(WHOLE, answer).reveal() == "t0ken"

@@ -1,0 +1,76 @@
+"""How long an invocation is held after its function has ended: part of `make bench`, or alone.
+
+A function that writes five lines and takes 10 ms, one backend (Splunk HEC), the real executable on the local Lambda.
+Held is the time from the end of the runtime until the extension asks for the next event. Nothing here is a test.
+"""
+
+import asyncio
+import statistics
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from telemetry_forwarder.emulator.backends import Fault, Hang, Slow
+from tests.matrix.room import Room, room
+
+STRATEGIES = ("end", "periodic", "continuous", "adaptive")
+INVOCATIONS = 200
+HANGING = 60
+WORK_S = 0.01
+ANSWER_S = 0.02
+BUFFERING_MS = 25.0
+FLUSH_TIMEOUT_MS = 500.0
+# What the extension may add to what Lambda holds back and to one round trip; and what the others may cost at all.
+OWN_MS = 5.0
+ASIDE_MS = 2.0
+# The breaker has opened by then.
+OPENED = 10
+
+
+def main() -> None:
+    asyncio.run(show())
+
+
+async def show() -> None:
+    """Print the table of the strategies, then that of a backend that hangs."""
+    print(f"{'held after the function, ms':<44}{'p50':>8}{'p95':>8}{'max':>8}{'target':>20}")
+    for strategy in STRATEGIES:
+        aside = strategy in ("periodic", "continuous")
+        target = ASIDE_MS if aside else BUFFERING_MS + ANSWER_S * 1000 + OWN_MS
+        held = await measure(strategy, Slow(ANSWER_S, times=None), INVOCATIONS)
+        row(f"{strategy}, a backend that answers in {ANSWER_S * 1000:.0f} ms", held, f"p50 <= {target:.0f}")
+    for strategy in STRATEGIES:
+        held = await measure(strategy, Hang(None, times=None), HANGING)
+        row(f"{strategy}, a hanging backend, first {OPENED}", held[:OPENED], f"max <= {FLUSH_TIMEOUT_MS:.0f}")
+        row(f"{strategy}, a hanging backend, from then on", held[OPENED:], "nothing added")
+
+
+def row(what: str, held: Sequence[float], target: str) -> None:
+    p95 = statistics.quantiles(held, n=20, method="inclusive")[-1]
+    print(f"{what:<44}{statistics.median(held):>8.1f}{p95:>8.1f}{max(held):>8.1f}{target:>20}")
+
+
+async def measure(strategy: str, fault: Fault, invocations: int) -> list[float]:
+    """Return how long each invocation was held, in milliseconds, the cold one left out."""
+    held = []
+    async with opened(strategy) as open_room:
+        await open_room.invoke(sleep=WORK_S)
+        open_room.world.splunk.faults.script(fault)
+        for _ in range(invocations):
+            result = await open_room.invoke(sleep=WORK_S)
+            if result.extension_overhead_ms is None:
+                raise RuntimeError(f"an invocation ended with {result.status}")
+            held.append(result.extension_overhead_ms)
+    return held
+
+
+@asynccontextmanager
+async def opened(strategy: str) -> AsyncIterator[Room]:
+    with tempfile.TemporaryDirectory() as folder:
+        async with room(Path(folder), ["splunk"], timeout_s=10.0, TELEMETRY_FORWARDER_FLUSH=strategy) as open_room:
+            yield open_room
+
+
+if __name__ == "__main__":
+    main()

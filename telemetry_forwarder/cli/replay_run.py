@@ -1,0 +1,308 @@
+"""A replay from beginning to end: parcels out of a place, records through the pipeline of the extension, notes of both.
+
+The sink, the transport, the worker and the account are the extension's own. Two things stand round them: the sink's
+verdicts are noted record by record, and a parcel is offered only when the one before it has been settled, so that the
+worker's buffer bounds nothing and loses nothing.
+"""
+
+import asyncio
+import contextlib
+import math
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, fields
+from typing import Any
+
+from telemetry_forwarder.cli.replay_journal import Journal, JournalError
+from telemetry_forwarder.cli.replay_source import Source, Waiting
+from telemetry_forwarder.clock import Clock, Deadline
+from telemetry_forwarder.errors import FailoverError, TransportError
+from telemetry_forwarder.failover import NotReadable, digest_of, from_line, unpack
+from telemetry_forwarder.interfaces import Batch, Delivered, Denied, Encoded, Limits, Partial, Sink, Transport, Verdict
+from telemetry_forwarder.ledger import Statement
+from telemetry_forwarder.log import Log
+from telemetry_forwarder.pipeline.worker import Capacity, Worker
+from telemetry_forwarder.records import Record
+
+# How long what is under way may take when a replay is interrupted; what was not answered by then may arrive twice.
+LAST_ANSWERS_S = 10.0
+PAUSE_S = 0.25
+# For ever: the worker is told when there is something to send.
+LINGER_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed(Record):
+    """A record that knows where it was: the number of its line in a parcel."""
+
+    parcel: str
+    number: int
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a replay found. Records that were sent by an earlier one are not offered again."""
+
+    parcels: int = 0
+    done: int = 0  # nothing is left of them
+    removed: int = 0
+    unreadable: int = 0  # parcels of which nothing could be read
+    alien_lines: int = 0
+    sent_before: int = 0
+    records: int = 0  # that were read, those sent before among them
+    unreached: bool = False  # it ended before all parcels were read
+
+
+class NotingSink:
+    """A sink whose every verdict is noted, record by record, before the next request is made."""
+
+    def __init__(self, sink: Sink[Any, Any], journal: Journal, on_delivered: Callable[[int], None]) -> None:
+        self._sink = sink
+        self._journal = journal
+        self._on_delivered = on_delivered
+        self.denied: str | None = None
+        self.unnoted: JournalError | None = None  # the last answer could not be noted
+
+    @property
+    def name(self) -> str:
+        return self._sink.name
+
+    @property
+    def limits(self) -> Limits:
+        return self._sink.limits
+
+    def encode(self, record: Record) -> Encoded:
+        return self._sink.encode(record)
+
+    def request(self, batch: Batch) -> Any:
+        return self._sink.request(batch)
+
+    def verdict(self, batch: Batch, response: Any) -> Verdict:
+        verdict = self._sink.verdict(batch, response)
+        taken: dict[str, list[int]] = {}
+        for record in accepted(batch, verdict):
+            if isinstance(record, Placed):
+                taken.setdefault(record.parcel, []).append(record.number)
+        try:
+            for parcel, numbers in taken.items():
+                self._journal.note_sent(parcel, numbers)
+        except JournalError as error:  # the answer stands all the same
+            self.unnoted = error
+        self._on_delivered(sum(map(len, taken.values())))
+        self.denied = verdict.detail if isinstance(verdict, Denied) else None
+        return verdict
+
+
+def accepted(batch: Batch, verdict: Verdict) -> list[Record]:
+    """Return the records of `batch` that the destination has taken."""
+    if isinstance(verdict, Delivered):
+        return [encoded.record for encoded in batch]
+    if isinstance(verdict, Partial):
+        others = {*verdict.retry, *verdict.rejected}
+        return [encoded.record for index, encoded in enumerate(batch) if index not in others]
+    return []
+
+
+class Replay:
+    """One run. `stop` may be set at any time: what is under way is finished, and nothing new begun.
+
+    `say` is given sentences for people. `patience_s` is how long the destination may take nothing before the run ends.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        sink: Sink[Any, Any],
+        transport: Transport[Any, Any],
+        journal: Journal,
+        *,
+        clock: Clock,
+        log: Log,
+        say: Callable[[str], None],
+        on_delivered: Callable[[int], None] = lambda count: None,
+        patience_s: float = 60.0,
+        removes: bool = False,
+    ) -> None:
+        self.counts = Counts()
+        self.stop = asyncio.Event()
+        self._source = source
+        self._journal = journal
+        self._clock = clock
+        self._say = say
+        self._patience_s = patience_s
+        self._removes = removes or not source.keeps
+        self._sink = NotingSink(sink, journal, on_delivered)
+        everything = Capacity(max_records=sys.maxsize, max_bytes=sys.maxsize)
+        self._worker = Worker(self._sink, transport, capacity=everything, clock=clock, log=log)
+
+    @property
+    def statement(self) -> Statement:
+        """The account of the sink, as the extension writes it; `held` is what the destination has not taken."""
+        return self._worker.statement()
+
+    @property
+    def is_whole(self) -> bool:
+        """Say whether nothing was lost, and nothing is left of what was found."""
+        counts, statement = self.counts, self.statement
+        is_settled = not (statement.held or statement.lost or counts.unreached)
+        return is_settled and not (counts.unreadable or counts.alien_lines)
+
+    async def run(self, sink: str, on_parcel: Callable[[Waiting], None] = lambda waiting: None) -> None:
+        """Send what waits for `sink`.
+
+        Raises FailoverError or TransportError where the place cannot be read, JournalError where what was sent can no
+        longer be remembered.
+        """
+        failure: Exception | None = None
+        async with asyncio.TaskGroup() as group:
+            runner = group.create_task(self._worker.run())
+            try:
+                await self._replay_all(sink, on_parcel)
+            except (FailoverError, TransportError, JournalError) as error:
+                self.counts.unreached = True
+                failure = error  # raised below: a TaskGroup would wrap it
+            finally:
+                runner.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _replay_all(self, sink: str, on_parcel: Callable[[Waiting], None]) -> None:
+        async with contextlib.aclosing(self._source.waiting(sink)) as parcels:
+            async for waiting in parcels:
+                if self.stop.is_set():
+                    self.counts.unreached = True
+                    return
+                await self._replay(waiting)
+                on_parcel(waiting)
+
+    async def _replay(self, waiting: Waiting) -> None:
+        self.counts.parcels += 1
+        digest = waiting.digest
+        if digest is not None and self._journal.is_done(digest):
+            await self._finish(waiting)
+            return
+        try:
+            content = await self._read(waiting)
+        except NotReadable as error:
+            self.counts.unreadable += 1
+            self._say(f"{waiting.name} is left out: {error}.")
+            return
+        if not self._journal.is_done(content.digest):
+            sent = self._journal.sent(content.digest)
+            left = [record for record in content.records if record.number not in sent]
+            self.counts.sent_before += len(content.records) - len(left)
+            self._worker.offer(left)
+            await self._send()
+            if len(self._journal.sent(content.digest)) < content.lines:
+                return
+            self._journal.note_done(content.digest)
+        await self._finish(waiting)
+
+    async def _finish(self, waiting: Waiting) -> None:
+        """Nothing is left of a parcel: remove it where that is wanted."""
+        self.counts.done += 1
+        if not self._removes:
+            return
+        try:
+            await waiting.remove()
+            self.counts.removed += 1
+        except (FailoverError, TransportError) as error:
+            self._say(f"{waiting.name} was sent, but not removed: {error}.")
+
+    async def _read(self, waiting: Waiting) -> "Content":
+        content = read(await waiting.fetch())
+        if content.aliens:
+            number, why = content.aliens[0]
+            self._say(
+                f"{waiting.name}: {len(content.aliens)} of {content.lines} lines are left out; the first is line "
+                f"{number + 1}: {why}."
+            )
+        self.counts.alien_lines += len(content.aliens)
+        self.counts.records += len(content.records)
+        return content
+
+    async def _send(self) -> None:
+        """Send what is held; give up, and stop, where the destination takes nothing for `patience_s`, or refuses."""
+        self._worker.go_on(LINGER_S)  # nothing is frozen here
+        taken_at = self._clock.monotonic()
+        while (held := self._worker.held) and not self.stop.is_set():
+            self._worker.nudge()
+            await self._until_stopped(self._worker.wait_idle(), taken_at + self._patience_s)
+            if self._sink.unnoted is not None:
+                raise self._sink.unnoted  # what is sent from here on would be sent again
+            now = self._clock.monotonic()
+            if self._worker.held < held:
+                taken_at = now
+            elif self._sink.denied:
+                self._give_up(f"the destination refuses: {self._sink.denied}")
+            elif now >= taken_at + self._patience_s:
+                self._give_up(f"the destination has taken nothing for {self._patience_s:g} s")
+            else:  # it is left alone for a while
+                await self._until_stopped(asyncio.sleep(PAUSE_S), math.inf)
+        if self._worker.held:
+            await self._worker.finish(Deadline(self._clock.monotonic() + LAST_ANSWERS_S))
+
+    def _give_up(self, reason: str) -> None:
+        self._say(f"The replay ends: {reason}. What is left stays where it is.")
+        self.counts.unreached = True
+        self.stop.set()
+
+    async def _until_stopped(self, wait: Coroutine[Any, Any, Any], at: float) -> None:
+        """Wait for `wait`, at most until `at`; less where the run is to stop."""
+        async with asyncio.TaskGroup() as group:
+            tasks = (group.create_task(wait), group.create_task(self.stop.wait()))
+            timeout = None if at == math.inf else max(0.0, at - self._clock.monotonic())
+            await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                task.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What was read of a parcel: its records, and the numbers of the lines that are none, with the reasons."""
+
+    digest: str
+    records: tuple[Placed, ...]
+    aliens: tuple[tuple[int, str], ...]
+
+    @property
+    def lines(self) -> int:
+        return len(self.records) + len(self.aliens)
+
+
+def read(data: bytes) -> Content:
+    """Read a parcel. Raises NotReadable where nothing can be read of it."""
+    lines = unpack(data)
+    digest = digest_of(lines)
+    records, aliens = [], []
+    for number, line in enumerate(lines.splitlines()):
+        try:
+            records.append(placed(from_line(line), digest, number))
+        except NotReadable as error:
+            aliens.append((number, str(error)))
+    return Content(digest, tuple(records), tuple(aliens))
+
+
+def placed(record: Record, parcel: str, number: int) -> Placed:
+    """Return `record` with its place."""
+    values = {field.name: getattr(record, field.name) for field in fields(Record)}
+    return Placed(**values, parcel=parcel, number=number)
+
+
+async def count(source: Source, sink: str, journal: Journal, say: Callable[[str], None]) -> Counts:
+    """Read every parcel that waits for `sink` and send nothing. Raises as `Replay.run` does."""
+    counts = Counts()
+    async for waiting in source.waiting(sink):
+        counts.parcels += 1
+        try:
+            content = read(await waiting.fetch())
+        except NotReadable as error:
+            counts.unreadable += 1
+            say(f"{waiting.name} cannot be read: {error}.")
+            continue
+        is_done = journal.is_done(content.digest)
+        counts.done += is_done
+        counts.records += len(content.records)
+        counts.alien_lines += len(content.aliens)
+        counts.sent_before += len(content.records) if is_done else len(journal.sent(content.digest))
+    return counts

@@ -1,0 +1,187 @@
+"""Where a replay takes its records from: the objects of a bucket, or the messages of a queue.
+
+Sources, read 2026-11-23: Amazon S3 API Reference, ListObjectsV2, GetObject, DeleteObject; Amazon SQS API Reference,
+ReceiveMessage (what is received stays hidden from others for the visibility timeout, and is there again after it).
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aiobotocore.session import AioSession
+
+from telemetry_forwarder.errors import FailoverError, TransportError
+from telemetry_forwarder.failover import LARGEST_PARCEL_BYTES, SUFFIX, NotReadable, from_message, sink_and_digest, word
+from telemetry_forwarder.places import Bucket, Queue
+from telemetry_forwarder.transports.aws_client import NO_ANSWER, translated
+from telemetry_forwarder.transports.failover_stores import called, open_client
+from telemetry_forwarder.transports.http import host_port
+
+# A person waits here, and no window closes: the SDK may try again.
+ATTEMPTS = 4
+# How long a message that was received is ours: longer than sending its records takes.
+VISIBILITY_S = 900
+# How long to wait for a message before the queue counts as empty; shorter polls ask a few of SQS's servers only.
+POLL_S = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One parcel that waits in a place. `digest` is None where only its content tells it."""
+
+    name: str
+    digest: str | None
+    size_bytes: int
+    fetch: Callable[[], Awaitable[bytes]]  # the parcel; raises FailoverError, TransportError, NotReadable
+    remove: Callable[[], Awaitable[None]]  # from the place; raises FailoverError, TransportError
+
+
+class Source(Protocol):
+    """A place that is read."""
+
+    others: int  # what is there and was not written here, or is for another sink
+    keeps: bool  # whether what was sent stays there unless it is removed; a queue's messages come back otherwise
+
+    def waiting(self, sink: str) -> AsyncGenerator[Waiting, None]:
+        """Yield each parcel for `sink` once. Raises FailoverError or TransportError where the place gives none."""
+        ...
+
+    async def size(self, sink: str) -> tuple[int, int | None]:
+        """Return how many parcels there are, about, and their bytes where that is known."""
+        ...
+
+
+@asynccontextmanager
+async def open_source(place: Bucket | Queue, *, region: str | None, ca_file: str | None) -> AsyncIterator[Source]:
+    """Open `place` for reading, with the AWS SDK's own settings (profiles too). Raises ConfigError."""
+    async with open_client(place, region=region, ca_file=ca_file, session=AioSession, attempts=ATTEMPTS) as client:
+        yield Objects(client, place) if isinstance(place, Bucket) else Messages(client, place)
+
+
+class Objects:
+    """The objects of a bucket, below a prefix or with that very name, in order of their keys."""
+
+    keeps = True
+
+    def __init__(self, client: Any, bucket: Bucket) -> None:
+        self._client = client
+        self._bucket = bucket
+        self.others = 0
+
+    async def waiting(self, sink: str) -> AsyncGenerator[Waiting, None]:
+        self.others = 0
+        async for one in self._list():
+            told = sink_and_digest(one["Key"])
+            if told is None or told[0] != word(sink):
+                self.others += 1
+            else:
+                yield self._waiting(one["Key"], told[1], one["Size"])
+
+    async def size(self, sink: str) -> tuple[int, int | None]:
+        sizes = [one.size_bytes async for one in self.waiting(sink)]
+        return len(sizes), sum(sizes)
+
+    async def _list(self) -> AsyncIterator[Mapping[str, Any]]:
+        prefix = self._bucket.prefix
+        if prefix and not prefix.endswith(SUFFIX):
+            prefix += "/"
+        after: dict[str, str] = {}
+        while True:
+            where = {"Bucket": self._bucket.name, "Prefix": prefix}
+            page = await called(self._client, "list_objects_v2", where | after)
+            for one in page.get("Contents", ()):
+                yield one
+            if not page.get("IsTruncated"):
+                return
+            after = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def _waiting(self, key: str, digest: str, size_bytes: int) -> Waiting:
+        where = {"Bucket": self._bucket.name, "Key": key}
+
+        async def fetch() -> bytes:
+            if size_bytes > LARGEST_PARCEL_BYTES:
+                raise NotReadable(f"an object of {size_bytes} bytes")
+            answer = await called(self._client, "get_object", where)
+            try:
+                async with answer["Body"] as body:
+                    data: bytes = await body.read()
+            except NO_ANSWER as error:
+                raise translated(error, host_port(self._client.meta.endpoint_url)) from error
+            return data
+
+        async def remove() -> None:
+            await called(self._client, "delete_object", where)
+
+        return Waiting(f"s3://{self._bucket.name}/{key}", digest, size_bytes, fetch, remove)
+
+
+class Messages:
+    """The messages of a queue, until it gives no more. Those for other sinks are given back at the end."""
+
+    keeps = False
+
+    def __init__(self, client: Any, queue: Queue) -> None:
+        self._client = client
+        self._queue = queue
+        self.others = 0
+
+    async def waiting(self, sink: str) -> AsyncGenerator[Waiting, None]:
+        """Yield each message for `sink`. What is not removed until the end is visible to others again at once."""
+        received: dict[str, str] = {}  # receipt handles by message id
+        try:
+            while messages := await self._receive():
+                if all(message["MessageId"] in received for message in messages):
+                    return  # only what was seen already
+                for message in messages:
+                    if message["MessageId"] in received:
+                        continue
+                    received[message["MessageId"]] = message["ReceiptHandle"]
+                    attributes = message.get("MessageAttributes", {})
+                    if _text(attributes, "sink") != word(sink):
+                        self.others += 1
+                        continue
+                    yield self._waiting(message, _text(attributes, "digest"), received)
+        finally:
+            for handle in received.values():
+                await self._give_back(handle)
+
+    async def size(self, sink: str) -> tuple[int, int | None]:
+        name = "ApproximateNumberOfMessages"
+        parameters = {"QueueUrl": self._queue.url, "AttributeNames": [name]}
+        answer = await called(self._client, "get_queue_attributes", parameters)
+        return int(answer["Attributes"][name]), None
+
+    async def _receive(self) -> list[Mapping[str, Any]]:
+        parameters = {
+            "QueueUrl": self._queue.url,
+            "MaxNumberOfMessages": 10,
+            "MessageAttributeNames": ["All"],
+            "VisibilityTimeout": VISIBILITY_S,
+            "WaitTimeSeconds": POLL_S,
+        }
+        answer = await called(self._client, "receive_message", parameters)
+        return list(answer.get("Messages", ()))
+
+    async def _give_back(self, handle: str) -> None:
+        parameters = {"QueueUrl": self._queue.url, "ReceiptHandle": handle, "VisibilityTimeout": 0}
+        with suppress(FailoverError, TransportError):  # it comes back by itself, a little later
+            await called(self._client, "change_message_visibility", parameters)
+
+    def _waiting(self, message: Mapping[str, Any], digest: str | None, received: dict[str, str]) -> Waiting:
+        body, number = message["Body"], message["MessageId"]
+
+        async def fetch() -> bytes:
+            return from_message(body)
+
+        async def remove() -> None:
+            parameters = {"QueueUrl": self._queue.url, "ReceiptHandle": message["ReceiptHandle"]}
+            await called(self._client, "delete_message", parameters)
+            received.pop(number, None)
+
+        return Waiting(f"message {number} of {self._queue.url}", digest, len(body), fetch, remove)
+
+
+def _text(attributes: Mapping[str, Any], name: str) -> str | None:
+    value = attributes.get(name, {}).get("StringValue")
+    return value if isinstance(value, str) else None

@@ -1,0 +1,94 @@
+"""The settings of the secrets endpoint and its cache. A pure function of the environment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from telemetry_forwarder.kinds import Secret
+from telemetry_forwarder.secrets.cache import Policy
+from telemetry_forwarder.secrets.names import SECRETS_MANAGER, SSM, Prefetch, prefetch_of
+from telemetry_forwarder.variables import read
+
+if TYPE_CHECKING:
+    from telemetry_forwarder.variables import Problem
+
+# What a question waits at most where the variable is 0. AWS's extension waits for ever then.
+TIMEOUT_S = 10.0
+# What the SDK may take to be loaded, and a client to be made, before that time begins.
+LOAD_S = 10.0
+# How long past its TTL an entry stands in for a service that is down: as long again, within these bounds.
+LEAST_STALE_S = 60.0
+MOST_STALE_S = 3600.0
+# What the entries may take of the function's memory.
+MEMORY_SHARE = 32
+MEBIBYTE = 1024 * 1024
+LEAST_BYTES = 4 * MEBIBYTE
+MOST_BYTES = 64 * MEBIBYTE
+
+TTL = {SSM: "SSM_PARAMETER_STORE_TTL", SECRETS_MANAGER: "SECRETS_MANAGER_TTL"}
+TIMEOUT = {SSM: "SSM_PARAMETER_STORE_TIMEOUT_MILLIS", SECRETS_MANAGER: "SECRETS_MANAGER_TIMEOUT_MILLIS"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretsSettings:
+    """What is sound. `mode` is `off`, `token` or `open`; `tokens` are those of which one must be sent."""
+
+    mode: str
+    port: int
+    tokens: tuple[Secret, ...]
+    prefetch: Prefetch
+    allow: tuple[str, ...] | None
+    policy: Policy
+    timeout_s: Mapping[str, float]
+    connections: int
+    is_snap_start: bool
+
+    @property
+    def is_served(self) -> bool:
+        return self.mode != "off"
+
+
+def secrets_from_env(environ: Mapping[str, str], problems: "list[Problem]") -> SecretsSettings:
+    """Read every setting. Never raises: what is unsound is left out and appended to `problems`."""
+    timeout_s = {name: read(variable, environ, problems) / 1000 or TIMEOUT_S for name, variable in TIMEOUT.items()}
+    return SecretsSettings(
+        mode=read("TELEMETRY_FORWARDER_SECRETS", environ, problems),
+        port=read("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", environ, problems),
+        tokens=_tokens(environ),
+        prefetch=prefetch_of(read("TELEMETRY_FORWARDER_SECRETS_PREFETCH", environ, problems)),
+        allow=_allow(environ, problems),
+        policy=_policy(environ, problems, max(timeout_s.values())),
+        timeout_s=timeout_s,
+        connections=read("PARAMETERS_SECRETS_EXTENSION_MAX_CONNECTIONS", environ, problems),
+        is_snap_start=environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start",
+    )
+
+
+def _tokens(environ: Mapping[str, str]) -> tuple[Secret, ...]:
+    """Return what a caller may show: it has the same variables as we have. With SnapStart there is no session token.
+
+    Source: AWS Lambda Developer Guide, "Improving startup performance with Lambda SnapStart", credentials.
+    """
+    names = ("AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN")
+    return tuple(Secret(token) for name in names if (token := environ.get(name, "").strip()))
+
+
+def _allow(environ: Mapping[str, str], problems: "list[Problem]") -> tuple[str, ...] | None:
+    """Return the patterns. Whoever meant to limit what may be asked for does not get the contrary by a slip."""
+    name = "TELEMETRY_FORWARDER_SECRETS_ALLOW"
+    patterns: tuple[str, ...] | None = read(name, environ, problems)
+    return () if patterns is None and environ.get(name, "").strip() else patterns
+
+
+def _policy(environ: Mapping[str, str], problems: "list[Problem]", longest_timeout_s: float) -> Policy:
+    is_enabled = read("PARAMETERS_SECRETS_EXTENSION_CACHE_ENABLED", environ, problems)
+    ttl_s = {name: float(read(variable, environ, problems)) for name, variable in TTL.items()}
+    memory = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+    share = (int(memory) if memory.isdecimal() else 128) * MEBIBYTE // MEMORY_SHARE
+    return Policy(
+        ttl_s=ttl_s if is_enabled else dict.fromkeys(ttl_s, 0.0),
+        stale_s={name: min(MOST_STALE_S, max(LEAST_STALE_S, ttl)) for name, ttl in ttl_s.items()},
+        flight_s=LOAD_S + longest_timeout_s,
+        max_entries=read("PARAMETERS_SECRETS_EXTENSION_CACHE_SIZE", environ, problems),
+        max_bytes=max(LEAST_BYTES, min(MOST_BYTES, share)),
+    )

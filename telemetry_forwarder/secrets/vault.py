@@ -1,0 +1,258 @@
+"""One cache for all who ask: the function, over the port, and the forwarder's own settings.
+
+The port is served at once; botocore is loaded in a thread meanwhile (a third of a second), and questions wait for it.
+"""
+
+import asyncio
+import resource
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from telemetry_forwarder.clock import Clock
+from telemetry_forwarder.errors import SecretDenied, SecretError, SecretNotFound, SecretUnavailable
+from telemetry_forwarder.kinds import Secret, SecretReference
+from telemetry_forwarder.log import Log, where
+from telemetry_forwarder.records import Record
+from telemetry_forwarder.secrets.answers import Answer, Outcome
+from telemetry_forwarder.secrets.cache import Cache
+from telemetry_forwarder.secrets.moments import Moment, now
+from telemetry_forwarder.secrets.names import Key, is_allowed, key_of_reference
+from telemetry_forwarder.secrets.server import Endpoint, Guard, serving
+from telemetry_forwarder.secrets.settings import LOAD_S, SecretsSettings
+from telemetry_forwarder.secrets.tokens import token_of
+
+if TYPE_CHECKING:
+    from telemetry_forwarder.secrets.fetch import Upstream
+
+
+# What INIT may wait for us, of the 10 s that the whole of it has.
+WARM_S = 3.0
+SILENCE_S = 60.0
+
+
+class Vault:
+    """The cache, with the services behind it."""
+
+    def __init__(
+        self,
+        settings: SecretsSettings,
+        *,
+        region: str | None,
+        ca_file: str | None,
+        tasks: asyncio.TaskGroup,
+        clock: Clock,
+        log: Log,
+    ) -> None:
+        self._settings = settings
+        self._region = region
+        self._ca_file = ca_file
+        self._tasks = tasks
+        self._clock = clock
+        self._log = log
+        self._upstream: Upstream | None = None
+        self._loading = asyncio.Lock()
+        self._is_restored = not settings.is_snap_start
+        self._said: Moment | None = None
+        self._warming: asyncio.Task[None] | None = None
+        self._running: set[asyncio.Task[None]] = set()
+        self.cache = Cache(
+            self._fetch, policy=settings.policy, clock=clock, spawn=self.spawn, keeps=not settings.is_snap_start
+        )
+
+    async def fetch(self, reference: SecretReference, *, fresh: bool = False) -> Secret:
+        """Return the token that one of the forwarder's own settings refers to; with `fresh` not from the cache.
+
+        Raises SecretNotFound, SecretDenied or SecretUnavailable; the text names the reference and what to do.
+        """
+        answer = await self.cache.get(key_of_reference(reference), fresh=fresh, takes_stale=not fresh)
+        if not answer.is_found:
+            raise error_of(answer)
+        return token_of(reference, answer)
+
+    def warm(self) -> None:
+        """Load what asking needs, and fetch what was asked for beforehand; in the background."""
+        self._warming = self.spawn(self._warm())
+
+    async def wait_until_warm(self) -> None:
+        """Wait for that, at most `WARM_S`: a freeze before it is done leaves it to the first invocation's expense."""
+        if self._warming is not None:
+            await asyncio.wait([self._warming], timeout=WARM_S)
+
+    def on_records(self, records: Sequence[Record]) -> None:
+        """Look for the sign of a restore from a snapshot."""
+        if any(record.type == "platform.restoreStart" for record in records):
+            self.on_restore()
+
+    def on_restore(self) -> None:
+        """Drop whatever was fetched before the snapshot was taken: it is as old as that, and every copy has the same.
+
+        Until this is called in a SnapStart environment, nothing is kept at all. The records of the restore come late,
+        the first INVOKE always comes; whichever is first counts.
+        """
+        if not self._is_restored:
+            self._is_restored = True
+            self.cache.drop_all()
+            self.spawn(self._renew())
+
+    def statistics(self) -> dict[str, Any]:
+        return {**self.cache.statistics(), "calls": self._upstream.calls if self._upstream else 0}
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` in the background; where it fails, that is a bug, and is said, and costs nothing else."""
+        task = self._tasks.create_task(self._guarded(work))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        task.add_done_callback(lambda _: work.close())  # it never began, where the task was cancelled before it did
+        return task
+
+    def stop(self) -> None:
+        for task in self._running:
+            task.cancel()
+
+    async def aclose(self) -> None:
+        if self._upstream is not None:
+            await self._upstream.aclose()
+
+    # --- within ---
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - a TaskGroup would take everything else down with it
+            self._log.error("A bug in the secrets cache. Please report it.", **where(error))
+
+    async def _fetch(self, key: Key, on_trouble: Callable[[], None]) -> Answer:
+        began = now(self._clock)
+        try:
+            async with asyncio.timeout(LOAD_S):
+                upstream = await self._ready()
+        except TimeoutError:
+            return Answer(Outcome.TIMED_OUT, began, message=f"{key} was not read in time: the AWS SDK is being loaded.")
+        answer = await upstream.fetch(key, on_trouble)
+        if not answer.outcome.is_final:
+            self._say(answer.message)
+        return answer
+
+    def _say(self, message: str) -> None:
+        """Say that a fetch failed: once a minute as a warning, as the next most likely fails for the same reason."""
+        is_first = self._said is None or self._said.age(self._clock) >= SILENCE_S
+        if is_first:
+            self._said = now(self._clock)
+        (self._log.warning if is_first else self._log.debug)(message)
+
+    async def _ready(self) -> "Upstream":
+        """Return what asks the services, loaded when it is first needed."""
+        async with self._loading:
+            if self._upstream is None:
+                kind = await asyncio.to_thread(load)
+                self._upstream = kind(
+                    region=self._region,
+                    ca_file=self._ca_file,
+                    timeout_s=self._settings.timeout_s,
+                    connections=self._settings.connections,
+                    clock=self._clock,
+                )
+            return self._upstream
+
+    async def _warm(self) -> None:
+        if self._is_restored and self._settings.is_served:
+            await self._prefetch()
+        await self._ready()
+
+    async def _renew(self) -> None:
+        """Take new connections and credentials: those of before are in the snapshot as well."""
+        await (await self._ready()).renew()
+        await self._prefetch()
+
+    async def _prefetch(self) -> None:
+        paths = [self.spawn(self._prefetch_path(path)) for path in self._settings.prefetch.paths]
+        allowed = [key for key in self._settings.prefetch.keys if self._is_allowed(key)]
+        # Whoever asks for one of them from here on waits for these calls, though the SDK may still have to be loaded.
+        for answer in (await self.cache.prefetch(allowed, self._fetch_many)).values():
+            if not answer.is_found:
+                self._log.warning(answer.message)
+        if paths:
+            await asyncio.wait(paths)
+
+    async def _fetch_many(self, keys: Sequence[Key]) -> dict[Key, Answer]:
+        return await (await self._ready()).fetch_many(keys)
+
+    async def _prefetch_path(self, path: str) -> None:
+        answers, failure = await (await self._ready()).fetch_path(path)
+        for key, answer in answers.items():
+            if is_allowed(key, self._settings.allow):
+                self.cache.put(key, answer)
+        if failure or not answers:
+            self._log.warning(f"Not all of {path}/* was fetched beforehand: {failure or 'there is nothing'}.")
+
+    def _is_allowed(self, key: Key) -> bool:
+        if is_allowed(key, self._settings.allow):
+            return True
+        self._log.warning(f"{key} is not fetched beforehand: TELEMETRY_FORWARDER_SECRETS_ALLOW does not name it.")
+        return False
+
+
+def load() -> "type[Upstream]":
+    """Import what asks the services; in a thread, as botocore takes its time."""
+    from telemetry_forwarder.secrets.fetch import Upstream, warm_models
+
+    warm_models()
+    return Upstream
+
+
+def error_of(answer: Answer) -> SecretError:
+    """Return what an answer without a value means to the forwarder itself."""
+    match answer.outcome:
+        case Outcome.NOT_FOUND | Outcome.INVALID | Outcome.FAILED:
+            return SecretNotFound(answer.message)
+        case Outcome.DENIED | Outcome.BAD_CREDENTIALS:
+            return SecretDenied(answer.message)
+        case _:
+            return SecretUnavailable(answer.message)
+
+
+@asynccontextmanager
+async def open_vault(
+    settings: SecretsSettings,
+    listeners: Sequence[socket.socket],
+    *,
+    region: str | None,
+    ca_file: str | None,
+    clock: Clock,
+    log: Log,
+) -> AsyncIterator[Vault]:
+    """Open the cache and serve it on `listeners`, which already listen; leaving the context ends both.
+
+    No core file is written from then on: it would hold the values.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    failure = None
+    async with asyncio.TaskGroup() as tasks:
+        vault = Vault(settings, region=region, ca_file=ca_file, tasks=tasks, clock=clock, log=log)
+        try:
+            async with serving(listeners, endpoint_of(vault, settings, log)):
+                vault.warm()
+                yield vault
+        except BaseException as error:  # noqa: BLE001 - raised below: a TaskGroup would wrap it, and hide what it is
+            failure = error
+        finally:
+            vault.stop()
+            await vault.aclose()
+    if failure is not None:
+        raise failure
+
+
+def endpoint_of(vault: Vault, settings: SecretsSettings, log: Log) -> Endpoint:
+    is_open = settings.mode == "open"
+    if not is_open and settings.is_served and not settings.tokens:
+        log.error("TELEMETRY_FORWARDER_SECRETS is token, but there is no AWS_SESSION_TOKEN: every request is refused.")
+    guard = Guard(tokens=None if is_open else settings.tokens, allow=settings.allow)
+    endpoint = Endpoint(vault.cache, guard, spawn=vault.spawn, stats=lambda: statistics())
+
+    def statistics() -> dict[str, Any]:
+        shared = {"refused": endpoint.refused, "waiting": endpoint.waiting, "connections": len(endpoint.connections)}
+        return {**vault.statistics(), **shared}
+
+    return endpoint

@@ -1,0 +1,173 @@
+"""The two sides of the equation: what the platform emitted, and where the extension and the backends say it went."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import orjson
+
+from telemetry_forwarder.emulator.backends import BadEvent, DatadogLog, HecEvent, LogEvent
+from telemetry_forwarder.loss import RECORDS_LOST
+from tests.integration.world import World
+
+
+class Key(NamedTuple):
+    """What a record is known by on both sides: its type, its time, and its text or the request that it is about."""
+
+    type: str
+    time_ms: int
+    about: str
+
+    @property
+    def is_our_own(self) -> bool:
+        """Whether the extension made it itself, to tell of a loss."""
+        return self.type == RECORDS_LOST
+
+
+def emitted(world: World[Any]) -> Counter[Key]:
+    """Count what the platform produced for the extension and saw acknowledged."""
+    produced = Counter(map(key_of, wanted(world.env.telemetry)))
+    waiting = Counter(key_of(orjson.loads(record)) for record in world.env.held_telemetry)
+    return produced - waiting
+
+
+def wanted(telemetry: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Leave out what the extension does not subscribe to: the lines of extensions, its own among them."""
+    return (event for event in telemetry if event["type"] != "extension")
+
+
+def key_of(event: Mapping[str, Any]) -> Key:
+    """Return the key of a record in Lambda's form."""
+    time_ms = round(datetime.fromisoformat(event["time"]).timestamp() * 1000)
+    return _key(event["type"], time_ms, event["record"])
+
+
+def arrived(world: World[Any], sink: str) -> Counter[Key]:
+    """Count what a backend stored."""
+    return Counter(READ[sink](kept) for kept in world.backend(sink).kept)
+
+
+def unanswered(world: World[Any], sink: str) -> Counter[Key]:
+    """Count what a backend stored without answering: the extension cannot know, and may send it again."""
+    backend = world.backend(sink)
+    places = (place for request in backend.requests if request.status is None for place in request.stored)
+    return Counter(READ[sink](backend.kept[place]) for place in places)
+
+
+def refused(world: World[Any], sink: str) -> int:
+    """Count the records that a backend refused one by one, for good, in batches of which it took the others."""
+    if sink == "cloudwatch":
+        return len(world.cloudwatch.rejected)
+    return sum(isinstance(each.fault, BadEvent) and each.status == 400 for each in world.backend(sink).requests)
+
+
+def _splunk(event: HecEvent) -> Key:
+    record = event.event.get("record", "") if isinstance(event.event, dict) else event.event
+    return _key(event.fields["type"], round(event.time * 1000), record)
+
+
+def _datadog(log: DatadogLog) -> Key:
+    platform = log.attributes.get("platform", {"type": "function", "record": log.message})
+    return _key(platform["type"], log.timestamp, platform["record"])
+
+
+def _cloudwatch(event: LogEvent) -> Key:
+    message = orjson.loads(event.message)
+    record = message["record"] if "record" in message else message.get("message", "")
+    return _key(message["lambda"]["type"], event.timestamp, record)
+
+
+READ: Mapping[str, Callable[[Any], Key]] = {"splunk": _splunk, "datadog": _datadog, "cloudwatch": _cloudwatch}
+
+
+def _key(type_: str, time_ms: int, record: Any) -> Key:
+    about = record.strip() if isinstance(record, str) else record.get("requestId", record.get("name", ""))
+    return Key(type_, time_ms, about)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Differences:
+    """What did not arrive, what arrived again, in records; and, in words, what nobody emitted.
+
+    `unexcused` is what arrived more often than once and once for each time that no answer was given.
+    """
+
+    missing: int
+    repeated: int
+    unexcused: int
+    invented: Sequence[str]
+    told: int  # different records by which the extension tells of losses
+
+
+def differences(truth: Counter[Key], there: Counter[Key], excused: Counter[Key]) -> Differences:
+    """Compare what was emitted with what a backend stored, `excused` of it without an answer.
+
+    What the extension made itself is no part of it.
+    """
+    again = Counter({key: count - truth[key] for key, count in there.items() if count > truth[key] > 0})
+    strangers = sorted(key for key in there if key not in truth and not key.is_our_own)
+    return Differences(
+        missing=(truth - there).total(),
+        repeated=again.total(),
+        unexcused=(again - excused).total(),
+        invented=[f"{len(strangers)} arrived that nobody emitted, such as {strangers[0]}"] if strangers else [],
+        told=sum(key.is_our_own for key in there),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Books:
+    """What the ledger lines of all generations say of one sink, added up, in records.
+
+    `taken` counts what came from the platform, `told` what the extension added to tell of losses, `delivered` and
+    `lost` where both went; `held` is what the last generation left for a next one. What earlier ones left is where
+    the later ones say that it went: a record that was not recovered, or twice, upsets the sum.
+    """
+
+    taken: int
+    told: int
+    delivered: int
+    lost: Mapping[str, int]
+    held: int
+    unbalanced: int
+
+    @property
+    def is_balanced(self) -> bool:
+        return not self.unbalanced and self.taken + self.told == self.delivered + self.gone
+
+    @property
+    def gone(self) -> int:
+        """What has not been delivered, as far as the ledgers know."""
+        return sum(self.lost.values()) + self.held
+
+    def problems(self, emitted: int, found: Differences, *, is_ambiguous: bool) -> list[str]:
+        """Say where emitted = delivered + held + lost does not hold, in the books or at the backend."""
+        wrong = []
+        if not self.is_balanced:
+            wrong.append(f"the ledger does not balance: {self}")
+        if self.taken != emitted:
+            wrong.append(f"{emitted} were emitted, and {self.taken} taken")
+        missing = found.missing + self.told - found.told
+        # What is stored and not answered is rightly reported as lost although it arrived.
+        if missing > self.gone or (missing != self.gone and not is_ambiguous):
+            wrong.append(f"{missing} did not arrive, and {self.gone} were said to be lost or held")
+        return wrong
+
+
+def books(ledgers: Iterable[Mapping[str, Any]], sink: str) -> Books:
+    """Add up the ledger lines."""
+    lines = list(ledgers)
+    own = [line["sinks"][sink] for line in lines]
+    lost: Counter[str] = Counter()
+    for book in own:
+        lost.update(book["dropped"])
+    return Books(
+        taken=sum(line["door"]["received"] for line in lines),
+        told=sum(book["told"] for book in own),
+        delivered=sum(book["delivered"] for book in own),
+        lost=dict(lost),
+        held=own[-1]["spilled"] if own else 0,
+        unbalanced=sum(line["message"] != "ledger" for line in lines),
+    )

@@ -1,0 +1,50 @@
+"""Which cells there are, and which of them continuous integration plays."""
+
+from itertools import product
+
+from tests.integration.world import SINKS
+from tests.matrix.course import ENDINGS, Trial
+from tests.matrix.wrongs import WRONGS
+
+STRATEGIES = ("end", "periodic", "continuous", "adaptive")
+
+
+def whole(*, is_alone: bool = False) -> list[Trial]:
+    """Return every cell: three to an environment, in which each backend goes wrong alike, or each alone."""
+    groups = [(sink,) for sink in SINKS] if is_alone else [SINKS]
+    return [Trial(wrong, *rest) for wrong, *rest in product(WRONGS, ENDINGS, STRATEGIES, groups)]
+
+
+# Every wrong, every ending with every strategy, and what has gone wrong before or looks likely to: an answer that comes
+# while all is frozen, a request that is stored and not answered at each ending, an outage at each reset.
+SPREAD: tuple[tuple[str, str, str], ...] = (
+    ("ok", "kill -9", "continuous"),
+    ("slow 200 ms", "crash", "end"),
+    ("slow 1 s", "freeze", "end"),
+    ("slow 10 s", "spindown", "adaptive"),
+    ("refuse", "timeout", "periodic"),
+    ("reset", "crash", "continuous"),
+    ("reset, stored", "kill -9", "end"),
+    ("hang", "timeout", "adaptive"),
+    ("hang", "freeze", "continuous"),
+    ("hang, stored", "freeze", "periodic"),
+    ("hang, stored", "spindown", "end"),
+    ("429", "spindown", "periodic"),
+    ("500", "crash", "periodic"),
+    ("503", "timeout", "end"),
+    ("503", "kill -9", "adaptive"),
+    ("401", "crash", "adaptive"),
+    ("403", "kill -9", "periodic"),
+    ("partial", "freeze", "adaptive"),
+    ("TLS error", "spindown", "continuous"),
+    ("half answer", "timeout", "continuous"),
+    ("ok", "kill -9, strict", "end"),
+    ("500", "kill -9, strict", "periodic"),
+    ("hang", "kill -9, strict", "continuous"),
+    ("refuse", "kill -9, strict", "adaptive"),
+)
+
+
+def spread() -> list[Trial]:
+    """Return what continuous integration plays: three cells to an environment."""
+    return [Trial(*chosen, SINKS) for chosen in SPREAD]

@@ -1,0 +1,211 @@
+"""The course of one environment: well, then unwell, then an ending, then (where there is one) the next generation."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from telemetry_forwarder.emulator import Invocation, Shutdown
+from tests.integration.world import EXTENSION
+from tests.matrix.books import arrived, books, differences, emitted, refused, unanswered, wanted
+from tests.matrix.room import Room, room
+from tests.matrix.wrongs import WRONGS, Wrong
+
+# Room for a start within an invocation, several of them at once, on a slow machine.
+TIMEOUT_S = 5.0
+# What a handler takes, so that a delivery in parallel with it has something to be parallel with.
+WORK_S = 0.05
+# How long the environment stands frozen while the answer comes.
+FROZEN_S = 0.3
+NAME = EXTENSION.name
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One environment; each of `sinks` is a cell of the matrix."""
+
+    wrong: str
+    ending: str
+    strategy: str
+    sinks: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.wrong}, {self.ending}, {self.strategy}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one cell came to, in records; `problems` is empty where it is as it should be.
+
+    `unknown` were acknowledged by a generation that was killed, and neither arrived nor were reported.
+    """
+
+    trial: Trial
+    sink: str
+    emitted: int = 0
+    arrived: int = 0
+    repeated: int = 0
+    lost: Mapping[str, int] = field(default_factory=dict)
+    unknown: int = 0
+    held_ms: float = 0.0  # the longest that an invocation was held after its runtime was done
+    seconds: float = 0.0
+    problems: Sequence[str]
+
+    @property
+    def text(self) -> str:
+        """The cell as the table shows it."""
+        parts = [f"-{sum(self.lost.values())}"] if self.lost else []
+        parts += [f"+{self.repeated}"] if self.repeated else []
+        parts += [f"?{self.unknown}"] if self.unknown else []
+        return ("✗ " if self.problems else "") + ("".join(parts) or "=")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """One way to end. `play` does it while the backends are unwell; `status` is that of its invocation, if any."""
+
+    play: Callable[[Room], Awaitable[Invocation | None]]
+    status: str = "success"
+    has_next: bool = True  # a generation, or an invocation, after it
+    kills: bool = False
+    is_strict: bool = False  # TELEMETRY_FORWARDER_DURABILITY
+    withholds: bool = False
+
+
+async def _spindown(room: Room) -> None:
+    """The environment is ended between two invocations, by its own SHUTDOWN."""
+
+
+async def _time_out(room: Room) -> Invocation:
+    return await room.invoke(sleep=TIMEOUT_S + 1)
+
+
+async def _crash(room: Room) -> Invocation:
+    return await room.invoke(sleep=WORK_S, exit=7)
+
+
+async def _kill(room: Room) -> Invocation:
+    """Kill the extension when it has acknowledged all that the function wrote, while the function still runs."""
+    ours = room.env.pids[NAME]
+    before = room.lines
+    async with asyncio.TaskGroup() as group:
+        invoking = group.create_task(room.invoke(sleep=TIMEOUT_S / 2))
+        await room.env.until(lambda: _has_all(room, before))
+        os.kill(ours, signal.SIGKILL)
+        room.last_batch = room.batches[-1]
+    return invoking.result()
+
+
+def _has_all(room: Room, lines: int) -> bool:
+    """Say whether the extension has acknowledged everything so far, more than `lines` lines among it."""
+    types = [event["type"] for event in wanted(room.env.telemetry)]
+    return types.count("function") > lines and sum(room.batches) == len(types)
+
+
+async def _freeze(room: Room) -> Invocation:
+    """Freeze while a request is withheld; its outcome then comes to a process that stands still."""
+    result = await room.invoke(sleep=WORK_S)
+    for sink in room.withheld:
+        room.world.backend(sink).faults.release()
+    await asyncio.sleep(FROZEN_S)
+    return result
+
+
+ENDINGS: Mapping[str, Ending] = {
+    "spindown": Ending(_spindown, has_next=False),
+    "timeout": Ending(_time_out, status="timeout"),
+    "crash": Ending(_crash, status="error"),
+    "kill -9": Ending(_kill, status="error", kills=True),
+    "kill -9, strict": Ending(_kill, status="error", kills=True, is_strict=True),
+    "freeze": Ending(_freeze, withholds=True),
+}
+
+
+async def run(trial: Trial, folder: Path, **variables: str) -> list[Outcome]:
+    """Play one environment and settle its books, a cell for each sink."""
+    began = time.monotonic()
+    wrong, ending = WRONGS[trial.wrong], ENDINGS[trial.ending]
+    given = {
+        "TELEMETRY_FORWARDER_FLUSH": trial.strategy,
+        "TELEMETRY_FORWARDER_DURABILITY": "strict" if ending.is_strict else "relaxed",
+        **variables,
+    }
+    async with room(folder, trial.sinks, over_tls=wrong.needs_tls, timeout_s=TIMEOUT_S, **given) as opened:
+        await _play(opened, wrong, ending)
+        await opened.env.shutdown()
+        common = [*_statuses(opened, ending), *overruns(opened, may_be_gone=ending.kills)]
+        seconds = time.monotonic() - began
+        return [_outcome(opened, trial, sink, seconds, common) for sink in trial.sinks]
+
+
+async def _play(room: Room, wrong: Wrong, ending: Ending) -> None:
+    await room.invoke(sleep=WORK_S)
+    for sink in room.sinks:
+        backend = room.world.backend(sink)
+        await wrong.begin(sink, backend, untrusted=room.untrusted, is_withheld=ending.withholds)
+        if wrong.can_be_withheld(sink):
+            room.withheld.append(sink)
+    if not ending.withholds:
+        await room.invoke(sleep=WORK_S)
+    await ending.play(room)
+    if ending.has_next:
+        for sink in room.sinks:
+            await wrong.end(room.world.backend(sink))
+        await room.invoke(sleep=WORK_S)
+
+
+def _statuses(room: Room, ending: Ending) -> list[str]:
+    """Say which invocation ended as it should not: above all by a timeout that we caused."""
+    place = -2 if ending.has_next else -1
+    wanted = ["success"] * len(room.invocations)
+    wanted[place] = ending.status
+    found = [each.status for each in room.invocations]
+    return [] if found == wanted else [f"invocations ended {', '.join(found)}"]
+
+
+def overruns(room: Room, *, may_be_gone: bool = False) -> list[str]:
+    """Say which SHUTDOWN the extension did not leave in time; `may_be_gone`: it was killed before one."""
+    ends = [*room.env.resets, room.env.shutdown_result]
+    return [found for end in ends if end is not None and (found := _overrun(end, may_be_gone=may_be_gone))]
+
+
+def _overrun(end: Shutdown, *, may_be_gone: bool) -> str:
+    """Say how the extension failed to be gone by itself, in time and with exit code 0."""
+    ours = end.extensions[NAME]
+    if may_be_gone and end.reason == "failure" and ours.exit_code == -signal.SIGKILL and not ours.killed:
+        return ""
+    if ours.killed:
+        return f"SHUTDOWN ({end.reason}) was overrun"
+    return "" if ours.exit_code == 0 else f"exit code {ours.exit_code} at SHUTDOWN ({end.reason})"
+
+
+def _outcome(room: Room, trial: Trial, sink: str, seconds: float, common: Sequence[str]) -> Outcome:
+    wrong, ending = WRONGS[trial.wrong], ENDINGS[trial.ending]
+    truth, told = emitted(room.world), books(room.world.ledgers, sink)
+    found = differences(truth, arrived(room.world, sink), unanswered(room.world, sink))
+    is_ambiguous = wrong.is_ambiguous or (ending.kills and wrong.stores)
+    problems = [*common, *found.invented]
+    # A process that is killed may not have noted an answer that it had: nobody can tell by the requests.
+    if again := found.repeated if not is_ambiguous else 0 if ending.kills else found.unexcused:
+        problems.append(f"{again} arrived twice without a reason")
+    unknown = max(0, found.missing - told.gone) if ending.kills else 0
+    # What a backend refused for good was lost before the kill; the ledger that counted it went with the process.
+    if unknown > refused(room.world, sink) + (0 if ending.is_strict else room.last_batch):
+        problems.append(f"{unknown} acknowledged records went with the killed process")
+    if not ending.kills:
+        problems += told.problems(truth.total(), found, is_ambiguous=is_ambiguous)
+    return Outcome(
+        trial=trial,
+        sink=sink,
+        emitted=truth.total(),
+        arrived=truth.total() - found.missing,
+        repeated=found.repeated,
+        lost=told.lost,
+        unknown=unknown,
+        held_ms=max((each.extension_overhead_ms or 0.0 for each in room.invocations), default=0.0),
+        seconds=seconds,
+        problems=problems,
+    )

@@ -1,0 +1,102 @@
+"""One environment of the matrix: the real executable on a local Lambda, between backends that can go wrong."""
+
+import random
+import socket
+import ssl
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from telemetry_forwarder.emulator import Function, Invocation, LocalLambda
+from telemetry_forwarder.emulator.backends import CloudWatchLogs, Datadog, SplunkHec
+from tests.integration.sockets import make_certificate
+from tests.integration.world import EXTENSION, GROUP, World
+
+HERE = Path(__file__).parent
+# Below Linux's range for outgoing connections (net.ipv4.ip_local_port_range): between two generations nobody holds it.
+PORTS = range(20_000, 32_000)
+
+
+@dataclass
+class Room:
+    """The world, and what is known of its invocations."""
+
+    world: World[LocalLambda]
+    sinks: Sequence[str]
+    untrusted: ssl.SSLContext | None  # where they speak https
+    invocations: list[Invocation] = field(default_factory=list)
+    lines: int = 0  # written so far, which numbers them
+    withheld: list[str] = field(default_factory=list)  # the sinks whose backend keeps an outcome back until the freeze
+    last_batch: int = 0  # the records that the extension acknowledged last before it was killed
+
+    @property
+    def env(self) -> LocalLambda:
+        return self.world.env
+
+    async def invoke(self, *, lines: int = 5, **event: float) -> Invocation:
+        """Invoke with the next lines to write; what else the function is to do stands in `event`."""
+        payload = {"first": self.lines, "lines": lines, **event}
+        self.lines += lines
+        result = await self.env.invoke(payload)
+        self.invocations.append(result)
+        return result
+
+    @property
+    def batches(self) -> list[int]:
+        """How many records were in each batch that the extension, in all its generations, has acknowledged."""
+        sent = (entry for entry in self.env.transcript if entry.direction == "out" and entry.status == 200)
+        return [int(entry.sent.split()[0]) for entry in sent]
+
+
+@asynccontextmanager
+async def room(
+    folder: Path, sinks: Sequence[str], *, over_tls: bool = False, timeout_s: float, **variables: str
+) -> AsyncIterator[Room]:
+    """Open backends, environment and extension; `folder` is the environment's /tmp, `variables` are added."""
+    trusted, untrusted, ca_file = _certificates(folder) if over_tls else (None, None, None)
+    async with AsyncExitStack() as stack:
+        splunk = await stack.enter_async_context(SplunkHec(token="hec-token", tls=trusted))
+        datadog = await stack.enter_async_context(Datadog(api_key="dd-key", tls=trusted))
+        cloudwatch = await stack.enter_async_context(CloudWatchLogs(tls=trusted))
+        environment = {
+            "SPLUNK_HEC_URL": splunk.url,
+            "SPLUNK_HEC_TOKEN": "hec-token",
+            "DD_API_KEY": "dd-key",
+            "DD_LOGS_CONFIG_LOGS_DD_URL": datadog.url,
+            "CLOUDWATCH_LOG_GROUP": GROUP,
+            "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": cloudwatch.url,
+            "TELEMETRY_FORWARDER_SINKS": ",".join(sinks),
+            "TELEMETRY_FORWARDER_PORT": str(free_port()),
+            "TELEMETRY_FORWARDER_LOG_LEVEL": "info",
+            "TELEMETRY_FORWARDER_SPOOL_DIR": str(folder / "spool"),
+            **({"SSL_CERT_FILE": str(ca_file)} if ca_file else {}),
+            **variables,
+        }
+        command = [sys.executable, "-I", "-S", str(HERE / "function.py")]
+        function = Function(code=HERE, command=command, timeout_s=timeout_s, environment=environment)
+        env = await stack.enter_async_context(LocalLambda(function, [EXTENSION]))
+        yield Room(World(splunk, datadog, cloudwatch, env), sinks, untrusted)
+
+
+def _certificates(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext, Path]:
+    """Return a context that the extension trusts, one that it does not, and the file of the former's authority."""
+    made = []
+    for name in ("trusted", "untrusted"):
+        (folder / name).mkdir(exist_ok=True)
+        made.append(make_certificate(folder / name))
+    (trusted, ca_file), (untrusted, _) = made
+    return trusted, untrusted, ca_file
+
+
+def free_port() -> int:
+    """Return a port that can be listened on, and that no outgoing connection will be given."""
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("0.0.0.0", port))
+            except OSError:
+                continue
+            return port

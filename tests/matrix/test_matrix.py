@@ -1,0 +1,98 @@
+"""A spread of the fault matrix, over the real executable; `make matrix` plays it whole."""
+
+from collections import Counter
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from telemetry_forwarder.loss import RECORDS_LOST
+from tests.matrix import table
+from tests.matrix.books import Books, Differences, Key, books, differences
+from tests.matrix.cells import STRATEGIES, spread, whole
+from tests.matrix.course import ENDINGS, Trial, run
+from tests.matrix.run import replaced
+from tests.matrix.wrongs import WRONGS
+
+PAGE = Path(__file__).parents[2] / "docs/fault-matrix.md"
+WRITE = "python -m tests.matrix.run --write docs/fault-matrix.md"
+
+
+@pytest.mark.parametrize("trial", spread(), ids=str)
+async def test_every_record_is_delivered_held_or_reported_as_lost(trial: Trial, tmp_path: Path) -> None:
+    """Each once where delivery is not ambiguous; no window overrun; no timeout but the function's own."""
+    outcomes = await run(trial, tmp_path)
+    assert len(outcomes) == len(trial.sinks)
+    assert not {each.sink: each.problems for each in outcomes if each.problems}
+    assert all(each.emitted >= 20 for each in outcomes)
+
+
+def test_spread_has_every_wrong_and_every_ending_with_every_strategy() -> None:
+    assert {trial.wrong for trial in spread()} == WRONGS.keys()
+    pairs = {(trial.ending, trial.strategy) for trial in spread()}
+    assert pairs == set(product(ENDINGS, STRATEGIES))
+
+
+def test_whole_has_every_cell_once() -> None:
+    for is_alone in (False, True):
+        cells = [(sink, str(trial)) for trial in whole(is_alone=is_alone) for sink in trial.sinks]
+        assert len(cells) == len(set(cells)) == 3 * len(WRONGS) * len(ENDINGS) * len(STRATEGIES)
+
+
+def told(*, taken: int, delivered: int, **lost: int) -> Books:
+    return Books(taken=taken, told=0, delivered=delivered, lost=lost, held=0, unbalanced=0)
+
+
+@pytest.mark.parametrize(
+    ("said", "emitted", "missing", "is_ambiguous", "is_settled"),
+    [
+        (told(taken=9, delivered=9), 9, 0, False, True),
+        (told(taken=9, delivered=5, deadline=4), 9, 4, False, True),
+        (told(taken=9, delivered=5), 9, 4, False, False),  # the ledger itself
+        (told(taken=9, delivered=9), 9, 1, False, False),  # lost and called delivered
+        (told(taken=9, delivered=9), 9, 1, True, False),
+        (told(taken=9, delivered=5, deadline=4), 9, 3, False, False),  # arrived and called lost
+        (told(taken=9, delivered=5, deadline=4), 9, 3, True, True),  # … which may be where no answer came
+        (told(taken=8, delivered=8), 9, 1, False, False),  # acknowledged and never counted
+    ],
+)
+def test_equation_fails_where_it_should(
+    said: Books, emitted: int, missing: int, is_ambiguous: bool, is_settled: bool
+) -> None:
+    found = Differences(missing=missing, repeated=0, unexcused=0, invented=[], told=0)
+    assert (not said.problems(emitted, found, is_ambiguous=is_ambiguous)) is is_settled
+
+
+def test_what_tells_of_losses_is_no_part_of_what_was_emitted() -> None:
+    """It is delivered or lost like any record, and came from nowhere but the extension."""
+    said = Books(taken=9, told=1, delivered=6, lost={"deadline": 4}, held=0, unbalanced=0)
+    assert not said.problems(
+        9, Differences(missing=4, repeated=0, unexcused=0, invented=[], told=1), is_ambiguous=False
+    )
+    assert not said.problems(
+        9, Differences(missing=3, repeated=0, unexcused=0, invented=[], told=0), is_ambiguous=False
+    )
+    assert said.problems(9, Differences(missing=3, repeated=0, unexcused=0, invented=[], told=1), is_ambiguous=False)
+
+
+def test_differences_between_what_was_emitted_and_what_arrived() -> None:
+    one, other, ours = (Key(kind, 1, "line") for kind in ("function", "platform.start", RECORDS_LOST))
+    found = differences(Counter([one, other]), Counter([one, one, one, ours]), Counter([one]))
+    assert (found.missing, found.repeated, found.unexcused, found.invented, found.told) == (1, 2, 1, [], 1)
+    assert differences(Counter([one]), Counter([one, other]), Counter()).invented
+
+
+def test_books_add_up_the_generations() -> None:
+    def line(received: int, delivered: int, **dropped: int) -> dict[str, object]:
+        book = {"delivered": delivered, "dropped": dropped, "spilled": 0, "told": 0}
+        return {"message": "ledger", "door": {"received": received}, "sinks": {"splunk": book}}
+
+    sum_ = books([line(9, 5, deadline=4), line(6, 5, deadline=1)], "splunk")
+    assert sum_ == told(taken=15, delivered=10, deadline=5)
+    assert sum_.is_balanced
+    assert not books([{**line(9, 9), "message": "ledger, which does not balance"}], "splunk").is_balanced
+
+
+def test_page_describes_what_goes_wrong() -> None:
+    page = PAGE.read_text()
+    assert page == replaced(page, "wrongs", table.wrongs()), f"write it with: {WRITE}"

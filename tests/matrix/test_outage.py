@@ -1,0 +1,87 @@
+"""An outage of one backend of two, and what it costs: the invocations, the other backend, the records."""
+
+import statistics
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from telemetry_forwarder.emulator.backends import Answer, Fault, Hang
+from tests.matrix.books import arrived, books, differences, emitted
+from tests.matrix.course import TIMEOUT_S, WORK_S
+from tests.matrix.room import Room, room
+
+OUTAGE = 30
+# More than memory holds within the outage, so that the spool has to take the rest.
+LINES, IN_MEMORY = 100, 1000
+# What an invocation may be held for while a backend hangs: the default flush time-out, and this machine's slowness.
+HOLD_MS = 500 + 250
+# Until then the breaker has opened.
+OPENED = 10
+
+
+@pytest.mark.parametrize("fault", [Hang(None, times=None), Answer(503, times=None)], ids=["hang", "503"])
+async def test_outage_of_one_backend_costs_the_other_nothing_and_loses_nothing(fault: Fault, tmp_path: Path) -> None:
+    """Held at most the flush time-out, then as without it; the healthy backend has each line before the freeze; after
+    the outage every record arrives once."""
+    variables = {"TELEMETRY_FORWARDER_FLUSH": "end", "TELEMETRY_FORWARDER_BUFFER_RECORDS": str(IN_MEMORY)}
+    async with room(tmp_path, ["splunk", "datadog"], timeout_s=10.0, **variables) as opened:
+        well = [await _held_ms(opened) for _ in range(6)][1:]
+        opened.world.splunk.faults.script(fault)
+        held = [await _held_ms(opened) for _ in range(OUTAGE)]
+        opened.world.splunk.faults.clear()
+        opened.world.splunk.drop_connections()  # a service that is restarted answers nothing that it hung on
+        for _ in range(3):
+            await _held_ms(opened)
+        await opened.env.shutdown()
+        assert LINES * OUTAGE > IN_MEMORY
+        print(f"held ms: well {_short(well)}, outage {_short(held)}")
+        assert max(held) < HOLD_MS
+        assert statistics.median(held[OPENED:]) < statistics.median(well) + 20
+        for sink in ("splunk", "datadog"):
+            found = differences(emitted(opened.world), arrived(opened.world, sink), Counter())
+            assert (found.missing, found.repeated, found.invented) == (0, 0, []), sink
+            assert books(opened.world.ledgers, sink).is_balanced
+            assert not books(opened.world.ledgers, sink).lost
+
+
+async def _held_ms(opened: Room) -> float:
+    """Invoke, and see that the healthy backend has all lines when the environment is frozen again."""
+    result = await opened.invoke(lines=LINES, sleep=WORK_S)
+    assert result.status == "success"
+    assert sum(opened.world.numbers("datadog").values()) == opened.lines
+    assert result.extension_overhead_ms is not None
+    return result.extension_overhead_ms
+
+
+def _short(held: list[float]) -> str:
+    return " ".join(f"{each:.0f}" for each in held)
+
+
+@pytest.mark.parametrize("fault", [Hang(None, times=None), Answer(503, times=None)], ids=["hang", "503"])
+async def test_what_a_timeout_in_an_outage_leaves_is_delivered_by_the_next_generation(
+    fault: Fault, tmp_path: Path
+) -> None:
+    """The lines of the function that timed out, and the report of its timeout: each once."""
+    async with room(tmp_path, ["splunk", "datadog"], timeout_s=TIMEOUT_S) as opened:
+        await opened.invoke(sleep=WORK_S)
+        for sink in ("splunk", "datadog"):
+            opened.world.backend(sink).faults.script(fault)
+        late = await opened.invoke(sleep=TIMEOUT_S + 1)
+        assert late.status == "timeout"
+        assert opened.world.splunk.requests, "the outage was noticed"
+        for sink in ("splunk", "datadog"):
+            assert sum(opened.world.numbers(sink).values()) < opened.lines, "nothing gets through"
+            opened.world.backend(sink).faults.clear()
+        after = await opened.invoke(sleep=WORK_S)
+        assert after.status == "success"
+        await opened.env.shutdown()
+        for sink in ("splunk", "datadog"):
+            found = differences(emitted(opened.world), arrived(opened.world, sink), Counter())
+            assert (found.missing, found.repeated, found.invented) == (0, 0, []), sink
+            (report,) = [
+                one
+                for one in opened.world.arrived(sink)
+                if one["type"] == "platform.report" and one["request_id"] == late.request_id
+            ]
+            assert "timeout" in str(report["raw"])

@@ -1,0 +1,33 @@
+"""A short soak; `make soak` is the long one."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.matrix.soak import Plan, growth, soak
+
+SEED = 20261123
+
+
+@pytest.mark.parametrize("plan", [Plan(seed=SEED, invocations=100), Plan(seed=SEED, invocations=40, resets=0.1)])
+async def test_invocations_under_random_faults_settle_every_record(plan: Plan, tmp_path: Path) -> None:
+    said: list[str] = []
+    result = await soak(plan, tmp_path, said.append)
+    assert not result.problems, (SEED, result.sums)
+    assert result.invocations >= plan.invocations
+    assert (result.generations > 1) is (plan.resets > 0)
+    assert "kinds of fault" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("mb", "is_flat"),
+    [
+        ([70], True),
+        ([70, 78, 78, 78], True),
+        ([70, 70, 70, 73], False),
+        ([70, 87, 87, 87], False),
+        ([70, 71, 73, 75, 77, 79], False),
+    ],
+)
+def test_memory_that_grows_is_noticed(mb: list[int], is_flat: bool) -> None:
+    assert (not growth({200 * place: each * 1024 for place, each in enumerate(mb, 1)})) is is_flat

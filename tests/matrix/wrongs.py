@@ -1,0 +1,139 @@
+"""What goes wrong at a backend, by the names of the matrix's rows, and whether that makes delivery ambiguous.
+
+Delivery is ambiguous where a backend has stored a request whose answer the extension never reads: it may then send the
+records again (at least once), or report them as lost although they arrived.
+"""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from telemetry_forwarder.emulator.backends import (
+    Answer,
+    Backend,
+    BadEvent,
+    Fault,
+    HalfAnswer,
+    Hang,
+    RejectEvents,
+    Reset,
+    Slow,
+    Throttle,
+    TooLarge,
+    Withhold,
+)
+
+NEVER_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """One way to be unwell, `what` in words. `play` is the fault that meets every delivery, by sink where they differ.
+
+    `door` is what happens before a request can be sent at all. `stores`: some of the requests that it meets are stored.
+    `why_ambiguous` says how one may be stored and its answer not be read, "" where that cannot be.
+    """
+
+    what: str
+    play: Fault | Mapping[str, Fault] | None = None
+    door: Literal["open", "closed", "untrusted"] = "open"
+    stores: bool = False
+    why_ambiguous: str = ""
+
+    @property
+    def is_ambiguous(self) -> bool:
+        return bool(self.why_ambiguous)
+
+    @property
+    def needs_tls(self) -> bool:
+        return self.door == "untrusted"
+
+    def fault(self, sink: str) -> Fault | None:
+        """Return what meets the deliveries of `sink`."""
+        return self.play.get(sink) if isinstance(self.play, Mapping) else self.play
+
+    def can_be_withheld(self, sink: str) -> bool:
+        """Say whether there is an outcome, and a request that has one."""
+        return self.door == "open" and not isinstance(self.fault(sink), Hang)
+
+    async def begin(self, sink: str, backend: Backend, *, untrusted: ssl.SSLContext | None, is_withheld: bool) -> None:
+        """Let it go wrong from now on; with `is_withheld` the next delivery waits for `Faults.release` first."""
+        fault = self.fault(sink)
+        if self.door != "open":
+            await backend.stop_listening()
+        if self.door == "untrusted":
+            await backend.listen_again(untrusted)
+        if is_withheld and self.can_be_withheld(sink):
+            backend.faults.script(Withhold(fault))
+        if fault is not None:
+            backend.faults.script(fault)
+
+    async def end(self, backend: Backend) -> None:
+        """Let all be well again. Requests that hang go on hanging."""
+        backend.faults.clear()
+        if self.door == "untrusted":
+            await backend.stop_listening()
+        if self.door != "open":
+            await backend.listen_again()
+
+
+FOR_EVER = None  # as `times`: until all is well again
+
+WRONGS: Mapping[str, Wrong] = {
+    "ok": Wrong("nothing: the row to compare with", stores=True),
+    "slow 200 ms": Wrong("stored at once, answered after 200 ms", Slow(0.2, FOR_EVER), stores=True),
+    "slow 1 s": Wrong(
+        "stored at once, answered after 1 s",
+        Slow(1.0, FOR_EVER),
+        stores=True,
+        why_ambiguous="the shutdown window may end before the answer comes",
+    ),
+    "slow 10 s": Wrong(
+        "stored at once, answered after 10 s",
+        Slow(10.0, FOR_EVER),
+        stores=True,
+        why_ambiguous="the shutdown window ends before the answer comes",
+    ),
+    "refuse": Wrong("nobody listens: connections are refused", door="closed"),
+    "reset": Wrong("the connection is reset in place of an answer; nothing is stored", Reset(times=FOR_EVER)),
+    "reset, stored": Wrong(
+        "stored, and the connection is reset in place of an answer",
+        Reset(stored=True, times=FOR_EVER),
+        stores=True,
+        why_ambiguous="no answer comes",
+    ),
+    "hang": Wrong("never answered, never stored", Hang(None, FOR_EVER)),
+    "hang, stored": Wrong(
+        "stored, never answered", Slow(NEVER_S, FOR_EVER), stores=True, why_ambiguous="no answer comes"
+    ),
+    "429": Wrong("throttled (CloudWatch Logs: 400 `ThrottlingException`)", Throttle(times=FOR_EVER)),
+    "500": Wrong("answered 500", Answer(500, FOR_EVER)),
+    "503": Wrong("answered 503", Answer(503, FOR_EVER)),
+    "401": Wrong(
+        "the credential is refused with 401 (CloudWatch Logs: 400 `UnrecognizedClientException`)",
+        {
+            "splunk": Answer(401, FOR_EVER),
+            "datadog": Answer(401, FOR_EVER),
+            "cloudwatch": Answer(400, FOR_EVER, code="UnrecognizedClientException"),
+        },
+    ),
+    "403": Wrong("the credential is refused with 403", Answer(403, FOR_EVER)),
+    "partial": Wrong(
+        "Splunk finds the second event of each request bad, CloudWatch Logs the first too old; Datadog, which takes "
+        "all or nothing, finds two requests too large",
+        {
+            "splunk": BadEvent(at=1, times=FOR_EVER),
+            "datadog": TooLarge(times=2),
+            "cloudwatch": RejectEvents(too_old_end=1, times=FOR_EVER),
+        },
+        stores=True,
+    ),
+    "TLS error": Wrong("its certificate is one that is not trusted: the handshake fails", door="untrusted"),
+    "half answer": Wrong(
+        "stored, and the connection ends in the middle of the answer's body",
+        HalfAnswer(FOR_EVER),
+        stores=True,
+        why_ambiguous="half of an answer is none",
+    ),
+}

@@ -1,0 +1,202 @@
+"""What a request asks for, and how an answer is told."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telemetry_forwarder.secrets.answers import Answer, Outcome
+from telemetry_forwarder.secrets.moments import Moment
+from telemetry_forwarder.secrets.names import Key
+from telemetry_forwarder.secrets.routes import Form, Page, Question, Refused, question_of, told
+from telemetry_forwarder.secrets.server import is_local, request_in
+
+ARN = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:db-AbCdEf"
+GET = "/systemsmanager/parameters/get"
+AT = Moment(0, 0)
+
+
+def refusal(read: Callable[[Any], object], given: str | bytes) -> int | None:
+    """Return the status with which `given` is refused, None where it is not. Anything else that is raised passes."""
+    try:
+        read(given)
+    except Refused as refused:
+        return refused.status
+    return None
+
+
+@pytest.mark.parametrize(
+    ("target", "key", "form"),
+    [
+        ("/?name=/prod/db", Key("ssm", "/prod/db"), Form.VALUE),
+        ("/?name=%2Fprod%2Fdb", Key("ssm", "/prod/db"), Form.VALUE),
+        ("/?name=/a&version=3", Key("ssm", "/a", version="3"), Form.VALUE),
+        ("/?name=/a&withDecryption=false", Key("ssm", "/a", decrypt=False), Form.VALUE),
+        ("/?name=secretsmanager:api", Key("secretsmanager", "api"), Form.VALUE),
+        (f"/?name={ARN}&versionStage=AWSPREVIOUS", Key("secretsmanager", ARN, stage="AWSPREVIOUS"), Form.VALUE),
+        (f"{GET}?name=/a", Key("ssm", "/a", decrypt=False), Form.SERVICE),
+        (f"{GET}/?name=/a&withDecryption=true", Key("ssm", "/a"), Form.SERVICE),
+        (f"{GET}?name=/a&label=live&withDecryption=TRUE", Key("ssm", "/a", stage="live"), Form.SERVICE),
+        (f"{GET}?name=/a&unknown=1", Key("ssm", "/a", decrypt=False), Form.SERVICE),
+        (f"/secretsmanager/get?secretId={quote(ARN)}", Key("secretsmanager", ARN), Form.SERVICE),
+        ("/secretsmanager/get?secretId=a+b", Key("secretsmanager", "a+b"), Form.SERVICE),
+        ("/secretsmanager/get?secretId=a%2Bb", Key("secretsmanager", "a+b"), Form.SERVICE),
+        ("/secretsmanager/get?secretId=x&versionId=v", Key("secretsmanager", "x", version="v"), Form.SERVICE),
+        ("/?name=schl%C3%BCssel", Key("ssm", "schlüssel"), Form.VALUE),
+    ],
+)
+def test_a_target_is_a_question(target: str, key: Key, form: Form) -> None:
+    assert question_of(target) == Question(key, form, is_fresh=False)
+
+
+def test_a_fetch_can_be_forced_and_pages_are_no_questions() -> None:
+    asked = question_of("/?name=/a&refreshNow=true")
+    assert isinstance(asked, Question)
+    assert asked.is_fresh
+    assert (question_of("/ping"), question_of("/stats")) == (Page.PING, Page.STATS)
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "says"),
+    [
+        ("/", 400, "name is missing"),
+        ("/?name=", 400, "name is missing"),
+        ("/?nmae=/a", 400, "There is no parameter 'nmae'; allowed: name, "),
+        ("/?name=/a&name=/b", 400, "name is given twice"),
+        ("/?name=a%20b", 400, "no spaces"),
+        ("/?name=%ff", 400, "not UTF-8"),
+        ("/?name=" + "a" * 2049, 400, "1 to 2048"),
+        ("/?name=arn:aws:s3:::x", 400, "ssm or secretsmanager"),
+        ("/?name=/a&versionStage=x", 400, "for a secret only"),
+        ("/?name=secretsmanager:a&label=x", 400, "for a parameter only"),
+        (GET, 400, "name is missing"),
+        (f"{GET}?name=/a&version=1&label=x", 400, "Either version or label"),
+        (f"{GET}?name=/a&version=latest", 400, "whole number"),
+        (f"{GET}?name=/a&withDecryption=maybe", 400, "withDecryption is true or false"),
+        ("/secretsmanager/get?name=x", 400, "secretId is missing"),
+        ("/v2", 404, "/secretsmanager/get"),
+        ("//x", 404, "no such route"),
+    ],
+)
+def test_what_is_no_question_is_refused_with_a_reason(target: str, status: int, says: str) -> None:
+    with pytest.raises(Refused, match=says) as caught:
+        question_of(target)
+    assert caught.value.status == status
+
+
+@given(st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126), max_size=100))
+def test_any_target_is_a_question_or_refused(rest: str) -> None:
+    for start in ("/?name=", "/?", "/", GET + "?"):
+        assert refusal(question_of, start + rest) in (None, 400, 404)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [
+        (Outcome.NOT_FOUND, 404),
+        (Outcome.DENIED, 403),
+        (Outcome.BAD_CREDENTIALS, 403),
+        (Outcome.INVALID, 400),
+        (Outcome.BUSY, 429),
+        (Outcome.TIMED_OUT, 504),
+        (Outcome.THROTTLED, 500),
+        (Outcome.UNAVAILABLE, 500),
+        (Outcome.FAILED, 500),
+    ],
+)
+def test_each_outcome_has_its_status_and_the_services_own_words_pass(outcome: Outcome, status: int) -> None:
+    answer = Answer(outcome, AT, 400, b'{"__type":"X"}', "what happened")
+    assert told(answer, Form.VALUE) == (status, b'{"error":"what happened"}')
+    assert told(answer, Form.SERVICE) == (400, b'{"__type":"X"}')
+    assert told(Answer(outcome, AT, message="what happened"), Form.SERVICE) == (status, b'{"error":"what happened"}')
+
+
+@pytest.mark.parametrize("value", ["plain", '{"json": ["ü", 1e3]}', "日本\u2028\x00\U0001f511", "x" * 65536, " \n", ""])
+def test_a_value_is_told_exactly(value: str) -> None:
+    for body in ({"Parameter": {"Value": value}}, {"SecretString": value, "SecretBinary": None}):
+        answer = Answer(Outcome.FOUND, AT, 200, json.dumps(body).encode())
+        status, told_body = told(answer, Form.VALUE)
+        assert (status, json.loads(told_body)) == (200, {"value": value})
+        assert told(answer, Form.SERVICE) == (200, answer.body)
+
+
+def test_half_a_surrogate_pair_is_told_too() -> None:
+    answer = Answer(Outcome.FOUND, AT, 200, b'{"SecretString":"\\ud83d"}')
+    assert json.loads(told(answer, Form.VALUE)[1]) == {"value": "\ud83d"}
+
+
+def test_a_binary_secret_is_told_in_base64_and_marked() -> None:
+    answer = Answer(Outcome.FOUND, AT, 200, b'{"SecretBinary":"AAH/"}')
+    assert json.loads(told(answer, Form.VALUE)[1]) == {"value": "AAH/", "encoding": "base64"}
+
+
+# --- heads ----------------------------------------------------------------------------------------------------------
+
+HOST = b"\r\nHost: localhost:2773"
+
+
+@pytest.mark.parametrize(
+    ("head", "closes"),
+    [
+        (b"GET / HTTP/1.1" + HOST, False),
+        (b"GET / HTTP/1.1\r\nhost:127.0.0.1", False),
+        (b"GET / HTTP/1.1\r\nHOST: [::1]:2773\r\nConnection: close", True),
+        (b"GET / HTTP/1.0" + HOST, True),
+        (b"GET / HTTP/1.0\r\nConnection: Keep-Alive" + HOST, False),
+        (b"GET / HTTP/1.1\r\nContent-Length: 0" + HOST, False),
+    ],
+)
+def test_a_sound_head_is_read(head: bytes, closes: bool) -> None:
+    assert request_in(head).closes is closes
+    assert request_in(head + b"\r\nX-AWS-Parameters-Secrets-Token:  t \r\nX: y").token == b"t"
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"", 400),
+        (b"GET /", 400),
+        (b"GET  / HTTP/1.1" + HOST, 400),
+        (b"\x16\x03\x01\x02\x00", 400),
+        (b"GET http://localhost/ HTTP/1.1" + HOST, 400),
+        (b"GET /\xff HTTP/1.1" + HOST, 400),
+        (b"GET / HTTP/2.0" + HOST, 505),
+        (b"get / HTTP/1.1" + HOST, 405),
+        (b"POST / HTTP/1.1" + HOST, 405),
+        (b"POST / HTTP/1.1\r\nContent-Length: 5" + HOST, 405),
+        (b"GET / HTTP/1.1\r\nContent-Length: 5" + HOST, 400),
+        (b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked" + HOST, 400),
+        (b"GET / HTTP/1.1", 403),
+        (b"GET / HTTP/1.1\r\nHost: evil.example:2773", 403),
+        (b"GET / HTTP/1.1\r\nHost: localhost.evil.example", 403),
+        (b"GET / HTTP/1.1\r\nHost: localhost:2773:2773", 403),
+        (b"GET / HTTP/1.1\r\nHost: 169.254.100.1", 403),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost", 400),
+        (b"GET / HTTP/1.1" + HOST + b"\r\n folded: x", 400),
+        (b"GET / HTTP/1.1" + HOST + b"\r\nX-Forwarded-For : x", 400),
+        (b"GET / HTTP/1.1" + HOST + b"\r\nx-forwarded-for: 10.0.0.1", 403),
+        (b"GET / HTTP/1.1" + HOST + b"\r\nForwarded: for=10.0.0.1", 403),
+        (b"GET /" + b"a" * 8192 + b" HTTP/1.1" + HOST, 414),
+    ],
+)
+def test_anything_else_is_refused(head: bytes, status: int) -> None:
+    with pytest.raises(Refused) as caught:
+        request_in(head)
+    assert caught.value.status == status
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_request_or_refused(noise: bytes) -> None:
+    for head in (noise, b"GET /" + noise, b"GET / HTTP/1.1" + HOST + b"\r\n" + noise):
+        assert refusal(request_in, head) in (None, 400, 403, 405, 505)
+
+
+@pytest.mark.parametrize(
+    "host", [b"localhost", b"LocalHost:1", b"127.0.0.1:65535", b"[::1]", b"[::1]:80", b"localhost:"]
+)
+def test_hosts_of_this_machine(host: bytes) -> None:
+    assert is_local(host)

@@ -1,0 +1,41 @@
+"""What tells of a restore, and what it does."""
+
+import asyncio
+
+from telemetry_forwarder.clock import SystemClock
+from telemetry_forwarder.log import Log
+from telemetry_forwarder.secrets.settings import secrets_from_env
+from telemetry_forwarder.secrets.vault import Vault
+from tests.builders import record
+
+
+async def vault_in(init_type: str, tasks: asyncio.TaskGroup) -> tuple[Vault, list[str]]:
+    settings = secrets_from_env({"AWS_LAMBDA_INITIALIZATION_TYPE": init_type}, [])
+    vault = Vault(settings, region=None, ca_file=None, tasks=tasks, clock=SystemClock(), log=Log("error"))
+    dropped: list[str] = []
+    drop_all = vault.cache.drop_all
+
+    def noted() -> None:
+        dropped.append("all")
+        drop_all()
+
+    vault.cache.drop_all = noted  # type: ignore[method-assign]
+    return vault, dropped
+
+
+async def test_the_record_of_a_restore_drops_everything_once() -> None:
+    async with asyncio.TaskGroup() as tasks:
+        vault, dropped = await vault_in("snap-start", tasks)
+        vault.on_records([record(type="platform.initStart"), record(type="function")])
+        assert dropped == []
+        vault.on_records([record(type="platform.restoreStart")])
+        vault.on_restore()  # the first INVOKE comes as well
+        assert dropped == ["all"]
+        vault.stop()
+
+
+async def test_without_a_snapshot_there_is_nothing_to_drop() -> None:
+    async with asyncio.TaskGroup() as tasks:
+        vault, dropped = await vault_in("on-demand", tasks)
+        vault.on_restore()
+        assert dropped == []
