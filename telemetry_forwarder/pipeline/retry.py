@@ -35,6 +35,9 @@ LAST_ANSWER_S = 0.02
 # What is kept at SHUTDOWN for a second try of a request that was under way before: a connection and a round trip.
 RENEW_S = 0.5
 RENEW_SHARE = 0.3
+# Work that must be over in time is not begun unless there is time for it so often; with little of a processor the same
+# work may take much longer, and each sink does some in its turn.
+CAUTION = 3.0
 
 
 def backoff(first: float = 0.1, longest: float = 2.0) -> Iterator[float]:
@@ -199,10 +202,12 @@ class Delivery:
         self.allow(deadline)
         self.stop_by(deadline.earlier(LAST_ANSWER_S))
 
-    @property
-    def is_stopped(self) -> bool:
-        """Say whether the point of `stop_by` has passed."""
-        return self.stop_at is not None and self._clock.monotonic() >= self.stop_at.at
+    def has_time_for(self, work_s: float) -> bool:
+        """Say whether there is time, before the point of `stop_by`, for work that took `work_s` the last time.
+
+        That is without a pause: the event loop stands still meanwhile, and with it every deadline.
+        """
+        return self.stop_at is None or self._clock.monotonic() + CAUTION * work_s < self.stop_at.at
 
     async def _attempt(self, piece: list[Encoded]) -> tuple[Verdict, TransportError | None]:
         self._account.attempts += 1

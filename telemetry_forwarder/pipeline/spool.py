@@ -290,7 +290,9 @@ class Spool:
             self._next_number = number + 1
             try:
                 self._recover(number)
-            except (OSError, ValueError, LookupError, TypeError, struct.error) as error:
+            except OSError as error:
+                self._pause(f"cannot be read: {error.strerror or error}")
+            except (ValueError, LookupError, TypeError, struct.error) as error:
                 self._log.info(f"What an earlier process left in the spool cannot be used: {type(error).__name__}.")
                 self._discard(number)
         for name, records in self.counts.unclaimed.items():

@@ -72,6 +72,7 @@ class Worker:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._load_s = 0.0  # what the last filling of a batch took
         self._is_closed = False
         self._is_drained = False
         self._has_heir = False
@@ -355,14 +356,16 @@ class Worker:
 
     def _load(self) -> bool:
         """Fill the open batch from the buffer, and that from the spool; say whether there is anything in it."""
-        batch = OpenBatch(self._sink.limits)
-        refused: list[Record] = []
+        batch, refused, begun_at = OpenBatch(self._sink.limits), list[Record](), self._clock.monotonic()
+        if not self._delivery.has_time_for(self._load_s):
+            return False
         self._fill(batch, refused)
         while not batch and self._stock.refill():
             self._fill(batch, refused)
         self._stock.settle(refused)
         if batch:
             self._delivery.pieces.append(batch.close())
+        self._load_s = self._clock.monotonic() - begun_at
         return bool(batch)
 
     def _fill(self, batch: OpenBatch, refused: list[Record]) -> None:
@@ -370,7 +373,7 @@ class Worker:
         if self._spare is not None:
             batch.add(self._spare)
             self._spare = None
-        while not self._delivery.is_stopped and (record := self._stock.pop()) is not None:
+        while self._delivery.has_time_for(0.0) and (record := self._stock.pop()) is not None:
             encoded = self._encoder.encode(record)
             if encoded is None:
                 refused.append(record)

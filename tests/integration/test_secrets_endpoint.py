@@ -200,6 +200,36 @@ async def test_after_ten_minutes_of_freeze_no_expired_value_is_given(endpoint, w
             assert (await asked.get("/?name=/a")).json() == {"value": "v2"}
 
 
+async def test_a_role_that_may_not_batch_still_prefetches_one_by_one(endpoint):
+    service = Service(
+        GetParameters=[error("AccessDeniedException")],
+        BatchGetSecretValue=[error("AccessDeniedException")],
+        GetParametersByPath=[error("AccessDeniedException")],
+        GetParameter=[says(200, value("p"))],
+        GetSecretValue=[says(200, b'{"SecretString":"s"}')],
+    )
+    async with serving(service) as server:
+        endpoint(server.url())
+        async with room(TELEMETRY_FORWARDER_SECRETS_PREFETCH="/one,secretsmanager:two,/path/*") as asked:
+            assert (await asked.get("/?name=/one")).json() == {"value": "p"}
+            assert (await asked.get("/?name=secretsmanager:two")).json() == {"value": "s"}
+            await asked.vault.wait_until_warm()
+    assert sorted(service.calls) == [
+        "BatchGetSecretValue", "GetParameter", "GetParameters", "GetParametersByPath", "GetSecretValue",
+    ]  # fmt: skip
+    assert any("Not all of /path/* was fetched beforehand: AccessDeniedException." in line for line in asked.written)
+
+
+async def test_what_is_not_allowed_is_not_prefetched(endpoint):
+    async with serving(Service()) as server:
+        endpoint(server.url())
+        given = {"TELEMETRY_FORWARDER_SECRETS_PREFETCH": "/other", "TELEMETRY_FORWARDER_SECRETS_ALLOW": "/prod/*"}
+        async with room(**given) as asked:
+            await asked.vault.wait_until_warm()
+    assert server.requests == []
+    assert any("/other is not fetched beforehand" in line for line in asked.written)
+
+
 # --- errors ---------------------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from telemetry_forwarder.clock import Deadline
 from telemetry_forwarder.interfaces import Delivered, Denied, Retry
-from tests.builders import Hang, ListSink, Slow, Workshop, in_seconds, limits, record, records, run
+from tests.builders import Hang, ListSink, Slow, Workshop, freeze, in_seconds, limits, record, records, run
 
 
 def test_a_drain_delivers_what_is_held_and_ends_the_worker() -> None:
@@ -196,5 +196,24 @@ def test_request_that_is_answered_late_in_a_drain_is_sent_once() -> None:
             await shop.worker.drain(in_seconds(1.0))
             assert shop.delivered == 3
             assert len(shop.transport.sent) == 1
+
+    run(main())
+
+
+def test_drain_of_much_with_little_of_a_processor_is_over_in_time() -> None:
+    """The event loop stands still while a batch is made; so none is begun that might not be over in time."""
+
+    class SlowSink(ListSink):
+        def encode(self, record: Any) -> Any:
+            freeze(0.05)
+            return super().encode(record)
+
+    async def main() -> None:
+        async with Workshop(sink=SlowSink(limits=limits(max_records=2)), then=Slow(0.01)) as shop:
+            shop.worker.offer(records(100))
+            await shop.worker.drain(in_seconds(2.0))
+            assert shop.clock.monotonic() <= 1002.0
+            assert shop.delivered >= 20
+            assert shop.delivered + shop.dropped["deadline"] == 100
 
     run(main())
