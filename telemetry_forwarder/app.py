@@ -202,7 +202,9 @@ async def _open_vault(
     from telemetry_forwarder.secrets.vault import open_vault  # only where it is needed
 
     network = settings.network
-    opening = open_vault(settings.secrets, doors, region=network.region, ca_file=network.ca_file, clock=clock, log=log)
+    opening = open_vault(
+        settings.secrets, doors, region=network.region, ca_file=network.aws_ca_file, clock=clock, log=log
+    )
     return await stack.enter_async_context(opening)
 
 
@@ -253,7 +255,7 @@ def _failover(settings: Settings, clock: Clock, log: Log) -> "Failover | None":
     from telemetry_forwarder.transports.failover import Failover  # only where it is configured
 
     network = settings.network
-    return Failover(settings.failover, clock=clock, log=log, region=network.region, ca_file=network.ca_file)
+    return Failover(settings.failover, clock=clock, log=log, region=network.region, ca_file=network.aws_ca_file)
 
 
 async def _live(lifecycle: Lifecycle, client: ExtensionsClient, clock: Clock, log: Log, *, has_fallback: bool) -> int:

@@ -70,6 +70,7 @@ class Settings:
         destinations = _destinations(environ, problems)
         function = _origin(environ, problems)
         strategy = _strategy(environ, problems)
+        ca_file = _ca_file(environ, problems)
         holding = Holding(
             longest_s=read("TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS", environ, problems) / 1000,
             margin_s=read("TELEMETRY_FORWARDER_DEADLINE_MARGIN_MS", environ, problems) / 1000,
@@ -92,8 +93,9 @@ class Settings:
             spooling=_spooling(environ, problems),
             network=Network(
                 proxies=_proxies(environ, problems),
-                ca_file=_ca_file(environ, problems),
+                ca_file=ca_file,
                 region=function.region,
+                aws_ca_file=None if environ.get("AWS_CA_BUNDLE") else ca_file,
             ),
             secrets=_secrets(environ, destinations, problems),
             failover=read("TELEMETRY_FORWARDER_FAILOVER", environ, problems),

@@ -1,6 +1,7 @@
 """The whole road for one test: local backends, a local Lambda, the real executable."""
 
 import json
+import random
 import re
 import socket
 from collections import Counter
@@ -18,6 +19,8 @@ EXTENSION = Path(__file__).parents[2] / "extensions/telemetry-forwarder"
 FUNCTIONS = Path(__file__).parent / "functions"
 GROUP = "/telemetry-forwarder/test"
 NUMBERED = re.compile(r"line (\d{6})")
+# Below Linux's range for outgoing connections (net.ipv4.ip_local_port_range): between two generations nobody holds one.
+PORTS = range(20_000, 32_000)
 SINKS = ("splunk", "datadog", "cloudwatch")
 
 
@@ -146,7 +149,12 @@ async def open_backends(
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("0.0.0.0", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that can be listened on, and that no outgoing connection will be given meanwhile."""
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("0.0.0.0", port))
+            except OSError:
+                continue
+            return port

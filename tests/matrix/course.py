@@ -80,7 +80,7 @@ async def _spindown(room: Room) -> None:
 
 
 async def _time_out(room: Room) -> Invocation:
-    return await room.invoke(sleep=TIMEOUT_S + 1)
+    return await room.invoke(sleep=room.timeout_s + 1)
 
 
 async def _crash(room: Room) -> Invocation:
@@ -92,7 +92,7 @@ async def _kill(room: Room) -> Invocation:
     ours = room.env.pids[NAME]
     before = room.lines
     async with asyncio.TaskGroup() as group:
-        invoking = group.create_task(room.invoke(sleep=TIMEOUT_S / 2))
+        invoking = group.create_task(room.invoke(sleep=room.timeout_s / 2))
         await room.env.until(lambda: _has_all(room, before))
         os.kill(ours, signal.SIGKILL)
         room.last_batch = room.batches[-1]
@@ -124,16 +124,15 @@ ENDINGS: Mapping[str, Ending] = {
 }
 
 
-async def run(trial: Trial, folder: Path, **variables: str) -> list[Outcome]:
-    """Play one environment and settle its books, a cell for each sink."""
+async def run(trial: Trial, folder: Path, *, timeout_s: float = TIMEOUT_S) -> list[Outcome]:
+    """Play one environment of a function with this timeout, and settle its books, a cell for each sink."""
     began = time.monotonic()
     wrong, ending = WRONGS[trial.wrong], ENDINGS[trial.ending]
     given = {
         "TELEMETRY_FORWARDER_FLUSH": trial.strategy,
         "TELEMETRY_FORWARDER_DURABILITY": "strict" if ending.is_strict else "relaxed",
-        **variables,
     }
-    async with room(folder, trial.sinks, over_tls=wrong.needs_tls, timeout_s=TIMEOUT_S, **given) as opened:
+    async with room(folder, trial.sinks, over_tls=wrong.needs_tls, timeout_s=timeout_s, **given) as opened:
         await _play(opened, wrong, ending)
         await opened.env.shutdown()
         common = [*_statuses(opened, ending), *overruns(opened, may_be_gone=ending.kills)]

@@ -1,7 +1,5 @@
 """One environment of the matrix: the real executable on a local Lambda, between backends that can go wrong."""
 
-import random
-import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -12,11 +10,9 @@ from pathlib import Path
 from telemetry_forwarder.emulator import Function, Invocation, LocalLambda
 from telemetry_forwarder.emulator.backends import CloudWatchLogs, Datadog, SplunkHec
 from tests.integration.sockets import make_certificate
-from tests.integration.world import EXTENSION, GROUP, World
+from tests.integration.world import EXTENSION, GROUP, World, free_port
 
 HERE = Path(__file__).parent
-# Below Linux's range for outgoing connections (net.ipv4.ip_local_port_range): between two generations nobody holds it.
-PORTS = range(20_000, 32_000)
 
 
 @dataclass
@@ -30,6 +26,11 @@ class Room:
     lines: int = 0  # written so far, which numbers them
     withheld: list[str] = field(default_factory=list)  # the sinks whose backend keeps an outcome back until the freeze
     last_batch: int = 0  # the records that the extension acknowledged last before it was killed
+
+    @property
+    def timeout_s(self) -> float:
+        """The function's timeout."""
+        return self.env.function.timeout_s
 
     @property
     def env(self) -> LocalLambda:
@@ -88,15 +89,3 @@ def _certificates(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext, Path]:
         made.append(make_certificate(folder / name))
     (trusted, ca_file), (untrusted, _) = made
     return trusted, untrusted, ca_file
-
-
-def free_port() -> int:
-    """Return a port that can be listened on, and that no outgoing connection will be given."""
-    while True:
-        port = random.choice(PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("0.0.0.0", port))
-            except OSError:
-                continue
-            return port

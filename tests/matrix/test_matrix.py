@@ -15,13 +15,15 @@ from tests.matrix.run import replaced
 from tests.matrix.wrongs import WRONGS
 
 PAGE = Path(__file__).parents[2] / "docs/fault-matrix.md"
+# Shorter than in the whole matrix, which plays several environments at once.
+TIMEOUT_S = 3.0
 WRITE = "python -m tests.matrix.run --write docs/fault-matrix.md"
 
 
 @pytest.mark.parametrize("trial", spread(), ids=str)
 async def test_every_record_is_delivered_held_or_reported_as_lost(trial: Trial, tmp_path: Path) -> None:
     """Each once where delivery is not ambiguous; no window overrun; no timeout but the function's own."""
-    outcomes = await run(trial, tmp_path)
+    outcomes = await run(trial, tmp_path, timeout_s=TIMEOUT_S)
     assert len(outcomes) == len(trial.sinks)
     assert not {each.sink: each.problems for each in outcomes if each.problems}
     assert all(each.emitted >= 20 for each in outcomes)

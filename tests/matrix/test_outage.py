@@ -8,9 +8,10 @@ import pytest
 
 from telemetry_forwarder.emulator.backends import Answer, Fault, Hang
 from tests.matrix.books import arrived, books, differences, emitted
-from tests.matrix.course import TIMEOUT_S, WORK_S
+from tests.matrix.course import WORK_S
 from tests.matrix.room import Room, room
 
+TIMEOUT_S = 3.0
 OUTAGE = 30
 # More than memory holds within the outage, so that the spool has to take the rest.
 LINES, IN_MEMORY = 100, 1000

@@ -9,7 +9,7 @@ from tests.matrix.soak import Plan, growth, soak
 SEED = 20261123
 
 
-@pytest.mark.parametrize("plan", [Plan(seed=SEED, invocations=100), Plan(seed=SEED, invocations=40, resets=0.1)])
+@pytest.mark.parametrize("plan", [Plan(seed=SEED, invocations=80), Plan(seed=SEED, invocations=25, resets=0.15)])
 async def test_invocations_under_random_faults_settle_every_record(plan: Plan, tmp_path: Path) -> None:
     said: list[str] = []
     result = await soak(plan, tmp_path, said.append)
