@@ -29,7 +29,7 @@ NEXT = "/2020-01-01/extension/event/next"
 # over once INIT, which has two processors whatever the size, is done; so there more of it is spent before.
 BIG_MB = 1024
 BIG_BUDGET_MS = 10
-SMALL_BUDGET_MS = 40
+SMALL_BUDGET_MS = 20
 
 # How often is looked whether an invocation has come, while loading goes on behind INIT.
 TICK_S = 0.01
