@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import zlib
@@ -174,15 +175,17 @@ def pour(subject: Subject, records: int, memory_mb_of_function: int = 1769, **en
         "TELEMETRY_FORWARDER_TAGS": "team:shop,tier:1",
         **environment,
     }
-    process = subprocess.Popen([str(subject.executable)], env=variables, stdout=subprocess.DEVNULL)
-    try:
-        with on_other_processors(process.pid):
-            return _pour(process.pid, api, hec, port, given, records)
-    finally:
-        process.kill()
-        process.wait()
-        api.close()
-        hec.close()
+    with tempfile.TemporaryDirectory() as spool:  # of a run before, what it had kept would come too
+        variables["TELEMETRY_FORWARDER_SPOOL_DIR"] = spool
+        process = subprocess.Popen([str(subject.executable)], env=variables, stdout=subprocess.DEVNULL)
+        try:
+            with on_other_processors(process.pid):
+                return _pour(process.pid, api, hec, port, given, records)
+        finally:
+            process.kill()
+            process.wait()
+            api.close()
+            hec.close()
 
 
 def _pour(pid: int, api: Api, hec: Hec, port: int, given: list[bytes], records: int) -> Flood:
