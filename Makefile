@@ -7,14 +7,14 @@ BIN := $(VENV)/bin
 LOCK := requirements.lock
 STAMP := $(VENV)/.installed
 
-# The layer: LAYER_PYTHON is the minor version of the functions' Python runtime, LAYER_ARCH x86_64 or arm64.
-# LAYER_INTERPRETER=DIR carries the relocatable CPython in DIR along (bin/python3.X and lib/python3.X, of that version
-# and processor, such as `uv python install` fetches), so that functions in other languages can use the layer too.
-LAYER_PYTHON ?= 3.12
-LAYER_ARCH ?= x86_64
-LAYER_INTERPRETER ?=
-BUILD_LAYER = $(BIN)/python layer/build.py --python $(LAYER_PYTHON) --arch $(LAYER_ARCH) \
-    $(if $(LAYER_INTERPRETER),--interpreter '$(LAYER_INTERPRETER)')
+# The layer (docs/layer.md): LAYER_PYTHON names the interpreter to carry, a program or its directory; without it the
+# builder takes uv's, else the build container's, else the one of .venv. LAYER_ARCH is x86_64 or arm64.
+# LAYER_OPTIONS is for more of what `python -m layer --help` lists.
+LAYER_PYTHON ?=
+LAYER_ARCH ?= $(shell uname -m)
+LAYER_OPTIONS ?=
+LAYER_ZIP := dist/telemetry-forwarder-layer-$(patsubst aarch64,arm64,$(LAYER_ARCH)).zip
+BUILD_LAYER = $(BIN)/python -m layer --arch $(LAYER_ARCH) $(if $(LAYER_PYTHON),--python '$(LAYER_PYTHON)') $(LAYER_OPTIONS)
 
 # sam pins versions that other tools here do not want, so it lives alone. It sends nothing home and needs no account.
 SAM_VENV := .venv-sam
@@ -23,7 +23,7 @@ SAM_STAMP := $(SAM_VENV)/.installed
 SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 $(SAM_VENV)/bin/sam
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test matrix soak bench memory fidelity check fmt fmt-check lint type layer template lock clean
+.PHONY: help install run test matrix soak bench memory fidelity check fmt fmt-check lint type layer publish template lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -56,8 +56,9 @@ soak: install ## 2,000 invocations with random faults: at most fifteen minutes (
 	$(BIN)/python -m tests.matrix.soak $(if $(SEED),--seed $(SEED))
 
 bench: install ## what the extension and the local Lambda cost, measured in one run
-	$(BIN)/python benchmarks/run.py
-	$(BIN)/python benchmarks/local_lambda.py
+	$(BIN)/python -m benchmarks.run
+	$(BIN)/python benchmarks/pieces.py
+	$(BIN)/python -m benchmarks.local_lambda
 	$(BIN)/python -m benchmarks.held
 	$(BIN)/python benchmarks/secrets_cache.py
 
@@ -82,9 +83,14 @@ lint: install ## lint the code
 type: install ## check the types (mypy, strict)
 	$(BIN)/mypy
 
-layer: install ## build dist/telemetry-forwarder-layer.zip (LAYER_PYTHON, LAYER_ARCH, LAYER_INTERPRETER)
-	@rm -rf build/layer && mkdir -p build dist
-	@$(BUILD_LAYER) --zip dist/telemetry-forwarder-layer.zip build/layer
+layer: install ## build dist/telemetry-forwarder-layer-ARCH.zip (LAYER_PYTHON, LAYER_ARCH, LAYER_OPTIONS)
+	@rm -rf build/layer && mkdir -p build
+	@$(BUILD_LAYER) --zip $(LAYER_ZIP) build/layer
+
+# Uses the AWS CLI and its settings (profile, region). DRY_RUN=1 shows the call and makes none.
+publish: ## publish that ZIP as a layer version and print its ARN (LAYER_ARCH, DRY_RUN=1, PUBLISH_OPTIONS)
+	@test -f $(LAYER_ZIP) || $(MAKE) --no-print-directory layer
+	@$(BIN)/python -m layer.publish $(if $(DRY_RUN),--dry-run) $(PUBLISH_OPTIONS) $(LAYER_ZIP)
 
 # What `sam build` calls for the layer, with ARTIFACTS_DIR set. It runs in the checkout, not in a copy (template.yaml).
 .PHONY: build-TelemetryForwarderLayer

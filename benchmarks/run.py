@@ -1,187 +1,277 @@
-"""`make bench`: what the extension costs, as ratios measured in one run (the machine's own speed cancels out).
+"""`make bench`: what the extension costs, against no extension and against others, measured in one run.
 
-Each figure is the median of interleaved pairs; nothing here passes or fails.
+    python -m benchmarks.run                     about two minutes
+    python -m benchmarks.run --full              more rounds, and 500,000 records instead of 100,000
+    python -m benchmarks.run --layer DIR         an unpacked layer, with the interpreter that it carries
+    python -m benchmarks.run --before DIR        a checkout of an older version, in the same rounds
+
+Figures are medians. What is compared runs in turn in the same rounds, so that the machine's speed and its other work
+cancel out as far as they can. Nothing here is a test. The table is printed, and written with every figure as JSON.
 """
 
-import resource
-import socket
-import statistics
+import argparse
+import asyncio
+import json
+import platform
+import shlex
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import orjson
+from benchmarks import cold, flood, warm
+from benchmarks.subjects import BEFORE, IDLE_C, IDLE_PYTHON, NOTHING, OURS, ROOT, TUTORIAL, Subject, subjects
+from benchmarks.world import PLATFORM, function
+from telemetry_forwarder.emulator.limits import Limits
 
-from telemetry_forwarder.clock import SystemClock
-from telemetry_forwarder.disk import SegmentFiles
-from telemetry_forwarder.enrich import Enricher
-from telemetry_forwarder.ledger import Door
-from telemetry_forwarder.log import Log
-from telemetry_forwarder.pipeline.backlog import Backlog
-from telemetry_forwarder.pipeline.segments import Owner
-from telemetry_forwarder.pipeline.spool import Spool
-from telemetry_forwarder.pipeline.worker import Capacity, Worker
-from telemetry_forwarder.receiver import Intake, Keeping
-from telemetry_forwarder.records import Origin, Record
-from telemetry_forwarder.router import Router
-from telemetry_forwarder.sinks import load
+COLUMNS = (OURS, BEFORE, IDLE_PYTHON, IDLE_C, TUTORIAL)
+CONTINUOUS = {"TELEMETRY_FORWARDER_FLUSH": "continuous"}
 
-ROOT = Path(__file__).parent.parent
-RUNS = 15
-BATCH = 1000
+
+@dataclass(frozen=True)
+class Rounds:
+    """How often each thing is done."""
+
+    register: int
+    cold: int
+    warm: int
+    records: int
+
+
+QUICK = Rounds(register=11, cold=5, warm=100, records=100_000)
+FULL = Rounds(register=31, cold=15, warm=100, records=500_000)
+
+
+@dataclass
+class Row:
+    """One line of the table: what it is, in which unit, what is aimed at, and the figure of each column."""
+
+    what: str
+    unit: str
+    most: float | None
+    figures: dict[str, float]
+    least: float | None = None
+
+    @property
+    def bound(self) -> str:
+        if self.most is not None:
+            return f"≤ {self.most:,g}"
+        return f"≥ {self.least:,g}" if self.least is not None else ""
+
+    @property
+    def is_met(self) -> bool | None:
+        ours = self.figures.get(OURS)
+        if ours is None or (self.most is None and self.least is None):
+            return None
+        return (self.most is None or ours <= self.most) and (self.least is None or ours >= self.least)
 
 
 def main() -> None:
-    print(f"{'what':<58}{'median':>12}{'against':>26}{'ratio':>8}")
-    with RefusingLambda() as runtime_api:
-        bare = [sys.executable, "-I", "-S", "-c", "pass"]
-        path = f"import sys; sys.path.insert(0, {str(ROOT)!r});"
-        ours = [sys.executable, "-I", "-S", "-c", path +
-                "from telemetry_forwarder.bootstrap import main;"
-                f"main('x', {{'AWS_LAMBDA_RUNTIME_API': {runtime_api!r},"
-                "'TELEMETRY_FORWARDER_PORT': '42431', 'DD_API_KEY': 'k'})"]  # fmt: skip
-        whole = [
-            sys.executable,
-            "-I",
-            "-c",
-            f"import sys; sys.path.insert(0, {str(ROOT)!r}); import telemetry_forwarder.app",
-        ]
-        pair("CPU until /register is answered", "a bare interpreter", lambda: cpu_of(ours), lambda: cpu_of(bare))
-        pair("CPU until the application is loaded", "a bare interpreter", lambda: cpu_of(whole), lambda: cpu_of(bare))
-    body = batch()
-    pair("take 1,000 records, three sinks", "orjson.loads of them", lambda: take(body), lambda: loads(body))
-    with tempfile.TemporaryDirectory() as directory:
-        pair(
-            "take 1,000 records and write them to the spool",
-            "without the spool",
-            lambda: take(body, directory),
-            lambda: take(body),
-        )
-    for name, environ in SINKS.items():
-        sink = load(name)(environ).sink
-        records = enriched(body)
-        pair(
-            f"encode 1,000 records for {name}",
-            "orjson.dumps of them",
-            lambda sink=sink, records=records: timed(lambda: sink.request([sink.encode(record) for record in records])),
-            lambda: timed(lambda: orjson.dumps(orjson.loads(body))),
-        )
+    options = arguments()
+    if options.layer is not None:
+        enter_layer(options)
+    rounds = FULL if options.full else QUICK
+    with tempfile.TemporaryDirectory() as folder:
+        compared = subjects(Path(folder), options.python, options.layer, options.before)
+        began = time.monotonic()
+        rows = [row for part in PARTS for row in measured(part, compared, rounds, options)]
+    if options.layer is not None:
+        rows += sizes(options.layer)
+    report(rows, options, time.monotonic() - began)
+    if options.failed:
+        sys.exit(f"not measured: {', '.join(options.failed)}")
 
 
-SINKS = {
-    "splunk": {"SPLUNK_HEC_URL": "http://127.0.0.1:1", "SPLUNK_HEC_TOKEN": "t"},
-    "datadog": {"DD_API_KEY": "k"},
-    "cloudwatch": {"CLOUDWATCH_LOG_GROUP": "g"},
-}
-ORIGIN = Origin(function_name="orders", region="eu-west-1", account_id="123456789012", memory_mb=512)
+def enter_layer(options: argparse.Namespace) -> None:
+    """Lay the layer at /opt, where its interpreter expects itself, in a mount namespace of this run alone."""
+    if options.layer.resolve() != Path("/opt"):
+        words = [word for word in sys.argv[1:] if word != "--layer" and Path(word) != options.layer]
+        again = shlex.join([sys.executable, "-m", "benchmarks.run", "--layer", "/opt", *words])
+        command = f"mount --bind {shlex.quote(str(options.layer.resolve()))} /opt && exec {again}"
+        words = ["/usr/bin/env", "unshare", "--mount", "sh", "-c", command]
+        sys.exit(subprocess.run(words, check=False, cwd=ROOT).returncode)
+    options.python = next(Path("/opt/telemetry-forwarder/bin").glob("python3*"))
 
 
-def pair(what: str, against: str, first: Callable[[], float], second: Callable[[], float]) -> None:
-    """Measure both in turn and print the first one's median, and the median of the ratios."""
-    first(), second()
-    figures = [(first(), second()) for _ in range(RUNS)]
-    median = statistics.median(a for a, _ in figures)
-    ratio = statistics.median(a / b for a, b in figures)
-    print(f"{what:<58}{median * 1000:>9.2f} ms{against:>26}{ratio:>8.1f}")
-
-
-def timed(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def cpu_of(command: list[str]) -> float:
-    """Return the CPU seconds of a command as a whole process."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-def batch() -> bytes:
-    """Return a telemetry body of plain and JSON lines."""
-    when = "2026-11-23T10:00:00.123Z"
-    lines = [
-        {"time": when, "type": "function", "record": f"order {i} accepted\n"}
-        if i % 2
-        else {"time": when, "type": "function", "record": {"level": "INFO", "message": f"order {i}", "price": i / 7}}
-        for i in range(BATCH)
-    ]
-    return orjson.dumps(lines)
-
-
-def take(body: bytes, directory: str | None = None) -> float:
-    """Time one body through the intake to three buffers, and to a spool in `directory` where one is given."""
-    door = Door()
-    clock, log = SystemClock(), Log("error")
-    files = SegmentFiles(directory) if directory else None
-    spool = None
-    if files is not None:
-        owner = Owner(function="orders", version=None)
-        spool = Spool(files, owner=owner, sinks=[*SINKS], max_bytes=1 << 26, clock=clock, log=log)
-    workers = [
-        Worker(
-            load(name)(environ).sink,
-            None,  # type: ignore[arg-type]
-            capacity=Capacity(100_000, 1 << 30),
-            clock=clock,
-            log=log,
-            backlog=Backlog(spool, name, ORIGIN) if spool else None,
-        )
-        for name, environ in SINKS.items()
-    ]
-    intake = Intake(
-        enricher=Enricher(ORIGIN),
-        router=Router(("function",), workers, door),
-        door=door,
-        on_records=lambda records: None,
-        clock=clock,
-        log=log,
-        keeping=Keeping(spool) if spool else None,
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help="more rounds and more records")
+    parser.add_argument(
+        "--python", type=Path, default=Path(sys.executable).resolve(), help="run the checkout with this"
     )
-    seconds = timed(lambda: intake.take(body, "s"))
-    if files is not None:
-        for number in files.numbers():
-            files.remove(number)
-        files.close()
-    return seconds
+    parser.add_argument("--layer", type=Path, help="an unpacked layer instead of the checkout")
+    parser.add_argument("--before", type=Path, help="a checkout of an older version to compare with")
+    parser.add_argument("--only", help="a part: " + ", ".join(part.__name__ for part in PARTS))
+    parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json", help="where the figures go")
+    parser.set_defaults(failed=[])
+    return parser.parse_args()
 
 
-def loads(body: bytes) -> float:
-    return timed(lambda: orjson.loads(body))
+def measured(
+    part: "Callable[[list[Subject], Rounds, argparse.Namespace], list[Row]]",
+    compared: list[Subject],
+    rounds: Rounds,
+    options: argparse.Namespace,
+) -> list[Row]:
+    if options.only and options.only != part.__name__:
+        return []
+    print(f"{part.__name__} …", file=sys.stderr, flush=True)
+    try:
+        return part(compared, rounds, options)
+    except Exception:  # noqa: BLE001 - the other parts have their figures
+        traceback.print_exc()
+        options.failed.append(part.__name__)
+        return []
 
 
-def enriched(body: bytes) -> list[Record]:
-    from telemetry_forwarder.records import decode
-
-    return Enricher(ORIGIN).enrich(decode(body, 0)[0], "0" * 24)
+# --- the parts ------------------------------------------------------------------------------------------------------
 
 
-class RefusingLambda:
-    """An Extensions API that refuses every registration, so that the process ends right after it."""
+def register(compared: list[Subject], rounds: Rounds, options: argparse.Namespace) -> list[Row]:
+    found = cold.until_register(compared, options.python, rounds.register)
+    return [
+        row("exec → /register, x the bare interpreter running `pass`", "x", found, "wall_ratio", most=1.5),
+        row("exec → /register, wall", "ms", found, "wall_ms"),
+        row("CPU of it, refused and ended", "ms", found, "cpu_ms"),
+        row("the same, x the bare interpreter's", "x", found, "cpu_ratio"),
+    ]
 
-    def __enter__(self) -> str:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        threading.Thread(target=self._serve, daemon=True).start()
-        return f"127.0.0.1:{self._listener.getsockname()[1]}"
 
-    def __exit__(self, *_: object) -> None:
-        self._listener.close()
+def starts(compared: list[Subject], rounds: Rounds, options: argparse.Namespace) -> list[Row]:
+    rows = []
+    busy = asyncio.run(cold.starts(compared, 1769, cold.BUSY_INIT_MS, rounds.cold))
+    rows.append(row("INIT added, function with 200 ms of its own, 1769 MB", "ms", busy, "init_added", most=10))
+    for size, response, held in ((1769, 20, 150), (256, 40, 600)):
+        empty = asyncio.run(cold.starts(compared, size, 0, rounds.cold))
+        rows += [
+            row(f"first response added, empty function, {size} MB", "ms", empty, "response_added", most=response),
+            row(f"held after that first handler, {size} MB", "ms", empty, "held", most=held),
+        ]
+    return rows
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            with connection:
-                connection.recv(65536)
-                connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+def invocations(compared: list[Subject], rounds: Rounds, options: argparse.Namespace) -> list[Row]:
+    found = asyncio.run(warm.invocations(compared, rounds.warm, **CONTINUOUS))
+    end = asyncio.run(warm.invocations(compared, rounds.warm // 4, TELEMETRY_FORWARDER_FLUSH="end"))
+    aws = [one for one in compared if one.name in (NOTHING, OURS, BEFORE)]
+    heavy = asyncio.run(warm.invocations(aws, rounds.warm // 2, sinks="splunk,cloudwatch", **CONTINUOUS))
+    return [
+        row("function's own time added (20 lines, 5 ms of CPU), 1769 MB", "ms", found, "function_added_ms", most=1),
+        row("the same in the first invocation", "ms", found, "first_added_ms"),
+        row("resident after the invocations, one HTTP sink", "MB", found, "rss_mb", most=35),
+        row("the same with CloudWatch Logs beside it", "MB", heavy, "rss_mb", most=55),
+        row("CPU per invocation, `continuous`", "ms", found, "cpu_ms", most=2),
+        row("CPU per invocation, `end`", "ms", end, "cpu_ms"),
+        row("held per invocation, `end`", "ms", end, "held_ms"),
+    ]
+
+
+def stream(compared: list[Subject], rounds: Rounds, options: argparse.Namespace) -> list[Row]:
+    figures: dict[str, dict[str, float]] = {}
+    for subject in compared:
+        if subject.name not in (OURS, BEFORE):
+            continue
+        found = flood.pour(subject, rounds.records, **CONTINUOUS)
+        each, bare = found.cpu_s / max(1, found.delivered), flood.bare_loop(found.bodies)
+        figures[subject.name] = {
+            "rate": found.delivered / found.wall_s,
+            "cpu_us": each * 1e6,
+            "ratio": each / bare,
+            "bare_us": bare * 1e6,
+            "lost": float(found.sent - found.delivered),
+            "peak_added": found.peak_mb - found.idle_mb - capacity_mb(),
+        }
+    count = f"{rounds.records:,}"
+    return [
+        row("records of 200 B through HEC with gzip, one processor", "/s", figures, "rate", least=80_000),
+        row("CPU for each of them", "µs", figures, "cpu_us", most=8),
+        row("x a loop of orjson and gzip alone on the same bytes", "x", figures, "ratio", most=2),
+        row("that loop", "µs", figures, "bare_us"),
+        row("not delivered (dropped where the buffer was full)", "", figures, "lost"),
+        row(f"peak memory while {count} pour in, above idle + buffer", "MB", figures, "peak_added", most=20),
+    ]
+
+
+PARTS = (register, starts, invocations, stream)
+
+
+def row(
+    what: str,
+    unit: str,
+    found: dict[str, dict[str, float]],
+    key: str,
+    *,
+    most: float | None = None,
+    least: float | None = None,
+) -> Row:
+    figures = {name: figures[key] for name, figures in found.items() if name != NOTHING and key in figures}
+    return Row(what, unit, most, figures, least)
+
+
+def capacity_mb() -> float:
+    """Return the buffer that is configured by default in a function of 1769 MB, in MiB."""
+    from telemetry_forwarder.settings import capacity
+
+    return capacity(1769).max_bytes / 1024 / 1024
+
+
+def sizes(layer: Path) -> list[Row]:
+    """Return what the layer weighs, unpacked, and zipped where the archive lies in `dist`."""
+    unpacked = sum(path.lstat().st_size for path in layer.rglob("*") if path.is_file())
+    rows = [Row("layer, unpacked", "MB", 45, {OURS: unpacked / 1e6})]
+    for archive in sorted((ROOT / "dist").glob("*layer*.zip"))[:1]:
+        rows.insert(0, Row("layer, zipped", "MB", 15, {OURS: archive.stat().st_size / 1e6}))
+    return rows
+
+
+# --- the report -----------------------------------------------------------------------------------------------------
+
+
+def report(rows: list[Row], options: argparse.Namespace, seconds: float) -> None:
+    columns = [name for name in COLUMNS if any(name in row.figures for row in rows)]
+    print(f"| figure | bound | {' | '.join(columns)} | |")
+    print("| --- | --- |" + " ---: |" * len(columns) + " --- |")
+    for one in rows:
+        cells = [shown(one.figures.get(name), one.unit) for name in columns]
+        met = {True: "met", False: "not met", None: ""}[one.is_met]
+        print(f"| {one.what} | {one.bound} | {' | '.join(cells)} | {met} |")
+    where = conditions(options)
+    print(f"\n{where['cpu quota']}; Python {where['python']} of the checkout; {seconds:.0f} s.")
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    found = [
+        {"what": r.what, "unit": r.unit, "most": r.most, "least": r.least, "met": r.is_met, "figures": r.figures}
+        for r in rows
+    ]
+    options.json.write_text(json.dumps({"conditions": where, "rows": found}, indent=2, ensure_ascii=False) + "\n")
+
+
+def shown(figure: float | None, unit: str) -> str:
+    if figure is None:
+        return ""
+    digits = 0 if abs(figure) >= 20 or unit in ("", "/s") else 2
+    number = f"{figure:,.{digits}f}"
+    return f"{number} {unit}".strip()
+
+
+def conditions(options: argparse.Namespace) -> dict[str, Any]:
+    limits = Limits(function(1769, {}), PLATFORM)
+    try:
+        enforced = limits.enforced.cpu
+    finally:
+        limits.remove()
+    quota = f"as Lambda's ({enforced})" if enforced.startswith("cgroup v") else enforced
+    return {
+        "cpu quota": f"CPU quota {quota}",
+        "python": platform.python_version(),
+        "interpreter": str(options.layer or options.python),
+        "machine": platform.machine(),
+        "full": options.full,
+    }
 
 
 if __name__ == "__main__":

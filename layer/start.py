@@ -1,9 +1,9 @@
-"""The program of the layer, laid beside the package. A directory or `-m` would load runpy first, which takes 4 ms."""
+"""The program of a layer without an interpreter, for that of the runtime. `-m` would load runpy first."""
 
 import os
 import sys
 
-sys.path.insert(0, os.path.dirname(__file__))  # -I leaves out a program's own directory
+sys.path.insert(0, f"{os.path.dirname(__file__)}/lib/python{sys.version_info[0]}.{sys.version_info[1]}")
 
 from telemetry_forwarder.bootstrap import main
 

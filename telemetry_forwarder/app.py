@@ -8,7 +8,6 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
@@ -36,6 +35,7 @@ from telemetry_forwarder.records import Origin, Record
 from telemetry_forwarder.router import Router
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.transports.stack import open_transport
+from telemetry_forwarder.values import replace
 from telemetry_forwarder.variables import MANAGED_INSTANCES, read
 
 if TYPE_CHECKING:
@@ -79,6 +79,11 @@ def run(registration: Registration, listener: Any, environ: Mapping[str, str], d
         return idle(registration, is_strict=settings.is_strict)
 
 
+def registered_client(registration: Registration) -> ExtensionsClient:
+    """Return the client that goes on where `bootstrap` left off."""
+    return ExtensionsClient(registration.runtime_api, registration.identifier, registration.early)
+
+
 def refuse(registration: Registration, log: Log) -> int:
     """Fail the start, as strict mode wants it."""
     log.error("TELEMETRY_FORWARDER_STRICT is true, so the start of the function fails.")
@@ -103,7 +108,7 @@ async def _serve(
     door = Door()
     async with AsyncExitStack() as stack:
         vault = await _open_vault(settings, doors, stack, clock, log)
-        client = await stack.enter_async_context(ExtensionsClient(registration.runtime_api, registration.identifier))
+        client = await stack.enter_async_context(registered_client(registration))
         destinations = settings.destinations if listener is not None else ()
         open_sinks = await _open_all(destinations, settings, stack, log, vault)
         failover = _failover(settings, clock, log)
@@ -197,7 +202,9 @@ async def _open_vault(
     from telemetry_forwarder.secrets.vault import open_vault  # only where it is needed
 
     network = settings.network
-    opening = open_vault(settings.secrets, doors, region=network.region, ca_file=network.ca_file, clock=clock, log=log)
+    opening = open_vault(
+        settings.secrets, doors, region=network.region, ca_file=network.aws_ca_file, clock=clock, log=log
+    )
     return await stack.enter_async_context(opening)
 
 
@@ -248,7 +255,7 @@ def _failover(settings: Settings, clock: Clock, log: Log) -> "Failover | None":
     from telemetry_forwarder.transports.failover import Failover  # only where it is configured
 
     network = settings.network
-    return Failover(settings.failover, clock=clock, log=log, region=network.region, ca_file=network.ca_file)
+    return Failover(settings.failover, clock=clock, log=log, region=network.region, ca_file=network.aws_ca_file)
 
 
 async def _live(lifecycle: Lifecycle, client: ExtensionsClient, clock: Clock, log: Log, *, has_fallback: bool) -> int:

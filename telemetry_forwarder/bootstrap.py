@@ -15,12 +15,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
 
+    from telemetry_forwarder.early import Early
+
     Run = Callable[["Registration", "_socket.socket | None", Mapping[str, str], "list[_socket.socket]"], int]
 
 API = "/2020-01-01/extension"
 TELEMETRY = "/2022-07-01/telemetry"  # the path's version is fixed; the schema's goes into the body
 SCHEMAS = ("2025-01-29", "2022-12-13")
 BACKLOG = 128
+# Records refer to nothing that refers to them: looking for cycles seldom finds any, and may wait for a batch or more.
+GC_THRESHOLD = 10_000
 SECRETS_BACKLOG = 1024  # hundreds may ask at once, long before they can be answered
 CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -29,10 +33,11 @@ class Registration:
     """What came of registering: `status` 200 and an `identifier`, or Lambda's refusal in `body`.
 
     `subscription` is what came of subscribing to telemetry: status, schema and the body of the answer; None where it
-    was not asked for. Status 0: there was no answer, and the body says why.
+    was not asked for. Status 0: there was no answer, and the body says why. `early` sees to the first `/event/next`
+    while the application is loaded.
     """
 
-    __slots__ = ("body", "events", "identifier", "name", "runtime_api", "status", "subscription")
+    __slots__ = ("body", "early", "events", "identifier", "name", "runtime_api", "status", "subscription")
 
     def __init__(self, runtime_api: str, name: str, events: "tuple[str, ...]") -> None:
         self.runtime_api = runtime_api
@@ -42,6 +47,7 @@ class Registration:
         self.identifier = ""
         self.body = b""
         self.subscription: tuple[int, str, bytes] | None = None
+        self.early: Early | None = None
 
 
 def main(name: str, environ: "MutableMapping[str, str]") -> int:
@@ -59,6 +65,7 @@ def main(name: str, environ: "MutableMapping[str, str]") -> int:
         return 1
     if listener is not None and has_sink(environ):
         registration.subscription = subscribe(registration, environ)
+        registration.early = begin(registration, environ)
     try:
         run = load(environ)
     except Exception as error:  # noqa: BLE001 - an older Python raises SyntaxError, a broken wheel anything
@@ -71,22 +78,51 @@ def main(name: str, environ: "MutableMapping[str, str]") -> int:
     return run(registration, listener, environ, doors)
 
 
-def load(environ: "MutableMapping[str, str]") -> "Run":
-    """Import the application. Here and not above: everything it needs takes a hundred times as long as this module.
+def begin(registration: Registration, environ: "Mapping[str, str]") -> "Early | None":
+    """See to it that the first event is asked for in time, whatever is still to be loaded then.
 
-    aiohttp loads the system's CA certificates when it is imported, for contexts that are not used here (a transport
-    makes its own, once, where a destination is `https`). Naming an empty file meanwhile saves a fifth of the import.
+    Not in strict mode, where INIT has to wait for the judgement on the settings; and not without a subscription, which
+    has to be answered before.
     """
+    subscribed = registration.subscription is not None and registration.subscription[0] in (200, 202)
+    if not subscribed or variables.read("TELEMETRY_FORWARDER_STRICT", environ):
+        return None
+    from telemetry_forwarder.early import Early, budget_ms
+
+    early = Early(registration.runtime_api, registration.identifier, environ, send)
+    if registration.subscription is not None and registration.subscription[0] == 202:
+        early.hold_s = 0.0  # no telemetry will come
+    early.start(budget_ms(environ) / 1000)
+    return early
+
+
+def load(environ: "MutableMapping[str, str]") -> "Run":
+    """Import the application and what its sinks need. Here and not above: it takes ten times as long as this module.
+
+    botocore's aiohttp loads the system's CA certificates when it is imported, for contexts that are not used here (a
+    client makes its own, once). Naming an empty file meanwhile saves a tenth of the import.
+    """
+    import gc
+
+    gc.disable()  # nothing of what is imported is garbage
     given = {name: environ.get(name) for name in CA_VARIABLES}
     environ.update(dict.fromkeys(CA_VARIABLES, "/dev/null"))
     try:
         from telemetry_forwarder.app import run
+
+        if "cloudwatch" in variables.wanted_sinks(environ):
+            import telemetry_forwarder.transports.aws
+        if variables.needs_secrets(environ):
+            import telemetry_forwarder.secrets.fetch  # noqa: F401 - loaded for the transports
     finally:
         for name, value in given.items():
             if value is None:
                 del environ[name]
             else:
                 environ[name] = value
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD)
+        gc.enable()
     return run
 
 
@@ -232,10 +268,15 @@ def idle(registration: Registration, *, is_strict: bool) -> int:
         error = head + "Lambda-Extension-Function-Error-Type: Extension.CannotRun\r\n"
         call(registration.runtime_api, "POST", f"{API}/init/error", error, "")
         return 1
+    waiting = registration.early.hand_over() if registration.early is not None else None
     while True:
-        status, _, body = call(registration.runtime_api, "GET", f"{API}/event/next", head, "")
-        if status == 0:  # a connection may die while the environment is frozen
-            status, _, body = call(registration.runtime_api, "GET", f"{API}/event/next", head, "")
+        status, body = 0, b""
+        if waiting is not None:
+            status, _, body = receive(*waiting)
+            waiting = None
+        for _ in range(2):  # a connection may die while the environment is frozen
+            if status == 0:
+                status, _, body = call(registration.runtime_api, "GET", f"{API}/event/next", head, "")
         if status != 200:
             say(f"/event/next was answered {status}; the extension ends.")
             return 1
@@ -249,6 +290,15 @@ def call(runtime_api: str, method: str, path: str, head: str, body: str) -> "tup
     The answer is read to the length that it names, else until Lambda closes, as asked for: a proxy that a layer puts
     before the Runtime API may keep connections open all the same. Status 0: there was none; the body says why.
     """
+    try:
+        connection = send(runtime_api, method, path, head, body)
+    except (OSError, ValueError) as error:
+        return 0, {}, f"no answer from AWS_LAMBDA_RUNTIME_API {runtime_api}: {error}".encode()
+    return receive(connection)
+
+
+def send(runtime_api: str, method: str, path: str, head: str, body: str) -> "_socket.socket":
+    """Send a request on a connection of its own, which is returned. Raises OSError, ValueError for a bad address."""
     host, _, port = runtime_api.rpartition(":")
     connection = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
     try:
@@ -257,11 +307,20 @@ def call(runtime_api: str, method: str, path: str, head: str, body: str) -> "tup
             f"{method} {path} HTTP/1.1\r\nHost: {runtime_api}\r\nConnection: close\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{head}\r\n{body}".encode()
         )
-        answer = b""
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def receive(connection: "_socket.socket", answer: bytes = b"") -> "tuple[int, dict[str, str], bytes]":
+    """Read the rest of an answer, of which `answer` was read before, and close. Returns and fails as `call`."""
+    try:
+        connection.setblocking(True)
         while not _is_whole(answer) and (chunk := connection.recv(65536)):
             answer += chunk
-    except (OSError, ValueError) as error:
-        return 0, {}, f"no answer from AWS_LAMBDA_RUNTIME_API {runtime_api}: {error}".encode()
+    except OSError as error:
+        return 0, {}, f"no answer from AWS_LAMBDA_RUNTIME_API: {error}".encode()
     finally:
         connection.close()
     top, _, content = answer.partition(b"\r\n\r\n")

@@ -1,8 +1,7 @@
 """Every time budget of the process, computed here from an event's deadline. Lengths are seconds."""
 
-from dataclasses import dataclass
-
 from telemetry_forwarder.clock import Clock, Deadline
+from telemetry_forwarder.values import dataclass
 
 # The margin before the function's deadline is at most this share of the time that it has: a function with a timeout
 # of a second is to be flushed too.

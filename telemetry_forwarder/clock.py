@@ -1,8 +1,9 @@
 """Time as a value: a clock to be handed down, and deadlines as points on its monotonic line."""
 
 import time
-from dataclasses import dataclass
 from typing import Protocol
+
+from telemetry_forwarder.values import dataclass
 
 
 class Clock(Protocol):

@@ -5,14 +5,14 @@ On Managed Instances requests interleave, so there an id is taken from the recor
 """
 
 import re
+from _blake2 import blake2b  # not by `hashlib`, which loads OpenSSL's library
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from hashlib import blake2b
 from typing import Any
 
 from telemetry_forwarder.heritage import Heritage
 from telemetry_forwarder.records import Item, Origin, Record, object_in
+from telemetry_forwarder.values import dataclass, replace
 from telemetry_forwarder.variables import MANAGED_INSTANCES
 
 # Initialised before anyone waited for them, so that no request of theirs is cold.
@@ -43,6 +43,8 @@ _LEVELS = {
     "err": "error", "error": "error",
     "critical": "critical", "fatal": "critical", "alert": "critical", "emerg": "critical", "panic": "critical",
 }  # fmt: skip
+# As loggers write them, so that most need no second look.
+_LEVELS |= {word.upper(): level for word, level in _LEVELS.items()}
 # Pino and bunyan, the usual loggers of Node.js, write numbers.
 _NUMBER_LEVELS = {10: "debug", 20: "debug", 30: "info", 40: "warn", 50: "error", 60: "critical"}
 
@@ -109,7 +111,8 @@ class Enricher:
         """Take from `items` what `enrich` would, without making records."""
         self._look_over(items)
         for item in items:
-            self._learn(item)
+            if isinstance(item.body, dict):
+                self._learn(item)
 
     @property
     def heritage(self) -> Heritage:
@@ -133,30 +136,32 @@ class Enricher:
             self._dead = _ended_before_any_start(items) or self._before.request_id
 
     def _record(self, item: Item, record_id: str) -> Record:
-        self._learn(item)
-        body = item.body
-        if isinstance(body, str) and body.endswith("\n"):
-            body = body[:-1]
-        fields = body if isinstance(body, dict) else object_in(body)
-        told_id, level = _told(item.type, body, fields)
-        request_id = self._request_id(item.type, told_id)
+        time_ms, kind, body, size_bytes = item
+        fields = None
+        if isinstance(body, str):
+            if body.endswith("\n"):
+                body = body[:-1]
+            fields = object_in(body)
+        elif isinstance(body, dict):
+            self._learn(item)
+            fields = body
+        told_id, level = _told(kind, body, fields)
+        request_id = self._request_id(kind, told_id)
         return Record(
             id=record_id,
-            time_ms=item.time_ms,
-            type=item.type,
+            time_ms=time_ms,
+            type=kind,
             body=body,
             fields=fields,
             origin=self.origin,
             request_id=request_id,
             cold_start=self._is_cold(request_id),
             level=level,
-            size_bytes=item.size_bytes,
+            size_bytes=size_bytes,
         )
 
     def _learn(self, item: Item) -> None:
-        """Take from the platform's own events what only they say."""
-        if not isinstance(item.body, dict):
-            return
+        """Take from the platform's own events, which are objects, what only they say."""
         if item.type == "platform.initStart":
             self._learn_of_environment(item.body)
             self._knowledge = None
@@ -189,6 +194,8 @@ class Enricher:
         if kind != "function":
             return told if told in self._known else None  # an extension's line is not the request's
         current = self._current or self._dead
+        if told is not None and told == current:  # nearly always; what is below looks through a list
+            return told
         if told is not None and (told in self._known or current is None or self._is_concurrent):
             return told
         return None if self._is_concurrent else current
@@ -207,7 +214,7 @@ class Enricher:
             return self._starts <= 1
         if request_id == self._first:
             return True
-        if request_id in self._known:
+        if request_id == self._current or request_id in self._known:
             return False
         # What was never started here is the end of an invocation from before a reset.
         if request_id == self._before.request_id:
@@ -249,9 +256,10 @@ def _told(kind: str, body: Any, fields: Mapping[str, Any] | None) -> tuple[str |
         request_id = next((i for i in ids if isinstance(i, str) and _IS_UUID.fullmatch(i)), None)
         return request_id, next(filter(None, (_level(fields.get(member)) for member in _LEVEL_MEMBERS)), None)
     if isinstance(body, str):
-        if python := _PYTHON_LINE.match(body):
-            return python[2], _level(python[1])
-        if node := _NODE_LINE.match(body):
+        if body.startswith("["):
+            if python := _PYTHON_LINE.match(body):
+                return python[2], _level(python[1])
+        elif node := _NODE_LINE.match(body):
             return node[1], _level(node[2])
     return None, None
 
@@ -265,5 +273,5 @@ def _told_by_platform(kind: str, fields: Mapping[str, Any]) -> tuple[str | None,
 
 def _level(value: object) -> str | None:
     if isinstance(value, str):
-        return _LEVELS.get(value.strip().lower())
+        return _LEVELS.get(value) or _LEVELS.get(value.strip().lower())
     return _NUMBER_LEVELS.get(value) if isinstance(value, int) else None

@@ -7,20 +7,19 @@ stores the same records again finds them stored.
 
 import base64
 import binascii
-import gzip
 import re
 import zlib
+from _blake2 import blake2b  # not by `hashlib`, which loads OpenSSL's library
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from functools import lru_cache
-from hashlib import blake2b
 from typing import Any
 
 import orjson
 
 from telemetry_forwarder.errors import DecodeError, EncodeError
 from telemetry_forwarder.records import Origin, Record, object_in, parse_json
+from telemetry_forwarder.values import asdict, dataclass, names_of
 from telemetry_forwarder.wire_json import exact_json
 
 # The form of a line. A reader takes no other, so a later one is a new number.
@@ -34,6 +33,7 @@ OBJECT_BYTES = 1024 * 1024
 MESSAGE_BYTES = 256 * 1024 - 4096
 
 # The least that gzip takes of the time: the origin, the same in every line, is found at once.
+GZIP = 16 + zlib.MAX_WBITS  # with a gzip header, and no time in it
 GZIP_LEVEL = 1
 
 # What a reader unpacks at most: no parcel of ours comes near it, and a file that is not ours may be of any size.
@@ -146,7 +146,7 @@ def _origin_member(origin: Origin) -> bytes:
 def _read_origin(data: bytes) -> Origin:
     """Return the one origin that all records of these bytes share, as they did before."""
     members = orjson.loads(data)
-    known = {field.name for field in fields(Origin)}
+    known = set(names_of(Origin))
     if not members.keys() <= known or "function_name" not in members:
         raise NotReadable("a record whose 'origin' is not one")
     for name, value in members.items():
@@ -244,7 +244,7 @@ def _pieces(records: Sequence[Record], max_bytes: int) -> "Iterator[list[tuple[R
 def _parcel(piece: "Iterable[tuple[Record, bytes]]") -> Parcel:
     lines = b"".join(line for _, line in piece)
     records = tuple(record for record, _ in piece)
-    return Parcel(records, gzip.compress(lines, GZIP_LEVEL, mtime=0), digest_of(lines))
+    return Parcel(records, zlib.compress(lines, GZIP_LEVEL, GZIP), digest_of(lines))
 
 
 def digest_of(lines: bytes) -> str:

@@ -6,9 +6,10 @@ of some bytes in /tmp, written at each start of a request, tells it; `kill -9` l
 
 import contextlib
 import os
-from dataclasses import asdict, dataclass
 
 import orjson
+
+from telemetry_forwarder.values import asdict, dataclass
 
 # In Lambda /tmp is of this environment alone, and gone with it.
 DIRECTORY = "/tmp/telemetry-forwarder"  # noqa: S108

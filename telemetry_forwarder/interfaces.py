@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from telemetry_forwarder.clock import Deadline
 from telemetry_forwarder.kinds import Secret, SecretReference
 from telemetry_forwarder.records import Record
+from telemetry_forwarder.values import dataclass, field
 from telemetry_forwarder.variables import Problem
 
 

@@ -9,7 +9,6 @@ computed from itself cannot fail.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -25,6 +24,7 @@ from telemetry_forwarder.interfaces import (
     TooLarge,
     Verdict,
 )
+from telemetry_forwarder.values import dataclass, field
 
 
 class Unrouted(StrEnum):

@@ -4,8 +4,8 @@ The ledger line is in the function's own log group alone, where people who use a
 none of Lambda's, so the router lets it pass whatever TELEMETRY_FORWARDER_TYPES says, and nobody takes it for Lambda's.
 """
 
+from _blake2 import blake2b  # not by `hashlib`, which loads OpenSSL's library
 from collections.abc import Mapping
-from hashlib import blake2b
 from typing import Any
 
 from telemetry_forwarder.interfaces import DropReason

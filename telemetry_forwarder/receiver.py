@@ -4,14 +4,14 @@ Data problems are counted and answered 200, because Lambda sends a refused batch
 Source: lambda telemetry listeners in the field; AWS documents only that anything but 2xx is retried.
 """
 
+import asyncio
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import web
+import h11
 
 from telemetry_forwarder.clock import Clock
 from telemetry_forwarder.enrich import Enricher, Knowledge, batch_id
@@ -24,11 +24,17 @@ from telemetry_forwarder.pipeline.segments import masks_of
 from telemetry_forwarder.pipeline.spool import Spool
 from telemetry_forwarder.records import Record, decode
 from telemetry_forwarder.router import Router
+from telemetry_forwarder.values import dataclass
 
 # A body may be twice `maxBytes` plus metadata. Source: AWS Lambda Developer Guide, Telemetry API, buffering. It does
 # not say whether before JSON's escapes: the longest line (256 KB) of control characters takes six times its length.
 _METADATA_BYTES = 64 * 1024
 _LONGEST_LINE_BYTES = 6 * 256 * 1024
+
+# Connections that may wait in the kernel. Lambda opens one for each function at most.
+BACKLOG = 128
+
+REASONS = {200: b"OK", 404: b"Not Found", 405: b"Method Not Allowed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,40 +149,123 @@ async def serve(listener: socket.socket, intake: Intake, max_bytes: int) -> Asyn
     again, with everything else waiting behind it, the end of the invocation too.
     """
     limit = body_limit(max_bytes)
-
-    async def answer(request: web.BaseRequest) -> web.Response:
-        if request.path != "/":
-            return web.Response(status=404, text="telemetry is taken at /\n")
-        if request.method != "POST":
-            return web.Response(status=405, headers={"Allow": "POST"}, text="telemetry is sent with POST\n")
-        body = await _read(request, limit)
-        if body is None:
-            intake.refuse(limit)
-        else:
-            intake.take(body, request.headers.get("sequence-id", ""))
-        return web.Response()
-
-    # access_log and the keep-alive timer off: the one peer is the platform, and timers fire wrongly after a freeze.
-    runner = web.ServerRunner(web.Server(answer, access_log=None, keepalive_timeout=3600), shutdown_timeout=0.1)
-    await runner.setup()
+    entrances: set[Entrance] = set()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Entrance(intake, limit, entrances), sock=listener, backlog=BACKLOG
+    )
     try:
-        await web.SockSite(runner, listener).start()
         yield
     finally:
-        await runner.cleanup()
+        server.close()
+        for entrance in list(entrances):
+            entrance.close()
+        await asyncio.sleep(0)  # the loop closes what was aborted
 
 
-async def _read(request: web.BaseRequest, limit: int) -> bytes | None:
-    """Return the body; None where it is longer than `limit` bytes, read to its end all the same, but not kept."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.content.iter_any():
-        size += len(chunk)
-        if size <= limit:
-            chunks.append(chunk)
+class Entrance(asyncio.Protocol):
+    """One connection on which telemetry comes: h11 keeps the rules of HTTP. It has no timer: the one peer is Lambda.
+
+    A body of more than `limit` bytes is read to its end, but not kept.
+    """
+
+    def __init__(self, intake: Intake, limit: int, entrances: "set[Entrance]") -> None:
+        self._intake = intake
+        self._limit = limit
+        self._entrances = entrances
+        self._http = h11.Connection(h11.SERVER)
+        self._request: h11.Request | None = None
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def close(self) -> None:
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - create_server makes no other
+        self._transport = transport
+        self._entrances.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._entrances.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._http.receive_data(data)
+        self._read()
+
+    def eof_received(self) -> None:
+        self._http.receive_data(b"")
+        self._read()
+
+    def _read(self) -> None:
+        """Take what has come, request by request."""
+        try:
+            while True:
+                event = self._http.next_event()
+                if event is h11.NEED_DATA:
+                    self._encourage()
+                    return
+                if not isinstance(event, h11.Event) or isinstance(event, h11.ConnectionClosed):
+                    return  # it is over, or the answer to the request before is not sent yet
+                self._take(event)
+        except h11.RemoteProtocolError as error:
+            self._refuse(error)
+
+    def _take(self, event: h11.Event) -> None:
+        if isinstance(event, h11.Request):
+            self._request, self._pieces, self._size = event, [], 0
+        elif isinstance(event, h11.Data):
+            self._size += len(event.data)
+            if self._size <= self._limit:
+                self._pieces.append(event.data)
+            else:
+                self._pieces.clear()
+        elif isinstance(event, h11.EndOfMessage) and self._request is not None:
+            self._answer(*self._handle(self._request))
+
+    def _handle(self, request: h11.Request) -> tuple[int, str]:
+        """Deal with a whole request; return status and text of the answer."""
+        if request.target.partition(b"?")[0] != b"/":
+            return 404, "telemetry is taken at /\n"
+        if request.method != b"POST":
+            return 405, "telemetry is sent with POST\n"
+        if self._size > self._limit:
+            self._intake.refuse(self._limit)
         else:
-            chunks.clear()
-    return b"".join(chunks) if size <= limit else None
+            body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+            sequence_id = next((value for name, value in request.headers if name == b"sequence-id"), b"")
+            self._pieces = []
+            self._intake.take(bytes(body), sequence_id.decode("latin-1"))
+        return 200, ""
+
+    def _answer(self, status: int, text: str) -> None:
+        headers = [("Content-Length", str(len(text)))]
+        if text:
+            headers.append(("Content-Type", "text/plain"))
+        if status == 405:
+            headers.append(("Allow", "POST"))
+        parts = [self._http.send(h11.Response(status_code=status, headers=headers, reason=REASONS[status]))]
+        if text and self._request is not None and self._request.method != b"HEAD":
+            parts.append(self._http.send(h11.Data(data=text.encode())))
+        parts.append(self._http.send(h11.EndOfMessage()))
+        self._transport.write(b"".join(part for part in parts if part))
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+        else:
+            self._transport.close()
+
+    def _encourage(self) -> None:
+        """Say that the body may come, where a client waits to be told."""
+        if self._http.they_are_waiting_for_100_continue:
+            go_on = self._http.send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
+            self._transport.write(go_on or b"")
+
+    def _refuse(self, error: h11.RemoteProtocolError) -> None:
+        """Answer what is no HTTP, as far as that can be done, and hang up."""
+        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            status = error.error_status_hint
+            head = h11.Response(status_code=status, headers=[("Content-Length", "0"), ("Connection", "close")])
+            self._transport.write((self._http.send(head) or b"") + (self._http.send(h11.EndOfMessage()) or b""))
+        self._transport.close()
 
 
 def _now(work: Callable[[], None]) -> None:

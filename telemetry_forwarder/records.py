@@ -5,13 +5,14 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import orjson
 
 from telemetry_forwarder.errors import DecodeError
+from telemetry_forwarder.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,10 @@ class Origin:
     env: str | None = None
     version: str | None = None  # of the user's application
     tags: tuple[tuple[str, str], ...] = ()
+
+    def __hash__(self) -> int:
+        """Hash what tells one origin from another: sinks keep what they made of one, and look for it by each record."""
+        return hash((self.function_name, self.instance_id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +63,7 @@ class Record:
         return "." in self.type
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One element of a telemetry body as it was sent: `body` is its `record` member."""
 
     time_ms: int
@@ -91,8 +95,10 @@ def decode(body: bytes, received_ms: int) -> tuple[list[Item], int]:
 
 
 # Nineteen digits in a row may be an integer beyond 64 bits, which orjson would turn into a float and so change.
-_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+_AS_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+_LONG_NUMBER = b"0" * 19
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
 
 
 def parse_json(data: bytes) -> Any:
@@ -101,7 +107,7 @@ def parse_json(data: bytes) -> Any:
     Lone surrogates and broken UTF-8 become U+FFFD, NaN and infinities their names as text.
     Raises ValueError or RecursionError.
     """
-    if not _LONG_NUMBER.search(data):
+    if _LONG_NUMBER not in data.translate(_AS_ZEROS):  # a tenth of the time that a regular expression takes
         with contextlib.suppress(orjson.JSONDecodeError):
             return orjson.loads(data)
     text = data.decode("utf-8", "replace")
@@ -145,10 +151,25 @@ def _clean(value: Any) -> Any:
     return value
 
 
+@lru_cache(maxsize=64)
+def _second_ms(text: str) -> int | None:
+    """Read `2026-03-02T10:15:30` as UTC; None where it is anything else."""
+    if not _SECOND.fullmatch(text):
+        return None
+    try:
+        return (datetime.fromisoformat(text).replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
+    except ValueError:
+        return None
+
+
 def _epoch_ms(text: object, otherwise: int) -> int:
     """Read an ISO 8601 time; the platform writes milliseconds and `Z`, but any fraction or offset will do."""
     if not isinstance(text, str):
         return otherwise
+    if len(text) == 24 and text[19] == "." and text[23] == "Z" and text[20:23].isdecimal() and text.isascii():
+        second_ms = _second_ms(text[:19])  # as the platform writes it, and nearly always the second of the one before
+        if second_ms is not None:
+            return second_ms + int(text[20:23])
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -1,7 +1,6 @@
 """From the environment to frozen settings, once. A pure function of the mapping; nothing here reads `os.environ`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from telemetry_forwarder import sinks
@@ -16,6 +15,7 @@ from telemetry_forwarder.pipeline.worker import Capacity
 from telemetry_forwarder.places import Bucket, Queue
 from telemetry_forwarder.records import Origin
 from telemetry_forwarder.transports.stack import Network
+from telemetry_forwarder.values import dataclass
 from telemetry_forwarder.variables import BY_NAME, Problem, buffering_timeout_ms, read, unsound, wanted_sinks
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Settings:
         destinations = _destinations(environ, problems)
         function = _origin(environ, problems)
         strategy = _strategy(environ, problems)
+        ca_file = _ca_file(environ, problems)
         holding = Holding(
             longest_s=read("TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS", environ, problems) / 1000,
             margin_s=read("TELEMETRY_FORWARDER_DEADLINE_MARGIN_MS", environ, problems) / 1000,
@@ -92,8 +93,9 @@ class Settings:
             spooling=_spooling(environ, problems),
             network=Network(
                 proxies=_proxies(environ, problems),
-                ca_file=_ca_file(environ, problems),
+                ca_file=ca_file,
                 region=function.region,
+                aws_ca_file=None if environ.get("AWS_CA_BUNDLE") else ca_file,
             ),
             secrets=_secrets(environ, destinations, problems),
             failover=read("TELEMETRY_FORWARDER_FAILOVER", environ, problems),

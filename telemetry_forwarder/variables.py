@@ -113,6 +113,11 @@ VARIABLES = (
         "Records at which Lambda sends a batch",
     ),
     Variable(
+        "TELEMETRY_FORWARDER_INIT_BUDGET_MS", Integer(0, 9000), None,
+        "Longest time, in ms, that INIT waits for the extension once it has registered; what is not loaded by then is "
+        "loaded behind it. Unset: 10 from 1024 MB of memory on, 40 below",
+    ),
+    Variable(
         "TELEMETRY_FORWARDER_BUFFER_BYTES", Integer(1048576, 1073741824), None,
         "Bytes of telemetry that each sink may hold in memory; unset: 1/32 of the function's memory, 4 to 32 MiB",
     ),
@@ -368,3 +373,12 @@ def wanted_sinks(environ: "Environ", problems: "list[Problem] | None" = None) ->
 def is_sound(sink: str, environ: "Environ") -> bool:
     """Say whether a built-in `sink` has all that it needs."""
     return all(any(read(name, environ) is not None for name in row) for row in NEEDS[sink])
+
+
+def needs_secrets(environ: "Environ") -> bool:
+    """Say whether a sink that runs has its credential by reference only, to be read with the AWS SDK."""
+    return any(
+        isinstance(variable.kind, (SecretArn, SsmParameter)) and environ.get(variable.name, "").strip()
+        for variable in VARIABLES
+        if variable.sink in wanted_sinks(environ)
+    )

@@ -121,7 +121,8 @@ def _print_invocations(console: Console, init_ms: float, invocations: Iterable[t
     console.print(
         "'answer' is when the caller has it. 'then held' is what the extension adds to\n"
         "the billed time: 25 ms of Lambda's own buffering, and the sending, to all three\n"
-        "backends at once.\n"
+        "backends at once; and nothing, once it knows that the function is called often\n"
+        "(TELEMETRY_FORWARDER_FLUSH).\n"
     )
 
 

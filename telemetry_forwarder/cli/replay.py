@@ -169,7 +169,7 @@ class _Run:
 
     def _source(self) -> Any:
         network = self._settings.network
-        return open_source(self._place, region=network.region, ca_file=network.ca_file)
+        return open_source(self._place, region=network.region, ca_file=network.aws_ca_file)
 
     def _say(self, sentence: str) -> None:
         self._errors.print(sentence, soft_wrap=True, markup=False)

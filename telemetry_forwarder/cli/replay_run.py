@@ -10,7 +10,6 @@ import contextlib
 import math
 import sys
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, fields
 from typing import Any
 
 from telemetry_forwarder.cli.replay_journal import Journal, JournalError
@@ -23,6 +22,7 @@ from telemetry_forwarder.ledger import Statement
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.pipeline.worker import Capacity, Worker
 from telemetry_forwarder.records import Record
+from telemetry_forwarder.values import dataclass, names_of
 
 # How long what is under way may take when a replay is interrupted; what was not answered by then may arrive twice.
 LAST_ANSWERS_S = 10.0
@@ -285,7 +285,7 @@ def read(data: bytes) -> Content:
 
 def placed(record: Record, parcel: str, number: int) -> Placed:
     """Return `record` with its place."""
-    values = {field.name: getattr(record, field.name) for field in fields(Record)}
+    values = {name: getattr(record, name) for name in names_of(Record)}
     return Placed(**values, parcel=parcel, number=number)
 
 

@@ -4,18 +4,23 @@ Every call goes straight to `AWS_LAMBDA_RUNTIME_API`, never through a proxy, and
 Source: AWS Lambda Developer Guide, "Extensions API".
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 from types import TracebackType
 from typing import Any, TypeAlias
 
-import aiohttp
+import h11
 import orjson
 
+from telemetry_forwarder.early import Early
 from telemetry_forwarder.errors import ExtensionsApiError
+from telemetry_forwarder.http11 import Answer, Connection
+from telemetry_forwarder.values import dataclass
 
 EXTENSIONS = "2020-01-01/extension"
+CONNECT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,28 +59,27 @@ class Buffering:
 
 
 class ExtensionsClient:
-    """One registered extension's connection to Lambda. An async context manager."""
+    """One registered extension's connection to Lambda. An async context manager.
 
-    def __init__(self, runtime_api: str, extension_id: str) -> None:
-        self._base = f"http://{runtime_api}"
-        self._headers = {"Lambda-Extension-Identifier": extension_id}
-        self._session: aiohttp.ClientSession | None = None
+    An event that `early` has asked for while the application was loaded is the first that `next_event` waits for.
+    """
+
+    def __init__(self, runtime_api: str, extension_id: str, early: Early | None = None) -> None:
+        self._early = early
+        self._runtime_api = runtime_api
+        self._headers = {"Host": runtime_api, "Lambda-Extension-Identifier": extension_id}
+        self._open: set[Connection] | None = None
 
     async def __aenter__(self) -> "ExtensionsClient":
-        self._session = aiohttp.ClientSession(
-            headers=self._headers,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=2.0),
-            trust_env=False,
-            # No connection is kept: what is idle while the environment is frozen may be dead when it thaws.
-            connector=aiohttp.TCPConnector(force_close=True),
-        )
+        self._open = set()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for connection in self._open or ():
+            connection.close()
+        await asyncio.sleep(0)  # the loop closes what was aborted
 
     async def next_event(self) -> Event:
         """Say that the last event is done with and wait for the next one, however long that takes.
@@ -83,13 +87,12 @@ class ExtensionsClient:
         Raises ExtensionsApiError for a refusal, for an event of an unknown kind, and where the connection fails twice.
         """
         try:
-            status, body = await self._call("GET", f"{EXTENSIONS}/event/next")
+            status, body = await self._asked_early() or await self._call("GET", f"{EXTENSIONS}/event/next")
         except ExtensionsApiError as error:
             if error.status:
                 raise
-            status, body = await self._call(
-                "GET", f"{EXTENSIONS}/event/next"
-            )  # the connection did not survive a freeze
+            # The connection did not survive a freeze.
+            status, body = await self._call("GET", f"{EXTENSIONS}/event/next")
         if status != 200:
             raise _refusal("/event/next", status, body)
         return read_event(body)
@@ -102,6 +105,19 @@ class ExtensionsClient:
         """Record why the extension ends; the process has to end right after."""
         await self._report("exit", kind, message)
 
+    async def _asked_early(self) -> tuple[int, bytes] | None:
+        """Wait for the event that was asked for while the application was loaded; None where none was."""
+        waiting = self._early.hand_over() if self._early is not None else None
+        if waiting is None:
+            return None
+        asked, received = waiting
+        loop = asyncio.get_running_loop()
+        return await self._exchange(
+            "event/next",
+            lambda: loop.create_connection(Connection, sock=socket.socket(fileno=asked.detach())),
+            lambda connection: connection.take_over("GET", f"/{EXTENSIONS}/event/next", received),
+        )
+
     async def _report(self, phase: str, kind: str, message: str) -> None:
         body = orjson.dumps({"errorMessage": message, "errorType": kind, "stackTrace": []})
         headers = {"Lambda-Extension-Function-Error-Type": kind}
@@ -112,16 +128,41 @@ class ExtensionsClient:
     async def _call(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, bytes]:
-        if self._session is None:
+        all_headers = {**self._headers, **(headers or {})}
+        if body is not None:
+            all_headers |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        return await self._exchange(
+            path,
+            self._connect,
+            lambda connection: connection.exchange(method, f"/{path}", all_headers, body or b""),
+        )
+
+    async def _connect(self) -> tuple[asyncio.BaseTransport, Connection]:
+        host, _, port = self._runtime_api.rpartition(":")
+        async with asyncio.timeout(CONNECT_S):
+            return await asyncio.get_running_loop().create_connection(Connection, host, int(port))
+
+    async def _exchange(
+        self,
+        call: str,
+        connect: Callable[[], Awaitable[tuple[asyncio.BaseTransport, Connection]]],
+        answer: Callable[[Connection], Awaitable[Answer]],
+    ) -> tuple[int, bytes]:
+        """Make one exchange on a connection of its own; return status and body. Raises ExtensionsApiError."""
+        if self._open is None:
             raise RuntimeError("enter the client first")
-        all_headers = {"Content-Type": "application/json", **(headers or {})} if body is not None else headers
         try:
-            async with self._session.request(
-                method, f"{self._base}/{path}", data=body, headers=all_headers
-            ) as response:
-                return response.status, await response.read()
-        except (aiohttp.ClientError, OSError) as error:
-            raise ExtensionsApiError(path, 0, type(error).__name__, str(error)) from error
+            _, connection = await connect()
+            self._open.add(connection)
+            try:
+                answered = await answer(connection)
+            finally:
+                # None is kept: what is idle while the environment is frozen may be dead when it thaws.
+                connection.close()
+                self._open.discard(connection)
+        except (h11.ProtocolError, OSError, ValueError) as error:
+            raise ExtensionsApiError(call, 0, type(error).__name__, str(error)) from error
+        return answered.status, bytes(answered.body)
 
 
 def read_subscription(status: int, answer: bytes) -> Subscription:

@@ -1,8 +1,9 @@
 """When to flush: what an invocation is held for, what is sent beside it, what waits. Pure: time is an argument."""
 
 from collections import deque
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from telemetry_forwarder.values import dataclass, field
 
 # `adaptive` decides when it knows this many gaps between invocations, from the longest of the last ones.
 ENOUGH_GAPS = 4

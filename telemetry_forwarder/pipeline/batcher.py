@@ -23,18 +23,21 @@ class OpenBatch:
     def add(self, encoded: Encoded) -> bool:
         """Take `encoded` if it fits; say whether it did. The first one always does (`encode` keeps it in bounds)."""
         limits = self._limits
-        size = len(encoded.data) + limits.overhead_bytes
-        time_ms = encoded.record.time_ms
-        oldest = min(self._oldest_ms, time_ms) if self._records else time_ms
-        newest = max(self._newest_ms, time_ms) if self._records else time_ms
-        if self._records and (
-            len(self._records) >= limits.max_records
-            or self._bytes + size > limits.max_bytes
-            or (limits.max_span_ms is not None and newest - oldest > limits.max_span_ms)
-        ):
+        size = self._bytes + len(encoded.data) + limits.overhead_bytes
+        if self._records and (size > limits.max_bytes or len(self._records) >= limits.max_records):
+            return False
+        if limits.max_span_ms is not None and not self._spans(encoded.record.time_ms, limits.max_span_ms):
             return False
         self._records.append(encoded)
-        self._bytes += size
+        self._bytes = size
+        return True
+
+    def _spans(self, time_ms: int, max_span_ms: int) -> bool:
+        """Take note of a record's time; say whether it is within the span of the batch."""
+        oldest = min(self._oldest_ms, time_ms) if self._records else time_ms
+        newest = max(self._newest_ms, time_ms) if self._records else time_ms
+        if newest - oldest > max_span_ms:
+            return False
         self._oldest_ms, self._newest_ms = oldest, newest
         return True
 

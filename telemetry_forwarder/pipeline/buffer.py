@@ -2,10 +2,10 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from telemetry_forwarder.records import Record
+from telemetry_forwarder.values import dataclass
 
 
 class WhenFull(StrEnum):

@@ -13,11 +13,12 @@ items of the body are wanted by the sinks (bit n: item n); it is empty where all
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 import orjson
+
+from telemetry_forwarder.values import dataclass
 
 FORMAT = 1
 _HEAD = struct.Struct("<IIB")

@@ -1,10 +1,10 @@
 """The segments of the spool: what is known of each in memory, and how that is read back from its bytes. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from telemetry_forwarder.enrich import Knowledge
 from telemetry_forwarder.pipeline.frames import Frame, Kind, frames, mask_of, read_body, read_header, read_settled
+from telemetry_forwarder.values import dataclass, field
 
 IDENTITY_DIGITS = 24  # of a record's id; the rest is its index in the body, in hexadecimal
 

@@ -8,7 +8,6 @@ device: a killed process leaves its writes to the kernel, and a lost environment
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from telemetry_forwarder.clock import Clock
@@ -17,6 +16,7 @@ from telemetry_forwarder.log import Log
 from telemetry_forwarder.pipeline import frames
 from telemetry_forwarder.pipeline.frames import KeptBody, Kind, Note, body_frame, ranges_of
 from telemetry_forwarder.pipeline.segments import NOWHERE, Body, Owner, Segment, masks_of, read_segment
+from telemetry_forwarder.values import asdict, dataclass, field
 
 # A spool is made of this many segments or more: what goes when it is full is one of them.
 SEGMENTS = 16
@@ -290,7 +290,9 @@ class Spool:
             self._next_number = number + 1
             try:
                 self._recover(number)
-            except (OSError, ValueError, LookupError, TypeError, struct.error) as error:
+            except OSError as error:
+                self._pause(f"cannot be read: {error.strerror or error}")
+            except (ValueError, LookupError, TypeError, struct.error) as error:
                 self._log.info(f"What an earlier process left in the spool cannot be used: {type(error).__name__}.")
                 self._discard(number)
         for name, records in self.counts.unclaimed.items():

@@ -7,7 +7,6 @@ invocations it may be frozen at any point.
 import asyncio
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from telemetry_forwarder.clock import Clock, Deadline
@@ -21,6 +20,7 @@ from telemetry_forwarder.pipeline.encoder import Encoder
 from telemetry_forwarder.pipeline.retry import Delivery
 from telemetry_forwarder.pipeline.stock import Stock
 from telemetry_forwarder.records import Record
+from telemetry_forwarder.values import dataclass
 
 # As long as the process lives.
 ALWAYS = Deadline(math.inf)

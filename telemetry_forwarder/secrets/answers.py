@@ -1,13 +1,13 @@
 """What a question came to: the service's own words, or why there are none. Pure."""
 
 import json
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 import orjson
 
 from telemetry_forwarder.secrets.moments import Moment
+from telemetry_forwarder.values import dataclass, field
 
 
 class Outcome(StrEnum):

@@ -14,13 +14,13 @@ import asyncio
 import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from telemetry_forwarder.clock import Clock
 from telemetry_forwarder.secrets.answers import Answer, Outcome
 from telemetry_forwarder.secrets.moments import Moment, now
 from telemetry_forwarder.secrets.names import Key
+from telemetry_forwarder.values import dataclass
 
 # Fetches a key; calls what it is given when an attempt has failed and it goes on trying.
 Fetch: TypeAlias = Callable[[Key, Callable[[], None]], Awaitable[Answer]]
@@ -96,10 +96,10 @@ class Entry:
     ttl_s: float
     failed: Moment | None = None
     pause_s: float = 0.0
-    refresh_at_s: float = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.refresh_at_s = self.ttl_s - min(self.ttl_s * REFRESH_SHARE, LONGEST_REFRESH_S)
+    @property
+    def refresh_at_s(self) -> float:
+        return self.ttl_s - min(self.ttl_s * REFRESH_SHARE, LONGEST_REFRESH_S)
 
 
 class Cache:

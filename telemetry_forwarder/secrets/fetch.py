@@ -320,11 +320,9 @@ def matched(keys: Sequence[Key], body: Mapping[str, Any], asked: Moment) -> dict
     """Give each key what a list holds for it: parameters and secrets come in any order, with name and ARN."""
     answers = {}
     for key in keys:
-        wanted = key.name.partition(":")[0] if key.service == SSM and not key.name.startswith("arn:") else key.name
         for member in body.get("Parameters", []):
-            if wanted in (member.get("Name"), member.get("ARN")) and key.selected_name.endswith(
-                member.get("Selector") or ""
-            ):
+            selector = member.get("Selector") or ""
+            if key.selected_name in (f"{member.get('Name')}{selector}", f"{member.get('ARN')}{selector}"):
                 answers[key] = found_parameter(member, asked)
         for member in body.get("SecretValues", []):
             if key.name in (member.get("Name"), member.get("ARN")):

@@ -8,7 +8,6 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from typing import NoReturn
@@ -16,6 +15,7 @@ from urllib.parse import unquote_to_bytes
 
 from telemetry_forwarder.secrets.answers import Answer, Outcome, as_json
 from telemetry_forwarder.secrets.names import LONGEST_NAME, SECRETS_MANAGER, SSM, Key, is_allowed, key_of
+from telemetry_forwarder.values import dataclass
 
 
 class Refused(Exception):

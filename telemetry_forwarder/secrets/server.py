@@ -11,7 +11,6 @@ import socket
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 from telemetry_forwarder.kinds import Secret
@@ -28,6 +27,7 @@ from telemetry_forwarder.secrets.routes import (
     question_of,
     told,
 )
+from telemetry_forwarder.values import dataclass
 
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 

@@ -1,12 +1,12 @@
 """The settings of the secrets endpoint and its cache. A pure function of the environment."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from telemetry_forwarder.kinds import Secret
 from telemetry_forwarder.secrets.cache import Policy
 from telemetry_forwarder.secrets.names import SECRETS_MANAGER, SSM, Prefetch, prefetch_of
+from telemetry_forwarder.values import dataclass
 from telemetry_forwarder.variables import read
 
 if TYPE_CHECKING:

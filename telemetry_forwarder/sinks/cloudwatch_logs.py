@@ -5,7 +5,6 @@ what Vector and Fluent Bit found beside it, read 2026-11-23.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -31,6 +30,7 @@ from telemetry_forwarder.interfaces import (
 )
 from telemetry_forwarder.platform_text import platform_text
 from telemetry_forwarder.records import Record
+from telemetry_forwarder.values import dataclass
 from telemetry_forwarder.variables import Problem, missing, read
 from telemetry_forwarder.wire_json import grouped, present, to_json
 

@@ -5,7 +5,6 @@ Vector, read 2026-11-23.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from telemetry_forwarder.cut import fit
@@ -28,6 +27,7 @@ from telemetry_forwarder.platform_text import platform_text
 from telemetry_forwarder.records import Record
 from telemetry_forwarder.sinks.credential import choose
 from telemetry_forwarder.sinks.http_answers import read_status, wait_seconds
+from telemetry_forwarder.values import dataclass
 from telemetry_forwarder.variables import Problem, missing, read
 from telemetry_forwarder.wire_json import present, text_of, to_json
 

@@ -6,7 +6,7 @@ projects against Splunk Enterprise 9.3 to 10.4 and Splunk Cloud 10.5, read 2026-
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import orjson
@@ -30,9 +30,10 @@ from telemetry_forwarder.interfaces import (
     TooLarge,
     Verdict,
 )
-from telemetry_forwarder.records import Record
+from telemetry_forwarder.records import Origin, Record
 from telemetry_forwarder.sinks.credential import choose
 from telemetry_forwarder.sinks.http_answers import read_status
+from telemetry_forwarder.values import dataclass
 from telemetry_forwarder.variables import Problem, missing, read
 from telemetry_forwarder.wire_json import grouped, present, to_json
 
@@ -83,10 +84,14 @@ class SplunkHec:
     def encode(self, record: Record) -> Encoded:
         """Return one HEC object; a record that is too large becomes its text, cut. Raises EncodeError."""
 
+        data = self._object(record, event(record))
+        if len(data) <= LIMITS.max_record_bytes:  # nearly always
+            return Encoded(record, data)
+
         def with_text(text: str, is_cut: bool) -> bytes:
             return self._object(record, not_blank(text), is_cut)
 
-        return fit(record, self._object(record, event(record)), LIMITS.max_record_bytes, with_text)
+        return fit(record, data, LIMITS.max_record_bytes, with_text)
 
     def request(self, batch: Batch) -> HttpRequest:
         return HttpRequest(
@@ -111,23 +116,39 @@ class SplunkHec:
         return read_status(response)
 
     def _object(self, record: Record, event: Any, is_cut: bool = False) -> bytes:
-        # Every key on every object, since it is not certain that Splunk forgets those of the object before; and no
-        # other key: at an unknown one HEC stops reading, answers 200 and loses the rest.
-        members = {
-            "time": orjson.Fragment(seconds(record.time_ms)),
-            "host": self.host or record.origin.function_name,
-            "source": self.source or f"lambda:{record.origin.function_name}",
-            "sourcetype": self.sourcetype or f"aws:lambda:{record.type.partition('.')[0]}",
-        }
-        if self.index is not None:
-            members["index"] = self.index
-        return to_json({**members, "event": event, "fields": fields(record, is_cut)})
+        head, tail = frame(self, record.origin, record.type, record.request_id, record.cold_start, record.level, is_cut)
+        values = (seconds(record.time_ms), head, to_json(event), to_json(record.id), tail)
+        return b'{"time":%b,%b,"event":%b,"fields":{"record_id":%b,%b}}' % values
 
 
-def seconds(time_ms: int) -> str:
+@lru_cache(maxsize=256)
+def frame(
+    sink: SplunkHec, origin: Origin, kind: str, request_id: str | None, cold_start: bool | None, level: str | None,
+    is_cut: bool,
+) -> tuple[bytes, bytes]:  # fmt: skip
+    """Return what stands between `time` and `event`, and behind the record's id in `fields`.
+
+    The lines of a request have nearly all of it in common: written once, it costs a record a tenth.
+    """
+    # Every key on every object, since it is not certain that Splunk forgets those of the object before; and no
+    # other key: at an unknown one HEC stops reading, answers 200 and loses the rest.
+    members = {
+        "host": sink.host or origin.function_name,
+        "source": sink.source or f"lambda:{origin.function_name}",
+        "sourcetype": sink.sourcetype or f"aws:lambda:{kind.partition('.')[0]}",
+    }
+    if sink.index is not None:
+        members["index"] = sink.index
+    known = fields(origin, kind, request_id, cold_start, level, is_cut)
+    return to_json(members)[1:-1], to_json(known)[1:-1]
+
+
+def seconds(time_ms: int) -> bytes:
     """Write a time as seconds with three decimals. HEC takes no exponent, and a float may lose the milliseconds."""
-    whole, rest = divmod(abs(time_ms), 1000)
-    return f"{'-' if time_ms < 0 else ''}{whole}.{rest:03}"
+    if time_ms < 0:
+        return b"-" + seconds(-time_ms)
+    digits = b"%04d" % time_ms
+    return digits[:-3] + b"." + digits[-3:]
 
 
 def event(record: Record) -> Any:
@@ -146,16 +167,16 @@ def not_blank(value: Any) -> Any:
     return {"record": value} if value is None or value in ({}, []) else value
 
 
-def fields(record: Record, is_cut: bool = False) -> dict[str, Any]:
-    """Return the indexed fields: flat, as HEC wants them.
+def fields(
+    origin: Origin, kind: str, request_id: str | None, cold_start: bool | None, level: str | None, is_cut: bool
+) -> dict[str, Any]:
+    """Return the indexed fields but for `record_id`, which comes first: flat, as HEC wants them.
 
     A tag never takes the place of one of them, nor of the metadata: it is called `tag_…` then.
     """
-    origin = record.origin
     ours = {
-        "record_id": record.id,
-        "type": record.type,
-        "request_id": record.request_id,
+        "type": kind,
+        "request_id": request_id,
         "function_name": origin.function_name,
         "function_version": origin.function_version,
         "function_arn": origin.function_arn,
@@ -163,17 +184,17 @@ def fields(record: Record, is_cut: bool = False) -> dict[str, Any]:
         "account_id": origin.account_id,
         "memory_mb": origin.memory_mb,
         "instance_id": origin.instance_id,
-        "cold_start": record.cold_start,
+        "cold_start": cold_start,
         "init_type": origin.init_type,
         "service": origin.service,
         "env": origin.env,
         "version": origin.version,
-        "level": record.level,
+        "level": level,
         "cut": is_cut or None,
     }
     found = present(ours)
     for key, value in grouped(origin.tags).items():
-        while key in ours or key in METADATA or key in found:
+        while key in ours or key in METADATA or key in found or key == "record_id":
             key = f"tag_{key}"
         found[key] = value
     return found

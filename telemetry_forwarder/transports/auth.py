@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Protocol
 
 from telemetry_forwarder.clock import Clock, SystemClock
 from telemetry_forwarder.errors import CredentialUnavailable, SecretError, SecretUnavailable
 from telemetry_forwarder.interfaces import Credential, HttpRequest, HttpResponse, Transport
 from telemetry_forwarder.kinds import Secret, SecretReference
+from telemetry_forwarder.values import replace
 
 
 class FetchSecret(Protocol):

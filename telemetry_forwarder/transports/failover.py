@@ -7,7 +7,6 @@ some 0.2 s of a whole processor, which is seconds of a small function's share, a
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from telemetry_forwarder.clock import Clock, Deadline
@@ -17,6 +16,7 @@ from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.pipeline.retry import backoff
 from telemetry_forwarder.places import Bucket, Queue
 from telemetry_forwarder.records import Record
+from telemetry_forwarder.values import dataclass, field
 
 # How many parcels of one sink are under way at once.
 PARALLEL = 4

@@ -1,30 +1,42 @@
-"""HTTP to one destination: one aiohttp session, no retry, no redirect, no cookie, nothing from the environment.
+"""HTTP to one destination: connections that are kept, no retry, no redirect, no cookie, nothing from the environment.
 
 A timer that was set before Lambda froze the environment fires as soon as it thaws, although the answer may be
 waiting in the socket. So only the making of a connection is bounded here; how long an answer may take is the
 worker's to say, who knows the deadline of the invocation.
 """
 
+import asyncio
 import contextlib
-import ssl
-from collections.abc import AsyncIterator, Mapping
-from urllib.parse import urlsplit
-from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed leaves it out
+import os
+import socket
+import zlib
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, unquote, urlsplit
 
-import aiohttp
+import h11
 
 from telemetry_forwarder import __version__
 from telemetry_forwarder.clock import Clock, SystemClock
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, TimedOut, TransportError
+from telemetry_forwarder.http11 import Answer, Connection
 from telemetry_forwarder.interfaces import HttpRequest, HttpResponse
 
+if TYPE_CHECKING:  # `ssl` and the library below it cost 5 ms and 3 MB: only who speaks TLS loads them
+    import ssl
+
 LONGEST_ANSWER_BYTES = 64 * 1024
-PIECE_BYTES = 256 * 1024
 
 # Shorter than the idle limit of any load balancer, so that a connection is seldom found dead when it is used again.
 KEEP_ALIVE_S = 5.0
 
+# An address that does not answer is given this long before the next one of the name is tried beside it.
+# Source: RFC 8305, section 5.
+NEXT_ADDRESS_S = 0.25
+
 USER_AGENT = f"telemetry-forwarder/{__version__}"
+PORTS = {"http": 80, "https": 443}
 
 
 class HttpTransport:
@@ -47,81 +59,148 @@ class HttpTransport:
     ) -> None:
         self._proxy = proxy
         self._ca_file = ca_file
-        self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_s, sock_connect=connect_s, sock_read=None)
-        self._session: aiohttp.ClientSession | None = None
-        self._tls: ssl.SSLContext | bool | None = None
+        self._connect_s = connect_s
+        self._tls: ssl.SSLContext | None = None
         self._clock = clock or SystemClock()
-        self._used_at = 0.0  # on the wall clock
-        self._in_flight = 0
+        self._idle: list[tuple[Connection, tuple[str, str], float]] = []  # to whom, and since when by the wall clock
+        self._busy: set[Connection] = set()
         self._is_closed = False
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         where = address(request.url, self._proxy)
         if self._is_closed:
             raise ConnectFailed(f"{where}: the transport is closed")
-        tls = self._tls_for(request.url)
-        await self._leave_idle_connections()
-        self._in_flight += 1
         try:
-            return await self._exchange(request, tls)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise translated(error, where) from error
+            parts = urlsplit(request.url)
+            target = target_of(parts, is_proxied=self._proxy is not None and parts.scheme == "http")
+            headers = self._headers(request, parts)
+            connection = self._idle_connection(parts) or await self._connect(parts, where)
+        except (ValueError, UnicodeError) as error:
+            raise ConnectFailed(f"{where}: the request cannot be sent ({type(error).__name__})") from error
+        self._busy.add(connection)
+        try:
+            answer = await connection.exchange(request.method, target, headers, request.body, LONGEST_ANSWER_BYTES)
+            response = HttpResponse(status=answer.status, body=plain_body(answer), headers=answer.headers)
+        except (h11.ProtocolError, OSError, zlib.error) as error:
+            raise lost(error, where) from error
         finally:
-            self._in_flight -= 1
-            self._used_at = self._clock.time()
+            self._busy.discard(connection)
+        if connection.is_open:
+            self._idle.append((connection, destination(parts), self._clock.time()))
+        return response
 
     async def aclose(self) -> None:
         self._is_closed = True
-        if self._session is not None:
-            await self._session.close()
+        for connection in [*self._busy, *(idle[0] for idle in self._idle)]:
+            connection.close()
+        self._idle.clear()
+        await asyncio.sleep(0)  # the loop closes what was aborted
 
-    async def _exchange(self, request: HttpRequest, tls: ssl.SSLContext | bool) -> HttpResponse:
-        headers = dict(request.headers)
-        body: bytes | AsyncIterator[bytes] | None = request.body or None
-        if len(request.body) > PIECE_BYTES:
-            # In pieces, so that the event loop is not held; with its length, because chunked bodies are not
-            # documented for every intake.
+    def _headers(self, request: HttpRequest, parts: SplitResult) -> dict[str, str]:
+        headers = {"Host": parts.netloc.rpartition("@")[2], "User-Agent": USER_AGENT, "Accept": "*/*"}
+        if request.body or request.method in ("POST", "PUT", "PATCH"):
             headers["Content-Length"] = str(len(request.body))
-            body = pieces(request.body)
-        async with self._open_session().request(
-            request.method, request.url, data=body, headers=headers, ssl=tls, proxy=self._proxy, allow_redirects=False
-        ) as response:
-            answer = await read_start(response)
-            names = {name.lower(): value for name, value in response.headers.items()}
-            return HttpResponse(status=response.status, body=answer, headers=names)
+        if parts.scheme == "http" and self._proxy is not None:
+            headers |= proxy_login(self._proxy)
+        taken = {name.lower() for name in request.headers}
+        return {name: value for name, value in headers.items() if name.lower() not in taken} | dict(request.headers)
 
-    async def _leave_idle_connections(self) -> None:
-        """Close what has been idle for too long by the wall clock.
+    def _idle_connection(self, parts: SplitResult) -> Connection | None:
+        """Return a connection to use again; close what has been idle for too long by the wall clock.
 
-        aiohttp does so by the monotonic clock, which may have stood still while the environment was frozen or kept as
-        a snapshot; the other end has long forgotten the connection, and may not even say so.
+        The monotonic clock may have stood still while the environment was frozen or kept as a snapshot; the other end
+        has long forgotten the connection then, and may not even say so.
         """
-        idle = abs(self._clock.time() - self._used_at)
-        if self._session is not None and not self._in_flight and idle > KEEP_ALIVE_S:
-            session, self._session = self._session, None
-            await session.close()
+        now, found = self._clock.time(), None
+        idle, self._idle = self._idle, []
+        for connection, whom, since in idle:
+            if not connection.is_open or abs(now - since) > KEEP_ALIVE_S:
+                connection.close()
+            elif found is None and whom == destination(parts):
+                found = connection
+            else:
+                self._idle.append((connection, whom, since))
+        return found
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": USER_AGENT},
-                timeout=self._timeout,
-                trust_env=False,
+    # --- making a connection ---
+
+    async def _connect(self, parts: SplitResult, where: str) -> Connection:
+        """Return a connection on which requests for `parts` can be sent. Raises ConnectFailed."""
+        if parts.scheme not in PORTS or not parts.hostname:
+            raise ConnectFailed(f"{where}: the request cannot be sent (not an http or https address)")
+        tls = self._tls_context(parts) if parts.scheme == "https" else None
+        try:
+            async with asyncio.timeout(self._connect_s):
+                if self._proxy is None:
+                    return await self._open(parts, tls)
+                return await self._through_proxy(urlsplit(self._proxy), parts, tls)
+        except TimeoutError as error:
+            if error.errno is not None:  # ETIMEDOUT, of the system
+                raise ConnectFailed(f"{where}: no connection ({plain(error)})") from error
+            raise ConnectFailed(f"{where}: no connection in time") from error
+        except ProxyRefused as error:
+            raise ConnectFailed(f"{where}: {error}") from error
+        except (OSError, h11.ProtocolError) as error:
+            raise ConnectFailed(f"{where}: {why_not(error, is_proxy=False)}") from error
+
+    async def _open(self, parts: SplitResult, tls: "ssl.SSLContext | None") -> Connection:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(
+            Connection,
+            parts.hostname or "",
+            parts.port or PORTS[parts.scheme],
+            ssl=tls,
+            # Without the dot of a fully qualified name, which no certificate has.
+            server_hostname=(parts.hostname or "").rstrip(".") if tls else None,
+            happy_eyeballs_delay=NEXT_ADDRESS_S,
+        )
+        return connection
+
+    async def _through_proxy(self, proxy: SplitResult, parts: SplitResult, tls: "ssl.SSLContext | None") -> Connection:
+        try:
+            connection = await self._open(proxy, self._tls_context(proxy) if proxy.scheme == "https" else None)
+        except TimeoutError as error:
+            if error.errno is None:
+                raise
+            raise ProxyRefused(why_not(error, is_proxy=True)) from error
+        except OSError as error:
+            raise ProxyRefused(why_not(error, is_proxy=True)) from error
+        if tls is None:
+            return connection
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        target = f"{host}:{parts.port or PORTS[parts.scheme]}"
+        headers = {"Host": target, "User-Agent": USER_AGENT, **proxy_login(self._proxy or "")}
+        try:
+            answer = await connection.exchange("CONNECT", target, headers, b"")
+        except (OSError, h11.ProtocolError) as error:
+            raise ProxyRefused("the proxy ended the connection, or speaks no HTTP") from error
+        if not 200 <= answer.status < 300:
+            connection.close()
+            raise ProxyRefused(f"the proxy refused the connection with status {answer.status}")
+        return await self._encrypt(connection, tls, parts)
+
+    async def _encrypt(self, tunnel: Connection, tls: "ssl.SSLContext", parts: SplitResult) -> Connection:
+        connection = Connection()
+        try:
+            transport = await asyncio.get_running_loop().start_tls(
+                tunnel.transport, connection, tls, server_hostname=(parts.hostname or "").rstrip(".")
             )
-        return self._session
+        except BaseException:
+            tunnel.close()
+            raise
+        if transport is None:  # says the type: not of an open connection
+            raise ConnectionAbortedError("closed by the other end")
+        connection.connection_made(transport)
+        return connection
 
-    def _tls_for(self, url: str) -> ssl.SSLContext | bool:
-        """Return what verifies `url`, made once: never aiohttp's own context, which `bootstrap` leaves without CAs."""
-        if not url.startswith("https:"):
-            return True
+    def _tls_context(self, parts: SplitResult) -> "ssl.SSLContext":
+        """Return what verifies the other end, made once, when it is first needed."""
         if self._tls is None:
             try:
                 context = context_of(self._ca_file)
             except OSError as error:
                 raise ConnectFailed(
-                    f"{address(url, None)}: the CA file {self._ca_file!r} cannot be read ({plain(error)}); "
+                    f"{host_port(parts.geturl())}: the CA file {self._ca_file!r} cannot be read ({plain(error)}); "
                     "SSL_CERT_FILE must name a file of certificates in PEM form"
                 ) from error
             context.set_alpn_protocols(["http/1.1"])
@@ -129,12 +208,45 @@ class HttpTransport:
         return self._tls
 
 
-def context_of(ca_file: str | None) -> ssl.SSLContext:
+class ProxyRefused(OSError):
+    """The proxy is away, or will not let us through."""
+
+
+def target_of(parts: SplitResult, *, is_proxied: bool) -> str:
+    """Return what stands in the request line: the whole address only for a proxy that has to read it."""
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{path}" if is_proxied else path
+
+
+def destination(parts: SplitResult) -> tuple[str, str]:
+    """Return what two requests must have in common to go through the same connection."""
+    return parts.scheme, parts.netloc
+
+
+def proxy_login(proxy: str) -> dict[str, str]:
+    """Return the header with the user name and password of the proxy's URL, if it holds any."""
+    parts = urlsplit(proxy)
+    if parts.username is None:
+        return {}
+    login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return {"Proxy-Authorization": "Basic " + b64encode(login.encode()).decode()}
+
+
+def plain_body(answer: Answer) -> bytes:
+    """Return the body of an answer, unpacked where a server compressed it although nobody asked. Raises zlib.error."""
+    if answer.headers.get("content-encoding", "").strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        return bytes(answer.body)
+    return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(answer.body, LONGEST_ANSWER_BYTES)
+
+
+def context_of(ca_file: str | None) -> "ssl.SSLContext":
     """Return a context that trusts the authorities of `ca_file`, else the system's. Raises OSError.
 
     OpenSSL itself reads SSL_CERT_FILE. Where that names nothing of use, which the settings have said and left out, it
     hides the system's authorities; they are loaded from where this OpenSSL was built to find them.
     """
+    import ssl
+
     context = ssl.create_default_context(cafile=ca_file)
     if ca_file is None and not context.cert_store_stats()["x509_ca"]:
         with contextlib.suppress(OSError):  # a system that keeps them in a directory: OpenSSL looks there as it needs
@@ -142,59 +254,39 @@ def context_of(ca_file: str | None) -> ssl.SSLContext:
     return context
 
 
-async def pieces(body: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(body), PIECE_BYTES):
-        yield body[start : start + PIECE_BYTES]
+def why_not(error: Exception, *, is_proxy: bool) -> str:
+    """Say why no connection was made, in words that hold nothing of the request."""
+    if isinstance(error, socket.gaierror) and not is_proxy:
+        return f"the name cannot be resolved ({plain(error)})"
+    if (reason := getattr(error, "verify_message", None)) is not None:  # ssl.SSLCertVerificationError
+        reason = reason or "it does not verify"
+        return f"the certificate is not trusted ({reason}); set SSL_CERT_FILE to a PEM file of its authority"
+    if hasattr(error, "library"):  # ssl.SSLError, without importing ssl for those who do not use it
+        return f"the TLS handshake failed ({plain(error)})"
+    return f"the proxy cannot be reached ({plain(error)})" if is_proxy else f"no connection ({plain(error)})"
 
 
-async def read_start(response: aiohttp.ClientResponse) -> bytes:
-    """Return the first 64 KiB of the answer; where there is more, the connection is not used again."""
-    answer = bytearray()
-    while len(answer) < LONGEST_ANSWER_BYTES:
-        piece = await response.content.read(LONGEST_ANSWER_BYTES - len(answer))
-        if not piece:
-            return bytes(answer)
-        answer += piece
-    response.close()
-    return bytes(answer)
-
-
-def translated(error: Exception, where: str) -> TransportError:
-    """Return the transport error that `error` of aiohttp amounts to, in words that hold nothing of the request."""
-    # Order matters: a certificate error is a connector error, which is an OS error; a connect timeout is a timeout.
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        reason = getattr(error.certificate_error, "verify_message", "") or "it does not verify"
-        return ConnectFailed(
-            f"{where}: the certificate is not trusted ({reason}); set SSL_CERT_FILE to a PEM file of its authority"
-        )
-    if isinstance(error, aiohttp.ClientSSLError):
-        return ConnectFailed(f"{where}: the TLS handshake failed ({plain(error.os_error)})")
-    if isinstance(error, aiohttp.ClientProxyConnectionError):
-        return ConnectFailed(f"{where}: the proxy cannot be reached ({plain(error.os_error)})")
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return ConnectFailed(f"{where}: the proxy refused the connection with status {error.status}")
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return ConnectFailed(f"{where}: the name cannot be resolved ({plain(error.os_error)})")
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return ConnectFailed(f"{where}: no connection ({plain(error.os_error)})")
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return ConnectFailed(f"{where}: no connection in time")
+def lost(error: Exception, where: str) -> TransportError:
+    """Return the transport error of an exchange that was begun and not ended."""
+    if isinstance(error, h11.LocalProtocolError):
+        return ConnectFailed(f"{where}: the request cannot be sent ({type(error).__name__})")
+    if isinstance(error, h11.RemoteProtocolError | zlib.error):
+        return ConnectionLost(f"{where}: what came back is not HTTP")
     # A plain OSError for ETIMEDOUT is a TimeoutError too, and is a lost connection: it carries its number.
     if isinstance(error, TimeoutError) and error.errno is None:
         return TimedOut(f"{where}: no answer in time")
-    if isinstance(error, aiohttp.ClientResponseError):
-        return ConnectionLost(f"{where}: what came back is not HTTP")
-    if isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | OSError):
-        return ConnectionLost(f"{where}: the connection ended before the answer did ({plain(error)})")
-    return ConnectFailed(f"{where}: the request cannot be sent ({type(error).__name__})")
+    return ConnectionLost(f"{where}: the connection ended before the answer did ({plain(error)})")
 
 
 def plain(error: BaseException) -> str:
     """Name what the operating system or OpenSSL said; other texts may quote what was sent and are left out."""
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return error.reason.replace("_", " ").lower()
-    if isinstance(error, OSError) and error.strerror:
+    reason = getattr(error, "reason", None)  # ssl.SSLError
+    if isinstance(reason, str) and reason:
+        return reason.replace("_", " ").lower()
+    if isinstance(error, socket.gaierror) and error.strerror:
         return error.strerror
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
     return type(error).__name__
 
 
@@ -225,8 +317,17 @@ def choose_proxy(url: str, proxies: Mapping[str, str]) -> str | None:
     proxy = proxies.get(parts.scheme, "").strip()
     if not proxy:
         return None
-    rules = {"no": proxies.get("no", "")}
-    host = parts.hostname or ""
-    if any(proxy_bypass_environment(name, rules) for name in {host, f"[{host}]", host_port(url)}):
+    host = (parts.hostname or "").lower()
+    names = {host, f"[{host}]", host_port(url).lower()}
+    if any(is_excepted(name, proxies.get("no", "")) for name in names):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def is_excepted(name: str, exceptions: str) -> bool:
+    """Say whether NO_PROXY names the host `name` (with its port or without), or a domain that it is in."""
+    for exception in exceptions.lower().split(","):
+        domain = exception.strip().lstrip(".")
+        if domain == "*" or (domain and (name == domain or name.endswith(f".{domain}"))):
+            return True
+    return False

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Generic
 
 from telemetry_forwarder.errors import ConnectFailed
 from telemetry_forwarder.interfaces import Request, Response
+from telemetry_forwarder.values import dataclass
 
 
 class Silence(Enum):

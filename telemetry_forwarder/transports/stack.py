@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from telemetry_forwarder.interfaces import Delivery, HttpDelivery, HttpRequest, HttpResponse, LogsDelivery, Transport
 from telemetry_forwarder.transports.auth import AuthTransport, FetchSecret
 from telemetry_forwarder.transports.gzip import GzipTransport
 from telemetry_forwarder.transports.http import HttpTransport, choose_proxy
+from telemetry_forwarder.values import dataclass, field
 
 # Longest wait for a connection; what is slower is tried again.
 CONNECT_S = 3.0
@@ -16,11 +16,15 @@ CONNECT_S = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """What every transport is told of the network: `proxies` by scheme (and "no"), CA certificates, the region."""
+    """What every transport is told of the network: `proxies` by scheme (and "no"), CA certificates, the region.
+
+    `aws_ca_file` is for AWS alone: None where AWS_CA_BUNDLE names one, which the SDK reads by itself.
+    """
 
     proxies: Mapping[str, str] = field(repr=False)  # an address may hold a password
     ca_file: str | None
     region: str | None
+    aws_ca_file: str | None = None
 
 
 @asynccontextmanager
@@ -45,7 +49,7 @@ async def open_transport(
         async with open_logs(
             retention_days=delivery.retention_days,
             region=network.region,
-            ca_file=network.ca_file,
+            ca_file=network.aws_ca_file,
             connect_s=CONNECT_S,
             warn=warn,
         ) as logs:

@@ -77,14 +77,15 @@ async def test_kill_in_mid_stream_with_the_backends_well_repeats_nothing_but_wha
 
 async def test_what_a_timeout_leaves_while_the_backend_is_down_comes_from_the_next_generation(tmp_path: Path) -> None:
     """Its lines and its report; and nothing stays on disk."""
-    async with world(environment={"TELEMETRY_FORWARDER_SPOOL_DIR": str(tmp_path)}, timeout_s=3.0) as w:
+    async with world(environment={"TELEMETRY_FORWARDER_SPOOL_DIR": str(tmp_path)}, timeout_s=4.0) as w:
         w.splunk.faults.always(Answer(503))
-        result = await w.env.invoke({"lines": 20, "sleep": 5})
+        result = await w.env.invoke({"lines": 20, "sleep": 8})
         assert result.status == "timeout"
         report = await w.env.report(result.request_id)
         assert report["record"]["status"] == "timeout"
         w.splunk.faults.clear()
         again = await w.env.invoke({"first": 20, "lines": 5})
+        assert again.status == "success"
         await w.env.shutdown()
         for sink in SINKS:
             assert w.numbers(sink) == Counter(range(25)), sink

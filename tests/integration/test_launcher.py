@@ -1,6 +1,7 @@
-"""The executable that Lambda starts, run as Lambda runs it, with every kind of Python around it and with none."""
+"""The executable of a checkout, and of a layer that carries no interpreter, with every kind of Python around it."""
 
 import json
+import py_compile
 import queue
 import shutil
 import stat
@@ -16,6 +17,8 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 LAUNCHER = REPOSITORY / "extensions" / "telemetry-forwarder"
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHON = f"python{HERE}"
 IDENTIFIER = "0f0b6a0e-5a1c-4c7e-9d3b-8a1f5e7c2d11"
 SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
 PROBE = """
@@ -86,12 +89,15 @@ def api() -> Iterator[ExtensionsApi]:
 
 @pytest.fixture
 def opt(tmp_path: Path) -> Path:
-    """A layer as it lies in /opt, with a package that only tells how it was started."""
+    """A layer for the runtime's own Python as it lies in /opt, with a package that only tells how it was started."""
     root = tmp_path / "opt"
     (root / "extensions").mkdir(parents=True)
     shutil.copy2(LAUNCHER, root / "extensions" / "telemetry-forwarder")
-    (root / "telemetry-forwarder-lib").mkdir()
-    (root / "telemetry-forwarder-lib" / "start.py").write_text(PROBE)
+    private = root / "telemetry-forwarder"
+    private.mkdir()
+    (tmp_path / "probe.py").write_text(PROBE)
+    py_compile.compile(str(tmp_path / "probe.py"), str(private / "start.pyc"))
+    (private / "python-version").write_text(f"{HERE}\n")
     return root
 
 
@@ -133,11 +139,10 @@ def test_file_is_what_lambda_executes() -> None:
 
 def test_layer_runs_isolated_on_the_python_of_the_runtime(opt: Path, tmp_path: Path) -> None:
     """The function's PYTHONPATH and PYTHONHOME do not reach us."""
-    path = bin_with(tmp_path / "bin", python3=sys.executable)
+    path = bin_with(tmp_path / "bin", **{PYTHON: sys.executable})
     hostile = {"PYTHONPATH": "/nowhere", "PYTHONHOME": "/nowhere", "PYTHONSTARTUP": "/nowhere", "LD_LIBRARY_PATH": "/x"}
     told = run(opt / "extensions" / "telemetry-forwarder", path, **hostile)
-    lib = str(opt / "telemetry-forwarder-lib")
-    assert told["argv"] == [f"{lib}/start.py", "telemetry-forwarder"]
+    assert told["argv"] == [str(opt / "telemetry-forwarder" / "start.pyc"), "telemetry-forwarder"]
     assert (told["isolated"], told["no_site"]) == (1, 1)
     assert not [entry for entry in told["path"] if "nowhere" in entry or "site-packages" in entry]
     assert told["library_path"] == "/x"
@@ -146,12 +151,12 @@ def test_layer_runs_isolated_on_the_python_of_the_runtime(opt: Path, tmp_path: P
 def test_registered_name_is_the_file_name(opt: Path, tmp_path: Path) -> None:
     """Whoever renames the file in their own layer still registers under the name that Lambda knows."""
     (opt / "extensions" / "telemetry-forwarder").rename(opt / "extensions" / "zz forwarder.sh")
-    told = run(opt / "extensions" / "zz forwarder.sh", bin_with(tmp_path / "bin", python3=sys.executable))
+    told = run(opt / "extensions" / "zz forwarder.sh", bin_with(tmp_path / "bin", **{PYTHON: sys.executable}))
     assert told["argv"][1:] == ["zz forwarder.sh"]
 
 
 def test_relative_start(opt: Path, tmp_path: Path) -> None:
-    path = bin_with(tmp_path / "bin", python3=sys.executable)
+    path = bin_with(tmp_path / "bin", **{PYTHON: sys.executable})
     started = subprocess.run(
         ["./telemetry-forwarder"],
         cwd=opt / "extensions",
@@ -165,22 +170,11 @@ def test_relative_start(opt: Path, tmp_path: Path) -> None:
 
 def test_layer_takes_the_minor_version_it_was_built_for(opt: Path, tmp_path: Path) -> None:
     """`python3` may be of another version, in which compiled modules do not load."""
-    (opt / "telemetry-forwarder-lib" / "python-version").write_text("3.77\n")
+    (opt / "telemetry-forwarder" / "python-version").write_text("3.77\n")
     path = bin_with(tmp_path / "bin", "false", **{"python3.77": sys.executable})
     (tmp_path / "bin" / "python3").symlink_to(tmp_path / "bin" / "false")
     told = run(opt / "extensions" / "telemetry-forwarder", path)
     assert told["executable"].endswith("/python3.77")
-
-
-def test_interpreter_of_the_layer_comes_first(opt: Path, tmp_path: Path) -> None:
-    """A layer that carries its own interpreter needs no other, nor the libraries of the function's runtime."""
-    own = opt / "telemetry-forwarder-lib" / "bin" / "python3"
-    own.parent.mkdir()
-    own.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    own.chmod(0o755)
-    told = run(opt / "extensions" / "telemetry-forwarder", bin_with(tmp_path / "bin"), LD_LIBRARY_PATH="/var/lang/lib")
-    assert told["argv"] == [str(opt / "telemetry-forwarder-lib" / "start.py"), "telemetry-forwarder"]
-    assert told["library_path"] is None
 
 
 def test_checkout_runs_the_installed_package(tmp_path: Path) -> None:
@@ -217,12 +211,12 @@ def test_without_python_it_idles_and_says_so(shell: str, opt: Path, tmp_path: Pa
     assert line.startswith('{"telemetry_forwarder":')  # how the package knows its own lines
     told = json.loads(line)
     assert told["level"] == "ERROR"
-    assert "python3" in told["message"]
+    assert PYTHON in told["message"]
     assert told["timestamp"].endswith("Z")
 
 
 def test_wrong_python_counts_as_none(opt: Path, tmp_path: Path, api: ExtensionsApi) -> None:
-    (opt / "telemetry-forwarder-lib" / "python-version").write_text("3.77\n")
+    (opt / "telemetry-forwarder" / "python-version").write_text("3.77\n")
     path = bin_with(tmp_path / "bin", "bash", python3=sys.executable)
     with idle(opt / "extensions" / "telemetry-forwarder", path, api) as process:
         try:

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 from aiobotocore.session import get_session
 
-from telemetry_forwarder.emulator import Function, LocalLambda
+from telemetry_forwarder.emulator import Function, InitFailed, LocalLambda
 
 from .aws_service import Service, environment, error, moto
 from .secrets_room import exchange, head
@@ -192,6 +192,15 @@ async def test_a_port_that_is_taken_is_said_and_telemetry_goes_on(environment):
     assert "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT" in said[0]
     assert_balanced(here.ledgers[-1])
     assert len(here.numbers("splunk")) == 5
+
+
+async def test_in_strict_mode_a_taken_port_fails_the_start(environment):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        given = variables("http://127.0.0.1:9", TELEMETRY_FORWARDER_STRICT="true")
+        given["PARAMETERS_SECRETS_EXTENSION_HTTP_PORT"] = str(taken.getsockname()[1])
+        env = LocalLambda(asking(given), [EXTENSION])
+        with pytest.raises(InitFailed):
+            await env.__aenter__()
 
 
 FORGED = [

@@ -139,6 +139,8 @@ async def open_backends(
         "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": cloudwatch.url,
         "TELEMETRY_FORWARDER_PORT": str(free_port()),
         "TELEMETRY_FORWARDER_LOG_LEVEL": "info",
+        # All of it within INIT, so that a busy machine does not change what a test sees: see test_early_start.py.
+        "TELEMETRY_FORWARDER_INIT_BUDGET_MS": "9000",
         "TELEMETRY_FORWARDER_SPOOL_DIR": spool,
         **environment,
     }

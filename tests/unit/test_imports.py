@@ -13,15 +13,15 @@ ROOT = "telemetry_forwarder"
 # The rooms, from the ground up: `x*` is a folder, `!` leaves one out. A module imports from the rows before its own,
 # and of its own row only what is in the same folder.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("", "kinds"),
+    ("", "kinds", "values"),
     ("places",),
     ("variables",),
-    ("errors", "clock"),
+    ("errors", "clock", "early"),
     ("records", "heritage"),
     ("interfaces",),
     ("log",),
     ("ledger",),
-    ("wire_json", "platform_text"),
+    ("wire_json", "platform_text", "http11"),
     ("cut", "failover"),
     ("enrich",),
     ("budget", "loss", "router", "sinks*", "pipeline*", "lifecycle", "lifecycle.strategy"),
@@ -34,15 +34,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 # Outside of the rows: what each of these may import of the package.
 APART = {
-    "bootstrap": ("", "kinds", "variables"),  # and `app`, inside a function: see below
+    "bootstrap": ("", "kinds", "variables", "early"),  # and more inside a function: see below
     "app": ("*", "!emulator*", "!cli*", "!testing*", "!__main__"),
     "__main__": ("bootstrap",),
     "emulator*": ("", "kinds", "variables", "errors", "clock", "emulator*"),
     "testing*": ("*", "!app", "!settings", "!emulator*", "!cli*", "!__main__", "!bootstrap"),
     "cli*": ("*", "!__main__"),
 }
-NETWORK = ("aiohttp", "aiobotocore", "botocore")
-MAY_USE_NETWORK = ("transports*", "receiver", "lifecycle.client", "secrets*", "emulator*", "cli*")
+NETWORK = ("h11", "aiohttp", "aiobotocore", "botocore")
+MAY_USE_NETWORK = ("http11", "transports*", "receiver", "lifecycle.client", "secrets*", "emulator*", "cli*")
 MAY_SEE_ENVIRONMENT = ("__main__", "cli*")
 LONGEST_FILE = 400
 
@@ -121,7 +121,7 @@ def is_below(imported: str, importer: str) -> bool:
 def test_the_application_is_imported_by_bootstrap_inside_a_function_alone() -> None:
     """The user's cold start waits for what stands above it."""
     inside = own_imports("bootstrap") - own_imports("bootstrap", in_functions=False)
-    assert inside == {"app"}
+    assert inside == {"early", "app", "transports.aws", "secrets.fetch"}
     assert not {"app"} & {one for name in MODULES if name not in ("bootstrap", "app") for one in own_imports(name)}
 
 
@@ -148,6 +148,13 @@ def test_only_the_entry_points_see_the_environment(name: str) -> None:
             and node.value.id == "os")
     ] + [full for full in imports(TREES[name]) if full in ("os.environ", "os.getenv")]  # fmt: skip
     assert not seen or matches(name, MAY_SEE_ENVIRONMENT)
+
+
+@each_module
+def test_value_classes_are_our_own(name: str) -> None:
+    """`dataclasses` compiles six methods for each class while the function's first invocation waits."""
+    if not matches(name, ("emulator*", "cli*", "testing*")):
+        assert "dataclasses" not in {one.partition(".")[0] for one in imports(TREES[name], in_functions=False)}
 
 
 def asyncio_calls(tree: ast.AST) -> Iterator[ast.Call]:

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from cfnlint.decode.cfn_yaml import load  # type: ignore[import-untyped]
 
+from layer.libraries import GENERATIONS
+from layer.publish import MOST_RUNTIMES
 from telemetry_forwarder.kinds import SecretText
 from telemetry_forwarder.variables import BY_NAME, NEEDS, VARIABLES
 
@@ -58,6 +60,16 @@ def test_allowed_values_are_those_of_the_code(template: dict[str, Any], variable
             BY_NAME[name].kind.read(word)  # raises ValueError for a word it does not take
     retention = template["Parameters"]["CloudWatchRetentionDays"]["AllowedValues"]
     assert tuple(filter(None, retention)) == tuple(BY_NAME["CLOUDWATCH_RETENTION_DAYS"].kind.words)
+
+
+def test_the_layer_names_runtimes_that_it_serves(template: dict[str, Any]) -> None:
+    """The first decides in which image `sam build --use-container` builds: one that has a Python for the layer."""
+    named = template["Resources"]["TelemetryForwarderLayer"]["Properties"]["CompatibleRuntimes"]
+    assert set(named) <= {name for runtimes in GENERATIONS for name in runtimes.identifiers}
+    assert len(named) == len(set(named)) <= MOST_RUNTIMES
+    assert named[0].startswith("python3.")
+    functions = [found for found in template["Resources"].values() if found["Type"] == "AWS::Serverless::Function"]
+    assert {function["Properties"]["Runtime"] for function in functions} <= set(named)
 
 
 def test_no_right_is_given_on_everything(template: dict[str, Any]) -> None:

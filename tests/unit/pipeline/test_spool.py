@@ -465,3 +465,75 @@ def test_strict_writes_before_the_answer_and_the_default_right_after_it(is_stric
         assert world.store.writes
 
     run(main())
+
+
+class Unreadable(MemoryStore):
+    """A disk that cannot even be listed."""
+
+    def numbers(self) -> list[int]:
+        raise OSError(errno.EIO, "no list")
+
+
+def test_a_disk_that_cannot_be_read_at_the_start_is_said_and_done_without() -> None:
+    async def main() -> None:
+        world = Environment(clock(), "a", store=Unreadable())
+        world.take(9)
+        assert world.lines.said("The spool cannot be read: no list", "WARN") == 1
+        assert world.process.spool.snapshot()["failures"] == 1
+        await end_well(world)
+        assert world.reasons == {"buffer_full": 4}
+        assert len(world.backends["a"].arrived) == 5
+
+    run(main())
+
+
+def test_a_disk_that_cannot_be_written_any_more_still_gives_what_is_on_it() -> None:
+    """What was delivered cannot be noted nor removed then; that is said."""
+
+    async def main() -> None:
+        world = Environment(clock(), "a", max_bytes=1_000_000)
+        world.backends["a"].is_well = False
+        for _ in range(4):
+            world.take(5)
+        world.store.trouble = OSError(errno.EROFS, "read-only")
+        world.backends["a"].is_well = True
+        await end_well(world)
+        assert world.backends["a"].arrived == world.routed
+        assert world.lines.said("The spool cannot be written: read-only", "WARN") == 1
+        assert world.lines.said("The spool cannot be cleared: read-only", "INFO") == 1
+        assert world.store.files
+
+    run(main())
+
+
+def test_leftovers_that_cannot_be_opened_now_are_left_where_they_are() -> None:
+    """They may be readable to the process after this one."""
+
+    async def main() -> None:
+        world = Environment(clock(), "a", max_bytes=1_000_000)
+        world.backends["a"].is_well = False
+        world.take(5)
+        world.store.files[0] += b"torn"
+        world.store.trouble = OSError(errno.EIO, "no")
+        world.kill()
+        assert world.process.workers["a"].held == 0
+        world.store.trouble = None
+        await asyncio.sleep(PAUSE_S)
+        world.take(2)
+        world.kill()
+        assert world.process.workers["a"].held == 7
+        await end_well(world)
+        assert world.backends["a"].arrived == world.routed
+
+    run(main())
+
+
+def test_leftovers_that_cannot_be_used_nor_removed_stop_nobody() -> None:
+    store = MemoryStore()
+    store.files[0] = bytearray(b"nonsense")
+    store.trouble = OSError(errno.EROFS, "read-only")
+    lines = Lines()
+    spool = Spool(store, owner=OWNER, sinks=["a"], max_bytes=10**6, clock=ManualClock(), log=lines.log)
+    spool.recover()
+    assert spool.identities() == []
+    assert lines.said("cannot be cleared", "WARN") == 1

@@ -3,13 +3,12 @@
 import errno
 import socket
 from pathlib import Path
-from types import SimpleNamespace
 
-import aiohttp
+import h11
 import pytest
 
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, TimedOut
-from telemetry_forwarder.transports.http import address, choose_proxy, context_of, translated
+from telemetry_forwarder.transports.http import address, choose_proxy, context_of, lost, why_not
 
 PROXIES = {"https": "http://user:pass@proxy:3128", "http": "plain:8080"}
 
@@ -51,19 +50,20 @@ def test_an_address_holds_host_and_port_and_nothing_secret():
 
 
 def test_texts_that_may_quote_the_request_are_left_out():
-    assert "token" not in str(translated(ValueError("bad header: token"), "x:1"))
+    assert "token" not in str(lost(h11.LocalProtocolError("bad header: token"), "x:1"))
+    assert "token" not in why_not(OSError("token"), is_proxy=False)
 
 
 def test_errors_that_no_server_on_loopback_can_cause_are_told_apart():
-    key = SimpleNamespace(host="intake.example", port=443, ssl=True)
-    unknown = aiohttp.ClientConnectorDNSError(key, socket.gaierror(-2, "Name or service not known"))
+    unknown = socket.gaierror(-2, "Name or service not known")
+    assert why_not(unknown, is_proxy=False) == "the name cannot be resolved (Name or service not known)"
+    assert why_not(unknown, is_proxy=True) == "the proxy cannot be reached (Name or service not known)"
     found = [
-        translated(unknown, "x:1"),
-        translated(TimeoutError(), "x:1"),
-        translated(TimeoutError(errno.ETIMEDOUT, "Connection timed out"), "x:1"),
+        lost(h11.LocalProtocolError("bad header"), "x:1"),
+        lost(TimeoutError(), "x:1"),
+        lost(TimeoutError(errno.ETIMEDOUT, "Connection timed out"), "x:1"),
     ]
     assert [type(error) for error in found] == [ConnectFailed, TimedOut, ConnectionLost]
-    assert str(found[0]) == "x:1: the name cannot be resolved (Name or service not known)"
 
 
 def test_a_ca_file_of_no_use_does_not_hide_the_systems_authorities(

@@ -1,0 +1,281 @@
+"""How many records a second pass, at what cost, and what memory that takes: the real program, fed over its socket.
+
+The extension has one processor to itself (where there are two), and the platform, the backend and this file another.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import orjson
+
+from benchmarks.measure import cpu_s, free_port, memory_mb
+from benchmarks.subjects import Subject
+
+RECORD_BYTES = 200
+IN_A_BODY = 1000
+REQUEST = "8f5b6c1e-2c5a-4a0b-9d55-0123456789ab"
+LINES = 50  # different bodies, sent in turn
+
+
+def bodies() -> list[bytes]:
+    """Return telemetry bodies of Python log lines as Lambda sends them, each record of about `RECORD_BYTES`."""
+    made = []
+    for number in range(LINES):
+        lines = []
+        for index in range(IN_A_BODY):
+            when = f"2026-11-23T10:{index % 60:02}:{number % 60:02}.{index:03}Z"
+            text = (
+                f"[INFO]\t{when}\t{REQUEST}\torder {number * 7919 + index * 104729:09} of customer {index * 31 % 977}"
+            )
+            record = {"time": when, "type": "function", "record": text + " accepted\n"}
+            missing = RECORD_BYTES - len(json.dumps(record, separators=(",", ":"))) - 1
+            record["record"] = text + " " + "accepted and forwarded to the warehouse"[: max(0, missing)] + "\n"
+            lines.append(record)
+        made.append(orjson.dumps(lines))
+    return made
+
+
+def read_request(peer: socket.socket, data: bytearray) -> tuple[bytes, bytes] | None:
+    """Return head and body of the next request on a connection; None at its end. `data` is what was read ahead."""
+    while (end := data.find(b"\r\n\r\n")) < 0:
+        more = peer.recv(1 << 18)
+        if not more:
+            return None
+        data += more
+    head = bytes(data[:end])
+    del data[: end + 4]
+    length = sum(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    while len(data) < length:
+        more = peer.recv(1 << 18)
+        if not more:
+            return None
+        data += more
+    body = bytes(data[:length])
+    del data[:length]
+    return head, body
+
+
+class Server:
+    """A thread for each connection; `answer` gives the bytes that answer a request."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def answer(self, head: bytes, body: bytes) -> bytes:
+        raise NotImplementedError
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                peer, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
+
+    def _serve(self, peer: socket.socket) -> None:
+        data = bytearray()
+        with peer, contextlib.suppress(OSError):
+            while found := read_request(peer, data):
+                peer.sendall(self.answer(*found))
+
+
+class Api(Server):
+    """Lambda as far as it is needed: one invocation that does not end before it is told to."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+        self.subscribed = threading.Event()
+        self.waiting = threading.Event()  # the first event was asked for
+        super().__init__()
+
+    def answer(self, head: bytes, body: bytes) -> bytes:
+        path = head.split(b" ", 2)[1]
+        headers, content = b"", b"{}"
+        if path.endswith(b"/register"):
+            headers = b"Lambda-Extension-Identifier: e-1\r\n"
+            content = b'{"functionName":"orders","functionVersion":"$LATEST","accountId":"123456789012"}'
+        elif path.endswith(b"/telemetry"):
+            self.subscribed.set()
+            content = b"OK"
+        elif path.endswith(b"/event/next"):
+            self._asked += 1
+            self.waiting.set()
+            if self._asked > 1:
+                threading.Event().wait()
+            deadline = round((time.time() + 800) * 1000)
+            content = b'{"eventType":"INVOKE","deadlineMs":%d,"requestId":"%b"}' % (deadline, REQUEST.encode())
+        return b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n%b" % (headers, len(content), content)
+
+
+class Hec(Server):
+    """Keeps every body; they are unpacked and counted afterwards."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        self.last_at = 0.0
+        super().__init__()
+
+    def answer(self, head: bytes, body: bytes) -> bytes:
+        if body:
+            self.bodies.append(body)
+            self.last_at = time.perf_counter()
+        return b'HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\n{"text":"Success","code":0}'
+
+    def records(self) -> int:
+        """Count the events, which stand on a line each."""
+        return sum(unpacked(body).count(b"\n") + 1 for body in self.bodies)
+
+
+def unpacked(body: bytes) -> bytes:
+    return zlib.decompress(body, 31) if body[:2] == b"\x1f\x8b" else body
+
+
+@dataclass
+class Flood:
+    """What came of it. Memory in MiB, times in seconds."""
+
+    sent: int
+    delivered: int
+    wall_s: float
+    cpu_s: float
+    idle_mb: float
+    peak_mb: float
+    bodies: list[bytes] = field(repr=False, default_factory=list)
+
+
+def pour(subject: Subject, records: int, memory_mb_of_function: int = 1769, **environment: str) -> Flood:
+    """Start the extension, pour `records` in as fast as it answers, and wait until nothing more comes out."""
+    given = bodies()
+    api, hec, port = Api(), Hec(), free_port()
+    variables = {
+        "PATH": os.environ["PATH"],
+        "AWS_LAMBDA_RUNTIME_API": api.address,
+        "AWS_LAMBDA_FUNCTION_NAME": "orders",
+        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_mb_of_function),
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_REGION": "eu-central-1",
+        "TELEMETRY_FORWARDER_PORT": str(port),
+        "SPLUNK_HEC_URL": f"http://{hec.address}",
+        "SPLUNK_HEC_TOKEN": "t",
+        "DD_ENV": "production",
+        "DD_SERVICE": "orders",
+        "TELEMETRY_FORWARDER_TAGS": "team:shop,tier:1",
+        **environment,
+    }
+    process = subprocess.Popen([str(subject.executable)], env=variables, stdout=subprocess.DEVNULL)
+    try:
+        with on_other_processors(process.pid):
+            return _pour(process.pid, api, hec, port, given, records)
+    finally:
+        process.kill()
+        process.wait()
+        api.close()
+        hec.close()
+
+
+def _pour(pid: int, api: Api, hec: Hec, port: int, given: list[bytes], records: int) -> Flood:
+    if not (api.subscribed.wait(20) and api.waiting.wait(20)):
+        raise RuntimeError("the extension did not start")
+    with socket.create_connection(("127.0.0.1", port), 10) as platform:
+        platform.settimeout(30)
+        post(platform, start_of_request(), "s-0")
+        settle(pid)
+        idle, cpu, began = memory_mb(pid), cpu_s(pid), time.perf_counter()
+        for number in range(records // IN_A_BODY):
+            post(platform, given[number % len(given)], f"s-{number + 1}")
+        settle(pid)
+    peak = memory_mb(pid, "VmHWM")
+    delivered = hec.records() - 1  # less the platform.start
+    return Flood(records, delivered, hec.last_at - began, cpu_s(pid) - cpu, idle, peak, hec.bodies)
+
+
+def start_of_request() -> bytes:
+    started = {"requestId": REQUEST, "version": "$LATEST"}
+    return orjson.dumps([{"time": "2026-11-23T10:00:00.000Z", "type": "platform.start", "record": started}])
+
+
+def post(platform: socket.socket, body: bytes, sequence_id: str) -> None:
+    """Send a batch as Lambda does: one after the other, each answered before the next."""
+    head = f"POST / HTTP/1.1\r\nHost: sandbox.localdomain\r\nSequence-Id: {sequence_id}\r\n"
+    platform.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        more = platform.recv(4096)
+        if not more:
+            raise RuntimeError("the extension hung up")
+        answer += more
+    if not answer.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(f"a batch was answered {answer[:40]!r}")
+
+
+def settle(pid: int) -> None:
+    """Wait until the process uses no more CPU: what it will send in this invocation is sent."""
+    before, quiet = -1.0, 0
+    while quiet < 3:
+        time.sleep(0.1)
+        now = cpu_s(pid)
+        quiet = quiet + 1 if now - before < 0.001 else 0
+        before = now
+
+
+@contextlib.contextmanager
+def on_other_processors(pid: int) -> Iterator[None]:
+    """Give the process `pid` one processor and ourselves the others, if there is more than one."""
+    ours = os.sched_getaffinity(0)
+    if len(ours) > 1:
+        os.sched_setaffinity(pid, {min(ours)})
+        os.sched_setaffinity(0, ours - {min(ours)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, ours)
+
+
+def bare_loop(sent: list[bytes], level: int = 3) -> float:
+    """Return the CPU seconds per record of only reading the same telemetry, writing and packing the same bytes."""
+    given, wire = bodies(), [unpacked(body) for body in sent if body]
+    records = 0
+    batches = [[orjson.loads(line) for line in body.split(b"\n")] for body in wire[:40]]
+    count = sum(len(batch) for batch in batches)
+    if not count:
+        raise RuntimeError("nothing was delivered")
+    began = time.process_time()
+    for number in range(-(-count // IN_A_BODY)):
+        records += len(orjson.loads(given[number % len(given)]))
+    reading = time.process_time() - began
+    began = time.process_time()
+    for batch in batches:
+        packer = zlib.compressobj(level, wbits=31)
+        packer.compress(b"\n".join([orjson.dumps(record) for record in batch]))
+        packer.flush()
+    return reading / records + (time.process_time() - began) / count
+
+
+if __name__ == "__main__":  # one figure alone, while working on it
+    import sys
+    import tempfile
+    from pathlib import Path
+
+    from benchmarks.subjects import OURS, subjects
+
+    with tempfile.TemporaryDirectory() as folder:
+        (ours,) = [one for one in subjects(Path(folder), Path(sys.executable), None, None) if one.name == OURS]
+        flood = pour(ours, int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
+        floor = bare_loop(flood.bodies)
+        print(flood)
+        done = flood.delivered or 1
+        print(
+            f"{done / flood.wall_s:,.0f} records/s, {flood.cpu_s / done * 1e6:.2f} us each, bare {floor * 1e6:.2f} us"
+        )

@@ -1,0 +1,188 @@
+"""`make bench`: what the extension costs, as ratios measured in one run (the machine's own speed cancels out).
+
+Each figure is the median of interleaved pairs; nothing here passes or fails.
+"""
+
+import resource
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+
+from telemetry_forwarder.clock import SystemClock
+from telemetry_forwarder.disk import SegmentFiles
+from telemetry_forwarder.enrich import Enricher
+from telemetry_forwarder.ledger import Door
+from telemetry_forwarder.log import Log
+from telemetry_forwarder.pipeline.backlog import Backlog
+from telemetry_forwarder.pipeline.segments import Owner
+from telemetry_forwarder.pipeline.spool import Spool
+from telemetry_forwarder.pipeline.worker import Capacity, Worker
+from telemetry_forwarder.receiver import Intake, Keeping
+from telemetry_forwarder.records import Origin, Record
+from telemetry_forwarder.router import Router
+from telemetry_forwarder.sinks import load
+
+ROOT = Path(__file__).parent.parent
+RUNS = 15
+BATCH = 1000
+
+
+def main() -> None:
+    print(f"{'what':<58}{'median':>12}{'against':>26}{'ratio':>8}")
+    with RefusingLambda() as runtime_api:
+        bare = [sys.executable, "-I", "-S", "-c", "pass"]
+        path = f"import sys; sys.path.insert(0, {str(ROOT)!r});"
+        ours = [sys.executable, "-I", "-S", "-c", path +
+                "from telemetry_forwarder.bootstrap import main;"
+                f"main('x', {{'AWS_LAMBDA_RUNTIME_API': {runtime_api!r},"
+                "'TELEMETRY_FORWARDER_PORT': '42431', 'DD_API_KEY': 'k'})"]  # fmt: skip
+        whole = [
+            sys.executable,
+            "-I",
+            "-c",
+            f"import sys; sys.path.insert(0, {str(ROOT)!r}); import telemetry_forwarder.app",
+        ]
+        pair("CPU until /register is answered", "a bare interpreter", lambda: cpu_of(ours), lambda: cpu_of(bare))
+        pair("CPU until the application is loaded", "a bare interpreter", lambda: cpu_of(whole), lambda: cpu_of(bare))
+    body = batch()
+    pair("take 1,000 records, three sinks", "orjson.loads of them", lambda: take(body), lambda: loads(body))
+    with tempfile.TemporaryDirectory() as directory:
+        pair(
+            "take 1,000 records and write them to the spool",
+            "without the spool",
+            lambda: take(body, directory),
+            lambda: take(body),
+        )
+    for name, environ in SINKS.items():
+        sink = load(name)(environ).sink
+        records = enriched(body)
+        pair(
+            f"encode 1,000 records for {name}",
+            "orjson.dumps of them",
+            lambda sink=sink, records=records: timed(lambda: sink.request([sink.encode(record) for record in records])),
+            lambda: timed(lambda: orjson.dumps(orjson.loads(body))),
+        )
+
+
+SINKS = {
+    "splunk": {"SPLUNK_HEC_URL": "http://127.0.0.1:1", "SPLUNK_HEC_TOKEN": "t"},
+    "datadog": {"DD_API_KEY": "k"},
+    "cloudwatch": {"CLOUDWATCH_LOG_GROUP": "g"},
+}
+ORIGIN = Origin(function_name="orders", region="eu-west-1", account_id="123456789012", memory_mb=512)
+
+
+def pair(what: str, against: str, first: Callable[[], float], second: Callable[[], float]) -> None:
+    """Measure both in turn and print the first one's median, and the median of the ratios."""
+    first(), second()
+    figures = [(first(), second()) for _ in range(RUNS)]
+    median = statistics.median(a for a, _ in figures)
+    ratio = statistics.median(a / b for a, b in figures)
+    print(f"{what:<58}{median * 1000:>9.2f} ms{against:>26}{ratio:>8.1f}")
+
+
+def timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def cpu_of(command: list[str]) -> float:
+    """Return the CPU seconds of a command as a whole process."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def batch() -> bytes:
+    """Return a telemetry body of plain and JSON lines."""
+    when = "2026-11-23T10:00:00.123Z"
+    lines = [
+        {"time": when, "type": "function", "record": f"order {i} accepted\n"}
+        if i % 2
+        else {"time": when, "type": "function", "record": {"level": "INFO", "message": f"order {i}", "price": i / 7}}
+        for i in range(BATCH)
+    ]
+    return orjson.dumps(lines)
+
+
+def take(body: bytes, directory: str | None = None) -> float:
+    """Time one body through the intake to three buffers, and to a spool in `directory` where one is given."""
+    door = Door()
+    clock, log = SystemClock(), Log("error")
+    files = SegmentFiles(directory) if directory else None
+    spool = None
+    if files is not None:
+        owner = Owner(function="orders", version=None)
+        spool = Spool(files, owner=owner, sinks=[*SINKS], max_bytes=1 << 26, clock=clock, log=log)
+    workers = [
+        Worker(
+            load(name)(environ).sink,
+            None,  # type: ignore[arg-type]
+            capacity=Capacity(100_000, 1 << 30),
+            clock=clock,
+            log=log,
+            backlog=Backlog(spool, name, ORIGIN) if spool else None,
+        )
+        for name, environ in SINKS.items()
+    ]
+    intake = Intake(
+        enricher=Enricher(ORIGIN),
+        router=Router(("function",), workers, door),
+        door=door,
+        on_records=lambda records: None,
+        clock=clock,
+        log=log,
+        keeping=Keeping(spool) if spool else None,
+    )
+    seconds = timed(lambda: intake.take(body, "s"))
+    if files is not None:
+        for number in files.numbers():
+            files.remove(number)
+        files.close()
+    return seconds
+
+
+def loads(body: bytes) -> float:
+    return timed(lambda: orjson.loads(body))
+
+
+def enriched(body: bytes) -> list[Record]:
+    from telemetry_forwarder.records import decode
+
+    return Enricher(ORIGIN).enrich(decode(body, 0)[0], "0" * 24)
+
+
+class RefusingLambda:
+    """An Extensions API that refuses every registration, so that the process ends right after it."""
+
+    def __enter__(self) -> str:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._serve, daemon=True).start()
+        return f"127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+
+if __name__ == "__main__":
+    main()

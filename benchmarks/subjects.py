@@ -1,0 +1,71 @@
+"""What is measured against what: executables as Lambda would start them, each in a directory of its own."""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PROGRAMS = Path(__file__).parent / "programs"
+NOTHING = "no extension"
+OURS = "telemetry-forwarder"
+BEFORE = "telemetry-forwarder, before"
+TUTORIAL = "requests, as in tutorials"
+IDLE_PYTHON = "does nothing, Python"
+IDLE_C = "does nothing, C"
+
+# What a program that is started with `-I -S` does first: find the package, and what it needs, where it is installed.
+PROGRAM = """#!{python} -IS
+import os, sys
+sys.path[:0] = {paths!r}
+from telemetry_forwarder.bootstrap import main
+sys.exit(main(os.path.basename(sys.argv[0]), os.environ))
+"""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One way to have an extension, or none: `executable` is what Lambda starts."""
+
+    name: str
+    executable: Path | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def executables(self) -> list[Path]:
+        return [self.executable] if self.executable else []
+
+
+def subjects(folder: Path, python: Path, layer: Path | None, before: Path | None) -> list[Subject]:
+    """Make the executables in `folder`; what this machine cannot make (no C compiler, no `requests`) is left out."""
+    site = next(path for path in sys.path if path.endswith("site-packages"))
+    idle = f"#!{python} -IS\n{(PROGRAMS / 'nothing.py').read_text()}"
+    found = [Subject(NOTHING), Subject(IDLE_PYTHON, script(folder, "idle", idle))]
+    if compiler := shutil.which("cc") or shutil.which("gcc"):
+        path = folder / "idle-c" / "idle-c"
+        path.parent.mkdir()
+        subprocess.run([compiler, "-O2", "-o", str(path), str(PROGRAMS / "nothing.c")], check=True)
+        found.append(Subject(IDLE_C, path))
+    if layer is not None:
+        found.append(Subject(OURS, layer / "extensions" / "telemetry-forwarder"))
+    else:
+        text = PROGRAM.format(python=python, paths=[str(ROOT), site])
+        found.append(Subject(OURS, script(folder, "telemetry-forwarder", text)))
+    if before is not None:
+        text = PROGRAM.format(python=sys.executable, paths=[str(before), site])
+        found.append(Subject(BEFORE, script(folder, "forwarder-before", text)))
+    if (Path(site) / "requests").is_dir():
+        tutorial = (PROGRAMS / "tutorial.py").read_text()
+        # On this interpreter: a layer's has no modules but those that we need.
+        text = f"#!{sys.executable} -IS\nimport sys\nsys.path[:0] = {[site]!r}\n{tutorial}"
+        found.append(Subject(TUTORIAL, script(folder, "tutorial", text)))
+    return found
+
+
+def script(folder: Path, name: str, text: str) -> Path:
+    path = folder / name / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path

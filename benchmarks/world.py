@@ -1,0 +1,96 @@
+"""A local Lambda with CPU quota, a backend that swallows everything, and one subject as extension."""
+
+import asyncio
+import contextlib
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.measure import MARK, free_port, process_of
+from benchmarks.subjects import PROGRAMS, Subject
+from telemetry_forwarder.emulator import Function, LocalLambda, Platform
+
+PLATFORM = Platform(cpu_quota="auto", memory_limit="off", init_limit_s=60)
+
+
+class Backend:
+    """Takes any request on any connection and answers 200 with what a HEC would say; counts bodies and bytes."""
+
+    def __init__(self) -> None:
+        self.bodies = 0
+        self.bytes = 0
+        self.port = 0
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def __aenter__(self) -> "Backend":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                lengths = [int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"content-length:")]
+                await reader.readexactly(sum(lengths))
+                self.bodies += bool(lengths)
+                self.bytes += sum(lengths)
+                answer = b'{"text":"Success","code":0}' if b"amz" not in head else b"{}"
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer))
+        writer.close()
+
+
+@dataclass
+class World:
+    env: LocalLambda
+    backend: Backend
+    mark: str
+
+    def extension(self) -> int:
+        """Return the extension's process id."""
+        return process_of(self.mark, but_not=str(PROGRAMS / "function.py"))
+
+
+def variables(backend: Backend, sinks: str = "splunk") -> dict[str, str]:
+    """Return what configures our extension, and the tutorial's, to send to `backend`."""
+    found = {
+        "TELEMETRY_FORWARDER_PORT": str(free_port()),
+        "TELEMETRY_FORWARDER_SINKS": sinks,
+        "SPLUNK_HEC_URL": f"http://127.0.0.1:{backend.port}",
+        "SPLUNK_HEC_TOKEN": "00000000-0000-0000-0000-000000000000",
+    }
+    if "cloudwatch" in sinks:
+        found |= {
+            "CLOUDWATCH_LOG_GROUP": "/benchmark",
+            "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": f"http://127.0.0.1:{backend.port}",
+            "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+            "AWS_SECRET_ACCESS_KEY": "of-nobody",
+        }
+    return found
+
+
+def function(memory_mb: int, environment: dict[str, str], **more: object) -> Function:
+    command = [sys.executable, "-I", "-S", str(PROGRAMS / "function.py")]
+    return Function(code=Path(PROGRAMS), command=command, memory_mb=memory_mb, timeout_s=60.0, environment=environment)
+
+
+@contextlib.asynccontextmanager
+async def world(
+    subject: Subject, memory_mb: int, *, init_cpu_ms: int = 0, sinks: str = "splunk", **environment: str
+) -> AsyncIterator[World]:
+    """Open one environment with `subject` in it."""
+    mark = uuid.uuid4().hex
+    async with Backend() as backend:
+        given = {MARK: mark, "INIT_CPU_MS": str(init_cpu_ms), **variables(backend, sinks), **environment}
+        described = function(memory_mb, {**given, **subject.environment})
+        async with LocalLambda(described, subject.executables, platform=PLATFORM) as env:
+            yield World(env, backend, mark)
+            await env.kill()

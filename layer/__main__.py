@@ -1,0 +1,74 @@
+"""The command line of the builder: `python -m layer DIRECTORY` (see `make layer` and docs/layer.md)."""
+
+import argparse
+import platform
+import sys
+from pathlib import Path
+
+from layer import checks, interpreter, libraries
+from layer.archive import files, zip_tree
+from layer.build import Built, build
+from layer.commands import say
+from layer.elf import dotted
+from layer.errors import Refused
+
+ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+OLDEST = {dotted(one.glibc): one.glibc for one in libraries.GENERATIONS}
+
+
+def main() -> int:
+    options = parser().parse_args()
+    try:
+        python = interpreter.find(options.python, ARCHITECTURES[options.arch])
+        tell(build(options.directory, python, carry=not options.without_interpreter, oldest=OLDEST[options.oldest]))
+        if options.zip:
+            options.zip.parent.mkdir(parents=True, exist_ok=True)
+            zip_tree(options.directory, options.zip)
+            checks.small_enough(options.directory, options.zip)
+            say(f"{options.zip}: {options.zip.stat().st_size / 1e6:.1f} MB")
+    except Refused as refusal:
+        if options.zip:
+            options.zip.unlink(missing_ok=True)  # one of an earlier run would pass for this one's
+        say(f"refused: {refusal}")
+        return 1
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(prog="python -m layer", description="Build the Lambda layer.")
+    found.add_argument("directory", type=Path, help="an empty or missing directory")
+    found.add_argument("--python", metavar="PATH", help="the interpreter to carry: a program, or its directory")
+    found.add_argument("--arch", default=platform.machine(), choices=sorted(ARCHITECTURES))
+    found.add_argument(
+        "--oldest",
+        default=dotted(libraries.AMAZON_LINUX_2023.glibc),
+        choices=sorted(OLDEST),
+        help="the oldest C library to serve: 2.26 is Amazon Linux 2, 2.34 is 2023; an interpreter that needs a newer "
+        "one gets its own carried along, and then serves both",
+    )
+    found.add_argument(
+        "--without-interpreter", action="store_true", help="for the Python runtime of the same minor version alone"
+    )
+    found.add_argument("--zip", type=Path, help="write the layer as this file too")
+    return found
+
+
+def tell(built: Built) -> None:
+    """Say what was built, where it runs, and what could not be tried here."""
+    python = built.python
+    say(f"Python {python.version} for {python.arch}, {python.origin}: {python.program}")
+    if not built.carries_interpreter:
+        say("without it: the runtime's own runs the extension")
+    else:
+        say("with its own C library and loader" if built.carries_c_library else "with the C library of the runtime")
+    say(f"serves {', '.join(built.runtimes)}")
+    if unlicensed := [component.name for component in built.components if not component.texts]:
+        say(f"no licence text was found for {', '.join(unlicensed)}: add them before you give the layer to others")
+    if not built.was_started:
+        say(f"not started here: this machine is {platform.machine()}; all files were checked")
+    size = sum(path.stat().st_size for path in files(built.tree))
+    say(f"{built.tree}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

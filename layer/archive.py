@@ -1,0 +1,24 @@
+"""Writes the tree of a layer as a ZIP file: the same bytes for the same tree, wherever and whenever."""
+
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a ZIP file can name
+
+
+def files(tree: Path) -> Iterator[Path]:
+    """Name the files under `tree`, in an order that is the same everywhere."""
+    return iter(sorted((path for path in tree.rglob("*") if path.is_file()), key=lambda path: path.as_posix()))
+
+
+def zip_tree(tree: Path, archive: Path) -> None:
+    """Write `tree` as a ZIP whose bytes depend on names, contents and the right to execute, and on nothing else."""
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as out:
+        for path in files(tree):
+            entry = zipfile.ZipInfo(path.relative_to(tree).as_posix(), EPOCH)
+            entry.create_system = 3  # Unix, whose mode follows
+            mode = 0o755 if os.access(path, os.X_OK) else 0o644
+            entry.external_attr = (0o100000 | mode) << 16
+            out.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)

@@ -1,0 +1,216 @@
+"""Says what is in a layer: a bill of materials in CycloneDX's JSON, a list of licences, and their texts."""
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from email.message import Message
+from email.parser import HeaderParser
+from pathlib import Path
+
+from layer.interpreter import Interpreter
+
+LICENCE_NAMES = ("LICEN*", "COPYING*", "NOTICE*", "AUTHORS*", "licen*")
+SYSTEM_LICENCES = ("usr/share/doc", "usr/share/licenses")  # dpkg's and rpm's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """One part of other people's: what it is called by its registry (`purl`), its licence, the files that are in it."""
+
+    name: str
+    version: str
+    purl: str
+    licence: str  # an SPDX expression, or the words that the part has for it
+    texts: tuple[Path, ...] = ()
+    files: tuple[Path, ...] = field(default=())
+
+
+def of_wheels(modules: Path) -> list[Component]:
+    """Describe what pip or uv installed in `modules`, but for our own package."""
+    found = []
+    for info in sorted(modules.glob("*.dist-info")):
+        head = HeaderParser().parsestr((info / "METADATA").read_text(encoding="utf-8"))
+        name, version = head["Name"].lower(), head["Version"]
+        if name != "telemetry-forwarder":
+            texts = sorted({path for words in LICENCE_NAMES for path in info.rglob(words) if path.is_file()})
+            found.append(
+                Component(
+                    name=name,
+                    version=version,
+                    purl=f"pkg:pypi/{name}@{version}",
+                    licence=head["License-Expression"] or _short(head) or "NOASSERTION",
+                    texts=tuple(texts),
+                )
+            )
+    return found
+
+
+def _short(head: Message) -> str:
+    """Return the licence of older metadata: one line of it, else what the classifiers say."""
+    classifiers = [line.rpartition(" :: ")[2] for line in head.get_all("Classifier", []) if line.startswith("License")]
+    line = head["License"] or ""
+    return line if line and "\n" not in line else " AND ".join(classifiers)
+
+
+def of_interpreter(root: Path, python: Interpreter, files: list[Path]) -> Component:
+    """Describe `python`, of which the layer has `files`; `root` is / to it."""
+    texts = [python.stdlib / "LICENSE.txt", python.program.parents[1] / "LICENSE.txt"]
+    package = package_of(python.program, root)
+    return Component(
+        name="cpython",
+        version=python.version,
+        purl=package.purl if package else f"pkg:generic/cpython@{python.version}",
+        licence="Python-2.0.1",
+        texts=tuple(text for text in texts if text.is_file())[:1] or (package.texts if package else ()),
+        files=tuple(files),
+    )
+
+
+def of_libraries(root: Path, brought: dict[Path, Path]) -> list[Component]:
+    """Describe shared libraries, `brought` from where the values say, by the system's packages that they belong to."""
+    packages: dict[str, tuple[Package, list[Path]]] = {}
+    for copy, origin in sorted(brought.items()):
+        package = package_of(origin, root) or Package(copy.name, "", f"pkg:generic/{copy.name}", "NOASSERTION", ())
+        packages.setdefault(package.purl, (package, []))[1].append(copy)
+    return [
+        Component(
+            name=package.name,
+            version=package.version,
+            purl=package.purl,
+            licence=package.licence,
+            texts=package.texts,
+            files=tuple(copies),
+        )
+        for package, copies in packages.values()
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package of this system."""
+
+    name: str
+    version: str
+    purl: str
+    licence: str
+    texts: tuple[Path, ...]
+
+
+def package_of(path: Path, root: Path = Path("/")) -> Package | None:
+    """Ask the dpkg or rpm of `root` for the package that brought `path`; None where neither knows it."""
+    dpkg, rpm = f"--admindir={root / 'var/lib/dpkg'}", f"--root={root}"
+    for name in _names_of(Path("/") / path.relative_to(root)):
+        if owner := _ask("dpkg-query", dpkg, "--search", name):
+            package = owner.split(":")[0].split(",")[0]
+            version = _ask("dpkg-query", dpkg, "--show", "--showformat=${Version}\n", package).split("\n")[0]
+            text = root / SYSTEM_LICENCES[0] / package / "copyright"
+            texts: tuple[Path, ...] = (text,) if text.is_file() else ()
+            return Package(
+                package, version, f"pkg:deb/{_distribution(root)}/{package}@{version}", _of_debian(text), texts
+            )
+    if owner := _ask(
+        "rpm",
+        rpm,
+        "-qf",
+        "--queryformat",
+        "%{NAME}\t%{VERSION}-%{RELEASE}\t%{LICENSE}\n",
+        str(Path("/") / path.relative_to(root)),
+    ):
+        package, version, licence = owner.split("\n")[0].split("\t")
+        texts = tuple(sorted(path for path in (root / SYSTEM_LICENCES[1] / package).glob("*") if path.is_file()))
+        return Package(package, version, f"pkg:rpm/{_distribution(root)}/{package}@{version}", licence, texts)
+    return None
+
+
+def _names_of(path: Path) -> tuple[str, ...]:
+    """Return the names under which a package may list `path`: /lib may be a link to /usr/lib, or was one."""
+    name = str(path)
+    return (name, name.removeprefix("/usr") if name.startswith("/usr/") else f"/usr{name}")
+
+
+def _ask(*command: str) -> str:
+    if shutil.which(command[0]) is None:
+        return ""
+    found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    return found.stdout.strip() if found.returncode == 0 else ""
+
+
+def _distribution(root: Path) -> str:
+    release = root / "etc/os-release"
+    match = re.search(r'^ID="?([\w.-]+)', release.read_text(), re.MULTILINE) if release.is_file() else None
+    return match[1] if match else "linux"
+
+
+def _of_debian(text: Path) -> str:
+    """Name the licences that a copyright file in Debian's form lists; one in free form says it in its text."""
+    if not text.is_file():
+        return "NOASSERTION"
+    named = re.findall(r"^License:[ \t]*(\S[^\n]*)$", text.read_text(errors="replace"), re.MULTILINE)
+    return "; ".join(sorted(set(named))) or "see its text"
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+BILL = "sbom.cdx.json"
+PREFIX = "telemetry-forwarder:"  # of properties, which CycloneDX wants to be named by whose they are
+
+
+def write(private: Path, version: str, components: list[Component], properties: dict[str, str]) -> None:
+    """Write the bill and licenses/ into `private`: the texts of each part, and README, a list of them all.
+
+    `properties` say what the layer is good for, for whoever publishes it (layer/publish.py).
+    """
+    texts = private / "licenses"
+    texts.mkdir()
+    lines = []
+    for component in sorted(components, key=lambda one: one.purl):
+        for number, text in enumerate(component.texts):
+            folder = texts / component.name
+            folder.mkdir(parents=True, exist_ok=True)
+            name = text.name if not (folder / text.name).exists() else f"{number}-{text.name}"
+            (folder / name).write_bytes(text.read_bytes())
+        lines.append(f"{component.name} {component.version}: {component.licence}\n")
+    (texts / "README").write_text("".join(lines))
+    document = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "version": 1,
+        "metadata": {
+            "component": {
+                "type": "application",
+                "bom-ref": "telemetry-forwarder",
+                "name": "telemetry-forwarder",
+                "version": version,
+                "licenses": [{"license": {"id": "Apache-2.0"}}],
+                "properties": [{"name": f"{PREFIX}{name}", "value": value} for name, value in properties.items()],
+            }
+        },
+        "components": [_entry(one, private) for one in sorted(components, key=lambda one: one.purl)],
+    }
+    (private / BILL).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+
+
+def _entry(component: Component, private: Path) -> dict[str, object]:
+    """Return one component in CycloneDX's form. Source: CycloneDX 1.5, JSON reference."""
+    entry: dict[str, object] = {
+        "type": "library",
+        "bom-ref": component.purl,
+        "name": component.name,
+        "version": component.version,
+        "purl": component.purl,
+        "licenses": [{"license": {"name": component.licence}}],
+    }
+    if component.files:
+        entry["components"] = [
+            {
+                "type": "file",
+                "name": path.relative_to(private).as_posix(),
+                "hashes": [{"alg": "SHA-256", "content": hashlib.sha256(path.read_bytes()).hexdigest()}],
+            }
+            for path in sorted(component.files)
+        ]
+    return entry

@@ -1,0 +1,75 @@
+"""Turns the sources in a layer into byte code, and names what they import; run by the interpreter that will read it:
+
+    python3.X -I -S bytecode.py TREE PREFIX
+
+Each `os.py` becomes an `os.pyc` in its place, which Python imports as readily. PREFIX is where TREE lies on Lambda, and
+stands in tracebacks. Docstrings are left out, as with -OO; assertions are kept. A dataclass keeps its own: the
+decorator would otherwise make one up, at each start, and import `inspect` for it. What each module cannot do without is
+printed as JSON: {"path of the module": ["module.it.imports", …]}.
+"""
+
+import ast
+import importlib.util
+import json
+import marshal
+import os
+import sys
+from collections.abc import Iterator
+
+OWN = "telemetry_forwarder"  # of which every import counts, not only those that run when a module is loaded
+
+
+def main(tree: str, prefix: str) -> None:
+    imports = {}
+    for directory, names, files in os.walk(tree):
+        names.sort()
+        for name in sorted(files):
+            if name.endswith(".py"):
+                path = os.path.join(directory, name)
+                with open(path, "rb") as file:
+                    parsed = ast.parse(file.read(), path)
+                imports[path[len(tree) + 1 :]] = sorted(set(imports_of(parsed, whole=f"/{OWN}/" in path)))
+                write(parsed, path, prefix + path[len(tree) :])
+    print(json.dumps(imports))
+
+
+def write(parsed: ast.Module, path: str, shown: str) -> None:
+    """Put the byte code of `parsed` in the place of the source at `path`."""
+    code = compile(without_docstrings(parsed), shown, "exec", dont_inherit=True, optimize=0)
+    # Kind, time and size of a source, which are not looked at where there is none: nothing of this machine remains.
+    with open(path + "c", "wb") as file:
+        file.write(importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code))
+    os.remove(path)
+
+
+def without_docstrings(parsed: ast.Module) -> ast.Module:
+    for node in ast.walk(parsed):
+        if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        if isinstance(node, ast.ClassDef) and any("dataclass" in ast.dump(one) for one in node.decorator_list):
+            continue
+        first = node.body[0] if node.body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            node.body[:1] = [] if len(node.body) > 1 else [ast.copy_location(ast.Pass(), first)]
+    return parsed
+
+
+def imports_of(node: ast.AST, whole: bool) -> Iterator[str]:
+    """Yield the modules that `node` imports unconditionally; with `whole`, those that its functions import too.
+
+    What stands under `if` (a platform, TYPE_CHECKING) or in a `try` is expected to be missing at times.
+    """
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom) and not child.level and child.module not in (None, "__future__"):
+            yield str(child.module)
+        elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            if whole:
+                yield from imports_of(child, whole)
+        elif not isinstance(child, (ast.If, ast.Try, ast.expr)):
+            yield from imports_of(child, whole)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,119 @@
+"""Looks through a finished tree for what would fail on Lambda, and refuses."""
+
+import platform
+import re
+from pathlib import Path
+
+from layer import elf, libraries
+from layer.archive import files
+from layer.commands import run
+from layer.errors import Refused
+from layer.interpreter import Interpreter
+
+SMOKE = Path(__file__).with_name("smoke.py")
+MEGABYTE = 1_000_000
+MOST_ZIPPED_MB = 15
+MOST_UNZIPPED_MB = 45
+
+
+def made_for(tree: Path, python: Interpreter) -> None:
+    """Refuse a file under `tree` that is made for another processor, or a module for another Python than `python`."""
+    tag = f"cpython-{python.minor.replace('.', '')}-{python.arch}-"
+    for found in elves(tree):
+        name = found.path.relative_to(tree)
+        if found.arch != python.arch:
+            raise Refused(
+                f"{name} is made for {found.arch}, and the layer is for {python.arch}",
+                f"Take the wheel for {python.arch}: remove what is cached, or renew the lock with `make lock`",
+            )
+        match = re.search(r"\.(cpython-[^.]+)\.so$", found.path.name)
+        if match and not match[1].startswith(tag):
+            raise Refused(
+                f"{name} is made for {match[1]}, and the interpreter loads {tag}linux-gnu alone",
+                f"Take the wheel for Python {python.minor}, or name the interpreter that it fits with --python",
+            )
+
+
+def complete(tree: Path, *, carries_c_library: bool) -> None:
+    """Refuse a tree in which a program or library needs another that is not there."""
+    present = {path.name for path in tree.joinpath("lib").glob("*.so*")}
+    if not carries_c_library:
+        present |= libraries.OF_C_LIBRARY
+    for found in elves(tree):
+        for name in sorted(set(found.needs) - present):
+            raise Refused(
+                f"{found.path.relative_to(tree)} needs {name}, which the layer has not",
+                "Install the package that holds it and build again, with the interpreter carried along",
+            )
+
+
+def new_enough(tree: Path, glibc: elf.Version, whose: str) -> None:
+    """Refuse a tree with a symbol that the C library of version `glibc`, which is `whose`, lacks."""
+    for found in elves(tree):
+        if newer := found.newer_than(glibc):
+            raise Refused(
+                f"{found.path.relative_to(tree)} needs {', '.join(newer[:3])}{' and more' * (len(newer) > 3)}, and the "
+                f"C library of {whose} is {elf.dotted(glibc)}",
+                "Name an interpreter made for an older one with --python (`uv python install` fetches such), or carry "
+                "the interpreter along, which takes its own C library with it",
+            )
+
+
+def importable(imports: dict[str, list[str]], modules: Path, stdlib: Path) -> None:
+    """Refuse where a module in the layer imports one of the standard library that was left behind.
+
+    `imports` is what bytecode.py printed. What is in neither (compiled into the interpreter) is its own business.
+    """
+    for path, names in imports.items():
+        for name in names:
+            if _is_in(stdlib, name) and not _is_in(modules, name):
+                raise Refused(
+                    f"{path} imports {name}, which is not among the modules that the layer carries",
+                    "Add it to layer/stdlib.txt",
+                )
+
+
+def _is_in(directory: Path, name: str) -> bool:
+    place = directory.joinpath(*name.split("."))
+    return (
+        place.is_dir()
+        or any(place.with_name(f"{place.name}{ending}").is_file() for ending in (".py", ".pyc"))
+        or any(place.parent.glob(f"{place.name}.*.so"))
+        or any((directory / "lib-dynload").glob(f"{name}.*.so"))
+    )
+
+
+def loads(tree: Path, python: Interpreter, *, carries_c_library: bool) -> bool:
+    """Start what was built and load everything; return whether that was possible here. Raises Refused where it failed.
+
+    A carried loader is called by its path in the tree, as /opt is not where the tree is yet.
+    """
+    if not python.runs or python.arch != platform.machine():
+        return False
+    program = tree / "bin" / f"python{python.minor}"
+    command = [str(program if program.is_file() else python.program)]
+    if carries_c_library:
+        loader = tree / "lib" / libraries.LOADERS[python.arch]
+        command = [str(loader), "--inhibit-cache", "--library-path", str(tree / "lib"), *command]
+    modules = tree / "lib" / f"python{python.minor}"
+    run([*command, "-IS", str(SMOKE), str(modules)], "Choose another interpreter with --python", environ={})
+    return True
+
+
+def small_enough(tree: Path, archive: Path | None) -> None:
+    """Refuse what is over the limits that this project set itself; Lambda's own is 250 MB for all layers together."""
+    sizes = [("unzipped", sum(path.stat().st_size for path in files(tree)), MOST_UNZIPPED_MB)]
+    if archive is not None:
+        sizes.append(("zipped", archive.stat().st_size, MOST_ZIPPED_MB))
+    for words, size, most in sizes:
+        if size > most * MEGABYTE:
+            largest = max(files(tree), key=lambda path: path.stat().st_size)
+            raise Refused(
+                f"The layer has {size / MEGABYTE:.1f} MB {words}, and the limit is {most} MB; the largest file is "
+                f"{largest.relative_to(tree)} with {largest.stat().st_size / MEGABYTE:.1f} MB",
+                "Choose a smaller interpreter with --python, or leave out what is not needed (layer/stdlib.txt)",
+            )
+
+
+def elves(tree: Path) -> list[elf.Elf]:
+    return [elf.read(path) for path in files(tree) if elf.is_elf(path)]

@@ -1,0 +1,128 @@
+"""Installs what the lock names, for the layer's Python and processor, and lays our own package beside it."""
+
+import re
+import shutil
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from packaging.markers import Marker, default_environment
+
+from layer.commands import run
+from layer.interpreter import Interpreter
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCK = ROOT / "requirements-layer.lock"
+
+# Parts of our own package that serve development only.
+NOT_IN_LAYER = ("telemetry_forwarder/emulator/", "telemetry_forwarder/cli/", "telemetry_forwarder/testing/")
+
+# Of botocore's 400 services those that the extension calls, and what every client is made from.
+BOTOCORE_DATA = {
+    "logs", "ssm", "secretsmanager", "sts", "s3", "sqs",
+    "endpoints.json", "partitions.json", "sdk-default-configuration.json", "_retry.json",
+}  # fmt: skip
+
+# Sources of compiled modules, type stubs, tests; and what installers note about themselves.
+SUPERFLUOUS = (
+    "*.c", "*.h", "*.hash", "*.pxd", "*.pxi", "*.pyi", "*.pyx", "py.typed", "tests", "__pycache__", "bin", ".lock",
+    "dateutil/zoneinfo", "pytest_plugin.py", "test_utils.py",
+    "_frozenlist.*.so",  # alone needs libstdc++, 2 MB for lists of a few callbacks; the package has the same in Python
+)  # fmt: skip
+
+# Of what installers note: by METADATA importlib finds a distribution, by entry points we find the sinks.
+KEPT_NOTES = ("METADATA", "entry_points.txt")
+
+
+def requirements(lock: str, python: str, arch: str) -> str:
+    """Reduce a universal lock to the lines that hold on `python` (`3.12`) and `arch`; their markers are removed.
+
+    pip reads markers for the Python that runs it, whatever `--python-version` says: built on 3.13 for 3.12, the
+    layer would lack typing-extensions.
+    """
+    target = target_environment(python, arch)
+    kept = []
+    for requirement in re.split(r"\n(?=\S)", lock.strip()):
+        first, *hashes = requirement.split("\n")
+        pinned, _, marker = first.removesuffix("\\").partition(" ; ")
+        if not marker or Marker(marker.strip()).evaluate(target):
+            kept.append("\n".join([f"{pinned.strip()} \\", *hashes]) if hashes else pinned.strip())
+    return "\n".join(kept) + "\n"
+
+
+def target_environment(python: str, arch: str) -> dict[str, str]:
+    return {name: str(value) for name, value in default_environment().items()} | {
+        "implementation_name": "cpython",
+        "os_name": "posix",
+        "platform_machine": arch,
+        "platform_python_implementation": "CPython",
+        "platform_system": "Linux",
+        "python_full_version": f"{python}.0",
+        "python_version": python,
+        "sys_platform": "linux",
+    }
+
+
+def install(lines: str, target: Interpreter, into: Path) -> None:
+    """Install pinned and hashed requirement `lines` as wheels for `target`; uv does it where it is there.
+
+    The wheels are made for glibc 2.17, so that one layer serves Amazon Linux 2 and 2023.
+    """
+    python, arch = target.minor, target.arch
+    with tempfile.TemporaryDirectory() as scratch:
+        listed = Path(scratch) / "requirements.txt"
+        listed.write_text(lines)
+        common = [
+            "--quiet",
+            "--no-deps",
+            "--require-hashes",
+            "--only-binary=:all:",
+            f"--target={into}",
+            f"--requirement={listed}",
+        ]
+        if uv := shutil.which("uv"):
+            wanted = [f"--python-version={python}", f"--python-platform={arch}-manylinux2014"]
+            command = [uv, "pip", "install", f"--python={sys.executable}", "--link-mode=copy", *wanted, *common]
+        else:
+            platforms = [f"--platform={tag}_{arch}" for tag in ("manylinux2014", "manylinux_2_17")]
+            pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-compile"]
+            command = [*pip, "--implementation=cp", f"--python-version={python}", *platforms, *common]
+        run(command, f"There must be a wheel of each for Python {python}: choose another with --python, or `make lock`")
+
+
+def install_package(into: Path) -> str:
+    """Lay our own package, as its wheel has it, `into` the layer, without `NOT_IN_LAYER`; return its version."""
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", scratch]
+        run(command, "Run `make install`, which installs hatchling", cwd=ROOT)
+        (wheel,) = Path(scratch).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            names = [name for name in archive.namelist() if not name.startswith(NOT_IN_LAYER)]
+            archive.extractall(into, names)
+        return wheel.name.split("-")[1]
+
+
+def trim(lib: Path) -> None:
+    """Remove what no run needs. Licences stay, as do METADATA and entry points, by which sinks are found."""
+    for entry in (lib / "botocore" / "data").iterdir():
+        if entry.name not in BOTOCORE_DATA:
+            remove(entry)
+    for pattern in SUPERFLUOUS:
+        for found in list(lib.rglob(pattern)):
+            remove(found)
+
+
+def remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def drop_licences(lib: Path) -> None:
+    """Remove the licence texts beside the packages: `bill` has laid them all in one place."""
+    for info in lib.glob("*.dist-info"):
+        for entry in list(info.iterdir()):
+            if entry.name not in KEPT_NOTES:
+                remove(entry)

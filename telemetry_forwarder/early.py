@@ -1,0 +1,143 @@
+"""What is said to Lambda while the rest of the extension is still loading.
+
+The caller of a cold function waits for INIT, and INIT waits until every extension has asked for its first event. So
+when INIT has waited for `TELEMETRY_FORWARDER_INIT_BUDGET_MS`, the first event is asked for, from a timer's signal
+between two byte codes of whatever is being imported. The answer waits in its socket until asyncio takes it over, and
+telemetry waits in the kernel until it is served.
+
+An invocation that arrives meanwhile is held like any other where records are to leave at its end; but not for longer
+than `HOLDS` flushes may take, nor into the function's own timeout: then the next event is asked for, and the records
+leave later.
+
+Like `bootstrap`, this imports nothing that takes time.
+"""
+
+import _signal  # type: ignore[import-not-found]  # typeshed leaves it out
+import _socket
+from time import monotonic, time
+
+from telemetry_forwarder import variables
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+NEXT = "/2020-01-01/extension/event/next"
+
+# How long INIT waits by default; the measurements behind it are in docs/performance.md. A function of one processor and
+# more soon makes up for what is loaded behind its first handler. A smaller one pays for each ms of CPU several times
+# over once INIT, which has two processors whatever the size, is done; so there more of it is spent before.
+BIG_MB = 1024
+BIG_BUDGET_MS = 10
+SMALL_BUDGET_MS = 40
+
+# How often is looked whether an invocation has come, while loading goes on behind INIT.
+TICK_S = 0.01
+# For how many times TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS an invocation is held while loading goes on: once as after
+# any other, and once more because it happens once, and the records of a first invocation are looked for first.
+HOLDS = 2
+
+
+def budget_ms(environ: "Mapping[str, str]") -> int:
+    """Return how long INIT may wait for the first `/event/next` after registration: as set, else by memory size."""
+    given: int | None = variables.read("TELEMETRY_FORWARDER_INIT_BUDGET_MS", environ)
+    if given is not None:
+        return given
+    memory = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+    return BIG_BUDGET_MS if memory.isascii() and memory.isdigit() and int(memory) >= BIG_MB else SMALL_BUDGET_MS
+
+
+class Early:
+    """The first `/event/next` of an extension that registered as `identifier`, asked for in time.
+
+    `send(runtime_api, method, path, head, body)` returns the connection on which it sent a request. `hold_s` is for
+    how long an invocation that arrives meanwhile is held, at most.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_asked",
+        "_give_up_at",
+        "_head",
+        "_is_over",
+        "_margin_s",
+        "_runtime_api",
+        "_send",
+        "hold_s",
+    )  # fmt: skip
+
+    def __init__(
+        self, runtime_api: str, identifier: str, environ: "Mapping[str, str]", send: "Callable[..., _socket.socket]"
+    ) -> None:
+        self._runtime_api = runtime_api
+        self._send = send
+        self._head = f"Lambda-Extension-Identifier: {identifier}\r\n"
+        holds = variables.read("TELEMETRY_FORWARDER_FLUSH", environ)[0] in ("adaptive", "end")
+        self.hold_s = HOLDS * variables.read("TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS", environ) / 1000 if holds else 0.0
+        self._margin_s = variables.read("TELEMETRY_FORWARDER_DEADLINE_MARGIN_MS", environ) / 1000
+        self._asked: _socket.socket | None = None
+        self._answered = b""  # what was read of the answer
+        self._give_up_at: float | None = None
+        self._is_over = False
+
+    def start(self, budget_s: float) -> None:
+        """Ask for the first event in `budget_s` seconds, if nobody has by then."""
+        _signal.signal(_signal.SIGALRM, self._on_alarm)
+        _signal.setitimer(_signal.ITIMER_REAL, max(0.0001, budget_s))
+
+    def hand_over(self) -> "tuple[_socket.socket, bytes] | None":
+        """Stop, and return the connection on which the next event was asked for, with what was read of the answer.
+
+        None where nobody has asked yet. From here on the caller does. A second call returns None.
+        """
+        self._is_over = True  # what the timer does from here on
+        _signal.setitimer(_signal.ITIMER_REAL, 0)
+        asked, self._asked = self._asked, None
+        return None if asked is None else (asked, self._answered)
+
+    def _on_alarm(self, signal: int, frame: object) -> None:
+        if self._is_over:
+            return
+        try:
+            if self._asked is None:
+                self._ask()
+                goes_on = True
+            else:
+                goes_on = self._look(self._asked)
+        except (OSError, ValueError):  # whoever takes over will meet it again, and has words for it
+            return
+        # Set anew each time and not once as an interval: a second signal could interrupt what this one does.
+        if goes_on:
+            _signal.setitimer(_signal.ITIMER_REAL, TICK_S)
+
+    def _ask(self) -> None:
+        asked = self._send(self._runtime_api, "GET", NEXT, self._head, "")
+        asked.setblocking(False)
+        self._asked, self._answered, self._give_up_at = asked, b"", None
+
+    def _look(self, asked: _socket.socket) -> bool:
+        """Read what has come; give an invocation up where it was held for long enough. Say whether to look again."""
+        if self._give_up_at is not None:
+            if monotonic() >= self._give_up_at:
+                asked.close()
+                self._ask()
+            return True
+        try:
+            news = asked.recv(65536)
+        except BlockingIOError:
+            return True
+        self._answered += news
+        deadline_ms = number_after(self._answered, b'"deadlineMs":')
+        if deadline_ms is not None and b'"INVOKE"' in self._answered:
+            left_s = deadline_ms / 1000 - time() - self._margin_s
+            self._give_up_at = monotonic() + max(0.0, min(self.hold_s, left_s))
+            return True
+        # Closed, or SHUTDOWN: there is no time to lose with looking. Else the rest of the answer is on its way.
+        return bool(news) and deadline_ms is None
+
+
+def number_after(text: bytes, name: bytes) -> "int | None":
+    """Return the whole number that follows `name` in `text`; None where there is none, or more of it may come."""
+    rest = text.partition(name)[2].lstrip()
+    digits = len(rest) - len(rest.lstrip(b"0123456789"))
+    return int(rest[:digits]) if 0 < digits < len(rest) and digits < 20 else None
