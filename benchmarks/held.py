@@ -62,6 +62,8 @@ async def measure(strategy: str, fault: Fault, invocations: int) -> list[float]:
             if result.extension_overhead_ms is None:
                 raise RuntimeError(f"an invocation ended with {result.status}")
             held.append(result.extension_overhead_ms)
+        if not open_room.world.splunk.requests:
+            raise RuntimeError("the extension sent nothing, so that nothing was measured")
     return held
 
 

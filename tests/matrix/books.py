@@ -49,10 +49,20 @@ def arrived(world: World[Any], sink: str) -> Counter[Key]:
     return Counter(READ[sink](kept) for kept in world.backend(sink).kept)
 
 
-def unanswered(world: World[Any], sink: str) -> Counter[Key]:
-    """Count what a backend stored without answering: the extension cannot know, and may send it again."""
+def unanswered(world: World[Any], sink: str, *, leaving_s: float = 0.0) -> Counter[Key]:
+    """Count what a backend stored without answering: the extension cannot know, and may send it again.
+
+    So may the next generation what was answered in the last `leaving_s` seconds of a process, which reads no more
+    while it settles its books and leaves.
+    """
     backend = world.backend(sink)
-    places = (place for request in backend.requests if request.status is None for place in request.stored)
+    exits = [each.at for each in world.env.transcript.exits] if leaving_s else []
+    places = (
+        place
+        for request in backend.requests
+        if request.answered is None or any(request.time < at < request.answered + leaving_s for at in exits)
+        for place in request.stored
+    )
     return Counter(READ[sink](backend.kept[place]) for place in places)
 
 

@@ -65,7 +65,7 @@ class Seen:
 
     `size` is the body's bytes on the wire, `time` its arrival in seconds since the epoch, `status` None while, or
     because, it was not answered, `fault` what it met, `is_broken_off` that the connection ended before there was an
-    answer, `stored` the places in the backend's `kept` of what it brought.
+    answer, `stored` the places in the backend's `kept` of what it brought, `answered` when its answer was sent.
     """
 
     method: str
@@ -78,6 +78,7 @@ class Seen:
     fault: Fault | None = None
     is_broken_off: bool = False
     stored: range = range(0)
+    answered: float | None = None
 
 
 class OverWireLimit(Exception):
@@ -234,7 +235,7 @@ class Backend(ABC):
         if reply.is_half:
             self._update(place, is_broken_off=True)
             return await _half(request, reply)
-        self._update(place, status=reply.status)
+        self._update(place, status=reply.status, answered=self.now())
         response = web.Response(status=reply.status, body=reply.body, headers=dict(reply.headers))
         response.headers["Content-Type"] = reply.content_type
         return response
