@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import zlib
@@ -21,6 +22,7 @@ from benchmarks.subjects import Subject
 
 RECORD_BYTES = 200
 IN_A_BODY = 1000
+STREAM_SHARE = 0.9
 REQUEST = "8f5b6c1e-2c5a-4a0b-9d55-0123456789ab"
 LINES = 50  # different bodies, sent in turn
 
@@ -123,18 +125,18 @@ class Hec(Server):
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
-        self.last_at = 0.0
+        self.times: list[float] = []
         super().__init__()
 
     def answer(self, head: bytes, body: bytes) -> bytes:
         if body:
             self.bodies.append(body)
-            self.last_at = time.perf_counter()
+            self.times.append(time.perf_counter())
         return b'HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\n{"text":"Success","code":0}'
 
-    def records(self) -> int:
-        """Count the events, which stand on a line each."""
-        return sum(unpacked(body).count(b"\n") + 1 for body in self.bodies)
+    def records(self, share: float = 1.0) -> int:
+        """Count the events, which stand on a line each, in the first `share` of the bodies."""
+        return sum(unpacked(body).count(b"\n") + 1 for body in self.bodies[: round(len(self.bodies) * share)])
 
 
 def unpacked(body: bytes) -> bytes:
@@ -147,7 +149,7 @@ class Flood:
 
     sent: int
     delivered: int
-    wall_s: float
+    rate: float  # records per second
     cpu_s: float
     idle_mb: float
     peak_mb: float
@@ -174,15 +176,17 @@ def pour(subject: Subject, records: int, memory_mb_of_function: int = 1769, **en
         "TELEMETRY_FORWARDER_TAGS": "team:shop,tier:1",
         **environment,
     }
-    process = subprocess.Popen([str(subject.executable)], env=variables, stdout=subprocess.DEVNULL)
-    try:
-        with on_other_processors(process.pid):
-            return _pour(process.pid, api, hec, port, given, records)
-    finally:
-        process.kill()
-        process.wait()
-        api.close()
-        hec.close()
+    with tempfile.TemporaryDirectory() as spool:  # of a run before, what it had kept would come too
+        variables["TELEMETRY_FORWARDER_SPOOL_DIR"] = spool
+        process = subprocess.Popen([str(subject.executable)], env=variables, stdout=subprocess.DEVNULL)
+        try:
+            with on_other_processors(process.pid):
+                return _pour(process.pid, api, hec, port, given, records)
+        finally:
+            process.kill()
+            process.wait()
+            api.close()
+            hec.close()
 
 
 def _pour(pid: int, api: Api, hec: Hec, port: int, given: list[bytes], records: int) -> Flood:
@@ -198,7 +202,10 @@ def _pour(pid: int, api: Api, hec: Hec, port: int, given: list[bytes], records: 
         settle(pid)
     peak = memory_mb(pid, "VmHWM")
     delivered = hec.records() - 1  # less the platform.start
-    return Flood(records, delivered, hec.last_at - began, cpu_s(pid) - cpu, idle, peak, hec.bodies)
+    # What is left at the end waits for its turn in the background: the rate is that of the stream before it.
+    count = max(1, round(len(hec.times) * STREAM_SHARE))
+    rate = hec.records(STREAM_SHARE) / (hec.times[count - 1] - began) if hec.times else 0.0
+    return Flood(records, delivered, rate, cpu_s(pid) - cpu, idle, peak, hec.bodies)
 
 
 def start_of_request() -> bytes:
@@ -272,10 +279,8 @@ if __name__ == "__main__":  # one figure alone, while working on it
 
     with tempfile.TemporaryDirectory() as folder:
         (ours,) = [one for one in subjects(Path(folder), Path(sys.executable), None, None) if one.name == OURS]
-        flood = pour(ours, int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
-        floor = bare_loop(flood.bodies)
+        count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+        flood = pour(ours, count, TELEMETRY_FORWARDER_FLUSH="continuous")
+        floor, done = bare_loop(flood.bodies), flood.delivered or 1
         print(flood)
-        done = flood.delivered or 1
-        print(
-            f"{done / flood.wall_s:,.0f} records/s, {flood.cpu_s / done * 1e6:.2f} us each, bare {floor * 1e6:.2f} us"
-        )
+        print(f"{flood.rate:,.0f}/s, {flood.cpu_s / done * 1e6:.2f} us each, bare {floor * 1e6:.2f} us")

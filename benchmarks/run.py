@@ -179,7 +179,7 @@ def stream(compared: list[Subject], rounds: Rounds, options: argparse.Namespace)
         found = flood.pour(subject, rounds.records, **CONTINUOUS)
         each, bare = found.cpu_s / max(1, found.delivered), flood.bare_loop(found.bodies)
         figures[subject.name] = {
-            "rate": found.delivered / found.wall_s,
+            "rate": found.rate,
             "cpu_us": each * 1e6,
             "ratio": each / bare,
             "bare_us": bare * 1e6,

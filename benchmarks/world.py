@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sys
+import tempfile
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -88,9 +89,12 @@ async def world(
 ) -> AsyncIterator[World]:
     """Open one environment with `subject` in it."""
     mark = uuid.uuid4().hex
-    async with Backend() as backend:
-        given = {MARK: mark, "INIT_CPU_MS": str(init_cpu_ms), **variables(backend, sinks), **environment}
-        described = function(memory_mb, {**given, **subject.environment})
-        async with LocalLambda(described, subject.executables, platform=PLATFORM) as env:
-            yield World(env, backend, mark)
-            await env.kill()
+    async with contextlib.AsyncExitStack() as stack:
+        spool = stack.enter_context(tempfile.TemporaryDirectory())
+        backend = await stack.enter_async_context(Backend())
+        given = {MARK: mark, "INIT_CPU_MS": str(init_cpu_ms), "TELEMETRY_FORWARDER_SPOOL_DIR": spool}
+        given |= {**variables(backend, sinks), **environment, **subject.environment}
+        described = function(memory_mb, given)
+        env = await stack.enter_async_context(LocalLambda(described, subject.executables, platform=PLATFORM))
+        yield World(env, backend, mark)
+        await env.kill()

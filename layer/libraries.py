@@ -74,7 +74,8 @@ def root_of(program: elf.Elf) -> Path:
     """
     if program.interpreter:
         for parent in program.path.parents:
-            if (parent / program.interpreter.lstrip("/")).exists():
+            # Where /lib is a link into /usr, a loader lies in both, and / is what it is called from.
+            if parent.name != "usr" and (parent / program.interpreter.lstrip("/")).exists():
                 return parent
     return Path("/")
 

@@ -1,5 +1,6 @@
 """Installs what the lock names, for the layer's Python and processor, and lays our own package beside it."""
 
+import json
 import re
 import shutil
 import sys
@@ -108,9 +109,19 @@ def trim(lib: Path) -> None:
     for entry in (lib / "botocore" / "data").iterdir():
         if entry.name not in BOTOCORE_DATA:
             remove(entry)
+    thin_endpoints(lib / "botocore" / "data" / "endpoints.json")
     for pattern in SUPERFLUOUS:
         for found in list(lib.rglob(pattern)):
             remove(found)
+
+
+def thin_endpoints(path: Path) -> None:
+    """Leave in botocore's list of endpoints the services that are called: read whole, it takes 6 MB of memory."""
+    data = json.loads(path.read_text())
+    for partition in data["partitions"]:
+        services = partition["services"]
+        partition["services"] = {name: services[name] for name in services if name in BOTOCORE_DATA}
+    path.write_text(json.dumps(data, separators=(",", ":")))
 
 
 def remove(path: Path) -> None:

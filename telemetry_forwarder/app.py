@@ -174,6 +174,8 @@ async def _serve(
                 lifecycle.go_on()
             if vault is not None:
                 await vault.wait_until_warm()
+            if (missed := client.take_over()) is not None:
+                await lifecycle.catch_up(missed)
             code = await _live(lifecycle, client, clock, log, has_fallback=failover is not None)
             if spool is not None:
                 spool.close()

@@ -29,7 +29,7 @@ NEXT = "/2020-01-01/extension/event/next"
 # over once INIT, which has two processors whatever the size, is done; so there more of it is spent before.
 BIG_MB = 1024
 BIG_BUDGET_MS = 10
-SMALL_BUDGET_MS = 40
+SMALL_BUDGET_MS = 20
 
 # How often is looked whether an invocation has come, while loading goes on behind INIT.
 TICK_S = 0.01
@@ -51,7 +51,7 @@ class Early:
     """The first `/event/next` of an extension that registered as `identifier`, asked for in time.
 
     `send(runtime_api, method, path, head, body)` returns the connection on which it sent a request. `hold_s` is for
-    how long an invocation that arrives meanwhile is held, at most.
+    how long an invocation that arrives meanwhile is held, at most; `given_up` the last answer with one that was not.
     """
 
     __slots__ = (
@@ -63,6 +63,7 @@ class Early:
         "_margin_s",
         "_runtime_api",
         "_send",
+        "given_up",
         "hold_s",
     )  # fmt: skip
 
@@ -77,6 +78,7 @@ class Early:
         self._margin_s = variables.read("TELEMETRY_FORWARDER_DEADLINE_MARGIN_MS", environ) / 1000
         self._asked: _socket.socket | None = None
         self._answered = b""  # what was read of the answer
+        self.given_up = b""
         self._give_up_at: float | None = None
         self._is_over = False
 
@@ -119,6 +121,7 @@ class Early:
         """Read what has come; give an invocation up where it was held for long enough. Say whether to look again."""
         if self._give_up_at is not None:
             if monotonic() >= self._give_up_at:
+                self.given_up = self._answered
                 asked.close()
                 self._ask()
             return True

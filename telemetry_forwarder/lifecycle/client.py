@@ -4,6 +4,7 @@ Every call goes straight to `AWS_LAMBDA_RUNTIME_API`, never through a proxy, and
 Source: AWS Lambda Developer Guide, "Extensions API".
 """
 
+import _socket
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -66,6 +67,7 @@ class ExtensionsClient:
 
     def __init__(self, runtime_api: str, extension_id: str, early: Early | None = None) -> None:
         self._early = early
+        self._waiting: tuple[_socket.socket, bytes] | None = None
         self._runtime_api = runtime_api
         self._headers = {"Host": runtime_api, "Lambda-Extension-Identifier": extension_id}
         self._open: set[Connection] | None = None
@@ -105,12 +107,24 @@ class ExtensionsClient:
         """Record why the extension ends; the process has to end right after."""
         await self._report("exit", kind, message)
 
+    def take_over(self) -> Invoke | None:
+        """Take over what was said while the application was loaded; return an invocation that was not held for it."""
+        if self._early is None:
+            return None
+        early, self._early = self._early, None
+        self._waiting = early.hand_over()
+        body = early.given_up
+        if not body:
+            return None
+        event = read_event(body[body.find(b"{") : body.rfind(b"}") + 1])
+        return event if isinstance(event, Invoke) else None
+
     async def _asked_early(self) -> tuple[int, bytes] | None:
         """Wait for the event that was asked for while the application was loaded; None where none was."""
-        waiting = self._early.hand_over() if self._early is not None else None
-        if waiting is None:
+        self.take_over()
+        if self._waiting is None:
             return None
-        asked, received = waiting
+        (asked, received), self._waiting = self._waiting, None
         loop = asyncio.get_running_loop()
         return await self._exchange(
             "event/next",

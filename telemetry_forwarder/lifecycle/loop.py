@@ -110,6 +110,14 @@ class Lifecycle:
                     await self._shutdown(event)
                     return
 
+    async def catch_up(self, event: Invoke) -> None:
+        """Deal with an invocation beside which the next event was asked for before there was anything to send with."""
+        self.on_invoke()
+        limits = budget.for_invocation(event.deadline_ms, self._clock, self._holding)
+        self._invoked = event.request_id
+        for action in self._machine.on_invoke(event.request_id, Decision.BACKGROUND):
+            await self._do(action, limits)
+
     def go_on(self) -> None:
         """Send in the background from now on, where nothing is ever frozen and no invocation is seen."""
         for worker in self._workers:

@@ -1,5 +1,6 @@
 """An extension that asks for its first event before it is loaded loses nothing, and costs nobody his timeout."""
 
+import asyncio
 from collections import Counter
 
 import pytest
@@ -19,6 +20,21 @@ async def test_an_invocation_that_arrives_while_loading_is_delivered_like_any_ot
         assert w.reports("splunk") == Counter(ids)
         assert_balanced(w.ledgers[0])
         w.env.transcript.assert_next_once_per_invocation()
+
+
+async def test_what_a_long_first_invocation_writes_is_sent_while_it_runs_though_it_was_not_held() -> None:
+    """In the background, too, nothing is sent before an invocation allows it."""
+    async with world(environment={**ONE_SINK, "TELEMETRY_FORWARDER_FLUSH": "continuous,0.2"}, timeout_s=30.0) as w:
+        running = asyncio.ensure_future(w.env.invoke({"lines": 5, "sleep": 4.0}))
+        async with asyncio.timeout(20):
+            for _ in range(200):
+                if len(w.numbers("splunk")) == 5:
+                    break
+                await asyncio.sleep(0.1)
+        assert w.numbers("splunk") == Counter(range(5))
+        assert not running.done()
+        await running
+        await w.env.shutdown()
 
 
 async def test_a_shutdown_that_arrives_while_loading_is_served() -> None:

@@ -154,6 +154,26 @@ async def test_a_post_that_dies_on_a_connection_used_before_is_not_sent_again_un
     assert server.connections == 2
 
 
+async def test_what_comes_unasked_is_not_taken_for_the_answer_to_the_next_request():
+    """Servers say "408 Request Timeout" on connections that they find idle."""
+    unasked = asyncio.Event()
+
+    async def answer(seen: Seen, writer: asyncio.StreamWriter) -> bool:
+        await says(200, b"asked")(seen, writer)
+        if len(server.requests) == 1:
+            await asyncio.sleep(0.05)
+            await says(408)(seen, writer)
+            unasked.set()
+        return True
+
+    async with serving(answer) as server, http() as transport:
+        for _ in range(2):
+            assert (await transport.send(post(server.url()))).body == b"asked"
+            await unasked.wait()
+            await asyncio.sleep(0.05)
+    assert server.connections == 2
+
+
 async def test_an_answer_that_comes_before_the_body_was_read_is_an_answer():
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_head(reader)

@@ -137,6 +137,7 @@ def test_where_no_invocation_is_ever_held_this_one_is_not_either() -> None:
         one.start(0.0)
         wait_until_asked(api, 2)
         assert api.asked[1] - api.asked[0] < 0.2
+        assert b'"INVOKE"' in one.given_up
 
 
 def test_shutdown_is_left_to_the_application() -> None:

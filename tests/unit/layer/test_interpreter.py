@@ -97,6 +97,8 @@ def test_an_unpacked_root_is_as_good_as_a_machine_of_its_own(tmp_path: Path, pyt
     for name, path in here.items():
         shutil.copy(path, loader if name == libraries.LOADERS[ARCH] else libraries_of_root / name)
     assert libraries.root_of(elf.read(program)) == root
+    (root / "usr" / "lib64").symlink_to(loader.parent)
+    assert libraries.root_of(elf.read(program)) == root
     found = libraries.bring_c_library(empty(tmp_path / "there"), elf.read(program), [])
     assert found.keys() == here.keys()
     assert all(path.is_relative_to(root) for path in found.values())
