@@ -152,16 +152,18 @@ class Books:
         """What has not been delivered, as far as the ledgers know."""
         return sum(self.lost.values()) + self.held
 
-    def problems(self, emitted: int, found: Differences, *, is_ambiguous: bool) -> list[str]:
-        """Say where emitted = delivered + held + lost does not hold, in the books or at the backend."""
+    def problems(self, emitted: int, found: Differences, *, unsure: int) -> list[str]:
+        """Say where emitted = delivered + held + lost does not hold, in the books or at the backend.
+
+        `unsure` records were stored without an answer: they may rightly be reported as lost although they arrived.
+        """
         wrong = []
         if not self.is_balanced:
             wrong.append(f"the ledger does not balance: {self}")
         if self.taken != emitted:
             wrong.append(f"{emitted} were emitted, and {self.taken} taken")
         missing = found.missing + self.told - found.told
-        # What is stored and not answered is rightly reported as lost although it arrived.
-        if missing > self.gone or (missing != self.gone and not is_ambiguous):
+        if not missing <= self.gone <= missing + unsure:
             wrong.append(f"{missing} did not arrive, and {self.gone} were said to be lost or held")
         return wrong
 

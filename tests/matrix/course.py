@@ -184,18 +184,18 @@ def _overrun(end: Shutdown, *, may_be_gone: bool) -> str:
 def _outcome(room: Room, trial: Trial, sink: str, seconds: float, common: Sequence[str]) -> Outcome:
     wrong, ending = WRONGS[trial.wrong], ENDINGS[trial.ending]
     truth, told = emitted(room.world), books(room.world.ledgers, sink)
-    found = differences(truth, arrived(room.world, sink), unanswered(room.world, sink))
-    is_ambiguous = wrong.is_ambiguous or (ending.kills and wrong.stores)
+    unsure = unanswered(room.world, sink)
+    found = differences(truth, arrived(room.world, sink), unsure)
     problems = [*common, *found.invented]
     # A process that is killed may not have noted an answer that it had: nobody can tell by the requests.
-    if again := found.repeated if not is_ambiguous else 0 if ending.kills else found.unexcused:
+    if again := 0 if ending.kills and wrong.stores else found.unexcused:
         problems.append(f"{again} arrived twice without a reason")
     unknown = max(0, found.missing - told.gone) if ending.kills else 0
     # What a backend refused for good was lost before the kill; the ledger that counted it went with the process.
     if unknown > refused(room.world, sink) + (0 if ending.is_strict else room.last_batch):
         problems.append(f"{unknown} acknowledged records went with the killed process")
     if not ending.kills:
-        problems += told.problems(truth.total(), found, is_ambiguous=is_ambiguous)
+        problems += told.problems(truth.total(), found, unsure=unsure.total())
     return Outcome(
         trial=trial,
         sink=sink,

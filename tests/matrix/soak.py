@@ -36,7 +36,7 @@ AT_REST = 3
 RESETS = 0.08
 WITH_RESETS = 200
 LONGEST_S = 900.0
-# In between all backends are away at once and the function writes much, so that memory has had its high tide by then.
+# There all backends are away at once and the function writes much, so that memory has had its high tide by then.
 SQUALL = range(60, 100)
 # Small enough for the tide to be reached, and for the spool to take what is above it.
 BUFFERS = {"TELEMETRY_FORWARDER_BUFFER_RECORDS": "2000", "TELEMETRY_FORWARDER_BUFFER_BYTES": str(1024 * 1024)}
@@ -52,6 +52,7 @@ class Weather:
     """What is wrong with each backend, and until which invocation."""
 
     dice: random.Random
+    squall: range
     wrongs: dict[str, tuple[str, Wrong, int]] = field(default_factory=dict)
     seen: set[tuple[str, str]] = field(default_factory=set)
 
@@ -64,8 +65,8 @@ class Weather:
                 backend.drop_connections()  # what hung is not waited for when the service is well again
             if sink in self.wrongs:
                 continue
-            if number in SQUALL:
-                await self._begin(room, sink, "503", SQUALL.stop)
+            if number in self.squall:
+                await self._begin(room, sink, "503", self.squall.stop)
             elif self.dice.random() < 0.015:
                 await self._begin(room, sink, self.dice.choice(WEATHER), number + self.dice.randint(1, 25))
 
@@ -91,6 +92,7 @@ class Plan:
     seed: int
     invocations: int
     resets: float = 0.0
+    squall: range = SQUALL
 
     @property
     def timeout_s(self) -> float:
@@ -111,11 +113,11 @@ class Result:
 async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
     """Play `plan`; return what was measured, and what is not as it should be."""
     dice = random.Random(plan.seed)
-    weather, memory_kb, expected = Weather(dice), {}, []
+    weather, memory_kb, expected = Weather(dice, plan.squall), {}, []
     async with room(folder, SINKS, timeout_s=plan.timeout_s, **BUFFERS) as opened:
         for number in range(1, plan.invocations + 1):
             await weather.change(opened, number)
-            expected.append(await _invoke(opened, dice, plan, is_flood=number in SQUALL))
+            expected.append(await _invoke(opened, dice, plan, is_flood=number in plan.squall))
             if number % WARM == 0 or number == plan.invocations:
                 await weather.clear(opened)
                 memory_kb[number] = await _memory_at_rest(opened)
@@ -194,14 +196,14 @@ def growth(memory_kb: Mapping[int, int]) -> list[str]:
 def _settle(room: Room, sink: str, leaving_s: float) -> tuple[str, list[str]]:
     """Return the sums of one sink in words, and what is not as it should be."""
     truth, told = emitted(room.world), books(room.world.ledgers, sink)
-    found = differences(truth, arrived(room.world, sink), unanswered(room.world, sink, leaving_s=leaving_s))
+    unsure = unanswered(room.world, sink, leaving_s=leaving_s)
+    found = differences(truth, arrived(room.world, sink), unsure)
     lost = sum(told.lost.values())
     words = (
         f"{truth.total()} emitted, {told.delivered} delivered, {lost} lost {dict(told.lost)}, {found.repeated} repeated"
     )
-    # Some of the faults make delivery ambiguous, so that what arrived may have been reported as lost.
     again = [f"{found.unexcused} arrived twice without a reason"] if found.unexcused else []
-    return words, [*found.invented, *again, *told.problems(truth.total(), found, is_ambiguous=True)]
+    return words, [*found.invented, *again, *told.problems(truth.total(), found, unsure=unsure.total())]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,5 +1,6 @@
 """A short soak; `make soak` is the long one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,10 @@ import pytest
 from tests.matrix.soak import Plan, growth, soak
 
 SEED = 20261123
+PLAN = Plan(seed=SEED, invocations=60, squall=range(20, 24))
 
 
-@pytest.mark.parametrize("plan", [Plan(seed=SEED, invocations=80), Plan(seed=SEED, invocations=25, resets=0.15)])
+@pytest.mark.parametrize("plan", [PLAN, replace(PLAN, invocations=25, resets=0.15)])
 async def test_invocations_under_random_faults_settle_every_record(plan: Plan, tmp_path: Path) -> None:
     said: list[str] = []
     result = await soak(plan, tmp_path, said.append)
