@@ -6,8 +6,8 @@ between two byte codes of whatever is being imported. The answer waits in its so
 telemetry waits in the kernel until it is served.
 
 An invocation that arrives meanwhile is held like any other where records are to leave at its end; but not for longer
-than `HOLDS` flushes may take, nor into the function's own timeout: then the next event is asked for, and the records
-leave later.
+than any other may be, nor into the function's own timeout: then the next event is asked for, and the records leave
+later. Its end is not seen here, so what it may be held for counts from its beginning.
 
 Like `bootstrap`, this imports nothing that takes time.
 """
@@ -33,9 +33,6 @@ SMALL_BUDGET_MS = 20
 
 # How often is looked whether an invocation has come, while loading goes on behind INIT.
 TICK_S = 0.01
-# For how many times TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS an invocation is held while loading goes on: once as after
-# any other, and once more because it happens once, and the records of a first invocation are looked for first.
-HOLDS = 2
 
 
 def budget_ms(environ: "Mapping[str, str]") -> int:
@@ -74,7 +71,7 @@ class Early:
         self._send = send
         self._head = f"Lambda-Extension-Identifier: {identifier}\r\n"
         holds = variables.read("TELEMETRY_FORWARDER_FLUSH", environ)[0] in ("adaptive", "end")
-        self.hold_s = HOLDS * variables.read("TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS", environ) / 1000 if holds else 0.0
+        self.hold_s = variables.read("TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS", environ) / 1000 if holds else 0.0
         self._margin_s = variables.read("TELEMETRY_FORWARDER_DEADLINE_MARGIN_MS", environ) / 1000
         self._asked: _socket.socket | None = None
         self._answered = b""  # what was read of the answer

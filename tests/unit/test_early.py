@@ -125,8 +125,8 @@ def test_an_invocation_is_given_up_before_the_function_runs_into_its_timeout() -
         assert 0.2 < api.asked[1] - api.asked[0] < 0.45, "0.5 s less a margin of 0.2 s"
 
 
-def test_an_invocation_is_held_for_two_flushes_at_most() -> None:
-    with early(invoke(60), None, TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS="100") as (one, api):
+def test_an_invocation_is_held_for_no_longer_than_any_other_may_be() -> None:
+    with early(invoke(60), None, TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS="200") as (one, api):
         one.start(0.0)
         wait_until_asked(api, 2)
         assert 0.19 < api.asked[1] - api.asked[0] < 1
