@@ -215,9 +215,9 @@ def row(
 
 def capacity_mb() -> float:
     """Return the buffer that is configured by default in a function of 1769 MB, in MiB."""
-    from telemetry_forwarder.settings import capacity
+    from telemetry_forwarder.settings import capacity_bytes
 
-    return capacity(1769).max_bytes / 1024 / 1024
+    return capacity_bytes(1769) / 1024 / 1024
 
 
 def sizes(layer: Path) -> list[Row]:

@@ -6,45 +6,43 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, NoReturn
-
-import orjson
 
 from telemetry_forwarder import budget
 from telemetry_forwarder.bootstrap import Registration, idle
 from telemetry_forwarder.clock import Clock, SystemClock
-from telemetry_forwarder.disk import SegmentFiles
 from telemetry_forwarder.enrich import Enricher
-from telemetry_forwarder.errors import ConfigError, ExtensionsApiError, TransportError
-from telemetry_forwarder.heritage import DIRECTORY, Heritage, HeritageFile
-from telemetry_forwarder.interfaces import Destination, HttpDelivery, Transport
+from telemetry_forwarder.errors import ConfigError, ExtensionsApiError
+from telemetry_forwarder.heritage import DIRECTORY, HeritageFile
 from telemetry_forwarder.ledger import Door
 from telemetry_forwarder.lifecycle.client import ExtensionsClient, Subscription, read_subscription
 from telemetry_forwarder.lifecycle.loop import Lifecycle
 from telemetry_forwarder.lifecycle.machine import Machine
 from telemetry_forwarder.log import LibraryLines, Log, where
 from telemetry_forwarder.loss import loss_record
+from telemetry_forwarder.opening import (
+    before,
+    check_health,
+    complete,
+    failover_of,
+    keeping,
+    open_all,
+    open_spool,
+    open_vault_of,
+)
 from telemetry_forwarder.pipeline.backlog import Backlog
-from telemetry_forwarder.pipeline.segments import Owner
 from telemetry_forwarder.pipeline.spool import Spool
 from telemetry_forwarder.pipeline.worker import Worker
-from telemetry_forwarder.receiver import Intake, Keeping, serve
+from telemetry_forwarder.receiver import Intake, serve
 from telemetry_forwarder.records import Origin, Record
 from telemetry_forwarder.router import Router
 from telemetry_forwarder.settings import Settings
-from telemetry_forwarder.transports.stack import open_transport
-from telemetry_forwarder.values import replace
 from telemetry_forwarder.variables import MANAGED_INSTANCES, read
 
 if TYPE_CHECKING:
     from telemetry_forwarder.secrets.vault import Vault
-    from telemetry_forwarder.transports.failover import Failover
-
-HEALTH_S = 5.0
-# What a third party's way to open its transport may take of the 10 s that the whole of INIT has; ours wait for nothing.
-OPEN_S = 2.0
 
 
 def run(registration: Registration, listener: Any, environ: Mapping[str, str], doors: Sequence[Any] = ()) -> int:
@@ -107,11 +105,11 @@ async def _serve(
     clock = SystemClock()
     door = Door()
     async with AsyncExitStack() as stack:
-        vault = await _open_vault(settings, doors, stack, clock, log)
+        vault = await open_vault_of(settings, doors, stack, clock, log)
         client = await stack.enter_async_context(registered_client(registration))
         destinations = settings.destinations if listener is not None else ()
-        open_sinks = await _open_all(destinations, settings, stack, log, vault)
-        failover = _failover(settings, clock, log)
+        open_sinks = await open_all(destinations, settings, stack, log, vault)
+        failover = failover_of(settings, clock, log)
         origin = complete(settings.origin, registration.body)
         spool = open_spool(settings, origin, [destination.sink.name for destination, _ in open_sinks], clock, log)
         workers = [
@@ -127,7 +125,7 @@ async def _serve(
             for destination, transport in open_sinks
         ]
         heir = HeritageFile(registration.runtime_api, settings.spooling.path if settings.spooling else DIRECTORY)
-        enricher = Enricher(origin, before=_before(registration, heir))
+        enricher = Enricher(origin, before=before(registration.subscription, heir))
         machine = Machine(sees_ends="INVOKE" in registration.events)
         lifecycle = Lifecycle(
             client=client,
@@ -167,7 +165,7 @@ async def _serve(
             for worker in workers:
                 group.create_task(worker.run())
             for pair in open_sinks:
-                group.create_task(_check_health(*pair, log))
+                group.create_task(check_health(*pair, log))
             if failover is not None:
                 group.create_task(failover.run())
             if settings.origin.init_type == MANAGED_INSTANCES:
@@ -194,22 +192,6 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-async def _open_vault(
-    settings: Settings, doors: Sequence[socket.socket], stack: AsyncExitStack, clock: Clock, log: Log
-) -> "Vault | None":
-    """Open the secrets cache, and serve it on `doors`; None, and nothing imported, where nobody asks for secrets."""
-    if settings.secrets is None:
-        close(*doors)
-        return None
-    from telemetry_forwarder.secrets.vault import open_vault  # only where it is needed
-
-    network = settings.network
-    opening = open_vault(
-        settings.secrets, doors, region=network.region, ca_file=network.aws_ca_file, clock=clock, log=log
-    )
-    return await stack.enter_async_context(opening)
-
-
 def _first(vault: "Vault | None", then: Callable[[Sequence[Record]], None]) -> Callable[[Sequence[Record]], None]:
     """Show records to the secrets cache before anybody else acts on them."""
     if vault is None:
@@ -220,44 +202,6 @@ def _first(vault: "Vault | None", then: Callable[[Sequence[Record]], None]) -> C
         then(records)
 
     return on_records
-
-
-async def _open_all(
-    destinations: Iterable[Destination[Any, Any]],
-    settings: Settings,
-    stack: AsyncExitStack,
-    log: Log,
-    vault: "Vault | None" = None,
-) -> list[tuple[Destination[Any, Any], Transport[Any, Any]]]:
-    """Open a transport for each destination; one that cannot be opened is left out, or fails a strict start."""
-    opened = []
-    for destination in destinations:
-        try:
-            async with asyncio.timeout(OPEN_S if callable(destination.delivery) else None):
-                fetch = None if vault is None else vault.fetch
-                opening = open_transport(destination.delivery, settings.network, log.warning, fetch)
-                opened.append((destination, await stack.enter_async_context(opening)))
-        except ConfigError as error:
-            if settings.is_strict:
-                raise
-            for problem in error.problems:
-                log.error(str(problem))
-        except Exception as error:  # a third party's way to open one may raise anything
-            if settings.is_strict:
-                raise
-            name = destination.sink.name
-            log.error(f"Sink {name} does not run: a bug kept its transport from being opened.", **where(error))
-    return opened
-
-
-def _failover(settings: Settings, clock: Clock, log: Log) -> "Failover | None":
-    """Make what keeps records that no sink takes, if it is configured; nothing is loaded yet."""
-    if settings.failover is None:
-        return None
-    from telemetry_forwarder.transports.failover import Failover  # only where it is configured
-
-    network = settings.network
-    return Failover(settings.failover, clock=clock, log=log, region=network.region, ca_file=network.aws_ca_file)
 
 
 async def _live(lifecycle: Lifecycle, client: ExtensionsClient, clock: Clock, log: Log, *, has_fallback: bool) -> int:
@@ -274,17 +218,6 @@ async def _live(lifecycle: Lifecycle, client: ExtensionsClient, clock: Clock, lo
     return 0
 
 
-def _before(registration: Registration, heir: HeritageFile) -> Heritage:
-    """Return what the generation before left; nothing, and what may lie there is of another environment, for the first.
-
-    Source: captures of Lambda: whoever subscribes again after a reset is answered `AlreadySubscribed`.
-    """
-    if registration.subscription is not None and b"AlreadySubscribed" in registration.subscription[2]:
-        return heir.read()
-    heir.write(Heritage())
-    return Heritage()
-
-
 def _is_subscribed(subscription: tuple[int, str, bytes] | None, log: Log) -> bool:
     """Say whether telemetry will come. Without it the function runs on, and so does the extension."""
     status, schema, answer = subscription or (0, "", b"it was not asked for")
@@ -298,73 +231,6 @@ def _is_subscribed(subscription: tuple[int, str, bytes] | None, log: Log) -> boo
         return False
     log.debug(f"Subscribed to telemetry with schema {schema}.")
     return True
-
-
-async def _check_health(destination: Destination[Any, Any], transport: Transport[Any, Any], log: Log) -> None:
-    """Ask the destination once how it is, and say so where it is not well; nothing else depends on it."""
-    if not isinstance(destination.delivery, HttpDelivery) or destination.delivery.health is None:
-        return
-    name = destination.sink.name
-    try:
-        async with asyncio.timeout(HEALTH_S):
-            answer = await transport.send(destination.delivery.health)
-    except TimeoutError:  # or the environment was frozen meanwhile: what is sent will show
-        log.debug(f"Sink {name}: no answer to the health check within {HEALTH_S:g} s.")
-    except TransportError as error:
-        log.warning(f"Sink {name}: no answer to the health check. {error}")
-    except Exception as error:  # noqa: BLE001 - nothing depends on it, least of all the other sinks
-        log.warning(f"Sink {name}: a bug in the health check.", **where(error))
-    else:
-        say = log.debug if answer.status == 200 else log.warning
-        say(f"Sink {name}: the health check was answered {answer.status}.")
-
-
-def complete(origin: Origin, registered: bytes) -> Origin:
-    """Add what the answer to `/register` tells: the account, and with it the function's ARN."""
-    try:
-        told = orjson.loads(registered[registered.find(b"{") : registered.rfind(b"}") + 1])
-    except orjson.JSONDecodeError:
-        told = {}
-    account, region = told.get("accountId"), origin.region
-    name = origin.function_name or str(told.get("functionName", ""))
-    arn = None
-    if account and region and name:
-        arn = f"arn:{partition(region)}:lambda:{region}:{account}:function:{name}"
-    version = origin.function_version or told.get("functionVersion")
-    return replace(origin, function_name=name, function_version=version, account_id=account, function_arn=arn)
-
-
-def partition(region: str) -> str:
-    """Return the ARN partition of a region. Source: AWS General Reference, ARN format."""
-    for prefix, name in (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov")):
-        if region.startswith(prefix):
-            return name
-    return "aws"
-
-
-def open_spool(settings: Settings, origin: Origin, sinks: list[str], clock: Clock, log: Log) -> Spool | None:
-    """Open the spool and read what an earlier generation left; None where there is none, or none can be had."""
-    if settings.spooling is None or not sinks:
-        return None
-    try:
-        files = SegmentFiles(settings.spooling.path)
-    except OSError as error:
-        log.warning(
-            f"The spool {settings.spooling.path} cannot be used: {error.strerror or error}. "
-            "Records are held in memory alone; at its bound the oldest are dropped."
-        )
-        return None
-    owner = Owner(function=origin.function_name, version=origin.function_version)
-    spool = Spool(files, owner=owner, sinks=sinks, max_bytes=settings.spooling.max_bytes, clock=clock, log=log)
-    spool.recover()
-    return spool
-
-
-def keeping(spool: Spool | None, settings: Settings) -> Keeping | None:
-    """Say when bodies are written to the spool: before the answer, or as soon as that is sent."""
-    if spool is None or settings.spooling is None:
-        return None
-    return Keeping(spool, None if settings.spooling.is_strict else asyncio.get_running_loop().call_soon)
 
 
 def _tell_of_losses(origin: Origin, door: Door, workers: list[Worker], clock: Clock) -> Record | None:

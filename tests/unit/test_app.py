@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from telemetry_forwarder.app import _before, _check_health, _open_all, complete
-from telemetry_forwarder.bootstrap import Registration
 from telemetry_forwarder.heritage import Heritage, HeritageFile
 from telemetry_forwarder.interfaces import Delivered, Destination, HttpDelivery, HttpRequest
+from telemetry_forwarder.opening import before, check_health, complete, open_all
 from telemetry_forwarder.records import Origin
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.transports.memory import HANG, MemoryTransport
@@ -49,7 +48,7 @@ def test_a_transport_that_cannot_be_opened_leaves_its_sink_out(delivery: Any) ->
     async def main() -> None:
         async with AsyncExitStack() as stack:
             both = [destination("theirs", delivery), destination("fine", opens)]
-            opened = await _open_all(both, Settings.from_env({}), stack, lines.log)
+            opened = await open_all(both, Settings.from_env({}), stack, lines.log)
             assert [(one.sink.name, transport) for one, transport in opened] == [("fine", FINE)]
 
     run(main())
@@ -62,7 +61,7 @@ def test_in_strict_mode_it_fails_the_start() -> None:
         async with AsyncExitStack() as stack:
             settings = Settings.from_env({"TELEMETRY_FORWARDER_STRICT": "true"})
             with pytest.raises(RuntimeError):
-                await _open_all([destination("theirs", raises)], settings, stack, Lines().log)
+                await open_all([destination("theirs", raises)], settings, stack, Lines().log)
 
     run(main())
 
@@ -71,7 +70,7 @@ def test_a_bug_in_the_health_check_costs_nothing() -> None:
     lines = Lines()
     health = HttpRequest(url="http://h/", body=b"", headers={}, method="GET")
     asked = destination("theirs", HttpDelivery(url="http://h/", health=health))
-    run(_check_health(asked, MemoryTransport([RuntimeError("secret")]), lines.log))
+    run(check_health(asked, MemoryTransport([RuntimeError("secret")]), lines.log))
     assert lines.said("a bug in the health check", "WARN") == 1
     assert "token is secret" not in str(lines.written)
 
@@ -81,7 +80,7 @@ def test_a_health_check_that_a_freeze_outlasts_is_no_reason_to_warn() -> None:
     lines = Lines()
     health = HttpRequest(url="http://h/", body=b"", headers={}, method="GET")
     asked = destination("theirs", HttpDelivery(url="http://h/", health=health))
-    run(_check_health(asked, MemoryTransport([HANG]), lines.log))
+    run(check_health(asked, MemoryTransport([HANG]), lines.log))
     assert [line["level"] for line in lines.written] == ["DEBUG"]
 
 
@@ -103,10 +102,8 @@ def test_only_who_subscribes_again_inherits(
     subscription: tuple[int, str, bytes] | None, is_heir: bool, tmp_path: Path
 ) -> None:
     """What a first generation finds is another environment's; the second must not find it either."""
-    registration = Registration("127.0.0.1:9001", "x", ("SHUTDOWN",))
-    registration.subscription = subscription
     left = Heritage(instance_id="i", request_id="r", first="f")
     HeritageFile("127.0.0.1:9001", str(tmp_path)).write(left)
     heir = HeritageFile("127.0.0.1:9001", str(tmp_path))
-    assert _before(registration, heir) == (left if is_heir else Heritage())
+    assert before(subscription, heir) == (left if is_heir else Heritage())
     assert heir.read() == (left if is_heir else Heritage())

@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("secrets*",),
     ("transports.stack", "lifecycle.loop"),
     ("settings",),
+    ("opening",),
     ("app",),
 )
 # Outside of the rows: what each of these may import of the package.
