@@ -21,6 +21,8 @@ WORK_S = 0.05
 # How long the environment stands frozen while the answer comes.
 FROZEN_S = 0.3
 NAME = EXTENSION.name
+# What a process may take at its end, in which it reads no more answers.
+LEAVING_S = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,7 @@ def _overrun(end: Shutdown, *, may_be_gone: bool) -> str:
 def _outcome(room: Room, trial: Trial, sink: str, seconds: float, common: Sequence[str]) -> Outcome:
     wrong, ending = WRONGS[trial.wrong], ENDINGS[trial.ending]
     truth, told = emitted(room.world), books(room.world.ledgers, sink)
-    unsure = unanswered(room.world, sink)
+    unsure = unanswered(room.world, sink, leaving_s=LEAVING_S if wrong.is_ambiguous else 0.0)
     found = differences(truth, arrived(room.world, sink), unsure)
     problems = [*common, *found.invented]
     # A process that is killed may not have noted an answer that it had: nobody can tell by the requests.

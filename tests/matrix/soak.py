@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.integration.world import SINKS
 from tests.matrix.books import arrived, books, differences, emitted, refused, unanswered
-from tests.matrix.course import NAME, overruns
+from tests.matrix.course import LEAVING_S, NAME, overruns
 from tests.matrix.room import Room, room
 from tests.matrix.wrongs import WRONGS, Wrong
 
@@ -28,8 +28,6 @@ WARM = 200
 RECOVERY_S = 90.0
 # What the last invocation may still be on the way with.
 FRESH = 20
-# What a process may take at its end, in which it reads no more answers.
-LEAVING_S = 0.6
 # Invocations before a measurement, for what was held to be sent.
 AT_REST = 3
 # A second environment, which is reset time and again: each time another generation takes over what is held.
