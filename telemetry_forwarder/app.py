@@ -154,6 +154,8 @@ async def _serve(
                 keeping=keeping(spool, settings),
             )
             await stack.enter_async_context(serve(listener, intake, settings.buffering.max_bytes))
+            if registration.subscribe_later is not None:
+                registration.subscription = registration.subscribe_later()
             if not _is_subscribed(registration.subscription, log):
                 machine.lives_without_telemetry()
         else:

@@ -33,11 +33,21 @@ class Registration:
     """What came of registering: `status` 200 and an `identifier`, or Lambda's refusal in `body`.
 
     `subscription` is what came of subscribing to telemetry: status, schema and the body of the answer; None where it
-    was not asked for. Status 0: there was no answer, and the body says why. `early` sees to the first `/event/next`
-    while the application is loaded.
+    was not asked for. Status 0: there was no answer, and the body says why. `subscribe_later` asks for it when it is to
+    wait until telemetry is served. `early` sees to the first `/event/next` while the application is loaded.
     """
 
-    __slots__ = ("body", "early", "events", "identifier", "name", "runtime_api", "status", "subscription")
+    __slots__ = (
+        "body",
+        "early",
+        "events",
+        "identifier",
+        "name",
+        "runtime_api",
+        "status",
+        "subscribe_later",
+        "subscription",
+    )
 
     def __init__(self, runtime_api: str, name: str, events: "tuple[str, ...]") -> None:
         self.runtime_api = runtime_api
@@ -47,6 +57,7 @@ class Registration:
         self.identifier = ""
         self.body = b""
         self.subscription: tuple[int, str, bytes] | None = None
+        self.subscribe_later: Callable[[], tuple[int, str, bytes]] | None = None
         self.early: Early | None = None
 
 
@@ -64,8 +75,13 @@ def main(name: str, environ: "MutableMapping[str, str]") -> int:
         say(f"Lambda refused to register {name}: {registration.status} {reason}")
         return 1
     if listener is not None and has_sink(environ):
-        registration.subscription = subscribe(registration, environ)
-        registration.early = begin(registration, environ)
+        if environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == variables.MANAGED_INSTANCES:
+            # Their core (AWS's emulator of it, at least) sends one batch at a time, gives up the next while that one is
+            # not answered, and then gets stuck. There is no hurry either: INIT takes minutes there, if it has to.
+            registration.subscribe_later = lambda: subscribe(registration, environ)
+        else:
+            registration.subscription = subscribe(registration, environ)
+            registration.early = begin(registration, environ)
     try:
         run = load(environ)
     except Exception as error:  # noqa: BLE001 - an older Python raises SyntaxError, a broken wheel anything
