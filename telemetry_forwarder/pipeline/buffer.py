@@ -53,6 +53,11 @@ class Buffer:
 
     def take(self, records: Sequence[Record]) -> int:
         """Take the first of `records` that fit; return how many. An empty buffer takes one of any size."""
+        size = sum([record.size_bytes for record in records])
+        if len(self._records) + len(records) <= self.max_records and self._bytes + size <= self.max_bytes:
+            self._records.extend(records)  # nearly always
+            self._grow(size)
+            return len(records)
         for number, record in enumerate(records):
             if self._records and not self._has_room(record):
                 return number
@@ -87,7 +92,10 @@ class Buffer:
 
     def _append(self, record: Record) -> None:
         self._records.append(record)
-        self._bytes += record.size_bytes
+        self._grow(record.size_bytes)
+
+    def _grow(self, size_bytes: int) -> None:
+        self._bytes += size_bytes
         self._peak_records = max(self._peak_records, len(self._records))
         self._peak_bytes = max(self._peak_bytes, self._bytes)
 

@@ -111,8 +111,14 @@ def _read_header(frame: Frame, owner: Owner) -> tuple[list[str], Knowledge]:
 
 def masks_of(ids: Iterable[str]) -> dict[str, int]:
     """Group records' ids by the identity of their body; the mask has a bit for each index."""
-    masks: dict[str, int] = {}
+    indexes: dict[str, set[int]] = {}
     for one in ids:
-        identity = one[:IDENTITY_DIGITS]
-        masks[identity] = masks.get(identity, 0) | 1 << int(one[IDENTITY_DIGITS:], 16)
-    return masks
+        indexes.setdefault(one[:IDENTITY_DIGITS], set()).add(int(one[IDENTITY_DIGITS:], 16))
+    return {identity: _mask(found) for identity, found in indexes.items()}
+
+
+def _mask(indexes: set[int]) -> int:
+    low, high = min(indexes), max(indexes)
+    if high - low + 1 == len(indexes):  # nearly always
+        return ((1 << len(indexes)) - 1) << low
+    return sum(1 << index for index in indexes)
