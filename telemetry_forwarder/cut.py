@@ -22,7 +22,8 @@ def fit(record: Record, data: bytes, max_bytes: int, with_text: Callable[[str, b
     if len(data) <= max_bytes:
         return Encoded(record, data)
     text = clean(text_of(record))
-    kept = cut(text, max_bytes - len(with_text("", True)))
+    around = max(len(with_text("", is_cut)) for is_cut in (True, False))  # which it will be is not known yet
+    kept = cut(text, max_bytes - around)
     is_cut = kept != text  # what was too large by its structure alone may be whole as text
     return Encoded(record, with_text(kept, is_cut), is_cut)
 

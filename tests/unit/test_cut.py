@@ -4,7 +4,7 @@ import re
 
 import orjson
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from telemetry_forwarder.cut import cut, escaped_bytes, fit
@@ -66,6 +66,7 @@ def test_a_cut_text_is_the_longest_beginning_that_fits(text, max_bytes):
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=300), st.integers(60, 400))
+@example("0000\x1f\r\x80\x80\x80\x80\x80\x80\x80\u0800\U00010000\U00010000\U00010000", 60)  # fits if it is cut, alone
 def test_fit_keeps_what_fits_and_counts_what_does_not(text, max_bytes):
     record = make_record(text)
 
