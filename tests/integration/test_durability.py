@@ -103,6 +103,7 @@ async def test_a_flood_into_a_dead_backend_waits_on_disk_and_arrives_when_it_is_
     environment: dict[str, str | None] = {
         "TELEMETRY_FORWARDER_SPOOL_DIR": str(tmp_path),
         "TELEMETRY_FORWARDER_BUFFER_RECORDS": "1000",
+        "TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS": "5000",  # the other backend has all of it, however busy the machine is
     }
     async with world(environment=environment, timeout_s=30.0) as w:
         w.splunk.faults.always(Answer(503))
