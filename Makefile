@@ -57,7 +57,7 @@ soak: install ## 2,000 invocations with random faults: at most fifteen minutes (
 
 bench: install ## what the extension and the local Lambda cost, measured in one run
 	$(BIN)/python -m benchmarks.run
-	$(BIN)/python benchmarks/pieces.py
+	$(BIN)/python -m benchmarks.pieces
 	$(BIN)/python -m benchmarks.local_lambda
 	$(BIN)/python -m benchmarks.held
 	$(BIN)/python benchmarks/secrets_cache.py

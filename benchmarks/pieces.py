@@ -3,19 +3,17 @@
 Each figure is the median of interleaved pairs; nothing here passes or fails.
 """
 
-import resource
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import orjson
 
+from benchmarks.cold import Refusing
+from benchmarks.measure import run_cpu_s
 from telemetry_forwarder.clock import SystemClock
 from telemetry_forwarder.disk import SegmentFiles
 from telemetry_forwarder.enrich import Enricher
@@ -37,12 +35,12 @@ BATCH = 1000
 
 def main() -> None:
     print(f"{'what':<58}{'median':>12}{'against':>26}{'ratio':>8}")
-    with RefusingLambda() as runtime_api:
+    with Refusing() as refusing:
         bare = [sys.executable, "-I", "-S", "-c", "pass"]
         path = f"import sys; sys.path.insert(0, {str(ROOT)!r});"
         ours = [sys.executable, "-I", "-S", "-c", path +
                 "from telemetry_forwarder.bootstrap import main;"
-                f"main('x', {{'AWS_LAMBDA_RUNTIME_API': {runtime_api!r},"
+                f"main('x', {{'AWS_LAMBDA_RUNTIME_API': {refusing.address!r},"
                 "'TELEMETRY_FORWARDER_PORT': '42431', 'DD_API_KEY': 'k'})"]  # fmt: skip
         whole = [
             sys.executable,
@@ -50,8 +48,18 @@ def main() -> None:
             "-c",
             f"import sys; sys.path.insert(0, {str(ROOT)!r}); import telemetry_forwarder.app",
         ]
-        pair("CPU until /register is answered", "a bare interpreter", lambda: cpu_of(ours), lambda: cpu_of(bare))
-        pair("CPU until the application is loaded", "a bare interpreter", lambda: cpu_of(whole), lambda: cpu_of(bare))
+        pair(
+            "CPU until /register is answered",
+            "a bare interpreter",
+            lambda: run_cpu_s(ours)[0],
+            lambda: run_cpu_s(bare)[0],
+        )
+        pair(
+            "CPU until the application is loaded",
+            "a bare interpreter",
+            lambda: run_cpu_s(whole)[0],
+            lambda: run_cpu_s(bare)[0],
+        )
     body = batch()
     pair("take 1,000 records, three sinks", "orjson.loads of them", lambda: take(body), lambda: loads(body))
     with tempfile.TemporaryDirectory() as directory:
@@ -93,14 +101,6 @@ def timed(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
-
-
-def cpu_of(command: list[str]) -> float:
-    """Return the CPU seconds of a command as a whole process."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def batch() -> bytes:
@@ -160,28 +160,6 @@ def enriched(body: bytes) -> list[Record]:
     from telemetry_forwarder.records import decode
 
     return Enricher(ORIGIN).enrich(decode(body, 0)[0], "0" * 24)
-
-
-class RefusingLambda:
-    """An Extensions API that refuses every registration, so that the process ends right after it."""
-
-    def __enter__(self) -> str:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        threading.Thread(target=self._serve, daemon=True).start()
-        return f"127.0.0.1:{self._listener.getsockname()[1]}"
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            with connection:
-                connection.recv(65536)
-                connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 
 
 if __name__ == "__main__":
