@@ -34,11 +34,11 @@ $(STAMP): pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say make PYTHON=/path/to/python")'
 	@if command -v uv >/dev/null 2>&1; then \
 	    uv venv --quiet --clear --python $(PYTHON) $(VENV) && \
-	    uv pip install --quiet --python $(BIN)/python --require-hashes -r $(LOCK) && \
+	    uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r $(LOCK) && \
 	    uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
 	else \
 	    $(PYTHON) -m venv --clear $(VENV) && \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK) && \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(LOCK) && \
 	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
 	fi
 	@touch $@
