@@ -23,8 +23,12 @@ class DropReason(StrEnum):
     TOO_OLD = "too_old"
     TOO_NEW = "too_new"
     REJECTED = "rejected"  # the destination will never take it
-    UNAUTHORIZED = "unauthorized"  # still refused for the credential's sake when the environment ended
-    DEADLINE = "deadline"  # the environment ended first
+    # What kept the records from going when the environment ended:
+    UNAUTHORIZED = "unauthorized"  # the destination refused the credential, or what it may do
+    WRONG_ADDRESS = "wrong_address"  # who answers takes no records: 404, 405, a redirect, a page; a missing log group
+    SECRET_UNREADABLE = "secret_unreadable"  # noqa: S105 - the credential could not be read where it is kept
+    UNREACHABLE = "unreachable"  # no connection: name, route, refusal, TLS, proxy
+    DEADLINE = "deadline"  # only the time: the destination was unwell, or slower than that
     SINK_FAILED = "sink_failed"  # a bug in the sink
     FILTERED = "filtered"  # the user asked for it
 
@@ -71,10 +75,14 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The destination is throttling or unwell; `after` is the wait that it asked for, in seconds."""
+    """The destination is throttling or unwell; `after` is the wait that it asked for, in seconds.
+
+    `reason` is what its records are dropped for where the environment ends before another attempt succeeds.
+    """
 
     after: float = 0.0
     detail: str = ""
+    reason: DropReason = DropReason.DEADLINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +101,13 @@ class TooLarge:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """The credential or the address is at fault, not the batch: keep the records, pause, and say so once."""
+    """The credential or the address is at fault, not the batch: keep the records, pause, and say so once.
+
+    `reason` is what the records are dropped for where that is not mended before the environment ends.
+    """
 
     detail: str
+    reason: DropReason = DropReason.UNAUTHORIZED
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +121,20 @@ class Partial:
 
 
 Verdict: TypeAlias = Delivered | Retry | Rejected | TooLarge | Denied | Partial
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why nothing gets through at the moment: `text` is said of it, and `kind` says whether that was said before.
+
+    `reason` is what the records are dropped for that are still held when the environment ends. `is_normal` says that
+    it only takes its time, as a start does: nobody need be told.
+    """
+
+    kind: str
+    text: str
+    reason: DropReason = DropReason.DEADLINE
+    is_normal: bool = False
 
 
 # --- requests and responses -----------------------------------------------------------------------------------------
@@ -191,6 +217,14 @@ class Transport(Protocol[RequestIn, ResponseOut]):
     async def send(self, request: RequestIn) -> ResponseOut: ...
 
     async def aclose(self) -> None: ...
+
+
+class TellsStep(Protocol):
+    """What a transport may also be: one that knows what it is waiting for, where that is not the answer itself."""
+
+    def waits_for(self) -> Cause | None:
+        """Return what keeps the oldest request that is under way from being sent; None where it is on its way."""
+        ...
 
 
 class Fallback(Protocol):

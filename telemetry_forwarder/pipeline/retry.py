@@ -10,12 +10,12 @@ from typing import Any
 from telemetry_forwarder.clock import Clock, Deadline
 from telemetry_forwarder.errors import ConnectionLost, TransportError
 from telemetry_forwarder.interfaces import (
+    Cause,
     Delivered,
     Denied,
     DropReason,
     Encoded,
     Partial,
-    Rejected,
     Retry,
     Sink,
     TooLarge,
@@ -26,6 +26,7 @@ from telemetry_forwarder.ledger import Account
 from telemetry_forwarder.pipeline.batcher import halve
 from telemetry_forwarder.pipeline.breaker import Breaker
 from telemetry_forwarder.pipeline.patience import Cutoff, Patience
+from telemetry_forwarder.pipeline.trouble import cause_of, no_answer, step_of
 
 # A credential that was refused is rarely mended within seconds.
 DENIED_PAUSE_S = 30.0
@@ -65,7 +66,7 @@ class Delivery:
         transport: Transport[Any, Any],
         account: Account,
         clock: Clock,
-        on_trouble: Callable[[str], None],
+        on_trouble: Callable[[Cause], None],
         on_warning: Callable[[str], None] | None = None,
         on_settled: Callable[[Sequence[Encoded]], None] | None = None,
         breaker: Breaker | None = None,
@@ -99,6 +100,10 @@ class Delivery:
     def under_way_for(self) -> float | None:
         """Seconds since the attempt that is under way began; None where there is none."""
         return None if self._begun_at is None else self._clock.monotonic() - self._begun_at
+
+    def waits_for(self) -> Cause | None:
+        """Return what keeps the attempt that is under way from being sent, where the transport can tell."""
+        return None if self._begun_at is None else step_of(self._transport)
 
     def allow(self, until: Deadline, *, answer_by: Deadline | None = None) -> None:
         """Let attempts start before `until`; where `answer_by` is given, only such as should be answered by then."""
@@ -220,7 +225,7 @@ class Delivery:
                     self._cutoff.stop_at(self.stop_at.at)
                 response = await self._transport.send(request)
         except TransportError as error:
-            return Retry(detail=str(error)), error
+            return no_answer(error), error
         except TimeoutError:
             self.patience.cut_off()
             return Retry(detail="no answer came in time"), None
@@ -248,7 +253,7 @@ class Delivery:
         self._asked_wait = verdict.after if isinstance(verdict, Retry | Partial) else 0.0
         if not isinstance(verdict, Delivered):
             self._account.failed_attempts += 1
-            self._on_trouble(describe(verdict))
+            self._on_trouble(cause_of(verdict))
         elif verdict.warning and self._on_warning:
             self._on_warning(verdict.warning)
         if left == piece and not isinstance(verdict, TooLarge):
@@ -268,20 +273,3 @@ def checked(verdict: Verdict) -> Verdict:
     if isinstance(verdict, Partial) and not all(type(reason) is DropReason for reason in verdict.rejected.values()):
         raise TypeError("a Partial with a reason that is no DropReason")
     return verdict
-
-
-def describe(verdict: Verdict) -> str:
-    """Say in a few words what was answered."""
-    match verdict:
-        case Delivered():
-            return "delivered"
-        case Retry(_, detail):
-            return detail or "asked to come back later"
-        case Rejected(detail):
-            return f"refused: {detail}"
-        case TooLarge(detail):
-            return f"too large: {detail}"
-        case Denied(detail):
-            return f"denied: {detail}"
-        case Partial(retry, rejected, _, detail):
-            return f"refused {len(rejected)} records and wants {len(retry)} again: {detail}"

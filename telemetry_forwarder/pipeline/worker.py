@@ -19,6 +19,7 @@ from telemetry_forwarder.pipeline.buffer import Buffer, WhenFull
 from telemetry_forwarder.pipeline.encoder import Encoder
 from telemetry_forwarder.pipeline.retry import Delivery
 from telemetry_forwarder.pipeline.stock import Stock
+from telemetry_forwarder.pipeline.trouble import Reporter, cause
 from telemetry_forwarder.records import Record
 from telemetry_forwarder.values import dataclass
 
@@ -26,6 +27,7 @@ from telemetry_forwarder.values import dataclass
 ALWAYS = Deadline(math.inf)
 # A destination that has not answered by then, in a drain, may not do so at all: the fallback gets ready beside it.
 WARM_AFTER_S = 0.15
+NO_ANSWER_YET = cause("it has not answered in time; its records stay held")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +64,13 @@ class Worker:
         # buffer smaller than the largest request of some destinations, and would lose records that nobody waited for.
         self._early_records = min(sink.limits.max_records, capacity.max_records // 2)
         self._early_bytes = min(sink.limits.max_bytes, capacity.max_bytes // 2)
+        self._reporter = Reporter(sink.name, log, clock, lambda: self.held)
         self._delivery = Delivery(
-            sink, transport, self._account, clock, self._say_trouble, self._say_warning, self._forget
+            sink, transport, self._account, clock, self._reporter.trouble, self._reporter.note, self._forget
         )
         buffer = Buffer(max_records=capacity.max_records, max_bytes=capacity.max_bytes, when_full=capacity.when_full)
-        self._stock = Stock(buffer, backlog, self._account, self._say_trouble)
-        self._encoder = Encoder(sink, self._account, clock, self._say_trouble)
+        self._stock = Stock(buffer, backlog, self._account, self._reporter.note)
+        self._encoder = Encoder(sink, self._account, clock, self._reporter.note)
         self._spare: Encoded | None = None  # encoded, but the batch before it was full
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -77,8 +80,6 @@ class Worker:
         self._is_drained = False
         self._has_heir = False
         self._is_well = False  # the drain has left nothing behind
-        self._is_troubled = False
-        self._warned: str | None = None
         self._runner: asyncio.Task[Any] | None = None
         self._waited_for = 0  # the attempt that a hold was used up for, by its number
         self._has_left_over = bool(self._stock)
@@ -101,8 +102,8 @@ class Worker:
             if self._has_heir:
                 self._stock.bequeath(records)
             else:
-                self._stock.drop(records, DropReason.DEADLINE)
-            self._stock.give_up(DropReason.DEADLINE)
+                self._stock.drop(records, self._reporter.reason)
+            self._stock.give_up(self._reporter.reason)
             return
         self._stock.offer(records)
         if self._stock.is_above(self._early_records, self._early_bytes):
@@ -171,7 +172,7 @@ class Worker:
             if self.statement().delivered == delivered:
                 self._delivery.patience.waited_in_vain(self._clock.monotonic() - begun_at)
                 self._get_ready_to_fall_back()
-                self._say_trouble("it has not answered in time; its records stay held")
+                self._reporter.waiting(self._delivery.waits_for() or NO_ANSWER_YET)
 
     def is_worth_waiting_for(self, deadline: Deadline) -> bool:
         """Say whether a flush until `deadline` would wait for the destination, if there is something to send."""
@@ -208,13 +209,14 @@ class Worker:
         if self._fallback is not None and not await self._is_idle_by(soon):
             self._fallback.warm()
         if not await self._is_idle_by(deadline.at):
+            self._reporter.blame(self._delivery.waits_for())
             await self._end_runner()
         self._is_well = not self.held
         if store_until is not None:
             await self._fall_back(store_until)
         if self._has_heir:  # only then: nobody knows whether this environment is ever invoked again
             self.spill()
-        self.give_up(DropReason.UNAUTHORIZED if self._delivery.denied else DropReason.DEADLINE)
+        self.give_up(self._reporter.reason)
         self._is_drained = True
 
     async def tell(self, record: Record, deadline: Deadline) -> None:
@@ -232,9 +234,9 @@ class Worker:
             async with asyncio.timeout_at(deadline.at):
                 await self._delivery.run()
         except TimeoutError:
-            self._say_trouble("it did not answer when it was told of losses")
+            self._reporter.note("it did not answer when it was told of losses")
         except Exception as error:  # noqa: BLE001 - as in `run`
-            self._say_trouble("a bug in the sink", **where(error))
+            self._reporter.note("a bug in the sink", **where(error))
             self._delivery.drop(DropReason.SINK_FAILED)
         self.give_up(DropReason.DEADLINE)
 
@@ -268,7 +270,7 @@ class Worker:
         self._stock.drop(self._take_all(), reason)
         self._stock.give_up(reason)
         if lost:
-            self._log.error(f"Sink {self.name}: {lost} records were not delivered ({reason}).")
+            self._log.error(f"Sink {self.name}: {lost} records were not delivered ({reason}){self._reporter.because}.")
 
     def expect_heir(self) -> None:
         """Note that another process follows in this environment: what cannot be delivered is left to it."""
@@ -309,7 +311,7 @@ class Worker:
             try:
                 await self._send_what_is_held()
             except Exception as error:  # noqa: BLE001 - a sink's bug costs its own records and spares the others
-                self._say_trouble("a bug in the sink", **where(error))
+                self._reporter.note("a bug in the sink", **where(error))
                 if self._delivery.drop(DropReason.SINK_FAILED):
                     self._wake.set()  # the other records have done nothing wrong, and this may be the last chance
             if not self._wake.is_set():
@@ -330,11 +332,13 @@ class Worker:
         while self._delivery.may_start():
             if not self._delivery.pieces and not self._load():
                 return
+            delivered = self.statement().delivered
             if not await self._delivery.run():
                 if self._delivery.breaker.is_open(self._clock.time()):
                     self._get_ready_to_fall_back()
                 return
-            self._say_recovered()
+            if self.statement().delivered > delivered:
+                self._reporter.recovered()
 
     def _linger_on(self) -> None:
         """Set the timer for what is held, where the worker sends in the background; an idle one has no timer."""
@@ -380,20 +384,3 @@ class Worker:
             elif not batch.add(encoded):
                 self._spare = encoded
                 return
-
-    def _say_warning(self, warning: str) -> None:
-        """Say what a destination wants known although it took the records: once, until it has another thing to say."""
-        if warning != self._warned:
-            self._log.warning(f"Sink {self.name}: {warning}.")
-            self._warned = warning
-
-    def _say_trouble(self, detail: str, **members: Any) -> None:
-        """Say that something went wrong once, not at every attempt: the log is the user's bill too."""
-        say = self._log.info if self._is_troubled else self._log.warning
-        say(f"Sink {self.name}: {detail}", held=self.held, **members)
-        self._is_troubled = True
-
-    def _say_recovered(self) -> None:
-        if self._is_troubled:
-            self._log.info(f"Sink {self.name} is delivering again.")
-            self._is_troubled = False

@@ -180,11 +180,14 @@ def refused(batch: Batch, response: AwsResponse) -> Verdict:
     if error in BUSY or error in EXPIRED or is_stale or (status in (408, 425, 429) or not 200 <= status < 500):
         return Retry(after=max(0.0, response.retry_after), detail=detail)
     if error == "ResourceNotFound":
-        return Denied(f"{detail}: the group or stream is missing and could not be created")
+        text = f"{detail}: the group or stream is missing and could not be created"
+        return Denied(text, DropReason.WRONG_ADDRESS)
     if error == "AccessDenied":  # AWS says which action is missing; other messages may quote a session token
         return Denied(f"{detail}: {response.message[:300]}")
-    if error in DENIED or status in (401, 403, 404, 405, 407) or status < 400:
+    if error in DENIED or status in (401, 403):
         return Denied(detail)
+    if status in (404, 405, 407) or status < 400:
+        return Denied(detail, DropReason.WRONG_ADDRESS)
     return TooLarge(f"{detail}: halved to find the event") if len(batch) > 1 else Rejected(detail)
 
 

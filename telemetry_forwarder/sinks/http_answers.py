@@ -7,7 +7,16 @@ drawn from the vendors' pages and from the practice of Vector, the OpenTelemetry
 import re
 from collections.abc import Mapping
 
-from telemetry_forwarder.interfaces import Delivered, Denied, HttpResponse, Rejected, Retry, TooLarge, Verdict
+from telemetry_forwarder.interfaces import (
+    Delivered,
+    Denied,
+    DropReason,
+    HttpResponse,
+    Rejected,
+    Retry,
+    TooLarge,
+    Verdict,
+)
 
 SECONDS = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*", re.ASCII)
 LOCATION = re.compile(r"https?://(?:[^/?#@]*@)?([A-Za-z0-9.:\[\]-]{1,253})(?:[/?#]|$)", re.ASCII)
@@ -15,11 +24,11 @@ LOCATION = re.compile(r"https?://(?:[^/?#@]*@)?([A-Za-z0-9.:\[\]-]{1,253})(?:[/?
 UNAVAILABLE = (408, 425, 429)
 NEVER = 501  # the one of the 5xx that another attempt cannot mend
 AT_FAULT = {
-    401: "the credential was refused",
-    403: "the credential was refused",
-    404: "there is no such address",
-    405: "the address takes no POST",
-    407: "the proxy wants a credential",
+    401: ("the credential was refused", DropReason.UNAUTHORIZED),
+    403: ("the credential was refused", DropReason.UNAUTHORIZED),
+    404: ("there is no such address", DropReason.WRONG_ADDRESS),
+    405: ("the address takes no POST", DropReason.WRONG_ADDRESS),
+    407: ("the proxy wants a credential", DropReason.UNREACHABLE),
 }
 
 
@@ -30,11 +39,13 @@ def read_status(response: HttpResponse) -> Verdict:
     if 200 <= status < 300:
         return Delivered()
     if 300 <= status < 400:
-        return Denied(f"{detail}: redirected to {location_host(response.headers)}; redirects are not followed")
+        text = f"{detail}: redirected to {location_host(response.headers)}; redirects are not followed"
+        return Denied(text, DropReason.WRONG_ADDRESS)
     if status == 413:
         return TooLarge(detail)
     if status in AT_FAULT:
-        return Denied(f"{detail}: {AT_FAULT[status]}")
+        text, reason = AT_FAULT[status]
+        return Denied(f"{detail}: {text}", reason)
     # What is no HTTP status at all came from something broken on the way, not from the destination.
     if status in UNAVAILABLE or (status != NEVER and not 400 <= status < 500):
         return Retry(after=wait_seconds(response.headers, "retry-after"), detail=detail)

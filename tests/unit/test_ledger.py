@@ -1,5 +1,8 @@
 """Each record is settled once, and the books can be written."""
 
+import re
+from pathlib import Path
+
 import orjson
 import pytest
 from hypothesis import given
@@ -124,3 +127,11 @@ def test_the_books_can_be_written_as_json() -> None:
     written = orjson.loads(orjson.dumps(account.statement(0).snapshot()))
     assert written["dropped"] == {"deadline": 2}
     assert written["attempts"] == 1
+
+
+def test_every_reason_is_explained() -> None:
+    """docs/durability.md has a row for each, and none for what is no reason."""
+    page = (Path(__file__).parents[2] / "docs" / "durability.md").read_text()
+    section = page.partition("## Why a record is dropped")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert sorted(re.findall("`([a-z_]+)`", " ".join(rows))) == sorted(DropReason)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from telemetry_forwarder.clock import Deadline
-from telemetry_forwarder.interfaces import Delivered, Denied, Retry
+from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, CredentialUnavailable
+from telemetry_forwarder.interfaces import Delivered, Denied, DropReason, Retry
 from tests.builders import Hang, ListSink, Slow, Workshop, freeze, in_seconds, limits, record, records, run
 
 
@@ -25,7 +26,16 @@ def test_a_drain_delivers_what_is_held_and_ends_the_worker() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"), [(Hang(), "deadline"), (Retry(), "deadline"), (Denied("401"), "unauthorized")]
+    ("answer", "reason"),
+    [
+        (Hang(), "deadline"),
+        (Retry(), "deadline"),
+        (Denied("401"), "unauthorized"),
+        (Denied("404", DropReason.WRONG_ADDRESS), "wrong_address"),
+        (ConnectFailed("no such name"), "unreachable"),
+        (ConnectionLost("reset"), "deadline"),
+        (CredentialUnavailable("no such secret"), "secret_unreadable"),
+    ],
 )
 def test_what_a_drain_cannot_deliver_is_dropped_for_its_reason(answer: Any, reason: str) -> None:
     async def main() -> None:
