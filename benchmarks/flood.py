@@ -45,6 +45,11 @@ def bodies() -> list[bytes]:
     return made
 
 
+def in_round(number: int, body: bytes) -> bytes:
+    """Return `body` with another time of its first record: the same bytes again would be a batch that is sent again."""
+    return body.replace(b'"time":"2026-11-23', b'"time":"%04d-11-23' % (2026 + number), 1)
+
+
 def read_request(peer: socket.socket, data: bytearray) -> tuple[bytes, bytes] | None:
     """Return head and body of the next request on a connection; None at its end. `data` is what was read ahead."""
     while (end := data.find(b"\r\n\r\n")) < 0:
@@ -198,7 +203,7 @@ def _pour(pid: int, api: Api, hec: Hec, port: int, given: list[bytes], records: 
         settle(pid)
         idle, cpu, began = memory_mb(pid), cpu_s(pid), time.perf_counter()
         for number in range(records // IN_A_BODY):
-            post(platform, given[number % len(given)], f"s-{number + 1}")
+            post(platform, in_round(number // len(given), given[number % len(given)]), f"s-{number + 1}")
         settle(pid)
     peak = memory_mb(pid, "VmHWM")
     delivered = hec.records() - 1  # less the platform.start

@@ -125,7 +125,8 @@ async def _serve(
             for destination, transport in open_sinks
         ]
         heir = HeritageFile(registration.runtime_api, settings.spooling.path if settings.spooling else DIRECTORY)
-        enricher = Enricher(origin, before=before(registration.subscription, heir))
+        inherited = before(registration.subscription, heir)
+        enricher = Enricher(origin, before=inherited)
         machine = Machine(sees_ends="INVOKE" in registration.events)
         lifecycle = Lifecycle(
             client=client,
@@ -142,6 +143,7 @@ async def _serve(
         )
         if vault is not None:
             lifecycle.on_invoke = vault.on_restore
+        intake = None
         if listener is not None and workers:
             intake = Intake(
                 enricher=enricher,
@@ -152,6 +154,7 @@ async def _serve(
                 log=log,
                 heir=heir,
                 keeping=keeping(spool, settings),
+                known=inherited.batches(),
             )
             await stack.enter_async_context(serve(listener, intake, settings.buffering.max_bytes))
             if registration.subscribe_later is not None:
@@ -177,6 +180,8 @@ async def _serve(
             if (missed := client.take_over()) is not None:
                 await lifecycle.catch_up(missed)
             code = await _live(lifecycle, client, clock, log, has_fallback=failover is not None)
+            if intake is not None:
+                intake.leave()
             if spool is not None:
                 spool.close()
             _write_ledger(door, workers, spool, log)

@@ -13,16 +13,26 @@ from telemetry_forwarder.values import asdict, dataclass
 
 # In Lambda /tmp is of this environment alone, and gone with it.
 DIRECTORY = "/tmp/telemetry-forwarder"  # noqa: S108
-SIZE = 1024  # each time all of it is written over, so that nothing older shows behind it
+SIZE = 2048  # each time all of it is written over, so that nothing older shows behind it
+_IDENTITY_DIGITS = 24  # of a batch, as of `enrich.batch_id`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heritage:
-    """What is left: the environment, the request that was started last, and the first one. None where there is none."""
+    """What is left: the environment, the request that was started last, and the first one. None where there is none.
+
+    `taken` are the identities of the batches that were taken last, one behind the other.
+    """
 
     instance_id: str | None = None
     request_id: str | None = None
     first: str | None = None
+    taken: str | None = None
+
+    def batches(self) -> list[str]:
+        """Return the identities of the batches that were taken last, oldest first."""
+        taken = self.taken or ""
+        return [taken[at : at + _IDENTITY_DIGITS] for at in range(0, len(taken), _IDENTITY_DIGITS)]
 
 
 class HeritageFile:

@@ -24,7 +24,7 @@ from telemetry_forwarder.pipeline.segments import masks_of
 from telemetry_forwarder.pipeline.spool import Spool
 from telemetry_forwarder.records import Record, decode
 from telemetry_forwarder.router import Router
-from telemetry_forwarder.values import dataclass
+from telemetry_forwarder.values import dataclass, replace
 
 # A body may be twice `maxBytes` plus metadata. Source: AWS Lambda Developer Guide, Telemetry API, buffering. It does
 # not say whether before JSON's escapes: the longest line (256 KB) of control characters takes six times its length.
@@ -33,6 +33,9 @@ _LONGEST_LINE_BYTES = 6 * 256 * 1024
 
 # Connections that may wait in the kernel. Lambda opens one for each function at most.
 BACKLOG = 128
+
+# A batch that comes again comes soon. The identities of as many are left to the next generation (`heritage.SIZE`).
+_REMEMBERED = 64
 
 REASONS = {200: b"OK", 404: b"Not Found", 405: b"Method Not Allowed"}
 
@@ -62,7 +65,9 @@ class Intake:
         log: Log,
         heir: HeritageFile | None = None,
         keeping: Keeping | None = None,
+        known: Sequence[str] = (),
     ) -> None:
+        """Begin to take bodies; `known` are the identities of those that the generation before took last."""
         self._enricher = enricher
         self._router = router
         self._door = door
@@ -72,14 +77,16 @@ class Intake:
         self._heir = heir
         self._left = enricher.heritage
         self._keeping = keeping
-        self._recent: deque[str] = deque(keeping.spool.identities() if keeping else (), maxlen=64)
+        kept = keeping.spool.identities()[-_REMEMBERED:] if keeping else []
+        self._recent = deque(dict.fromkeys([*known, *kept]), maxlen=2 * _REMEMBERED)
 
     def take(self, body: bytes, sequence_id: str) -> None:
         """Count and hand on one body."""
         self._door.bodies += 1
-        identity = batch_id(body, sequence_id)
+        identity = batch_id(body)
         if identity in self._recent:  # our 200 was lost, and Lambda sent the batch again
             self._door.redelivered_bodies += 1
+            self._log.debug(f"Lambda sent a batch again (sequence-id {sequence_id[:64]!r}); it was taken before.")
             return
         received_ms = round(self._clock.time() * 1000)
         try:
@@ -88,14 +95,16 @@ class Intake:
             self._door.undecodable_bodies += 1
             self._log.warning(f"Lambda sent something that is no telemetry: {error}. It is counted and left out.")
             return
-        self._recent.append(identity)
+        if items or others:
+            self._recent.append(identity)
         self._door.received += len(items) + others
         if others:
             self._door.unrouted[Unrouted.NOT_A_RECORD] += others
             self._log.warning(f"{others} elements of a telemetry batch are no records; they are counted and left out.")
         before = self._enricher.knowledge
         records = self._enricher.enrich(items, identity)
-        self._leave()
+        if self._left != self._enricher.heritage:
+            self.leave()
         wanted = self._router.wanted(records)
         if self._keeping is not None and items:
             mask = all_of(len(items)) if len(wanted) == len(items) else masks_of(r.id for r in wanted).get(identity, 0)
@@ -109,11 +118,14 @@ class Intake:
                 self._note_loss(record.fields)
         self._on_records(records)
 
-    def _leave(self) -> None:
-        """Write down for the next generation what has been learnt, before anything else can end this one."""
-        if self._heir is not None and self._left != self._enricher.heritage:
+    def leave(self) -> None:
+        """Write down for the next generation what it has to know: at the end, and when there is something new.
+
+        The latter before anything else can end this one.
+        """
+        if self._heir is not None:
             self._left = self._enricher.heritage
-            self._heir.write(self._left)
+            self._heir.write(replace(self._left, taken="".join([*self._recent][-_REMEMBERED:])))
 
     def _keep(self, keeping: Keeping, kept: KeptBody, before: Knowledge) -> None:
         """Write the body down: now, or when it is answered; at the latest when a sink has no room for its records."""

@@ -135,9 +135,10 @@ class Environment:
     def take(self, lines: int, *, size: int = 20, kind: str = "function") -> None:
         """Let a body of `lines` lines arrive."""
         self.number += 1
+        minute, ms = divmod(self.number, 60_000)
         items = [
             {
-                "time": "2027-01-15T08:00:00.000Z",
+                "time": f"2027-01-15T08:{minute:02}:{ms // 1000:02}.{ms % 1000:03}Z",
                 "type": kind,
                 "record": {"requestId": f"request {self.number}"} if kind.startswith("platform.") else "x" * size,
             }

@@ -100,6 +100,7 @@ class Spool:
         self._log = log
         self._segments: deque[Segment] = deque()
         self._bodies: dict[str, Body] = {}
+        self._settled_before: list[str] = []  # identities of what an earlier generation had settled whole
         self._pending: list[Pending] = []
         self._readers: list[Reader] = []
         self._next_number = 0
@@ -259,8 +260,8 @@ class Spool:
         return (body for segment in self._segments for body in segment.bodies if body.open[sink])
 
     def identities(self) -> list[str]:
-        """Return the identities of all written bodies, oldest first."""
-        return [body.identity for segment in self._segments for body in segment.bodies]
+        """Return the identities of all written bodies, oldest first, those that need nothing any more in front."""
+        return self._settled_before + [body.identity for segment in self._segments for body in segment.bodies]
 
     def read(self, body: Body) -> KeptBody:
         """Read a body back. Raises OSError, and ValueError where it is damaged."""
@@ -313,6 +314,7 @@ class Spool:
         for sink, left in found.unclaimed.items():
             self._drop_unclaimed(segment, sink, left)
         if segment.is_settled:
+            self._settled_before += [body.identity for body in segment.bodies]
             self._remove(segment)
 
     def _drop_unclaimed(self, segment: Segment, sink: int, left: Mapping[int, int]) -> None:

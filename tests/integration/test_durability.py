@@ -4,13 +4,15 @@ import asyncio
 import os
 import signal
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from telemetry_forwarder.emulator.backends import Answer
-from tests.integration.world import NUMBERED, SINKS, World, assert_balanced, world
+from tests.integration.world import NUMBERED, SINKS, World, assert_balanced, free_port, world
 
 EXTENSION = "telemetry-forwarder"
 
@@ -135,3 +137,30 @@ async def test_a_tmp_that_cannot_be_used_costs_one_line_and_nothing_else(tmp_pat
         for sink in SINKS:
             assert w.numbers(sink) == Counter(range(20))
         assert w.ledgers[0]["spool"] is None
+
+
+async def test_a_batch_whose_answer_was_lost_is_taken_once_by_this_process_and_the_next() -> None:
+    """The bytes are the same; each time the `sequence-id` is another."""
+    port = free_port()
+    line = {"time": datetime.now(UTC).isoformat(), "type": "function", "record": "line 900000\n"}
+
+    async def send(*sequence_ids: str) -> None:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10.0)) as session:
+            for one in sequence_ids:
+                async with session.post(
+                    f"http://127.0.0.1:{port}/", json=[line], headers={"sequence-id": one}
+                ) as answer:
+                    assert answer.status == 200
+
+    async with world(environment={"TELEMETRY_FORWARDER_PORT": str(port)}, timeout_s=4.0) as w:
+        await w.env.invoke({"lines": 1})
+        running = asyncio.ensure_future(w.env.invoke({"lines": 1, "sleep": 8}))  # between invocations it is frozen
+        await send("a" * 43, "b" * 43)
+        assert (await running).status == "timeout"
+        running = asyncio.ensure_future(w.env.invoke({"first": 7, "lines": 1, "sleep": 2}))
+        await w.env.until(lambda: 7 in written(w), timeout_s=20.0)
+        await send("c" * 43)
+        await running
+        await w.env.shutdown()
+        assert [w.numbers(sink)[900_000] for sink in ("splunk", "datadog")] == [1, 1]
+        assert [ledger["door"]["redelivered_bodies"] for ledger in w.ledgers] == [1, 1]

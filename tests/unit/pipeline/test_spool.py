@@ -233,6 +233,24 @@ def test_a_body_that_lambda_sends_again_to_the_next_process_is_known_there() -> 
     run(main())
 
 
+def test_a_body_that_was_delivered_whole_is_known_to_the_next_process_too() -> None:
+    """Nothing of it is needed any more, but its answer may have been lost with the process."""
+
+    async def main() -> None:
+        world = Environment(clock(), "a", max_bytes=1_000_000)
+        body = b'[{"time":"x","type":"function","record":"hello"}]'
+        world.process.intake.take(body, "s")
+        await world.process.flush()
+        world.kill()
+        assert world.store.files == {}
+        world.process.intake.take(body, "another")
+        assert world.process.door.redelivered_bodies == 1
+        await end_well(world)
+        assert len(world.backends["a"].arrived) == 1
+
+    run(main())
+
+
 def test_a_sink_that_is_not_configured_any_more_is_counted_once() -> None:
     async def main() -> None:
         world = Environment(clock(), "a", "b", max_bytes=1_000_000)
