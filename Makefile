@@ -32,15 +32,7 @@ install: $(STAMP) ## set up .venv with the locked versions
 
 $(STAMP): pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say make PYTHON=/path/to/python")'
-	@if command -v uv >/dev/null 2>&1; then \
-	    uv venv --quiet --clear --python $(PYTHON) $(VENV) && \
-	    uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r $(LOCK) && \
-	    uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
-	else \
-	    $(PYTHON) -m venv --clear $(VENV) && \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(LOCK) && \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
-	fi
+	@$(PYTHON) -I layer/locked.py $(VENV) $(LOCK) --editable .
 	@touch $@
 
 run: install ## a local Lambda with a sample function, this extension and three local backends
@@ -102,16 +94,8 @@ template: install $(SAM_STAMP) ## check template.yaml and build it, without Dock
 	$(SAM) validate --lint
 	$(SAM) build
 
-# --no-deps: the lock is complete, and pip would refuse the extras that packages in it ask for, as not pinned.
 $(SAM_STAMP): $(SAM_LOCK)
-	@if command -v uv >/dev/null 2>&1; then \
-	    uv venv --quiet --clear --python $(PYTHON) $(SAM_VENV) && \
-	    uv pip install --quiet --python $(SAM_VENV)/bin/python --no-deps --require-hashes -r $(SAM_LOCK); \
-	else \
-	    $(PYTHON) -m venv --clear $(SAM_VENV) && \
-	    $(SAM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
-	        -r $(SAM_LOCK); \
-	fi
+	@$(PYTHON) -I layer/locked.py $(SAM_VENV) $(SAM_LOCK)
 	@touch $@
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
@@ -119,7 +103,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 lock: ## pin the newest versions that pyproject.toml allows (needs uv)
 	$(COMPILE) --upgrade --extra local --extra dev pyproject.toml -o $(LOCK)
 	$(COMPILE) --upgrade --constraints $(LOCK) pyproject.toml -o requirements-layer.lock
-	echo 'aws-sam-cli>=1.140' | $(COMPILE) --upgrade - -o $(SAM_LOCK)
+	printf '%s\n' 'aws-sam-cli>=1.140' 'pip>=25.1' | $(COMPILE) --upgrade - -o $(SAM_LOCK)
 
 clean: ## remove what was built
 	rm -rf $(VENV) .venv-sam build dist .aws-sam

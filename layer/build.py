@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from layer import bill, checks, elf, libraries, stdlib, wheels
-from layer.commands import run
+from layer.commands import run, say
 from layer.errors import Refused
 from layer.interpreter import Interpreter, compiler_for
 
@@ -60,11 +60,15 @@ def build(into: Path, python: Interpreter, *, carry: bool = True, oldest: elf.Ve
         raise Refused(f"{into} is not empty", "Remove it, or name another directory")
     layer = Built(tree=into, python=python, carries_interpreter=carry)
     layer.modules.mkdir(parents=True)
-    wheels.install(wheels.requirements(wheels.LOCK.read_text(), python.minor, python.arch), python, layer.modules)
+    wanted = wheels.requirements(wheels.LOCK.read_text(), python.minor, python.arch)
+    say(f"fetching {wanted.count('==')} packages for Python {python.minor}")
+    wheels.install(wanted, python, layer.modules)
     version = wheels.install_package(layer.modules)
+    wheels.complete(layer.modules, python.minor, python.arch)
     layer.components += bill.of_wheels(layer.modules)
     wheels.trim(layer.modules)
     if carry:
+        say(f"laying {python.program} and its libraries beside them")
         carry_interpreter(layer, oldest)
     else:
         shutil.copyfile(HERE / "start.py", layer.private / "start.py")
@@ -77,8 +81,10 @@ def build(into: Path, python: Interpreter, *, carry: bool = True, oldest: elf.Ve
         {"architecture": python.arch, "python": python.version, "runtimes": ",".join(layer.runtimes)},
     )
     wheels.drop_licences(layer.modules)
+    say("compiling all to byte code")
     compile_all(layer)
     launcher(layer)
+    say("starting it once")
     layer.was_started = checks.loads(layer.private, python, carries_c_library=layer.carries_c_library)
     checks.small_enough(into, None)
     return layer

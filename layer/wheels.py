@@ -1,16 +1,21 @@
 """Installs what the lock names, for the layer's Python and processor, and lays our own package beside it."""
 
 import json
+import os
 import re
 import shutil
 import sys
 import tempfile
 import zipfile
+from importlib.metadata import distributions
 from pathlib import Path
 
 from packaging.markers import Marker, default_environment
+from packaging.requirements import Requirement
 
+from layer import locked
 from layer.commands import run
+from layer.errors import Refused
 from layer.interpreter import Interpreter
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,22 +79,43 @@ def install(lines: str, target: Interpreter, into: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         listed = Path(scratch) / "requirements.txt"
         listed.write_text(lines)
-        common = [
-            "--quiet",
-            "--no-deps",
-            "--require-hashes",
-            "--only-binary=:all:",
-            f"--target={into}",
-            f"--requirement={listed}",
-        ]
-        if uv := shutil.which("uv"):
+        common = ["--quiet", *locked.EXACTLY, "--only-binary=:all:", f"--target={into}", f"--requirement={listed}"]
+        if uv := locked.uv():
             wanted = [f"--python-version={python}", f"--python-platform={arch}-manylinux2014"]
             command = [uv, "pip", "install", f"--python={sys.executable}", "--link-mode=copy", *wanted, *common]
         else:
             platforms = [f"--platform={tag}_{arch}" for tag in ("manylinux2014", "manylinux_2_17")]
-            pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-compile"]
+            pip = [*locked.pip(sys.executable), "install", "--no-compile"]
             command = [*pip, "--implementation=cp", f"--python-version={python}", *platforms, *common]
-        run(command, f"There must be a wheel of each for Python {python}: choose another with --python, or `make lock`")
+        remedy = f"There must be a wheel of each for Python {python}: choose another with --python, or `make lock`"
+        run(command, remedy, environ=locked.environment(os.environ))
+
+
+def complete(lib: Path, python: str, arch: str) -> None:
+    """Raise Refused where a distribution in `lib` asks for another that is not there, or not in a version it takes.
+
+    What pip's own `check` does for an environment, for a directory that is made for another Python or processor.
+    """
+    found = {_normal(one.name): one for one in distributions(path=[str(lib)])}
+    target = target_environment(python, arch)
+    lacking = []
+    asked: list[tuple[str, str]] = [(name, "") for name in found]
+    for name, extra in asked:  # grows while it is walked: an extra that is asked for asks in its turn
+        for requirement in map(Requirement, found[name].requires or ()):
+            if requirement.marker and not requirement.marker.evaluate(target | {"extra": extra}):
+                continue
+            wanted = found.get(_normal(requirement.name))
+            if wanted is None or not requirement.specifier.contains(wanted.version, prereleases=True):
+                lacking.append(f"{name} asks for {requirement}")
+            else:
+                more = ((_normal(requirement.name), each) for each in sorted(requirement.extras))
+                asked.extend(one for one in more if one not in asked)
+    if lacking:
+        raise Refused(f"{LOCK.name} is not complete: {'; '.join(sorted(set(lacking)))}", "Run `make lock`")
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def install_package(into: Path) -> str:
