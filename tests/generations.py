@@ -243,7 +243,8 @@ class Process:
         if backlog is None:
             return worker.held
         encoded = [one.record for piece in worker._delivery.pieces for one in piece]
-        spare = [worker._spare.record] if worker._spare is not None else []
+        packer = worker._packer
+        spare = [one.record for one in [*packer._open.records, *([packer._spare] if packer._spare else [])]]
         return sum(not backlog.keeps(record) for record in [*encoded, *spare, *worker._stock._buffer])
 
     def die(self) -> None:

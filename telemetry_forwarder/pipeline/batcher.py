@@ -12,30 +12,30 @@ class OpenBatch:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._records: list[Encoded] = []
+        self.records: list[Encoded] = []
         self._bytes = limits.framing_bytes
         self._oldest_ms = 0
         self._newest_ms = 0
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self.records)
 
     def add(self, encoded: Encoded) -> bool:
         """Take `encoded` if it fits; say whether it did. The first one always does (`encode` keeps it in bounds)."""
         limits = self._limits
         size = self._bytes + len(encoded.data) + limits.overhead_bytes
-        if self._records and (size > limits.max_bytes or len(self._records) >= limits.max_records):
+        if self.records and (size > limits.max_bytes or len(self.records) >= limits.max_records):
             return False
         if limits.max_span_ms is not None and not self._spans(encoded.record.time_ms, limits.max_span_ms):
             return False
-        self._records.append(encoded)
+        self.records.append(encoded)
         self._bytes = size
         return True
 
     def _spans(self, time_ms: int, max_span_ms: int) -> bool:
         """Take note of a record's time; say whether it is within the span of the batch."""
-        oldest = min(self._oldest_ms, time_ms) if self._records else time_ms
-        newest = max(self._newest_ms, time_ms) if self._records else time_ms
+        oldest = min(self._oldest_ms, time_ms) if self.records else time_ms
+        newest = max(self._newest_ms, time_ms) if self.records else time_ms
         if newest - oldest > max_span_ms:
             return False
         self._oldest_ms, self._newest_ms = oldest, newest
@@ -44,8 +44,8 @@ class OpenBatch:
     def close(self) -> list[Encoded]:
         """Return the batch as it is to be sent."""
         if self._limits.is_sorted:
-            return sorted(self._records, key=lambda encoded: encoded.record.time_ms)
-        return self._records
+            return sorted(self.records, key=lambda encoded: encoded.record.time_ms)
+        return self.records
 
 
 def halve(batch: list[Encoded]) -> tuple[list[Encoded], list[Encoded]]:

@@ -14,12 +14,13 @@ from telemetry_forwarder.interfaces import DropReason, Encoded, Fallback, Sink, 
 from telemetry_forwarder.ledger import Account, Statement
 from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.pipeline.backlog import Backlog
-from telemetry_forwarder.pipeline.batcher import OpenBatch
 from telemetry_forwarder.pipeline.buffer import Buffer, WhenFull
 from telemetry_forwarder.pipeline.encoder import Encoder
+from telemetry_forwarder.pipeline.packer import LONGEST_PACK_S, Packer
 from telemetry_forwarder.pipeline.retry import Delivery
 from telemetry_forwarder.pipeline.stock import Stock
 from telemetry_forwarder.pipeline.trouble import Reporter, cause
+from telemetry_forwarder.pipeline.turns import Turns
 from telemetry_forwarder.records import Record
 from telemetry_forwarder.values import dataclass
 
@@ -52,9 +53,9 @@ class Worker:
         log: Log,
         fallback: Fallback | None = None,
         backlog: Backlog | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self.name = sink.name
-        self._sink = sink
         self._clock = clock
         self._log = log
         self._fallback = fallback
@@ -71,11 +72,11 @@ class Worker:
         buffer = Buffer(max_records=capacity.max_records, max_bytes=capacity.max_bytes, when_full=capacity.when_full)
         self._stock = Stock(buffer, backlog, self._account, self._reporter.note)
         self._encoder = Encoder(sink, self._account, clock, self._reporter.note)
-        self._spare: Encoded | None = None  # encoded, but the batch before it was full
+        self._turns = turns or Turns(clock)
+        self._packer = Packer(self._stock, self._encoder, sink.limits, self._turns, clock)
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._load_s = 0.0  # what the last filling of a batch took
         self._is_closed = False
         self._is_drained = False
         self._has_heir = False
@@ -90,13 +91,15 @@ class Worker:
     @property
     def held(self) -> int:
         """Records in the buffer or on disk, in the open batch, under way and on the way out, counted room by room."""
-        return len(self._stock) + (self._spare is not None) + self._delivery.held + len(self._leaving)
+        return len(self._stock) + self._packer.held + self._delivery.held + len(self._leaving)
 
     def statement(self) -> Statement:
         return self._account.statement(self.held)
 
     def offer(self, records: Sequence[Record]) -> None:
-        """Take records, newest over oldest; wake early when a request's worth, or half of the buffer, is waiting."""
+        """Take records, newest over oldest; wake early when a request's worth, or half of the buffer, is waiting, or at
+        the end.
+        """
         self._account.offered += len(records)
         if self._is_drained:  # the receiver is closed last
             if self._has_heir:
@@ -106,7 +109,7 @@ class Worker:
             self._stock.give_up(self._reporter.reason)
             return
         self._stock.offer(records)
-        if self._stock.is_above(self._early_records, self._early_bytes):
+        if self._delivery.stop_at is not None or self._stock.is_above(self._early_records, self._early_bytes):
             self._wake_up()
         self._linger_on()
 
@@ -292,11 +295,7 @@ class Worker:
         return taken + self._take_encoded() + self._stock.empty()
 
     def _take_encoded(self) -> list[Record]:
-        taken = [encoded.record for piece in self._delivery.take() for encoded in piece]
-        if self._spare is not None:
-            taken.append(self._spare.record)
-            self._spare = None
-        return taken
+        return [encoded.record for piece in self._delivery.take() for encoded in piece] + self._packer.take()
 
     def _forget(self, batch: Sequence[Encoded]) -> None:
         """Take note of what an answer settled."""
@@ -329,16 +328,38 @@ class Worker:
         self._wake.set()
 
     async def _send_what_is_held(self) -> None:
-        while self._delivery.may_start():
-            if not self._delivery.pieces and not self._load():
+        while self._may_work():
+            if not self._delivery.pieces and not await self._load():
                 return
             delivered = self.statement().delivered
-            if not await self._delivery.run():
+            if not await self._send():
                 if self._delivery.breaker.is_open(self._clock.time()):
                     self._get_ready_to_fall_back()
                 return
             if self.statement().delivered > delivered:
                 self._reporter.recovered()
+
+    def _may_work(self) -> bool:
+        """Say whether what is worked on now can still be sent, also if the processor is withheld meanwhile."""
+        return self._delivery.may_start() and self._delivery.has_time_for(self._turns.withheld_s)
+
+    async def _load(self) -> bool:
+        """Pack a batch, from the buffer and that from the spool; say whether there is anything to send now."""
+        batch = await self._packer.pack(self._delivery.pack_until(LONGEST_PACK_S), self._may_work)
+        if batch:
+            self._delivery.pieces.append(batch)
+        return bool(batch)
+
+    async def _send(self) -> bool:
+        """Deliver the batch; at the end, where there is no time to lose, the next one is packed meanwhile."""
+        if self._delivery.stop_at is None:
+            return await self._delivery.run()
+        async with asyncio.TaskGroup() as group:
+            packing = group.create_task(self._packer.pack_ahead(self._may_work))
+            try:
+                return await self._delivery.run()
+            finally:
+                packing.cancel()
 
     def _linger_on(self) -> None:
         """Set the timer for what is held, where the worker sends in the background; an idle one has no timer."""
@@ -358,29 +379,3 @@ class Worker:
             self._timer.cancel()
             self._timer = None
 
-    def _load(self) -> bool:
-        """Fill the open batch from the buffer, and that from the spool; say whether there is anything in it."""
-        batch, refused, begun_at = OpenBatch(self._sink.limits), list[Record](), self._clock.monotonic()
-        if not self._delivery.has_time_for(self._load_s):
-            return False
-        self._fill(batch, refused)
-        while not batch and self._stock.refill():
-            self._fill(batch, refused)
-        self._stock.settle(refused)
-        if batch:
-            self._delivery.pieces.append(batch.close())
-        self._load_s = self._clock.monotonic() - begun_at
-        return bool(batch)
-
-    def _fill(self, batch: OpenBatch, refused: list[Record]) -> None:
-        """Move what fits from the buffer to `batch`; what cannot be sent at all is dropped and added to `refused`."""
-        if self._spare is not None:
-            batch.add(self._spare)
-            self._spare = None
-        while self._delivery.has_time_for(0.0) and (record := self._stock.pop()) is not None:
-            encoded = self._encoder.encode(record)
-            if encoded is None:
-                refused.append(record)
-            elif not batch.add(encoded):
-                self._spare = encoded
-                return
