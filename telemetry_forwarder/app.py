@@ -16,6 +16,7 @@ from telemetry_forwarder.clock import Clock, SystemClock
 from telemetry_forwarder.enrich import Enricher
 from telemetry_forwarder.errors import ConfigError, ExtensionsApiError
 from telemetry_forwarder.heritage import DIRECTORY, HeritageFile
+from telemetry_forwarder.inbox import Inbox
 from telemetry_forwarder.ledger import Door
 from telemetry_forwarder.lifecycle.client import ExtensionsClient, Subscription, read_subscription
 from telemetry_forwarder.lifecycle.loop import Lifecycle
@@ -34,9 +35,10 @@ from telemetry_forwarder.opening import (
 )
 from telemetry_forwarder.pipeline.backlog import Backlog
 from telemetry_forwarder.pipeline.spool import Spool
+from telemetry_forwarder.pipeline.turns import Turns
 from telemetry_forwarder.pipeline.worker import Worker
 from telemetry_forwarder.receiver import Intake, serve
-from telemetry_forwarder.records import Origin, Record
+from telemetry_forwarder.records import Origin, Record, Told
 from telemetry_forwarder.router import Router
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.variables import MANAGED_INSTANCES, read
@@ -112,6 +114,8 @@ async def _serve(
         failover = failover_of(settings, clock, log)
         origin = complete(settings.origin, registration.body)
         spool = open_spool(settings, origin, [destination.sink.name for destination, _ in open_sinks], clock, log)
+        turns = Turns(clock)
+        client.on_asked = turns.go_on
         workers = [
             Worker(
                 destination.sink,
@@ -121,6 +125,7 @@ async def _serve(
                 log=log,
                 fallback=failover,
                 backlog=Backlog(spool, destination.sink.name, origin) if spool else None,
+                turns=turns,
             )
             for destination, transport in open_sinks
         ]
@@ -138,6 +143,7 @@ async def _serve(
             buffering_s=settings.buffering.timeout_ms / 1000,
             clock=clock,
             log=log,
+            turns=turns,
             has_fallback=failover is not None,
             last_word=lambda: _tell_of_losses(enricher.origin, door, workers, clock),
         )
@@ -156,7 +162,11 @@ async def _serve(
                 keeping=keeping(spool, settings),
                 known=inherited.batches(),
             )
-            await stack.enter_async_context(serve(listener, intake, settings.buffering.max_bytes))
+            is_strict = settings.spooling is not None and settings.spooling.is_strict
+            lifecycle.inbox = Inbox(
+                intake, workers, turns, log, max_bytes=settings.capacity.max_bytes, is_strict=is_strict
+            )
+            await stack.enter_async_context(serve(listener, lifecycle.inbox, settings.buffering.max_bytes))
             if registration.subscribe_later is not None:
                 registration.subscription = registration.subscribe_later()
             if not _is_subscribed(registration.subscription, log):
@@ -169,6 +179,8 @@ async def _serve(
         async with asyncio.TaskGroup() as group:
             for worker in workers:
                 group.create_task(worker.run())
+            if lifecycle.inbox is not None:
+                group.create_task(lifecycle.inbox.run())
             for pair in open_sinks:
                 group.create_task(check_health(*pair, log))
             if failover is not None:
@@ -199,12 +211,12 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _first(vault: "Vault | None", then: Callable[[Sequence[Record]], None]) -> Callable[[Sequence[Record]], None]:
+def _first(vault: "Vault | None", then: Callable[[Sequence[Told]], None]) -> Callable[[Sequence[Told]], None]:
     """Show records to the secrets cache before anybody else acts on them."""
     if vault is None:
         return then
 
-    def on_records(records: Sequence[Record]) -> None:
+    def on_records(records: Sequence[Told]) -> None:
         vault.on_records(records)
         then(records)
 

@@ -7,7 +7,7 @@ On Managed Instances requests interleave, so there an id is taken from the recor
 import re
 from _blake2 import blake2b  # not by `hashlib`, which loads OpenSSL's library
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from telemetry_forwarder.heritage import Heritage
@@ -125,8 +125,14 @@ class Enricher:
 
     def enrich(self, items: Sequence[Item], batch_id: str) -> list[Record]:
         """Return a record for each item. Ids are `batch_id` with the index, so a batch sent again repeats them."""
+        return [record for some in self.enrich_some(items, batch_id, len(items) or 1) for record in some]
+
+    def enrich_some(self, items: Sequence[Item], batch_id: str, at_once: int) -> Iterator[list[Record]]:
+        """Do so for `at_once` items at a time; another batch must not be begun before all are taken."""
         self._look_over(items)
-        return [self._record(item, f"{batch_id}{index:04x}") for index, item in enumerate(items)]
+        for start in range(0, len(items), at_once):
+            some = enumerate(items[start : start + at_once], start)
+            yield [self._record(item, f"{batch_id}{index:04x}") for index, item in some]
 
     def _look_over(self, items: Sequence[Item]) -> None:
         """Learn what a batch tells of items that stand before its place in it."""

@@ -5,11 +5,12 @@ Source: lambda telemetry listeners in the field; AWS documents only that anythin
 """
 
 import asyncio
+import contextlib
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import h11
 
@@ -22,7 +23,7 @@ from telemetry_forwarder.log import Log
 from telemetry_forwarder.pipeline.frames import KeptBody, all_of
 from telemetry_forwarder.pipeline.segments import masks_of
 from telemetry_forwarder.pipeline.spool import Spool
-from telemetry_forwarder.records import Record, decode
+from telemetry_forwarder.records import Item, Record, Told, decode, events_in
 from telemetry_forwarder.router import Router
 from telemetry_forwarder.values import dataclass, replace
 
@@ -36,6 +37,10 @@ BACKLOG = 128
 
 # A batch that comes again comes soon. The identities of as many are left to the next generation (`heritage.SIZE`).
 _REMEMBERED = 64
+# How the type of each of the platform's events begins.
+EVENT = b'"platform.'
+# Records that are made before others may have their turn: a tenth of a slice.
+AT_ONCE = 32
 
 REASONS = {200: b"OK", 404: b"Not Found", 405: b"Method Not Allowed"}
 
@@ -51,6 +56,26 @@ class Keeping:
     soon: Callable[[Callable[[], None]], object] | None = None
 
 
+@dataclass(slots=True)
+class Arrived:
+    """A body that was let in and is still to be digested; `decoded` where its events had to be looked at."""
+
+    body: bytes
+    identity: str
+    received_ms: int
+    decoded: tuple[list[Item], int] | None = None
+
+
+class Takes(Protocol):
+    """Whom a connection gives what comes."""
+
+    def take(self, body: bytes, sequence_id: str) -> asyncio.Future[None] | None:
+        """Take a body; what is returned is done when it may be answered (None: now)."""
+        ...
+
+    def refuse(self, limit: int) -> None: ...
+
+
 class Intake:
     """What happens to a body: decode, enrich, keep, route, tell the lifecycle. Waits for nothing but the disk."""
 
@@ -60,7 +85,7 @@ class Intake:
         enricher: Enricher,
         router: Router,
         door: Door,
-        on_records: Callable[[Sequence[Record]], None],
+        on_records: Callable[[Sequence[Told]], None],
         clock: Clock,
         log: Log,
         heir: HeritageFile | None = None,
@@ -81,42 +106,90 @@ class Intake:
         self._recent = deque(dict.fromkeys([*known, *kept]), maxlen=2 * _REMEMBERED)
 
     def take(self, body: bytes, sequence_id: str) -> None:
-        """Count and hand on one body."""
+        """Count and hand on one body, all of it at once."""
+        arrived = self.admit(body, sequence_id)
+        if arrived is not None:
+            for _ in self.digest(arrived):
+                pass
+
+    def admit(self, body: bytes, sequence_id: str) -> Arrived | None:
+        """Count a body and tell the lifecycle of the platform's events in it; None where it was here before.
+
+        That much is done at once, and little: the end of an invocation must be seen however much waits before it.
+        """
         self._door.bodies += 1
         identity = batch_id(body)
         if identity in self._recent:  # our 200 was lost, and Lambda sent the batch again
             self._door.redelivered_bodies += 1
             self._log.debug(f"Lambda sent a batch again (sequence-id {sequence_id[:64]!r}); it was taken before.")
+            return None
+        self._recent.append(identity)
+        arrived = Arrived(body, identity, round(self._clock.time() * 1000))
+        if EVENT not in body:
+            self._on_records(())
+            return arrived
+        with contextlib.suppress(DecodeError):  # which is told when it is digested
+            arrived.decoded = decode(body, arrived.received_ms)
+        self._on_records(events_in(arrived.decoded[0]) if arrived.decoded is not None else ())
+        return arrived
+
+    def digest(self, arrived: Arrived) -> Iterator[None]:
+        """Count and hand on what was admitted; between any two steps others may have their turn, but no other body.
+
+        Nothing is counted before the last step, so that a body which is not digested to its end can be given up.
+        """
+        if (decoded := self._decoded(arrived)) is None:
             return
-        received_ms = round(self._clock.time() * 1000)
-        try:
-            items, others = decode(body, received_ms)
-        except DecodeError as error:
-            self._door.undecodable_bodies += 1
-            self._log.warning(f"Lambda sent something that is no telemetry: {error}. It is counted and left out.")
-            return
-        if items or others:
-            self._recent.append(identity)
-        self._door.received += len(items) + others
-        if others:
-            self._door.unrouted[Unrouted.NOT_A_RECORD] += others
-            self._log.warning(f"{others} elements of a telemetry batch are no records; they are counted and left out.")
+        items, others = decoded
+        yield
         before = self._enricher.knowledge
-        records = self._enricher.enrich(items, identity)
+        records: list[Record] = []
+        for some in self._enricher.enrich_some(items, arrived.identity, AT_ONCE):
+            records += some
+            yield
         if self._left != self._enricher.heritage:
             self.leave()
+        self._count(len(items), others)
         wanted = self._router.wanted(records)
-        if self._keeping is not None and items:
-            mask = all_of(len(items)) if len(wanted) == len(items) else masks_of(r.id for r in wanted).get(identity, 0)
-            self._keep(self._keeping, KeptBody(
-                identity=identity, received_ms=received_ms, items=len(items), mask=mask,
-                teaches=self._enricher.knowledge is not before, body=body,
-            ), before)  # fmt: skip
+        self._keep(arrived, len(items), [record.id for record in wanted], before)
         self._router.offer(wanted)
         for record in records:
             if record.type == "platform.logsDropped" and record.fields:
                 self._note_loss(record.fields)
-        self._on_records(records)
+
+    def give_up(self, arrived: Arrived, *, keep: bool) -> int:
+        """Count what was admitted and is not digested any more; with `keep` it goes to the spool, if there is one.
+
+        Return how many records the sinks miss by it.
+        """
+        if (decoded := self._decoded(arrived)) is None:
+            return 0
+        items, others = decoded
+        self._count(len(items), others)
+        wanted = self._router.wanted(items)
+        if keep:
+            places = {id(item): index for index, item in enumerate(items)}
+            ids = [f"{arrived.identity}{places[id(item)]:04x}" for item in wanted]
+            self._keep(arrived, len(items), ids, None)
+        return len(wanted)
+
+    def _decoded(self, arrived: Arrived) -> tuple[list[Item], int] | None:
+        """Return items and the number of other elements; where there are none, nothing is held to be taken."""
+        found = arrived.decoded
+        try:
+            found = found or decode(arrived.body, arrived.received_ms)
+        except DecodeError as error:
+            self._door.undecodable_bodies += 1
+            self._log.warning(f"Lambda sent something that is no telemetry: {error}. It is counted and left out.")
+        if found is None or not (found[0] or found[1]):
+            self._recent.remove(arrived.identity)
+        return found
+
+    def _count(self, items: int, others: int) -> None:
+        self._door.received += items + others
+        if others:
+            self._door.unrouted[Unrouted.NOT_A_RECORD] += others
+            self._log.warning(f"{others} elements of a telemetry batch are no records; they are counted and left out.")
 
     def leave(self) -> None:
         """Write down for the next generation what it has to know: at the end, and when there is something new.
@@ -127,12 +200,25 @@ class Intake:
             self._left = self._enricher.heritage
             self._heir.write(replace(self._left, taken="".join([*self._recent][-_REMEMBERED:])))
 
-    def _keep(self, keeping: Keeping, kept: KeptBody, before: Knowledge) -> None:
-        """Write the body down: now, or when it is answered; at the latest when a sink has no room for its records."""
-        if not kept.mask and not kept.teaches:
+    def _keep(self, arrived: Arrived, items: int, wanted: list[str], before: Knowledge | None) -> None:
+        """Write the body down: now, or when it is answered; at the latest when a sink has no room for its records.
+
+        `wanted` are the ids of the records that the sinks want, `before` what the enricher knew before it; None: it has
+        not seen the body, and who reads it must learn from it whatever there is.
+        """
+        if self._keeping is None or not items:
             return
-        keeping.spool.add(kept, before, self._enricher.knowledge)
-        (keeping.soon or _now)(keeping.spool.commit)
+        mask = all_of(items) if len(wanted) == items else masks_of(wanted).get(arrived.identity, 0)
+        after = self._enricher.knowledge
+        teaches = before is None or after is not before
+        if not mask and not teaches:
+            return
+        kept = KeptBody(
+            identity=arrived.identity, received_ms=arrived.received_ms, items=items, mask=mask, teaches=teaches,
+            body=arrived.body,
+        )  # fmt: skip
+        self._keeping.spool.add(kept, before or after, after)
+        (self._keeping.soon or _now)(self._keeping.spool.commit)
 
     def refuse(self, limit: int) -> None:
         """Count a body that was longer than `limit` bytes, and say so: nobody knows how many records it held."""
@@ -153,7 +239,7 @@ def body_limit(max_bytes: int) -> int:
 
 
 @asynccontextmanager
-async def serve(listener: socket.socket, intake: Intake, max_bytes: int) -> AsyncIterator[None]:
+async def serve(listener: socket.socket, intake: Takes, max_bytes: int) -> AsyncIterator[None]:
     """Serve telemetry at `/` on a socket that already listens; `max_bytes` is the subscription's.
 
     What arrived before this is called waits in the kernel's queue. Leaving the context closes the socket. A body
@@ -180,7 +266,7 @@ class Entrance(asyncio.Protocol):
     A body of more than `limit` bytes is read to its end, but not kept.
     """
 
-    def __init__(self, intake: Intake, limit: int, entrances: "set[Entrance]") -> None:
+    def __init__(self, intake: Takes, limit: int, entrances: "set[Entrance]") -> None:
         self._intake = intake
         self._limit = limit
         self._entrances = entrances
@@ -232,22 +318,32 @@ class Entrance(asyncio.Protocol):
             else:
                 self._pieces.clear()
         elif isinstance(event, h11.EndOfMessage) and self._request is not None:
-            self._answer(*self._handle(self._request))
+            status, text, due = self._handle(self._request)
+            if due is None:
+                self._answer(status, text)
+            else:
+                due.add_done_callback(self._answer_late)
 
-    def _handle(self, request: h11.Request) -> tuple[int, str]:
-        """Deal with a whole request; return status and text of the answer."""
+    def _answer_late(self, due: asyncio.Future[None]) -> None:
+        if not self._transport.is_closing():
+            self._answer(200, "")
+            self._read()
+
+    def _handle(self, request: h11.Request) -> tuple[int, str, asyncio.Future[None] | None]:
+        """Deal with a whole request; return status and text of the answer, and what is done when it is due."""
+        due = None
         if request.target.partition(b"?")[0] != b"/":
-            return 404, "telemetry is taken at /\n"
+            return 404, "telemetry is taken at /\n", None
         if request.method != b"POST":
-            return 405, "telemetry is sent with POST\n"
+            return 405, "telemetry is sent with POST\n", None
         if self._size > self._limit:
             self._intake.refuse(self._limit)
         else:
             body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
             sequence_id = next((value for name, value in request.headers if name == b"sequence-id"), b"")
             self._pieces = []
-            self._intake.take(bytes(body), sequence_id.decode("latin-1"))
-        return 200, ""
+            due = self._intake.take(bytes(body), sequence_id.decode("latin-1"))
+        return 200, "", due
 
     def _answer(self, status: int, text: str) -> None:
         headers = [("Content-Length", str(len(text)))]

@@ -4,10 +4,10 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -177,3 +177,34 @@ def _epoch_ms(text: object, otherwise: int) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+class Told(Protocol):
+    """What is asked of a record, or of an `Event`, by who follows the course of invocations."""
+
+    @property
+    def time_ms(self) -> int: ...
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def request_id(self) -> str | None: ...
+
+
+class Event(NamedTuple):
+    """What a platform event tells of the course of invocations, before a record is made of it."""
+
+    time_ms: int
+    type: str
+    request_id: str | None
+
+
+def events_in(items: Sequence[Item]) -> list[Event]:
+    """Return the platform's events among `items`, in order."""
+    found = []
+    for time_ms, kind, body, _ in items:
+        if kind.startswith("platform."):
+            request_id = body.get("requestId") if isinstance(body, dict) else None
+            found.append(Event(time_ms, kind, request_id if isinstance(request_id, str) else None))
+    return found

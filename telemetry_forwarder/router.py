@@ -1,7 +1,7 @@
 """Which records go on, and to whom. Every sink is offered every record that the user wants."""
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from telemetry_forwarder.ledger import Door, Unrouted
 from telemetry_forwarder.log import is_own
@@ -12,6 +12,19 @@ class Taker(Protocol):
     """What stands before a sink. `offer` never waits."""
 
     def offer(self, records: Sequence[Record]) -> None: ...
+
+
+class Kind(Protocol):
+    """What is looked at: a record, or an item of which none was made."""
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def body(self) -> Any: ...
+
+
+Routed = TypeVar("Routed", bound=Kind)
 
 
 class Router:
@@ -25,7 +38,7 @@ class Router:
     def route(self, records: Sequence[Record]) -> None:
         self.offer(self.wanted(records))
 
-    def wanted(self, records: Sequence[Record]) -> list[Record]:
+    def wanted(self, records: Sequence[Routed]) -> list[Routed]:
         """Return the records that go on, and count all of them; what is returned has to be offered next."""
         wanted = [record for record in records if self._is_wanted(record)]
         self._door.routed += len(wanted)
@@ -35,7 +48,7 @@ class Router:
         for taker in self._takers:
             taker.offer(wanted)
 
-    def _is_wanted(self, record: Record) -> bool:
+    def _is_wanted(self, record: Kind) -> bool:
         if record.type == "extension" and is_own(record.body):
             self._door.unrouted[Unrouted.OWN_LINE] += 1
             return False

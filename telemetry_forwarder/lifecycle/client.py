@@ -66,6 +66,7 @@ class ExtensionsClient:
     """
 
     def __init__(self, runtime_api: str, extension_id: str, early: Early | None = None) -> None:
+        self.on_asked: Callable[[], object] = lambda: None  # told when a request has gone out
         self._early = early
         self._waiting: tuple[_socket.socket, bytes] | None = None
         self._runtime_api = runtime_api
@@ -169,6 +170,7 @@ class ExtensionsClient:
             _, connection = await connect()
             self._open.add(connection)
             try:
+                asyncio.get_running_loop().call_soon(self.on_asked)  # `answer` sends before it waits
                 answered = await answer(connection)
             finally:
                 # None is kept: what is idle while the environment is frozen may be dead when it thaws.

@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 from telemetry_forwarder import budget
 from telemetry_forwarder.budget import Holding, InvocationBudget, ShutdownBudget
 from telemetry_forwarder.clock import Clock, Deadline
+from telemetry_forwarder.inbox import Inbox
 from telemetry_forwarder.ledger import Door
 from telemetry_forwarder.lifecycle.client import ExtensionsClient, Invoke, Shutdown
 from telemetry_forwarder.lifecycle.machine import END, Action, Machine
 from telemetry_forwarder.lifecycle.strategy import Decision, Gaps, Strategy
 from telemetry_forwarder.log import Log
+from telemetry_forwarder.pipeline.turns import Turns
 from telemetry_forwarder.pipeline.worker import Worker
-from telemetry_forwarder.records import Record
+from telemetry_forwarder.records import Record, Told
 
 # How long after the last batch no further one is expected, beyond what Lambda itself may hold a batch back.
 QUIET_S = 0.1
@@ -25,6 +27,8 @@ RUNNING_PERIOD_S = 5.0
 # of the function will not be seen either; and after so many invocations in a row none is waited for.
 SILENCE_S = 1.0
 MOST_SILENCES = 2
+# A hold ends earlier by what the processor is withheld for, lately: at most by this share of what the user allows.
+MOST_WITHHELD_SHARE = 0.25
 
 
 class Lifecycle:
@@ -45,11 +49,14 @@ class Lifecycle:
         buffering_s: float,
         clock: Clock,
         log: Log,
+        turns: Turns | None = None,
         has_fallback: bool = False,
         last_word: Callable[[], Record | None] = lambda: None,
     ) -> None:
         self.on_invoke: Callable[[], None] = lambda: None  # told of each invocation before anything else is done
+        self.inbox: Inbox | None = None  # what was received and is still to be made records of
         self._client = client
+        self._turns = turns or Turns(clock)
         self._has_fallback = has_fallback
         self._last_word = last_word
         self._machine = machine
@@ -71,8 +78,11 @@ class Lifecycle:
         self._ended_ms: int | None = None
         self._news = asyncio.Event()
 
-    def on_records(self, records: Sequence[Record]) -> None:
-        """Take note of a batch of telemetry; called by the receiver, in order."""
+    def on_records(self, records: Sequence[Told]) -> None:
+        """Take note of the platform's events in a batch of telemetry, if any; called by the receiver, in order.
+
+        The records that came before them, and those of the same batch, may still have to be made.
+        """
         self._last_news_at = self._clock.monotonic()
         self._news.set()
         for record in records:
@@ -102,11 +112,13 @@ class Lifecycle:
     async def run(self) -> None:
         """Serve events until SHUTDOWN has been dealt with. Raises ExtensionsApiError."""
         while True:
-            match await self._client.next_event():
-                case Invoke() as event:
+            event = await self._client.next_event()
+            self._turns.go_on()
+            match event:
+                case Invoke():
                     self.on_invoke()
                     await self._invocation(event)
-                case Shutdown() as event:
+                case Shutdown():
                     await self._shutdown(event)
                     return
 
@@ -194,7 +206,19 @@ class Lifecycle:
             f"Of an invocation no telemetry came within {self._silence_s:g} s, so its end is not waited for."
         )
 
+    def _end_of_hold(self, deadline: Deadline) -> Deadline:
+        """Let all work rest at the end of a hold until the next event is asked for; return when that has to be.
+
+        Earlier than `deadline` by what it may take until the processor is given again.
+        """
+        end = deadline.earlier(min(self._turns.withheld_s, MOST_WITHHELD_SHARE * self._holding.longest_s))
+        self._turns.rest_from(end.at)
+        return end
+
     async def _flush(self, deadline: Deadline) -> None:
+        deadline = self._end_of_hold(deadline)
+        if self.inbox is not None:
+            await self.inbox.wait_empty(deadline)
         async with asyncio.TaskGroup() as group:
             for worker in self._workers:
                 group.create_task(worker.flush(deadline))
@@ -211,7 +235,7 @@ class Lifecycle:
                 await self._is_idle_or_ended_by(limits.flush_until)
             else:
                 self._note_silence()
-        deadline = limits.hold_until(self._clock, self._ended_ms if self._ended.is_set() else None)
+        deadline = self._end_of_hold(limits.hold_until(self._clock, self._ended_ms if self._ended.is_set() else None))
         async with asyncio.TaskGroup() as group:
             for worker in self._workers:
                 group.create_task(worker.finish(deadline))
@@ -249,9 +273,14 @@ class Lifecycle:
         """Note that /tmp outlives this process and another one follows: what is held then is left to it."""
         for worker in self._workers:
             worker.expect_heir()
+        if self.inbox is not None:
+            self.inbox.expect_heir()
 
     async def drain(self, limits: ShutdownBudget) -> None:
         """Deliver what is held, store elsewhere what is left, settle the rest and tell of it those who can be told."""
+        if self.inbox is not None:
+            await self.inbox.wait_empty(limits.send_until)
+            self.inbox.give_up()
         async with asyncio.TaskGroup() as group:
             for worker in self._workers:
                 group.create_task(worker.drain(limits.send_until, limits.store_until))

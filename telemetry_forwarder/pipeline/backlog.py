@@ -62,6 +62,11 @@ class Backlog:
         body = self._spool.find(record.id[:IDENTITY_DIGITS])
         return body is not None and bool(body.open[self._sink] >> int(record.id[IDENTITY_DIGITS:], 16) & 1)
 
+    def keeps_body(self, identity: str) -> bool:
+        """Say whether the body with this identity is on disk, none of it settled."""
+        self._spool.commit()
+        return self._spool.find(identity) is not None
+
     def read(self, max_records: int, max_bytes: int) -> list[Record]:
         """Take the oldest records from disk: of one body at least, then of as many as are within both bounds."""
         records: list[Record] = []

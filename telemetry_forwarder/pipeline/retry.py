@@ -38,8 +38,6 @@ RENEW_S = 0.5
 RENEW_SHARE = 0.3
 # Of the time that is left, the most that may go into packing a batch that has to be sent in it.
 PACK_SHARE = 0.5
-# The most that is left unused at its end, lest the work that is begun last is over too late.
-KEPT_SHARE = 0.25
 
 
 def backoff(first: float = 0.1, longest: float = 2.0) -> Iterator[float]:
@@ -79,7 +77,6 @@ class Delivery:
         self.denied = False
         self._deadline = Deadline(0.0)
         self._answer_by: Deadline | None = None
-        self._allowed_at = 0.0
         self._is_moved = asyncio.Event()  # a deadline was: a pause may have to end
         self._asked_wait = 0.0
         self._sink = sink
@@ -111,7 +108,6 @@ class Delivery:
         """Let attempts start before `until`; where `answer_by` is given, only such as should be answered by then."""
         self._deadline = until
         self._answer_by = answer_by
-        self._allowed_at = self._clock.monotonic()
         self._is_moved.set()
 
     def may_start(self) -> bool:
@@ -210,24 +206,15 @@ class Delivery:
         self.allow(deadline)
         self.stop_by(deadline.earlier(LAST_ANSWER_S))
 
-    @property
-    def _ends_at(self) -> float:
-        """When there is nothing more to be gained by work for an attempt."""
-        ends = [self._deadline, *(one for one in (self._answer_by, self.stop_at) if one is not None)]
-        return min(ends).at
-
     def has_time_for(self, work_s: float) -> bool:
-        """Say whether work that may take `work_s` is over before whoever waits here stops to.
-
-        Most of the time that was given is used all the same, however little it is.
-        """
-        end = self._ends_at
-        return self._clock.monotonic() + min(work_s, KEPT_SHARE * (end - self._allowed_at)) < end
+        """Say whether work that may take `work_s` is over before whatever is under way is cut off."""
+        return self.stop_at is None or self._clock.monotonic() + work_s < self.stop_at.at
 
     def pack_until(self, longest_s: float) -> float:
         """Return until when a batch may be packed that is to be sent in time, at most for `longest_s` from now."""
         now = self._clock.monotonic()
-        return now + min(longest_s, PACK_SHARE * max(0.0, self._ends_at - now))
+        ends = [self._deadline, *(one for one in (self._answer_by, self.stop_at) if one is not None)]
+        return now + min(longest_s, PACK_SHARE * min(ends).left(self._clock))
 
     async def _attempt(self, piece: list[Encoded]) -> tuple[Verdict, TransportError | None]:
         self._account.attempts += 1

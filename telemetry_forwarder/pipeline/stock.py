@@ -42,6 +42,10 @@ class Stock:
         """Say whether more than `records` or `size_bytes` are in memory, or anything waits on disk."""
         return len(self._buffer) > records or self._buffer.size_bytes > size_bytes or bool(self._backlog)
 
+    def keeps(self, identity: str) -> bool:
+        """Say whether the body with this identity is on disk for the next generation."""
+        return self._backlog is not None and self._backlog.keeps_body(identity)
+
     def offer(self, records: Sequence[Record]) -> None:
         """Take what fits into memory and let the rest wait on disk, behind what waits there."""
         if self._backlog is None:

@@ -6,6 +6,7 @@ work may then take ten times as long, so slices are measured by the clock and no
 """
 
 import asyncio
+import math
 from collections import deque
 from types import TracebackType
 
@@ -28,9 +29,10 @@ class Turns:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._ends_at = 0.0
         self._late: deque[float] = deque(maxlen=REMEMBERED)
+        self._rests_from = math.inf
 
     async def __aenter__(self) -> "Turns":
-        if self._is_taken:
+        if self._is_taken or self._now() >= self._rests_from:
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             try:
@@ -59,9 +61,18 @@ class Turns:
         least, most = WITHHELD_S
         return max((late for late in self._late if least <= late <= most), default=0.0)
 
+    def rest_from(self, at: float) -> None:
+        """Begin no slice at or after `at`, on the monotonic clock, until `go_on`: what is due then cannot wait."""
+        self._rests_from = at
+
+    def go_on(self) -> None:
+        self._rests_from = math.inf
+        if not self._is_taken:
+            self._pass_on()
+
     def _pass_on(self) -> None:
         self._is_taken = False
-        while self._waiting:
+        while self._waiting and self._now() < self._rests_from:
             turn = self._waiting.popleft()
             if not turn.done():
                 self._is_taken = True

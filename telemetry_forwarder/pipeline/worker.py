@@ -97,9 +97,7 @@ class Worker:
         return self._account.statement(self.held)
 
     def offer(self, records: Sequence[Record]) -> None:
-        """Take records, newest over oldest; wake early when a request's worth, or half of the buffer, is waiting, or at
-        the end.
-        """
+        """Take records, newest over oldest; wake early at the end, or when a request's worth or half a buffer waits."""
         self._account.offered += len(records)
         if self._is_drained:  # the receiver is closed last
             if self._has_heir:
@@ -112,6 +110,14 @@ class Worker:
         if self._delivery.stop_at is not None or self._stock.is_above(self._early_records, self._early_bytes):
             self._wake_up()
         self._linger_on()
+
+    def miss(self, records: int, identity: str) -> None:
+        """Settle records that were never made: as spilled where their body is left to an heir, else as dropped."""
+        self._account.offered += records
+        if self._has_heir and self._stock.keeps(identity):
+            self._account.spill(records)
+        else:
+            self._account.drop(records, DropReason.DEADLINE)
 
     def begin(self, until: Deadline) -> None:
         """Allow sending beside the function that runs now; nothing starts at or after `until`.
@@ -171,6 +177,8 @@ class Worker:
             async with asyncio.timeout_at(deadline.at):
                 await self._idle.wait()
         except TimeoutError:
+            if self._delivery.under_way_for is None:
+                return  # there was no time to ask
             self._waited_for = self._account.attempts
             if self.statement().delivered == delivered:
                 self._delivery.patience.waited_in_vain(self._clock.monotonic() - begun_at)

@@ -14,7 +14,7 @@ from telemetry_forwarder.clock import Clock
 from telemetry_forwarder.errors import SecretDenied, SecretError, SecretNotFound, SecretUnavailable
 from telemetry_forwarder.kinds import Secret, SecretReference
 from telemetry_forwarder.log import Log, where
-from telemetry_forwarder.records import Record
+from telemetry_forwarder.records import Told
 from telemetry_forwarder.secrets.answers import Answer, Outcome
 from telemetry_forwarder.secrets.cache import Cache
 from telemetry_forwarder.secrets.moments import Moment, now
@@ -80,7 +80,7 @@ class Vault:
         if self._warming is not None:
             await asyncio.wait([self._warming], timeout=WARM_S)
 
-    def on_records(self, records: Sequence[Record]) -> None:
+    def on_records(self, records: Sequence[Told]) -> None:
         """Look for the sign of a restore from a snapshot."""
         if any(record.type == "platform.restoreStart" for record in records):
             self.on_restore()

@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("budget", "loss", "router", "sinks*", "pipeline*", "lifecycle", "lifecycle.strategy"),
     ("lifecycle.machine",),
     ("transports*", "!transports.stack", "receiver", "disk", "lifecycle.client"),
-    ("secrets*",),
+    ("inbox", "secrets*"),
     ("transports.stack", "lifecycle.loop"),
     ("settings",),
     ("opening",),
