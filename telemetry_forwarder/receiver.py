@@ -182,7 +182,8 @@ class Intake:
             self._door.undecodable_bodies += 1
             self._log.warning(f"Lambda sent something that is no telemetry: {error}. It is counted and left out.")
         if found is None or not (found[0] or found[1]):
-            self._recent.remove(arrived.identity)
+            with contextlib.suppress(ValueError):  # long ago
+                self._recent.remove(arrived.identity)
         return found
 
     def _count(self, items: int, others: int) -> None:

@@ -386,4 +386,3 @@ class Worker:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
