@@ -40,7 +40,7 @@ _REMEMBERED = 64
 # How the type of each of the platform's events begins.
 EVENT = b'"platform.'
 # Records that are made before others may have their turn: a tenth of a slice.
-AT_ONCE = 32
+AT_ONCE = 16
 
 REASONS = {200: b"OK", 404: b"Not Found", 405: b"Method Not Allowed"}
 
