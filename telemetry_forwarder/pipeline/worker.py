@@ -336,7 +336,7 @@ class Worker:
         self._wake.set()
 
     async def _send_what_is_held(self) -> None:
-        while self._may_work():
+        while self._delivery.may_start():
             if not self._delivery.pieces and not await self._load():
                 return
             delivered = self.statement().delivered
@@ -347,13 +347,13 @@ class Worker:
             if self.statement().delivered > delivered:
                 self._reporter.recovered()
 
-    def _may_work(self) -> bool:
-        """Say whether what is worked on now can still be sent, also if the processor is withheld meanwhile."""
+    def _may_pack(self) -> bool:
+        """Say whether what is packed now can still be sent, also if the processor is withheld meanwhile."""
         return self._delivery.may_start() and self._delivery.has_time_for(self._turns.withheld_s)
 
     async def _load(self) -> bool:
         """Pack a batch, from the buffer and that from the spool; say whether there is anything to send now."""
-        batch = await self._packer.pack(self._delivery.pack_until(LONGEST_PACK_S), self._may_work)
+        batch = await self._packer.pack(self._delivery.pack_until(LONGEST_PACK_S), self._may_pack)
         if batch:
             self._delivery.pieces.append(batch)
         return bool(batch)
@@ -363,7 +363,7 @@ class Worker:
         if self._delivery.stop_at is None:
             return await self._delivery.run()
         async with asyncio.TaskGroup() as group:
-            packing = group.create_task(self._packer.pack_ahead(self._may_work))
+            packing = group.create_task(self._packer.pack_ahead(self._may_pack))
             try:
                 return await self._delivery.run()
             finally:

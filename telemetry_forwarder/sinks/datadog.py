@@ -5,6 +5,7 @@ Vector, read 2026-11-23.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from telemetry_forwarder.cut import fit
@@ -24,7 +25,7 @@ from telemetry_forwarder.interfaces import (
     Verdict,
 )
 from telemetry_forwarder.platform_text import platform_text
-from telemetry_forwarder.records import Record
+from telemetry_forwarder.records import Origin, Record
 from telemetry_forwarder.sinks.credential import choose
 from telemetry_forwarder.sinks.http_answers import read_status, wait_seconds
 from telemetry_forwarder.values import dataclass
@@ -126,7 +127,12 @@ def status(record: Record) -> str:
 
 def ddtags(record: Record, more: tuple[tuple[str, str], ...] = ()) -> str:
     """Return the tags as Datadog's own extension names them, then the user's; a comma within one becomes `_`."""
-    origin = record.origin
+    return _tags(record.origin, record.cold_start, more)
+
+
+@lru_cache(maxsize=64)
+def _tags(origin: Origin, cold_start: bool | None, more: tuple[tuple[str, str], ...]) -> str:
+    """Write the tags once for all lines that have them in common: that was two thirds of what a line cost."""
     known = {
         "functionname": origin.function_name,
         "function_arn": origin.function_arn.lower() if origin.function_arn else None,
@@ -136,7 +142,7 @@ def ddtags(record: Record, more: tuple[tuple[str, str], ...] = ()) -> str:
         "executedversion": origin.function_version,
         "memorysize": origin.memory_mb,
         "init_type": origin.init_type,
-        "cold_start": None if record.cold_start is None else str(record.cold_start).lower(),
+        "cold_start": None if cold_start is None else str(cold_start).lower(),
         "env": origin.env,
         "version": origin.version,
         "service": origin.service.lower() if origin.service else origin.function_name,
