@@ -1,32 +1,79 @@
-"""The `telemetry-forwarder` command. Not in the layer. A command's module is imported when it is used."""
+"""The `telemetry-forwarder` command. Not in the layer. A command's module is imported when it is used.
 
+What an operator needs (`settings`, `replay`) works with the package's own dependencies. What runs a local Lambda needs
+those of the extra `local`, click among them; so the way to a command is made of the standard library alone.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
+from typing import NamedTuple
 
-import click
+from telemetry_forwarder import __version__
+
+
+class _Command(NamedTuple):
+    """`entry` names a function or a click command; `needs_local` says whether the extra `local` must be there."""
+
+    entry: str
+    summary: str
+    needs_local: bool
+
 
 _COMMANDS = {
-    "conform": "telemetry_forwarder.cli.conform:conform",
-    "demo": "telemetry_forwarder.cli.demo:demo",
-    "settings": "telemetry_forwarder.cli.settings:settings",
-    "replay": "telemetry_forwarder.cli.replay:replay",
-    "local": "telemetry_forwarder.cli.local:local",
+    "conform": _Command("telemetry_forwarder.cli.conform:conform", "Judge an extension on a local Lambda.", True),
+    "demo": _Command("telemetry_forwarder.cli.demo:demo", "Show the whole road on a local Lambda.", True),
+    "local": _Command("telemetry_forwarder.cli.local:local", "Run a function with its extensions.", True),
+    "replay": _Command("telemetry_forwarder.cli.replay:replay", "Send what is kept in S3 or SQS.", False),
+    "settings": _Command("telemetry_forwarder.cli.settings:settings", "Print the settings as Markdown.", False),
 }
+# The modules of the packages that the extra brings (pyproject.toml; a test compares).
+LOCAL = ("awslambdaric", "click", "rich", "watchfiles")
 
 
-class _LazyGroup(click.Group):
-    """A group whose commands are named here and loaded by need, so that one of them costs nothing to the others."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        module, attribute = _COMMANDS[cmd_name].split(":")
-        command: click.Command = getattr(import_module(module), attribute)
-        return command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command that `arguments`, by default those of the process, name. Raises SystemExit with its exit code."""
+    try:
+        _run(sys.argv[1:] if arguments is None else list(arguments))
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read has seen enough; the flush when Python ends would complain of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-def main() -> None:
-    """Forward Lambda telemetry, and try it on your own machine."""
+def _run(arguments: list[str]) -> None:
+    # What stands behind the command's name is the command's own.
+    at = next((number for number, word in enumerate(arguments) if not word.startswith("-")), len(arguments))
+    name = _parser().parse_args(arguments[: at + 1]).command
+    command = _COMMANDS[name]
+    lacking = [module for module in LOCAL if find_spec(module) is None] if command.needs_local else []
+    if lacking:
+        sys.stderr.write(
+            f"Error: `telemetry-forwarder {name}` needs {', '.join(lacking)}, which the extra `local` brings: "
+            "pip install 'telemetry-forwarder[local]'\n"
+        )
+        sys.exit(2)
+    module, attribute = command.entry.split(":")
+    entry = getattr(import_module(module), attribute)
+    if command.needs_local:
+        entry.main(arguments[at + 1 :], prog_name=f"telemetry-forwarder {name}")
+    else:
+        entry(arguments[at + 1 :])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="telemetry-forwarder",
+        description="Forward Lambda telemetry, and try it on your own machine.",
+        epilog="\n".join(["commands:", *(f"  {name:<10} {one.summary}" for name, one in _COMMANDS.items())]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"telemetry-forwarder {__version__}")
+    parser.add_argument("command", metavar="COMMAND", choices=_COMMANDS, help="one of those below; each has --help")
+    return parser

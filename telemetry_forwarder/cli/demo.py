@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shlex
 import socket
 import sys
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,9 @@ from rich.table import Table
 from telemetry_forwarder.emulator import Function, Invocation, LocalLambda
 from telemetry_forwarder.emulator.backends import CloudWatchLogs, Datadog, SplunkHec
 
-ROOT = Path(__file__).parents[2]
+# In a wheel the sample function lies beside this module (pyproject.toml); in a checkout it has its own place.
+_SHIPPED = Path(__file__).parent / "sample"
+_SAMPLE = _SHIPPED if _SHIPPED.is_dir() else Path(__file__).parents[2] / "examples" / "python"
 GROUP = "/telemetry-forwarder/demo"
 # A dozen invocations: text lines, JSON lines, one that raises, and a pause long enough to be frozen in.
 STORY: tuple[tuple[str, dict[str, Any], float], ...] = (
@@ -40,20 +43,29 @@ STORY: tuple[tuple[str, dict[str, Any], float], ...] = (
 @click.option(
     "--extension",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    default=ROOT / "extensions/telemetry-forwarder",
-    show_default="this checkout's",
+    show_default="this package",
     help="The executable that plays /opt/extensions/…",
 )
 @click.option(
     "--code",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=ROOT / "examples/python",
+    default=_SAMPLE,
     show_default="the sample function",
     help="The directory with app.py.",
 )
-def demo(extension: Path, code: Path) -> None:
+def demo(extension: Path | None, code: Path) -> None:
     """Run a sample function on a local Lambda, with this extension and three strict local backends."""
-    sys.exit(asyncio.run(_demo(extension, code, Console(highlight=False))))
+    with TemporaryDirectory(prefix="telemetry-forwarder-demo-") as folder:
+        program = extension or _executable(Path(folder))
+        sys.exit(asyncio.run(_demo(program, code, Console(highlight=False))))
+
+
+def _executable(folder: Path) -> Path:
+    """Write the executable that runs this very package, by the Python that runs this: its place is nobody's guess."""
+    path = folder / "telemetry-forwarder"
+    path.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -E -P -m telemetry_forwarder {path.name}\n")
+    path.chmod(0o755)
+    return path
 
 
 async def _demo(extension: Path, code: Path, console: Console) -> int:

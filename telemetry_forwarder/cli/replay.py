@@ -1,19 +1,16 @@
 """`telemetry-forwarder replay`: send what the extension kept in S3 or SQS when a sink was down."""
 
+import argparse
 import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-import click
 import orjson
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from telemetry_forwarder.cli.replay_journal import Journal, JournalError, default_path, open_journal
 from telemetry_forwarder.cli.replay_run import Counts, Replay, count
@@ -27,71 +24,120 @@ from telemetry_forwarder.places import Bucket, Place, Queue
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.transports.stack import open_transport
 
+_ABOUT = """\
+Send the records that are kept in PLACE, s3://BUCKET[/PREFIX] or the URL of an SQS queue.
 
-class _BadUsage(click.ClickException):
-    exit_code = 2
-
-
-class _PlaceParameter(click.ParamType[Any]):
-    name = "place"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            return Place().read(value)
-        except ValueError:
-            raise _BadUsage(f"{value!r} is no place that can be read; allowed: {Place.allowed}.") from None
+The sink's settings come from the environment, as for the extension; AWS's from the SDK's own variables and profiles.
+What was sent is remembered, so a replay that ended early goes on where it was, and a second one sends nothing twice.
+Ctrl-C ends it when what is under way has been answered. The exit code is 0 if nothing is left and nothing was lost, 1
+if something is, 2 if it could not begin.
+"""
 
 
-@click.command()
-@click.argument("place", type=_PlaceParameter())
-@click.option("--to", required=True, metavar="SINK", help="The sink that gets them: splunk, datadog, cloudwatch, ….")
-@click.option("--from", "kept_for", metavar="SINK", help="The sink that they were for.  [default: the same]")
-@click.option("--state", type=click.Path(path_type=Path), help="File that remembers what was sent.")
-@click.option("--delete", is_flag=True, help="Delete each object when all of it is sent; messages always are.")
-@click.option("--dry-run", is_flag=True, help="Count what is there and send nothing.")
-@click.option(
-    "--patience", type=click.FloatRange(min=0), default=60.0, show_default=True,
-    help="Seconds for which the sink may take nothing before the replay ends.",
-)  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
-def replay(
-    place: Bucket | Queue,
-    to: str,
-    kept_for: str | None,
-    state: Path | None,
-    delete: bool,
-    dry_run: bool,
-    patience: float,
-    as_json: bool,
-) -> None:
-    """Send the records that are kept in PLACE, s3://BUCKET[/PREFIX] or the URL of an SQS queue.
-
-    The sink's settings come from the environment, as for the extension; AWS's from the SDK's own variables and
-    profiles. What was sent is remembered, so a replay that ended early goes on where it was, and a second one sends
-    nothing twice. Ctrl-C ends it when what is under way has been answered. The exit code is 0 if nothing is left and
-    nothing was lost, 1 if something is, 2 if it could not begin.
-    """
-    settings = _settings(to, os.environ)
+def replay(arguments: Sequence[str]) -> None:
+    """Carry out the command. Raises SystemExit."""
+    options = _parser().parse_args(arguments)
+    try:
+        place: Bucket | Queue = Place().read(options.place)
+    except ValueError:
+        _refuse(f"{options.place!r} is no place that can be read; allowed: {Place.allowed}.")
+    settings = _settings(options.to, os.environ)
     (destination,) = settings.destinations
     target = target_of(destination)
-    path = state or default_path(target, os.environ.get("XDG_STATE_HOME"))
-    errors = Console(stderr=True, highlight=False)
+    path = options.state or default_path(target, os.environ.get("XDG_STATE_HOME"))
     try:
         with open_journal(path, target) as journal:
-            run = _Run(place, kept_for or to, settings, journal, errors, patience_s=patience, deletes=delete)
-            report = asyncio.run(run.count() if dry_run else run.send())
-    except JournalError as error:
-        raise _BadUsage(str(error)) from error
-    except ConfigError as error:
-        raise _BadUsage(str(error)) from error
+            kept_for = options.kept_for or options.to
+            run = _Run(place, kept_for, settings, journal, patience_s=options.patience, deletes=options.delete)
+            report = asyncio.run(run.count() if options.dry_run else run.send())
+    except (JournalError, ConfigError) as error:
+        _refuse(str(error))
     except asyncio.CancelledError:  # a second Ctrl-C
         sys.exit(1)
-    report |= {"to": to, "state": str(path)}
-    if as_json:
-        click.echo(orjson.dumps(report))
-    else:
-        _print(Console(highlight=False), report, is_dry=dry_run)
+    report |= {"to": options.to, "state": str(path)}
+    print(orjson.dumps(report).decode() if options.json else _text(report, is_dry=options.dry_run))
     sys.exit(0 if report["whole"] else 1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="telemetry-forwarder replay",
+        description=_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("place", metavar="PLACE")
+    parser.add_argument("--to", required=True, metavar="SINK", help="the sink that gets them: splunk, datadog, …")
+    parser.add_argument(
+        "--from", dest="kept_for", metavar="SINK", help="the sink that they were for (default: the same)"
+    )
+    parser.add_argument("--state", type=Path, metavar="FILE", help="file that remembers what was sent")
+    parser.add_argument(
+        "--delete", action="store_true", help="delete each object when all of it is sent; messages always"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="count what is there and send nothing")
+    parser.add_argument(
+        "--patience",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="for how long the sink may take nothing before the replay ends (default: 60)",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:  # NaN is not either
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0")
+    return seconds
+
+
+def _refuse(sentence: str) -> NoReturn:
+    _say(f"Error: {sentence}")
+    sys.exit(2)
+
+
+def _say(sentence: str) -> None:
+    sys.stderr.write(f"{sentence}\n")
+
+
+class _Bar:
+    """What is done so far, on one line of standard error that is written anew; nothing where nobody looks at it."""
+
+    def __init__(self) -> None:
+        self._is_shown = sys.stderr.isatty()
+        self._total = self._parcels = self._records = 0
+
+    def begin(self, total: int) -> None:
+        self._total = total
+        self._draw()
+
+    def parcel(self, _: object) -> None:
+        self._parcels += 1
+        self._draw()
+
+    def delivered(self, records: int) -> None:
+        self._records += records
+        self._draw()
+
+    def say(self, sentence: str) -> None:
+        self.end()
+        _say(sentence)
+
+    def end(self) -> None:
+        """Leave an empty line."""
+        if self._is_shown:
+            sys.stderr.write("\r\x1b[K")
+
+    def _draw(self) -> None:
+        if self._is_shown:
+            sys.stderr.write(f"\r\x1b[KReplay: {self._parcels} of {self._total} parcels, {self._records} records")
+            sys.stderr.flush()
 
 
 class _Run:
@@ -103,7 +149,6 @@ class _Run:
         kept_for: str,
         settings: Settings,
         journal: Journal,
-        errors: Console,
         *,
         patience_s: float,
         deletes: bool,
@@ -112,7 +157,7 @@ class _Run:
         self._kept_for = kept_for
         self._settings = settings
         self._journal = journal
-        self._errors = errors
+        self._bar = _Bar()
         self._patience_s = patience_s
         self._deletes = deletes
 
@@ -122,34 +167,37 @@ class _Run:
             if isinstance(self._place, Queue):
                 parcels, _ = await self._guarded(source.size(self._kept_for)) or (0, None)
                 return _report(Counts(parcels=parcels), None, source, is_whole=not self._failed)
-            counting = count(source, self._kept_for, self._journal, self._say)
+            counting = count(source, self._kept_for, self._journal, self._bar.say)
             counts = await self._guarded(counting) or Counts(unreached=True)
             is_whole = not (counts.unreadable or counts.alien_lines or counts.unreached)
             return _report(counts, None, source, is_whole=is_whole)
 
     async def send(self) -> dict[str, Any]:
-        """Send what is there, with a progress bar where somebody looks at it."""
+        """Send what is there."""
         (destination,) = self._settings.destinations
         async with (
             self._source() as source,
-            open_transport(destination.delivery, self._settings.network, self._say) as transport,
+            open_transport(destination.delivery, self._settings.network, self._bar.say) as transport,
         ):
             total, _ = await self._guarded(source.size(self._kept_for)) or (0, None)
-            with self._bar(total) as (on_parcel, on_delivered):
-                replay = Replay(
-                    source,
-                    destination.sink,
-                    transport,
-                    self._journal,
-                    clock=SystemClock(),
-                    log=Log("warning", self._say_line),
-                    say=self._say,
-                    on_delivered=on_delivered,
-                    patience_s=self._patience_s,
-                    removes=self._deletes,
-                )
-                with _until_signalled(replay.stop, self._say):
-                    await self._guarded(replay.run(self._kept_for, lambda waiting: on_parcel()))
+            replay = Replay(
+                source,
+                destination.sink,
+                transport,
+                self._journal,
+                clock=SystemClock(),
+                log=Log("warning", self._say_line),
+                say=self._bar.say,
+                on_delivered=self._bar.delivered,
+                patience_s=self._patience_s,
+                removes=self._deletes,
+            )
+            self._bar.begin(total)
+            try:
+                with _until_signalled(replay.stop, self._bar.say):
+                    await self._guarded(replay.run(self._kept_for, self._bar.parcel))
+            finally:
+                self._bar.end()
             return _report(replay.counts, replay.statement, source, is_whole=replay.is_whole and not self._failed)
 
     _failed = False
@@ -160,43 +208,20 @@ class _Run:
             return await work
         except JournalError as error:
             self._failed = True
-            self._say(f"The replay ends: {error}")
+            self._bar.say(f"The replay ends: {error}")
             return None
         except (FailoverError, TransportError) as error:
             self._failed = True
-            self._say(f"{self._place} cannot be read: {error}.")
+            self._bar.say(f"{self._place} cannot be read: {error}.")
             return None
 
     def _source(self) -> Any:
         network = self._settings.network
         return open_source(self._place, region=network.region, ca_file=network.aws_ca_file)
 
-    def _say(self, sentence: str) -> None:
-        self._errors.print(sentence, soft_wrap=True, markup=False)
-
     def _say_line(self, line: str) -> None:
         """Say what the pipeline says: its lines are JSON, for Lambda's log."""
-        self._say(orjson.loads(line)["message"])
-
-    @contextmanager
-    def _bar(self, total: int) -> Iterator[tuple[Callable[[], None], Callable[[int], None]]]:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("parcels, {task.fields[records]} records"),
-            TimeElapsedColumn(),
-        )
-        with Progress(*columns, console=self._errors, disable=not self._errors.is_terminal) as progress:
-            task: TaskID = progress.add_task("Replay", total=total, records=0)
-            delivered = 0
-
-            def on_delivered(records: int) -> None:
-                nonlocal delivered
-                delivered += records
-                progress.update(task, records=delivered)
-
-            yield lambda: progress.advance(task), on_delivered
+        self._bar.say(orjson.loads(line)["message"])
 
 
 @contextmanager
@@ -226,9 +251,9 @@ def _settings(to: str, environ: Mapping[str, str]) -> Settings:
     settings = Settings.from_env({**environ, "TELEMETRY_FORWARDER_SINKS": to})
     if len(settings.destinations) != 1:
         reasons = " ".join(map(str, settings.problems)) or "Name one sink."
-        raise _BadUsage(f"--to {to}: no such sink can be made of the environment. {reasons}")
+        _refuse(f"--to {to}: no such sink can be made of the environment. {reasons}")
     for problem in settings.problems:
-        click.echo(str(problem), err=True)
+        _say(str(problem))
     return settings
 
 
@@ -259,15 +284,18 @@ def _report(counts: Counts, statement: Statement | None, source: Source, *, is_w
     }
 
 
-def _print(console: Console, report: dict[str, Any], *, is_dry: bool) -> None:
-    """Print the ledger as a table, and in words what it does not hold."""
+def _text(report: dict[str, Any], *, is_dry: bool) -> str:
+    """Return the ledger as a table, and in words what it does not hold."""
     ledger, parcels, records = report["ledger"], report["parcels"], report["records"]
+    lines = []
     if ledger:
-        table = Table("sink", "offered", "delivered", "dropped", "held", title="Ledger of this replay, in records")
         reasons = ", ".join(f"{count} {reason}" for reason, count in ledger["dropped"].items()) or "0"
-        table.add_row(report["to"], str(ledger["offered"]), str(ledger["delivered"]), reasons, str(ledger["held"]))
-        console.print(table)
-    lines = [
+        row = (report["to"], str(ledger["offered"]), str(ledger["delivered"]), reasons, str(ledger["held"]))
+        head = ("sink", "offered", "delivered", "dropped", "held")
+        widths = [max(map(len, pair)) for pair in zip(head, row, strict=True)]
+        lines += ["Ledger of this replay, in records:", ""]
+        lines += ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in (head, row)] + [""]
+    lines += [
         f"{parcels['found']} parcels found: {parcels['done']} with nothing left to send, {parcels['removed']} removed, "
         f"{parcels['unreadable']} unreadable; {parcels['others']} of other sinks or programs left alone.",
         f"{records['read']} records read, of which {records['sent_before']} were sent before; "
@@ -276,5 +304,4 @@ def _print(console: Console, report: dict[str, Any], *, is_dry: bool) -> None:
     if not is_dry:
         left = "Nothing is left." if report["whole"] else "Something is left, or was lost: see above."
         lines.append(f"{left} What was sent is remembered in {report['state']}.")
-    for line in lines:
-        console.print(line, soft_wrap=True, markup=False)
+    return "\n".join(lines)

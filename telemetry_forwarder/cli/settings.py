@@ -1,14 +1,16 @@
 """`telemetry-forwarder settings`: the table of every environment variable, made from the code that reads them."""
 
-import click
+import argparse
+from collections.abc import Sequence
 
 from telemetry_forwarder.variables import BUILT_IN_SINKS, NEEDS, VARIABLES, Variable
 
 
-@click.command()
-def settings() -> None:
+def settings(arguments: Sequence[str]) -> None:
     """Print the table of settings as Markdown."""
-    click.echo(markdown(), nl=False)
+    parser = argparse.ArgumentParser(prog="telemetry-forwarder settings", description=settings.__doc__)
+    parser.parse_args(arguments)
+    print(markdown(), end="")
 
 
 def markdown() -> str:

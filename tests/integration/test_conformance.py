@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from telemetry_forwarder.cli import main
+from telemetry_forwarder.cli.conform import conform
 from telemetry_forwarder.emulator.backends import SplunkHec
 from telemetry_forwarder.emulator.conformance import (
     CHECKS,
@@ -134,7 +134,7 @@ async def test_function_that_fails_is_not_held_against_the_extension(tmp_path: P
 
 def test_command_says_what_failed_and_where_aws_says_so(tmp_path: Path) -> None:
     arguments = ["conform", str(WRONG / "not-executable")]
-    result = CliRunner().invoke(main, arguments)
+    result = CliRunner().invoke(conform, arguments)
     assert result.exit_code == 1
     lines = result.output.splitlines()
     assert re.fullmatch(r"FAILED +starts +The file is not executable.*", lines[0])
@@ -142,7 +142,7 @@ def test_command_says_what_failed_and_where_aws_says_so(tmp_path: Path) -> None:
     assert "AWS Lambda Extensions API" in lines[2]
     assert "\x1b" not in result.output
     assert lines[-1] == f"1 FAILED, {len(CHECKS) - 1} not checked."
-    told = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).output)
+    told = json.loads(CliRunner().invoke(conform, [*arguments, "--json"]).output)
     assert told["passed"] is False
     assert [check["check"] for check in told["checks"]] == [check.name for check in CHECKS]
     assert told["checks"][0]["verdict"] == "FAILED"
@@ -150,7 +150,7 @@ def test_command_says_what_failed_and_where_aws_says_so(tmp_path: Path) -> None:
 
 def test_command_ends_with_0_for_a_good_one(tmp_path: Path) -> None:
     options = [f"--env={name}={value}" for name, value in environment_in(tmp_path).items()]
-    result = CliRunner().invoke(main, ["conform", str(WRONG / "good"), *options, "--freeze=0.5"])
+    result = CliRunner().invoke(conform, [str(WRONG / "good"), *options, "--freeze=0.5"])
     assert result.exit_code == 0, result.output
     assert "FAILED" not in result.output
 
@@ -167,7 +167,7 @@ def test_command_ends_with_0_for_a_good_one(tmp_path: Path) -> None:
     ],
 )
 def test_command_says_in_one_sentence_what_it_cannot_use(arguments: list[str], sentence: str) -> None:
-    result = CliRunner().invoke(main, ["conform", *arguments])
+    result = CliRunner().invoke(conform, arguments)
     assert result.exit_code == 2
     assert sentence in result.output
     assert "Traceback" not in result.output

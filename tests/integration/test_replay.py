@@ -7,10 +7,10 @@ import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from telemetry_forwarder.cli import main
 from telemetry_forwarder.emulator.backends import Answer, Hang, SplunkHec
 from telemetry_forwarder.failover import Parcel, object_key, pack_objects, to_line
 from telemetry_forwarder.records import Record
@@ -250,11 +250,16 @@ async def test_queue_is_counted_without_being_touched(road: Road) -> None:
     assert (done.code, done.report["parcels"]["found"]) == (0, 0)
 
 
-def test_help_says_what_it_does() -> None:
-    from click.testing import CliRunner
+def test_help_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["replay", "--help"])
+    assert ended.value.code == 0
+    assert "--dry-run" in capsys.readouterr().out
 
-    from telemetry_forwarder.cli import main
 
-    out: Any = CliRunner().invoke(main, ["replay", "--help"])
-    assert out.exit_code == 0
-    assert "--dry-run" in out.output
+@pytest.mark.parametrize("patience", ["-1", "nan", "soon"])
+def test_patience_that_is_no_time_is_refused(patience: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["replay", "s3://kept", "--to", "splunk", "--patience", patience])
+    assert ended.value.code == 2
+    assert f"'{patience}' is not a number of seconds from 0" in capsys.readouterr().err
