@@ -41,7 +41,7 @@ from telemetry_forwarder.receiver import Intake, serve
 from telemetry_forwarder.records import Origin, Record, Told
 from telemetry_forwarder.router import Router
 from telemetry_forwarder.settings import Settings
-from telemetry_forwarder.variables import MANAGED_INSTANCES, read
+from telemetry_forwarder.variables import MANAGED_INSTANCES, NEEDS, read
 
 if TYPE_CHECKING:
     from telemetry_forwarder.secrets.vault import Vault
@@ -61,9 +61,10 @@ def run(registration: Registration, listener: Any, environ: Mapping[str, str], d
     log = Log(settings.log_level)
     logging.basicConfig(handlers=[LibraryLines(log)], level=logging.WARNING, force=True)
     for problem in settings.problems:
-        log.error(str(problem))
+        (log.error if problem.level == "error" else log.warning)(str(problem))
     is_served = settings.secrets is not None and settings.secrets.is_served
-    if settings.is_strict and (settings.problems or listener is None or (is_served and not doors)):
+    is_wrong = any(problem.is_wrong for problem in settings.problems)
+    if settings.is_strict and (is_wrong or listener is None or (is_served and not doors)):
         return refuse(registration, log)
     taken = socket.socket(fileno=listener.detach()) if listener is not None else None
     asked_at = [socket.socket(fileno=door.detach()) for door in doors]
@@ -173,7 +174,12 @@ async def _serve(
                 machine.lives_without_telemetry()
         else:
             say = log.info if doors and not settings.destinations else log.warning
-            say("No sink can run, so no telemetry is forwarded.")
+            if listener is None:
+                say("No telemetry is forwarded, as its port could not be had.")
+            else:
+                from telemetry_forwarder.advice import what_to_set  # only where something is wrong
+
+                say(f"No sink can run, so no telemetry is forwarded. {what_to_set(NEEDS)}")
             close(listener)
             machine.lives_without_telemetry()
         async with asyncio.TaskGroup() as group:

@@ -1,7 +1,10 @@
 """Kinds of setting: each turns the text of an environment variable into a value, or raises ValueError.
 
-Imports nothing, for the reason that `variables` gives. `label` and `allowed` are what the README's table prints.
+Of a list that is sound in part it raises Unsound, which keeps that part. Imports nothing but `wording`, for the reason
+that `variables` gives. `label` and `allowed` are what the README's table prints.
 """
+
+from telemetry_forwarder.wording import arn_parts, is_host, is_path, is_port, only, split_port, unquoted, whole, words
 
 # Only for type checkers: a bare `False`, because importing `typing` costs more than this module.
 TYPE_CHECKING = False
@@ -88,38 +91,38 @@ class Integer:
 
 
 class OneOf:
-    """A word of `words`, upper or lower case; or, with `convert`, a number of a list."""
+    """A word of `words`, upper or lower case, or one that `also` translates; or, with `convert`, a number of a list."""
 
-    label = "word"
-
-    def __init__(self, *words: str, convert: "type" = str) -> None:
+    def __init__(self, *words: str, convert: "type" = str, also: "dict[str, str] | None" = None) -> None:
         self.words = words
         self.convert = convert
+        self.also = also or {}
         self.label = "integer" if convert is int else "word"
         self.allowed = ", ".join(f"`{word}`" for word in words) if convert is str else ", ".join(words)
 
     def read(self, text: str) -> "Any":
-        if text.lower() not in self.words:
+        word = self.also.get(text.lower(), text.lower())
+        if word not in self.words:
             raise ValueError(self.allowed)
-        return self.convert(text.lower())
+        return self.convert(word)
 
 
 class Flag:
     """Yes or no."""
 
     label = "boolean"
-    allowed = "`true` or `false` (also `1`, `0`, `yes`, `no`)"
+    allowed = "`true` or `false` (also `1`, `0`, `yes`, `no`, `on`, `off`)"
 
     def read(self, text: str) -> bool:
-        if text.lower() in ("true", "1", "yes"):
+        if text.lower() in ("true", "1", "yes", "on", "y", "t"):
             return True
-        if text.lower() in ("false", "0", "no"):
+        if text.lower() in ("false", "0", "no", "off", "n", "f"):
             return False
         raise ValueError(self.allowed)
 
 
 class Words:
-    """A comma list; `words` are the allowed ones, or None where any identifier will do."""
+    """A list of words, parted by commas, semicolons or spaces; `open_ended`: others than `words` may be installed."""
 
     label = "comma list"
 
@@ -131,10 +134,9 @@ class Words:
             self.allowed += " and installed third-party names"
 
     def read(self, text: str) -> "tuple[str, ...]":
-        found = tuple(dict.fromkeys(word.strip().lower() for word in text.split(",") if word.strip()))
-        if not found or not (self.open_ended or all(word in self.words for word in found)):
-            raise ValueError(self.allowed)
-        return found
+        found = [word.lower() for word in words(text)]
+        kept = tuple(dict.fromkeys(word for word in found if self.open_ended or word in self.words))
+        return whole(kept, [word for word in found if word not in kept])
 
 
 class Flush:
@@ -156,26 +158,35 @@ class Flush:
 
 
 class Tags:
-    """`key:value` pairs parted by commas (Datadog's list may also be parted by spaces). A value may hold colons."""
+    """`key:value` pairs parted by commas. A value may hold colons, and spaces where something else parts the pairs.
+
+    With `spaces` the list is Datadog's: parted by spaces or commas, of pairs and of bare tags, whose value is "" then.
+    """
 
     label = "tags"
-    allowed = "`key:value,key:value`"
 
     def __init__(self, *, spaces: bool = False) -> None:
         self.spaces = spaces
+        self.allowed = "`key:value,key:value`"
+        if spaces:
+            self.allowed = "`key:value` pairs and bare tags, parted by spaces or commas"
 
     def read(self, text: str) -> "tuple[tuple[str, str], ...]":
-        if self.spaces:
-            text = ",".join(text.split())
-        pairs = []
-        for part in text.split(","):
-            key, colon, value = part.strip().partition(":")
-            if not part.strip():
-                continue
-            if not (colon and key.strip() and value.strip() and part.strip().isprintable()):
-                raise ValueError(self.allowed)
-            pairs.append((key.strip(), value.strip()))
-        return tuple(pairs)
+        kept, wrong = [], []
+        for part in self._parts(text):
+            key, colon, value = (one.strip() for one in part.partition(":"))
+            if key and part.isprintable() and (value or (self.spaces and not colon)):
+                kept.append((key, value))
+            else:
+                wrong.append(part)
+        return whole(tuple(kept), wrong)
+
+    def _parts(self, text: str) -> "list[str]":
+        """Part at commas; where there are none, and each word is a pair, at spaces or semicolons."""
+        found = words(text)
+        if self.spaces or ("," not in text and all(0 < word.find(":") != word.find("://") for word in found)):
+            return found
+        return [part for piece in text.split(",") if (part := unquoted(piece))]
 
 
 class Url:
@@ -183,8 +194,9 @@ class Url:
 
     label = "URL"
 
-    def __init__(self, *, bare_host: bool = False) -> None:
+    def __init__(self, *, bare_host: bool = False, endpoint: str = "") -> None:
         self.bare_host = bare_host
+        self.endpoint = endpoint  # a path that is left off where it was given
         self.allowed = "`https://host[:port][/path]` (or `http://`), without user name, query or fragment"
         if bare_host:
             self.allowed = "`host[:port]` or `http(s)://host[:port]`"
@@ -195,7 +207,7 @@ class Url:
             scheme, rest = "https", text
         elif not separator or scheme.lower() not in ("http", "https"):
             raise ValueError(self.allowed)
-        authority, slash, path = rest.partition("/")
+        authority, slash, path = rest.rstrip("/").removesuffix(self.endpoint).partition("/")
         host, port = split_port(authority)
         if not (is_host(host) and is_port(port) and is_path(path)) or (self.bare_host and path.strip("/")):
             raise ValueError(self.allowed)
@@ -203,28 +215,49 @@ class Url:
 
 
 class Site:
-    """A Datadog site: a domain name; a pasted scheme or trailing slash is removed."""
+    """A Datadog site: a domain name; a pasted scheme or trailing slash is removed.
+
+    What stands before one of Datadog's domains has to look like a region: `app.`, `api.` and the intakes are no sites.
+    Source: Datadog, "Getting started with Datadog sites", read 2026-11-27.
+    """
 
     label = "host name"
     allowed = "a Datadog site such as `datadoghq.com`, `datadoghq.eu`, `us5.datadoghq.com`"
+    families = ("datadoghq.com", "datadoghq.eu", "ddog-gov.com")
 
     def read(self, text: str) -> str:
-        host = text.partition("://")[2] or text
-        host = host.rstrip("/").lower()
-        if not is_host(host) or "." not in host:
+        host = (text.partition("://")[2] or text).rstrip("./").lower()
+        region, _, family = host.partition(".")
+        is_region = len(region) == 3 and region[:2].isalpha() and region[2].isdigit() and region not in ("us1", "eu1")
+        is_ours = host.endswith(self.families) and host not in self.families
+        if not is_host(host) or "." not in host or (is_ours and not (is_region and family in self.families)):
             raise ValueError(self.allowed)
         return host
 
 
+class Region:
+    """A region of AWS. Source: AWS General Reference, "AWS regions and endpoints": `eu-west-1`, `us-gov-east-1`, …"""
+
+    label = "region"
+    allowed = "the code of a region such as `eu-west-1`"
+
+    def read(self, text: str) -> str:
+        parts = text.split("-")
+        if len(parts) < 3 or not parts[-1].isdigit() or not only(text, "-") or text != text.lower() or not all(parts):
+            raise ValueError(self.allowed)
+        return text
+
+
 class SecretText:
-    """A secret; surrounding white space (a line end pasted from a file) is removed."""
+    """A secret; white space (a line end pasted from a file) and quotes around it are removed."""
 
     label = "secret"
     allowed = "a token in printable ASCII without spaces"
 
     def read(self, text: str) -> Secret:
-        text = text.strip()
-        if not text or not text.isascii() or not text.isprintable() or " " in text:
+        text = unquoted(text)
+        is_plain = text.isascii() and text.isprintable() and " " not in text
+        if not text or not is_plain or text.startswith(("arn:", "{{")):  # a reference, or one that nobody resolved
             raise ValueError(self.allowed)
         return Secret(text)
 
@@ -237,8 +270,8 @@ class SecretArn:
 
     def read(self, text: str) -> SecretReference:
         arn, _, key = text.partition("#")
-        parts = arn.split(":", 6)
-        if len(parts) != 7 or parts[0] != "arn" or parts[2] != "secretsmanager" or not all(parts) or " " in arn:
+        name = arn_parts(arn, "secretsmanager")[5:]
+        if len(name) != 2 or name[0] != "secret" or not name[1] or not arn.isprintable() or " " in arn:
             raise ValueError(self.allowed)
         return SecretReference("secretsmanager", arn, key or None)
 
@@ -250,7 +283,7 @@ class SsmParameter:
     allowed = "a parameter name (letters, digits, `.`, `-`, `_`, `/`) or its ARN"
 
     def read(self, text: str) -> SecretReference:
-        if len(text) > 2048 or not only(text, ".-_/:"):
+        if len(text) > 2048 or not only(text, ".-_/:") or (text.startswith("arn:") and not arn_parts(text, "ssm")):
             raise ValueError(self.allowed)
         return SecretReference("ssm", text)
 
@@ -267,10 +300,9 @@ class SecretNames:
         )
 
     def read(self, text: str) -> "tuple[str, ...]":
-        names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-        if not names or not all(self._is_name(name) for name in names):
-            raise ValueError(self.allowed)
-        return names
+        names = [name for piece in text.replace(";", ",").split(",") if (name := unquoted(piece))]
+        kept = tuple(dict.fromkeys(name for name in names if self._is_name(name)))
+        return whole(kept, [name for name in names if name not in kept])
 
     def _is_name(self, name: str) -> bool:
         if len(name) > 2048 or not name.isprintable() or " " in name:
@@ -309,17 +341,30 @@ class LogStream:
 
 
 class ProxyUrl:
-    """A proxy's address, which may hold a user name and a password; it is never shown."""
+    """A proxy's address, which may hold a user name and a password; it is never shown. See `proxies`."""
 
     label = "URL"
-    allowed = "`http://[user:password@]host[:port]`"
+    allowed = "`http://[user:password@]host[:port]` (or `https://`)"
 
     def read(self, text: str) -> Secret:
-        scheme, separator, rest = text.partition("://")
-        login, at, address = rest.rpartition("@")
-        if not separator or not login.isprintable() or " " in login:
-            raise ValueError(self.allowed)
-        return Secret(Url().read(f"{scheme}://{address}").replace("://", f"://{login}{at}", 1))
+        from telemetry_forwarder.proxies import proxy_url  # only where there is a proxy
+
+        return Secret(proxy_url(text))
+
+
+class NoProxy:
+    """What is reached without a proxy, as a tuple of entries in lower case. See `proxies`."""
+
+    label = "list"
+    allowed = (
+        "of hosts, `.domain`, `*.domain`, IP addresses and networks such as `10.0.0.0/8`, each `:port` if wanted; `*`"
+    )
+
+    def read(self, text: str) -> "tuple[str, ...]":
+        from telemetry_forwarder.proxies import is_entry
+
+        entries = [word.lower() for word in words(text)]
+        return whole(tuple(filter(is_entry, entries)), [entry for entry in entries if not is_entry(entry)])
 
 
 class FilePath:
@@ -344,33 +389,3 @@ class DirectoryPath:
         if not (text.isprintable() and text.startswith("/") and len(text) <= 1024):
             raise ValueError(self.allowed)
         return text
-
-
-def only(text: str, others: str) -> bool:
-    """Say whether `text` is made of ASCII letters, digits and the characters of `others` alone."""
-    return text.isascii() and all(c.isalnum() or c in others for c in text)
-
-
-def split_port(authority: str) -> "tuple[str, str]":
-    """Split `host:port` (or `[v6]:port`); the port is `""` where none is given."""
-    if authority.startswith("["):
-        host, bracket, rest = authority[1:].partition("]")
-        if not bracket or ":" not in host or rest == ":":
-            return "", ""
-        return host, rest[1:] if rest.startswith(":") else rest
-    host, colon, port = authority.partition(":")
-    return host, port if port or not colon else "?"
-
-
-def is_host(host: str) -> bool:
-    if ":" in host:  # IPv6 literal
-        return all(c in "0123456789abcdefABCDEF:." for c in host)
-    return bool(host) and len(host) < 254 and only(host, "-._") and not host.startswith((".", "-"))
-
-
-def is_port(port: str) -> bool:
-    return port == "" or (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536)
-
-
-def is_path(path: str) -> bool:
-    return path.isascii() and path.isprintable() and not any(c in path for c in ' ?#"<>\\')

@@ -3,7 +3,8 @@
 Imports nothing but `kinds`, for the reason that `variables` gives.
 """
 
-from telemetry_forwarder.kinds import Url, only
+from telemetry_forwarder.kinds import Url
+from telemetry_forwarder.wording import only
 
 
 class Bucket:

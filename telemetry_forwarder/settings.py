@@ -1,5 +1,6 @@
 """From the environment to frozen settings, once. A pure function of the mapping; nothing here reads `os.environ`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,17 @@ from telemetry_forwarder.places import Bucket, Queue
 from telemetry_forwarder.records import Origin
 from telemetry_forwarder.transports.stack import Network
 from telemetry_forwarder.values import dataclass
-from telemetry_forwarder.variables import BY_NAME, Problem, buffering_timeout_ms, read, unsound, wanted_sinks
+from telemetry_forwarder.variables import (
+    BY_NAME,
+    NEEDS,
+    Problem,
+    buffering_timeout_ms,
+    given,
+    read,
+    unsound,
+    wanted_sinks,
+)
+from telemetry_forwarder.wording import Notice
 
 if TYPE_CHECKING:
     from telemetry_forwarder.secrets.settings import SecretsSettings
@@ -32,6 +43,9 @@ PERIODS_S = {Mode.PERIODIC: 10.0}
 BACKGROUND_PERIOD_S = 1.0
 # A record costs about a kilobyte of objects, however short its text is.
 RECORD_COST_BYTES = 1024
+# A bundle of all public authorities has a quarter of a megabyte.
+LONGEST_CA_FILE_BYTES = 16 * MEBIBYTE
+_CERTIFICATE = re.compile(rb"^-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----[ \t]*\r?\nM[A-Za-z0-9+/]", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +113,7 @@ class Settings:
             ),
             secrets=_secrets(environ, destinations, problems),
             failover=read("TELEMETRY_FORWARDER_FAILOVER", environ, problems),
-            problems=_without_repeats(problems),
+            problems=_without_repeats([*problems, *_unknown_names(environ)]),
         )
 
 
@@ -166,6 +180,7 @@ def _strategy(environ: Mapping[str, str], problems: list[Problem]) -> Strategy:
 
 
 def _origin(environ: Mapping[str, str], problems: list[Problem]) -> Origin:
+    read("AWS_REGION", environ, problems)  # the SDK reads it by itself, whatever it is
     name = environ.get("AWS_LAMBDA_FUNCTION_NAME", "")
     memory = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
     return Origin(
@@ -187,27 +202,75 @@ def _proxies(environ: Mapping[str, str], problems: list[Problem]) -> dict[str, s
     for scheme in ("http", "https"):
         if (proxy := read(f"{scheme.upper()}_PROXY", environ, problems)) is not None:
             found[scheme] = proxy.reveal()
-    if (exceptions := read("NO_PROXY", environ, problems)) is not None:
-        found["no"] = exceptions
+    if exceptions := read("NO_PROXY", environ, problems):
+        found["no"] = ",".join(exceptions)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
+        other = environ.get(name.lower(), "")
+        if environ.get(name, "").strip() and other.strip() and other != environ[name]:
+            problems.append(Notice(name, f"and {name.lower()} are set and differ: {name} is used."))
     return found
+
+
+# With what the names begin that are looked at: all of our own, and of the others' what may mean one of ours.
+STEMS = (
+    "TELEMETRY_FORWARDER", "TELEMETRYFORWARDER", "SPLUNK_HEC", "SPLUNK_TOKEN", "SPLUNK_URL", "SPLUNK_INDEX",
+    "SPLUNK_SOURCE", "DD_API", "DD_SITE", "DD_TAG", "CLOUDWATCH_LOG", "CLOUDWATCH_RETENTION",
+)  # fmt: skip
+
+
+def _unknown_names(environ: Mapping[str, str]) -> list[Notice]:
+    """Name each variable that nobody reads, although a setting is meant by it.
+
+    Of our own prefix all of them. Of another maker's those alone that mean one setting for certain, which is not given
+    itself, of a sink that is wanted (or where none is): the tools of those makers have variables of their own.
+    """
+    names = [name for name in environ if name not in BY_NAME and name.upper().startswith(STEMS)]
+    if not names:
+        return []
+    from telemetry_forwarder.advice import other_meant, own_meant  # only where something is wrong
+
+    found = []
+    for name in sorted(names):
+        if name.upper().startswith(STEMS[:2]):
+            meant = own_meant(name, BY_NAME)
+            hint = f"The nearest is {meant}." if meant else "The table of settings in the README has them all."
+            found.append(
+                Notice(name, f"is set, but is the name of no setting: it has no effect. {hint}", is_wrong=True)
+            )
+        elif (meant := other_meant(name, BY_NAME)) is not None and _is_missed(meant, environ):
+            found.append(Notice(name, f"is set, but is the name of no setting: it has no effect. Set {meant} instead."))
+    return found
+
+
+def _is_missed(name: str, environ: Mapping[str, str]) -> bool:
+    """Say whether the variable `name` is of a sink that is wanted, and neither given nor replaced by another."""
+    sink, wanted = BY_NAME[name].sink, wanted_sinks(environ)
+    instead = next((row for rows in NEEDS.values() for row in rows if name in row), (name,))
+    return (sink in wanted or not wanted) and not any(given(one, environ)[1] for one in instead)
 
 
 def _ca_file(environ: Mapping[str, str], problems: list[Problem]) -> str | None:
     """Return the file of CA certificates; without a sound one, backends are checked against the system's."""
     path: str | None = read("SSL_CERT_FILE", environ, problems)
-    if path is not None and not _holds_certificates(path):
-        problems.append(unsound(BY_NAME["SSL_CERT_FILE"], path))
+    if path is None:
         return None
-    return path
-
-
-def _holds_certificates(path: str) -> bool:
-    """Say whether `path` is a readable file with something in PEM form; not whether that is a certificate of worth."""
     try:
         with open(path, "rb") as file:
-            return any(line.startswith(b"-----BEGIN") for line in file)
-    except OSError:
-        return False
+            content = file.read(LONGEST_CA_FILE_BYTES)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    else:
+        if _CERTIFICATE.search(content):
+            return path
+        from telemetry_forwarder.advice import ca_content  # only where something is wrong
+
+        reason = ca_content(content)
+    problem = unsound(BY_NAME["SSL_CERT_FILE"], path)
+    where = "" if path.startswith("/") else " A layer's files are below /opt: give the whole path."
+    problem.advice = f"{reason}.{where}"
+    problem.consequence = "It is left out: backends are checked against the authorities of the system."
+    problems.append(problem)
+    return None
 
 
 def _without_repeats(problems: list[Problem]) -> tuple[Problem, ...]:

@@ -1,9 +1,9 @@
 """The public interface: every environment variable, as data, with the rule that reads it.
 
-This module and `kinds` import nothing else. Two readers need it at different times: `bootstrap` asks, before it
-registers and while the user's cold start waits, whether any sink can run at all; `settings` and the sinks read the
-values later. Importing `dataclasses` alone would double the time to `/register`, so the few classes here are plain.
-The table in the README is printed from `VARIABLES` by `telemetry-forwarder settings`.
+This module and what it is made of (`kinds`, `wording`, `places`) import nothing else. Two readers need it
+at different times: `bootstrap` asks, before it registers and while the user's cold start waits, whether any sink can
+run; `settings` and the sinks read the values later. Importing `dataclasses` alone would double the time to
+`/register`, so the few classes here are plain. The README's table is printed from `VARIABLES`.
 """
 
 from telemetry_forwarder.kinds import (
@@ -14,8 +14,10 @@ from telemetry_forwarder.kinds import (
     Integer,
     LogGroup,
     LogStream,
+    NoProxy,
     OneOf,
     ProxyUrl,
+    Region,
     SecretArn,
     SecretNames,
     SecretText,
@@ -27,6 +29,8 @@ from telemetry_forwarder.kinds import (
     Words,
 )
 from telemetry_forwarder.places import Place
+from telemetry_forwarder.wording import Problem as Problem  # a sink imports it from here
+from telemetry_forwarder.wording import unquoted
 
 # Only for type checkers: a bare `False`, because importing `typing` costs more than this module.
 TYPE_CHECKING = False
@@ -35,23 +39,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     Environ = Mapping[str, str]
-
-
-class Problem:
-    """One thing wrong with the environment: which variable, what was given (never a secret), what is allowed."""
-
-    __slots__ = ("allowed", "consequence", "given", "variable")
-
-    def __init__(self, variable: str, given: str, allowed: str, consequence: str) -> None:
-        self.variable = variable
-        self.given = given
-        self.allowed = allowed
-        self.consequence = consequence
-
-    def __str__(self) -> str:
-        return f"{self.variable} is {self.given}; allowed: {self.allowed}. {self.consequence}"
-
-    __repr__ = __str__
 
 
 # --- the variables --------------------------------------------------------------------------------------------------
@@ -157,8 +144,8 @@ VARIABLES = (
     ),
     Variable("TELEMETRY_FORWARDER_TAGS", Tags(), (), "Tags added to every record in every sink"),
     Variable(
-        "TELEMETRY_FORWARDER_LOG_LEVEL", OneOf("debug", "info", "warning", "error"), "warning",
-        "How much the extension says of itself, on standard output",
+        "TELEMETRY_FORWARDER_LOG_LEVEL", OneOf("debug", "info", "warning", "error", also={"warn": "warning"}),
+        "warning", "How much the extension says of itself, on standard output",
     ),
     Variable(
         "TELEMETRY_FORWARDER_STRICT", Flag(), False,
@@ -191,7 +178,7 @@ VARIABLES = (
     Variable("DD_VERSION", Text(), None, "Version of the application, in every sink", "datadog"),
     Variable("DD_TAGS", Tags(spaces=True), (), "Further tags for Datadog alone", "datadog"),
     Variable(
-        "DD_LOGS_CONFIG_LOGS_DD_URL", Url(bare_host=True), None,
+        "DD_LOGS_CONFIG_LOGS_DD_URL", Url(bare_host=True, endpoint="/api/v2/logs"), None,
         "Another logs intake (a proxy, a private link) instead of the site's", "datadog",
     ),
     Variable("CLOUDWATCH_LOG_GROUP", LogGroup(), None, "Log group; created where it is missing", "cloudwatch"),
@@ -210,7 +197,7 @@ VARIABLES = (
         "`AWS_ENDPOINT_URL_S3` and `AWS_ENDPOINT_URL_SQS`",
         "cloudwatch",
     ),
-    Variable("AWS_REGION", Text(), None, "Region; Lambda sets it", "cloudwatch"),
+    Variable("AWS_REGION", Region(), None, "Region; Lambda sets it", "cloudwatch"),
     Variable(
         "TELEMETRY_FORWARDER_SECRETS", OneOf("off", "token", "open"), "off",
         "Whether functions may ask for parameters and secrets on localhost, with a token or without", "secrets",
@@ -261,7 +248,7 @@ VARIABLES = (
     ),
     Variable("HTTPS_PROXY", ProxyUrl(), None, "Proxy for `https` backends; never for the Lambda APIs", "network"),
     Variable("HTTP_PROXY", ProxyUrl(), None, "Proxy for `http` backends; never for the Lambda APIs", "network"),
-    Variable("NO_PROXY", Text(4096), None, "Comma list of hosts and domains that are reached without proxy", "network"),
+    Variable("NO_PROXY", NoProxy(), (), "What is reached without a proxy", "network"),
     Variable("SSL_CERT_FILE", FilePath(), None, "CA certificates that backends are checked against", "network"),
 )  # fmt: skip
 
@@ -279,23 +266,37 @@ NEEDS = {
 }
 
 
+# Whoever sends elsewhere than to Datadog's first site does not have it sent there by a slip.
+STOPPING = ("DD_SITE", "DD_LOGS_CONFIG_LOGS_DD_URL")
+
+
+def given(name: str, environ: "Environ") -> "tuple[str, str]":
+    """Return the name by which a variable is set, and its text without white space and quotes around it.
+
+    Only of proxies there are two names, as common as each other: the one in capitals wins.
+    """
+    text = unquoted(environ.get(name, ""))
+    if not text and name.endswith("_PROXY"):
+        return name.lower(), unquoted(environ.get(name.lower(), ""))
+    return name, text
+
+
 def read(name: str, environ: "Environ", problems: "list[Problem] | None" = None) -> "Any":
     """Return the value of the variable `name`; its default where it is unset or empty.
 
-    An unsound value gives the default too, and a `Problem` is appended to `problems`.
+    An unsound value gives the default too, a list that is unsound in part what is sound of it; a `Problem` is appended
+    to `problems` for both.
     """
     variable = BY_NAME[name]
-    text = environ.get(name, "").strip()
-    if not text and name.endswith("_PROXY"):
-        text = environ.get(name.lower(), "").strip()  # curl's spelling, as common as the other
+    name, text = given(name, environ)
     if not text:
         return variable.default
     try:
         return variable.kind.read(text)
-    except ValueError:
+    except ValueError as error:
         if problems is not None:
-            problems.append(unsound(variable, text))
-        return variable.default
+            problems.append(unsound(variable, text, error, name))
+        return getattr(error, "kept", variable.default)
 
 
 def buffering_timeout_ms(environ: "Environ", problems: "list[Problem] | None" = None) -> int:
@@ -317,29 +318,29 @@ def buffering_timeout_ms(environ: "Environ", problems: "list[Problem] | None" = 
     return int(default)
 
 
-def unsound(variable: Variable, text: str) -> Problem:
-    """Return the problem of a variable whose value, `text`, is not allowed."""
-    return Problem(variable.name, shown(variable, text), variable.kind.allowed, consequence(variable))
+def unsound(variable: Variable, text: str, error: "ValueError | None" = None, name: str = "") -> Problem:
+    """Return the problem of a variable whose value, `text`, is not allowed, or holds what `error` says is not."""
+    from telemetry_forwarder.advice import advice, shown  # only where something is wrong
 
-
-def shown(variable: Variable, text: str) -> str:
-    """Quote what was given, cut to a length that fits a log line; never a secret, nor what a URL may hide."""
-    if isinstance(variable.kind, SecretText):
-        return "*** (hidden)"
-    if isinstance(variable.kind, (SecretArn, SsmParameter, SecretNames)) and not text.startswith(("arn:", "/")):
-        return "*** (hidden)"  # most likely the secret itself in the place of its reference
-    if isinstance(variable.kind, (Url, ProxyUrl, Place)):
-        if "@" in text:  # whatever stands before the host may be a password, with any character in it
-            scheme, separator, _ = text.partition("://")
-            text = f"{scheme if separator else ''}{separator}***@{text.rpartition('@')[2]}"
-        text = text.partition("?")[0].partition("#")[0]
-    return repr(text[:120] + ("…" if len(text) > 120 else ""))
+    kind, name, kept = variable.kind, name or variable.name, getattr(error, "kept", None)
+    if kept is None:
+        return Problem(name, shown(kind, text), kind.allowed, consequence(variable), advice(name, kind, text))
+    wrong: list[str] = list(dict.fromkeys(getattr(error, "wrong", ())))
+    listed = ", ".join(shown(kind, one) for one in wrong[:10])
+    hints = " ".join(dict.fromkeys(filter(None, (advice(name, kind, one) for one in wrong[:10]))))
+    return Problem(
+        name, f"partly unsound: {listed}", kind.allowed, "It is left out, the rest of the list is used.", hints
+    )
 
 
 def consequence(variable: Variable) -> str:
     for sink, rows in NEEDS.items():
         if any(variable.name in row for row in rows):
             return f"Sink {sink} does not run without it."
+    if variable.name in STOPPING:
+        return "Sink datadog does not run, as it would send to another place than was meant."
+    if variable.name == "AWS_REGION":
+        return "Calls to AWS will fail."
     if variable.name == "TELEMETRY_FORWARDER_SECRETS_ALLOW":
         return "Nothing may be asked for."
     if variable.default in (None, (), False):
@@ -352,7 +353,7 @@ def missing(sink: str, environ: "Environ") -> "list[Problem]":
     """List what a built-in `sink` cannot do without and has not been given at all (unsound values not repeated)."""
     problems = []
     for row in NEEDS[sink]:
-        if not any(environ.get(name, "").strip() for name in row):
+        if not any(given(name, environ)[1] for name in row):
             allowed = " or ".join(row)
             if len(row) == 1:
                 allowed = BY_NAME[row[0]].kind.allowed
@@ -365,20 +366,31 @@ def wanted_sinks(environ: "Environ", problems: "list[Problem] | None" = None) ->
     listed: tuple[str, ...] = read("TELEMETRY_FORWARDER_SINKS", environ, problems)
     if listed:
         return listed
-    return tuple(
-        sink for sink, rows in NEEDS.items() if any(environ.get(name, "").strip() for row in rows for name in row)
-    )
+    return tuple(sink for sink, rows in NEEDS.items() if any(given(name, environ)[1] for row in rows for name in row))
 
 
 def is_sound(sink: str, environ: "Environ") -> bool:
     """Say whether a built-in `sink` has all that it needs."""
+    if sink == "datadog" and stops(environ):
+        return False
     return all(any(read(name, environ) is not None for name in row) for row in NEEDS[sink])
+
+
+def stops(environ: "Environ") -> bool:
+    """Say whether one of the `STOPPING` variables that is used is unsound."""
+    used = STOPPING[1] if given(STOPPING[1], environ)[1] else STOPPING[0]
+    if text := given(used, environ)[1]:
+        try:
+            BY_NAME[used].kind.read(text)
+        except ValueError:
+            return True
+    return False
 
 
 def needs_secrets(environ: "Environ") -> bool:
     """Say whether a sink that runs has its credential by reference only, to be read with the AWS SDK."""
     return any(
-        isinstance(variable.kind, (SecretArn, SsmParameter)) and environ.get(variable.name, "").strip()
+        isinstance(variable.kind, (SecretArn, SsmParameter)) and given(variable.name, environ)[1]
         for variable in VARIABLES
         if variable.sink in wanted_sinks(environ)
     )

@@ -42,8 +42,10 @@ def _installed(name: str) -> Any:
 
     found = [entry for entry in entry_points(group=GROUP) if entry.name.lower() == name.lower()]
     if not found:
+        from telemetry_forwarder.advice import sink_meant  # only where something is wrong
+
         allowed = ", ".join(f"`{word}`" for word in BUILT_IN) + f", or the name of an installed entry point of {GROUP}"
-        raise ConfigError([_problem(name, allowed)])
+        raise ConfigError([_problem(name, allowed, sink_meant(name, BUILT_IN))])
     try:
         return found[0].load()
     except Exception as error:  # importing foreign code may raise anything
@@ -90,5 +92,6 @@ def _broken(name: str, what: str, error: Exception | None = None) -> Problem:
     return _problem(name, f"a sink that can be made, but {what}")
 
 
-def _problem(name: str, allowed: str) -> Problem:
-    return Problem("TELEMETRY_FORWARDER_SINKS", repr(name[:120]), allowed, f"Sink {name[:120]} does not run.")
+def _problem(name: str, allowed: str, advice: str = "") -> Problem:
+    consequence = f"Sink {name[:120]} does not run."
+    return Problem("TELEMETRY_FORWARDER_SINKS", repr(name[:120]), allowed, consequence, advice)

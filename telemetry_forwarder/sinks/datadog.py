@@ -24,15 +24,18 @@ from telemetry_forwarder.interfaces import (
     TooLarge,
     Verdict,
 )
+from telemetry_forwarder.kinds import Site
 from telemetry_forwarder.platform_text import platform_text
 from telemetry_forwarder.records import Origin, Record
 from telemetry_forwarder.sinks.credential import choose
 from telemetry_forwarder.sinks.http_answers import read_status, wait_seconds
 from telemetry_forwarder.values import dataclass
-from telemetry_forwarder.variables import Problem, missing, read
+from telemetry_forwarder.variables import Problem, missing, read, stops
 from telemetry_forwarder.wire_json import present, text_of, to_json
+from telemetry_forwarder.wording import Notice
 
 HOUR_MS = 3_600_000
+
 
 LIMITS = Limits(
     max_records=1_000,
@@ -148,7 +151,7 @@ def _tags(origin: Origin, cold_start: bool | None, more: tuple[tuple[str, str], 
         "service": origin.service.lower() if origin.service else origin.function_name,
     }
     pairs = [*present(known).items(), *origin.tags, *more]
-    return ",".join(f"{key}:{value}".replace(",", "_") for key, value in pairs)
+    return ",".join((key if value == "" else f"{key}:{value}").replace(",", "_") for key, value in pairs)
 
 
 def create(environ: Mapping[str, str]) -> Destination[HttpRequest, HttpResponse]:
@@ -158,8 +161,12 @@ def create(environ: Mapping[str, str]) -> Destination[HttpRequest, HttpResponse]
     url = read("DD_LOGS_CONFIG_LOGS_DD_URL", environ, problems)
     site = read("DD_SITE", environ, problems)
     tags = read("DD_TAGS", environ, problems)
-    if key is None:
+    if key is None or stops(environ):
         raise ConfigError(problems + missing("datadog", environ))
+    if url is None and not site.endswith(Site.families):
+        from telemetry_forwarder.advice import unknown_site  # only where something may be wrong
+
+        problems.append(Notice("DD_SITE", unknown_site(site)))
     sink = Datadog(url=url or f"https://http-intake.logs.{site}", tags=tags)
     return Destination(
         sink=sink,

@@ -36,6 +36,7 @@ from telemetry_forwarder.sinks.http_answers import read_status
 from telemetry_forwarder.values import dataclass
 from telemetry_forwarder.variables import Problem, missing, read
 from telemetry_forwarder.wire_json import grouped, present, to_json
+from telemetry_forwarder.wording import Notice, split_port
 
 # Older releases and Splunk Cloud's documentation say 1 MB for a request (newer servers take more); whether the
 # compressed or the raw body is measured is not known, so it is the raw one. Vector's default is the same.
@@ -48,7 +49,7 @@ LIMITS = Limits(
     overhead_bytes=1,  # the line end
 )
 
-ENDPOINT = re.compile(r"/services/collector(/(event|raw|health|ack))?(/1\.0)?/?$")
+ENDPOINT = re.compile(r"(/+services(/+collector(/(event|raw|health|ack|mint))?(/1\.0)?)?/*)+$")
 
 # Source: Splunk, HEC troubleshooting, "Possible error codes"; the texts are ours.
 CODES = {
@@ -232,6 +233,25 @@ def bad_request(batch: Batch, code: int | None, number: int | None) -> Verdict:
     return Rejected(detail)
 
 
+# Ports of Splunk's that take no events. Source: Splunk, "Configure ports", read 2026-11-27.
+OTHER_PORTS = {"8000": "Splunk's web pages", "8089": "Splunk's management API", "9997": "Splunk's forwarders"}
+
+
+def _doubts(url: str) -> list[Notice]:
+    """Name what is allowed in an address, but leads to an HEC hardly ever."""
+    authority = url.partition("://")[2].partition("/")[0]
+    host, port = split_port(authority)
+    if port in OTHER_PORTS:
+        text = f"has port {port}, which is that of {OTHER_PORTS[port]}. An HEC has 8088, or 443 on Splunk Cloud."
+    elif re.search(r"/[a-z]{2}-[A-Z]{2}(/|$)", url):
+        text = "leads to Splunk's web pages: leave the path out."
+    elif re.fullmatch(r"[\w-]+\.splunkcloud\.com", host) and port != "8088" and not host.startswith("http-inputs"):
+        text = f"leads to Splunk's web pages. The HEC is most likely at `https://http-inputs-{host}:443`."
+    else:
+        return []
+    return [Notice("SPLUNK_HEC_URL", f"{text} It is used as it is.")]
+
+
 def create(environ: Mapping[str, str]) -> Destination[HttpRequest, HttpResponse]:
     """Make the sink from `SPLUNK_…`. Raises ConfigError if it has no sound address or no sound token."""
     problems: list[Problem] = []
@@ -243,6 +263,7 @@ def create(environ: Mapping[str, str]) -> Destination[HttpRequest, HttpResponse]
     }
     if url is None or token is None:
         raise ConfigError(problems + missing("splunk", environ))
+    problems.extend(_doubts(url))
     sink = SplunkHec(url=ENDPOINT.sub("", url).rstrip("/"), **sink_settings)
     health = HttpRequest(url=f"{sink.url}/services/collector/health", body=b"", headers={}, method="GET")
     credential = Credential(header="Authorization", secret=token, prefix="Splunk ")

@@ -13,8 +13,10 @@ ROOT = "telemetry_forwarder"
 # The rooms, from the ground up: `x*` is a folder, `!` leaves one out. A module imports from the rows before its own,
 # and of its own row only what is in the same folder.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("", "kinds", "values"),
+    ("", "wording", "proxies", "values"),
+    ("kinds",),
     ("places",),
+    ("advice",),
     ("variables",),
     ("errors", "clock", "early"),
     ("records", "heritage"),

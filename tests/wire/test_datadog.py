@@ -173,7 +173,7 @@ def test_settings_reach_the_wire():
 
 
 def test_a_reference_will_do_and_unsound_settings_are_left_out():
-    destination = create({"DD_API_KEY_SSM_PARAMETER": "/dd/key", "DD_TAGS": "none"})
+    destination = create({"DD_API_KEY_SSM_PARAMETER": "/dd/key", "DD_TAGS": ":none"})
     assert isinstance(destination.delivery, HttpDelivery)
     assert destination.delivery.credential is not None
     assert destination.delivery.credential.secret == SecretReference("ssm", "/dd/key")
