@@ -94,7 +94,13 @@ async def open_vault_of(
 
     network = settings.network
     opening = open_vault(
-        settings.secrets, doors, region=network.region, ca_file=network.aws_ca_file, clock=clock, log=log
+        settings.secrets,
+        doors,
+        region=network.region,
+        ca_file=network.aws_ca_file,
+        proxies=network.proxies,
+        clock=clock,
+        log=log,
     )
     return await stack.enter_async_context(opening)
 
@@ -106,7 +112,14 @@ def failover_of(settings: Settings, clock: Clock, log: Log) -> "Failover | None"
     from telemetry_forwarder.transports.failover import Failover  # only where it is configured
 
     network = settings.network
-    return Failover(settings.failover, clock=clock, log=log, region=network.region, ca_file=network.aws_ca_file)
+    return Failover(
+        settings.failover,
+        clock=clock,
+        log=log,
+        region=network.region,
+        ca_file=network.aws_ca_file,
+        proxies=network.proxies,
+    )
 
 
 def open_spool(settings: Settings, origin: Origin, sinks: list[str], clock: Clock, log: Log) -> Spool | None:

@@ -217,7 +217,7 @@ class _Run:
 
     def _source(self) -> Any:
         network = self._settings.network
-        return open_source(self._place, region=network.region, ca_file=network.aws_ca_file)
+        return open_source(self._place, region=network.region, ca_file=network.aws_ca_file, proxies=network.proxies)
 
     def _say_line(self, line: str) -> None:
         """Say what the pipeline says: its lines are JSON, for Lambda's log."""

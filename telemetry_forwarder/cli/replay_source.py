@@ -53,9 +53,13 @@ class Source(Protocol):
 
 
 @asynccontextmanager
-async def open_source(place: Bucket | Queue, *, region: str | None, ca_file: str | None) -> AsyncIterator[Source]:
+async def open_source(
+    place: Bucket | Queue, *, region: str | None, ca_file: str | None, proxies: Mapping[str, str] | None = None
+) -> AsyncIterator[Source]:
     """Open `place` for reading, with the AWS SDK's own settings (profiles too). Raises ConfigError."""
-    async with open_client(place, region=region, ca_file=ca_file, session=AioSession, attempts=ATTEMPTS) as client:
+    async with open_client(
+        place, region=region, ca_file=ca_file, proxies=proxies, session=AioSession, attempts=ATTEMPTS
+    ) as client:
         yield Objects(client, place) if isinstance(place, Bucket) else Messages(client, place)
 
 

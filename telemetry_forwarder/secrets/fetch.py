@@ -102,6 +102,7 @@ class Upstream:
         *,
         region: str | None,
         ca_file: str | None,
+        proxies: Mapping[str, str] | None = None,
         timeout_s: Mapping[str, float],
         connections: int,
         clock: Clock,
@@ -109,6 +110,7 @@ class Upstream:
         self.calls = 0
         self._region = region
         self._ca_file = ca_file
+        self._proxies = proxies
         self._timeout_s = timeout_s
         self._connections = connections
         self._clock = clock
@@ -257,7 +259,7 @@ class Upstream:
 
     @asynccontextmanager
     async def _new_client(self, service: Any, region: str | None) -> AsyncIterator[Any]:
-        config = client_config(connect_s=CONNECT_S, read_s=READ_S, connections=self._connections)
+        config = client_config(connect_s=CONNECT_S, read_s=READ_S, connections=self._connections, proxies=self._proxies)
         making = self._session.create_client(service, region_name=region, verify=self._ca_file, config=config)
         async with making as client:
             client.meta.events.register("before-parse", keep_body)

@@ -6,7 +6,7 @@ The port is served at once; botocore is loaded in a thread meanwhile (a third of
 import asyncio
 import resource
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ class Vault:
         *,
         region: str | None,
         ca_file: str | None,
+        proxies: Mapping[str, str] | None = None,
         tasks: asyncio.TaskGroup,
         clock: Clock,
         log: Log,
@@ -48,6 +49,7 @@ class Vault:
         self._settings = settings
         self._region = region
         self._ca_file = ca_file
+        self._proxies = proxies
         self._tasks = tasks
         self._clock = clock
         self._log = log
@@ -150,6 +152,7 @@ class Vault:
                 self._upstream = kind(
                     region=self._region,
                     ca_file=self._ca_file,
+                    proxies=self._proxies,
                     timeout_s=self._settings.timeout_s,
                     connections=self._settings.connections,
                     clock=self._clock,
@@ -220,6 +223,7 @@ async def open_vault(
     *,
     region: str | None,
     ca_file: str | None,
+    proxies: Mapping[str, str] | None = None,
     clock: Clock,
     log: Log,
 ) -> AsyncIterator[Vault]:
@@ -230,7 +234,7 @@ async def open_vault(
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     failure = None
     async with asyncio.TaskGroup() as tasks:
-        vault = Vault(settings, region=region, ca_file=ca_file, tasks=tasks, clock=clock, log=log)
+        vault = Vault(settings, region=region, ca_file=ca_file, proxies=proxies, tasks=tasks, clock=clock, log=log)
         try:
             async with serving(listeners, endpoint_of(vault, settings, log)):
                 vault.warm()

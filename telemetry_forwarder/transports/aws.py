@@ -37,6 +37,7 @@ async def open_logs(
     retention_days: int | None = None,
     region: str | None = None,
     ca_file: str | None = None,
+    proxies: Mapping[str, str] | None = None,
     connect_s: float = 5.0,
     warn: Callable[[str], None] | None = None,
 ) -> "AsyncIterator[LogsTransport]":
@@ -47,7 +48,7 @@ async def open_logs(
     A group that had to be created gets `retention_days`; `warn` is told where that failed. Raises ConfigError where
     no client can be made of these variables.
     """
-    config = client_config(connect_s=connect_s, read_s=READ_S)
+    config = client_config(connect_s=connect_s, read_s=READ_S, proxies=proxies)
     async with AsyncExitStack() as stack:
         try:
             creator = new_session().create_client("logs", region_name=region, verify=ca_file, config=config)

@@ -5,7 +5,7 @@ some 0.2 s of a whole processor, which is seconds of a small function's share, a
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeAlias
 
@@ -52,7 +52,7 @@ class _Job:
 class Failover:
     """The place where records go that a sink does not take. `run` has to be running.
 
-    `region` and `ca_file` are what the AWS client is told; `load` gives what opens the place, for tests.
+    `region`, `ca_file` and `proxies` are what the AWS client is told; `load` gives what opens the place, for tests.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Failover:
         log: Log,
         region: str | None = None,
         ca_file: str | None = None,
+        proxies: Mapping[str, str] | None = None,
         load: Callable[[], Awaitable[OpenStore]] | None = None,
     ) -> None:
         self._place = place
@@ -70,6 +71,7 @@ class Failover:
         self._log = log
         self._region = region
         self._ca_file = ca_file
+        self._proxies = proxies
         self._load = load or self._load_in_thread
         self._wanted = asyncio.Event()
         self._opened = asyncio.Event()
@@ -176,12 +178,14 @@ class Failover:
 
     async def _load_in_thread(self) -> OpenStore:
         """Import the SDK, and have it read its data, beside the event loop, which goes on meanwhile."""
-        return await asyncio.to_thread(_import_stores, self._place, self._region, self._ca_file)
+        return await asyncio.to_thread(_import_stores, self._place, self._region, self._ca_file, self._proxies)
 
 
-def _import_stores(place: Bucket | Queue, region: str | None, ca_file: str | None) -> OpenStore:
+def _import_stores(
+    place: Bucket | Queue, region: str | None, ca_file: str | None, proxies: Mapping[str, str] | None
+) -> OpenStore:
     # botocore only where it is needed
     from telemetry_forwarder.transports.failover_stores import loaded_session, open_store
 
     session = loaded_session(place)
-    return lambda: open_store(place, region=region, ca_file=ca_file, session=lambda: session)
+    return lambda: open_store(place, region=region, ca_file=ca_file, proxies=proxies, session=lambda: session)

@@ -76,6 +76,7 @@ async def open_store(
     *,
     region: str | None = None,
     ca_file: str | None = None,
+    proxies: Mapping[str, str] | None = None,
     session: Callable[[], AioSession] = new_session,
 ) -> AsyncIterator[Store]:
     """Open `place` for storing; leaving the context closes its connections.
@@ -83,7 +84,7 @@ async def open_store(
     Endpoint and credentials come by the SDK's own variables (AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL_SQS, …). Raises
     ConfigError where no client can be made of these variables.
     """
-    async with open_client(place, region=region, ca_file=ca_file, session=session) as client:
+    async with open_client(place, region=region, ca_file=ca_file, proxies=proxies, session=session) as client:
         yield ObjectStore(client, place) if isinstance(place, Bucket) else MessageStore(client, place)
 
 
@@ -93,6 +94,7 @@ async def open_client(
     *,
     region: str | None = None,
     ca_file: str | None = None,
+    proxies: Mapping[str, str] | None = None,
     session: Callable[[], AioSession] = new_session,
     attempts: int = 1,
 ) -> AsyncIterator[Any]:
@@ -100,7 +102,7 @@ async def open_client(
 
     async def client_of(service: str, **more: Any) -> Any:
         own = AioConfig(retries={"mode": "standard", "total_max_attempts": attempts}, s3=more.pop("s3", None))
-        config = client_config(connect_s=CONNECT_S, read_s=READ_S).merge(own)
+        config = client_config(connect_s=CONNECT_S, read_s=READ_S, proxies=proxies).merge(own)
         known: Any = session()
         return await stack.enter_async_context(known.create_client(service, verify=ca_file, config=config, **more))
 

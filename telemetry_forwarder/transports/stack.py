@@ -50,6 +50,7 @@ async def open_transport(
             retention_days=delivery.retention_days,
             region=network.region,
             ca_file=network.aws_ca_file,
+            proxies=network.proxies,
             connect_s=CONNECT_S,
             warn=warn,
         ) as logs:
