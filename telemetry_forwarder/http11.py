@@ -48,6 +48,11 @@ class Connection(asyncio.Protocol):
         return self._end is None and self._transport is not None and not self._transport.is_closing()
 
     @property
+    def unread(self) -> bytes:
+        """What came back and was not understood."""
+        return self._http.trailing_data[0]
+
+    @property
     def transport(self) -> asyncio.Transport:
         if self._transport is None:
             raise RuntimeError("the connection is not made yet")

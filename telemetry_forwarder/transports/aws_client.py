@@ -8,26 +8,31 @@ parsing JSON with the standard library. The loader below does neither.
 import gzip
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import aiohttp
 import orjson
 from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from botocore import exceptions as aws
+from botocore.httpsession import ProxyConfiguration
 from botocore.loaders import Loader
 from botocore.parsers import ResponseParserError
 
 from telemetry_forwarder import __version__
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, CredentialUnavailable, TimedOut, TransportError
-from telemetry_forwarder.transports.http import KEEP_ALIVE_S
+from telemetry_forwarder.transports.http import KEEP_ALIVE_S, choose_proxy
+from telemetry_forwarder.transports.tls_failures import is_tls, tls_failure
 
 # The last three are asked for credentials, where a person's profile says so.
 SERVICES = ["logs", "s3", "secretsmanager", "sqs", "ssm", "sso", "sso-oidc", "sts"]
 
 # What botocore raises when a call had no answer; `ClientError` is an answer. The last is no BotoCoreError.
 NO_ANSWER = (aws.BotoCoreError, aiohttp.ClientError, OSError, ResponseParserError)
+
+CA_VARIABLES = "SSL_CERT_FILE or AWS_CA_BUNDLE"
 
 NO_CREDENTIALS = (aws.NoCredentialsError, aws.PartialCredentialsError)
 
@@ -69,9 +74,17 @@ def new_session(loader: Loader | None = None) -> AioSession:
     return session
 
 
-def client_config(*, connect_s: float, read_s: float, connections: int = 10) -> AioConfig:
-    """Return a configuration with one attempt: retry exists in the pipeline only."""
+def client_config(
+    *, connect_s: float, read_s: float, connections: int = 10, proxies: Mapping[str, str] | None = None
+) -> AioConfig:
+    """Return a configuration with one attempt: retry exists in the pipeline only.
+
+    With `proxies` (see `proxy_for`) connections take the way that those of the other sinks take; without, the way that
+    botocore reads in the environment, which knows no networks in NO_PROXY, and of a password no special characters.
+    """
+    direction: dict[str, Any] = {} if proxies is None else {"proxies": {}, "http_session_cls": directed(proxies)}
     return AioConfig(
+        **direction,
         retries={"mode": "standard", "total_max_attempts": 1},
         connect_timeout=connect_s,
         read_timeout=read_s,
@@ -81,15 +94,43 @@ def client_config(*, connect_s: float, read_s: float, connections: int = 10) -> 
     )
 
 
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception and what it came from; aiohttp keeps that of a certificate in an attribute."""
+    while error is not None:
+        yield error
+        error = getattr(error, "certificate_error", None) or error.__cause__ or error.__context__
+
+
+class Directions(ProxyConfiguration):
+    """What tells botocore's sessions the proxy of an address, by our own rule."""
+
+    def __init__(self, by_scheme: Mapping[str, str]) -> None:
+        super().__init__()
+        self._by_scheme = by_scheme
+
+    def proxy_url_for(self, url: str) -> str | None:  # type: ignore[override]  # its own gives None too
+        return choose_proxy(url, self._by_scheme)
+
+
+def directed(proxies: Mapping[str, str]) -> type[AIOHTTPSession]:
+    """Return a class of sessions that take the way of `proxies`. botocore itself decides by the scheme alone."""
+
+    class Session(AIOHTTPSession):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._proxy_config = Directions(proxies)
+
+    return Session
+
+
 def translated(error: BaseException, where: str) -> TransportError:
     """Return the transport error that an exception of `NO_ANSWER` amounts to; `where` is host and port."""
     # botocore wraps what aiohttp raised; a reset in the middle of an answer comes as EndpointConnectionError too.
     cause = error.__cause__ or error.__context__
     if isinstance(error, aws.SSLError):
-        return ConnectFailed(
-            f"{where}: the TLS handshake failed or the certificate is not trusted; set SSL_CERT_FILE or AWS_CA_BUNDLE "
-            "to a PEM file of its authority"
-        )
+        tls = next((one for one in causes(error) if is_tls(one)), None)
+        reason = "the TLS handshake failed" if tls is None else tls_failure(tls, variable=CA_VARIABLES)
+        return ConnectFailed(f"{where}: {reason}")
     if isinstance(cause, FileNotFoundError | IsADirectoryError | PermissionError | ssl.SSLError):
         return ConnectFailed(f"{where}: the CA file that SSL_CERT_FILE or AWS_CA_BUNDLE names cannot be read")
     if isinstance(error, aws.ReadTimeoutError):

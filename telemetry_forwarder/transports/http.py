@@ -11,9 +11,9 @@ import os
 import socket
 import zlib
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 import h11
 
@@ -22,6 +22,15 @@ from telemetry_forwarder.clock import Clock, SystemClock
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, TimedOut, TransportError
 from telemetry_forwarder.http11 import Answer, Connection
 from telemetry_forwarder.interfaces import HttpRequest, HttpResponse
+from telemetry_forwarder.proxies import proxy_for
+from telemetry_forwarder.transports.tls_failures import (
+    HUNG_UP,
+    is_hung_up,
+    is_other_name,
+    is_tls,
+    names_in,
+    tls_failure,
+)
 
 if TYPE_CHECKING:  # `ssl` and the library below it cost 5 ms and 3 MB: only who speaks TLS loads them
     import ssl
@@ -37,6 +46,7 @@ NEXT_ADDRESS_S = 0.25
 
 USER_AGENT = f"telemetry-forwarder/{__version__}"
 PORTS = {"http": 80, "https": 443}
+TLS_ALERT = b"\x15\x03"
 
 
 class HttpTransport:
@@ -61,6 +71,7 @@ class HttpTransport:
         self._ca_file = ca_file
         self._connect_s = connect_s
         self._tls: ssl.SSLContext | None = None
+        self._names: tuple[str, ...] | None = None  # of a certificate that was made for others
         self._clock = clock or SystemClock()
         self._idle: list[tuple[Connection, tuple[str, str], float]] = []  # to whom, and since when by the wall clock
         self._busy: set[Connection] = set()
@@ -82,7 +93,7 @@ class HttpTransport:
             answer = await connection.exchange(request.method, target, headers, request.body, LONGEST_ANSWER_BYTES)
             response = HttpResponse(status=answer.status, body=plain_body(answer), headers=answer.headers)
         except (h11.ProtocolError, OSError, zlib.error) as error:
-            raise lost(error, where) from error
+            raise lost(error, where, connection.unread) from error
         finally:
             self._busy.discard(connection)
         if connection.is_open:
@@ -131,9 +142,7 @@ class HttpTransport:
         tls = self._tls_context(parts) if parts.scheme == "https" else None
         try:
             async with asyncio.timeout(self._connect_s):
-                if self._proxy is None:
-                    return await self._open(parts, tls)
-                return await self._through_proxy(urlsplit(self._proxy), parts, tls)
+                return await self._reach(parts, tls)
         except TimeoutError as error:
             if error.errno is not None:  # ETIMEDOUT, of the system
                 raise ConnectFailed(f"{where}: no connection ({plain(error)})") from error
@@ -141,7 +150,33 @@ class HttpTransport:
         except ProxyRefused as error:
             raise ConnectFailed(f"{where}: {error}") from error
         except (OSError, h11.ProtocolError) as error:
-            raise ConnectFailed(f"{where}: {why_not(error, is_proxy=False)}") from error
+            if is_other_name(error) and self._names is None:
+                self._names = await self._names_at(parts)
+            if tls is not None and is_hung_up(error):
+                raise ConnectFailed(f"{where}: {HUNG_UP}") from error
+            reason = why_not(error, is_proxy=False, ca_file=self._ca_file, names=self._names or ())
+            raise ConnectFailed(f"{where}: {reason}") from error
+
+    async def _reach(self, parts: SplitResult, tls: "ssl.SSLContext | None") -> Connection:
+        if self._proxy is None:
+            return await self._open(parts, tls)
+        return await self._through_proxy(urlsplit(self._proxy), parts, tls)
+
+    async def _names_at(self, parts: SplitResult) -> tuple[str, ...]:
+        """Return the names in the certificate of the other end, which has another than ours; nothing is sent there.
+
+        OpenSSL gives them only where the handshake succeeds, so there is another one, once, that does not compare.
+        """
+        context = context_of(self._ca_file)
+        context.check_hostname = False
+        try:
+            async with asyncio.timeout(self._connect_s):
+                connection = await self._reach(parts, context)
+        except (OSError, h11.ProtocolError):
+            return ()
+        certificate = connection.transport.get_extra_info("peercert") or {}
+        connection.close()
+        return names_in(certificate)
 
     async def _open(self, parts: SplitResult, tls: "ssl.SSLContext | None") -> Connection:
         loop = asyncio.get_running_loop()
@@ -228,8 +263,8 @@ def proxy_login(proxy: str) -> dict[str, str]:
     parts = urlsplit(proxy)
     if parts.username is None:
         return {}
-    login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return {"Proxy-Authorization": "Basic " + b64encode(login.encode()).decode()}
+    login = unquote_to_bytes(parts.username) + b":" + unquote_to_bytes(parts.password or "")
+    return {"Proxy-Authorization": "Basic " + b64encode(login).decode()}
 
 
 def plain_body(answer: Answer) -> bytes:
@@ -254,24 +289,25 @@ def context_of(ca_file: str | None) -> "ssl.SSLContext":
     return context
 
 
-def why_not(error: Exception, *, is_proxy: bool) -> str:
+def why_not(error: Exception, *, is_proxy: bool, ca_file: str | None = None, names: Iterable[str] = ()) -> str:
     """Say why no connection was made, in words that hold nothing of the request."""
     if isinstance(error, socket.gaierror) and not is_proxy:
         return f"the name cannot be resolved ({plain(error)})"
-    if (reason := getattr(error, "verify_message", None)) is not None:  # ssl.SSLCertVerificationError
-        reason = reason or "it does not verify"
-        return f"the certificate is not trusted ({reason}); set SSL_CERT_FILE to a PEM file of its authority"
-    if hasattr(error, "library"):  # ssl.SSLError, without importing ssl for those who do not use it
-        return f"the TLS handshake failed ({plain(error)})"
+    if is_tls(error):
+        reason = tls_failure(error, ca_file=ca_file, names=names)
+        return f"TLS with the proxy: {reason}" if is_proxy else reason
     return f"the proxy cannot be reached ({plain(error)})" if is_proxy else f"no connection ({plain(error)})"
 
 
-def lost(error: Exception, where: str) -> TransportError:
-    """Return the transport error of an exchange that was begun and not ended."""
+def lost(error: Exception, where: str, unread: bytes = b"") -> TransportError:
+    """Return the transport error of an exchange that was begun and not ended; `unread` came back last."""
     if isinstance(error, h11.LocalProtocolError):
         return ConnectFailed(f"{where}: the request cannot be sent ({type(error).__name__})")
     if isinstance(error, h11.RemoteProtocolError | zlib.error):
-        return ConnectionLost(f"{where}: what came back is not HTTP")
+        hint = "; it is an alert of TLS: write `https://`" if unread.startswith(TLS_ALERT) else ""
+        return ConnectionLost(f"{where}: what came back is not HTTP{hint}")
+    if is_tls(error):  # TLS 1.3: a server judges its client when that has begun to send
+        return ConnectionLost(f"{where}: {tls_failure(error)}")
     # A plain OSError for ETIMEDOUT is a TimeoutError too, and is a lost connection: it carries its number.
     if isinstance(error, TimeoutError) and error.errno is None:
         return TimedOut(f"{where}: no answer in time")
@@ -307,27 +343,6 @@ def host_port(url: str) -> str:
 
 
 def choose_proxy(url: str, proxies: Mapping[str, str]) -> str | None:
-    """Return the proxy's URL for `url`, or None for the direct way.
-
-    `proxies` holds what HTTP_PROXY, HTTPS_PROXY and NO_PROXY say under `http`, `https` and `no`. NO_PROXY is a comma
-    list of hosts and domain ends, each with a port where wanted, or `*`. A proxy without a scheme is taken as
-    `http://`. What is returned may hold a password.
-    """
+    """Return the proxy's URL for `url`, or None for the direct way (see `proxy_for`)."""
     parts = urlsplit(url)
-    proxy = proxies.get(parts.scheme, "").strip()
-    if not proxy:
-        return None
-    host = (parts.hostname or "").lower()
-    names = {host, f"[{host}]", host_port(url).lower()}
-    if any(is_excepted(name, proxies.get("no", "")) for name in names):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
-
-
-def is_excepted(name: str, exceptions: str) -> bool:
-    """Say whether NO_PROXY names the host `name` (with its port or without), or a domain that it is in."""
-    for exception in exceptions.lower().split(","):
-        domain = exception.strip().lstrip(".")
-        if domain == "*" or (domain and (name == domain or name.endswith(f".{domain}"))):
-            return True
-    return False
+    return proxy_for(parts.scheme, parts.hostname or "", parts.port, proxies)

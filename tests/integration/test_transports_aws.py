@@ -2,17 +2,20 @@
 
 import asyncio
 import time
+from base64 import b64encode
+from contextlib import suppress
 
 import pytest
 from aiobotocore.session import get_session
 
-from telemetry_forwarder.errors import ConfigError, ConnectFailed, ConnectionLost
+from telemetry_forwarder.errors import ConfigError, ConnectFailed, ConnectionLost, TransportError
 from telemetry_forwarder.interfaces import AwsResponse, PutLogEvents
 from telemetry_forwarder.transports import aws as logs
 from telemetry_forwarder.transports.aws import open_logs
 
 from .aws_service import ENDPOINTS, REGION, Service, endpoint, environment, error, moto
-from .sockets import hang, listening, make_certificate, raw, says, serving
+from .certificates import Authority
+from .sockets import hang, listening, make_certificate, proxying, raw, says, serving
 
 # Fixtures are found by name in the module that asks for them.
 __all__ = ["endpoint", "environment", "moto"]
@@ -249,6 +252,38 @@ async def test_certificates_are_those_of_the_ca_file(endpoint, tmp_path):
         async with open_logs(ca_file=str(tmp_path / "missing.pem")) as transport:
             with pytest.raises(ConnectFailed, match="CA file"):
                 await transport.send(put("g", "m"))
+
+
+@pytest.mark.parametrize(
+    ("names", "ends", "is_trusted", "reason"),
+    [
+        (["127.0.0.1"], -0.5, True, "has expired: it has to be renewed there"),
+        (["a.example"], 1, True, "the certificate is not for that name"),
+        (["127.0.0.1"], 1, False, "SSL_CERT_FILE or AWS_CA_BUNDLE must name a PEM file with the authority's own"),
+    ],
+)
+async def test_a_failure_of_tls_is_told_as_for_the_other_sinks(endpoint, tmp_path, names, ends, is_trusted, reason):
+    authority = Authority(tmp_path)
+    async with serving(Service(), authority.server(*names, ends=ends)) as server:
+        endpoint(server.url(scheme="https"))
+        async with open_logs(ca_file=str(authority.trusted) if is_trusted else None) as transport:
+            with pytest.raises(ConnectFailed, match=reason):
+                await transport.send(put("g", "m"))
+
+
+async def test_the_way_is_that_of_the_other_sinks_whatever_the_environment_says(endpoint, monkeypatch):
+    """botocore reads the environment by rules of its own; what the settings have read counts."""
+    async with proxying() as proxy, serving(Service()) as server:
+        endpoint(server.url())
+        monkeypatch.setenv("HTTP_PROXY", "socks5://nowhere")
+        ours = {"http": f"http://u:p%23@127.0.0.1:{proxy.port}"}
+        async with open_logs(proxies=ours | {"no": "127.0.0.0/8"}) as transport:
+            assert (await transport.send(put("g", "m"))).status == 200
+        assert proxy.requests == []
+        async with open_logs(proxies=ours) as transport:
+            with suppress(TransportError):  # what the proxy answers is no answer of the service
+                await transport.send(put("g", "m"))
+    assert proxy.requests[0].headers["proxy-authorization"] == "Basic " + b64encode(b"u:p#").decode()
 
 
 async def test_no_region_and_an_endpoint_that_is_no_url_are_configuration_errors(endpoint, monkeypatch):

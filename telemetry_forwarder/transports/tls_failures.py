@@ -1,0 +1,139 @@
+"""What a failed TLS handshake means, and what to do about it: one sentence for each kind of failure. Pure.
+
+Nothing is imported from `ssl`, which costs 5 ms, so that whoever reads an error of another kind does not load it: its
+errors are known by the attributes that they carry.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+MOST_NAMES = 5
+
+# Of X509_V_ERR_…. Source: OpenSSL, include/openssl/x509_vfy.h.
+NOT_YET_VALID, EXPIRED = 9, 10
+SELF_SIGNED = (18,)
+UNKNOWN_AUTHORITY = (2, 19, 20, 21, 27)
+OTHER_NAME = (62, 64)
+TOO_WEAK = (66, 67, 68)
+REVOKED = 23
+
+# By the reason that OpenSSL gives; one that is in none of these is told as it is.
+NO_TLS = (
+    "WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG",
+    "RECORD_LAYER_FAILURE", "BAD_PACKET_LENGTH",
+)  # fmt: skip
+OLD_TLS = (
+    "UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "NO_PROTOCOLS_AVAILABLE", "VERSION_TOO_LOW",
+    "WRONG_SSL_VERSION",
+)  # fmt: skip
+WANTS_OURS = (
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED", "PEER_DID_NOT_RETURN_A_CERTIFICATE", "SSLV3_ALERT_BAD_CERTIFICATE",
+    "SSLV3_ALERT_NO_CERTIFICATE", "SSLV3_ALERT_CERTIFICATE_UNKNOWN", "TLSV1_ALERT_UNKNOWN_CA",
+    "TLSV1_ALERT_ACCESS_DENIED",
+)  # fmt: skip
+NOTHING_IN_COMMON = ("SSLV3_ALERT_HANDSHAKE_FAILURE", "TLSV1_ALERT_INSUFFICIENT_SECURITY", "NO_CIPHERS_AVAILABLE")
+HUNG_UP = (
+    "the other end closed the connection within the TLS handshake: it speaks no TLS on that port, or refuses ours "
+    "(it may want a certificate from its clients, which cannot be given)"
+)
+UNKNOWN_NAME = ("TLSV1_UNRECOGNIZED_NAME", "TLSV1_ALERT_UNRECOGNIZED_NAME")
+WEAK_KEYS = ("DH_KEY_TOO_SMALL", "EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "BAD_SIGNATURE")
+
+
+def is_tls(error: object) -> bool:
+    """Say whether `error` is one of the `ssl` module's."""
+    return hasattr(error, "library") and hasattr(error, "reason")
+
+
+def is_hung_up(error: object) -> bool:
+    """Say whether the other end closed the connection while TLS was wanted on it. asyncio gives no number then."""
+    return isinstance(error, ConnectionResetError | BrokenPipeError | ConnectionAbortedError)
+
+
+def is_other_name(error: object) -> bool:
+    return getattr(error, "verify_code", None) in OTHER_NAME
+
+
+def tls_failure(
+    error: Any, *, ca_file: str | None = None, names: Iterable[str] = (), variable: str = "SSL_CERT_FILE"
+) -> str:
+    """Say why a handshake failed, from the `ssl.SSLError`, and what to do.
+
+    `ca_file` is what was trusted (None: the system's authorities), `variable` what names it; `names` are those of the
+    certificate, where they are known.
+    """
+    if getattr(error, "verify_message", None) is not None:  # ssl.SSLCertVerificationError
+        return _not_verified(error, ca_file, tuple(names), variable)
+    reason = getattr(error, "reason", None) or ""
+    if reason in NO_TLS:
+        return (
+            "the TLS handshake failed, as what answers there does not speak TLS: if it is plain HTTP (Splunk with SSL "
+            "switched off, a proxy), write `http://`, else the port is another one"
+        )
+    if reason in OLD_TLS:
+        return "the TLS handshake failed, as the server speaks no TLS newer than 1.1: it has to allow TLS 1.2 or 1.3"
+    if reason in WANTS_OURS:
+        return (
+            f"the server wants a certificate from its clients, which cannot be given ({said(error)}); Splunk's setting "
+            "is requireClientCert"
+        )
+    if reason in NOTHING_IN_COMMON:
+        return (
+            f"the TLS handshake failed ({said(error)}): the server wants a certificate from its clients, which cannot "
+            "be given, or has no cipher that is accepted today"
+        )
+    if reason in UNKNOWN_NAME:
+        return "the server has no certificate for that name: the address needs the name that the server knows itself by"
+    if reason in WEAK_KEYS:
+        return f"the server's key is too weak to be accepted ({said(error)}): it has to be given a longer one"
+    return f"the TLS handshake failed ({said(error)})"
+
+
+def _not_verified(error: Any, ca_file: str | None, names: tuple[str, ...], variable: str) -> str:
+    code, reason = getattr(error, "verify_code", 0), error.verify_message or "it does not verify"
+    if code == EXPIRED:
+        return (
+            f"the certificate of the server, or of its authority, has expired: it has to be renewed there; {variable} "
+            "changes nothing in that"
+        )
+    if code == NOT_YET_VALID:
+        return (
+            "the certificate of the server is not valid yet: the clock where it was made, or of this environment, is "
+            f"wrong; {variable} changes nothing in that"
+        )
+    if code in OTHER_NAME:
+        known = f", but for {listed(names)}" if names else f" ({reason})"
+        return (
+            f"the certificate is not for that name{known}: write a name that it has into the address, or have it made "
+            f"for this one; {variable} changes nothing in that"
+        )
+    if code in SELF_SIGNED:
+        there = f"is not in {ca_file}, which {variable} names" if ca_file else "is not trusted"
+        return f"the server has a self-signed certificate, which {there}; {variable} must name a PEM file that holds it"
+    if code in UNKNOWN_AUTHORITY:
+        there = f"is not in {ca_file}" if ca_file else "is none that the system trusts"
+        return (
+            f"the authority of the certificate {there} ({reason}); {variable} must name a PEM file with the authority's"
+            " own certificate (a company's proxy that opens TLS has one too), and the server must send those between"
+        )
+    if code in TOO_WEAK:
+        return f"the certificate is too weak to be accepted ({reason}): it has to be made anew"
+    if code == REVOKED:
+        return "the certificate has been revoked: it has to be made anew"
+    return f"the certificate is not accepted ({reason})"
+
+
+def listed(names: tuple[str, ...]) -> str:
+    shown = ", ".join(name[:100] for name in names[:MOST_NAMES])
+    return shown + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
+
+
+def names_in(certificate: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names in a certificate, in the form that `SSLSocket.getpeercert` gives."""
+    return tuple(str(name) for kind, name in certificate.get("subjectAltName", ()) if kind in ("DNS", "IP Address"))
+
+
+def said(error: Any) -> str:
+    """Return OpenSSL's reason as words."""
+    reason = getattr(error, "reason", None)
+    return reason.replace("_", " ").lower() if isinstance(reason, str) and reason else type(error).__name__
