@@ -69,6 +69,14 @@ def main() -> None:
             lambda: take(body, directory),
             lambda: take(body),
         )
+    for what, line in LINES.items():
+        written = batch_of(line)
+        pair(
+            f"decode and enrich 1,000 of {what}",
+            "orjson.loads of them",
+            lambda written=written: timed(lambda: enriched(written)),
+            lambda written=written: loads(written),
+        )
     for name, environ in SINKS.items():
         sink = load(name)(environ).sink
         records = enriched(body)
@@ -84,6 +92,18 @@ SINKS = {
     "splunk": {"SPLUNK_HEC_URL": "http://127.0.0.1:1", "SPLUNK_HEC_TOKEN": "t"},
     "datadog": {"DD_API_KEY": "k"},
     "cloudwatch": {"CLOUDWATCH_LOG_GROUP": "g"},
+}
+_WHEN = "2026-11-23T10:00:00.123Z"
+_PREFIX = f"{_WHEN}\t5d0c2c7e-8a51-4f0e-9c6b-2f1f6f0b7a11\tINFO\t"
+# What people log, by what is special about reading it.
+LINES: dict[str, Callable[[int], object]] = {
+    "plain text": lambda i: f"order {i} accepted\n",
+    "Node.js' text": lambda i: f"{_PREFIX}order {i} accepted\n",
+    "Node.js' text that holds JSON": lambda i: _PREFIX + f'{{"level":"error","orderId":{i},"message":"order {i}"}}\n',
+    "JSON as text": lambda i: f'{{"level":"info","time":1772446530100,"msg":"order {i}"}}\n',
+    "JSON as text, long decimals": lambda i: f'{{"level":"info","msg":"order {i}","price":{i / 7}}}\n',
+    "JSON": lambda i: {"timestamp": _WHEN, "level": "INFO", "message": f"order {i}"},
+    "JSON by Monolog": lambda i: {"message": f"order {i}", "context": {}, "level": 400, "level_name": "ERROR"},
 }
 ORIGIN = Origin(function_name="orders", region="eu-west-1", account_id="123456789012", memory_mb=512)
 
@@ -113,6 +133,11 @@ def batch() -> bytes:
         for i in range(BATCH)
     ]
     return orjson.dumps(lines)
+
+
+def batch_of(line: Callable[[int], object]) -> bytes:
+    """Return a telemetry body of lines of one kind."""
+    return orjson.dumps([{"time": _WHEN, "type": "function", "record": line(i)} for i in range(BATCH)])
 
 
 def take(body: bytes, directory: str | None = None) -> float:

@@ -4,14 +4,13 @@ The one piece of state is the request that runs now, moved on by `platform.start
 On Managed Instances requests interleave, so there an id is taken from the record or not given at all.
 """
 
-import re
 from _blake2 import blake2b  # not by `hashlib`, which loads OpenSSL's library
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from telemetry_forwarder.heritage import Heritage
-from telemetry_forwarder.records import Item, Origin, Record, object_in
+from telemetry_forwarder.log_lines import read
+from telemetry_forwarder.records import Item, Origin, Record
 from telemetry_forwarder.values import dataclass, replace
 from telemetry_forwarder.variables import MANAGED_INSTANCES
 
@@ -24,29 +23,7 @@ _OF_INIT = frozenset({
     "platform.initStart", "platform.initRuntimeDone", "platform.initReport", "platform.extension",
     "platform.telemetrySubscription",
 })  # fmt: skip
-
-_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_IS_UUID = re.compile(_UUID)
-# `[LEVEL]\t2026-03-02T10:15:30.100Z\t<request id>\tmessage`. Source: awslambdaric, bootstrap.py (time may be absent).
-_PYTHON_LINE = re.compile(rf"\[([A-Z]+)\](?:\t[0-9T:.-]+Z\t({_UUID})\t)?")
-# `2026-03-02T10:15:30.100Z\t<request id>\tLEVEL\tmessage`; the id is `undefined` during init.
-# Source: AWS Lambda Developer Guide, "Log and monitor Node.js Lambda functions".
-_NODE_LINE = re.compile(rf"[0-9T:.-]+Z\t(?:({_UUID})|undefined)\t([A-Z]+)\t")
-
-# `requestId`: Lambda's own JSON format. `AWSRequestId`: .NET and Java loggers. `function_request_id`: Powertools.
-_REQUEST_ID_MEMBERS = ("requestId", "AWSRequestId", "function_request_id")
-_LEVEL_MEMBERS = ("level", "log_level", "severity", "status")
-_LEVELS = {
-    "trace": "debug", "debug": "debug", "verbose": "debug",
-    "info": "info", "information": "info", "inform": "info", "notice": "info",
-    "warn": "warn", "warning": "warn",
-    "err": "error", "error": "error",
-    "critical": "critical", "fatal": "critical", "alert": "critical", "emerg": "critical", "panic": "critical",
-}  # fmt: skip
-# As loggers write them, so that most need no second look.
-_LEVELS |= {word.upper(): level for word, level in _LEVELS.items()}
-# Pino and bunyan, the usual loggers of Node.js, write numbers.
-_NUMBER_LEVELS = {10: "debug", 20: "debug", 30: "info", 40: "warn", 50: "error", 60: "critical"}
+_MOST_KNOWN = 256  # requests that are remembered; on Managed Instances more, while that many run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +37,7 @@ class Knowledge:
     starts: int
     init_within: str | None
     known: tuple[str, ...]
+    ended: tuple[str, ...] = ()  # of those known, on Managed Instances
     inherited: str | None = None  # the request that ran last in the generation before, and its first one
     inherited_first: str | None = None
 
@@ -75,7 +53,8 @@ class Enricher:
         self._dead: str | None = self._before.request_id  # a request of the generation before, until another starts
         self._init_within: str | None = None  # the request that pays for the init that was last begun
         self._first: str | None = None
-        self._known: deque[str] = deque(maxlen=256)
+        self._known: dict[str, None] = {}  # requests that were started, the oldest first
+        self._ended: dict[str, None] = {}  # those of them that have ended, on Managed Instances
         self._starts = 0
         self._knowledge: Knowledge | None = None
 
@@ -91,6 +70,7 @@ class Enricher:
                 starts=self._starts,
                 init_within=self._init_within,
                 known=tuple(self._known),
+                ended=tuple(self._ended),
                 inherited=self._before.request_id,
                 inherited_first=self._before.first,
             )
@@ -103,7 +83,8 @@ class Enricher:
         self._first = knowledge.first
         self._starts = knowledge.starts
         self._init_within = knowledge.init_within
-        self._known = deque(knowledge.known, maxlen=256)
+        self._known = dict.fromkeys(knowledge.known)
+        self._ended = dict.fromkeys(knowledge.ended)
         self._before = Heritage(request_id=knowledge.inherited, first=knowledge.inherited_first)
         self._knowledge = knowledge
 
@@ -143,16 +124,18 @@ class Enricher:
 
     def _record(self, item: Item, record_id: str) -> Record:
         time_ms, kind, body, size_bytes = item
-        fields = None
-        if isinstance(body, str):
-            if body.endswith("\n"):
+        fields: Mapping[str, Any] | None
+        level: str | None
+        if kind.startswith("platform."):
+            fields = body if isinstance(body, dict) else None
+            if fields is not None:
+                self._learn(item)
+            request_id, level = self._told_by_platform(kind, fields or {})
+        else:
+            if body.__class__ is str and body.endswith("\n"):
                 body = body[:-1]
-            fields = object_in(body)
-        elif isinstance(body, dict):
-            self._learn(item)
-            fields = body
-        told_id, level = _told(kind, body, fields)
-        request_id = self._request_id(kind, told_id)
+            fields, level, told_ids, is_sure = read(body)
+            request_id = self._request_id(kind, told_ids, is_sure)
         return Record(
             id=record_id,
             time_ms=time_ms,
@@ -177,7 +160,31 @@ class Enricher:
             self._starts += 1
             self._current = request_id
             self._first = self._first or request_id
-            self._known.append(request_id)
+            self._remember(request_id)
+        elif item.type in _ENDS and self._is_concurrent:
+            self._note_end(item.body.get("requestId"))
+
+    def _note_end(self, request_id: object) -> None:
+        if isinstance(request_id, str) and request_id in self._known:
+            self._knowledge = None
+            self._ended[request_id] = None
+
+    def _remember(self, request_id: str) -> None:
+        """Add a request; when there are too many, forget the one that ended first, else the first one.
+
+        On Managed Instances a request may outlast hundreds of others, so one that runs is kept.
+        """
+        self._known[request_id] = None
+        self._ended.pop(request_id, None)
+        if len(self._known) > _MOST_KNOWN:
+            if self._ended:
+                forgotten = next(iter(self._ended))
+                del self._ended[forgotten]
+            elif self._is_concurrent and len(self._known) <= 16 * _MOST_KNOWN:
+                return
+            else:
+                forgotten = next(iter(self._known))
+            del self._known[forgotten]
 
     def _learn_of_environment(self, body: Mapping[str, Any]) -> None:
         instance, init_type = body.get("instanceId"), body.get("initializationType")
@@ -188,22 +195,35 @@ class Enricher:
             self._knowledge = None
             self.origin = replace(self.origin, init_type=init_type)
 
-    def _request_id(self, kind: str, told: str | None) -> str | None:
-        """Choose the request of a record: the one it names, else the one that runs now.
+    def _told_by_platform(self, kind: str, fields: Mapping[str, Any]) -> tuple[str | None, str]:
+        """Return the request and the level of a platform event: what it says is believed.
 
-        A platform event is believed; those of an init that is made up for within an invocation belong to that one. A
-        line may hold some other id under the same name (an API's request, say), so while requests run one at a time it
-        is believed only where such a request has been started.
+        Those of an init that is made up for within an invocation belong to that one.
         """
-        if kind.startswith("platform."):
-            return told or (self._init_within if kind in _OF_INIT else None)
-        if kind != "function":
-            return told if told in self._known else None  # an extension's line is not the request's
-        current = self._current or self._dead
-        if told is not None and told == current:  # nearly always; what is below looks through a list
-            return told
-        if told is not None and (told in self._known or current is None or self._is_concurrent):
-            return told
+        request_id = fields.get("requestId")
+        if not (isinstance(request_id, str) and request_id):
+            request_id = self._init_within if kind in _OF_INIT else None
+        is_well = fields.get("status", "success") == "success" and not fields.get("errorType")
+        return request_id, "warn" if kind == "platform.logsDropped" else "info" if is_well else "error"
+
+    def _request_id(self, kind: str, told: tuple[str, ...], is_sure: bool) -> str | None:
+        """Choose the request of a line: the first of those it names that was started here, else the one that runs now.
+
+        A line may hold some other id under the same name (an API's request, say). So what it names is believed without
+        that only where it `is_sure` and no request has been heard of, as in the last lines of the generation before.
+        An extension's line is a request's only where it names it. On Managed Instances requests interleave: a line
+        that names none of them has none.
+        """
+        current = (self._current or self._dead) if kind == "function" else None
+        if not told:
+            return None if self._is_concurrent else current
+        if told[0] == current and not self._is_concurrent:  # nearly always
+            return current
+        for request_id in told:
+            if request_id in self._known or request_id == current:
+                return request_id
+        if is_sure and kind == "function" and (not self._known if self._is_concurrent else current is None):
+            return told[0]
         return None if self._is_concurrent else current
 
     @property
@@ -259,33 +279,3 @@ def _ended_before_any_start(items: Sequence[Item]) -> str | None:
         if item.type in _ENDS and isinstance(request_id := body.get("requestId"), str):
             return request_id
     return None
-
-
-def _told(kind: str, body: Any, fields: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
-    """Return the request id and the level that a record itself names."""
-    if kind.startswith("platform."):
-        return _told_by_platform(kind, fields or {})
-    if fields is not None:
-        ids = (fields.get(member) for member in _REQUEST_ID_MEMBERS)
-        request_id = next((i for i in ids if isinstance(i, str) and _IS_UUID.fullmatch(i)), None)
-        return request_id, next(filter(None, (_level(fields.get(member)) for member in _LEVEL_MEMBERS)), None)
-    if isinstance(body, str):
-        if body.startswith("["):
-            if python := _PYTHON_LINE.match(body):
-                return python[2], _level(python[1])
-        elif node := _NODE_LINE.match(body):
-            return node[1], _level(node[2])
-    return None, None
-
-
-def _told_by_platform(kind: str, fields: Mapping[str, Any]) -> tuple[str | None, str]:
-    request_id = fields.get("requestId")
-    is_well = fields.get("status", "success") == "success" and not fields.get("errorType")
-    level = "warn" if kind == "platform.logsDropped" else "info" if is_well else "error"
-    return request_id if isinstance(request_id, str) else None, level
-
-
-def _level(value: object) -> str | None:
-    if isinstance(value, str):
-        return _LEVELS.get(value) or _LEVELS.get(value.strip().lower())
-    return _NUMBER_LEVELS.get(value) if isinstance(value, int) else None

@@ -18,7 +18,8 @@ from typing import Any
 import orjson
 
 from telemetry_forwarder.errors import DecodeError, EncodeError
-from telemetry_forwarder.records import Origin, Record, object_in, parse_json
+from telemetry_forwarder.log_lines import fields_in
+from telemetry_forwarder.records import Origin, Record, parse_json
 from telemetry_forwarder.values import asdict, dataclass, names_of
 from telemetry_forwarder.wire_json import exact_json
 
@@ -122,14 +123,14 @@ def _fields_of(record: Record) -> Any:
     """Return the fields, or the word that says what they can be made of again: nearly always, and half the bytes."""
     if record.fields is record.body:
         return "body"
-    again = object_in(record.body)
+    again = fields_in(record.body)
     # As text: to Python 1, 1.0 and True are equal.
     is_same = again is not None and exact_json(again) == exact_json(record.fields)
     return "text" if is_same else record.fields
 
 
 def _read_fields(value: Any, body: Any) -> Mapping[str, Any] | None:
-    found = body if value == "body" else object_in(body) if value == "text" else value
+    found = body if value == "body" else fields_in(body) if value == "text" else value
     if value is not None and not isinstance(found, dict):
         raise NotReadable("a record whose 'fields' are no object")
     return found

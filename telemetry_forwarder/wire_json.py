@@ -4,14 +4,13 @@ orjson is strict where the world is not: it refuses lone surrogates, integers be
 every record passes it at once; the few others are made plain first, so only they pay for it.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from telemetry_forwarder.errors import EncodeError
-from telemetry_forwarder.records import Record
+from telemetry_forwarder.records import ExactDecimal, Record, Restated
 
 # orjson writes at most 254 levels and a sink wraps a few around the record's own; what lies deeper becomes text.
 DEEPEST = 200
@@ -20,13 +19,13 @@ SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**64 - 1  # that orjson writes
 
 
 def to_json(value: Any) -> bytes:
-    """Return `value` as compact JSON in UTF-8. NaN and infinities become null.
+    """Return `value` as compact JSON in UTF-8. NaN and infinities become null; an ExactDecimal keeps its digits.
 
     Lone surrogates become U+FFFD, integers beyond 64 bits become text of the same digits, and what is nested deeper
     than `DEEPEST` levels becomes its JSON text. Raises EncodeError for what is no JSON value.
     """
     try:
-        return orjson.dumps(value)
+        return orjson.dumps(value, _as_written)
     except orjson.JSONEncodeError:
         return _dumps_plain(value)
 
@@ -34,22 +33,43 @@ def to_json(value: Any) -> bytes:
 def exact_json(value: Any) -> bytes:
     """Return `value` as JSON that `records.parse_json` reads back as an equal value.
 
-    Integers of any size and nesting as deep as a record can have it are kept. Raises EncodeError for what is no JSON
-    value, NaN and infinities among it (`parse_json` makes none).
+    Numbers of any size and nesting as deep as a record can have it are kept; NaN and infinities, which `parse_json`
+    never makes, become null. Raises EncodeError for what is no JSON value.
     """
     try:
-        return orjson.dumps(value)
+        return orjson.dumps(value, _as_written)
     except orjson.JSONEncodeError:
         pass
     try:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
+        return orjson.dumps(_verbatim(value), _as_written)
+    except (orjson.JSONEncodeError, ValueError, RecursionError) as error:
         raise EncodeError(f"not expressible as JSON: {type(error).__name__}") from error
+
+
+def _as_written(value: Any) -> orjson.Fragment:
+    if isinstance(value, ExactDecimal):
+        return orjson.Fragment(value.digits)
+    raise TypeError
+
+
+def _verbatim(value: Any, depth: int = 0) -> Any:
+    """Return `value` with everything that orjson refuses as a fragment that holds its JSON."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, int) and not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
+        return orjson.Fragment(str(value))
+    if not isinstance(value, Mapping | list | tuple):
+        return value
+    if depth >= DEEPEST:
+        return orjson.Fragment(exact_json(value))
+    if isinstance(value, Mapping):
+        return {clean(str(key)): _verbatim(member, depth + 1) for key, member in value.items()}
+    return [_verbatim(member, depth + 1) for member in value]
 
 
 def _dumps_plain(value: Any) -> bytes:
     try:
-        return orjson.dumps(plain(value))
+        return orjson.dumps(plain(value), _as_written)
     # ValueError: an integer of thousands of digits; RecursionError: nested deeper than the interpreter can follow.
     except (orjson.JSONEncodeError, ValueError, RecursionError) as error:
         raise EncodeError(f"not expressible as JSON: {type(error).__name__}") from error
@@ -64,7 +84,7 @@ def plain(value: Any, depth: int = 0) -> Any:
     if not isinstance(value, Mapping | list | tuple):
         return value
     if depth >= DEEPEST:
-        return json.dumps(value)
+        return exact_json(value).decode()
     if isinstance(value, Mapping):
         return {clean(str(key)): plain(member, depth + 1) for key, member in value.items()}
     return [plain(member, depth + 1) for member in value]
@@ -80,8 +100,10 @@ def clean(text: str) -> str:
 
 
 def text_of(record: Record) -> str:
-    """Return the record's text as it came, or the JSON text of its value."""
-    return record.body if isinstance(record.body, str) else to_json(record.body).decode()
+    """Return the record's text as it came, or the JSON text of its value; of a line that holds JSON, that JSON's."""
+    if not isinstance(record.body, str):
+        return to_json(record.body).decode()
+    return to_json(record.fields).decode() if isinstance(record.fields, Restated) else record.body
 
 
 def present(members: Mapping[str, Any]) -> dict[str, Any]:

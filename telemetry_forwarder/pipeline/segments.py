@@ -1,6 +1,7 @@
 """The segments of the spool: what is known of each in memory, and how that is read back from its bytes. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from telemetry_forwarder.enrich import Knowledge
 from telemetry_forwarder.pipeline.frames import Frame, Kind, frames, mask_of, read_body, read_header, read_settled
@@ -105,8 +106,10 @@ def _read_header(frame: Frame, owner: Owner) -> tuple[list[str], Knowledge]:
     header = read_header(frame.payload)
     if (header["function"], header["version"]) != (owner.function, owner.version):
         raise ValueError("of another function")
-    known = header["knowledge"]
-    return [*header["sinks"]], Knowledge(**{**known, "known": tuple(known["known"])})
+    known: dict[str, Any] = {
+        member: tuple(value) if isinstance(value, list) else value for member, value in header["knowledge"].items()
+    }
+    return [*header["sinks"]], Knowledge(**known)
 
 
 def masks_of(ids: Iterable[str]) -> dict[str, int]:

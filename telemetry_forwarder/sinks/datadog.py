@@ -105,6 +105,8 @@ class Datadog:
             ),
             "record_id": record.id,
         }
+        if log["status"] is None:  # a status that is sent keeps Datadog from finding one itself
+            del log["status"]
         return to_json({**log, **more})
 
 
@@ -119,13 +121,13 @@ def structure(record: Record) -> dict[str, Any]:
     return {"platform": {"type": record.type, "record": record.body}} if record.is_event else {}
 
 
-def status(record: Record) -> str:
-    """Return the record's level; a report of an invocation that did not succeed is an error."""
+def status(record: Record) -> str | None:
+    """Return the record's level, if it names one; a report of an invocation that did not succeed is an error."""
     if record.type == "platform.report" and isinstance(record.body, Mapping):
         outcome = record.body.get("status")
         if isinstance(outcome, str) and outcome != "success":
             return "error"
-    return record.level or "info"
+    return record.level
 
 
 def ddtags(record: Record, more: tuple[tuple[str, str], ...] = ()) -> str:

@@ -7,6 +7,7 @@ projects against Splunk Enterprise 9.3 to 10.4 and Splunk Cloud 10.5, read 2026-
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from os import urandom
 from typing import Any, ClassVar
 
 import orjson
@@ -51,15 +52,24 @@ LIMITS = Limits(
 
 ENDPOINT = re.compile(r"(/+services(/+collector(/(event|raw|health|ack|mint))?(/1\.0)?)?/*)+$")
 
+NO_CHANNEL = (
+    "the header X-Splunk-Request-Channel, which is sent, did not arrive, and the token has indexer acknowledgement: "
+    "let it through on the way, or turn useACK off"
+)
 # Source: Splunk, HEC troubleshooting, "Possible error codes"; the texts are ours.
 CODES = {
     1: "the token is disabled", 2: "no token was sent", 3: "the authorization is malformed", 4: "the token is unknown",
-    5: "no data", 6: "malformed data", 7: "the token may not write to the index", 10: "the token wants a channel",
+    5: "no data", 6: "malformed data", 7: "the token may not write to the index", 10: NO_CHANNEL,
     11: "malformed channel", 12: "an event is missing", 13: "an event is blank", 14: "acknowledgement is off",
     15: "malformed time or fields", 16: "tokens in the query are off", 21: "the token is unknown",
     22: "the token is disabled", 24: "its queue is nearly full", 25: "its acknowledgement channels are nearly full",
-    28: "the load balancer wants a channel",
+    28: NO_CHANNEL,
 }  # fmt: skip
+
+# A token with indexer acknowledgement (`useACK`) refuses what comes without a channel; any other does not look at it.
+# Source: Splunk, "About HTTP Event Collector Indexer Acknowledgment".
+HOUR_MS = 3_600_000
+CHANNEL = "x-splunk-request-channel"
 
 METADATA = ("time", "host", "source", "sourcetype", "index", "event")
 
@@ -81,6 +91,7 @@ class SplunkHec:
     source: str | None = None
     sourcetype: str | None = None
     host: str | None = None
+    channel: str | None = None  # a GUID without its last twelve digits, which count the hours
 
     def encode(self, record: Record) -> Encoded:
         """Return one HEC object; a record that is too large becomes its text, cut. Raises EncodeError."""
@@ -98,7 +109,7 @@ class SplunkHec:
         return HttpRequest(
             url=f"{self.url}/services/collector/event",
             body=b"\n".join(encoded.data for encoded in batch),
-            headers={"content-type": "application/json"},
+            headers={"content-type": "application/json"} | self._channel(batch[0].record.time_ms),
         )
 
     def verdict(self, batch: Batch, response: HttpResponse) -> Verdict:
@@ -115,6 +126,14 @@ class SplunkHec:
         if response.status in (401, 403) and code in CODES:
             return Denied(f"HTTP {response.status}, code {code}: {CODES[code]}")
         return read_status(response)
+
+    def _channel(self, time_ms: int) -> dict[str, str]:
+        """Return the header for a token with acknowledgement, which we never ask for: a 200 counts.
+
+        HEC refuses a channel in which a million are not asked for, and forgets one that is not used for ten minutes.
+        So it is another one each hour (of the first record, by which a request that is repeated has the same).
+        """
+        return {CHANNEL: f"{self.channel}{max(0, time_ms) // HOUR_MS:012x}"} if self.channel else {}
 
     def _object(self, record: Record, event: Any, is_cut: bool = False) -> bytes:
         head, tail = frame(self, record.origin, record.type, record.request_id, record.cold_start, record.level, is_cut)
@@ -170,10 +189,11 @@ def not_blank(value: Any) -> Any:
 
 def fields(
     origin: Origin, kind: str, request_id: str | None, cold_start: bool | None, level: str | None, is_cut: bool
-) -> dict[str, Any]:
-    """Return the indexed fields but for `record_id`, which comes first: flat, as HEC wants them.
+) -> dict[str, str | list[str]]:
+    """Return the indexed fields but for `record_id`, which comes first: flat, texts or lists of texts, as HEC has them.
 
     A tag never takes the place of one of them, nor of the metadata: it is called `tag_…` then.
+    Source: Splunk, "Automate indexed field extractions with HTTP Event Collector".
     """
     ours = {
         "type": kind,
@@ -193,12 +213,16 @@ def fields(
         "level": level,
         "cut": is_cut or None,
     }
-    found = present(ours)
+    found: dict[str, str | list[str]] = {key: as_text(value) for key, value in present(ours).items()}
     for key, value in grouped(origin.tags).items():
         while key in ours or key in METADATA or key in found or key == "record_id":
             key = f"tag_{key}"
         found[key] = value
     return found
+
+
+def as_text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def code_and_number(body: bytes) -> tuple[int | None, int | None]:
@@ -252,8 +276,17 @@ def _doubts(url: str) -> list[Notice]:
     return [Notice("SPLUNK_HEC_URL", f"{text} It is used as it is.")]
 
 
+def new_channel() -> str:
+    """Return a random GUID but for its last twelve digits."""
+    digits = urandom(10).hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-a{digits[15:18]}-"
+
+
 def create(environ: Mapping[str, str]) -> Destination[HttpRequest, HttpResponse]:
-    """Make the sink from `SPLUNK_…`. Raises ConfigError if it has no sound address or no sound token."""
+    """Make the sink from `SPLUNK_…`. Raises ConfigError if it has no sound address or no sound token.
+
+    The channel is chosen once, here; so two calls do not give the same one.
+    """
     problems: list[Problem] = []
     url = read("SPLUNK_HEC_URL", environ, problems)
     token = choose("SPLUNK_HEC_TOKEN", environ, problems)
@@ -264,7 +297,7 @@ def create(environ: Mapping[str, str]) -> Destination[HttpRequest, HttpResponse]
     if url is None or token is None:
         raise ConfigError(problems + missing("splunk", environ))
     problems.extend(_doubts(url))
-    sink = SplunkHec(url=ENDPOINT.sub("", url).rstrip("/"), **sink_settings)
+    sink = SplunkHec(url=ENDPOINT.sub("", url).rstrip("/"), channel=new_channel(), **sink_settings)
     health = HttpRequest(url=f"{sink.url}/services/collector/health", body=b"", headers={}, method="GET")
     credential = Credential(header="Authorization", secret=token, prefix="Splunk ")
     delivery = HttpDelivery(url=sink.url, credential=credential, health=health)

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from telemetry_forwarder.emulator.backends import Answer, Fault, Hang, Reset, Throttle, TooLarge
+from telemetry_forwarder.emulator.backends import Answer, Fault, Hang, Reset, SplunkHec, Throttle, TooLarge
 from tests.integration.world import SINKS, World, assert_balanced, world
 
 
@@ -61,7 +61,7 @@ async def test_json_text_and_platform_records_arrive_in_their_forms() -> None:
         assert splunk["platform.report"]["raw"]["record"]["requestId"] == result.request_id
         assert splunk["platform.report"]["team"] == "shop"
         assert splunk["platform.report"]["env"] == "test"
-        assert splunk["platform.start"]["cold_start"] is True
+        assert splunk["platform.start"]["cold_start"] == "true"
         texts = [one["text"] for one in w.arrived("datadog")]
         assert f"START RequestId: {result.request_id} Version: $LATEST" in texts
         assert f"END RequestId: {result.request_id}" in texts
@@ -71,6 +71,54 @@ async def test_json_text_and_platform_records_arrive_in_their_forms() -> None:
         messages = [one["raw"] for one in w.arrived("cloudwatch")]
         assert any(message.get("number") == 0 and message["level"] == "ERROR" for message in messages)
         assert {event.stream for event in w.cloudwatch.events("/telemetry-forwarder/test")} == {w.env.instance_id}
+
+
+async def test_what_people_log_arrives_as_they_meant_it_in_every_backend() -> None:
+    """JSON behind a runtime's prefix is JSON, with its own level; where no level is known, Datadog is not told one."""
+    async with world() as w:
+        result = await w.env.invoke(
+            {
+                "text": "\n".join(
+                    (
+                        "2026-03-02T10:15:30.100Z\tundefined\tINFO\t"
+                        '{"level":"error","orderId":7,"amount":1234567890.123456789012,"rate":NaN}',
+                        '{"message":"boom","level":400,"level_name":"ERROR"}',
+                        "2026-03-02T10:15:30.100Z\tundefined\tfail\tboom",
+                        "a line without any level",
+                    )
+                )
+            }
+        )
+        await w.env.shutdown()
+        inner = {"level": "error", "orderId": 7, "amount": 1234567890.123456789012, "rate": None}
+        events = [event for event in w.splunk.events if event.fields["type"] == "function"]
+        assert [event.fields.get("level") for event in events] == ["error", "error", "error", None]
+        assert events[0].event == inner
+        assert {event.fields["request_id"] for event in events} == {result.request_id}
+        assert {type(value) for event in events for value in event.fields.values()} == {str}
+        logs = {log.message: log for log in w.datadog.logs}
+        assert "status" not in logs["a line without any level"].sent
+        assert [log for log in logs if "orderId" in log] == [
+            '{"level":"error","orderId":7,"amount":1234567890.123456789012,"rate":null}'
+        ]
+        (stored,) = [
+            event.message for event in w.cloudwatch.events("/telemetry-forwarder/test") if "orderId" in event.message
+        ]
+        assert '"amount":1234567890.123456789012,"rate":null' in stored
+
+
+async def test_a_token_with_indexer_acknowledgement_takes_what_is_sent() -> None:
+    """It refuses what comes without a channel; a 200 counts, and its acknowledgement is not asked for."""
+    async with (
+        SplunkHec(token="ack-token", acks=True) as hec,
+        world(environment={"SPLUNK_HEC_URL": hec.url, "SPLUNK_HEC_TOKEN": "ack-token"}) as w,
+    ):
+        await numbered_lines(w, 2, 10)
+        await w.env.shutdown()
+        assert Counter(event.event for event in hec.events if "line" in str(event.event)) == Counter(
+            f"line {number:06d}" for number in range(20)
+        )
+        assert not any(book["dropped"] for book in w.ledgers[0]["sinks"].values())
 
 
 # What goes wrong, for a while, and whether a record may be stored twice by it.

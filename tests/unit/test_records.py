@@ -117,7 +117,7 @@ def test_an_empty_array_is_a_body_without_items() -> None:
         (b'{"\\ud800":["\\udc00"]}', {"\ufffd": ["\ufffd"]}),
         (b'"\\ud83d\\ude00"', "\U0001f600"),
         (b'["\\ud83d\\ude00","\\ud800"]', ["\U0001f600", "\ufffd"]),
-        (b"[NaN, Infinity, -Infinity]", ["NaN", "Infinity", "-Infinity"]),
+        (b"[NaN, Infinity, -Infinity]", [None, None, None]),
         (b"1e400", "1e400"),
         (b"[-1e999, 1e30]", ["-1e999", 1e30]),
         (b"18446744073709551616", 18446744073709551616),

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from telemetry_forwarder.emulator.backends.hec_acks import GUID
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import (
     Delivered,
@@ -41,6 +42,39 @@ def test_the_request_is_the_golden_one():
     assert request.method == "POST"
     assert request.url == "https://splunk.example.com:8088/services/collector/event"
     assert request.headers == {"content-type": "application/json"}
+
+
+CHANNEL = "x-splunk-request-channel"
+
+
+def test_a_channel_is_sent_that_is_one_for_an_hour_of_a_process():
+    """A token with acknowledgement wants one; a request that is repeated has the same one as before."""
+    sink = create(ENVIRON).sink
+    first, same_hour = encode_all(sink)[:2]
+    later = sink.encode(make_record("x", time_ms=NOW_MS + 3_600_000))
+    channels = [sink.request([one]).headers[CHANNEL] for one in (first, same_hour, first, later)]
+    assert all(GUID.fullmatch(channel) for channel in channels)
+    assert channels[0] == channels[1] == channels[2] != channels[3]
+    assert create(ENVIRON).sink.request([first]).headers[CHANNEL] not in channels
+    assert sink.request([sink.encode(make_record("x", time_ms=-1))]).headers[CHANNEL]
+
+
+def test_a_channel_that_did_not_arrive_names_the_setting_of_the_token():
+    for code in (10, 28):
+        verdict = SINK.verdict(same(2), answer(400, b'{"text":"Data channel is missing","code":%d}' % code))
+        assert isinstance(verdict, Denied)
+        assert "useACK" in verdict.detail
+        assert "X-Splunk-Request-Channel" in verdict.detail
+
+
+def test_every_field_is_a_text_or_a_list_of_texts():
+    """HEC takes no other values of indexed fields. Source: "Automate indexed field extractions with HEC"."""
+    for encoded in encode_all(SINK):
+        for value in loads(encoded.data)["fields"].values():
+            assert isinstance(value, str) or all(isinstance(one, str) for one in value)
+    fields = object_of(make_record("x"))["fields"]
+    assert (fields["memory_mb"], fields["cold_start"], fields["costs"]) == ("512", "true", ["a", "b"])
+    assert object_of(make_record("x", cold_start=False))["fields"]["cold_start"] == "false"
 
 
 def test_every_key_is_on_every_object_and_no_other():
@@ -95,7 +129,7 @@ def test_a_record_over_the_limit_is_cut_and_marked(body):
     found = loads(encoded.data)
     assert found["event"].endswith(" bytes]")
     assert "…[cut, " in found["event"]
-    assert found["fields"]["cut"] is True
+    assert found["fields"]["cut"] == "true"
     assert found["fields"]["record_id"] == "0190f3-1"
 
 

@@ -38,7 +38,8 @@ def test_any_record_is_encoded_within_the_limit_or_not_at_all(sink, repeat):
         assert isinstance(orjson.loads(encoded.data), dict)
         assert record.id.encode() in encoded.data
         assert b"\n" not in encoded.data
-        assert encoded.is_cut is (b'"cut":true' in encoded.data)
+        mark = b'"cut":"true"' if sink.name == "splunk" else b'"cut":true'  # HEC's fields are texts
+        assert encoded.is_cut is (mark in encoded.data)
 
     check()
 
