@@ -118,8 +118,10 @@ _NAMES = frozenset(
     member if isinstance(member, str) else member[0]
     for member in (*_WORD_MEMBERS, *(row[0] for row in _NUMBER_MEMBERS), _STATUS, _CLEF_TIME)
 )
-_COLOUR = re.compile("\x1b\\[[0-9;]*m")  # winston's `colorize` writes them into JSON, too
-_OFFSET = re.compile("([a-z]+)[+-][0-9]+")  # slog: `ERROR+2` is two above ERROR
+_LONGEST_WORD = 64  # with colours and padding
+# Both seldom needed: compiled, and then remembered, by `re`.
+_COLOUR = "\x1b\\[[0-9;]*m"  # winston's `colorize` writes them into JSON, too
+_OFFSET = "([a-z]+)[+-][0-9]+"  # slog: `ERROR+2` is two above ERROR
 
 
 def level_of(fields: Mapping[str, Any]) -> str | None:
@@ -135,9 +137,9 @@ def level_of(fields: Mapping[str, Any]) -> str | None:
 def level_of_word(word: str, words: Mapping[str, str] = WORDS) -> str | None:
     """Return the level of a word as loggers write it: in any case, padded, coloured, or with slog's offset."""
     level = words.get(word)
-    if level is None:
-        plain = _COLOUR.sub("", word).strip().lower()
-        shifted = _OFFSET.fullmatch(plain)
+    if level is None and len(word) <= _LONGEST_WORD:
+        plain = (re.sub(_COLOUR, "", word) if "\x1b" in word else word).strip().lower()
+        shifted = re.fullmatch(_OFFSET, plain) if "+" in plain or "-" in plain else None
         level = words.get(shifted[1] if shifted else plain)
     return level
 

@@ -58,7 +58,7 @@ _BEHIND_TIME = {
     " ": (
         # log4j2 and logback as AWS has them: `<time> <id> LEVEL`, the id perhaps in <> or []. Source: AWS Lambda
         # Developer Guide, "Log and monitor Java Lambda functions". slog, Spring Boot, tracing: `<time> LEVEL`.
-        rf" +[<\[]?{_ID}?[>\]]? *\[?{_WORD}\]? +(?:{_RUST_SPAN})?",
+        rf" {{1,4}}[<\[]?{_ID}?[>\]]? {{0,4}}\[?{_WORD}\]? +(?:{_RUST_SPAN})?",
         r" \[(debug|info|warning|error|critical|exception) *\] ",  # structlog, ConsoleRenderer
         rf" \| {_WORD} *\| ",  # loguru, its default
         rf" - [\w.]+ - {_WORD} - ",  # Python, "Logging HOWTO"
@@ -69,7 +69,7 @@ _BEHIND_TIME = {
 
 # Python: `[LEVEL]⇥<time>⇥<id>⇥`; time and id are missing in what the runtime writes itself, the id during init.
 # Source: awslambdaric, bootstrap.py. Java: `[LEVEL] `. Source: aws-lambda-java-libs, TextLogFormatter.
-_PYTHON = re.compile(rf"\[([A-Z]+)\](?:\t[0-9T:.-]+Z\t{_ID}?\t)?[ ]?")
+_PYTHON = rf"\[([A-Z]+)\](?:\t[0-9T:.-]+Z\t{_ID}?\t)?[ ]?"
 
 # What other lines begin with, by their first character.
 _FORMS = {
@@ -118,6 +118,7 @@ class _Compiled(dict[str, re.Pattern[str]]):
 _DIGITS = frozenset("0123456789")
 _PREFIXES = _Compiled({"0123456789": (_TIME,), **_FORMS})
 _BEHIND_TIMES = _Compiled(_BEHIND_TIME)
+_PYTHONS = _Compiled({"[": (_PYTHON,)})
 _IDS_FIRST = _Compiled({"-": _ID_FIRST})
 _FIRST = frozenset("".join(_FORMS)) | _DIGITS
 _BLANK = frozenset(" \t\r\n\ufeff")  # a byte order mark, too
@@ -162,7 +163,7 @@ def _prefix_of(text: str, first: str) -> re.Match[str] | None:
     """Match what a runtime or a logger wrote before the message."""
     if text[8:9] == "-" and text[13:14] == "-":
         return _IDS_FIRST["-"].match(text)
-    if first == "[" and (python := _PYTHON.match(text)) is not None:
+    if first == "[" and (python := _PYTHONS["["].match(text)) is not None:
         return python
     if first not in _DIGITS:
         prefix = _PREFIXES[first]

@@ -42,7 +42,8 @@ class Record:
 
     `body` is the item's `record` member as it came (text, or any JSON value), with one trailing newline removed
     from text. `fields` is the JSON object that `body` is, or that its text holds (a JSON log line under the text
-    format arrives as text); None where it is neither. `size_bytes` is its share of the body it came in.
+    format arrives as text, perhaps behind the prefix of a runtime's console); None where it is neither.
+    `size_bytes` is its share of the body it came in.
     """
 
     id: str  # the same in every retry and in every sink
@@ -100,7 +101,7 @@ _AS_ZEROS = bytes.maketrans(b"123456789.E", b"0" * 10 + b"e")
 _LONG = b"0" * 17
 _SMALL = b"0e-000"
 _NUMBER = re.compile(rb"[0-9.]+(?:[eE][+-]?[0-9]+)?")
-_SMALL_NUMBER = re.compile(rb"(?<![^-:,\[\s])[0-9][0-9.]*[eE]-[0-9]{3}")
+_SMALL_NUMBER = rb"(?<![^-:,\[\s])[0-9][0-9.]*[eE]-[0-9]{3}"  # seldom needed: compiled by `re`, once
 _COMMA, _MINUS = b",-"
 _BEFORE_NUMBER = frozenset(b":,[- \t\r\n")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -151,7 +152,7 @@ def object_in(body: Any) -> Mapping[str, Any] | None:
     """Return the JSON object that a line of text is, or None; a Restated one where the text would not do for it."""
     if not (isinstance(body, str) and body[:1] == "{" and (body[-1:] == "}" or body.rstrip()[-1:] == "}")):
         return None
-    if body[1:2] != '"' and not _OBJECT.match(body):  # what Node.js prints of an object: `{ a: 1 }`
+    if body[1:2] != '"' and body[1:100].lstrip()[:1] not in '"}':  # what Node.js prints of an object: `{ a: 1 }`
         return None
     data = body.encode("utf-8", "replace")
     try:
@@ -166,9 +167,6 @@ def object_in(body: Any) -> Mapping[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return Restated(value) if isinstance(value, dict) else None
-
-
-_OBJECT = re.compile(r"\{\s*[\"}]")
 
 
 def _is_exact(data: bytes) -> bool:
@@ -199,7 +197,7 @@ def _has_small(data: bytes, zeros: bytes) -> bool:
     """Say whether there is a number with a negative exponent of three digits: what looks like it is in many a UUID."""
     at = zeros.find(_SMALL)
     while at >= 0:
-        if _SMALL_NUMBER.search(data, max(0, at - len(_LONG)), at + len(_SMALL)):
+        if re.search(_SMALL_NUMBER, data[max(0, at - len(_LONG)) : at + len(_SMALL)]):
             return True
         at = zeros.find(_SMALL, at + 1)
     return False

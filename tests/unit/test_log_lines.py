@@ -408,6 +408,7 @@ NUMBERS = [
     ("9007199254740993.0", "9007199254740993.0"),
     ("1.234567890123456789e5", "1.234567890123456789e5"),
     ("1e-400", "1e-400"),
+    ("-1.5E-320", "-1.5E-320"),
     ("4.94065645841246544176e-324", "4.94065645841246544176e-324"),
     ("123456789012345678901234567890.5", "123456789012345678901234567890.5"),
     ("0.1", "0.1"),
@@ -483,6 +484,28 @@ def test_a_sound_line_is_sent_to_datadog_as_it_is() -> None:
     record = logged(line, ID)
     assert not isinstance(record.fields, Restated)
     assert sent(record)[1]["message"] == line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"2026-03-02 10:15:30{' ' * 200_000}",
+        f"{ID}{' ' * 200_000}",
+        f"{TIME}\t{ID}\t{' ' * 200_000}",
+        f"ERROR\t{'{' * 200_000}",
+        f"[{'A' * 200_000}",
+        f"[{' ' * 200_000}",
+        f"time={'x' * 200_000}",
+        f" {' ' * 200_000}",
+        f"I, [2026-03-02T10:15:30 #8] {' ' * 200_000}INFO{' ' * 200_000}",
+        "9." * 200_000,
+        "{" + '"' * 200_000 + "}",
+        {"level": "\x1b[" * 200_000},
+    ],
+)
+def test_a_line_made_to_be_slow_is_read_in_one_pass(line: object) -> None:
+    """Were it more than one, the time limit of a test would be over."""
+    assert read(line)[0] in (None, line)
 
 
 # --- any line at all -------------------------------------------------------------------------------------------------
