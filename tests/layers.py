@@ -1,6 +1,7 @@
 """A built layer for the tests: that of `make layer` where it is newer than what it is made of, else one built here."""
 
 import fcntl
+import os
 import platform
 import shlex
 import shutil
@@ -9,6 +10,8 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.surroundings import NETWORK
 
 REPOSITORY = Path(__file__).parents[1]
 ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
@@ -48,7 +51,8 @@ def layer_zip(folder: Path) -> Path:
 def build(into: Path, *options: str, **environ: str) -> None:
     """Build a layer as `make layer` does."""
     command = [sys.executable, "-m", "layer", *options, str(into)]
-    subprocess.run(command, cwd=REPOSITORY, env=environ or None, check=True, capture_output=True, timeout=300)
+    surroundings = {**NETWORK, **(environ or os.environ)}
+    subprocess.run(command, cwd=REPOSITORY, env=surroundings, check=True, capture_output=True, timeout=300)
 
 
 def unpack(archive: Path, into: Path) -> Path:
