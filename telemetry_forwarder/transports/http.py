@@ -46,6 +46,7 @@ NEXT_ADDRESS_S = 0.25
 
 USER_AGENT = f"telemetry-forwarder/{__version__}"
 PORTS = {"http": 80, "https": 443}
+NEEDS_LOGIN = 407
 TLS_ALERT = b"\x15\x03"
 
 
@@ -96,6 +97,8 @@ class HttpTransport:
             raise lost(error, where, connection.unread) from error
         finally:
             self._busy.discard(connection)
+        if response.status == NEEDS_LOGIN and self._proxy is not None and parts.scheme == "http":
+            raise ConnectFailed(f"{where}: {refused_by_proxy(response.status)}")  # no answer of the backend's
         if connection.is_open:
             self._idle.append((connection, destination(parts), self._clock.time()))
         return response
@@ -211,7 +214,7 @@ class HttpTransport:
             raise ProxyRefused("the proxy ended the connection, or speaks no HTTP") from error
         if not 200 <= answer.status < 300:
             connection.close()
-            raise ProxyRefused(f"the proxy refused the connection with status {answer.status}")
+            raise ProxyRefused(refused_by_proxy(answer.status))
         return await self._encrypt(connection, tls, parts)
 
     async def _encrypt(self, tunnel: Connection, tls: "ssl.SSLContext", parts: SplitResult) -> Connection:
@@ -245,6 +248,13 @@ class HttpTransport:
 
 class ProxyRefused(OSError):
     """The proxy is away, or will not let us through."""
+
+
+def refused_by_proxy(status: int) -> str:
+    hint = ""
+    if status == NEEDS_LOGIN:
+        hint = ": HTTP_PROXY or HTTPS_PROXY lacks the user name and password that it wants, or has others"
+    return f"the proxy refused the connection with status {status}{hint}"
 
 
 def target_of(parts: SplitResult, *, is_proxied: bool) -> str:

@@ -150,8 +150,10 @@ async def hang(seen: Seen, writer: asyncio.StreamWriter) -> bool:
 
 
 @asynccontextmanager
-async def proxying(answer: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n") -> AsyncIterator[Server]:
-    """Serve as a proxy that tunnels CONNECT; any other request it answers itself with 200."""
+async def proxying(
+    answer: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Server]:
+    """Serve as a proxy that tunnels CONNECT and answers any other request with 200; `tls`: it is spoken to in TLS."""
     server = Server()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -171,7 +173,7 @@ async def proxying(answer: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n
         finally:
             await ended(writer)
 
-    async with listening(handle) as server.port:
+    async with listening(handle, tls) as server.port:
         yield server
 
 

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 import warnings
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
@@ -199,6 +200,26 @@ async def test_a_certificate_that_was_damaged_in_its_file_is_told(authority: Aut
         told = await failure_of(server.url(scheme="https"), damaged)
     assert f"the CA file '{damaged}' cannot be read" in told
     assert "PEM form" in told
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_proxy_that_is_spoken_to_in_tls_works(authority: Authority, scheme: str) -> None:
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(proxying(tls=authority.server(HERE)))
+        backend = authority.server(HERE) if scheme == "https" else None
+        server = await stack.enter_async_context(serving(says(200, b"far"), backend))
+        transport = HttpTransport(ca_file=str(authority.trusted), proxy=f"https://u:p%23@{HERE}:{proxy.port}")
+        stack.push_async_callback(transport.aclose)
+        answer = await transport.send(HttpRequest(url=server.url(scheme=scheme), body=b"", headers={}))
+        assert answer.body == (b"far" if scheme == "https" else b"proxy")
+    assert proxy.requests[0].headers["proxy-authorization"] == "Basic " + b64encode(b"u:p#").decode()
+
+
+async def test_a_proxy_that_wants_a_login_is_told_as_such_and_is_no_answer_of_the_backend() -> None:
+    wants = says(407, b"", "Proxy-Authenticate: Basic")
+    async with serving(wants) as proxy:
+        told = await failure_of("http://backend.example/", None, f"http://u:hidden@{HERE}:{proxy.port}")
+    assert "the proxy refused the connection with status 407: HTTP_PROXY or HTTPS_PROXY lacks" in told
 
 
 async def test_tls_with_the_proxy_itself_is_told_as_such(authority: Authority) -> None:

@@ -4,6 +4,8 @@
 `TAKEN` is written in a way that many use, means one thing, and is taken without a word.
 """
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -304,6 +306,18 @@ OTHERS = {
 @pytest.mark.parametrize("sound", [SPLUNK, CLOUDWATCH, {**DATADOG, "DD_TAGS": "a:b"}])
 def test_variables_of_other_tools_are_never_complained_of(sound: dict[str, str]) -> None:
     assert told({**sound, **OTHERS})[1] == []
+
+
+def test_a_healthy_start_loads_nothing_of_what_says_what_is_wrong() -> None:
+    """Nor does it for the many variables that a tracer has."""
+    environ = {**SPLUNK, **DATADOG, "DD_TAGS": "a:b", "DD_TRACE_ENABLED": "1", "SPLUNK_ACCESS_TOKEN": "x"}
+    program = (
+        "import sys; from telemetry_forwarder.settings import Settings\n"
+        f"assert not Settings.from_env({environ!r}).problems\n"
+        "print([name for name in ('telemetry_forwarder.advice', 'difflib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 # --- the file of certificates ---------------------------------------------------------------------------------------
