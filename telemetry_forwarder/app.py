@@ -130,7 +130,12 @@ async def _serve(
             )
             for destination, transport in open_sinks
         ]
-        heir = HeritageFile(registration.runtime_api, settings.spooling.path if settings.spooling else DIRECTORY)
+        heir = HeritageFile(
+            registration.runtime_api,
+            settings.spooling.path if settings.spooling else DIRECTORY,
+            # Where there is no spool either, that was said.
+            log.info if settings.spooling is not None and spool is None else log.warning,
+        )
         inherited = before(registration.subscription, heir)
         enricher = Enricher(origin, before=inherited)
         machine = Machine(sees_ends="INVOKE" in registration.events)

@@ -1,7 +1,11 @@
-"""The files of the spool: a directory of our own under /tmp, with one slot for each environment on the machine.
+"""The files of the spool: a directory under /tmp, with one slot for each environment on the machine.
 
 In Lambda every environment has a /tmp to itself; elsewhere several may share one, so a slot is held by a lock that
-dies with the process. Nothing is followed that another user could have put there.
+dies with the process. The directory may be anybody's and is used as it is; a slot is ours, made for us alone, and so
+are the files in it. Nothing is followed that another user could have put there.
+
+The user's function shares /tmp, and may fill it, clear it or put something else in our place. So every call may fail,
+and what was written need not be there any more: `secure` finds out, and writes again what is still open.
 """
 
 import contextlib
@@ -9,145 +13,362 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 SUFFIX = ".log"
+_UNFINISHED = ".new"  # what `replace` writes before it takes its place
 MOST_SLOTS = 1000
+# Descriptors at a time. A spool has not so many segments, unless hundreds of processes left one each.
+MOST_OPEN = 48
+# No segment of ours is as large; what is was put there by somebody else.
+LARGEST_BYTES = 64 * 1024 * 1024
+# What may pass: a disk that is full, a limit that is reached. Whoever has nothing else against the disk tries again.
+PASSING = frozenset({
+    errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EAGAIN, errno.EINTR,
+    errno.ENOLCK,
+})  # fmt: skip
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_NEW = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_APPEND
+_OLD = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW
+
+
+class Kernel:
+    """The calls by which the spool touches the disk: the place where a test lets one fail."""
+
+    close = staticmethod(os.close)
+    flock = staticmethod(fcntl.flock)
+    fstat = staticmethod(os.fstat)
+    ftruncate = staticmethod(os.ftruncate)
+    mkdir = staticmethod(os.mkdir)
+    open = staticmethod(os.open)
+    pread = staticmethod(os.pread)
+    rename = staticmethod(os.rename)
+    stat = staticmethod(os.stat)
+    unlink = staticmethod(os.unlink)
+    writev = staticmethod(os.writev)
+
+    @staticmethod
+    def listdir(directory: int) -> list[str]:
+        return os.listdir(directory)
+
+
+class _File(NamedTuple):
+    """An open file: `identity` is its device and inode."""
+
+    descriptor: int
+    identity: tuple[int, int]
 
 
 class SegmentFiles:
-    """The segments of one slot, as files `NUMBER.log`. Each stays open while it is there, even if the user's function
-    clears /tmp. Every method may raise OSError.
+    """The segments of one slot, as files `NUMBER.log`. They stay open, `MOST_OPEN` of them, so that they can be read
+    and written again where the user's function clears /tmp. Every method may raise OSError.
     """
 
-    def __init__(self, path: str) -> None:
-        """Take a slot under `path`, which is made if it is missing; one with something in it is preferred."""
-        self._open: dict[int, int] = {}
+    def __init__(self, path: str, kernel: Kernel | None = None) -> None:
+        """Take a slot under `path`, which is made if it is missing; one with something in it is preferred.
+
+        Raises OSError where that cannot be; but what may pass (a full disk) is tried again by the calls that follow.
+        """
         self._path = path
-        base = open_directory(path)
+        self._kernel = kernel or Kernel()
+        self._open: dict[int, int] = {}  # descriptors, the one that was used last at the end
+        self._known: dict[int, tuple[int, int]] = {}  # device and inode of each segment that was ever opened
+        self._debris: set[str] = set()  # names of files that were begun and could not be removed again
+        self._directory: int | None = None
+        self._name = ""  # of the slot
         try:
-            self._slot, self._directory = take_slot(base)
-        finally:
-            os.close(base)
+            self._enter(is_empty=False)
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise
 
     def numbers(self) -> list[int]:
-        return numbers_in(self._directory)
+        """Return the numbers of all segments, in ascending order."""
+        if self._directory is None:
+            self._enter(is_empty=False)
+        return self._numbers_in(self._slot)
 
-    def create(self, number: int) -> None:
+    def create(self, number: int, parts: Sequence[bytes]) -> None:
+        """Make a segment that begins with `parts`. Where that fails nothing of it is left."""
         try:
-            self._open[number] = self._create(number)
+            file = self._write_new(_name(number), parts)
         except FileNotFoundError:  # the user's function cleared /tmp
-            self._make_again()
-            self._open[number] = self._create(number)
+            self._enter(is_empty=True)
+            file = self._write_new(_name(number), parts)
+        self._keep_open(number, file)
 
-    def _create(self, number: int) -> int:
-        flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_APPEND
-        return os.open(f"{number}{SUFFIX}", flags, 0o600, dir_fd=self._directory)
+    def append(self, number: int, parts: Sequence[bytes], at: int) -> bool:
+        """Write `parts` behind the first `at` bytes with one call; say whether the file still has a name.
 
-    def _make_again(self) -> None:
-        base = open_directory(self._path)
-        try:
-            directory = lock_slot(base, self._slot)
-        finally:
-            os.close(base)
-        if directory is None:
-            raise OSError(errno.EAGAIN, "its slot was removed and is taken by another process")
-        os.close(self._directory)
-        self._directory = directory
-
-    def append(self, number: int, parts: Sequence[bytes]) -> None:
-        """Write `parts` at the end with one call. Raises OSError, with nothing written, where the disk is full."""
+        Raises OSError, with nothing written, where the disk is full; ESTALE where the file was cut by somebody else.
+        """
         file = self._file(number)
+        found = self._kernel.fstat(file)
+        if found.st_size < at:
+            raise OSError(errno.ESTALE, "somebody else cut its file")
+        if found.st_size > at:  # what was written in part, when not even that could be taken back
+            self._kernel.ftruncate(file, at)
         size = sum(map(len, parts))
-        before = os.fstat(file).st_size
         written = 0
         try:
-            written = os.writev(file, parts)
+            written = self._kernel.writev(file, parts)
         finally:
             if written < size:
-                os.ftruncate(file, before)
+                self._kernel.ftruncate(file, at)
         if written < size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return found.st_nlink > 0
 
     def read(self, number: int, offset: int = 0, size: int | None = None) -> bytes:
         file = self._file(number)
-        return os.pread(file, os.fstat(file).st_size - offset if size is None else size, offset)
+        if size is None:
+            size = self._kernel.fstat(file).st_size - offset
+            if size > LARGEST_BYTES:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return self._kernel.pread(file, size, offset)
 
     def cut(self, number: int, size: int) -> None:
-        os.ftruncate(self._file(number), size)
+        self._kernel.ftruncate(self._file(number), size)
+
+    def replace(self, number: int, parts: Sequence[bytes]) -> None:
+        """Put `parts` in the place of what a segment holds, at once: who dies meanwhile leaves the one or the other."""
+        unfinished = f"{number}{_UNFINISHED}"
+        file = self._write_new(unfinished, parts)
+        try:
+            self._kernel.rename(unfinished, _name(number), src_dir_fd=self._slot, dst_dir_fd=self._slot)
+        except OSError:
+            self._close(file.descriptor)
+            self._throw_away(unfinished)
+            raise
+        self._keep_open(number, file)
 
     def remove(self, number: int) -> None:
         if (file := self._open.pop(number, None)) is not None:
-            os.close(file)
-        with contextlib.suppress(FileNotFoundError):  # as above
-            os.unlink(f"{number}{SUFFIX}", dir_fd=self._directory)
+            self._close(file)
+        self._known.pop(number, None)
+        self._clear_debris()
+        with contextlib.suppress(FileNotFoundError):  # as in `create`
+            self._kernel.unlink(_name(number), dir_fd=self._slot)
+
+    def secure(self, number: int, size: int, *, may_write: bool = True) -> None:
+        """See to it that the next process finds the first `size` bytes of a segment: write them again if need be.
+
+        Raises OSError where it will not: ESTALE where they are gone, ETIME where they may not be written.
+        """
+        if not self._is_in_place():
+            self._enter(is_empty=True)
+        there = self._stat(_name(number), self._slot)
+        is_same = there is not None and _identity(there) == self._known.get(number)
+        if is_same and there is not None and there.st_size >= size:
+            return
+        if is_same or number not in self._open:
+            raise OSError(errno.ESTALE, "somebody else removed its file")
+        if not may_write:
+            raise OSError(errno.ETIME, "somebody else removed its file, and no time is left to write it again")
+        data = self._kernel.pread(self._open[number], size, 0)
+        if len(data) < size:
+            raise OSError(errno.ESTALE, "somebody else cut its file")
+        if there is not None:
+            self._kernel.unlink(_name(number), dir_fd=self._slot)
+        self._keep_open(number, self._write_new(_name(number), [data]))
 
     def close(self) -> None:
         """Let another process have the slot."""
-        for file in (*self._open.values(), self._directory):
-            os.close(file)
+        for file in self._open.values():
+            self._close(file)
         self._open.clear()
+        if self._directory is not None:
+            self._close(self._directory)
+            self._directory = None
+
+    # --- files ------------------------------------------------------------------------------------------------------
+
+    def _write_new(self, name: str, parts: Sequence[bytes]) -> _File:
+        """Make a file of `parts`; where that fails nothing of it is left."""
+        self._clear_debris()
+        file = self._kernel.open(name, _NEW, 0o600, dir_fd=self._slot)
+        try:
+            identity = _identity(self._kernel.fstat(file))
+            if self._kernel.writev(file, parts) < sum(map(len, parts)):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            self._close(file)
+            self._throw_away(name)
+            raise
+        return _File(file, identity)
+
+    def _throw_away(self, name: str) -> None:
+        """Remove what was begun, now or before the next file is begun."""
+        try:
+            self._kernel.unlink(name, dir_fd=self._slot)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            self._debris.add(name)
+
+    def _clear_debris(self) -> None:
+        for name in list(self._debris):
+            with contextlib.suppress(FileNotFoundError):
+                self._kernel.unlink(name, dir_fd=self._slot)
+            self._debris.discard(name)
+
+    def _keep_open(self, number: int, file: _File) -> None:
+        """Take note of a segment's descriptor, at the cost of the one that was not used for longest."""
+        self._known[number] = file.identity
+        if (before := self._open.pop(number, None)) is not None:
+            self._close(before)
+        if len(self._open) >= MOST_OPEN:
+            self._close(self._open.pop(self._least_needed()))
+        self._open[number] = file.descriptor
+
+    def _least_needed(self) -> int:
+        """Return the segment that was not used for longest, if possible one that can be opened again."""
+        for number, file in self._open.items():
+            with contextlib.suppress(OSError):
+                if self._kernel.fstat(file).st_nlink:
+                    return number
+        return next(iter(self._open))
 
     def _file(self, number: int) -> int:
         """Return the descriptor of a segment; one that an earlier process left is opened when it is needed."""
-        if number not in self._open:
-            flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW
-            self._open[number] = os.open(f"{number}{SUFFIX}", flags, dir_fd=self._directory)
-        return self._open[number]
+        if number in self._open:
+            file = self._open[number] = self._open.pop(number)
+            return file
+        file = self._kernel.open(_name(number), _OLD, dir_fd=self._slot)
+        try:
+            found = self._kernel.fstat(file)
+            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+                raise PermissionError(errno.EPERM, "it is no file of ours")
+        except OSError:
+            self._close(file)
+            raise
+        self._keep_open(number, _File(file, _identity(found)))
+        return file
 
+    def _stat(self, name: str, directory: int | None = None) -> os.stat_result | None:
+        try:
+            return self._kernel.stat(name, dir_fd=directory, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
-def open_directory(path: str, *, within: int | None = None) -> int:
-    """Open the directory `path`, made for us alone if it is missing. Raises OSError where it is not ours alone."""
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path, 0o700, dir_fd=within)
-    directory = os.open(path, _DIRECTORY, dir_fd=within)
-    try:
-        found = os.fstat(directory)
-        if found.st_uid != os.geteuid():
-            raise PermissionError(errno.EPERM, "it belongs to another user")
-        if stat.S_IMODE(found.st_mode) & 0o077:
-            os.fchmod(directory, 0o700)
-    except OSError:
-        os.close(directory)
-        raise
-    return directory
+    def _close(self, file: int) -> None:
+        with contextlib.suppress(OSError):  # it is closed all the same. Source: close(2), "Dealing with error returns"
+            self._kernel.close(file)
 
+    # --- directories ------------------------------------------------------------------------------------------------
 
-def take_slot(base: int) -> tuple[int, int]:
-    """Return the number of a free slot and its descriptor, locked. Raises OSError where there is none."""
-    there = sorted(int(name) for name in os.listdir(base) if name.isdecimal())
-    spare: list[tuple[int, int]] = []
-    try:
-        for number in there:
-            slot = lock_slot(base, number)
-            if slot is not None and numbers_in(slot):
-                return number, slot  # what an environment left that has ended, most likely our own last generation
-            if slot is not None:
-                spare.append((number, slot))
-        if spare:
-            return spare.pop(0)
-        for number in sorted({*range(MOST_SLOTS)} - {*there}):
-            if (slot := lock_slot(base, number)) is not None:
-                return number, slot
+    @property
+    def _slot(self) -> int:
+        """The descriptor of our slot, which is taken where it could not be had before."""
+        if self._directory is None:
+            self._enter(is_empty=True)
+        assert self._directory is not None  # noqa: S101 - `_enter` raises else
+        return self._directory
+
+    def _is_in_place(self) -> bool:
+        """Say whether our slot is the one that the next process will find."""
+        base = self._stat(self._path)
+        there = self._stat(os.path.join(self._path, self._name))
+        is_directory = base is not None and stat.S_ISDIR(base.st_mode)
+        return is_directory and there is not None and _identity(there) == _identity(self._kernel.fstat(self._slot))
+
+    def _enter(self, *, is_empty: bool) -> None:
+        """Take a slot: one with something in it if there is any, or an empty one."""
+        base = self._open_base()
+        try:
+            name, directory = self._take_slot(base, is_empty=is_empty)
+        finally:
+            self._close(base)
+        if self._directory is not None:
+            self._close(self._directory)
+        self._name, self._directory = name, directory
+        self._debris.clear()
+        self._clear_unfinished(directory)
+
+    def _clear_unfinished(self, directory: int) -> None:
+        """Remove what a process that died in `replace` left; whatever keeps us from it is met again by others."""
+        with contextlib.suppress(OSError):
+            for name in self._kernel.listdir(directory):
+                if name.endswith(_UNFINISHED):
+                    self._kernel.unlink(name, dir_fd=directory)
+
+    def _open_base(self) -> int:
+        """Open the directory, whosever it is, and make it, and those above it, for us alone where they are missing."""
+        try:
+            return self._kernel.open(self._path, _DIRECTORY)
+        except FileNotFoundError:
+            parts = self._path.strip("/").split("/")
+            for count in range(1, len(parts) + 1):
+                with contextlib.suppress(FileExistsError):
+                    self._kernel.mkdir("/" + "/".join(parts[:count]), 0o700)
+            return self._kernel.open(self._path, _DIRECTORY)
+
+    def _take_slot(self, base: int, *, is_empty: bool) -> tuple[str, int]:
+        """Return a free slot's name and its descriptor, locked. Raises OSError where there is none."""
+        there = sorted(_numbers(self._kernel.listdir(base)))
+        for wanted in (is_empty, True):  # what has something in it is most likely of our last generation
+            for number in there:
+                if (slot := self._try_slot(base, str(number), is_empty=wanted)) is not None:
+                    return str(number), slot
+        taken = set(there)
+        for number in range(MOST_SLOTS):
+            if number not in taken and (slot := self._lock_slot(base, str(number))) is not None:
+                return str(number), slot
         raise OSError(errno.EAGAIN, f"all {MOST_SLOTS} slots are taken")
-    finally:
-        for _, other in spare:
-            os.close(other)
 
-
-def lock_slot(base: int, number: int) -> int | None:
-    """Open a slot and lock it for as long as the descriptor is open; return None where another process has it."""
-    directory = open_directory(str(number), within=base)
-    try:
-        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(directory)
+    def _try_slot(self, base: int, name: str, *, is_empty: bool) -> int | None:
+        """Lock the slot that is there under a name, if it is as wanted; None where it is not, or not ours to take."""
+        try:
+            slot = self._lock_slot(base, name)
+        except OSError as error:
+            if error.errno in PASSING:
+                raise
+            return None
+        if slot is None:
+            return None
+        try:
+            is_wanted = is_empty is not bool(self._numbers_in(slot))
+        except OSError:
+            self._close(slot)
+            raise
+        if is_wanted:
+            return slot
+        self._close(slot)
         return None
-    return directory
+
+    def _lock_slot(self, base: int, name: str) -> int | None:
+        """Open a slot and lock it for as long as the descriptor is open; return None where another process has it."""
+        with contextlib.suppress(FileExistsError):
+            self._kernel.mkdir(name, 0o700, dir_fd=base)
+        directory = self._kernel.open(name, _DIRECTORY, dir_fd=base)
+        try:
+            if self._kernel.fstat(directory).st_uid != os.geteuid():
+                raise PermissionError(errno.EPERM, "it belongs to another user")
+            self._kernel.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._close(directory)
+            return None
+        except OSError:
+            self._close(directory)
+            raise
+        return directory
+
+    def _numbers_in(self, directory: int) -> list[int]:
+        """Return the numbers of the segments in a slot, in ascending order."""
+        names = self._kernel.listdir(directory)
+        return sorted(_numbers(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)))
 
 
-def numbers_in(directory: int) -> list[int]:
-    """Return the numbers of the segments in a slot, in ascending order."""
-    names = (name.removesuffix(SUFFIX) for name in os.listdir(directory) if name.endswith(SUFFIX))
-    return sorted(int(name) for name in names if name.isdecimal())
+def _name(number: int) -> str:
+    return f"{number}{SUFFIX}"
+
+
+def _numbers(names: Iterable[str]) -> list[int]:
+    """Return the numbers among `names`, as we write them: what is written otherwise is not ours."""
+    digits = (name for name in names if name.isascii() and name.isdecimal() and len(name) < 18)
+    return [int(name) for name in digits if str(int(name)) == name]
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino

@@ -4,8 +4,8 @@ After a reset Lambda hands the last lines of the invocation that ended to a proc
 of some bytes in /tmp, written at each start of a request, tells it; `kill -9` loses nothing of it.
 """
 
-import contextlib
 import os
+from collections.abc import Callable
 
 import orjson
 
@@ -36,16 +36,25 @@ class Heritage:
 
 
 class HeritageFile:
-    """The file of one environment. Does nothing, without an error, where it cannot be had: it only makes ids better."""
+    """The file of one environment. Raises nothing where it cannot be had: it only makes ids better.
 
-    def __init__(self, runtime_api: str, directory: str = DIRECTORY) -> None:
+    What fails is counted, and said once: `say` is given a sentence.
+    """
+
+    def __init__(
+        self, runtime_api: str, directory: str = DIRECTORY, say: Callable[[str], None] = lambda sentence: None
+    ) -> None:
         """Open the file of the environment at `runtime_api`: elsewhere than in Lambda several share one /tmp."""
         name = "last-" + "".join(c if c.isalnum() or c in ".-" else "-" for c in runtime_api[-100:])
+        self.failures = 0
+        self._directory = directory
+        self._path = os.path.join(directory, name)
+        self._say = say
         self._file: int | None = None
-        with contextlib.suppress(OSError):
-            os.makedirs(directory, 0o700, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._file = os.open(os.path.join(directory, name), flags, 0o600)
+        try:
+            self._open()
+        except OSError as error:
+            self._note(error)
 
     def read(self) -> Heritage:
         """Return what the generation before left; nothing where there is nothing sound."""
@@ -53,15 +62,48 @@ class HeritageFile:
             return Heritage()
         try:
             found = orjson.loads(os.pread(self._file, SIZE, 0))
-        except (OSError, ValueError):
+        except ValueError:  # what is empty, most likely
+            return Heritage()
+        except OSError as error:
+            self._note(error)
             return Heritage()
         names = Heritage.__dataclass_fields__
         members = found if isinstance(found, dict) else {}
         return Heritage(**{name: members[name] for name in names if isinstance(members.get(name), str)})
 
     def write(self, heritage: Heritage) -> None:
+        """Leave `heritage`, in another file where the function has removed ours."""
         data = orjson.dumps(asdict(heritage)).ljust(SIZE)
-        if self._file is None or len(data) > SIZE:
+        if len(data) > SIZE:
             return
-        with contextlib.suppress(OSError):
-            os.pwrite(self._file, data, 0)
+        try:
+            if self._file is None or not self._is_in_place(self._file):
+                self._open()
+            if self._file is not None:
+                os.pwrite(self._file, data, 0)
+        except OSError as error:
+            self._note(error)
+
+    def _open(self) -> None:
+        os.makedirs(self._directory, 0o700, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        file, before = os.open(self._path, flags, 0o600), self._file
+        self._file = file
+        if before is not None:
+            os.close(before)
+
+    def _is_in_place(self, file: int) -> bool:
+        try:
+            there = os.stat(self._path, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        ours = os.fstat(file)
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+    def _note(self, error: OSError) -> None:
+        self.failures += 1
+        if self.failures == 1:
+            self._say(
+                f"{self._path} cannot be used: {error.strerror or error}. After a reset the last lines of the request "
+                "before may have no request id, and a batch that Lambda sends again may be forwarded again."
+            )

@@ -18,6 +18,7 @@ class DropReason(StrEnum):
     BUFFER_FULL = "buffer_full"
     SPOOL_FULL = "spool_full"  # both the buffer and the spool were full, and these the oldest
     SPOOL_DAMAGED = "spool_damaged"  # could not be read back from the spool
+    SPOOL_LOST = "spool_lost"  # the files of the spool were removed or cut by somebody else: the function, most likely
     OVERSIZE = "oversize"  # over the destination's limit even when cut, or refused as too large by itself
     UNENCODABLE = "unencodable"
     TOO_OLD = "too_old"

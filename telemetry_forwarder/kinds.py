@@ -380,12 +380,13 @@ class FilePath:
 
 
 class DirectoryPath:
-    """The absolute path of a directory, which need not be there yet."""
+    """The absolute path of a directory below the root, which need not be there yet."""
 
     label = "path"
-    allowed = "an absolute path"
+    allowed = "an absolute path below /"
 
     def read(self, text: str) -> str:
-        if not (text.isprintable() and text.startswith("/") and len(text) <= 1024):
+        is_below_root = text.startswith("/") and bool(text.strip("/."))
+        if not (text.isprintable() and is_below_root and len(text) <= 1024):
             raise ValueError(self.allowed)
         return text

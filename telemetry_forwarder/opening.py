@@ -130,8 +130,9 @@ def open_spool(settings: Settings, origin: Origin, sinks: list[str], clock: Cloc
         files = SegmentFiles(settings.spooling.path)
     except OSError as error:
         log.warning(
-            f"The spool {settings.spooling.path} cannot be used: {error.strerror or error}. "
-            "Records are held in memory alone; at its bound the oldest are dropped."
+            f"The spool {settings.spooling.path} cannot be used: {error.strerror or error}. Records are held in memory "
+            "alone; at its bound the oldest are dropped. TELEMETRY_FORWARDER_SPOOL_DIR has to name a directory, not a "
+            "link to one, where this process may write: in Lambda one under /tmp, which is made if it is missing."
         )
         return None
     owner = Owner(function=origin.function_name, version=origin.function_version)

@@ -40,16 +40,26 @@ class MemoryStore:
     def numbers(self) -> list[int]:
         return sorted(self.files)
 
-    def create(self, number: int) -> None:
+    def create(self, number: int, parts: Sequence[bytes]) -> None:
         self._fail()
         assert number not in self.files
         self.files[number] = bytearray()
+        self.append(number, parts, 0)
 
-    def append(self, number: int, parts: Sequence[bytes]) -> None:
+    def append(self, number: int, parts: Sequence[bytes], at: int) -> bool:
         self._fail()
+        assert len(self.files[number]) == at
         self.on_slow(self.write_seconds)
         self.writes += 1
         self.files[number] += b"".join(parts)
+        return True
+
+    def replace(self, number: int, parts: Sequence[bytes]) -> None:
+        self._fail()
+        self.files[number] = bytearray(b"".join(parts))
+
+    def secure(self, number: int, size: int, *, may_write: bool = True) -> None:
+        assert len(self.files[number]) >= size
 
     def read(self, number: int, offset: int = 0, size: int | None = None) -> bytes:
         end = None if size is None else offset + size
@@ -112,9 +122,12 @@ class Environment:
         is_strict: bool = True,
         when_full: WhenFull = WhenFull.SPILL,
         store: Any = None,
+        open_store: Callable[[], Any] | None = None,
     ) -> None:
+        """Begin with one process. `open_store` gives each its own view of the disk; else all share `store`."""
         self.clock = clock
         self.store = store or MemoryStore()
+        self.open_store = open_store or (lambda: self.store)
         self.backends = {name: Backend() for name in names}
         self.capacity = Capacity(max_records=capacity, max_bytes=5_000, when_full=when_full)
         self.max_bytes = max_bytes
@@ -190,7 +203,7 @@ class Process:
     """One generation of the extension."""
 
     def __init__(self, environment: Environment) -> None:
-        self._store = Mortal(environment.store)
+        self._store = Mortal(environment.open_store())
         self.door = Door()
         self.pending: list[Callable[[], None]] = []
         log = environment.lines.log
@@ -248,6 +261,8 @@ class Process:
         return sum(not backlog.keeps(record) for record in [*encoded, *spare, *worker._stock._buffer])
 
     def die(self) -> None:
+        if not self._store.is_dead and hasattr(self._store, "close"):
+            self._store.close()  # as the kernel does
         self._store.is_dead = True
         for task in self._tasks:
             task.cancel()

@@ -1,10 +1,12 @@
 """What one sink still has to read from the spool. The records are made again of the bodies, with the same ids."""
 
+import errno
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from telemetry_forwarder.enrich import Enricher
 from telemetry_forwarder.errors import DecodeError
+from telemetry_forwarder.interfaces import DropReason
 from telemetry_forwarder.pipeline.frames import KeptBody
 from telemetry_forwarder.pipeline.segments import IDENTITY_DIGITS, Body, Segment, masks_of
 from telemetry_forwarder.pipeline.spool import Spool
@@ -14,17 +16,17 @@ from telemetry_forwarder.records import Item, Origin, Record, decode
 class Backlog:
     """The records of one sink that wait on disk, oldest first; those in memory are not among them.
 
-    `on_gone` is called with a number of records that cannot be read any more, and whether that is because their
-    segment made way for newer ones (else they are damaged).
+    `on_gone` is called with a number of records that cannot be read any more, and why.
     """
 
     def __init__(self, spool: Spool, name: str, origin: Origin) -> None:
-        self.on_gone: Callable[[int, bool], None] = lambda records, is_full: None
+        self.on_gone: Callable[[int, DropReason], None] = lambda records, reason: None
         self._spool = spool
         self._sink = spool.sinks.index(name)
         self._waiting: deque[tuple[Body, int]] = deque((body, body.open[self._sink]) for body in self._open())
         self._enricher = Enricher(origin)
         self._segment: Segment | None = None  # of which the enricher has seen the bodies before number `_next`
+        self._section = 0  # and in it those from this number on
         self._next = 0
         spool.attach(self)
 
@@ -64,7 +66,7 @@ class Backlog:
 
     def keeps_body(self, identity: str) -> bool:
         """Say whether the body with this identity is on disk, none of it settled."""
-        self._spool.commit()
+        self._spool.secure()
         return self._spool.find(identity) is not None
 
     def read(self, max_records: int, max_bytes: int) -> list[Record]:
@@ -79,8 +81,13 @@ class Backlog:
             self._waiting.popleft()
             try:
                 records += self._make(body, mask)
-            except (OSError, ValueError, DecodeError):
-                self._give_up_damaged(body, mask)
+            except OSError as error:
+                is_lost = error.errno in (errno.ENOENT, errno.ESTALE)
+                self._give_up(body, mask, DropReason.SPOOL_LOST if is_lost else DropReason.SPOOL_DAMAGED)
+            except (ValueError, DecodeError):
+                self._give_up(body, mask, DropReason.SPOOL_DAMAGED)
+            if size > max_bytes:  # all of it damaged, perhaps: whoever asks decides whether to go on
+                break
         return records
 
     def put_back(self, records: Sequence[Record]) -> None:
@@ -102,8 +109,8 @@ class Backlog:
         return count
 
     def let_go(self) -> int:
-        """Leave all that waits to the next generation; return how many records that are."""
-        self._spool.commit()
+        """Leave all that waits, and is on disk, to the next generation; return how many records that are."""
+        self._spool.secure()
         count = self.waiting
         self._waiting.clear()
         return count
@@ -113,20 +120,20 @@ class Backlog:
         needed = sum(body.open[self._sink].bit_count() for body in segment.bodies)
         return needed > sum(mask.bit_count() for body, mask in self._waiting if body.segment is segment)
 
-    def forget(self, segment: Segment) -> None:
-        """Give up what waits in `segment`, which is gone."""
+    def forget(self, segment: Segment, reason: DropReason) -> None:
+        """Give up what waits in `segment`, which is gone for `reason`."""
         if segment is self._segment:
             self._segment = None
         lost = sum(mask.bit_count() for body, mask in self._waiting if body.segment is segment)
         if lost:
             self._waiting = deque((body, mask) for body, mask in self._waiting if body.segment is not segment)
-            self.on_gone(lost, True)
+            self.on_gone(lost, reason)
 
     def _make(self, body: Body, mask: int) -> list[Record]:
-        if body.segment is not self._segment or body.number < self._next:
-            if body.segment.knowledge is not None:
-                self._enricher.recall(body.segment.knowledge)
-            self._segment, self._next = body.segment, 0
+        start, knowledge = body.segment.section_of(body)
+        if body.segment is not self._segment or start != self._section or body.number < self._next:
+            self._enricher.recall(knowledge)
+            self._segment, self._section, self._next = body.segment, start, start
         for passed in body.segment.bodies[self._next : body.number]:
             if passed.teaches:
                 self._enricher.learn(items_of(self._spool.read(passed)))
@@ -135,17 +142,12 @@ class Backlog:
         records = self._enricher.enrich(items_of(kept), kept.identity)
         return [record for index, record in enumerate(records) if mask >> index & 1]
 
-    def _give_up_damaged(self, body: Body, mask: int) -> None:
+    def _give_up(self, body: Body, mask: int, reason: DropReason) -> None:
         self._segment = None
-        self.settle(f"{body.identity}{index:04x}" for index in indices(mask))
-        self.on_gone(mask.bit_count(), False)
+        self._spool.settle_masks(self._sink, [(body.identity, mask)])
+        self.on_gone(mask.bit_count(), reason)
 
 
 def items_of(kept: KeptBody) -> list[Item]:
     """Decode a body as it was decoded when it came. Raises DecodeError."""
     return decode(kept.body, kept.received_ms)[0]
-
-
-def indices(mask: int) -> list[int]:
-    """Return the numbers of the bits that are set, in ascending order."""
-    return [index for index in range(mask.bit_length()) if mask >> index & 1]

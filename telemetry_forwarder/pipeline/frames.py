@@ -21,6 +21,7 @@ import orjson
 from telemetry_forwarder.values import dataclass
 
 FORMAT = 1
+MOST_ITEMS = 1 << 24  # in a body: more than the longest has bytes
 _HEAD = struct.Struct("<IIB")
 _GUARDED = struct.Struct("<IB")  # what the checksum begins with
 _BODY = struct.Struct("<12sQI?I")
@@ -122,6 +123,8 @@ def read_body(payload: memoryview) -> KeptBody:
     """Return the body of a body frame."""
     identity, received_ms, items, teaches, mask_bytes = _BODY.unpack_from(payload)
     start = _BODY.size + mask_bytes
+    if items > MOST_ITEMS:  # a mask of as many bits might take all memory
+        raise ValueError(f"{items} items")
     mask = int.from_bytes(payload[_BODY.size : start], "little") if mask_bytes else all_of(items)
     return KeptBody(
         identity=identity.hex(),
@@ -142,6 +145,8 @@ def read_settled(payload: memoryview) -> tuple[int, list[Note]]:
         at += _NOTE.size
         ranges = [_RANGE.unpack_from(payload, at + n * _RANGE.size) for n in range(count)]
         at += count * _RANGE.size
+        if any(first > last or last > MOST_ITEMS for first, last in ranges):
+            raise ValueError("a range that is none")
         notes.append(Note(body, [(first, last) for first, last in ranges] or None))
     return payload[0], notes
 

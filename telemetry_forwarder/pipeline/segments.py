@@ -1,10 +1,22 @@
 """The segments of the spool: what is known of each in memory, and how that is read back from its bytes. Pure."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from telemetry_forwarder.enrich import Knowledge
-from telemetry_forwarder.pipeline.frames import Frame, Kind, frames, mask_of, read_body, read_header, read_settled
+from telemetry_forwarder.pipeline.frames import (
+    Frame,
+    KeptBody,
+    Kind,
+    frames,
+    mask_of,
+    read_body,
+    read_header,
+    read_settled,
+)
 from telemetry_forwarder.values import dataclass, field
 
 IDENTITY_DIGITS = 24  # of a record's id; the rest is its index in the body, in hexadecimal
@@ -24,14 +36,22 @@ class Body:
         self.start = 0
         self.end = 0
 
+    @property
+    def wanted(self) -> int:
+        """The mask of the records that any sink still needs."""
+        return reduce(or_, self.open, 0)
+
 
 @dataclass(slots=True, eq=False)
 class Segment:
-    """One file: its bodies in order, and what the enricher knew before the first of them."""
+    """One file: its bodies in order, and what the enricher knew before the first of them.
+
+    A file that was merged of several has a section for each, with the knowledge that was before it.
+    """
 
     number: int
     sinks: Sequence[str] = ()  # as its header lists them
-    knowledge: Knowledge | None = None
+    sections: list[tuple[int, Knowledge]] = field(default_factory=list)  # where each begins, by number of body
     size: int = 0
     bodies: list[Body] = field(default_factory=list)
     unsettled: int = 0  # bodies that some sink still needs
@@ -39,6 +59,15 @@ class Segment:
     @property
     def is_settled(self) -> bool:
         return not self.unsettled
+
+    def section_of(self, body: Body) -> tuple[int, Knowledge]:
+        """Return the number of the first body of the section that `body` is in, and what was known before it."""
+        return self.sections[bisect_right(self.sections, body.number, key=_first_of) - 1]
+
+    def needed(self) -> list[Body]:
+        """Return the bodies that some sink needs, and those before that the enricher learns from."""
+        last = max((body.number for body in self.bodies if any(body.open)), default=-1)
+        return [body for body in self.bodies[: last + 1] if body.teaches or any(body.open)]
 
     def add(self, body: Body, end: int) -> None:
         """Enter the body whose frame, the next one, ends at `end`."""
@@ -48,7 +77,21 @@ class Segment:
         self.size = end
 
 
+def _first_of(section: tuple[int, Knowledge]) -> int:
+    return section[0]
+
+
 NOWHERE = Segment(-1)  # of a body that is not written yet
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A body that is to be written, and what the enricher knew before and after it."""
+
+    body: Body
+    kept: KeptBody
+    before: Knowledge
+    after: Knowledge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +120,14 @@ def read_segment(number: int, data: bytes, owner: Owner, sinks: Sequence[str]) -
     segment = Segment(number)
     left: list[dict[int, int]] = []  # of each sink in the header: the mask of each body
     for frame in frames(data):
-        if frame.start == 0:
-            segment.sinks, segment.knowledge = _read_header(frame, owner)
-            left = [{} for _ in segment.sinks]
+        if frame.start == 0 or frame.kind == Kind.HEADER:
+            its_sinks, knowledge = _read_header(frame, owner)
+            if frame.start == 0:
+                segment.sinks = its_sinks
+                left = [{} for _ in its_sinks]
+            elif its_sinks != segment.sinks:
+                raise ValueError("a section for other sinks")
+            segment.sections.append((len(segment.bodies), knowledge))
         elif frame.kind == Kind.BODY:
             kept = read_body(frame.payload)
             body = Body(kept.identity, teaches=kept.teaches, open=[])
@@ -91,7 +139,7 @@ def read_segment(number: int, data: bytes, owner: Owner, sinks: Sequence[str]) -
             for note in notes:
                 left[sink][note.body] &= ~mask_of(note.ranges) if note.ranges is not None else 0
         segment.size = frame.end
-    if segment.knowledge is None:
+    if not segment.sections:
         raise ValueError("no header")
     claims = [segment.sinks.index(name) if name in segment.sinks else None for name in sinks]
     for body in segment.bodies:

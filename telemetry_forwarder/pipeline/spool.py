@@ -5,84 +5,37 @@ that holds the body, so that a segment can be understood, and removed, by itself
 device: a killed process leaves its writes to the kernel, and a lost environment loses /tmp with it.
 """
 
+import errno
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from telemetry_forwarder.clock import Clock
 from telemetry_forwarder.enrich import Knowledge
+from telemetry_forwarder.interfaces import DropReason
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.pipeline import frames
 from telemetry_forwarder.pipeline.frames import KeptBody, Kind, Note, body_frame, ranges_of
-from telemetry_forwarder.pipeline.segments import NOWHERE, Body, Owner, Segment, masks_of, read_segment
-from telemetry_forwarder.values import asdict, dataclass, field
+from telemetry_forwarder.pipeline.merging import longest_run, merge
+from telemetry_forwarder.pipeline.pauses import Pauses
+from telemetry_forwarder.pipeline.segments import NOWHERE, Body, Owner, Pending, Segment, masks_of, read_segment
+from telemetry_forwarder.pipeline.store import Counts, Reader, Store
+from telemetry_forwarder.values import asdict
 
 # A spool is made of this many segments or more: what goes when it is full is one of them.
 SEGMENTS = 16
 LARGEST_SEGMENT_BYTES = 4 * 1024 * 1024
+# How many bodies that left the spool are known again when Lambda sends them again.
+KNOWN = 64
+# With more than these, small ones become one: a process that is reset leaves one, and the next begins another.
+MOST_SEGMENTS = 40
 # The index of a body takes a few hundred bytes of memory, however small the body is.
 MOST_BODIES = 16_384
 # A segment of which nothing is needed any more is kept while it is small: removing it costs more than it takes.
 WORTH_REMOVING_BYTES = 256 * 1024
-# After trouble with the disk (full, read-only, slow) the next attempt is made this much later.
-PAUSE_S = 30.0
-# A write into the page cache takes a tenth of a millisecond. One that is slow may be a processor that was withheld.
-SLOW_S = 0.25
-SLOW_WRITES = 3
-
-
-class Store(Protocol):
-    """Where segments are kept, by number. Every method may raise OSError."""
-
-    def numbers(self) -> list[int]:
-        """Return the numbers of all segments, in ascending order."""
-        ...
-
-    def create(self, number: int) -> None: ...
-
-    def append(self, number: int, parts: Sequence[bytes]) -> None:
-        """Write all of `parts` at the end with one call, or nothing of them."""
-        ...
-
-    def read(self, number: int, offset: int = 0, size: int | None = None) -> bytes: ...
-
-    def cut(self, number: int, size: int) -> None: ...
-
-    def remove(self, number: int) -> None: ...
-
-
-class Reader(Protocol):
-    """Who waits for what is in a segment."""
-
-    def holds(self, segment: Segment) -> bool:
-        """Say whether something of it is in memory and not settled."""
-        ...
-
-    def forget(self, segment: Segment) -> None:
-        """Give up what waits there: it is gone."""
-        ...
-
-
-@dataclass(slots=True)
-class Counts:
-    """What the ledger's line says of the spool."""
-
-    bodies: int = 0  # written
-    peak_bytes: int = 0
-    failures: int = 0  # of the disk
-    torn_bytes: int = 0  # at the end of what an earlier generation left
-    unclaimed: dict[str, int] = field(default_factory=dict)  # records of sinks that are not configured any more
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A body that is to be written, and what the enricher knew before and after it."""
-
-    body: Body
-    kept: KeptBody
-    before: Knowledge
-    after: Knowledge
+# At the end, for writing again what somebody else removed: there is more to be done in the 2 s of SHUTDOWN.
+SECURE_S = 0.3
 
 
 class Spool:
@@ -100,23 +53,23 @@ class Spool:
         self._log = log
         self._segments: deque[Segment] = deque()
         self._bodies: dict[str, Body] = {}
-        self._settled_before: list[str] = []  # identities of what an earlier generation had settled whole
+        self._settled_before: deque[str] = deque(maxlen=KNOWN)  # identities of bodies that are not kept any more
         self._pending: list[Pending] = []
         self._readers: list[Reader] = []
         self._next_number = 0
         self._current: Segment | None = None  # the one that is written to
         self._known: Knowledge | None = None  # to whoever has read the bodies of the current segment
-        self._paused_until = 0.0
-        self._is_troubled = False
-        self._slow = 0
+        self._doomed: list[int] = []  # numbers of files that could not be removed
+        self._unsure: list[Segment] = []  # which another process may not find, as it seems that /tmp was cleared
         self._is_full_said = False
         self.counts = Counts()
+        self._pauses = Pauses(self.counts, clock, log)
 
     # --- in ---------------------------------------------------------------------------------------------------------
 
     def add(self, kept: KeptBody, before: Knowledge, after: Knowledge) -> None:
         """Take a body, to be written by the next `commit`, and what the enricher knew before and after it."""
-        if kept.identity in self._bodies or self._is_paused:
+        if kept.identity in self._bodies or self._pauses.is_paused:
             return
         body = Body(kept.identity, teaches=kept.teaches, open=[kept.mask] * len(self.sinks))
         self._bodies[kept.identity] = body
@@ -126,8 +79,12 @@ class Spool:
         """Write what was added. Where that fails it is said once, and what was added is in memory alone."""
         pending, self._pending = self._pending, []
         for one in pending:
-            if self._is_paused or not self._write(one):
+            if self._pauses.is_paused or not self._write(one):
                 self._bodies.pop(one.body.identity, None)
+        if (
+            self._unsure and not self._pauses.is_paused
+        ):  # one for each body: there may be many, and nobody is to wait for it
+            self._secure(self._unsure.pop())
 
     def _write(self, one: Pending) -> bool:
         parts = body_frame(one.kept)
@@ -137,17 +94,20 @@ class Spool:
             return False
         started = self._clock.monotonic()
         try:
-            segment = self._begin_segment(opening, one.before) if opening else self._segments[-1]
-            self._store.append(segment.number, parts)
+            segment = self._begin_segment(opening, parts, one.before) if opening else self._go_on(parts)
         except OSError as error:
-            self._pause(f"cannot be written: {error.strerror or error}")
+            self._current = None
+            if error.errno == errno.ESTALE and not opening:  # nothing is wrong with the disk: a new segment will do
+                self._unsure = [*self._segments]
+                return self._write(one)
+            self._pauses.pause(f"cannot be written: {error.strerror or error}")
             return False
         segment.add(one.body, segment.size + size)
         segment.unsettled += any(one.body.open)
         self._known = one.after
         self.counts.bodies += 1
         self.counts.peak_bytes = max(self.counts.peak_bytes, self.size_bytes)
-        self._judge_speed(size, self._clock.monotonic() - started)
+        self._pauses.judge_speed(self._clock.monotonic() - started)
         return True
 
     def _make_room(self, size: int, before: Knowledge) -> list[bytes] | None:
@@ -171,13 +131,25 @@ class Spool:
         """
         if self._current is not None and self._current.size + size <= self._segment_bytes and before is self._known:
             return []
+        return self._header(before)
+
+    def _header(self, before: Knowledge) -> list[bytes]:
         return frames.header_frame({**asdict(self._owner), "sinks": self.sinks, "knowledge": asdict(before)})
 
-    def _begin_segment(self, opening: list[bytes], before: Knowledge) -> Segment:
-        segment = Segment(self._next_number, self.sinks, before)
-        self._store.create(segment.number)
+    def _go_on(self, parts: list[bytes]) -> Segment:
+        """Append to the current segment."""
+        assert self._current is not None  # noqa: S101 - else `_opening` begins another
+        if not self._store.append(self._current.number, parts, self._current.size):
+            self._unsure = [*self._segments]
+        return self._current
+
+    def _begin_segment(self, opening: list[bytes], parts: list[bytes], before: Knowledge) -> Segment:
+        self._discard_doomed()
+        if len(self._segments) >= MOST_SEGMENTS:
+            self._merge_some()
+        segment = Segment(self._next_number, self.sinks, [(0, before)])
         self._next_number += 1
-        self._store.append(segment.number, opening)
+        self._store.create(segment.number, [*opening, *parts])
         segment.size = sum(map(len, opening))
         self._segments.append(segment)
         self._current = segment
@@ -189,9 +161,7 @@ class Spool:
         oldest = next(on_disk_alone, self._segments[0])
         if not oldest.is_settled and not self._is_full_said:
             self._is_full_said = True
-            self._log.warning(
-                f"The spool is full ({self._max_bytes} bytes): its oldest records are dropped for new ones."
-            )
+            self._log.warning(f"The spool is full ({self._max_bytes} bytes): its oldest records are dropped.")
         self._remove(oldest)
 
     # --- out --------------------------------------------------------------------------------------------------------
@@ -225,24 +195,29 @@ class Spool:
     def _append_notes(self, segment: Segment, sink: int, notes: Sequence[Note]) -> None:
         parts = frames.settled_frame(sink, notes)
         try:
-            self._store.append(segment.number, parts)
+            is_found = self._store.append(segment.number, parts, segment.size)
         except OSError as error:
-            self._pause(f"cannot be written: {error.strerror or error}")
+            is_found = error.errno != errno.ESTALE
+            if is_found:
+                self._pauses.pause(f"cannot be written: {error.strerror or error}")
         else:
             segment.size += sum(map(len, parts))
+        if not is_found:
+            self._unsure = [*self._segments]
 
-    def _remove(self, segment: Segment) -> None:
+    def _remove(self, segment: Segment, reason: DropReason = DropReason.SPOOL_FULL) -> None:
         self._segments.remove(segment)
         if segment is self._current:
             self._current = None
-        for body in segment.bodies:
-            self._bodies.pop(body.identity, None)
+        self._forget(segment)
         for reader in self._readers:
-            reader.forget(segment)
-        try:
-            self._store.remove(segment.number)
-        except OSError as error:
-            self._pause(f"cannot be cleared: {error.strerror or error}")
+            reader.forget(segment, reason)
+        self._discard(segment.number)
+
+    def _forget(self, segment: Segment) -> None:
+        for body in segment.bodies:
+            if self._bodies.get(body.identity) is body:  # not of another segment, where it is too
+                del self._bodies[body.identity]
 
     # --- questions --------------------------------------------------------------------------------------------------
 
@@ -261,7 +236,7 @@ class Spool:
 
     def identities(self) -> list[str]:
         """Return the identities of all written bodies, oldest first, those that need nothing any more in front."""
-        return self._settled_before + [body.identity for segment in self._segments for body in segment.bodies]
+        return [*self._settled_before] + [body.identity for segment in self._segments for body in segment.bodies]
 
     def read(self, body: Body) -> KeptBody:
         """Read a body back. Raises OSError, and ValueError where it is damaged."""
@@ -285,21 +260,90 @@ class Spool:
         try:
             numbers = self._store.numbers()
         except OSError as error:
-            self._pause(f"cannot be read: {error.strerror or error}")
+            self._pauses.pause(f"cannot be read: {error.strerror or error}")
             return
         for number in numbers:
             self._next_number = number + 1
             try:
                 self._recover(number)
-            except OSError as error:
-                self._pause(f"cannot be read: {error.strerror or error}")
+            except OSError as error:  # of this file: the others may be well, and so may those to come
+                self._pauses.say(
+                    f"What an earlier process left in the spool cannot be read: {error.strerror or error}."
+                )
             except (ValueError, LookupError, TypeError, struct.error) as error:
                 self._log.info(f"What an earlier process left in the spool cannot be used: {type(error).__name__}.")
                 self._discard(number)
+        while len(self._segments) > MOST_SEGMENTS and self._merge_some():
+            pass  # each time there are fewer
         for name, records in self.counts.unclaimed.items():
             self._log.warning(
                 f"{records} records were kept for {name}, which is not configured any more; they are dropped."
             )
+
+    def secure(self) -> None:
+        """Write what is pending, and see to it that the next process finds all that is not settled.
+
+        What it will not find is given up: /tmp is the function's too, which may have cleared it.
+        """
+        self.commit()
+        until = self._clock.monotonic() + SECURE_S
+        for segment in [segment for segment in self._segments if not segment.is_settled]:
+            self._secure(segment, is_last=True, may_write=self._clock.monotonic() < until)
+        self._unsure.clear()
+
+    def _secure(self, segment: Segment, *, is_last: bool = False, may_write: bool = True) -> None:
+        """Have `segment` where the next process finds it; give it up where its bytes are gone, or this is the end."""
+        if segment not in self._segments:
+            return
+        try:
+            self._store.secure(segment.number, segment.size, may_write=may_write)
+        except OSError as error:
+            if is_last or error.errno in (errno.ESTALE, errno.ENOENT):
+                self._give_up(segment, error)
+            else:
+                self._pauses.pause(f"cannot be written: {error.strerror or error}")
+
+    def _give_up(self, segment: Segment, error: OSError) -> None:
+        self.counts.lost_segments += 1
+        self._pauses.say(
+            f"A part of the spool is lost: {error.strerror or error}. Does the function clear /tmp? "
+            "What TELEMETRY_FORWARDER_SPOOL_DIR names is better left alone."
+        )
+        self._remove(segment, DropReason.SPOOL_LOST)
+
+    def _merge_some(self) -> bool:
+        """Make one segment of small neighbours, not of the current one; return False where that cannot be."""
+        run = longest_run([one for one in self._segments if one is not self._current], self._segment_bytes)
+        if len(run) < 2:
+            return False
+        try:
+            self._merge(run)
+        except (OSError, ValueError) as error:  # they are as good as before
+            self._pauses.say(f"Old segments of the spool are not merged: {error}.")
+            return False
+        return True
+
+    def _merge(self, run: Sequence[Segment]) -> None:
+        """Write what is still needed of `run` in the place of its first, then remove the others.
+
+        Whoever dies between the two leaves bodies twice; the next process knows them by their identity.
+        """
+        merged = Segment(run[0].number, self.sinks)
+        data, places = merge(run, merged, self.read, self._header)
+        self._store.replace(merged.number, [data])
+        for segment in run:
+            self._settled_before.extend(body.identity for body in segment.bodies if not any(body.open))
+            self._forget(segment)
+        for body, start, end in places:
+            merged.size = start
+            merged.add(body, end)
+            merged.unsettled += any(body.open)
+            self._bodies[body.identity] = body
+        merged.size = len(data)
+        self._segments[self._segments.index(run[0])] = merged
+        for segment in run[1:]:
+            self._segments.remove(segment)
+            self._discard(segment.number)
 
     def _recover(self, number: int) -> None:
         """Add one segment to the index; what was torn off its end makes way for what is noted now."""
@@ -309,13 +353,24 @@ class Spool:
         if torn := len(data) - segment.size:
             self.counts.torn_bytes += torn
             self._store.cut(number, segment.size)
+        self._void_repeated(segment)
         self._segments.append(segment)
-        self._bodies.update((body.identity, body) for body in segment.bodies)
+        for body in segment.bodies:
+            self._bodies.setdefault(body.identity, body)
         for sink, left in found.unclaimed.items():
             self._drop_unclaimed(segment, sink, left)
         if segment.is_settled:
-            self._settled_before += [body.identity for body in segment.bodies]
+            self._settled_before.extend(body.identity for body in segment.bodies)
             self._remove(segment)
+
+    def _void_repeated(self, segment: Segment) -> None:
+        """Settle what is in an earlier segment too: a process died while it merged them."""
+        repeated = [body for body in segment.bodies if body.identity in self._bodies and any(body.open)]
+        for body in repeated:
+            body.open = [0] * len(self.sinks)
+            segment.unsettled -= 1
+        for sink in range(len(segment.sinks)) if repeated else ():
+            self._append_notes(segment, sink, [Note(body.number, None) for body in repeated])
 
     def _drop_unclaimed(self, segment: Segment, sink: int, left: Mapping[int, int]) -> None:
         """Count, once and for all generations, what was kept for a sink that is not configured any more."""
@@ -325,37 +380,21 @@ class Spool:
             self._append_notes(segment, sink, [Note(number, None) for number in left])
 
     def _discard(self, number: int) -> None:
+        """Remove a file that nothing is needed of; where that fails, when the disk is tried again, and at the end."""
         try:
             self._store.remove(number)
         except OSError as error:
-            self._pause(f"cannot be cleared: {error.strerror or error}")
+            self._doomed.append(number)
+            self._pauses.pause(f"cannot be cleared: {error.strerror or error}")
+
+    def _discard_doomed(self) -> None:
+        doomed, self._doomed = self._doomed, []
+        for number in doomed:
+            self._discard(number)
 
     def close(self) -> None:
         """Write what is pending; leave no file behind where nothing is left for another generation."""
         self.commit()
+        self._discard_doomed()
         for segment in [segment for segment in self._segments if segment.is_settled]:
             self._remove(segment)
-
-    # --- trouble ----------------------------------------------------------------------------------------------------
-
-    @property
-    def _is_paused(self) -> bool:
-        now = self._clock.time()  # set back, it must not pause for longer
-        return now < self._paused_until <= now + PAUSE_S
-
-    def _pause(self, what: str) -> None:
-        """Do without the disk for a while, and say so once."""
-        self._paused_until = self._clock.time() + PAUSE_S
-        self.counts.failures += 1
-        say = self._log.info if self._is_troubled else self._log.warning
-        say(f"The spool {what}. Records are held in memory alone; at its bound the oldest are dropped.")
-        self._is_troubled = True
-
-    def _judge_speed(self, size: int, seconds: float) -> None:
-        self._slow = self._slow + 1 if seconds > SLOW_S else 0
-        if self._slow >= SLOW_WRITES:
-            self._slow = 0
-            self._pause(f"is too slow (the last write of {size} bytes took {seconds:.1f} s)")
-        elif self._is_troubled and not self._slow:
-            self._is_troubled = False
-            self._log.info("The spool is written again.")

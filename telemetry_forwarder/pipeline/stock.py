@@ -73,9 +73,12 @@ class Stock:
         return True
 
     def take_piece(self) -> list[Record]:
-        """Remove and return what is in memory; where nothing is, the next piece of what waits on disk."""
-        while not self._buffer and self.refill(LARGE_READ_BYTES):
-            pass  # what was read may have been damaged
+        """Remove and return what is in memory; where nothing is, the next piece of what waits on disk.
+
+        That may be none, where all of the piece was damaged.
+        """
+        if not self._buffer:
+            self.refill(LARGE_READ_BYTES)
         return self.empty()
 
     def empty(self) -> list[Record]:
@@ -98,20 +101,18 @@ class Stock:
         if self._backlog is not None:
             self._account.drop(self._backlog.clear(), reason)
 
-    def bequeath(self, records: Sequence[Record]) -> int:
+    def bequeath(self, records: Sequence[Record]) -> tuple[int, list[Record]]:
         """Leave `records`, all that was in memory, and what waits on disk to the next generation, as spilled.
 
-        Return how many records that are; those that are not on disk stay in the stock.
+        Return how many records that are, and those of `records` that are not on disk.
         """
         if self._backlog is None:
-            self._hold(records)
-            return 0
+            return 0, [*records]
         spilled = self._backlog.let_go()
         kept = [record for record in records if not self._backlog.keeps(record)]
         spilled += len(records) - len(kept)
         self._account.spill(spilled)
-        self._hold(kept)
-        return spilled
+        return spilled, kept
 
     def _hold(self, records: Sequence[Record]) -> None:
         """Take `records` into memory, at the cost of others where it is full."""
@@ -119,8 +120,7 @@ class Stock:
             self.drop(gone, DropReason.BUFFER_FULL)
             self._say(f"its buffer is full; {len(gone)} records were dropped")
 
-    def _lose(self, records: int, is_full: bool) -> None:
+    def _lose(self, records: int, reason: DropReason) -> None:
         """Enter in the books what cannot be read from the spool any more."""
-        reason = DropReason.SPOOL_FULL if is_full else DropReason.SPOOL_DAMAGED
         self._account.drop(records, reason)
         self._say(f"{records} records in the spool were dropped ({reason})")

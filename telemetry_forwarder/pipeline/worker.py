@@ -100,10 +100,8 @@ class Worker:
         """Take records, newest over oldest; wake early at the end, or when a request's worth or half a buffer waits."""
         self._account.offered += len(records)
         if self._is_drained:  # the receiver is closed last
-            if self._has_heir:
-                self._stock.bequeath(records)
-            else:
-                self._stock.drop(records, self._reporter.reason)
+            left = self._stock.bequeath(records)[1] if self._has_heir else records
+            self._stock.drop(left, self._reporter.reason)
             self._stock.give_up(self._reporter.reason)
             return
         self._stock.offer(records)
@@ -265,7 +263,11 @@ class Worker:
 
         Before the spool: /tmp may go too, where no invocation follows in this environment.
         """
-        while self._fallback is not None and (records := self._take_encoded() + self._stock.take_piece()):
+        while self._fallback is not None and self.held > len(self._leaving):
+            records = self._take_encoded() + self._stock.take_piece()
+            if not records:  # what was read was damaged
+                await _let_others_work()
+                continue
             before, self._leaving = self._leaving, self._leaving + records
             left = await self._fallback.store(self.name, records, deadline)
             self._leaving = before + left
@@ -292,7 +294,7 @@ class Worker:
 
         What is in memory alone stays held. A request that is under way is left too, and so may arrive twice.
         """
-        spilled = self._stock.bequeath(self._take_all())
+        spilled, self._leaving = self._stock.bequeath(self._take_all())
         if spilled:
             self._log.warning(f"Sink {self.name}: {spilled} records are left in the spool for the next process.")
         return spilled
@@ -386,3 +388,8 @@ class Worker:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+async def _let_others_work() -> None:
+    """Give the event loop a turn amid work that may be long."""
+    await asyncio.sleep(0)

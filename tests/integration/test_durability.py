@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from collections import Counter
 from datetime import UTC, datetime
@@ -130,13 +131,43 @@ async def test_a_tmp_that_cannot_be_used_costs_one_line_and_nothing_else(tmp_pat
     async with world(environment={"TELEMETRY_FORWARDER_SPOOL_DIR": str(tmp_path / "file")}) as w:
         await w.env.invoke({"lines": 20})
         await w.env.shutdown()
-        assert [line["message"] for line in w.said if "The spool" in line["message"]] == [
+        (said,) = [line["message"] for line in w.said if "The spool" in line["message"]]
+        assert said.startswith(
             f"The spool {tmp_path}/file cannot be used: Not a directory. "
-            "Records are held in memory alone; at its bound the oldest are dropped."
-        ]
+            "Records are held in memory alone; at its bound the oldest are dropped. TELEMETRY_FORWARDER_SPOOL_DIR has "
+        )
         for sink in SINKS:
             assert w.numbers(sink) == Counter(range(20))
         assert w.ledgers[0]["spool"] is None
+
+
+@pytest.mark.parametrize("place", ["there", "x/y"])
+async def test_what_is_left_after_the_function_cleared_tmp_is_what_the_next_process_finds(
+    tmp_path: Path, place: str
+) -> None:
+    """In a directory that was there, with rights of its own, and in one that has to be made."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there").chmod(0o755)
+    folder = tmp_path / place
+    async with world(environment={"TELEMETRY_FORWARDER_SPOOL_DIR": str(folder)}, timeout_s=4.0) as w:
+        w.splunk.faults.always(Answer(503))
+        await w.env.invoke({"lines": 200})
+        assert segments(folder)
+        if place == "there":
+            assert folder.stat().st_mode & 0o777 == 0o755
+        running = asyncio.ensure_future(w.env.invoke({"first": 200, "lines": 5, "sleep": 8}))
+        await w.env.until(lambda: 204 in written(w), timeout_s=20.0)
+        shutil.rmtree(tmp_path / "x" if place == "x/y" else folder)
+        assert (await running).status == "timeout"
+        w.splunk.faults.clear()
+        await w.env.invoke({"first": 205, "lines": 5})
+        await w.env.shutdown()
+        assert w.numbers("splunk") == Counter(range(210))
+        first, second = w.ledgers
+        assert_balanced(first)
+        assert_balanced(second)
+        assert first["sinks"]["splunk"]["spilled"] == second["sinks"]["splunk"]["recovered"] > 200
+        assert not segments(folder)
 
 
 async def test_a_batch_whose_answer_was_lost_is_taken_once_by_this_process_and_the_next() -> None:

@@ -47,7 +47,10 @@ def test_who_drops_has_no_spool(when_full: str) -> None:
         ("BUFFER_RECORDS", "many", "1000 to 10000000"),
         ("WHEN_FULL", "block", "`spill`, `drop_oldest`, `drop_newest`"),
         ("SPOOL_BYTES", "1000000", "8388608 to 8589934592"),
-        ("SPOOL_DIR", "spool", "an absolute path"),
+        ("SPOOL_DIR", "spool", "an absolute path below /"),
+        ("SPOOL_DIR", "./spool", "an absolute path below /"),
+        ("SPOOL_DIR", "/", "an absolute path below /"),
+        ("SPOOL_DIR", "//.", "an absolute path below /"),
         ("DURABILITY", "paranoid", "`relaxed`, `strict`"),
     ],
 )

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from telemetry_forwarder.clock import Deadline
 from telemetry_forwarder.pipeline.frames import frames
+from telemetry_forwarder.pipeline.pauses import PAUSE_S, SLOW_S, SLOW_WRITES
 from telemetry_forwarder.pipeline.segments import Owner
-from telemetry_forwarder.pipeline.spool import MOST_BODIES, PAUSE_S, SLOW_S, SLOW_WRITES, WORTH_REMOVING_BYTES, Spool
+from telemetry_forwarder.pipeline.spool import MOST_BODIES, WORTH_REMOVING_BYTES, Spool
 from telemetry_forwarder.records import Record
 from tests.builders import Lines, ManualClock, clock, in_seconds, run
 from tests.generations import OWNER, Environment, MemoryStore
@@ -518,7 +519,7 @@ def test_a_disk_that_cannot_be_written_any_more_still_gives_what_is_on_it() -> N
         await end_well(world)
         assert world.backends["a"].arrived == world.routed
         assert world.lines.said("The spool cannot be written: read-only", "WARN") == 1
-        assert world.lines.said("The spool cannot be cleared: read-only", "INFO") == 1
+        assert world.lines.said("The spool cannot be cleared: read-only", "WARN") == 1
         assert world.store.files
 
     run(main())
