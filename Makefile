@@ -92,6 +92,7 @@ build-TelemetryForwarderLayer: install
 template: install $(SAM_STAMP) ## check template.yaml and build it, without Docker and without an account
 	$(BIN)/cfn-lint template.yaml
 	$(SAM) validate --lint
+	@echo "sam build: the layer is built anew for it, half a minute to a minute"
 	$(SAM) build
 
 $(SAM_STAMP): $(SAM_LOCK)

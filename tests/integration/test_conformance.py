@@ -133,7 +133,7 @@ async def test_function_that_fails_is_not_held_against_the_extension(tmp_path: P
 
 
 def test_command_says_what_failed_and_where_aws_says_so(tmp_path: Path) -> None:
-    arguments = ["conform", str(WRONG / "not-executable")]
+    arguments = [str(WRONG / "not-executable")]
     result = CliRunner().invoke(conform, arguments)
     assert result.exit_code == 1
     lines = result.output.splitlines()
