@@ -115,25 +115,41 @@ class Early:
         self._asked, self._answered, self._give_up_at = asked, b"", None
 
     def _look(self, asked: _socket.socket) -> bool:
-        """Read what has come; give an invocation up where it was held for long enough. Say whether to look again."""
-        if self._give_up_at is not None:
-            if monotonic() >= self._give_up_at:
-                self.given_up = self._answered
-                asked.close()
-                self._ask()
-            return True
+        """Read what has come; give an invocation up where it was held for long enough. Say whether to look again.
+
+        An answer may come in any number of packets, so it is read on for as long as nobody else does.
+        """
+        if self._give_up_at is None:
+            goes_on = self._read(asked)
+            self._give_up_at = self._held_until()
+            # Closed, or SHUTDOWN: there is no time to lose with looking.
+            return self._give_up_at is not None or (goes_on and b'"SHUTDOWN"' not in self._answered)
+        try:
+            self._read(asked)
+        except OSError:  # what is known of the invocation is enough to end it
+            self._give_up_at = min(self._give_up_at, monotonic())
+        if monotonic() >= self._give_up_at:
+            self.given_up = self._answered
+            asked.close()
+            self._ask()
+        return True
+
+    def _read(self, asked: _socket.socket) -> bool:
+        """Take what has come of the answer; return False where no more will come. Raises OSError."""
         try:
             news = asked.recv(65536)
         except BlockingIOError:
             return True
         self._answered += news
+        return bool(news)
+
+    def _held_until(self) -> "float | None":
+        """Return the end of the hold, on the monotonic clock; None as long as no invocation is known of."""
         deadline_ms = number_after(self._answered, b'"deadlineMs":')
-        if deadline_ms is not None and b'"INVOKE"' in self._answered:
-            left_s = deadline_ms / 1000 - time() - self._margin_s
-            self._give_up_at = monotonic() + max(0.0, min(self.hold_s, left_s))
-            return True
-        # Closed, or SHUTDOWN: there is no time to lose with looking. Else the rest of the answer is on its way.
-        return bool(news) and deadline_ms is None
+        if deadline_ms is None or b'"INVOKE"' not in self._answered:
+            return None
+        left_s = deadline_ms / 1000 - time() - self._margin_s
+        return monotonic() + max(0.0, min(self.hold_s, left_s))
 
 
 def number_after(text: bytes, name: bytes) -> "int | None":

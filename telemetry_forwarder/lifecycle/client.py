@@ -114,11 +114,7 @@ class ExtensionsClient:
             return None
         early, self._early = self._early, None
         self._waiting = early.hand_over()
-        body = early.given_up
-        if not body:
-            return None
-        event = read_event(body[body.find(b"{") : body.rfind(b"}") + 1])
-        return event if isinstance(event, Invoke) else None
+        return invocation_in(early.given_up)
 
     async def _asked_early(self) -> tuple[int, bytes] | None:
         """Wait for the event that was asked for while the application was loaded; None where none was."""
@@ -190,6 +186,15 @@ def read_subscription(status: int, answer: bytes) -> Subscription:
     if status == 0:
         raise ExtensionsApiError("subscribing to telemetry", 0, "NoAnswer", answer.decode("utf-8", "replace"))
     raise _refusal("subscribing to telemetry", status, answer)
+
+
+def invocation_in(answer: bytes) -> Invoke | None:
+    """Return the invocation that a raw answer tells of; None where it is none, or has not come to its end."""
+    try:
+        event = read_event(answer[answer.find(b"{") : answer.rfind(b"}") + 1])
+    except ExtensionsApiError:
+        return None
+    return event if isinstance(event, Invoke) else None
 
 
 def read_event(body: bytes) -> Event:

@@ -7,12 +7,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from telemetry_forwarder.bootstrap import receive, send
 from telemetry_forwarder.early import BIG_BUDGET_MS, SMALL_BUDGET_MS, Early, budget_ms, number_after
+from telemetry_forwarder.lifecycle.client import Invoke, invocation_in
 
 
 class Lambda:
@@ -39,12 +40,31 @@ class Lambda:
             self.asked.append(time.monotonic())
             event = self._script.pop(0) if self._script else None
             if event is not None:
-                body = json.dumps(event).encode()
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+                self.answer(connection, json.dumps(event).encode())
+
+    def answer(self, connection: socket.socket, body: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
     def close(self) -> None:
         for one in (self._listener, *self._open):
             one.close()
+
+
+class Cut(Lambda):
+    """Sends its first answer in packets, cut before the first appearance of each of `at`, 50 ms apart."""
+
+    at: tuple[bytes, ...] = ()
+
+    def answer(self, connection: socket.socket, body: bytes) -> None:
+        rest = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(OSError):  # who asked need not wait for the end
+            for place in self.at:
+                first, found, behind = rest.partition(place)
+                connection.sendall(first)
+                rest = found + behind
+                time.sleep(0.05)  # the case itself: two packets, this far apart
+            connection.sendall(rest)
 
 
 def invoke(left_s: float) -> dict[str, object]:
@@ -52,8 +72,12 @@ def invoke(left_s: float) -> dict[str, object]:
 
 
 @contextmanager
-def early(*script: dict[str, object] | None, **environ: str) -> Iterator[tuple[Early, Lambda]]:
-    api = Lambda(*script)
+def early(
+    *script: dict[str, object] | None, cut_at: tuple[bytes, ...] = (), **environ: str
+) -> Iterator[tuple[Early, Lambda]]:
+    api = Cut(*script) if cut_at else Lambda(*script)
+    if isinstance(api, Cut):
+        api.at = cut_at
     before = signal.getsignal(signal.SIGALRM)
     one = Early(api.address, "the-id", environ, send)
     try:
@@ -71,6 +95,13 @@ def wait_until_asked(api: Lambda, times: int) -> None:
     while len(api.asked) < times and time.monotonic() < end:
         select.select([], [], [], 0.005)
     assert len(api.asked) == times
+
+
+def wait_until_given_up(one: Early) -> None:
+    end = time.monotonic() + 10
+    while not one.given_up and time.monotonic() < end:
+        select.select([], [], [], 0.005)
+    assert one.given_up
 
 
 @pytest.mark.parametrize(
@@ -138,6 +169,37 @@ def test_where_no_invocation_is_ever_held_this_one_is_not_either() -> None:
         wait_until_asked(api, 2)
         assert api.asked[1] - api.asked[0] < 0.2
         assert b'"INVOKE"' in one.given_up
+
+
+@pytest.mark.parametrize(
+    "cut_at",
+    [
+        (b" 200",), (b"Content-Length",), (b"\n\r\n",), (b"{",), (b"INVOKE",), (b"deadlineMs",), (b"requestId",),
+        (b"}",), (b"OK", b"Length", b"{", b"VOKE", b"Ms", b"Id", b"}"),
+    ],
+)  # fmt: skip
+def test_an_invocation_that_comes_in_packets_is_given_up_with_all_that_is_told(cut_at: tuple[bytes, ...]) -> None:
+    with early(invoke(60), None, cut_at=cut_at, TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS="500") as (one, api):
+        one.start(0.0)
+        wait_until_asked(api, 2)
+        told = json.loads(one.given_up.partition(b"\r\n\r\n")[2])
+        assert invocation_in(one.given_up) == Invoke("r", told["deadlineMs"])
+
+
+def test_the_order_of_an_events_members_is_nobodys_business() -> None:
+    event = dict(reversed(invoke(60).items()))
+    with early(event, None, TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS="200") as (one, api):
+        one.start(0.0)
+        wait_until_asked(api, 2)
+        assert b'"INVOKE"' in one.given_up
+
+
+def test_an_invocation_of_which_half_is_told_is_given_up_and_ends_nothing() -> None:
+    """What is not known of it is its request; its records are sent with the next event."""
+    with early(invoke(60), None, cut_at=(b"requestId",) * 9, TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS="100") as (one, _):
+        one.start(0.0)
+        wait_until_given_up(one)
+        assert invocation_in(one.given_up) is None
 
 
 def test_shutdown_is_left_to_the_application() -> None:
