@@ -80,9 +80,9 @@ def run(registration: Registration, listener: Any, environ: Mapping[str, str], d
         return idle(registration, is_strict=settings.is_strict)
 
 
-def registered_client(registration: Registration) -> ExtensionsClient:
+def registered_client(registration: Registration, log: Log) -> ExtensionsClient:
     """Return the client that goes on where `bootstrap` left off."""
-    return ExtensionsClient(registration.runtime_api, registration.identifier, registration.early)
+    return ExtensionsClient(registration.runtime_api, registration.identifier, registration.early, say=log.warning)
 
 
 def refuse(registration: Registration, log: Log) -> int:
@@ -109,7 +109,7 @@ async def _serve(
     door = Door()
     async with AsyncExitStack() as stack:
         vault = await open_vault_of(settings, doors, stack, clock, log)
-        client = await stack.enter_async_context(registered_client(registration))
+        client = await stack.enter_async_context(registered_client(registration, log))
         destinations = settings.destinations if listener is not None else ()
         open_sinks = await open_all(destinations, settings, stack, log, vault)
         failover = failover_of(settings, clock, log)

@@ -8,6 +8,7 @@ Source: lambda-extension ordering as in AWS's Runtime Interface Emulator, `inter
 
 import _socket
 import sys
+from time import monotonic, sleep
 
 from telemetry_forwarder import __version__, variables
 
@@ -26,6 +27,7 @@ BACKLOG = 128
 # Records refer to nothing that refers to them: looking for cycles seldom finds any, and may wait for a batch or more.
 GC_THRESHOLD = 10_000
 SECRETS_BACKLOG = 1024  # hundreds may ask at once, long before they can be answered
+SUBSCRIBE_S, REPORT_S = 5.0, 1.0  # for Lambda's answer: INIT waits for the one, the end of this process for the other
 CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
@@ -38,16 +40,8 @@ class Registration:
     """
 
     __slots__ = (
-        "body",
-        "early",
-        "events",
-        "identifier",
-        "name",
-        "runtime_api",
-        "status",
-        "subscribe_later",
-        "subscription",
-    )
+        "body", "early", "events", "identifier", "name", "runtime_api", "status", "subscribe_later", "subscription",
+    )  # fmt: skip
 
     def __init__(self, runtime_api: str, name: str, events: "tuple[str, ...]") -> None:
         self.runtime_api = runtime_api
@@ -268,7 +262,7 @@ def subscribe(registration: Registration, environ: "Mapping[str, str]") -> "tupl
             f'{{"schemaVersion":"{schema}","types":[{types}],"buffering":{{{buffering}}},'
             f'"destination":{{"protocol":"HTTP","URI":"http://sandbox.localdomain:{port}"}}}}'
         )
-        status, _, answer = call(registration.runtime_api, "PUT", TELEMETRY, head, body)
+        status, _, answer = call(registration.runtime_api, "PUT", TELEMETRY, head, body, SUBSCRIBE_S)
         refusal = refusal or (status, schema, answer)
         if status in (200, 202):
             return status, schema, answer
@@ -282,16 +276,17 @@ def idle(registration: Registration, *, is_strict: bool) -> int:
     head = f"Lambda-Extension-Identifier: {registration.identifier}\r\n"
     if is_strict:
         error = head + "Lambda-Extension-Function-Error-Type: Extension.CannotRun\r\n"
-        call(registration.runtime_api, "POST", f"{API}/init/error", error, "")
+        call(registration.runtime_api, "POST", f"{API}/init/error", error, "", REPORT_S)
         return 1
+    from telemetry_forwarder import early
+
     waiting = registration.early.hand_over() if registration.early is not None else None
     while True:
-        status, body = 0, b""
-        if waiting is not None:
-            status, _, body = receive(*waiting)
-            waiting = None
-        for _ in range(2):  # a connection may die while the environment is frozen
+        status, _, body = receive(*waiting) if waiting is not None else (0, {}, b"")
+        waiting = None
+        for pause in (0.0, *early.PAUSES):
             if status == 0:
+                sleep(pause)
                 status, _, body = call(registration.runtime_api, "GET", f"{API}/event/next", head, "")
         if status != 200:
             say(f"/event/next was answered {status}; the extension ends.")
@@ -300,24 +295,31 @@ def idle(registration: Registration, *, is_strict: bool) -> int:
             return 0
 
 
-def call(runtime_api: str, method: str, path: str, head: str, body: str) -> "tuple[int, dict[str, str], bytes]":
+def call(
+    runtime_api: str, method: str, path: str, head: str, body: str, limit_s: "float | None" = None
+) -> "tuple[int, dict[str, str], bytes]":
     """Make one HTTP call on a connection of its own; return status, headers (lower-case names) and body.
 
     The answer is read to the length that it names, else until Lambda closes, as asked for: a proxy that a layer puts
-    before the Runtime API may keep connections open all the same. Status 0: there was none; the body says why.
+    before the Runtime API may keep connections open all the same. Status 0: there was none, or not all of it within
+    `limit_s`; the body says why.
     """
+    until = limit_s and monotonic() + limit_s
     try:
-        connection = send(runtime_api, method, path, head, body)
+        connection = send(runtime_api, method, path, head, body, limit_s)
     except (OSError, ValueError) as error:
         return 0, {}, f"no answer from AWS_LAMBDA_RUNTIME_API {runtime_api}: {error}".encode()
-    return receive(connection)
+    return receive(connection, until=until)
 
 
-def send(runtime_api: str, method: str, path: str, head: str, body: str) -> "_socket.socket":
+def send(
+    runtime_api: str, method: str, path: str, head: str, body: str, limit_s: "float | None" = None
+) -> "_socket.socket":
     """Send a request on a connection of its own, which is returned. Raises OSError, ValueError for a bad address."""
     host, _, port = runtime_api.rpartition(":")
     connection = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
     try:
+        connection.settimeout(limit_s)
         connection.connect((host, int(port)))
         connection.sendall(
             f"{method} {path} HTTP/1.1\r\nHost: {runtime_api}\r\nConnection: close\r\n"
@@ -329,12 +331,18 @@ def send(runtime_api: str, method: str, path: str, head: str, body: str) -> "_so
     return connection
 
 
-def receive(connection: "_socket.socket", answer: bytes = b"") -> "tuple[int, dict[str, str], bytes]":
-    """Read the rest of an answer, of which `answer` was read before, and close. Returns and fails as `call`."""
+def receive(
+    connection: "_socket.socket", answer: bytes = b"", until: "float | None" = None
+) -> "tuple[int, dict[str, str], bytes]":
+    """Read the rest of an answer, of which `answer` was read before, and close. Returns and fails as `call`.
+
+    `until` is a point on the monotonic clock; without it there is all the time in the world.
+    """
     try:
-        connection.setblocking(True)
-        while not _is_whole(answer) and (chunk := connection.recv(65536)):
-            answer += chunk
+        chunk = b"-"
+        while chunk and not _is_whole(answer):
+            connection.settimeout(None if until is None else max(0.0001, until - monotonic()))
+            answer += (chunk := connection.recv(65536))
     except OSError as error:
         return 0, {}, f"no answer from AWS_LAMBDA_RUNTIME_API: {error}".encode()
     finally:

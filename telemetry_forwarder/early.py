@@ -22,6 +22,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+# What lies between attempts to ask for one event, in seconds: the first may be a connection that a freeze has killed.
+# To end means to crash the function, so it is asked for as long as something that passes may take.
+PAUSES = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 1.0, 2.0, 2.0, 3.0)
+
 NEXT = "/2020-01-01/extension/event/next"
 
 # How long INIT waits by default; the measurements behind it are in docs/performance.md. A function of one processor and
@@ -148,7 +152,7 @@ class Early:
         deadline_ms = number_after(self._answered, b'"deadlineMs":')
         if deadline_ms is None or b'"INVOKE"' not in self._answered:
             return None
-        left_s = deadline_ms / 1000 - time() - self._margin_s
+        left_s: float = deadline_ms / 1000 - time() - self._margin_s
         return monotonic() + max(0.0, min(self.hold_s, left_s))
 
 

@@ -7,7 +7,7 @@ Source: AWS Lambda Developer Guide, "Extensions API".
 import _socket
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -15,13 +15,17 @@ from typing import Any, TypeAlias
 import h11
 import orjson
 
-from telemetry_forwarder.early import Early
+from telemetry_forwarder.early import PAUSES, Early
 from telemetry_forwarder.errors import ExtensionsApiError
 from telemetry_forwarder.http11 import Answer, Connection
 from telemetry_forwarder.values import dataclass
 
 EXTENSIONS = "2020-01-01/extension"
 CONNECT_S = 2.0
+# The process leaves right after it has told Lambda why, whether that was heard or not.
+REPORT_S = 1.0
+# Answers of something between that is not well, not of Lambda: a proxy that a layer puts before the Runtime API.
+BUSY = frozenset({408, 425, 429, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +67,23 @@ class ExtensionsClient:
     """One registered extension's connection to Lambda. An async context manager.
 
     An event that `early` has asked for while the application was loaded is the first that `next_event` waits for.
+    `pauses` are what lies between attempts at one event, in seconds; `say` is told once that one was not enough.
     """
 
-    def __init__(self, runtime_api: str, extension_id: str, early: Early | None = None) -> None:
+    def __init__(
+        self,
+        runtime_api: str,
+        extension_id: str,
+        early: Early | None = None,
+        *,
+        pauses: Sequence[float] = PAUSES,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.on_asked: Callable[[], object] = lambda: None  # told when a request has gone out
         self._early = early
+        self._pauses = pauses
+        self._say = say
+        self._is_said = False
         self._waiting: tuple[_socket.socket, bytes] | None = None
         self._runtime_api = runtime_api
         self._headers = {"Host": runtime_api, "Lambda-Extension-Identifier": extension_id}
@@ -87,18 +103,34 @@ class ExtensionsClient:
     async def next_event(self) -> Event:
         """Say that the last event is done with and wait for the next one, however long that takes.
 
-        Raises ExtensionsApiError for a refusal, for an event of an unknown kind, and where the connection fails twice.
+        Where no answer comes, or one that tells of no event, it is asked again: who ends here takes the function along.
+        Raises ExtensionsApiError for a refusal, and for the last attempt where none has worked.
         """
-        try:
-            status, body = await self._asked_early() or await self._call("GET", f"{EXTENSIONS}/event/next")
-        except ExtensionsApiError as error:
-            if error.status:
-                raise
-            # The connection did not survive a freeze.
-            status, body = await self._call("GET", f"{EXTENSIONS}/event/next")
+        is_cut_off = False
+        for pause in (*self._pauses, None):
+            try:
+                return await self._event()
+            except ExtensionsApiError as error:
+                is_cut_off = is_cut_off or error.status == 0
+                # To Lambda the wait that was cut off may still be open: then another one is refused for a moment.
+                may_pass = error.status in (0, 200) or error.status in BUSY or (error.status == 403 and is_cut_off)
+                if pause is None or not may_pass:
+                    raise
+                if pause:
+                    self._note(error)
+            await asyncio.sleep(pause)
+        raise AssertionError  # the last attempt returned or raised
+
+    async def _event(self) -> Event:
+        status, body = await self._asked_early() or await self._call("GET", f"{EXTENSIONS}/event/next")
         if status != 200:
             raise _refusal("/event/next", status, body)
         return read_event(body)
+
+    def _note(self, error: ExtensionsApiError) -> None:
+        if not self._is_said:
+            self._is_said = True
+            self._say(f"Lambda gave no event that could be read, and is asked again: {error}")
 
     async def init_error(self, kind: str, message: str) -> None:
         """Record why the start failed; the process has to end right after."""
@@ -132,7 +164,12 @@ class ExtensionsClient:
     async def _report(self, phase: str, kind: str, message: str) -> None:
         body = orjson.dumps({"errorMessage": message, "errorType": kind, "stackTrace": []})
         headers = {"Lambda-Extension-Function-Error-Type": kind}
-        status, answer = await self._call("POST", f"{EXTENSIONS}/{phase}/error", body, headers)
+        call = f"{EXTENSIONS}/{phase}/error"
+        try:
+            async with asyncio.timeout(REPORT_S):
+                status, answer = await self._call("POST", call, body, headers)
+        except TimeoutError as error:
+            raise ExtensionsApiError(call, 0, "TimeoutError", f"no answer within {REPORT_S:g} s") from error
         if status != 202:
             raise _refusal(f"/{phase}/error", status, answer)
 

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_forwarder import bootstrap, variables
+from telemetry_forwarder import bootstrap, early, variables
 from telemetry_forwarder.bootstrap import Registration, call, events, idle, listen, register, say, subscribe
 from telemetry_forwarder.log import is_own
 from telemetry_forwarder.settings import Settings
@@ -191,6 +192,15 @@ def test_an_answer_that_is_none_has_status_0(answer: bytes) -> None:
         assert call(server.address, "GET", "/", "", "")[0] == 0
 
 
+def test_a_call_with_a_limit_ends_there_though_nobody_answers() -> None:
+    """Neither a Lambda that does not accept, nor one that says a little now and then."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        status, _, body = call(f"127.0.0.1:{silent.getsockname()[1]}", "POST", "/", "", "", 0.1)
+        assert (status, b"timed out" in body) == (0, True)
+        assert time.monotonic() - began < 5
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1", "", "127.0.0.1:port"])
 def test_nobody_there_has_status_0_and_a_reason(address: str) -> None:
     status, _, body = call(address, "GET", "/", "", "")
@@ -346,6 +356,12 @@ def test_idling_asks_for_events_until_shutdown() -> None:
 def test_idling_survives_a_connection_that_a_freeze_has_killed() -> None:
     """An extension that exits takes the user's function down with it."""
     with registered(INVOKE, b"", SHUTDOWN) as (registration, _):
+        assert idle(registration, is_strict=False) == 0
+
+
+def test_idling_survives_more_than_one_such_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(early, "PAUSES", (0.0, 0.001, 0.001, 0.001))
+    with registered(b"", b"", b"", b"", SHUTDOWN) as (registration, _):
         assert idle(registration, is_strict=False) == 0
 
 

@@ -1,6 +1,8 @@
 """The calls to the Extensions and Telemetry APIs, against a server on loopback."""
 
+import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry_forwarder.errors import ExtensionsApiError
+from telemetry_forwarder.lifecycle import client as client_module
 from telemetry_forwarder.lifecycle.client import (
     ExtensionsClient,
     Invoke,
@@ -21,6 +24,8 @@ from telemetry_forwarder.lifecycle.client import (
 )
 
 HANG_UP = object()
+SILENCE = object()
+NO_PAUSES = (0.0, 0.001, 0.001, 0.001)
 
 
 class Server:
@@ -29,6 +34,7 @@ class Server:
     def __init__(self, *script: Any) -> None:
         self._script = list(script)
         self.asked: list[tuple[str, str, Any]] = []
+        self.said: list[str] = []
         self.headers: list[dict[str, str]] = []
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -36,6 +42,8 @@ class Server:
         self.asked.append((request.method, request.path, json.loads(body) if body else None))
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
         reply = self._script.pop(0) if len(self._script) > 1 else self._script[0]
+        if reply is SILENCE:
+            await asyncio.Event().wait()
         if reply is HANG_UP:
             assert request.transport is not None
             request.transport.abort()
@@ -53,7 +61,7 @@ async def connected(*script: Any) -> AsyncIterator[tuple[ExtensionsClient, Serve
     await site.start()
     host, port = runner.addresses[0][:2]
     try:
-        async with ExtensionsClient(f"{host}:{port}", "the-id") as client:
+        async with ExtensionsClient(f"{host}:{port}", "the-id", pauses=NO_PAUSES, say=server.said.append) as client:
             yield client, server
     finally:
         await runner.cleanup()
@@ -110,13 +118,56 @@ async def test_a_connection_that_did_not_survive_a_freeze_is_made_again() -> Non
         assert len(server.asked) == 2
 
 
+AN_INVOKE = {"eventType": "INVOKE", "deadlineMs": 5, "requestId": "r"}
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        (HANG_UP, HANG_UP), (HANG_UP,) * 4, (HANG_UP, (403, {"errorType": "Extension.InvalidExtensionState"})),
+        ((502, b"<html>"), (503, b"")), ((200, b"<html>"), (200, b"")), ((200, {"eventType": "NEW", "deadlineMs": 1}),),
+    ],
+)  # fmt: skip
+async def test_what_may_pass_does_not_end_the_extension(trouble: tuple[Any, ...]) -> None:
+    """Who ends takes the function along: two connections that failed used to."""
+    async with connected(*trouble, (200, AN_INVOKE)) as (client, server):
+        assert await client.next_event() == Invoke("r", 5)
+        assert len(server.asked) == len(trouble) + 1
+        assert len(server.said) == (1 if len(trouble) > 1 else 0)
+
+
+async def test_a_refused_connection_is_tried_again_until_somebody_listens() -> None:
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))  # taken, and nobody listens yet
+        port = place.getsockname()[1]
+        async with ExtensionsClient(f"127.0.0.1:{port}", "the-id", pauses=(0.0, *(0.02,) * 100)) as client:
+            asking = asyncio.ensure_future(client.next_event())
+            await asyncio.wait([asking], timeout=0.1)
+            assert not asking.done()
+            place.listen()
+            place.setblocking(False)
+            asked, _ = await asyncio.get_running_loop().sock_accept(place)
+            with asked:
+                body = json.dumps(AN_INVOKE).encode()
+                answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+                await asyncio.get_running_loop().sock_sendall(asked, answer)
+                assert await asking == Invoke("r", 5)
+
+
 async def test_a_connection_that_fails_again_and_again_raises() -> None:
-    """aiohttp itself repeats a GET once, so that four attempts are made in all."""
     async with connected(HANG_UP) as (client, server):
         with pytest.raises(ExtensionsApiError) as caught:
             await client.next_event()
         assert caught.value.status == 0
-        assert len(server.asked) <= 4
+        assert len(server.asked) == len(NO_PAUSES) + 1
+
+
+async def test_a_report_that_nobody_answers_does_not_keep_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "REPORT_S", 0.05)
+    async with connected(SILENCE) as (client, _):
+        for report in (client.init_error, client.exit_error):
+            with pytest.raises(ExtensionsApiError, match="no answer within"):
+                await report("Extension.X", "why")
 
 
 @pytest.mark.parametrize("status", [403, 500])
@@ -137,7 +188,7 @@ async def test_a_refusal_without_json_raises_all_the_same() -> None:
 async def test_nobody_there_raises() -> None:
     async with connected() as (client, _):
         pass
-    async with ExtensionsClient("127.0.0.1:1", "the-id") as client:
+    async with ExtensionsClient("127.0.0.1:1", "the-id", pauses=NO_PAUSES) as client:
         with pytest.raises(ExtensionsApiError) as caught:
             await client.next_event()
         assert caught.value.status == 0
