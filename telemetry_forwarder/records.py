@@ -72,17 +72,28 @@ class Item(NamedTuple):
     size_bytes: int
 
 
-def decode(body: bytes, received_ms: int) -> tuple[list[Item], int]:
-    """Return the items of a telemetry body, in order, and how many of its elements were no telemetry items.
+class Decoded(NamedTuple):
+    """What a telemetry body holds: its `items`, in order, and how many of its elements were no such (`others`).
+
+    `unreadable` of the items could not be read, and are text.
+    """
+
+    items: list[Item]
+    others: int
+    unreadable: int
+
+
+def decode(body: bytes, received_ms: int) -> Decoded:
+    """Return what a telemetry body holds: the same for the same body, whenever it is decoded again.
 
     An item without a readable time gets `received_ms`. `size_bytes` is an even share of the body, rounded down:
-    together they are the body's size, which is what bounds a buffer. Raises DecodeError where the body is no JSON
-    array, and nothing else.
+    together they are the body's size, which is what bounds a buffer. An element that is no JSON costs no other: it
+    becomes text (`salvage`). Raises DecodeError where the body is no JSON array, and nothing else.
     """
     try:
         elements = parse_json(body)
     except (ValueError, RecursionError) as error:
-        raise DecodeError(f"a body of {len(body)} bytes is not JSON: {error}") from error
+        elements = _taken_apart(body, error)
     if not isinstance(elements, list):
         raise DecodeError(f"a body of {len(body)} bytes is not a JSON array but {type(elements).__name__}")
     share = len(body) // len(elements) if elements else 0
@@ -91,7 +102,24 @@ def decode(body: bytes, received_ms: int) -> tuple[list[Item], int]:
         for element in elements
         if isinstance(element, dict) and isinstance(element.get("type"), str)
     ]
-    return items, len(elements) - len(items)
+    return Decoded(items, len(elements) - len(items), sum(type(element) is _Torn for element in elements))
+
+
+class _Torn(dict[str, Any]):
+    """The element that stands for one that could not be read."""
+
+
+def _taken_apart(body: bytes, error: Exception) -> list[Any]:
+    """Return the elements of a body that is no JSON as a whole. Raises DecodeError where there are none."""
+    from telemetry_forwarder.salvage import Torn, take_apart  # seldom needed
+
+    try:
+        found = list(take_apart(body, parse_json))
+    except ValueError:
+        found = []
+    if not found:
+        raise DecodeError(f"a body of {len(body)} bytes is not JSON: {error}") from error
+    return [_Torn(time=one.time, type=one.type, record=one.text) if isinstance(one, Torn) else one for one in found]
 
 
 # What orjson may change: a number of more digits than a float or 64 bits hold, and one smaller than any float. With

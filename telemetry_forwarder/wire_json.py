@@ -4,7 +4,13 @@ orjson is strict where the world is not: it refuses lone surrogates, integers be
 every record passes it at once; the few others are made plain first, so only they pay for it.
 """
 
+<<<<<<< HEAD
 from collections.abc import Mapping
+=======
+import json
+from collections.abc import Iterator, Mapping
+from functools import partial
+>>>>>>> fff19f6 (Let one record that cannot be read cost itself alone)
 from typing import Any
 
 import orjson
@@ -41,8 +47,13 @@ def exact_json(value: Any) -> bytes:
     except orjson.JSONEncodeError:
         pass
     try:
+<<<<<<< HEAD
         return orjson.dumps(_verbatim(value), _as_written)
     except (orjson.JSONEncodeError, ValueError, RecursionError) as error:
+=======
+        return _json_text(value).encode()
+    except (TypeError, ValueError) as error:
+>>>>>>> fff19f6 (Let one record that cannot be read cost itself alone)
         raise EncodeError(f"not expressible as JSON: {type(error).__name__}") from error
 
 
@@ -69,9 +80,14 @@ def _verbatim(value: Any, depth: int = 0) -> Any:
 
 def _dumps_plain(value: Any) -> bytes:
     try:
+<<<<<<< HEAD
         return orjson.dumps(plain(value), _as_written)
     # ValueError: an integer of thousands of digits; RecursionError: nested deeper than the interpreter can follow.
     except (orjson.JSONEncodeError, ValueError, RecursionError) as error:
+=======
+        return orjson.dumps(plain(value))
+    except (orjson.JSONEncodeError, ValueError, TypeError) as error:  # ValueError: an integer of thousands of digits
+>>>>>>> fff19f6 (Let one record that cannot be read cost itself alone)
         raise EncodeError(f"not expressible as JSON: {type(error).__name__}") from error
 
 
@@ -84,10 +100,49 @@ def plain(value: Any, depth: int = 0) -> Any:
     if not isinstance(value, Mapping | list | tuple):
         return value
     if depth >= DEEPEST:
+<<<<<<< HEAD
         return exact_json(value).decode()
+=======
+        return _json_text(value)
+>>>>>>> fff19f6 (Let one record that cannot be read cost itself alone)
     if isinstance(value, Mapping):
         return {clean(str(key)): plain(member, depth + 1) for key, member in value.items()}
     return [plain(member, depth + 1) for member in value]
+
+
+def _json_text(value: Any) -> str:
+    """Return the compact JSON text of `value`, however deep it is nested. Raises TypeError and ValueError as `json`.
+
+    orjson reads a thousand levels, of which neither it nor `json` writes as many: that depends on the stack they find.
+    """
+    parts: list[str] = []
+    rest: list[tuple[str, Any]] = [("", value)]  # what is still to be written, last first: a text, then a value
+    while rest:
+        before, one = rest.pop()
+        parts.append(before)
+        if isinstance(one, Mapping):
+            rest.append(("}", _NOTHING))
+            members = [(_dumps(str(key)) + ":", member) for key, member in one.items()]
+            rest += _with_commas(members, "{")
+        elif isinstance(one, list | tuple):
+            rest.append(("]", _NOTHING))
+            rest += _with_commas([("", member) for member in one], "[")
+        elif one is not _NOTHING:
+            parts.append(_dumps(one))
+    return "".join(parts)
+
+
+_NOTHING = object()
+_dumps = partial(json.dumps, allow_nan=False)
+
+
+def _with_commas(members: list[tuple[str, Any]], opening: str) -> Iterator[tuple[str, Any]]:
+    """Yield `members`, the last first, with what stands before each of them."""
+    for number in range(len(members) - 1, -1, -1):
+        before, member = members[number]
+        yield ("," if number else opening) + before, member
+    if not members:
+        yield opening, _NOTHING
 
 
 def clean(text: str) -> str:

@@ -2,9 +2,16 @@
 
 from typing import Any
 
+import pytest
+
+from telemetry_forwarder.enrich import Enricher
+from telemetry_forwarder.failover import from_line, to_line
 from telemetry_forwarder.interfaces import AwsResponse, Destination, HttpResponse
+from telemetry_forwarder.records import decode
 from telemetry_forwarder.sinks import load
 from telemetry_forwarder.testing.sink_contract import Answers, SinkContract
+from telemetry_forwarder.wire_json import exact_json
+from tests.builders import ORIGIN
 
 
 class TestSplunk(SinkContract):
@@ -48,3 +55,24 @@ class TestCloudWatchLogs(SinkContract):
 
     def destination(self) -> Destination[Any, Any]:
         return load("cloudwatch")({"CLOUDWATCH_LOG_GROUP": "/my/group", "CLOUDWATCH_LOG_STREAM": "one"})
+
+
+SINKS: tuple[SinkContract, ...] = (TestSplunk(), TestDatadog(), TestCloudWatchLogs())
+
+
+@pytest.mark.parametrize("sink", SINKS, ids=lambda sink: type(sink).__name__)
+@pytest.mark.parametrize("kind", ["function", "platform.report", "unheardOf"])
+@pytest.mark.parametrize("levels", [199, 200, 249, 254, 255, 600, 990, 1_022, 1_100, 100_000])
+@pytest.mark.parametrize("around", [b"%b", b'{"requestId":%b}', b'"%b"'])
+def test_a_record_of_any_depth_is_sent_by_every_sink(sink: SinkContract, kind: str, levels: int, around: bytes) -> None:
+    """What was read can be written; as text, where as JSON it cannot."""
+    deep = b"[" * levels + b'1,"the needle"' + b"]" * levels
+    if around.startswith(b'"'):
+        deep = deep.replace(b'"', b'\\"')
+    element = b'{"time":"2026-03-02T10:15:30.123Z","type":"%b","record":%b}' % (kind.encode(), around % deep)
+    (record,) = Enricher(ORIGIN).enrich(decode(b"[" + element + b"]", 0).items, "b")
+    encoded = sink.destination().sink.encode(record)
+    assert record.id.encode() in encoded.data
+    if levels < 1_000:
+        assert b"the needle" in encoded.data
+    assert exact_json(from_line(to_line(record)).body) == exact_json(record.body)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import orjson
 import pytest
@@ -31,17 +32,18 @@ def element(**members: object) -> dict[str, object]:
 @given(st.binary())
 def test_any_bytes_decode_or_raise_decode_error(data: bytes) -> None:
     try:
-        items, others = decode(data, NOW_MS)
+        items, others, unreadable = decode(data, NOW_MS)
     except DecodeError:
         return
-    assert len(items) + others >= 0
+    assert 0 <= unreadable <= len(items)
+    assert others >= 0
 
 
 @given(JSON)
 def test_any_json_value_decodes_or_raises_decode_error(value: object) -> None:
     data = json.dumps(value).encode()
     if isinstance(value, list):
-        items, others = decode(data, NOW_MS)
+        items, others, _ = decode(data, NOW_MS)
         assert len(items) + others == len(value)
     else:
         with pytest.raises(DecodeError):
@@ -50,13 +52,13 @@ def test_any_json_value_decodes_or_raises_decode_error(value: object) -> None:
 
 @given(st.lists(st.fixed_dictionaries({"time": JSON, "type": st.text(), "record": JSON}), max_size=5))
 def test_no_member_of_an_item_stops_the_others(elements: list[dict[str, object]]) -> None:
-    items, others = decode(json.dumps(elements).encode(), NOW_MS)
+    items, others, _ = decode(json.dumps(elements).encode(), NOW_MS)
     assert (len(items), others) == (len(elements), 0)
 
 
 def test_an_item_keeps_its_body_as_it_came() -> None:
     """The trailing newline is removed later; an object stays an object."""
-    items, others = decode(body(element(), element(record={"a": [1, None]})), NOW_MS)
+    items, others, _ = decode(body(element(), element(record={"a": [1, None]})), NOW_MS)
     assert [one.body for one in items] == ["hello\n", {"a": [1, None]}]
     assert items[0].time_ms == 1772446530123
     assert others == 0
@@ -89,7 +91,7 @@ def test_an_item_without_time_is_an_item() -> None:
 
 
 def test_elements_that_are_no_items_are_counted() -> None:
-    items, others = decode(body(1, None, "x", [], {}, {"type": 5}, {"type": None, "record": "x"}, element()), NOW_MS)
+    items, others, _ = decode(body(1, None, "x", [], {}, {"type": 5}, {"type": None, "record": "x"}, element()), NOW_MS)
     assert (len(items), others) == (1, 7)
 
 
@@ -106,7 +108,7 @@ def test_sizes_are_even_shares_that_sum_up_to_the_body(count: int, length: int) 
 
 
 def test_an_empty_array_is_a_body_without_items() -> None:
-    assert decode(b"[]", NOW_MS) == ([], 0)
+    assert decode(b"[]", NOW_MS) == ([], 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def test_what_was_parsed_can_be_written_as_utf8(value: object) -> None:
     json.dumps(parse_json(json.dumps(value).encode()), ensure_ascii=False).encode("utf-8")
 
 
-@pytest.mark.parametrize("text", [b"", b" ", b"{", b'{"a":1}x', b"[1,]", b"\x00", b"nul", b"[" * 100_000])
+@pytest.mark.parametrize("text", [b"", b" ", b"{", b'{"a":1}x', b"\x00", b"nul", b"[", b" [ ", b"\xef\xbb\xbf"])
 def test_what_is_no_json_raises_decode_error(text: bytes) -> None:
     with pytest.raises(DecodeError):
         decode(text, NOW_MS)
@@ -164,3 +166,130 @@ def test_json_that_is_no_array_raises_decode_error_that_names_the_type(text: byt
 def test_depth_up_to_some_hundred_levels_is_read() -> None:
     deep = b"[" * 200 + b'"\\ud800"' + b"]" * 200
     assert parse_json(deep) is not None
+
+
+# --- one bad record costs itself ------------------------------------------------------------------------------------
+
+
+def nested(levels: int) -> bytes:
+    """Return the JSON of an element whose record is nested `levels` deep."""
+    return b'{"time":"2026-03-02T10:15:30.123Z","type":"function","record":%b1%b}' % (b'{"a":' * levels, b"}" * levels)
+
+
+def told(text: str, kind: str = "function") -> bytes:
+    return json.dumps({"time": "2026-03-02T10:15:30.123Z", "type": kind, "record": text}).encode()
+
+
+def bodies(data: bytes) -> list[object]:
+    return [one.body for one in decode(data, NOW_MS).items]
+
+
+def batch(*elements: bytes) -> bytes:
+    return b"[" + b",".join(elements) + b"]"
+
+
+SOUND = [told(f"line {number}") for number in range(49)]
+BAD = [
+    nested(1_100),
+    nested(200_000),
+    b'{"time":"2026-03-02T10:15:30.123Z","type":"function","record":{"a":nul}}',
+    b'{"time":"2026-03-02T10:15:30.123Z","type":"function","record":"a\nb"}',
+    b'{"time":"2026-03-02T10:15:30.123Z","type":"function","record":"a\\x"}',
+    b'{"time":"2026-03-02T10:15:30.123Z","type":"function","record":{"a":1}',
+    b'{"time":"2026-03-02T10:15:30.123Z","type":"function","record":{"a":"b"c"}}',
+    b'{"time":"2026-03-02T10:15:30.123Z","type":"function","record":"unended}',
+    b'{"time":"2026-03-02T10:15:30.123Z","type":"function","record":01}',
+    b'{"time":"2026-03-02T10:15:30.123Z","type":"function","record":}',
+    b'{"time":"2026-03-02T10:15:30.123Z","type":"function","record":["a",]}',
+    b'{"time":"2026-03-02T10:15:30.123Z","type":"function","record":"%b' % (b"x" * 3_000_000),
+]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad[62:90].decode("latin-1"))
+@pytest.mark.parametrize("place", [0, 20, 49])
+def test_a_record_that_is_no_json_is_text_and_costs_no_other(bad: bytes, place: int) -> None:
+    items, others, unreadable = decode(batch(*SOUND[:place], bad, *SOUND[place:]), NOW_MS)
+    assert (len(items), others, unreadable) == (50, 0, 1)
+    text = items.pop(place)
+    assert [one.body for one in items] == [f"line {number}" for number in range(49)]
+    assert text.type == "function"
+    assert text.time_ms == 1772446530123
+    assert isinstance(text.body, str)
+    assert "…[no JSON that can be read" in text.body
+    assert len(text.body.encode()) < 2200
+
+
+def test_a_bracket_too_many_between_two_elements_costs_nothing() -> None:
+    data = b"[" + SOUND[0] + b"}," + b",".join(SOUND[1:]) + b"]"
+    assert bodies(data) == [f"line {number}" for number in range(49)]
+
+
+def test_what_is_cut_says_how_much_is_missing() -> None:
+    (text,) = bodies(batch(nested(1_100)))
+    assert text.startswith('{"a":{"a":')
+    assert text.endswith(f"…[no JSON that can be read: cut, {6 * 1_100 + 1 - 2048} bytes]")
+
+
+@pytest.mark.parametrize("kind", ["platform.runtimeDone", "extension", "new"])
+def test_a_record_that_is_no_json_keeps_the_type_it_came_under(kind: str) -> None:
+    data = batch(b'{"time": "2026-03-02T10:15:30.123Z", "type" : "%b", "record" : {oops}}' % kind.encode())
+    assert [(one.type, one.body) for one in decode(data, NOW_MS).items] == [(kind, "{oops}…[no JSON that can be read]")]
+
+
+def test_an_element_of_which_nothing_can_be_told_is_a_line_of_the_function_received_now() -> None:
+    (one,) = decode(b"[{oops}]", NOW_MS).items
+    assert (one.type, one.time_ms, one.body) == ("function", NOW_MS, "{oops}…[no JSON that can be read]")
+
+
+@pytest.mark.parametrize("end", range(200, 3 * len(told("line 0")), 7))
+def test_of_a_body_that_is_cut_off_what_came_before_is_kept(end: int) -> None:
+    data = batch(*SOUND)[:end]
+    whole = data.count(b'"}')
+    items, others, unreadable = decode(data, NOW_MS)
+    assert [one.body for one in items[:whole]] == [f"line {number}" for number in range(whole)]
+    assert (others, len(items) - whole) == (0, unreadable)
+    assert unreadable <= 1
+
+
+def test_what_is_odd_but_can_be_read_is_no_text() -> None:
+    """Each of these makes orjson refuse the body, or means something else to it."""
+    odd = [
+        told("\ud800"), b'{"time":5,"type":"function","record":NaN}', b'{"type":"function","record":1e999}',
+        b'{"type":"function","record":"\xff"}', b'{"type":"function","record":' + b"9" * 30 + b"}",
+        b'{"type":"x","type":"function","record":null}', nested(900),
+    ]  # fmt: skip
+    items, others, unreadable = decode(b"\xef\xbb\xbf" + batch(*odd, *SOUND), NOW_MS)
+    assert (len(items), others, unreadable) == (len(odd) + 49, 0, 0)
+    assert [one.type for one in items[:5]] == ["function"] * 5
+
+
+@given(
+    st.lists(st.sampled_from([*SOUND[:2], *BAD[2:-1], b"1", b"[]", b"", nested(1_030)]), max_size=8),
+    st.binary(max_size=9),
+)
+def test_a_body_is_decoded_to_the_same_items_again(elements: list[bytes], tail: bytes) -> None:
+    """The spool makes the same records of it again, by their index: wherever the stack is then."""
+    data = batch(*elements) + tail
+
+    def deep(levels: int) -> object:
+        return deep(levels - 1) if levels else outcome(data)
+
+    assert outcome(data) == deep(200)
+
+
+def outcome(data: bytes) -> object:
+    try:
+        items, others, _ = decode(data, NOW_MS)
+    except DecodeError:
+        return None
+    return [(one.time_ms, one.type) for one in items], others
+
+
+def test_the_time_that_salvage_takes_grows_with_the_body_alone() -> None:
+    """Quotes, brackets, escapes and starts of elements in their thousands: each is looked at a few times at most."""
+    start = b'{"time":"2026-03-02T10:15:30.123Z","type":"function","record":'
+    for kind in (b'"', b"[", b'\\"', b"},", b'{"a":[', start, b'"},' + start, b"]", b'{"time":"'):
+        data = b"[" + kind * (1_000_000 // len(kind))
+        began = time.process_time()
+        decode(data, NOW_MS)
+        assert time.process_time() - began < 5, kind

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 
 from telemetry_forwarder.errors import EncodeError
-from telemetry_forwarder.wire_json import DEEPEST, clean, grouped, present, to_json
+from telemetry_forwarder.records import parse_json
+from telemetry_forwarder.wire_json import DEEPEST, clean, exact_json, grouped, present, to_json
 from tests.sink_records import json_values
 
 
@@ -37,14 +38,30 @@ def test_written(value, text):
     assert to_json(value).decode() == text
 
 
-def test_what_is_nested_too_deep_becomes_its_json_text():
-    found = orjson.loads(to_json(nested(400)))
+@pytest.mark.parametrize("depth", [DEEPEST + 1, 254, 255, 400, 1_000, 1_024, 100_000])
+def test_what_is_nested_too_deep_becomes_its_json_text(depth):
+    """However deep: orjson reads more levels than it, or `json` on a stack that is in use, can write."""
+    found = orjson.loads(to_json(nested(depth)))
+    if depth <= 254:
+        return
     for _ in range(DEEPEST):
         (found,) = found
-    assert found == "[" * (400 - DEEPEST) + "1" + "]" * (400 - DEEPEST)
+    assert found == "[" * (depth - DEEPEST) + "1" + "]" * (depth - DEEPEST)
 
 
-@pytest.mark.parametrize("value", [object(), {"a": b"bytes"}, {1, 2}, [10**5000], nested(100_000), [{"x": object()}]])
+@pytest.mark.parametrize(
+    "value", [{}, [], {"a": [], "b": {}, "c": [{}, "x", None]}, {'ä"': [1, {"b": "\n"}]}, nested(300)]
+)
+def test_what_orjson_refuses_is_written_exactly_all_the_same(value):
+    with_large = [2**70, value]
+    assert parse_json(exact_json(with_large)) == with_large
+
+
+def test_any_depth_is_written_exactly():
+    assert exact_json([nested(5_000)]) == b"[" * 5_001 + b"1" + b"]" * 5_001
+
+
+@pytest.mark.parametrize("value", [object(), {"a": b"bytes"}, {1, 2}, [10**5000], [{"x": object()}]])
 def test_what_is_no_json_cannot_be_expressed(value):
     with pytest.raises(EncodeError):
         to_json(value)
