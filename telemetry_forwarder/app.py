@@ -14,6 +14,7 @@ from telemetry_forwarder import budget
 from telemetry_forwarder.bootstrap import Registration, idle
 from telemetry_forwarder.clock import Clock, SystemClock
 from telemetry_forwarder.enrich import Enricher
+from telemetry_forwarder.entrance import serve
 from telemetry_forwarder.errors import ConfigError, ExtensionsApiError
 from telemetry_forwarder.heritage import DIRECTORY, HeritageFile
 from telemetry_forwarder.inbox import Inbox
@@ -37,7 +38,7 @@ from telemetry_forwarder.pipeline.backlog import Backlog
 from telemetry_forwarder.pipeline.spool import Spool
 from telemetry_forwarder.pipeline.turns import Turns
 from telemetry_forwarder.pipeline.worker import Worker
-from telemetry_forwarder.receiver import Intake, serve
+from telemetry_forwarder.receiver import Intake
 from telemetry_forwarder.records import Origin, Record, Told
 from telemetry_forwarder.router import Router
 from telemetry_forwarder.settings import Settings
@@ -162,6 +163,8 @@ async def _serve(
                 router=Router(settings.types, workers, door),
                 door=door,
                 on_records=_first(vault, lifecycle.on_records),
+                on_loss=lifecycle.on_loss,
+                on_interruption=lifecycle.on_interruption,
                 clock=clock,
                 log=log,
                 heir=heir,

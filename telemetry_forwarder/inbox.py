@@ -65,6 +65,12 @@ class Inbox:
     def refuse(self, limit: int) -> None:
         self._intake.refuse(limit)
 
+    def interrupt(self, what: str) -> None:
+        self._intake.interrupt(what)
+
+    def on_interruption(self) -> None:
+        self._intake.on_interruption()
+
     async def run(self) -> None:
         """Digest what comes, in slices, until cancelled."""
         while True:

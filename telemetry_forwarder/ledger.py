@@ -42,8 +42,10 @@ class Door:
     bodies: int = 0
     undecodable_bodies: int = 0
     oversize_bodies: int = 0
+    interrupted_bodies: int = 0  # did not come to their end; Lambda sends them again, or tells of what it dropped
     redelivered_bodies: int = 0  # sent again by Lambda although answered; their records were received before
     received: int = 0
+    unreadable_records: int = 0  # of those received: no JSON that could be read, forwarded as text
     routed: int = 0
     unrouted: Counter[Unrouted] = field(default_factory=Counter)
     lost_before_us: int = 0  # records that Lambda reports in platform.logsDropped
@@ -58,8 +60,10 @@ class Door:
             "bodies": self.bodies,
             "undecodable_bodies": self.undecodable_bodies,
             "oversize_bodies": self.oversize_bodies,
+            "interrupted_bodies": self.interrupted_bodies,
             "redelivered_bodies": self.redelivered_bodies,
             "received": self.received,
+            "unreadable_records": self.unreadable_records,
             "routed": self.routed,
             "unrouted": {str(why): count for why, count in self.unrouted.items()},
             "lost_before_us": self.lost_before_us,

@@ -1,18 +1,13 @@
-"""HTTP in: takes telemetry batches, hands them on in memory and answers at once.
+"""What happens to a batch of telemetry: counted, decoded, enriched, kept and handed on, and the lifecycle told.
 
 Data problems are counted and answered 200, because Lambda sends a refused batch again and again.
 Source: lambda telemetry listeners in the field; AWS documents only that anything but 2xx is retried.
 """
 
-import asyncio
 import contextlib
-import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, Protocol
-
-import h11
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from telemetry_forwarder.clock import Clock
 from telemetry_forwarder.enrich import Enricher, Knowledge, batch_id
@@ -23,26 +18,18 @@ from telemetry_forwarder.log import Log
 from telemetry_forwarder.pipeline.frames import KeptBody, all_of
 from telemetry_forwarder.pipeline.segments import masks_of
 from telemetry_forwarder.pipeline.spool import Spool
-from telemetry_forwarder.records import Item, Record, Told, decode, events_in
+from telemetry_forwarder.records import Decoded, Event, Record, Told, decode, events_in
 from telemetry_forwarder.router import Router
 from telemetry_forwarder.values import dataclass, replace
-
-# A body may be twice `maxBytes` plus metadata. Source: AWS Lambda Developer Guide, Telemetry API, buffering. It does
-# not say whether before JSON's escapes: the longest line (256 KB) of control characters takes six times its length.
-_METADATA_BYTES = 64 * 1024
-_LONGEST_LINE_BYTES = 6 * 256 * 1024
-
-# Connections that may wait in the kernel. Lambda opens one for each function at most.
-BACKLOG = 128
 
 # A batch that comes again comes soon. The identities of as many are left to the next generation (`heritage.SIZE`).
 _REMEMBERED = 64
 # How the type of each of the platform's events begins.
 EVENT = b'"platform.'
+# What the function wrote shows that it runs: the lifecycle is told that there is such a line, not of each.
+LINE, _LINE = "function", b'"function"'
 # Records that are made before others may have their turn: a tenth of a slice.
 AT_ONCE = 16
-
-REASONS = {200: b"OK", 404: b"Not Found", 405: b"Method Not Allowed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +50,16 @@ class Arrived:
     body: bytes
     identity: str
     received_ms: int
-    decoded: tuple[list[Item], int] | None = None
-
-
-class Takes(Protocol):
-    """Whom a connection gives what comes."""
-
-    def take(self, body: bytes, sequence_id: str) -> asyncio.Future[None] | None:
-        """Take a body; what is returned is done when it may be answered (None: now)."""
-        ...
-
-    def refuse(self, limit: int) -> None: ...
+    decoded: Decoded | None = None
+    is_judged: bool = False  # whether the lifecycle was told what could not be read of it
 
 
 class Intake:
-    """What happens to a body: decode, enrich, keep, route, tell the lifecycle. Waits for nothing but the disk."""
+    """What happens to a body: decode, enrich, keep, route, tell the lifecycle. Waits for nothing but the disk.
+
+    `on_loss` is called, after `on_records` with what was sound, where something could not be read that may have told
+    the end of the invocation; `on_interruption` where a body does not come, and may come again.
+    """
 
     def __init__(
         self,
@@ -88,6 +70,8 @@ class Intake:
         on_records: Callable[[Sequence[Told]], None],
         clock: Clock,
         log: Log,
+        on_loss: Callable[[], None] = lambda: None,
+        on_interruption: Callable[[], None] = lambda: None,
         heir: HeritageFile | None = None,
         keeping: Keeping | None = None,
         known: Sequence[str] = (),
@@ -99,6 +83,9 @@ class Intake:
         self._on_records = on_records
         self._clock = clock
         self._log = log
+        self._on_loss = on_loss
+        self.on_interruption = on_interruption
+        self._is_unreadable_said = False
         self._heir = heir
         self._left = enricher.heritage
         self._keeping = keeping
@@ -125,13 +112,22 @@ class Intake:
             return None
         self._recent.append(identity)
         arrived = Arrived(body, identity, round(self._clock.time() * 1000))
-        if EVENT not in body:
-            self._on_records(())
+        lines = (Event(arrived.received_ms, LINE, None),) if _LINE in body else ()
+        if EVENT not in body and body.startswith(b"[") and body.endswith(b"]"):
+            self._on_records(lines)
             return arrived
         with contextlib.suppress(DecodeError):  # which is told when it is digested
             arrived.decoded = decode(body, arrived.received_ms)
-        self._on_records(events_in(arrived.decoded[0]) if arrived.decoded is not None else ())
+        self._on_records([*lines, *(events_in(arrived.decoded.items) if arrived.decoded is not None else ())])
+        self._judge(arrived)
         return arrived
+
+    def _judge(self, arrived: Arrived) -> None:
+        """Tell the lifecycle where something of a body could not be read: the end may have been among it."""
+        found = arrived.decoded
+        if not arrived.is_judged and (found is None or found.others or found.unreadable):
+            self._on_loss()
+        arrived.is_judged = True
 
     def digest(self, arrived: Arrived) -> Iterator[None]:
         """Count and hand on what was admitted; between any two steps others may have their turn, but no other body.
@@ -140,7 +136,7 @@ class Intake:
         """
         if (decoded := self._decoded(arrived)) is None:
             return
-        items, others = decoded
+        items = decoded.items
         yield
         before = self._enricher.knowledge
         records: list[Record] = []
@@ -149,7 +145,7 @@ class Intake:
             yield
         if self._left != self._enricher.heritage:
             self.leave()
-        self._count(len(items), others)
+        self._count(decoded)
         wanted = self._router.wanted(records)
         self._keep(arrived, len(items), [record.id for record in wanted], before)
         self._router.offer(wanted)
@@ -164,8 +160,8 @@ class Intake:
         """
         if (decoded := self._decoded(arrived)) is None:
             return 0
-        items, others = decoded
-        self._count(len(items), others)
+        items = decoded.items
+        self._count(decoded)
         wanted = self._router.wanted(items)
         if keep:
             places = {id(item): index for index, item in enumerate(items)}
@@ -173,24 +169,41 @@ class Intake:
             self._keep(arrived, len(items), ids, None)
         return len(wanted)
 
-    def _decoded(self, arrived: Arrived) -> tuple[list[Item], int] | None:
-        """Return items and the number of other elements; where there are none, nothing is held to be taken."""
-        found = arrived.decoded
+    def _decoded(self, arrived: Arrived) -> Decoded | None:
+        """Return what a body holds; where that is nothing, nothing is held to be taken."""
         try:
-            found = found or decode(arrived.body, arrived.received_ms)
+            arrived.decoded = arrived.decoded or decode(arrived.body, arrived.received_ms)
         except DecodeError as error:
             self._door.undecodable_bodies += 1
             self._log.warning(f"Lambda sent something that is no telemetry: {error}. It is counted and left out.")
-        if found is None or not (found[0] or found[1]):
+        self._judge(arrived)
+        found = arrived.decoded
+        if found is None or not (found.items or found.others):
             with contextlib.suppress(ValueError):  # long ago
                 self._recent.remove(arrived.identity)
         return found
 
-    def _count(self, items: int, others: int) -> None:
-        self._door.received += items + others
-        if others:
-            self._door.unrouted[Unrouted.NOT_A_RECORD] += others
-            self._log.warning(f"{others} elements of a telemetry batch are no records; they are counted and left out.")
+    def _count(self, found: Decoded) -> None:
+        self._door.received += len(found.items) + found.others
+        self._door.unreadable_records += found.unreadable
+        if found.others:
+            self._door.unrouted[Unrouted.NOT_A_RECORD] += found.others
+            self._log.warning(
+                f"{found.others} elements of a telemetry batch are no records; they are counted and left out."
+            )
+        if found.unreadable and not self._is_unreadable_said:
+            self._is_unreadable_said = True
+            self._log.warning(
+                f"{found.unreadable} records of a telemetry batch are no JSON that can be read (damaged, or nested too "
+                "deep). They are forwarded as text, marked, and cut where they are long; the ledger counts them "
+                "(unreadable_records)."
+            )
+
+    def interrupt(self, what: str) -> None:
+        """Count a body that did not come to its end, or was no sound HTTP: Lambda sends it again, or gives it up."""
+        self._door.interrupted_bodies += 1
+        self._log.info(f"A telemetry body did not come whole: {what}.")
+        self.on_interruption()
 
     def leave(self) -> None:
         """Write down for the next generation what it has to know: at the end, and when there is something new.
@@ -225,6 +238,7 @@ class Intake:
         """Count a body that was longer than `limit` bytes, and say so: nobody knows how many records it held."""
         self._door.oversize_bodies += 1
         self._log.warning(f"Lambda sent a telemetry body of more than {limit} bytes; it is counted and left out.")
+        self._on_loss()
 
     def _note_loss(self, fields: Mapping[str, Any]) -> None:
         """Count what Lambda itself had to drop: it is no record of ours, but the user's loss all the same."""
@@ -232,149 +246,6 @@ class Intake:
         self._door.lost_before_us += records
         self._door.lost_before_us_bytes += size
         self._log.warning(f"Lambda dropped {records} records ({size} bytes) before they reached the extension.")
-
-
-def body_limit(max_bytes: int) -> int:
-    """Return the most bytes that a body can have, where the subscription asks for `max_bytes`."""
-    return 2 * max_bytes + _LONGEST_LINE_BYTES + _METADATA_BYTES
-
-
-@asynccontextmanager
-async def serve(listener: socket.socket, intake: Takes, max_bytes: int) -> AsyncIterator[None]:
-    """Serve telemetry at `/` on a socket that already listens; `max_bytes` is the subscription's.
-
-    What arrived before this is called waits in the kernel's queue. Leaving the context closes the socket. A body
-    that is too long is counted and answered 200 like any other that cannot be used: Lambda would send it again and
-    again, with everything else waiting behind it, the end of the invocation too.
-    """
-    limit = body_limit(max_bytes)
-    entrances: set[Entrance] = set()
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Entrance(intake, limit, entrances), sock=listener, backlog=BACKLOG
-    )
-    try:
-        yield
-    finally:
-        server.close()
-        for entrance in list(entrances):
-            entrance.close()
-        await asyncio.sleep(0)  # the loop closes what was aborted
-
-
-class Entrance(asyncio.Protocol):
-    """One connection on which telemetry comes: h11 keeps the rules of HTTP. It has no timer: the one peer is Lambda.
-
-    A body of more than `limit` bytes is read to its end, but not kept.
-    """
-
-    def __init__(self, intake: Takes, limit: int, entrances: "set[Entrance]") -> None:
-        self._intake = intake
-        self._limit = limit
-        self._entrances = entrances
-        self._http = h11.Connection(h11.SERVER)
-        self._request: h11.Request | None = None
-        self._pieces: list[bytes] = []
-        self._size = 0
-
-    def close(self) -> None:
-        self._transport.abort()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - create_server makes no other
-        self._transport = transport
-        self._entrances.add(self)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._entrances.discard(self)
-
-    def data_received(self, data: bytes) -> None:
-        self._http.receive_data(data)
-        self._read()
-
-    def eof_received(self) -> None:
-        self._http.receive_data(b"")
-        self._read()
-
-    def _read(self) -> None:
-        """Take what has come, request by request."""
-        try:
-            while True:
-                event = self._http.next_event()
-                if event is h11.NEED_DATA:
-                    self._encourage()
-                    return
-                if not isinstance(event, h11.Event) or isinstance(event, h11.ConnectionClosed):
-                    return  # it is over, or the answer to the request before is not sent yet
-                self._take(event)
-        except h11.RemoteProtocolError as error:
-            self._refuse(error)
-
-    def _take(self, event: h11.Event) -> None:
-        if isinstance(event, h11.Request):
-            self._request, self._pieces, self._size = event, [], 0
-        elif isinstance(event, h11.Data):
-            self._size += len(event.data)
-            if self._size <= self._limit:
-                self._pieces.append(event.data)
-            else:
-                self._pieces.clear()
-        elif isinstance(event, h11.EndOfMessage) and self._request is not None:
-            status, text, due = self._handle(self._request)
-            if due is None:
-                self._answer(status, text)
-            else:
-                due.add_done_callback(self._answer_late)
-
-    def _answer_late(self, due: asyncio.Future[None]) -> None:
-        if not self._transport.is_closing():
-            self._answer(200, "")
-            self._read()
-
-    def _handle(self, request: h11.Request) -> tuple[int, str, asyncio.Future[None] | None]:
-        """Deal with a whole request; return status and text of the answer, and what is done when it is due."""
-        due = None
-        if request.target.partition(b"?")[0] != b"/":
-            return 404, "telemetry is taken at /\n", None
-        if request.method != b"POST":
-            return 405, "telemetry is sent with POST\n", None
-        if self._size > self._limit:
-            self._intake.refuse(self._limit)
-        else:
-            body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-            sequence_id = next((value for name, value in request.headers if name == b"sequence-id"), b"")
-            self._pieces = []
-            due = self._intake.take(bytes(body), sequence_id.decode("latin-1"))
-        return 200, "", due
-
-    def _answer(self, status: int, text: str) -> None:
-        headers = [("Content-Length", str(len(text)))]
-        if text:
-            headers.append(("Content-Type", "text/plain"))
-        if status == 405:
-            headers.append(("Allow", "POST"))
-        parts = [self._http.send(h11.Response(status_code=status, headers=headers, reason=REASONS[status]))]
-        if text and self._request is not None and self._request.method != b"HEAD":
-            parts.append(self._http.send(h11.Data(data=text.encode())))
-        parts.append(self._http.send(h11.EndOfMessage()))
-        self._transport.write(b"".join(part for part in parts if part))
-        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
-            self._http.start_next_cycle()
-        else:
-            self._transport.close()
-
-    def _encourage(self) -> None:
-        """Say that the body may come, where a client waits to be told."""
-        if self._http.they_are_waiting_for_100_continue:
-            go_on = self._http.send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
-            self._transport.write(go_on or b"")
-
-    def _refuse(self, error: h11.RemoteProtocolError) -> None:
-        """Answer what is no HTTP, as far as that can be done, and hang up."""
-        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            status = error.error_status_hint
-            head = h11.Response(status_code=status, headers=[("Content-Length", "0"), ("Connection", "close")])
-            self._transport.write((self._http.send(head) or b"") + (self._http.send(h11.EndOfMessage()) or b""))
-        self._transport.close()
 
 
 def _now(work: Callable[[], None]) -> None:

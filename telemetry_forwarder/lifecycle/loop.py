@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from math import inf
 
 from telemetry_forwarder import budget
 from telemetry_forwarder.budget import Holding, InvocationBudget, ShutdownBudget
@@ -10,6 +11,7 @@ from telemetry_forwarder.clock import Clock, Deadline
 from telemetry_forwarder.inbox import Inbox
 from telemetry_forwarder.ledger import Door
 from telemetry_forwarder.lifecycle.client import ExtensionsClient, Invoke, Shutdown
+from telemetry_forwarder.lifecycle.doubt import Doubt
 from telemetry_forwarder.lifecycle.machine import END, Action, Machine
 from telemetry_forwarder.lifecycle.strategy import Decision, Gaps, Strategy
 from telemetry_forwarder.log import Log
@@ -29,6 +31,8 @@ SILENCE_S = 1.0
 MOST_SILENCES = 2
 # A hold ends earlier by what the processor is withheld for, lately: at most by this share of what the user allows.
 MOST_WITHHELD_SHARE = 0.25
+# Where telemetry was lost that may have told the end, it is waited for this share of a hold; the rest is for sending.
+DOUBT_SHARE = 0.5
 
 
 class Lifecycle:
@@ -68,6 +72,8 @@ class Lifecycle:
         self._quiet_s = min(buffering_s, LONGEST_BUFFERING_S) + QUIET_S
         self._silence_s = buffering_s + SILENCE_S
         self._silences = 0
+        self._missed = 0  # invocations in a row whose start was seen and whose end was not
+        self._doubt = Doubt()
         self._invoked: str | None = None  # the request of the last event
         self._started: str | None = None  # the request of the last `platform.start`
         self._flushed_at = 0.0  # on the wall clock
@@ -75,8 +81,9 @@ class Lifecycle:
         self._clock = clock
         self._log = log
         self._ended = asyncio.Event()
-        self._ended_ms: int | None = None
+        self._last_end: tuple[str | None, int] = (None, 0)  # the last request whose end was told, and when it was
         self._news = asyncio.Event()
+        self._stirred = asyncio.Event()  # set when the function has ended, or its end is doubted
 
     def on_records(self, records: Sequence[Told]) -> None:
         """Take note of the platform's events in a batch of telemetry, if any; called by the receiver, in order.
@@ -85,33 +92,69 @@ class Lifecycle:
         """
         self._last_news_at = self._clock.monotonic()
         self._news.set()
+        self._doubt.on_batch()
         for record in records:
-            if record.type == "platform.initReport":
+            if record.type == "function":
+                self._doubt.on_line(min(record.time_ms, self._now_ms))
+            elif record.type == "platform.initReport":
                 self._machine.on_init_report()
-            if record.request_id is None:
-                continue
-            if record.type == "platform.runtimeDone":
-                self._on_runtime_done(record.request_id, record.time_ms)
-            elif record.type == "platform.start":
-                self._gaps.on_start(record.time_ms)
-                self._started = record.request_id
-                self._silences = 0
-            elif record.type == "platform.report":
-                self._machine.on_report(record.request_id)
+            elif record.type == "platform.logsDropped":
+                self.on_loss()
+            elif record.type in ("platform.start", "platform.runtimeDone", "platform.report"):
+                self._on_request(record)
+
+    def _on_request(self, record: Told) -> None:
+        """Take note of what tells of one request; where it does not tell of which, it may be the one that is held."""
+        if record.request_id is None:
+            self.on_loss()
+        elif record.type == "platform.runtimeDone":
+            self._on_runtime_done(record.request_id, record.time_ms)
+        elif record.type == "platform.start":
+            self._gaps.on_start(record.time_ms)
+            self._doubt.clear()
+            if self._machine.held not in (None, record.request_id) and self._machine.held == self._started:
+                self.on_loss()  # another one runs: the end of the one that is held was before
+            self._started = record.request_id
+            self._silences = 0
+        else:
+            self._machine.on_report(record.request_id)
+
+    def on_loss(self) -> None:
+        """Note that telemetry was lost, which may have told the end of the function: it is not waited for any longer.
+
+        Call it after `on_records` with what came whole of the same body.
+        """
+        self._doubt.on_loss(self._now_ms)
+        self._stirred.set()
+
+    def on_interruption(self) -> None:
+        """Note that a body of telemetry is not coming on, or was broken off. Lambda may send it again."""
+        self._doubt.on_interruption(self._now_ms)
+        self._stirred.set()
+
+    @property
+    def _now_ms(self) -> int:
+        return round(self._clock.time() * 1000)
 
     def _on_runtime_done(self, request_id: str, time_ms: int) -> None:
         self._gaps.on_end(time_ms)
-        self._ended_ms = time_ms
+        self._last_end = (request_id, time_ms)
+        self._missed = 0
         actions = self._machine.on_runtime_done(request_id)
         if Action.FLUSH in actions:
-            self._ended.set()
+            self._end()
         elif Action.FREEZE in actions:
-            self._ended.set()
+            self._end()
             self._freeze()
+
+    def _end(self) -> None:
+        self._ended.set()
+        self._stirred.set()
 
     async def run(self) -> None:
         """Serve events until SHUTDOWN has been dealt with. Raises ExtensionsApiError."""
         while True:
+            self._doubt.clear()  # whatever was lost before was not of the next invocation
             event = await self._client.next_event()
             self._turns.go_on()
             match event:
@@ -142,11 +185,18 @@ class Lifecycle:
         self._invoked = event.request_id
         actions = self._machine.on_invoke(event.request_id, self._decide())
         if Action.WAIT in actions:
+            self._doubt.on_line(self._now_ms)
             for worker in self._workers:
                 worker.begin(limits.flush_until)
-            actions = await self._wait_for_end(limits.wait_until)
+            actions = await self._wait_for_end(limits)
         for action in actions:
             await self._do(action, limits)
+
+    @property
+    def _ended_ms(self) -> int | None:
+        """Return when the function ended, by Lambda's clock, or was last known to run; None where neither is known."""
+        request_id, time_ms = self._last_end
+        return time_ms if request_id == self._invoked else self._doubt.since_ms
 
     @property
     def _is_heard(self) -> bool:
@@ -154,7 +204,7 @@ class Lifecycle:
         return self._started == self._invoked
 
     def _decide(self) -> Decision:
-        if self._silences >= MOST_SILENCES:
+        if self._silences >= MOST_SILENCES or self._missed >= MOST_SILENCES:
             return Decision.LATER  # what is not seen cannot be waited for
         decision = self._strategy.decide(self._clock.time(), self._flushed_at, self._gaps)
         if decision is Decision.HOLD and not self._is_anybody_waited_for():
@@ -179,29 +229,51 @@ class Lifecycle:
             case Action.FREEZE:
                 self._freeze()
 
-    async def _wait_for_end(self, until: Deadline) -> tuple[Action, ...]:
-        """Wait for the function's end, at most `until`; meanwhile send what a long invocation has written so far."""
+    async def _wait_for_end(self, limits: InvocationBudget) -> tuple[Action, ...]:
+        """Wait for the function's end, in its bounds; meanwhile send what a long invocation has written so far."""
         silent_until = self._clock.monotonic() + self._silence_s
         while not self._ended.is_set():
             now = self._clock.monotonic()
+            doubted_until = self._doubted_until(limits)
+            if now >= doubted_until:
+                return self._give_end_up()
             if not self._is_heard and now >= silent_until:
                 self._note_silence()
                 return self._machine.on_time_up()
-            if now >= until.at:
+            if now >= limits.wait_until.at:
+                self._missed += 1
                 return self._machine.on_time_up()
             wake_at = now + RUNNING_PERIOD_S if self._is_heard else silent_until
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(min(until.at, wake_at)):
-                    await self._ended.wait()
-            if not self._ended.is_set():
+            await self._wait_stirred(min(limits.wait_until.at, wake_at, doubted_until))
+            if not self._ended.is_set() and self._clock.monotonic() >= wake_at:
                 for worker in self._workers:
                     worker.nudge()
         return END
 
+    def _doubted_until(self, limits: InvocationBudget) -> float:
+        """Return when, on the monotonic clock, an end that is doubted is not waited for any longer; else infinity."""
+        if self._doubt.since_ms is None:
+            return inf
+        until = limits.hold_until(self._clock, self._doubt.since_ms)
+        return until.earlier(limits.longest_s * (1 - DOUBT_SHARE)).at
+
+    def _give_end_up(self) -> tuple[Action, ...]:
+        self._door.unseen_ends += 1
+        self._log.info("Telemetry of an invocation was lost, which may have told its end: it is not waited for.")
+        return self._machine.on_end_lost()
+
+    async def _wait_stirred(self, until: float) -> None:
+        """Wait until the function ends or its end is doubted, at most to the point `until` on the monotonic clock."""
+        self._stirred.clear()
+        if self._ended.is_set():
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until if until < inf else None):
+                await self._stirred.wait()
+
     def _note_silence(self) -> None:
         self._silences += 1
         self._door.unseen_ends += 1
-        self._ended_ms = None
         self._log.warning(
             f"Of an invocation no telemetry came within {self._silence_s:g} s, so its end is not waited for."
         )
@@ -230,25 +302,32 @@ class Lifecycle:
             worker.begin(limits.flush_until)
             worker.nudge()
         silent_until = Deadline(self._clock.monotonic() + self._silence_s)
-        if not await self._is_idle_or_ended_by(min(limits.flush_until, silent_until)):
+        if not await self._is_idle_or_over_by(min(limits.flush_until, silent_until), limits):
             if self._is_heard:
-                await self._is_idle_or_ended_by(limits.flush_until)
+                await self._is_idle_or_over_by(limits.flush_until, limits)
             else:
                 self._note_silence()
-        deadline = self._end_of_hold(limits.hold_until(self._clock, self._ended_ms if self._ended.is_set() else None))
+        deadline = self._end_of_hold(limits.hold_until(self._clock, self._ended_ms))
         async with asyncio.TaskGroup() as group:
             for worker in self._workers:
                 group.create_task(worker.finish(deadline))
         self._flushed_at = self._clock.time()
 
-    async def _is_idle_or_ended_by(self, deadline: Deadline) -> bool:
-        """Wait until everything is sent or the function has ended, at most until `deadline`; say whether that came."""
+    async def _is_idle_or_over_by(self, deadline: Deadline, limits: InvocationBudget) -> bool:
+        """Wait until everything is sent or the function has ended, at most until `deadline`; say whether that came.
+
+        An end that was probably lost is taken for one.
+        """
         async with asyncio.TaskGroup() as group:
-            waits = (group.create_task(self._all_idle()), group.create_task(self._ended.wait()))
+            waits = (group.create_task(self._all_idle()), group.create_task(self._over(limits)))
             done, _ = await asyncio.wait(waits, timeout=deadline.left(self._clock), return_when=asyncio.FIRST_COMPLETED)
             for wait in waits:
                 wait.cancel()
         return bool(done)
+
+    async def _over(self, limits: InvocationBudget) -> None:
+        while not self._ended.is_set() and self._clock.monotonic() < (until := self._doubted_until(limits)):
+            await self._wait_stirred(until)
 
     async def _all_idle(self) -> None:
         for worker in self._workers:

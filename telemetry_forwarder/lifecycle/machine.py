@@ -20,6 +20,8 @@ class Action(StrEnum):
 
 
 END = (Action.FLUSH, Action.FREEZE, Action.NEXT)
+# The function may be running still.
+LOST = (Action.FLUSH, Action.STAND_BY, Action.NEXT)
 PLANS = {
     Decision.HOLD: (Action.WAIT,),
     Decision.BESIDE: (Action.FLUSH_BESIDE, Action.STAND_BY, Action.NEXT),
@@ -44,6 +46,7 @@ class Machine:
     | waiting | invoke, later                      | stand by, next                      |
     | waiting | invoke, background                 | go on, next                         |
     | invoked | runtime done, or time is up        | flush, freeze, next                 |
+    | invoked | its end was probably lost          | flush, stand by, next               |
     | waiting | runtime done of the newest         | freeze, unless in the background    |
     | any     | shutdown                           | drain, then closed                  |
     | any     | anything else                      | none                                |
@@ -109,6 +112,13 @@ class Machine:
 
     def on_time_up(self) -> tuple[Action, ...]:
         return self._end() if self._held is not None else ()
+
+    def on_end_lost(self) -> tuple[Action, ...]:
+        """Wait no longer: the end may never be told. If it is, what was begun meanwhile ends with it."""
+        if self._held is None:
+            return ()
+        self._held = None
+        return LOST
 
     def on_report(self, request_id: str) -> None:
         """Note a report. Reports of earlier requests that never had one are no longer waited for."""

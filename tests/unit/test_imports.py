@@ -30,9 +30,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("wire_json", "platform_text", "http11", "log_lines"),
     ("cut", "failover"),
     ("enrich",),
-    ("budget", "loss", "router", "sinks*", "pipeline*", "lifecycle", "lifecycle.strategy"),
+    ("budget", "loss", "router", "sinks*", "pipeline*", "lifecycle", "lifecycle.strategy", "lifecycle.doubt"),
     ("lifecycle.machine",),
-    ("transports*", "!transports.stack", "receiver", "disk", "lifecycle.client"),
+    ("transports*", "!transports.stack", "receiver", "entrance", "disk", "lifecycle.client"),
     ("inbox", "secrets*"),
     ("transports.stack", "lifecycle.loop"),
     ("settings",),
@@ -49,7 +49,7 @@ APART = {
     "cli*": ("*", "!__main__"),
 }
 NETWORK = ("h11", "aiohttp", "aiobotocore", "botocore")
-MAY_USE_NETWORK = ("http11", "transports*", "receiver", "lifecycle.client", "secrets*", "emulator*", "cli*")
+MAY_USE_NETWORK = ("http11", "transports*", "entrance", "lifecycle.client", "secrets*", "emulator*", "cli*")
 MAY_SEE_ENVIRONMENT = ("__main__", "cli*")
 LONGEST_FILE = 400
 

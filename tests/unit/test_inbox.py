@@ -15,7 +15,7 @@ from telemetry_forwarder.pipeline.segments import Owner
 from telemetry_forwarder.pipeline.spool import Spool
 from telemetry_forwarder.pipeline.turns import SLICE_S, Turns
 from telemetry_forwarder.pipeline.worker import Capacity, Worker
-from telemetry_forwarder.receiver import AT_ONCE, Intake, Keeping
+from telemetry_forwarder.receiver import AT_ONCE, LINE, Intake, Keeping
 from telemetry_forwarder.records import Item, Record, Told
 from telemetry_forwarder.router import Router
 from tests.builders import ORIGIN, Lines, ListSink, ScriptedTransport, clock, freeze, in_seconds, request_id, run
@@ -63,7 +63,7 @@ class Hall:
         self.tasks = [asyncio.ensure_future(one) for one in (self.inbox.run(), self.worker.run())]
 
     def note(self, events: Sequence[Told]) -> None:
-        self.told += [(clock().monotonic() - 1000.0, event.type) for event in events]
+        self.told += [(clock().monotonic() - 1000.0, event.type) for event in events if event.type != LINE]
 
     async def close(self) -> None:
         for task in self.tasks:

@@ -13,13 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from telemetry_forwarder import entrance as entrances
 from telemetry_forwarder.enrich import Enricher
+from telemetry_forwarder.entrance import body_limit, serve
 from telemetry_forwarder.heritage import Heritage, HeritageFile
 from telemetry_forwarder.ledger import Door, Unrouted
-from telemetry_forwarder.receiver import Intake, body_limit, serve
+from telemetry_forwarder.receiver import Intake
 from telemetry_forwarder.records import Record
 from telemetry_forwarder.router import Router
 from tests.builders import ORIGIN, Lines, ManualClock
+from tests.integration.sockets import reset
 from tests.unit.test_records import JSON
 
 MAX_BYTES = 262_144
@@ -34,11 +37,15 @@ class Entrance:
         self.lines = Lines()
         self.taken: list[Record] = []
         self.told: list[Sequence[Record]] = []
+        self.signs: list[str] = []
+        self.came = asyncio.Event()
         self.intake = Intake(
             enricher=Enricher(ORIGIN),
             router=Router(types or ("platform", "function"), [self], self.door),
             door=self.door,
             on_records=self.told.append,
+            on_loss=lambda: self.sign("lost"),
+            on_interruption=lambda: self.sign("interrupted"),
             clock=ManualClock(),
             log=self.lines.log,
             heir=heir,
@@ -47,6 +54,10 @@ class Entrance:
 
     def offer(self, records: Sequence[Record]) -> None:
         self.taken += records
+
+    def sign(self, word: str) -> None:
+        self.signs.append(word)
+        self.came.set()
 
 
 def body(*records: object, kind: str = "function") -> bytes:
@@ -157,6 +168,41 @@ def test_what_is_no_telemetry_is_counted_and_said() -> None:
     assert entrance.door.unrouted == {Unrouted.NOT_A_RECORD: 2}
     assert entrance.door.is_balanced()
     assert entrance.lines.said("no telemetry") == entrance.lines.said("no records") == 1
+
+
+DEEP = b'{"time":"2026-03-02T10:15:30.123Z","type":"function","record":%b1%b}' % (b'{"a":' * 1_100, b"}" * 1_100)
+
+
+def test_a_record_that_cannot_be_read_costs_itself_alone() -> None:
+    entrance = Entrance()
+    sound = body(*(f"line {number}" for number in range(49)))
+    for sequence_id in ("s1", "s2"):
+        entrance.intake.take(sound[:-1] + b"," + DEEP + b"]", sequence_id)
+    assert [record.body for record in entrance.taken[:49]] == [f"line {number}" for number in range(49)]
+    assert "…[no JSON that can be read: cut," in entrance.taken[49].body
+    assert (entrance.door.received, entrance.door.unreadable_records, entrance.door.undecodable_bodies) == (100, 2, 0)
+    assert entrance.door.is_balanced()
+    assert entrance.lines.said("no JSON that can be read", "WARN") == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"not JSON", b"{}", b"", b"[1]", b"[" + DEEP + b"]", body("a")[:-9], body("a")[:-1] + b",{oops}]",
+        body("a")[:-1] + b",null]", b'[{"time":"2026-03-02T10:15:30Z","type":"platform.runtimeDone","record":{"requ',
+    ],
+)  # fmt: skip
+def test_a_body_of_which_something_cannot_be_read_is_a_loss_behind_what_can(data: bytes) -> None:
+    entrance = Entrance()
+    entrance.intake.take(data, "s")
+    assert entrance.signs == ["lost"]
+
+
+def test_a_sound_body_is_no_loss_nor_is_one_that_comes_again() -> None:
+    entrance = Entrance()
+    for _ in range(2):
+        entrance.intake.take(body("a", {"droppedRecords": 0}, None), "s")
+    assert entrance.signs == []
 
 
 def test_what_lambda_dropped_is_counted_but_is_no_record_of_ours() -> None:
@@ -296,3 +342,140 @@ async def test_a_sender_that_hangs_up_in_the_middle_costs_nothing() -> None:
         async with session.post(url, data=body("a")) as answer:
             assert answer.status == 200
     assert entrance.door.bodies == 1
+
+
+# --- whoever connects -----------------------------------------------------------------------------------------------
+
+HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+
+
+async def answer_of(reader: asyncio.StreamReader) -> bytes:
+    async with asyncio.timeout(10):
+        return await reader.read()
+
+
+@pytest.mark.parametrize(
+    ("sent", "signs", "answer"),
+    [
+        (HEAD + b"[{", ["interrupted"], b"HTTP/1.1 400 "),
+        (HEAD, ["interrupted"], b"HTTP/1.1 400 "),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n", ["interrupted"], b"HTTP/1.1 400 "),
+        (b"POST / HTTP/1.1\r\nHost: x\r\n" + b"A: " + b"x" * 99_999, ["interrupted"], b"HTTP/1.1 431 "),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", ["interrupted"], b"HTTP/1.1 400 "),
+        (b"POST /elsewhere HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n[{", [], b"HTTP/1.1 400 "),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n", [], b"HTTP/1.1 400 "),
+        (b"\x16\x03\x01\x02\x00\x01", [], b"HTTP/1.1 400 "),
+        (b"", [], b""),
+    ],
+)
+async def test_what_ends_before_its_end_is_no_body_and_may_have_been_one(
+    sent: bytes, signs: list[str], answer: bytes
+) -> None:
+    entrance, (listener, _) = Entrance(), listening()
+    async with serve(listener, entrance.intake, MAX_BYTES):
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(sent)
+        writer.write_eof()
+        assert (await answer_of(reader)).startswith(answer)
+        writer.close()
+        assert entrance.signs == signs
+    assert (entrance.door.bodies, entrance.door.interrupted_bodies) == (0, len(signs))
+
+
+async def test_a_connection_that_is_reset_in_a_body_is_an_interruption() -> None:
+    entrance, (listener, _) = Entrance(), listening()
+    async with serve(listener, entrance.intake, MAX_BYTES):
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(HEAD[:-2] + b"Expect: 100-continue\r\n\r\n")
+        async with asyncio.timeout(10):
+            await reader.readuntil(b"\r\n\r\n")  # so it is read
+        reset(writer)
+        async with asyncio.timeout(10):
+            await entrance.came.wait()
+    assert entrance.signs == ["interrupted"]
+
+
+async def test_a_body_that_does_not_come_on_is_an_interruption_and_given_up_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Byte by byte for ever: neither an invocation nor memory is held for it."""
+    monkeypatch.setattr(entrances, "STALL_S", 0.05)
+    monkeypatch.setattr(entrances, "REQUEST_S", 0.3)
+    entrance, (listener, url) = Entrance(), listening()
+    async with serve(listener, entrance.intake, MAX_BYTES), aiohttp.ClientSession() as session:
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(HEAD)
+        async with asyncio.timeout(10):
+            await entrance.came.wait()
+        async with session.post(url, data=body("beside it")) as answer:
+            assert answer.status == 200
+        writer.write(b"[")
+        assert (await answer_of(reader)).startswith(b"HTTP/1.1 408 ")
+        writer.close()
+        assert entrance.door.interrupted_bodies == 1
+        assert set(entrance.signs) == {"interrupted"}
+        assert [record.body for record in entrance.taken] == ["beside it"]
+
+
+async def test_a_head_that_does_not_come_on_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entrances, "STALL_S", 0.05)
+    monkeypatch.setattr(entrances, "REQUEST_S", 0.1)
+    entrance, (listener, _) = Entrance(), listening()
+    async with serve(listener, entrance.intake, MAX_BYTES):
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(b"GET / HT")
+        assert (await answer_of(reader)).startswith(b"HTTP/1.1 408 ")
+        writer.close()
+        assert entrance.signs == []
+
+
+async def test_of_too_many_connections_the_ones_unused_longest_make_way() -> None:
+    entrance, (listener, url) = Entrance(), listening()
+    async with serve(listener, entrance.intake, MAX_BYTES), aiohttp.ClientSession() as session:
+        async with session.post(url, data=body("Lambda's")) as answer:
+            assert answer.status == 200
+        idle = [await asyncio.open_connection(*listener.getsockname()) for _ in range(entrances.MOST_CONNECTIONS)]
+        async with asyncio.timeout(10):
+            closed = [await reader.read() for reader, _ in idle[:1]]
+        assert closed == [b""]
+        async with session.post(url, data=body("again")) as answer:
+            assert answer.status == 200
+        for _, writer in idle:
+            writer.close()
+    assert len(entrance.taken) == 2
+
+
+async def test_what_many_send_at_once_is_held_up_to_a_bound() -> None:
+    entrance, (listener, _) = Entrance(), listening()
+    piece = b"x" * (LIMIT // 2)
+    async with serve(listener, entrance.intake, MAX_BYTES):
+        pairs = [await asyncio.open_connection(*listener.getsockname()) for _ in range(12)]
+        for _, writer in pairs:
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % LIMIT + piece)
+        for _, writer in pairs:
+            await writer.drain()
+        for reader, writer in pairs:
+            writer.write(piece + b"x" * (LIMIT % 2))
+            async with asyncio.timeout(10):
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            writer.close()
+    assert entrance.door.oversize_bodies > 0
+    assert entrance.door.oversize_bodies + entrance.door.undecodable_bodies == 12
+
+
+async def test_requests_that_come_at_once_are_answered_in_turn() -> None:
+    entrance, (listener, _) = Entrance(), listening()
+    async with serve(listener, entrance.intake, MAX_BYTES):
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        one = body("a")
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nsequence-id: %d\r\nContent-Length: %d\r\n\r\n"
+        writer.write(b"".join(head % (number, len(one)) + one for number in range(5)))
+        writer.write(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write_eof()
+        answers = await answer_of(reader)
+        writer.close()
+    assert answers.count(b"HTTP/1.1 200 ") == 5
+    assert answers.count(b"HTTP/1.1 405 ") == 1
+    assert answers.endswith(b"\r\n\r\n")
+    assert len(entrance.taken) == 5
+    assert entrance.signs == []

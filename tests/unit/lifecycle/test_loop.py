@@ -1,8 +1,8 @@
 """The conversation with Lambda: what is asked, when, and what is sent by then."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -122,7 +122,13 @@ TIMEOUT = (60.0, ("shutdown", "timeout"), 2.0)
 
 
 def play(
-    *script: Any, check: Callable[[Stage], None], telemetry: Any = (), answers: Any = (), then: Any = None, **how: Any
+    *script: Any,
+    check: Callable[[Stage], None],
+    telemetry: Any = (),
+    answers: Any = (),
+    then: Any = None,
+    arrange: Callable[[Stage], None] = lambda stage: None,
+    **how: Any,
 ) -> None:
     """Run a lifecycle to the end of SHUTDOWN in virtual time; then `check`."""
 
@@ -131,6 +137,7 @@ def play(
             stage = Stage(shop, *script, **how)
             for seconds, *batch in telemetry:
                 stage.telemetry(seconds, *batch)
+            arrange(stage)
             await stage.lifecycle.run()
             shop.check()
             assert shop.worker.held == 0
@@ -535,12 +542,168 @@ def test_on_managed_instances_what_is_held_is_sent_in_the_background() -> None:
     run(main())
 
 
-def test_records_without_request_are_no_news_of_an_invocation() -> None:
-    def check(stage: Stage) -> None:
-        assert stage.lambda_.when("next")[1] == pytest.approx(27.8)
+# --- an end that may have been lost ---------------------------------------------------------------------------------
 
-    odd = [record({}, type="platform.runtimeDone"), record({}, type="platform.report")]
-    play(INVOKE, SPINDOWN, telemetry=[(1.0, *odd)], check=check)
+HOLD = Holding()  # as by default: 500 ms
+DROPPED = record({"droppedRecords": 9, "droppedBytes": 99}, type="platform.logsDropped", id="dropped")
+ODD = [
+    record({}, type="platform.runtimeDone", id="odd"), record("text", type="platform.runtimeDone", id="odd"),
+    record({}, type="platform.start", id="odd"), record({}, type="platform.report", id="odd"),
+]  # fmt: skip
+
+
+@dataclass
+class Lost:
+    """A body that could not be read, at a time: with what could be, in front of it."""
+
+    seconds: float
+    sound: tuple[Record, ...] = ()
+    is_interruption: bool = False
+
+    def happens(self, stage: Stage) -> None:
+        if self.sound:
+            stage._receive(self.sound)
+        (stage.lifecycle.on_interruption if self.is_interruption else stage.lifecycle.on_loss)()
+
+
+def play_losses(*script: Any, losses: Sequence[Lost], check: Callable[[Stage], None], **how: Any) -> None:
+    def arrange(stage: Stage) -> None:
+        for loss in losses:
+            asyncio.get_running_loop().call_at(1000.0 + loss.seconds, loss.happens, stage)
+
+    play(*script, check=check, arrange=arrange, holding=HOLD, **how)
+
+
+def held(stage: Stage, since: float, number: int = 1) -> float:
+    """Return how long after the function's end the next event was asked for."""
+    return stage.lambda_.when("next")[number] - since
+
+
+@pytest.mark.parametrize("answer", [None, Hang()])
+@pytest.mark.parametrize(
+    "sign", [[Lost(1.0)], [Lost(1.0, is_interruption=True)], *((DROPPED,), *((odd,) for odd in ODD), (start("b"),))]
+)
+def test_a_hold_is_bounded_also_where_the_end_was_lost(sign: Any, answer: Any) -> None:
+    """Whatever tells that telemetry was lost ends the wait, and with it the hold, within the flush time-out."""
+
+    def check(stage: Stage) -> None:
+        assert 0.0 < held(stage, 1.0) <= HOLD.longest_s + 0.001
+        assert stage.door.unseen_ends == 1
+        if answer is None:
+            assert stage.shop.transport.times[0] <= 1.0 + HOLD.longest_s
+            assert stage.shop.transport.ids[0][0] == "r0"
+
+    losses = sign if isinstance(sign, list) else []
+    telemetry = [(0.5, record()), *([(1.0, *sign)] if not losses else [])]
+    answers = [] if answer is None else [answer]
+    play_losses(INVOKE, SPINDOWN, losses=losses, telemetry=telemetry, answers=answers, check=check)
+
+
+@pytest.mark.parametrize(
+    "mode", [Strategy(Mode.ADAPTIVE), Strategy(Mode.PERIODIC, 0.1), Strategy(Mode.CONTINUOUS, 0.5)]
+)
+@pytest.mark.parametrize("answers", [[], [Hang(), Hang(), Hang()]])
+def test_a_hold_is_bounded_where_the_end_was_lost_whatever_the_strategy(mode: Strategy, answers: list[Any]) -> None:
+    def check(stage: Stage) -> None:
+        for asked, over in zip(stage.lambda_.when("next")[1:], (1.0, 61.0), strict=True):
+            assert asked <= over + HOLD.longest_s + 0.001
+
+    second = (59.0, ("invoke", "b"), 30.0)
+    losses = [Lost(1.0), Lost(61.0)]
+    lines = [(0.5, record()), (60.5, record(id="r9"))]
+    play_losses(INVOKE, second, SPINDOWN, losses=losses, telemetry=lines, strategy=mode, answers=answers, check=check)
+
+
+@pytest.mark.parametrize("batch", [(record(), DROPPED, done("a")), (DROPPED, done("a")), (ODD[0], done("a"))])
+def test_an_end_beside_a_loss_is_an_end(batch: tuple[Record, ...]) -> None:
+    def check(stage: Stage) -> None:
+        assert held(stage, 1.0) == 0.0
+        assert stage.door.unseen_ends == 0
+        assert stage.shop.delivered == len(batch)
+
+    play_losses(INVOKE, SPINDOWN, losses=[], telemetry=[(1.0, *batch)], check=check)
+
+
+def test_one_bad_record_beside_the_end_holds_nobody() -> None:
+    def check(stage: Stage) -> None:
+        assert held(stage, 1.0) == 0.0
+
+    play_losses(INVOKE, SPINDOWN, losses=[Lost(1.0, (record(), done("a")))], check=check)
+
+
+def test_an_end_that_comes_soon_after_a_loss_is_waited_for() -> None:
+    def check(stage: Stage) -> None:
+        assert held(stage, 1.2) == pytest.approx(0.0)
+        assert stage.shop.transport.times[0] == pytest.approx(1.2)
+
+    play_losses(INVOKE, SPINDOWN, losses=[Lost(1.0)], telemetry=[(1.2, record(), done("a"))], check=check)
+
+
+def test_what_the_function_writes_after_a_loss_shows_that_it_runs() -> None:
+    """A flood of which Lambda drops a part, in a function that goes on: its end is waited for like any other."""
+
+    def check(stage: Stage) -> None:
+        assert held(stage, 5.0) == 0.0
+        assert stage.door.unseen_ends == 0
+
+    lines = [(1.0 + n / 5, record(id=f"r{n}")) for n in range(20)]
+    play_losses(INVOKE, SPINDOWN, losses=[Lost(1.1)], telemetry=[*lines, (5.0, done("a"))], check=check)
+
+
+def test_lines_of_an_extension_do_not_show_that_the_function_runs() -> None:
+    def check(stage: Stage) -> None:
+        assert held(stage, 1.0) <= HOLD.longest_s
+
+    lines = [(1.0 + n / 10, record(id=f"r{n}", type="extension")) for n in range(100)]
+    play_losses(INVOKE, SPINDOWN, losses=[Lost(1.0)], telemetry=lines, check=check)
+
+
+def test_what_was_lost_before_a_start_is_not_its_end() -> None:
+    """Lambda sends in order: a batch may tell of what was dropped before, and of the start."""
+
+    def check(stage: Stage) -> None:
+        assert held(stage, 9.0) == 0.0
+        assert stage.door.unseen_ends == 0
+
+    losses = [Lost(0.0)]
+    telemetry = [(0.1, DROPPED, start("a")), (9.0, record(), done("a"))]
+    play_losses(INVOKE, SPINDOWN, losses=losses, telemetry=telemetry, is_heard=False, check=check)
+
+
+def test_a_body_that_was_broken_off_and_came_again_is_no_loss() -> None:
+    def check(stage: Stage) -> None:
+        assert held(stage, 9.0) == 0.0
+
+    losses = [Lost(1.0, is_interruption=True)]
+    play_losses(INVOKE, SPINDOWN, losses=losses, telemetry=[(1.1, record()), (9.0, done("a"))], check=check)
+
+
+def test_after_a_loss_everything_is_as_it_was() -> None:
+    """The next invocations are held to their ends, a late end is harmless, and so is a loss between two invocations."""
+
+    def check(stage: Stage) -> None:
+        asked = stage.lambda_.when("next")
+        assert asked[1] <= 1.5
+        assert asked[2:] == pytest.approx([35.0, 69.0])
+        assert stage.shop.delivered == 6
+        assert stage.door.unseen_ends == 1
+
+    script = (INVOKE, (29.0, ("invoke", "b"), 30.0), (30.0, ("invoke", "c"), 30.0), SPINDOWN)
+    telemetry = [
+        (0.5, record()), (2.0, done("a")), (35.0, record(id="r1"), done("b")), (69.0, record(id="r2"), done("c")),
+    ]  # fmt: skip
+    play_losses(*script, losses=[Lost(1.0), Lost(20.0), Lost(40.0)], telemetry=telemetry, check=check)
+
+
+def test_ends_that_never_come_though_nothing_is_known_to_be_lost_are_waited_for_twice_in_a_row_at_most() -> None:
+    """Until one is told again: its request may have been over long ago."""
+
+    def check(stage: Stage) -> None:
+        held = zip(stage.lambda_.when("invoke"), stage.lambda_.when("next")[1:], strict=True)
+        assert [asked - began for began, asked in held] == pytest.approx([29.3, 29.3, 0.0, 1.0])
+
+    script = [(60.0, ("invoke", name), 30.0) for name in "abcd"]
+    play_losses(*script, SPINDOWN, losses=[], telemetry=[(240.0, done("c")), (299.6, done("d"))], check=check)
 
 
 def test_at_the_end_a_sink_that_is_well_is_told_of_losses() -> None:
