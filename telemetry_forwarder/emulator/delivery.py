@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import io
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -50,7 +51,12 @@ class HttpDestination:
         }
         skip = ("Accept", "Accept-Encoding")
         async with self._session.request(
-            self._method, self._url, data=body, headers=headers, skip_auto_headers=skip, allow_redirects=False
+            self._method,
+            self._url,
+            data=io.BytesIO(body),
+            headers=headers,
+            skip_auto_headers=skip,
+            allow_redirects=False,
         ) as response:
             await response.read()
             return response.status
@@ -98,6 +104,7 @@ class Sender:
             limit_bytes=platform.buffer_bytes,
         )
         self._retry: Retry = platform.retry
+        self._spoil = platform.spoil
         self._heard = heard
         self._moving = True
         self._hurry = False
@@ -158,6 +165,8 @@ class Sender:
     async def _deliver(self, batch: Sequence[bytes], destination: Destination) -> None:
         sequence_id = base64.b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
         pause = self._retry.first_s
+        if self._spoil is not None and not (batch := self._spoil(batch)):
+            return
         for attempt in range(self._retry.attempts):
             if attempt:
                 await asyncio.sleep(pause)

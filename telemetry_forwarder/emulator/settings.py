@@ -3,7 +3,7 @@
 import ipaddress
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -148,6 +148,8 @@ class Platform:
     invocation. `buffer_bytes` bounds what the platform holds per subscription. `tcp_connect`: whether a TCP
     destination is connected to when it is subscribed, which is refused with 400 if nobody listens (so AWS's emulator of
     Managed Instances does), or for its first batch.
+    `spoil`, a fault for tests: it is given the records of each batch, each as its JSON, and what it returns is sent in
+    their place; nothing is sent, and nobody told, where that is empty.
     `filter_telemetry`: whether the log levels of the function thin out the telemetry as they do CloudWatch Logs.
     `freeze_with`, `memory_limit` and `cpu_quota` say whether a control group does it: "auto" where the system allows
     it, "cgroup" or else LimitsUnavailable, "signal" and "off" not; `LocalLambda.limits` says what came of it. The quota
@@ -181,6 +183,7 @@ class Platform:
     buffer_bytes: int = 8 * 1024 * 1024
     max_line_bytes: int = 256 * 1024
     retry: Retry = field(default_factory=Retry)
+    spoil: Callable[[Sequence[bytes]], Sequence[bytes]] | None = None
 
     def __post_init__(self) -> None:
         try:

@@ -18,11 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("places",),
     ("advice",),
     ("variables",),
-<<<<<<< HEAD
-    ("errors", "clock", "early", "levels"),
-=======
-    ("errors", "clock", "early", "salvage"),
->>>>>>> fff19f6 (Let one record that cannot be read cost itself alone)
+    ("errors", "clock", "early", "levels", "salvage"),
     ("records", "heritage"),
     ("interfaces",),
     ("log",),
