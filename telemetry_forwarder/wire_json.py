@@ -90,7 +90,7 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def _json_text(value: Any) -> str:
-    """Return the JSON text of `value` as `exact_json`, however deep it is nested, and however much of the stack is used.
+    """Return the JSON text of `value` as `exact_json`, however deep it is nested and the stack is used.
 
     orjson reads a thousand levels, of which it writes a quarter, and Python follows fewer the deeper it is called.
     """
