@@ -217,7 +217,7 @@ class Enricher:
         current = (self._current or self._dead) if kind == "function" else None
         if not told:
             return None if self._is_concurrent else current
-        if told[0] == current and not self._is_concurrent:  # nearly always
+        if told[0] == current:  # nearly always
             return current
         for request_id in told:
             if request_id in self._known or request_id == current:

@@ -18,7 +18,7 @@ _VOCABULARIES = (
     # AWS Lambda Developer Guide, "Configuring JSON and plain text log formats" (also Powertools, log4j2, logback, Rust)
     ("trace debug", "info", "warn", "error", "fatal"),
     # Python `logging`; loguru adds TRACE and SUCCESS; structlog's `exception` and `failure` are errors
-    ("notset trace debug", "info success", "warn warning", "error exception failure", "critical fatal"),
+    ("trace debug", "info success", "warn warning", "error exception failure", "critical fatal"),
     # RFC 5424, 6.2.1 and syslog(3); PSR-3 and Monolog; Google Cloud Logging, LogSeverity (its DEFAULT is no level)
     ("debug", "info informational notice", "warn warning", "err error", "crit critical alert emerg emergency panic"),
     # .NET: LogLevel, and what its console formatter and Amazon.Lambda.RuntimeSupport write for it

@@ -137,6 +137,8 @@ def _read_text(text: str) -> Reading:
         if found is None:
             return NOTHING
         request_id, word = found.groups()
+    elif first == "[" and (found := _PYTHONS["["].match(text)) is not None:
+        word, request_id = found.groups()
     elif first in _FIRST or text[8:9] == "-":  # an id begins with any hexadecimal digit
         found = _prefix_of(text, first)
         if found is None:
@@ -163,8 +165,6 @@ def _prefix_of(text: str, first: str) -> re.Match[str] | None:
     """Match what a runtime or a logger wrote before the message."""
     if text[8:9] == "-" and text[13:14] == "-":
         return _IDS_FIRST["-"].match(text)
-    if first == "[" and (python := _PYTHONS["["].match(text)) is not None:
-        return python
     if first not in _DIGITS:
         prefix = _PREFIXES[first]
         return prefix and prefix.match(text)

@@ -132,6 +132,7 @@ JSON_LINES = [
     ("a number as text", {"level": "3"}, None),
     ("Google Cloud's DEFAULT", {"severity": "DEFAULT"}, None),
     ("Ruby's UNKNOWN", {"level": "UNKNOWN"}, None),
+    ("Python's NOTSET", {"levelname": "NOTSET", "levelno": 0}, None),
     ("a status of HTTP", {"status": 200, "message": "m"}, None),
     ("a status of business", {"status": "fail", "message": "m"}, None),
     ("a status of business", {"status": "success"}, None),
