@@ -33,7 +33,7 @@ FUNCTIONS = Path(__file__).parent / "functions"
 QUICK = Limits(init_s=3.0, freeze_s=0.3)
 
 
-async def test_our_extension_passes_everything() -> None:
+async def test_our_extension_passes_everything(tmp_path: Path) -> None:
     """With a local Splunk, which says whether the lines that were acknowledged arrived."""
     async with SplunkHec(token="hec-token") as splunk:
         environment = {
@@ -42,6 +42,7 @@ async def test_our_extension_passes_everything() -> None:
             "TELEMETRY_FORWARDER_PORT": "{port}",
             "TELEMETRY_FORWARDER_TYPES": "platform,function,extension",
             "TELEMETRY_FORWARDER_LOG_LEVEL": "debug",
+            "TELEMETRY_FORWARDER_SPOOL_DIR": str(tmp_path / "spool"),
         }
         subject = Subject(ROOT / "extensions/telemetry-forwarder", environment)
         suite = Suite(subject, delivered=lambda: [str(event.event) for event in splunk.events])

@@ -63,7 +63,7 @@ async def test_classic_core_restarts_it_after_a_timeout_and_after_a_crash(tmp_pa
 @pytest.mark.parametrize(
     ("wrong", "read", "events"),
     [
-        ({"TELEMETRY_FORWARDER_PORT": "eighty"}, "TELEMETRY_FORWARDER_PORT is 'eighty'", "INVOKE SHUTDOWN"),
+        ({"TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS": "soon"}, "FLUSH_TIMEOUT_MS is 'soon'", "INVOKE SHUTDOWN"),
         ({"SPLUNK_HEC_URL": "nowhere"}, "SPLUNK_HEC_URL is 'nowhere'", "INVOKE SHUTDOWN"),
         ({**NO_SINK, "SPLUNK_HEC_URL": "nowhere"}, "No sink can run", "SHUTDOWN"),
     ],
@@ -81,7 +81,7 @@ async def test_classic_core_serves_the_function_whatever_is_wrong_with_the_setti
 
 
 async def test_classic_core_fails_the_start_in_strict_mode(tmp_path: Path) -> None:
-    wrong = {"TELEMETRY_FORWARDER_STRICT": "true", "TELEMETRY_FORWARDER_PORT": "eighty"}
+    wrong = {"TELEMETRY_FORWARDER_STRICT": "true", "TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS": "soon"}
     async with rie_world(tmp_path, environment=wrong) as w:
         status, body = await w.env.invoke({"lines": 1})
         assert (status, body) == (502, b"")
