@@ -91,11 +91,13 @@ class Group:
             self._write_if_there("memory.memsw.limit_in_bytes", str(limit_bytes))
 
     def limit_cpu(self, vcpus: float) -> None:
-        """Give the processes so much time of one processor, together."""
+        """Give the processes so much time of one processor, together, and before whatever else runs on this machine."""
         quota = max(1000, round(vcpus * _PERIOD_US))
         if self.version == 2:
             self._write("cpu.max", f"{quota} {_PERIOD_US}")
+            self._write_if_there("cpu.weight", "800")
         else:
+            self._write_if_there("cpu.shares", "8192")
             self._write("cpu.cfs_period_us", str(_PERIOD_US))
             self._write("cpu.cfs_quota_us", str(quota))
 

@@ -29,6 +29,8 @@ RUNNING_PERIOD_S = 5.0
 # of the function will not be seen either; and after so many invocations in a row none is waited for.
 SILENCE_S = 1.0
 MOST_SILENCES = 2
+# What has not been made records of by then, of the time for sending, is given up: to count it takes time, too.
+DIGEST_SHARE = 0.75
 # A hold ends earlier by what the processor is withheld for, lately: at most by this share of what the user allows.
 MOST_WITHHELD_SHARE = 0.25
 # Where telemetry was lost that may have told the end, it is waited for this share of a hold; the rest is for sending.
@@ -358,7 +360,8 @@ class Lifecycle:
     async def drain(self, limits: ShutdownBudget) -> None:
         """Deliver what is held, store elsewhere what is left, settle the rest and tell of it those who can be told."""
         if self.inbox is not None:
-            await self.inbox.wait_empty(limits.send_until)
+            left = limits.send_until.left(self._clock)
+            await self.inbox.wait_empty(limits.send_until.earlier((1 - DIGEST_SHARE) * left))
             self.inbox.give_up()
         async with asyncio.TaskGroup() as group:
             for worker in self._workers:

@@ -97,13 +97,17 @@ class Backlog:
                 self._waiting.appendleft((body, mask))
         self._segment = None  # the enricher has seen them
 
-    def clear(self) -> int:
-        """Settle all that waits, body by body: there may be hundreds of thousands of records, and little time.
+    def clear(self, *, to_the_last: bool = False) -> int:
+        """Settle all that waits, or with `to_the_last` all that is open, body by body.
+
+        There may be hundreds of thousands of records, and little time.
 
         Return how many records that were.
         """
         count = self.waiting
         waiting = [(body.identity, mask) for body, mask in self._waiting]
+        if to_the_last:
+            waiting = [(body.identity, body.open[self._sink]) for body in self._open()]
         self._waiting.clear()
         self._spool.settle_masks(self._sink, waiting)
         return count

@@ -13,6 +13,8 @@ from telemetry_forwarder.records import Record
 # What has taken this long to pack is sent, though more would fit: writing, compressing and settling a batch are done in
 # one go each, and take a tenth of the time; and with a small share of a processor nobody knows how long the rest takes.
 LONGEST_PACK_S = 0.2
+# So is this many, where the processor is withheld: the AWS SDK takes twice as long to write a request as we to pack it.
+MOST_WITHHELD_RECORDS = 1000
 
 
 class Packer:
@@ -37,16 +39,20 @@ class Packer:
         An empty one where there is nothing, or where `may_go_on` says no more; what is packed by then is for the next.
         """
         while may_go_on() and await self._pack_slice():
-            if self._open and self._clock.monotonic() >= until:
+            if self._open and (self._clock.monotonic() >= until or self._is_enough):
                 break
         if not self._open or not may_go_on():
             return []
         batch, self._open = self._open, OpenBatch(self._limits)
         return batch.close()
 
+    @property
+    def _is_enough(self) -> bool:
+        return len(self._open) >= MOST_WITHHELD_RECORDS and self._turns.withheld_s > 0.0
+
     async def pack_ahead(self, may_go_on: Callable[[], bool]) -> None:
         """Pack the next batch while the one before is under way."""
-        while may_go_on() and await self._pack_slice():
+        while may_go_on() and not self._is_enough and await self._pack_slice():
             pass
 
     def take(self) -> list[Record]:

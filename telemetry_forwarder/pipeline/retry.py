@@ -38,6 +38,8 @@ RENEW_S = 0.5
 RENEW_SHARE = 0.3
 # Of the time that is left, the most that may go into packing a batch that has to be sent in it.
 PACK_SHARE = 0.5
+# The most of a flush, at its end, in which no request is begun for lack of a processor.
+KEPT_SHARE = 0.25
 
 
 def backoff(first: float = 0.1, longest: float = 2.0) -> Iterator[float]:
@@ -77,6 +79,7 @@ class Delivery:
         self.denied = False
         self._deadline = Deadline(0.0)
         self._answer_by: Deadline | None = None
+        self._allowed_at = 0.0
         self._is_moved = asyncio.Event()  # a deadline was: a pause may have to end
         self._asked_wait = 0.0
         self._sink = sink
@@ -108,6 +111,7 @@ class Delivery:
         """Let attempts start before `until`; where `answer_by` is given, only such as should be answered by then."""
         self._deadline = until
         self._answer_by = answer_by
+        self._allowed_at = self._clock.monotonic()
         self._is_moved.set()
 
     def may_start(self) -> bool:
@@ -205,6 +209,16 @@ class Delivery:
             self._cutoff.stop_at(deadline.earlier(kept).at)
         self.allow(deadline)
         self.stop_by(deadline.earlier(LAST_ANSWER_S))
+
+    def may_be_late_by(self, seconds: float) -> bool:
+        """Say whether a request that takes `seconds` longer, as the processor is withheld, is in time for a flush.
+
+        To write one takes the AWS SDK longer than a slice, and it cannot be interrupted.
+        """
+        if self._answer_by is None or self.stop_at is not None:
+            return True
+        kept = min(seconds, KEPT_SHARE * (self._deadline.at - self._allowed_at))
+        return self._clock.monotonic() + kept < self._deadline.at
 
     def has_time_for(self, work_s: float) -> bool:
         """Say whether work that may take `work_s` is over before whatever is under way is cut off."""

@@ -95,11 +95,14 @@ class Stock:
         self._account.drop(len(records), reason)
         self.settle(records)
 
-    def give_up(self, reason: DropReason) -> None:
-        """Drop everything."""
-        self.drop(self.empty(), reason)
+    def give_up(self, reason: DropReason, *, to_the_last: bool = False) -> None:
+        """Drop everything; with `to_the_last`, settle with it whatever the spool still holds open."""
+        records = self.empty()
+        self._account.drop(len(records), reason)
+        if not to_the_last:
+            self.settle(records)
         if self._backlog is not None:
-            self._account.drop(self._backlog.clear(), reason)
+            self._account.drop(self._backlog.clear(to_the_last=to_the_last), reason)
 
     def bequeath(self, records: Sequence[Record]) -> tuple[int, list[Record]]:
         """Leave `records`, all that was in memory, and what waits on disk to the next generation, as spilled.

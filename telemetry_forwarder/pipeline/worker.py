@@ -280,8 +280,11 @@ class Worker:
     def give_up(self, reason: DropReason) -> None:
         """Settle everything that is still held as dropped for `reason`."""
         lost = self.held
-        self._stock.drop(self._take_all(), reason)
-        self._stock.give_up(reason)
+        if self._has_heir:  # to whom the rest of the spool is left
+            self._stock.drop(self._take_all(), reason)
+        else:
+            self._account.drop(len(self._take_all()), reason)
+        self._stock.give_up(reason, to_the_last=not self._has_heir)
         if lost:
             self._log.error(f"Sink {self.name}: {lost} records were not delivered ({reason}){self._reporter.because}.")
 
@@ -338,7 +341,7 @@ class Worker:
         self._wake.set()
 
     async def _send_what_is_held(self) -> None:
-        while self._delivery.may_start():
+        while self._delivery.may_start() and self._delivery.may_be_late_by(self._turns.withheld_s):
             if not self._delivery.pieces and not await self._load():
                 return
             delivered = self.statement().delivered

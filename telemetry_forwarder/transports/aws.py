@@ -48,7 +48,8 @@ async def open_logs(
     A group that had to be created gets `retention_days`; `warn` is told where that failed. Raises ConfigError where
     no client can be made of these variables.
     """
-    config = client_config(connect_s=connect_s, read_s=READ_S, proxies=proxies)
+    # What is sent is made here, event by event; to look it over again would take the SDK as long as all the rest.
+    config = client_config(connect_s=connect_s, read_s=READ_S, proxies=proxies, looks_over_parameters=False)
     async with AsyncExitStack() as stack:
         try:
             creator = new_session().create_client("logs", region_name=region, verify=ca_file, config=config)

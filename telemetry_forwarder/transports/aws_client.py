@@ -75,7 +75,12 @@ def new_session(loader: Loader | None = None) -> AioSession:
 
 
 def client_config(
-    *, connect_s: float, read_s: float, connections: int = 10, proxies: Mapping[str, str] | None = None
+    *,
+    connect_s: float,
+    read_s: float,
+    connections: int = 10,
+    proxies: Mapping[str, str] | None = None,
+    looks_over_parameters: bool = True,
 ) -> AioConfig:
     """Return a configuration with one attempt: retry exists in the pipeline only.
 
@@ -85,6 +90,7 @@ def client_config(
     direction: dict[str, Any] = {} if proxies is None else {"proxies": {}, "http_session_cls": directed(proxies)}
     return AioConfig(
         **direction,
+        parameter_validation=looks_over_parameters,
         retries={"mode": "standard", "total_max_attempts": 1},
         connect_timeout=connect_s,
         read_timeout=read_s,

@@ -174,13 +174,13 @@ async def test_a_page_of_a_gateway_is_an_answer_too(endpoint):
             assert (await transport.send(put("g", "m"))).status == 502
 
 
-async def test_parameters_that_the_sdk_refuses_are_an_answer(endpoint):
-    async with serving(Service()) as server:
+async def test_parameters_are_looked_over_by_the_service_alone(endpoint):
+    """The SDK's own look at each event took as long as all the rest of a request."""
+    async with serving(Service(PutLogEvents=[error("InvalidParameterException")])) as server:
         endpoint(server.url())
         async with open_logs() as transport:
             answer = await transport.send(put("g", ""))
     assert (answer.status, answer.error) == (400, "InvalidParameterException")
-    assert "logEvents[0].message" in answer.message
 
 
 async def test_missing_credentials_are_an_answer(endpoint, monkeypatch):
