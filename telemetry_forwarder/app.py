@@ -33,6 +33,7 @@ from telemetry_forwarder.opening import (
     open_all,
     open_spool,
     open_vault_of,
+    warm_all,
 )
 from telemetry_forwarder.pipeline.backlog import Backlog
 from telemetry_forwarder.pipeline.spool import Spool
@@ -43,6 +44,9 @@ from telemetry_forwarder.records import Origin, Record, Told
 from telemetry_forwarder.router import Router
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.variables import MANAGED_INSTANCES, NEEDS, read
+
+# What INIT waits for the sinks' own secrets once the AWS SDK is loaded, where it waits for the extension at all.
+OWN_SECRETS_S = 1.0
 
 if TYPE_CHECKING:
     from telemetry_forwarder.secrets.vault import Vault
@@ -202,7 +206,10 @@ async def _serve(
             if settings.origin.init_type == MANAGED_INSTANCES:
                 lifecycle.go_on()
             if vault is not None:
+                warming = group.create_task(warm_all(open_sinks, settings))
                 await vault.wait_until_warm()
+                if not client.is_asking:  # INIT still waits: better here than at an invocation's expense
+                    await asyncio.wait([warming], timeout=OWN_SECRETS_S)
             if (missed := client.take_over()) is not None:
                 await lifecycle.catch_up(missed)
             code = await _live(lifecycle, client, clock, log, has_fallback=failover is not None)

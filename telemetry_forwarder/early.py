@@ -88,6 +88,11 @@ class Early:
         _signal.signal(_signal.SIGALRM, self._on_alarm)
         _signal.setitimer(_signal.ITIMER_REAL, max(0.0001, budget_s))
 
+    @property
+    def has_asked(self) -> bool:
+        """Say whether the first event was asked for, so that INIT waits no longer."""
+        return self._asked is not None
+
     def hand_over(self) -> "tuple[_socket.socket, bytes] | None":
         """Stop, and return the connection on which the next event was asked for, with what was read of the answer.
 

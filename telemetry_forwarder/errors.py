@@ -50,6 +50,10 @@ class TimedOut(TransportError):
     """The answer did not come within the time of one attempt."""
 
 
+class NotTheService(TransportError):
+    """Something answered that is not who was asked: a captive portal, a proxy, another site."""
+
+
 class CredentialUnavailable(TransportError):
     """The credential of a destination could not be had, so nothing was sent; the `SecretError` is its cause."""
 

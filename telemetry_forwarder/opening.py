@@ -16,6 +16,7 @@ from telemetry_forwarder.interfaces import Destination, HttpDelivery, Transport
 from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.pipeline.segments import Owner
 from telemetry_forwarder.pipeline.spool import Spool
+from telemetry_forwarder.pipeline.trouble import warm
 from telemetry_forwarder.receiver import Keeping
 from telemetry_forwarder.records import Origin
 from telemetry_forwarder.settings import Settings
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from telemetry_forwarder.transports.failover import Failover
 
 HEALTH_S = 5.0
+# The value of AWS_LAMBDA_INITIALIZATION_TYPE where a snapshot is taken after INIT.
+SNAP_START = "snap-start"
 # What a third party's way to open its transport may take of the 10 s that the whole of INIT has; ours wait for nothing.
 OPEN_S = 2.0
 
@@ -66,8 +69,8 @@ async def open_all(
     for destination in destinations:
         try:
             async with asyncio.timeout(OPEN_S if callable(destination.delivery) else None):
-                fetch = None if vault is None else vault.fetch
-                opening = open_transport(destination.delivery, settings.network, log.warning, fetch)
+                fetch, tell = (None, None) if vault is None else (vault.fetch, vault.waits_for)
+                opening = open_transport(destination.delivery, settings.network, log.warning, fetch, tell)
                 opened.append((destination, await stack.enter_async_context(opening)))
         except ConfigError as error:
             if settings.is_strict:
@@ -157,6 +160,18 @@ def before(subscription: tuple[int, str, bytes] | None, heir: HeritageFile) -> H
         return heir.read()
     heir.write(Heritage())
     return Heritage()
+
+
+async def warm_all(open_sinks: Sequence[tuple[Destination[Any, Any], Transport[Any, Any]]], settings: Settings) -> None:
+    """Read the sinks' secrets before the first request needs them, so that no invocation waits for them.
+
+    Not before a snapshot: what is read then is as old as that, and every copy has the same.
+    """
+    if settings.origin.init_type == SNAP_START:
+        return
+    async with asyncio.TaskGroup() as group:
+        for _, transport in open_sinks:
+            group.create_task(warm(transport))
 
 
 async def check_health(destination: Destination[Any, Any], transport: Transport[Any, Any], log: Log) -> None:

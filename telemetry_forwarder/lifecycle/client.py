@@ -140,6 +140,11 @@ class ExtensionsClient:
         """Record why the extension ends; the process has to end right after."""
         await self._report("exit", kind, message)
 
+    @property
+    def is_asking(self) -> bool:
+        """Say whether the first event was asked for while the application was loaded, so that INIT is over."""
+        return self._waiting is not None or (self._early is not None and self._early.has_asked)
+
     def take_over(self) -> Invoke | None:
         """Take over what was said while the application was loaded; return an invocation that was not held for it."""
         if self._early is None:

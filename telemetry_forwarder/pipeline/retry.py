@@ -26,7 +26,7 @@ from telemetry_forwarder.ledger import Account
 from telemetry_forwarder.pipeline.batcher import halve
 from telemetry_forwarder.pipeline.breaker import Breaker
 from telemetry_forwarder.pipeline.patience import Cutoff, Patience
-from telemetry_forwarder.pipeline.trouble import cause_of, no_answer, step_of
+from telemetry_forwarder.pipeline.trouble import cause_of, cut_off, no_answer, step_of
 
 # A credential that was refused is rarely mended within seconds.
 DENIED_PAUSE_S = 30.0
@@ -244,7 +244,7 @@ class Delivery:
             return no_answer(error), error
         except TimeoutError:
             self.patience.cut_off()
-            return Retry(detail="no answer came in time"), None
+            return cut_off(step_of(self._transport)), None
         finally:
             self._cutoff = self._begun_at = None
         if self._is_timed:

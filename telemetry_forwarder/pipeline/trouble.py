@@ -8,11 +8,11 @@ told apart and all others count as one, so that no destination can have more tha
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from telemetry_forwarder.clock import Clock
-from telemetry_forwarder.errors import ConnectFailed, CredentialUnavailable, TransportError
+from telemetry_forwarder.errors import ConnectFailed, CredentialUnavailable, NotTheService, TransportError
 from telemetry_forwarder.interfaces import (
     Cause,
     Delivered,
@@ -57,15 +57,29 @@ def no_answer(error: TransportError) -> Retry:
     """Return the verdict on a request that no answer came to."""
     if isinstance(error, CredentialUnavailable):
         return Retry(detail=str(error), reason=DropReason.SECRET_UNREADABLE)
+    if isinstance(error, NotTheService):
+        return Retry(detail=str(error), reason=DropReason.WRONG_ADDRESS)
     if isinstance(error, ConnectFailed):
         return Retry(detail=str(error), reason=DropReason.UNREACHABLE)
     return Retry(detail=str(error))
+
+
+def cut_off(step: Cause | None) -> Retry:
+    """Return the verdict on a request that was given up, at `step` on its way or, where that is None, on its answer."""
+    return Retry(detail="no answer came in time") if step is None else Retry(detail=step.text, reason=step.reason)
 
 
 def step_of(transport: "TellsStep | Any") -> Cause | None:
     """Return what `transport` waits for before it can send; None where it cannot tell, or the answer is awaited."""
     waits_for: Callable[[], Cause | None] | None = getattr(transport, "waits_for", None)
     return waits_for() if waits_for is not None else None
+
+
+async def warm(transport: "Any") -> None:
+    """Let `transport` get ready before the first request, where it can."""
+    get_ready: Callable[[], Awaitable[None]] | None = getattr(transport, "warm", None)
+    if get_ready is not None:
+        await get_ready()
 
 
 def describe(verdict: Verdict) -> str:

@@ -10,29 +10,40 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from aiobotocore.session import AioSession
 from botocore.exceptions import ClientError, NoRegionError, ParamValidationError
 
 from telemetry_forwarder.clock import Clock
-from telemetry_forwarder.errors import TimedOut
 from telemetry_forwarder.secrets.answers import Answer, Outcome, as_json, object_in, value_in
+from telemetry_forwarder.secrets.meanings import (
+    BODY,
+    SERVICES,
+    THROTTLED,
+    Wait,
+    in_time,
+    no_answer,
+    not_in_time,
+    refused,
+)
 from telemetry_forwarder.secrets.moments import Moment, now
 from telemetry_forwarder.secrets.names import SECRETS_MANAGER, SSM, Key
 from telemetry_forwarder.transports.aws_client import (
     NO_ANSWER,
     NO_CREDENTIALS,
+    Road,
     client_config,
     error_type,
-    new_loader,
-    new_session,
-    translated,
 )
+from telemetry_forwarder.transports.aws_session import new_loader, new_session, open_client
 from telemetry_forwarder.transports.http import host_port
+from telemetry_forwarder.transports.steps import VPC
 
 CONNECT_S = 2.0
 READ_S = 4.0
+
+LOOK_S = 0.01
 
 # Attempts where the service is away, and the pauses before them. Where it throttles, it is asked until the time is
 # over, with pauses that are drawn from a growing range: environments that started together must not come back together.
@@ -50,46 +61,16 @@ MOST_PAGES = 100
 # Regions that are asked, at most: a client takes megabytes, and whoever asks chooses the region in an ARN.
 MOST_CLIENTS = 16
 
-PERMISSIONS = {SECRETS_MANAGER: "secretsmanager:GetSecretValue", SSM: "ssm:GetParameter"}
-SERVICES = tuple(PERMISSIONS)
-
-# Source: Secrets Manager API Reference, GetSecretValue; Systems Manager API Reference, GetParameter, and the common
-# errors of both; read 2026-11-23. What is in none of these sets is taken as passing.
-MISSING = {
-    "ResourceNotFoundException",
-    "InvalidRequestException",  # the secret is scheduled for deletion
-    "ParameterNotFound",
-    "ParameterVersionNotFound",
-    "ParameterVersionLabelNotFound",
-}
-MALFORMED = {"InvalidParameterException", "ValidationException", "InvalidKeyId.Malformed"}
-FORBIDDEN = {"AccessDeniedException", "AccessDenied", "NotAuthorized"}
-UNREADABLE_KEY = {"DecryptionFailure", "InvalidKeyId"}
-BAD_CREDENTIALS = {
-    "UnrecognizedClientException",
-    "InvalidClientTokenId",
-    "InvalidSignatureException",
-    "ExpiredTokenException",
-    "ExpiredToken",
-    "IncompleteSignature",
-    "MissingAuthenticationToken",
-}
-THROTTLED = {
-    "ThrottlingException",
-    "Throttling",
-    "ThrottledException",
-    "RequestThrottled",
-    "RequestThrottledException",
-    "TooManyRequestsException",
-    "RequestLimitExceeded",
-    "SlowDown",
-}
-
-# Where the hook below puts the body of an answer, beside what the SDK read in it.
-BODY = "telemetry-forwarder-body"
-
 # The SDK's descriptions of the services: read once, whatever becomes of clients and credentials.
 MODELS = new_loader()
+
+
+class _Asked(NamedTuple):
+    """A call under way: whom it asks, and since when, by the monotonic clock."""
+
+    where: str
+    at: float
+
 
 Call: TypeAlias = Callable[[Any], Awaitable[dict[str, Any]]]
 
@@ -116,6 +97,8 @@ class Upstream:
         self._clock = clock
         self._session = new_session(MODELS)
         self._clients: dict[tuple[str, str | None], Any] = {}
+        self._roads: dict[tuple[str, str | None], Road] = {}
+        self._asked: dict[Key, _Asked] = {}  # the calls under way
         self._opening = asyncio.Lock()
         self._open = AsyncExitStack()
         self._left = AsyncExitStack()  # clients that are used no longer, but may still be waiting for an answer
@@ -127,8 +110,12 @@ class Upstream:
         """
         last: Answer | None = None
         await self._prepare(key.service, region_of(key.name) or self._region)
+        waited: list[Wait | None] = []
+        time_s = self._timeout_s[key.service]
+        # Just before the time is over: then everything has been taken down that could tell what was waited for.
+        look = asyncio.get_running_loop().call_later(time_s - LOOK_S, lambda: waited.append(self.waits_for(key)))
         try:
-            async with asyncio.timeout(self._timeout_s[key.service]):
+            async with asyncio.timeout(time_s):
                 for attempt in count():
                     session = self._session
                     last = await self._attempt(key)
@@ -140,7 +127,9 @@ class Upstream:
                     await asyncio.sleep(pause(attempt))
         except TimeoutError:
             pass
-        return in_time(key, last, now(self._clock))
+        finally:
+            look.cancel()
+        return in_time(key, last, now(self._clock), waited[-1] if waited else None)
 
     async def _attempt(self, key: Key) -> Answer:
         """Ask once."""
@@ -150,6 +139,7 @@ class Upstream:
             client = await self._client(key.service, region_of(key.name) or self._region)
             where = host_port(client.meta.endpoint_url)
             self.calls += 1
+            self._asked[key] = _Asked(where, self._clock.monotonic())
             return found(key, await ask(client, key), asked)
         except ClientError as error:
             answer = refused(key, error, asked)
@@ -163,10 +153,19 @@ class Upstream:
             text = f"{key} cannot be asked for: {type(error).__name__}; check name and region."
             answer = Answer(kind, asked, message=text)
         except NO_ANSWER as error:
-            reason = translated(error, where)
-            kind = Outcome.TIMED_OUT if isinstance(reason, TimedOut) else Outcome.UNAVAILABLE
-            answer = Answer(kind, asked, message=f"{key} cannot be read now: {reason}.")
+            answer = no_answer(key, error, where, asked)
+        finally:
+            self._asked.pop(key, None)
         return answer
+
+    def waits_for(self, key: Key) -> Wait | None:
+        """Return for how long the call for `key` that is under way has been, and for what; None where none is."""
+        if (asked := self._asked.get(key)) is None:
+            return None
+        road = self._roads.get((key.service, region_of(key.name) or self._region))
+        step = road.waits_for(asked.where) if road else None
+        text = not_in_time(key, step.text if step else f"{asked.where}: no answer in time; {VPC}")
+        return Wait(self._clock.monotonic() - asked.at, text)
 
     async def fetch_many(self, keys: Sequence[Key]) -> dict[Key, Answer]:
         """Ask for many keys in few calls. What could not be had that way is not in the result: ask for it alone."""
@@ -238,6 +237,7 @@ class Upstream:
             await self._left.aclose()
             self._left, self._open = self._open, AsyncExitStack()
             self._clients.clear()
+            self._roads.clear()
             self._session = new_session(MODELS)
 
     async def _prepare(self, service: str, region: str | None) -> None:
@@ -258,11 +258,14 @@ class Upstream:
         return client
 
     @asynccontextmanager
-    async def _new_client(self, service: Any, region: str | None) -> AsyncIterator[Any]:
-        config = client_config(connect_s=CONNECT_S, read_s=READ_S, connections=self._connections, proxies=self._proxies)
-        making = self._session.create_client(service, region_name=region, verify=self._ca_file, config=config)
-        async with making as client:
+    async def _new_client(self, service: str, region: str | None) -> AsyncIterator[Any]:
+        road = Road()
+        config = client_config(
+            connect_s=CONNECT_S, read_s=READ_S, connections=self._connections, proxies=self._proxies, road=road
+        )
+        async with open_client(self._session, service, region=region, ca_file=self._ca_file, config=config) as client:
             client.meta.events.register("before-parse", keep_body)
+            self._roads[service, region] = road
             yield client
 
     async def aclose(self) -> None:
@@ -336,45 +339,3 @@ def region_of(name: str) -> str | None:
     """Return the region of an ARN (`arn:PARTITION:SERVICE:REGION:…`); None where `name` is no ARN."""
     parts = name.split(":")
     return parts[3] if len(parts) > 5 and parts[0] == "arn" and parts[3] else None
-
-
-def refused(key: Key, error: ClientError, asked: Moment) -> Answer:
-    """Return what an answer of the service means for whoever asked; its own status and body go along."""
-    kind = error_type(error.response)
-    response: Mapping[str, Any] = error.response
-    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    outcome, message = meaning(key, kind)
-    return Answer(outcome, asked, status, response.get(BODY, b""), message)
-
-
-def meaning(key: Key, kind: str) -> tuple[Outcome, str]:
-    """Return what an error of the type `kind` says about `key`, and what to do."""
-    if kind in MISSING:
-        return Outcome.NOT_FOUND, (
-            f"{key} does not exist or is being deleted ({kind}); check name, region and account."
-        )
-    if kind in MALFORMED:
-        return Outcome.INVALID, f"{key} does not exist: the service does not take such a name or version ({kind})."
-    if kind in FORBIDDEN:
-        return Outcome.DENIED, (
-            f"{key} may not be read ({kind}); allow {PERMISSIONS[key.service]} on it to the function's role, "
-            "and kms:Decrypt on its key if that is your own."
-        )
-    if kind in UNREADABLE_KEY:
-        return Outcome.DENIED, (
-            f"{key} cannot be decrypted ({kind}); allow kms:Decrypt on its key to the function's role."
-        )
-    if kind in BAD_CREDENTIALS:
-        return Outcome.BAD_CREDENTIALS, (
-            f"{key} cannot be read: AWS does not accept the function's credentials ({kind})."
-        )
-    outcome = Outcome.THROTTLED if kind in THROTTLED else Outcome.UNAVAILABLE
-    return outcome, f"{key} cannot be read now ({kind})."
-
-
-def in_time(key: Key, last: Answer | None, at: Moment) -> Answer:
-    """Return the answer when the time is over: the last that the service gave, as a time-out."""
-    message = f"{key} was not read in time." if last is None else f"{last.message} The time for it is over."
-    if last is None:
-        return Answer(Outcome.TIMED_OUT, at, message=message)
-    return Answer(Outcome.TIMED_OUT, at, last.status, last.body, message)

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from telemetry_forwarder.clock import Clock
 from telemetry_forwarder.errors import SecretDenied, SecretError, SecretNotFound, SecretUnavailable
+from telemetry_forwarder.interfaces import Cause, DropReason
 from telemetry_forwarder.kinds import Secret, SecretReference
 from telemetry_forwarder.log import Log, where
+from telemetry_forwarder.pipeline.trouble import cause
 from telemetry_forwarder.records import Told
 from telemetry_forwarder.secrets.answers import Answer, Outcome
 from telemetry_forwarder.secrets.cache import Cache
@@ -22,6 +24,7 @@ from telemetry_forwarder.secrets.names import Key, is_allowed, key_of_reference
 from telemetry_forwarder.secrets.server import Endpoint, Guard, serving
 from telemetry_forwarder.secrets.settings import LOAD_S, SecretsSettings
 from telemetry_forwarder.secrets.tokens import token_of
+from telemetry_forwarder.values import replace
 
 if TYPE_CHECKING:
     from telemetry_forwarder.secrets.fetch import Upstream
@@ -59,6 +62,8 @@ class Vault:
         self._said: Moment | None = None
         self._warming: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
+        self._own: set[Key] = set()  # what the forwarder's own settings refer to: whoever needs it says what is wrong
+        self._began = clock.monotonic()
         self.cache = Cache(
             self._fetch, policy=settings.policy, clock=clock, spawn=self.spawn, keeps=not settings.is_snap_start
         )
@@ -68,10 +73,30 @@ class Vault:
 
         Raises SecretNotFound, SecretDenied or SecretUnavailable; the text names the reference and what to do.
         """
-        answer = await self.cache.get(key_of_reference(reference), fresh=fresh, takes_stale=not fresh)
+        key = key_of_reference(reference)
+        self._own.add(key)
+        answer = await self.cache.get(key, fresh=fresh, takes_stale=not fresh)
         if not answer.is_found:
             raise error_of(answer)
         return token_of(reference, answer)
+
+    def waits_for(self, reference: SecretReference) -> Cause | None:
+        """Return what the reading of one of the forwarder's own secrets waits for; None where nobody reads it.
+
+        The destination owes nothing meanwhile, and a start is no trouble: nobody need be told before it is slow.
+        """
+        key = key_of_reference(reference)
+        if self._upstream is None:
+            return Cause(
+                "sdk",
+                f"{key} has not been read yet: the AWS SDK is still being loaded; with more memory that is faster",
+                DropReason.SECRET_UNREADABLE,
+                is_normal=self._clock.monotonic() - self._began < LOAD_S,
+            )
+        wait = self._upstream.waits_for(key)
+        if wait is None:
+            return None
+        return replace(cause(wait.text, DropReason.SECRET_UNREADABLE), is_normal=wait.is_normal)
 
     def warm(self) -> None:
         """Load what asking needs, and fetch what was asked for beforehand; in the background."""
@@ -131,9 +156,10 @@ class Vault:
             async with asyncio.timeout(LOAD_S):
                 upstream = await self._ready()
         except TimeoutError:
-            return Answer(Outcome.TIMED_OUT, began, message=f"{key} was not read in time: the AWS SDK is being loaded.")
+            text = f"{key} was not read in time: the AWS SDK is still being loaded."
+            return Answer(Outcome.TIMED_OUT, began, message=text)
         answer = await upstream.fetch(key, on_trouble)
-        if not answer.outcome.is_final:
+        if not answer.outcome.is_final and key not in self._own:
             self._say(answer.message)
         return answer
 

@@ -59,6 +59,8 @@ DENIED = frozenset({
     "InvalidClientTokenId", "InvalidAccessKeyId", "MissingAuthenticationToken", "NotAuthorized", "AuthFailure",
     "OptInRequired", "LimitExceeded",  # of groups in the account, when ours was to be created
 })  # fmt: skip
+CREATING = "logs:CreateLogGroup and logs:CreateLogStream"
+ALLOW = f"allow logs:PutLogEvents, {CREATING} on"
 TOO_LARGE = frozenset({"RequestEntityTooLarge", "RequestTooLarge"})
 
 
@@ -95,7 +97,7 @@ class CloudWatchLogs:
         """Read an answer: a 200 may still refuse events that are too old or too new."""
         if response.error is None and 200 <= response.status < 300:
             return taken(batch, response.body)
-        return refused(batch, response)
+        return refused(batch, response, self.group)
 
 
 def content(record: Record) -> dict[str, Any]:
@@ -167,8 +169,10 @@ def index(info: Mapping[str, Any], name: str, default: int) -> int:
     return value if type(value) is int else default
 
 
-def refused(batch: Batch, response: AwsResponse) -> Verdict:
+def refused(batch: Batch, response: AwsResponse, group: str) -> Verdict:
     """Read an error by its type, then by its HTTP status: throttling comes as a 400."""
+    if response.error == "ForeignAnswer":
+        return Denied(response.message, DropReason.WRONG_ADDRESS)
     error, status = (response.error or "").removesuffix("Exception"), response.status
     detail = response.error or f"HTTP {status}"
     if error == "DataAlreadyAccepted":
@@ -180,14 +184,18 @@ def refused(batch: Batch, response: AwsResponse) -> Verdict:
     if error in BUSY or error in EXPIRED or is_stale or (status in (408, 425, 429) or not 200 <= status < 500):
         return Retry(after=max(0.0, response.retry_after), detail=detail)
     if error == "ResourceNotFound":
-        text = f"{detail}: the group or stream is missing and could not be created"
-        return Denied(text, DropReason.WRONG_ADDRESS)
+        text = f"{detail}: log group {group} or its stream is missing and was not created; check CLOUDWATCH_LOG_GROUP"
+        return Denied(f"{text} and AWS_REGION, create it, or allow {CREATING}", DropReason.WRONG_ADDRESS)
     if error == "AccessDenied":  # AWS says which action is missing; other messages may quote a session token
-        return Denied(f"{detail}: {response.message[:300]}")
+        said = f"{response.message[:300].rstrip('.')}; " if response.message else ""
+        return Denied(f"{detail}: {said}{ALLOW} log group {group} (CLOUDWATCH_LOG_GROUP) to the function's role")
+    if error == "LimitExceeded":
+        return Denied(f"{detail}: log group {group} is missing, and the account may have no more")
     if error in DENIED or status in (401, 403):
-        return Denied(detail)
+        return Denied(f"{detail}: AWS does not accept the credentials of the function's role, or something between")
     if status in (404, 405, 407) or status < 400:
-        return Denied(detail, DropReason.WRONG_ADDRESS)
+        text = f"{detail}: something that is not CloudWatch Logs answered; check AWS_ENDPOINT_URL_CLOUDWATCH_LOGS and "
+        return Denied(text + "the proxy, if they are set", DropReason.WRONG_ADDRESS)
     return TooLarge(f"{detail}: halved to find the event") if len(batch) > 1 else Rejected(detail)
 
 

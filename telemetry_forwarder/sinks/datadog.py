@@ -8,11 +8,15 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, ClassVar
 
+import orjson
+
 from telemetry_forwarder.cut import fit
 from telemetry_forwarder.errors import ConfigError
+from telemetry_forwarder.foreign import is_page
 from telemetry_forwarder.interfaces import (
     Batch,
     Credential,
+    Delivered,
     Destination,
     Encoded,
     HttpDelivery,
@@ -28,7 +32,7 @@ from telemetry_forwarder.kinds import Site
 from telemetry_forwarder.platform_text import platform_text
 from telemetry_forwarder.records import Origin, Record
 from telemetry_forwarder.sinks.credential import choose
-from telemetry_forwarder.sinks.http_answers import read_status, wait_seconds
+from telemetry_forwarder.sinks.http_answers import Advice, read_status, wait_seconds
 from telemetry_forwarder.values import dataclass
 from telemetry_forwarder.variables import Problem, missing, read, stops
 from telemetry_forwarder.wire_json import present, text_of, to_json
@@ -48,6 +52,18 @@ LIMITS = Limits(
     max_age_ms=18 * HOUR_MS - 300_000,
 )
 
+ADVICE = Advice(
+    who="Datadog",
+    credential="that DD_API_KEY is a valid API key (no application key) of the organisation at DD_SITE",
+    address="DD_SITE",
+)
+ELSEWHERE = Advice(
+    who="Datadog",
+    credential="that DD_API_KEY is a valid API key (no application key) of the organisation that "
+    "DD_LOGS_CONFIG_LOGS_DD_URL leads to; DD_SITE is not used beside it",
+    address="DD_LOGS_CONFIG_LOGS_DD_URL (DD_SITE is not used beside it)",
+)
+
 RATE_LIMIT_HEADERS = ("retry-after", "x-ratelimit-reset")  # seconds, both
 
 
@@ -60,6 +76,7 @@ class Datadog:
 
     url: str
     tags: tuple[tuple[str, str], ...] = ()
+    is_elsewhere: bool = False  # not Datadog's own intake: a worker of Observability Pipelines, Vector, a proxy
 
     def encode(self, record: Record) -> Encoded:
         """Return one log; a record that is too large becomes its text, cut. Raises EncodeError."""
@@ -79,12 +96,35 @@ class Datadog:
 
     def verdict(self, batch: Batch, response: HttpResponse) -> Verdict:
         """Read an answer by its status. A batch is taken or refused as a whole; a 400 does not say for which record."""
+        if (taken := self._taken(response)) is not None:
+            return taken
         if response.status == 400:
             return TooLarge("HTTP 400: halved to find the record") if len(batch) > 1 else Rejected("HTTP 400")
-        answer = read_status(response)
+        answer = read_status(response, ELSEWHERE if self.is_elsewhere else ADVICE)
         if isinstance(answer, Retry):
             return Retry(after=wait_seconds(response.headers, *RATE_LIMIT_HEADERS), detail=answer.detail)
         return answer
+
+    def _taken(self, response: HttpResponse) -> Delivered | None:
+        """Return that the records were taken, if the answer says so as Datadog does: 202, in the past 200 with `{}`.
+
+        Vector's source for Datadog's Agent, and so Datadog's own Observability Pipelines, answer 200 and nothing else.
+        Source: vectordotdev/vector, src/sources/datadog_agent, read 2026-11-27.
+        """
+        if response.status == 202 and not is_page(response.body, response.headers):
+            return Delivered()
+        if response.status == 200 and says_well(response.body):
+            return Delivered()
+        if (
+            response.status == 200
+            and self.is_elsewhere
+            and not response.body
+            and not response.headers.get("content-type")
+        ):
+            return Delivered(
+                "DD_LOGS_CONFIG_LOGS_DD_URL answers 200 and nothing else, as Vector does; Datadog itself answers 202"
+            )
+        return None
 
     def _log(self, record: Record, message: str, more: Mapping[str, Any]) -> bytes:
         origin = record.origin
@@ -108,6 +148,15 @@ class Datadog:
         if log["status"] is None:  # a status that is sent keeps Datadog from finding one itself
             del log["status"]
         return to_json({**log, **more})
+
+
+def says_well(body: bytes) -> bool:
+    """Say whether an answer is JSON of one that took the logs: `{}`, or a status that is ok."""
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return answer == {} or (isinstance(answer, dict) and answer.get("status") == "ok")
 
 
 def message(record: Record) -> str:
@@ -169,7 +218,7 @@ def create(environ: Mapping[str, str]) -> Destination[HttpRequest, HttpResponse]
         from telemetry_forwarder.advice import unknown_site  # only where something may be wrong
 
         problems.append(Notice("DD_SITE", unknown_site(site)))
-    sink = Datadog(url=url or f"https://http-intake.logs.{site}", tags=tags)
+    sink = Datadog(url=url or f"https://http-intake.logs.{site}", tags=tags, is_elsewhere=url is not None)
     return Destination(
         sink=sink,
         delivery=HttpDelivery(url=sink.url, credential=Credential(header="DD-API-KEY", secret=key)),

@@ -1,55 +1,74 @@
 """What an HTTP status means where a destination gives it no meaning of its own.
 
-Nothing of an answer's body is quoted: it may echo what was sent. Source: a retry table
+Of an answer's body no more is quoted than `foreign` does: it may echo what was sent. Source: a retry table
 drawn from the vendors' pages and from the practice of Vector, the OpenTelemetry Collector and Datadog's Agent.
 """
 
 import re
 from collections.abc import Mapping
 
-from telemetry_forwarder.interfaces import (
-    Delivered,
-    Denied,
-    DropReason,
-    HttpResponse,
-    Rejected,
-    Retry,
-    TooLarge,
-    Verdict,
-)
+from telemetry_forwarder.foreign import is_page, what_answered
+from telemetry_forwarder.interfaces import Denied, DropReason, HttpResponse, Rejected, Retry, TooLarge, Verdict
+from telemetry_forwarder.values import dataclass
 
 SECONDS = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*", re.ASCII)
 LOCATION = re.compile(r"https?://(?:[^/?#@]*@)?([A-Za-z0-9.:\[\]-]{1,253})(?:[/?#]|$)", re.ASCII)
 
 UNAVAILABLE = (408, 425, 429)
 NEVER = 501  # the one of the 5xx that another attempt cannot mend
-AT_FAULT = {
-    401: ("the credential was refused", DropReason.UNAUTHORIZED),
-    403: ("the credential was refused", DropReason.UNAUTHORIZED),
-    404: ("there is no such address", DropReason.WRONG_ADDRESS),
-    405: ("the address takes no POST", DropReason.WRONG_ADDRESS),
-    407: ("the proxy wants a credential", DropReason.UNREACHABLE),
-}
 
 
-def read_status(response: HttpResponse) -> Verdict:
-    """Return what `response.status` alone says, with the wait that the headers ask for."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """A destination's name, and what to check where its credential is refused, and where its address is wrong."""
+
+    who: str
+    credential: str
+    address: str
+
+
+def read_status(response: HttpResponse, advice: Advice) -> Verdict:
+    """Return what `response.status` alone says, with the wait that the headers ask for, and what to do about it.
+
+    A status 2xx says nothing alone: any page has it. The sink knows how its destination says that it took the records.
+    """
     status = response.status
     detail = f"HTTP {status}"
     if 200 <= status < 300:
-        return Delivered()
+        return not_theirs(response, advice)
     if 300 <= status < 400:
-        text = f"{detail}: redirected to {location_host(response.headers)}; redirects are not followed"
-        return Denied(text, DropReason.WRONG_ADDRESS)
+        text = f"{detail}: redirected to {location_host(response.headers)}; redirects are not followed; "
+        return Denied(text + f"check {advice.address}, and the proxy if there is one", DropReason.WRONG_ADDRESS)
     if status == 413:
         return TooLarge(detail)
-    if status in AT_FAULT:
-        text, reason = AT_FAULT[status]
-        return Denied(f"{detail}: {text}", reason)
+    if status in (401, 403):
+        return refused(response, advice)
+    if status in (404, 405):
+        what = "there is nothing at this address" if status == 404 else "this address takes no POST"
+        return Denied(f"{detail}: {what}; check {advice.address}", DropReason.WRONG_ADDRESS)
+    if status == 407:
+        text = f"{detail}: the proxy wants a user name and password; check HTTPS_PROXY and HTTP_PROXY"
+        return Denied(text, DropReason.UNREACHABLE)
     # What is no HTTP status at all came from something broken on the way, not from the destination.
     if status in UNAVAILABLE or (status != NEVER and not 400 <= status < 500):
         return Retry(after=wait_seconds(response.headers, "retry-after"), detail=detail)
     return Rejected(detail)
+
+
+def refused(response: HttpResponse, advice: Advice) -> Denied:
+    """Return what a 401 or 403 means: most likely the credential, unless a page of something between says it."""
+    detail = f"HTTP {response.status}: {advice.who} refused the credential; check {advice.credential}"
+    if is_page(response.body, response.headers):
+        answer = what_answered(response.status, response.body, response.headers)
+        detail += f", or what stands between, as it was not {advice.who} that answered {answer}"
+    return Denied(detail)
+
+
+def not_theirs(response: HttpResponse, advice: Advice) -> Denied:
+    """Return what it means that something answered well that is not the destination: nothing was delivered."""
+    answer = what_answered(response.status, response.body, response.headers)
+    text = f"{answer}: that is not how {advice.who} takes records, so something else answered; check "
+    return Denied(f"{text}{advice.address}, and the proxy if there is one", DropReason.WRONG_ADDRESS)
 
 
 def wait_seconds(headers: Mapping[str, str], *names: str) -> float:

@@ -28,12 +28,13 @@ from telemetry_forwarder.interfaces import (
     Limits,
     Partial,
     Rejected,
+    Retry,
     TooLarge,
     Verdict,
 )
 from telemetry_forwarder.records import Origin, Record
 from telemetry_forwarder.sinks.credential import choose
-from telemetry_forwarder.sinks.http_answers import read_status
+from telemetry_forwarder.sinks.http_answers import Advice, not_theirs, read_status
 from telemetry_forwarder.values import dataclass
 from telemetry_forwarder.variables import Problem, missing, read
 from telemetry_forwarder.wire_json import grouped, present, to_json
@@ -59,7 +60,8 @@ NO_CHANNEL = (
 # Source: Splunk, HEC troubleshooting, "Possible error codes"; the texts are ours.
 CODES = {
     1: "the token is disabled", 2: "no token was sent", 3: "the authorization is malformed", 4: "the token is unknown",
-    5: "no data", 6: "malformed data", 7: "the token may not write to the index", 10: NO_CHANNEL,
+    5: "no data", 6: "malformed data", 7: "the token may not write to the index (SPLUNK_INDEX, or its default)",
+    10: NO_CHANNEL,
     11: "malformed channel", 12: "an event is missing", 13: "an event is blank", 14: "acknowledgement is off",
     15: "malformed time or fields", 16: "tokens in the query are off", 21: "the token is unknown",
     22: "the token is disabled", 24: "its queue is nearly full", 25: "its acknowledgement channels are nearly full",
@@ -73,7 +75,15 @@ CHANNEL = "x-splunk-request-channel"
 
 METADATA = ("time", "host", "source", "sourcetype", "index", "event")
 
+ADVICE = Advice(
+    who="Splunk HEC",
+    credential="SPLUNK_HEC_TOKEN: it has to be a token, enabled, of the HEC at SPLUNK_HEC_URL",
+    address="SPLUNK_HEC_URL: it has to lead to an HTTP Event Collector",
+)
+
+TAKEN = (200, 202)  # the second from older releases of the OpenTelemetry Collector alone
 NEARLY_FULL = (24, 25)
+UNWELL = (8, 9, 18, 19, 20, 23, 26, 27)
 TOKEN_AT_FAULT = (1, 2, 3, 4, 10, 21, 22, 28)
 ONE_IS_BAD = (6, 12, 13, 15)
 BAD_INDEX = 7
@@ -115,17 +125,17 @@ class SplunkHec:
     def verdict(self, batch: Batch, response: HttpResponse) -> Verdict:
         """Read an answer by its `code`, never by its text, which may be HTML or nothing at all."""
         code, number = code_and_number(response.body)
-        if response.status == 200:
+        if response.status in TAKEN:
             if code in NEARLY_FULL:
                 return Delivered(warning=f"Splunk HEC took the records, but {CODES[code]} (code {code})")
-            if response.body.lstrip().startswith(b"<"):
-                return Delivered(warning="HTTP 200 with a page of HTML; does SPLUNK_HEC_URL lead to an HEC?")
-            return Delivered()
+            if code in UNWELL:
+                return Retry(detail=f"HTTP {response.status}, code {code}")
+            return Delivered() if code == 0 or says_well(response.body) else not_theirs(response, ADVICE)
         if response.status == 400:
             return bad_request(batch, code, number)
         if response.status in (401, 403) and code in CODES:
-            return Denied(f"HTTP {response.status}, code {code}: {CODES[code]}")
-        return read_status(response)
+            return Denied(f"HTTP {response.status}, code {code}: {CODES[code]}; check {ADVICE.credential}")
+        return read_status(response, ADVICE)
 
     def _channel(self, time_ms: int) -> dict[str, str]:
         """Return the header for a token with acknowledgement, which we never ask for: a 200 counts.
@@ -237,6 +247,20 @@ def code_and_number(body: bytes) -> tuple[int | None, int | None]:
     return (code if type(code) is int else None), (number if type(number) is int else None)
 
 
+def says_well(body: bytes) -> bool:
+    """Say whether an answer without a code is one of those that compatible receivers give: `OK`, or a text `Success`.
+
+    Source: older releases of the OpenTelemetry Collector's splunkhecreceiver answer `OK`, read 2026-11-27.
+    """
+    if body.strip() in (b"OK", b'"OK"'):
+        return True
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(answer, dict) and "code" not in answer and str(answer.get("text")).lower() in ("success", "ok")
+
+
 def bad_request(batch: Batch, code: int | None, number: int | None) -> Verdict:
     """Read a 400. HEC reads the body as a stream: what stood before the bad object is stored already.
 
@@ -245,7 +269,7 @@ def bad_request(batch: Batch, code: int | None, number: int | None) -> Verdict:
     """
     detail = f"HTTP 400, code {code}: {CODES.get(code or 0, 'unknown')}"
     if code in TOKEN_AT_FAULT:
-        return Denied(detail)
+        return Denied(f"{detail}; check {ADVICE.credential}")
     body_bytes = sum(len(encoded.data) + 1 for encoded in batch)
     if code == 6 and number == 0 and len(batch) > 1 and body_bytes > MAX_BYTES / 2:
         return TooLarge(f"{detail}; Splunk Cloud says so of a body that is too large")

@@ -1,13 +1,15 @@
 """The credential as a transport around a transport: sinks never see a secret, and rotation needs no new sink."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Protocol
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeAlias
 
 from telemetry_forwarder.clock import Clock, SystemClock
 from telemetry_forwarder.errors import CredentialUnavailable, SecretError, SecretUnavailable
-from telemetry_forwarder.interfaces import Credential, HttpRequest, HttpResponse, Transport
+from telemetry_forwarder.interfaces import Cause, Credential, DropReason, HttpRequest, HttpResponse, Transport
 from telemetry_forwarder.kinds import Secret, SecretReference
+from telemetry_forwarder.pipeline.trouble import step_of
 from telemetry_forwarder.values import replace
 
 
@@ -15,6 +17,10 @@ class FetchSecret(Protocol):
     """What reads a secret; with `fresh` from its service, whatever is held. Raises SecretError."""
 
     async def __call__(self, reference: SecretReference, *, fresh: bool = False) -> Secret: ...
+
+
+# What is waited for while a secret is read, where that can be told.
+TellsWait: TypeAlias = Callable[[SecretReference], Cause | None]
 
 
 UNAUTHORIZED = (401, 403)
@@ -38,6 +44,7 @@ class AuthTransport:
         credential: Credential,
         fetch: FetchSecret | None = None,
         *,
+        tell: TellsWait | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._inner = inner
@@ -46,7 +53,7 @@ class AuthTransport:
         if isinstance(credential.secret, Secret):
             self._source = GivenSecret(credential.secret)
         elif fetch is not None:
-            self._source = HeldSecret(credential.secret, fetch, clock or SystemClock())
+            self._source = HeldSecret(credential.secret, fetch, clock or SystemClock(), tell)
         else:
             raise ValueError("a credential that is a reference needs a way to read it")
 
@@ -59,6 +66,15 @@ class AuthTransport:
         if other is None:
             return response
         return await self._inner.send(authorized(request, self._credential, other))
+
+    async def warm(self) -> None:
+        """Read the secret before the first request needs it. What goes wrong is said when that comes."""
+        with contextlib.suppress(CredentialUnavailable):
+            await self._source.read()
+
+    def waits_for(self) -> Cause | None:
+        """Return what keeps the requests from being sent: the secret, or what `inner` waits for."""
+        return self._source.waits_for() or step_of(self._inner)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -76,6 +92,9 @@ class GivenSecret:
     async def read_other_than(self, refused: Secret, status: int) -> Secret | None:
         return None
 
+    def waits_for(self) -> Cause | None:
+        return None
+
 
 class HeldSecret:
     """A referenced secret, read when it is first needed and again when it was refused; one reading at a time.
@@ -84,8 +103,11 @@ class HeldSecret:
     rotated secret would then be old for hours.
     """
 
-    def __init__(self, reference: SecretReference, fetch: FetchSecret, clock: Clock) -> None:
+    def __init__(
+        self, reference: SecretReference, fetch: FetchSecret, clock: Clock, tell: TellsWait | None = None
+    ) -> None:
         self._reference = reference
+        self._tell = tell
         self._fetch = fetch
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -126,6 +148,14 @@ class HeldSecret:
                 raise CredentialUnavailable(f"answered {status}, and read again: {error}") from error
             self._read_again_at = self._clock.time()
             return self._secret if self._secret != refused else None
+
+    def waits_for(self) -> Cause | None:
+        """Return what is waited for while the secret is read; None where nobody reads it."""
+        told = self._tell(self._reference) if self._tell and self._secret is None else None
+        if told is None and not self._lock.locked():
+            return None
+        text = f"{self._reference.service} {self._reference.name} is still being read"
+        return told or Cause("secret", text, DropReason.SECRET_UNREADABLE, is_normal=True)
 
     def _is_believed(self, failure: SecretError) -> bool:
         """A missing secret or permission is not there a moment later; a service that was away may be."""

@@ -6,19 +6,21 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.parsers import ResponseParserError
 
 from telemetry_forwarder.errors import ConfigError, TransportError
-from telemetry_forwarder.interfaces import AwsResponse, PutLogEvents
+from telemetry_forwarder.interfaces import AwsResponse, Cause, PutLogEvents
 from telemetry_forwarder.transports.aws_client import (
     NO_ANSWER,
     NO_CREDENTIALS,
+    Road,
     client_config,
     error_type,
-    new_session,
+    not_aws,
     translated,
 )
+from telemetry_forwarder.transports.aws_session import ForeignAnswer, new_session, open_client, sdk_problem
 from telemetry_forwarder.transports.http import host_port
-from telemetry_forwarder.variables import Problem
 
 if TYPE_CHECKING:
     from types_aiobotocore_logs.client import CloudWatchLogsClient
@@ -29,6 +31,9 @@ READ_S = 900.0
 RETENTION_S = 2.0
 
 LONGEST_MESSAGE = 500
+
+# The type of an answer that no service of AWS gave.
+FOREIGN = "ForeignAnswer"
 
 
 @asynccontextmanager
@@ -43,29 +48,20 @@ async def open_logs(
 ) -> "AsyncIterator[LogsTransport]":
     """Open a transport for PutLogEvents; leaving the context closes its connections.
 
-    Endpoint and credentials come by the SDK's own variables (AWS_ENDPOINT_URL_CLOUDWATCH_LOGS, …), and so does the
-    region where none is given; of AWS_REGION, which Lambda sets, botocore itself knows nothing.
+    Endpoint and credentials, and the region where none is given, come by the variables that `aws_session` lists.
     A group that had to be created gets `retention_days`; `warn` is told where that failed. Raises ConfigError where
     no client can be made of these variables.
     """
+    road = Road()
     # What is sent is made here, event by event; to look it over again would take the SDK as long as all the rest.
-    config = client_config(connect_s=connect_s, read_s=READ_S, proxies=proxies, looks_over_parameters=False)
+    config = client_config(connect_s=connect_s, read_s=READ_S, proxies=proxies, looks_over_parameters=False, road=road)
     async with AsyncExitStack() as stack:
         try:
-            creator = new_session().create_client("logs", region_name=region, verify=ca_file, config=config)
-            client = await stack.enter_async_context(creator)
-        except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
-            raise ConfigError([sdk_problem(error)]) from error
-        yield LogsTransport(client, retention_days=retention_days, warn=warn)
-
-
-def sdk_problem(error: Exception) -> Problem:
-    return Problem(
-        "AWS_REGION or AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
-        f"not what the AWS SDK can use ({error})",
-        "a region such as `eu-central-1`, and no endpoint or a URL",
-        "Sink cloudwatch does not run without it.",
-    )
+            opening = open_client(new_session(), "logs", region=region, ca_file=ca_file, config=config)
+            client = await stack.enter_async_context(opening)
+        except (BotoCoreError, ValueError) as error:
+            raise ConfigError([sdk_problem(error, "logs", "Sink cloudwatch does not run without it.")]) from error
+        yield LogsTransport(client, retention_days=retention_days, warn=warn, road=road)
 
 
 class LogsTransport:
@@ -86,8 +82,10 @@ class LogsTransport:
         *,
         retention_days: int | None = None,
         warn: Callable[[str], None] | None = None,
+        road: Road | None = None,
     ) -> None:
         self._client = client
+        self._road = road
         self._retention_days = retention_days
         self._warn = warn
         self._ready: set[tuple[str, str]] = set()  # streams that need no creation
@@ -105,6 +103,10 @@ class LogsTransport:
         created = await self._create(request)
         answer = await self._put(request)
         return created if answer.error == "ResourceNotFoundException" and created.error else answer
+
+    def waits_for(self) -> Cause | None:
+        """Return the step of making a connection that is waited for; None where it is the answer."""
+        return self._road.waits_for(host_port(self._client.meta.endpoint_url)) if self._road else None
 
     async def aclose(self) -> None:
         """Close the connections; `open_logs` does it as well, and twice does no harm."""
@@ -163,6 +165,10 @@ class LogsTransport:
             return AwsResponse(status=400, error="InvalidParameterException", message=str(error)[:LONGEST_MESSAGE])
         except NO_CREDENTIALS as error:
             return AwsResponse(status=400, error="UnrecognizedClientException", message=str(error))
+        except (ForeignAnswer, ResponseParserError) as error:
+            return AwsResponse(
+                status=200, error=FOREIGN, message=not_aws(error, host_port(self._client.meta.endpoint_url))
+            )
         except NO_ANSWER as error:
             raise translated(error, host_port(self._client.meta.endpoint_url)) from error
         body = {name: value for name, value in answer.items() if name != "ResponseMetadata"}

@@ -1,77 +1,96 @@
-"""What AWS clients have in common here: how one is made cheaply, and how its exceptions are read.
+"""What AWS clients have in common here: their configuration, what they wait for, and how their exceptions are read."""
 
-Region, endpoint, credentials and proxy come by the AWS SDK's own variables. Making a first client costs botocore about
-100 ms of CPU on a test machine; nearly half of that are listing 430 directories of services that are not used here, and
-parsing JSON with the standard library. The loader below does neither.
-"""
-
-import gzip
-import os
+import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import aiohttp
-import orjson
 from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
-from aiobotocore.session import AioSession
+from aiohttp.abc import AbstractResolver, ResolveResult
 from botocore import exceptions as aws
 from botocore.httpsession import ProxyConfiguration
-from botocore.loaders import Loader
 from botocore.parsers import ResponseParserError
 
 from telemetry_forwarder import __version__
-from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, CredentialUnavailable, TimedOut, TransportError
+from telemetry_forwarder.errors import (
+    ConnectFailed,
+    ConnectionLost,
+    CredentialUnavailable,
+    NotTheService,
+    TimedOut,
+    TransportError,
+)
+from telemetry_forwarder.interfaces import Cause
+from telemetry_forwarder.transports.aws_session import ForeignAnswer
 from telemetry_forwarder.transports.http import KEEP_ALIVE_S, choose_proxy
+from telemetry_forwarder.transports.steps import VPC, connection_wanted, name_wanted
 from telemetry_forwarder.transports.tls_failures import is_tls, tls_failure
 
-# The last three are asked for credentials, where a person's profile says so.
-SERVICES = ["logs", "s3", "secretsmanager", "sqs", "ssm", "sso", "sso-oidc", "sts"]
-
-# What botocore raises when a call had no answer; `ClientError` is an answer. The last is no BotoCoreError.
-NO_ANSWER = (aws.BotoCoreError, aiohttp.ClientError, OSError, ResponseParserError)
+# What botocore raises when a call had no answer; `ClientError` is an answer. The last two are no BotoCoreErrors.
+NO_ANSWER = (aws.BotoCoreError, aiohttp.ClientError, OSError, ResponseParserError, ForeignAnswer)
 
 CA_VARIABLES = "SSL_CERT_FILE or AWS_CA_BUNDLE"
 
 NO_CREDENTIALS = (aws.NoCredentialsError, aws.PartialCredentialsError)
 
-
-class OrjsonFiles:
-    """Read botocore's data files; what its `JSONFileLoader` does, several times faster."""
-
-    def exists(self, file_path: str) -> bool:
-        return os.path.isfile(f"{file_path}.json") or os.path.isfile(f"{file_path}.json.gz")
-
-    def load_file(self, file_path: str) -> Any:
-        """Return the data of `file_path` (without its ending), or None where there is no such file."""
-        if os.path.isfile(f"{file_path}.json"):
-            with open(f"{file_path}.json", "rb") as file:
-                return orjson.loads(file.read())
-        if os.path.isfile(f"{file_path}.json.gz"):
-            with gzip.open(f"{file_path}.json.gz", "rb") as file:
-                return orjson.loads(file.read())
-        return None
+# Of botocore's own exceptions those that tell of the network. All others are about us: a setting, a model, a parameter.
+_OF_THE_NETWORK = (
+    aws.HTTPClientError,
+    aws.ConnectionError,
+    aws.EndpointConnectionError,
+    aws.ConnectTimeoutError,
+    aws.SSLError,
+    aws.ProxyConnectionError,
+    aws.IncompleteReadError,
+    aws.ChecksumError,
+    aws.FlexibleChecksumError,
+)
+LONGEST_REASON = 300
 
 
-class FewServices(Loader):
-    """A loader that knows which services it will be asked for, so that it need not list them all."""
+class Road(AbstractResolver):
+    """How far the connections of one client have come: aiohttp asks it for names and for sockets."""
 
-    def list_available_services(self, type_name: str) -> list[str]:
-        return SERVICES
+    def __init__(self) -> None:
+        self._names = 0  # look-ups under way
+        self._sockets: list[socket.socket] = []
+        self._resolver: AbstractResolver | None = None
+
+    def waits_for(self, where: str) -> Cause | None:
+        """Return what is waited for before anything is sent to `where`; None where nothing is, or it is TLS."""
+        if self._names:
+            return name_wanted(where)
+        self._sockets = [one for one in self._sockets if one.fileno() != -1 and not _is_connected(one)]
+        return connection_wanted(where) if self._sockets else None
+
+    def new_socket(self, address: tuple[Any, ...]) -> socket.socket:
+        """Make the socket for one of the addresses of `resolve`."""
+        made = socket.socket(*address[:3])
+        self._sockets = [one for one in self._sockets if one.fileno() != -1] + [made]
+        return made
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        self._resolver = self._resolver or aiohttp.ThreadedResolver()
+        self._names += 1
+        try:
+            return await self._resolver.resolve(host, port, family)
+        finally:
+            self._names -= 1
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
 
 
-def new_loader() -> Loader:
-    """Return a loader for the data of `SERVICES`; it keeps what it has read."""
-    return FewServices(file_loader=OrjsonFiles())  # type: ignore[arg-type]
-
-
-def new_session(loader: Loader | None = None) -> AioSession:
-    """Return a session for the clients of `SERVICES`, which shares a `loader` where one is given."""
-    # botocore alone reads AWS_DEFAULT_REGION only; AWS_REGION is what Lambda and the other SDKs speak of.
-    session = AioSession(session_vars={"region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None)})
-    session.register_component("data_loader", loader or new_loader())
-    return session
+def _is_connected(one: socket.socket) -> bool:
+    try:
+        one.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def client_config(
@@ -81,8 +100,9 @@ def client_config(
     connections: int = 10,
     proxies: Mapping[str, str] | None = None,
     looks_over_parameters: bool = True,
+    road: Road | None = None,
 ) -> AioConfig:
-    """Return a configuration with one attempt: retry exists in the pipeline only.
+    """Return a configuration with one attempt: retry exists in the pipeline only. `road` sees how connecting goes.
 
     With `proxies` (see `proxy_for`) connections take the way that those of the other sinks take; without, the way that
     botocore reads in the environment, which knows no networks in NO_PROXY, and of a password no special characters.
@@ -95,7 +115,10 @@ def client_config(
         connect_timeout=connect_s,
         read_timeout=read_s,
         max_pool_connections=connections,
-        connector_args={"keepalive_timeout": KEEP_ALIVE_S},
+        connector_args={
+            "keepalive_timeout": KEEP_ALIVE_S,
+            **({"resolver": road, "socket_factory": road.new_socket} if road else {}),
+        },
         user_agent_extra=f"telemetry-forwarder/{__version__}",
     )
 
@@ -142,14 +165,37 @@ def translated(error: BaseException, where: str) -> TransportError:
     if isinstance(error, aws.ReadTimeoutError):
         return TimedOut(f"{where}: no answer in time")
     if isinstance(error, aws.ConnectTimeoutError):
-        return ConnectFailed(f"{where}: no connection in time")
+        return ConnectFailed(f"{where}: no connection in time; {VPC}")
     if isinstance(error, aws.ProxyConnectionError):
-        return ConnectFailed(f"{where}: the proxy cannot be reached or refused the connection")
+        return ConnectFailed(f"{where}: the proxy cannot be reached or refused the connection; check HTTPS_PROXY")
     if isinstance(error, aws.EndpointConnectionError) and isinstance(cause, aiohttp.ClientConnectorError):
-        return ConnectFailed(f"{where}: no connection ({cause.os_error.strerror or type(cause.os_error).__name__})")
-    if isinstance(error, aws.CredentialRetrievalError | aws.MetadataRetrievalError):
+        return ConnectFailed(f"{where}: {_why_not(cause.os_error)}")
+    if isinstance(error, aws.CredentialRetrievalError | aws.MetadataRetrievalError | aws.PartialCredentialsError):
         return CredentialUnavailable(f"{where}: the AWS credentials could not be read ({type(error).__name__})")
+    if isinstance(error, ForeignAnswer | ResponseParserError):
+        return NotTheService(not_aws(error, where))
+    if isinstance(error, aws.BotoCoreError) and not isinstance(error, _OF_THE_NETWORK):
+        return ConnectFailed(f"{where}: the AWS SDK cannot send it: {own_fault(error)}")
+    if isinstance(error, aws.HTTPClientError) and not isinstance(cause, OSError | aiohttp.ClientError | None):
+        return ConnectFailed(f"{where}: the request cannot be sent ({type(cause).__name__})")
     return ConnectionLost(f"{where}: the connection ended before the answer did ({type(cause or error).__name__})")
+
+
+def not_aws(error: Exception, where: str) -> str:
+    """Say that something answered that is no service of AWS, and what to check."""
+    what = str(error) if isinstance(error, ForeignAnswer) else "its answer cannot be read"
+    return f"{where}: what answered is not AWS ({what}); check the proxy and AWS_ENDPOINT_URL_…, if they are set"
+
+
+def _why_not(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return f"the name cannot be resolved ({error.strerror}); check AWS_REGION, and in a VPC its DNS support"
+    return f"no connection ({error.strerror or type(error).__name__})"
+
+
+def own_fault(error: Exception) -> str:
+    """Say what botocore found wrong on our side: the kind, and its own words, which hold settings and no secrets."""
+    return f"{type(error).__name__}: {str(error)[:LONGEST_REASON].rstrip('.')}"
 
 
 def error_type(response: Mapping[str, Any]) -> str:

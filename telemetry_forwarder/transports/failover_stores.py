@@ -18,17 +18,17 @@ from botocore.handlers import add_expect_header
 from telemetry_forwarder.errors import ConfigError, FailoverError
 from telemetry_forwarder.failover import Parcel, message_body, object_key, word
 from telemetry_forwarder.places import Bucket, Queue
+from telemetry_forwarder.transports import aws_session
 from telemetry_forwarder.transports.aws_client import (
     NO_ANSWER,
     NO_CREDENTIALS,
     client_config,
     error_type,
-    new_session,
     translated,
 )
+from telemetry_forwarder.transports.aws_session import new_session
 from telemetry_forwarder.transports.failover import Store
 from telemetry_forwarder.transports.http import host_port
-from telemetry_forwarder.variables import Problem
 
 # A connection that is not made by then is tried again. Whoever calls bounds the whole.
 CONNECT_S = 1.0
@@ -81,8 +81,8 @@ async def open_store(
 ) -> AsyncIterator[Store]:
     """Open `place` for storing; leaving the context closes its connections.
 
-    Endpoint and credentials come by the SDK's own variables (AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL_SQS, …). Raises
-    ConfigError where no client can be made of these variables.
+    Endpoint and credentials come by the variables that `aws_session` lists. Raises ConfigError where no client can be
+    made of them.
     """
     async with open_client(place, region=region, ca_file=ca_file, proxies=proxies, session=session) as client:
         yield ObjectStore(client, place) if isinstance(place, Bucket) else MessageStore(client, place)
@@ -103,24 +103,26 @@ async def open_client(
     async def client_of(service: str, **more: Any) -> Any:
         own = AioConfig(retries={"mode": "standard", "total_max_attempts": attempts}, s3=more.pop("s3", None))
         config = client_config(connect_s=CONNECT_S, read_s=READ_S, proxies=proxies).merge(own)
-        known: Any = session()
-        return await stack.enter_async_context(known.create_client(service, verify=ca_file, config=config, **more))
+        opening = aws_session.open_client(session(), service, ca_file=ca_file, config=config, **more)
+        return await stack.enter_async_context(opening)
 
     async with AsyncExitStack() as stack:
         try:
             if isinstance(place, Queue):
                 client = await client_of(
-                    "sqs", region_name=place.region or region, endpoint_url=None if place.region else origin(place.url)
+                    "sqs", region=place.region or region, endpoint_url=None if place.region else origin(place.url)
                 )
             else:
-                client = await client_of("s3", region_name=region)
+                client = await client_of("s3", region=region)
                 if not is_of_aws(client.meta.endpoint_url):
                     # Other services that speak as S3 does have no host name for each bucket.
-                    client = await client_of("s3", region_name=region, s3={"addressing_style": "path"})
+                    client = await client_of("s3", region=region, s3={"addressing_style": "path"})
                 # It would wait for the service's `100 Continue` before it sends anything: a round trip of the window.
                 client.meta.events.unregister("before-call.s3", add_expect_header)
-        except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
-            raise ConfigError([_sdk_problem(error)]) from error
+        except (BotoCoreError, ValueError) as error:
+            service = "sqs" if isinstance(place, Queue) else "s3"
+            problem = aws_session.sdk_problem(error, service, "There is no failover without it.")
+            raise ConfigError([problem]) from error
         yield client
 
 
@@ -132,15 +134,6 @@ def origin(url: str) -> str:
 
 def is_of_aws(url: str) -> bool:
     return (urlsplit(url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws"))
-
-
-def _sdk_problem(error: Exception) -> Problem:
-    return Problem(
-        "AWS_REGION or the endpoint of TELEMETRY_FORWARDER_FAILOVER",
-        f"not what the AWS SDK can use ({error})",
-        "a region such as `eu-central-1`, and no endpoint or a URL",
-        "There is no failover without it.",
-    )
 
 
 class ObjectStore:
@@ -160,7 +153,9 @@ class ObjectStore:
             "IfNoneMatch": "*",
         }
         # 412: it is there, and the answer to the attempt before this one was lost.
-        await called(self._client, "put_object", parameters, accept=412)
+        answer = await called(self._client, "put_object", parameters, accept=412)
+        if not answer.get("ETag") and "Error" not in answer:
+            raise FailoverError("what answered is not S3: it names no ETag; check AWS_ENDPOINT_URL_S3 and the proxy")
 
 
 class MessageStore:
@@ -191,7 +186,9 @@ class MessageStore:
             # Two sinks may hold the same records. A group for each message: none has to wait for another.
             once = f"{parcel.digest}-{word(sink)[:90]}"
             parameters |= {"MessageGroupId": once, "MessageDeduplicationId": once}
-        await called(self._client, "send_message", parameters)
+        answer = await called(self._client, "send_message", parameters)
+        if not answer.get("MessageId"):
+            raise FailoverError("what answered is not SQS: it names no MessageId; check the queue's URL and the proxy")
 
 
 def _text(value: str) -> dict[str, str]:
@@ -201,7 +198,7 @@ def _text(value: str) -> dict[str, str]:
 async def called(
     client: Any, operation: str, parameters: Mapping[str, Any], *, accept: int | None = None
 ) -> Mapping[str, Any]:
-    """Call `operation` once and return its answer; an empty one for an error of the status `accept`.
+    """Call `operation` once and return its answer; for an error of the status `accept` that, with its `Error`.
 
     Raises FailoverError for a refusal, and TransportError where no answer came.
     """
@@ -210,7 +207,7 @@ async def called(
         answer: Mapping[str, Any] = await getattr(client, operation)(**parameters)
     except ClientError as error:
         if _status(error.response) == accept:
-            return {}
+            return error.response
         raise refusal(error.response) from error
     except NO_CREDENTIALS as error:
         raise FailoverError("there are no AWS credentials") from error

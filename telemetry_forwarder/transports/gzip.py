@@ -3,7 +3,8 @@
 import asyncio
 import zlib
 
-from telemetry_forwarder.interfaces import HttpRequest, HttpResponse, Transport
+from telemetry_forwarder.interfaces import Cause, HttpRequest, HttpResponse, Transport
+from telemetry_forwarder.pipeline.trouble import step_of, warm
 from telemetry_forwarder.values import replace
 
 # A body that fits a packet gains nothing that the other end would notice.
@@ -38,6 +39,13 @@ class GzipTransport:
         if 200 <= response.status < 300:
             self._last = None
         return response
+
+    async def warm(self) -> None:
+        """Let `inner` get ready, where it can."""
+        await warm(self._inner)
+
+    def waits_for(self) -> Cause | None:
+        return step_of(self._inner)
 
     async def aclose(self) -> None:
         await self._inner.aclose()

@@ -21,8 +21,18 @@ from telemetry_forwarder import __version__
 from telemetry_forwarder.clock import Clock, SystemClock
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, TimedOut, TransportError
 from telemetry_forwarder.http11 import Answer, Connection
-from telemetry_forwarder.interfaces import HttpRequest, HttpResponse
+from telemetry_forwarder.interfaces import Cause, HttpRequest, HttpResponse
 from telemetry_forwarder.proxies import proxy_for
+from telemetry_forwarder.transports.addresses import addresses_of, connected_socket
+from telemetry_forwarder.transports.steps import (
+    Way,
+    Ways,
+    connection_wanted,
+    handshake_wanted,
+    name_wanted,
+    proxy_wanted,
+    tunnel_wanted,
+)
 from telemetry_forwarder.transports.tls_failures import (
     HUNG_UP,
     is_hung_up,
@@ -39,10 +49,6 @@ LONGEST_ANSWER_BYTES = 64 * 1024
 
 # Shorter than the idle limit of any load balancer, so that a connection is seldom found dead when it is used again.
 KEEP_ALIVE_S = 5.0
-
-# An address that does not answer is given this long before the next one of the name is tried beside it.
-# Source: RFC 8305, section 5.
-NEXT_ADDRESS_S = 0.25
 
 USER_AGENT = f"telemetry-forwarder/{__version__}"
 PORTS = {"http": 80, "https": 443}
@@ -77,18 +83,28 @@ class HttpTransport:
         self._idle: list[tuple[Connection, tuple[str, str], float]] = []  # to whom, and since when by the wall clock
         self._busy: set[Connection] = set()
         self._is_closed = False
+        self._ways = Ways()
+
+    def waits_for(self) -> Cause | None:
+        """Return the step of making a connection that the oldest request waits for; None where it was sent."""
+        return self._ways.waits_for()
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         where = address(request.url, self._proxy)
         if self._is_closed:
             raise ConnectFailed(f"{where}: the transport is closed")
+        with self._ways.begin() as way:
+            return await self._send(request, where, way)
+
+    async def _send(self, request: HttpRequest, where: str, way: Way) -> HttpResponse:
         try:
             parts = urlsplit(request.url)
             target = target_of(parts, is_proxied=self._proxy is not None and parts.scheme == "http")
             headers = self._headers(request, parts)
-            connection = self._idle_connection(parts) or await self._connect(parts, where)
+            connection = self._idle_connection(parts) or await self._connect(parts, where, way)
         except (ValueError, UnicodeError) as error:
             raise ConnectFailed(f"{where}: the request cannot be sent ({type(error).__name__})") from error
+        way.waits_for = None
         self._busy.add(connection)
         try:
             answer = await connection.exchange(request.method, target, headers, request.body, LONGEST_ANSWER_BYTES)
@@ -138,18 +154,18 @@ class HttpTransport:
 
     # --- making a connection ---
 
-    async def _connect(self, parts: SplitResult, where: str) -> Connection:
+    async def _connect(self, parts: SplitResult, where: str, way: Way) -> Connection:
         """Return a connection on which requests for `parts` can be sent. Raises ConnectFailed."""
         if parts.scheme not in PORTS or not parts.hostname:
             raise ConnectFailed(f"{where}: the request cannot be sent (not an http or https address)")
         tls = self._tls_context(parts) if parts.scheme == "https" else None
         try:
             async with asyncio.timeout(self._connect_s):
-                return await self._reach(parts, tls)
+                return await self._reach(parts, tls, way)
         except TimeoutError as error:
             if error.errno is not None:  # ETIMEDOUT, of the system
                 raise ConnectFailed(f"{where}: no connection ({plain(error)})") from error
-            raise ConnectFailed(f"{where}: no connection in time") from error
+            raise ConnectFailed(way.waits_for.text if way.waits_for else f"{where}: no connection in time") from error
         except ProxyRefused as error:
             raise ConnectFailed(f"{where}: {error}") from error
         except (OSError, h11.ProtocolError) as error:
@@ -160,10 +176,10 @@ class HttpTransport:
             reason = why_not(error, is_proxy=False, ca_file=self._ca_file, names=self._names or ())
             raise ConnectFailed(f"{where}: {reason}") from error
 
-    async def _reach(self, parts: SplitResult, tls: "ssl.SSLContext | None") -> Connection:
+    async def _reach(self, parts: SplitResult, tls: "ssl.SSLContext | None", way: Way) -> Connection:
         if self._proxy is None:
-            return await self._open(parts, tls)
-        return await self._through_proxy(urlsplit(self._proxy), parts, tls)
+            return await self._open(parts, tls, way, connection_wanted(host_port(parts.geturl())))
+        return await self._through_proxy(urlsplit(self._proxy), parts, tls, way)
 
     async def _names_at(self, parts: SplitResult) -> tuple[str, ...]:
         """Return the names in the certificate of the other end, which has another than ours; nothing is sent there.
@@ -174,29 +190,37 @@ class HttpTransport:
         context.check_hostname = False
         try:
             async with asyncio.timeout(self._connect_s):
-                connection = await self._reach(parts, context)
+                connection = await self._reach(parts, context, Way())
         except (OSError, h11.ProtocolError):
             return ()
         certificate = connection.transport.get_extra_info("peercert") or {}
         connection.close()
         return names_in(certificate)
 
-    async def _open(self, parts: SplitResult, tls: "ssl.SSLContext | None") -> Connection:
-        loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(
+    async def _open(self, parts: SplitResult, tls: "ssl.SSLContext | None", way: Way, reached: Cause) -> Connection:
+        """Connect step by step; `reached` is what is waited for while the other end says nothing at all."""
+        where = host_port(parts.geturl())
+        way.waits_for = name_wanted(where)
+        addresses = await addresses_of(parts.hostname or "", parts.port or PORTS[parts.scheme])
+        way.waits_for = reached
+        connected = await connected_socket(addresses)
+        way.waits_for = handshake_wanted(where)
+        _, connection = await asyncio.get_running_loop().create_connection(
             Connection,
-            parts.hostname or "",
-            parts.port or PORTS[parts.scheme],
+            sock=connected,
             ssl=tls,
             # Without the dot of a fully qualified name, which no certificate has.
             server_hostname=(parts.hostname or "").rstrip(".") if tls else None,
-            happy_eyeballs_delay=NEXT_ADDRESS_S,
         )
         return connection
 
-    async def _through_proxy(self, proxy: SplitResult, parts: SplitResult, tls: "ssl.SSLContext | None") -> Connection:
+    async def _through_proxy(
+        self, proxy: SplitResult, parts: SplitResult, tls: "ssl.SSLContext | None", way: Way
+    ) -> Connection:
+        where, variable = address(parts.geturl(), self._proxy), f"{parts.scheme.upper()}_PROXY"
         try:
-            connection = await self._open(proxy, self._tls_context(proxy) if proxy.scheme == "https" else None)
+            own_tls = self._tls_context(proxy) if proxy.scheme == "https" else None
+            connection = await self._open(proxy, own_tls, way, proxy_wanted(where, variable))
         except TimeoutError as error:
             if error.errno is None:
                 raise
@@ -208,6 +232,7 @@ class HttpTransport:
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         target = f"{host}:{parts.port or PORTS[parts.scheme]}"
         headers = {"Host": target, "User-Agent": USER_AGENT, **proxy_login(self._proxy or "")}
+        way.waits_for = tunnel_wanted(where, variable)
         try:
             answer = await connection.exchange("CONNECT", target, headers, b"")
         except (OSError, h11.ProtocolError) as error:
@@ -215,6 +240,7 @@ class HttpTransport:
         if not 200 <= answer.status < 300:
             connection.close()
             raise ProxyRefused(refused_by_proxy(answer.status))
+        way.waits_for = handshake_wanted(where)
         return await self._encrypt(connection, tls, parts)
 
     async def _encrypt(self, tunnel: Connection, tls: "ssl.SSLContext", parts: SplitResult) -> Connection:

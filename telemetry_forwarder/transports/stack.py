@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from telemetry_forwarder.interfaces import Delivery, HttpDelivery, HttpRequest, HttpResponse, LogsDelivery, Transport
-from telemetry_forwarder.transports.auth import AuthTransport, FetchSecret
+from telemetry_forwarder.transports.auth import AuthTransport, FetchSecret, TellsWait
 from telemetry_forwarder.transports.gzip import GzipTransport
 from telemetry_forwarder.transports.http import HttpTransport, choose_proxy
 from telemetry_forwarder.values import dataclass, field
@@ -29,16 +29,20 @@ class Network:
 
 @asynccontextmanager
 async def open_transport(
-    delivery: Delivery, network: Network, warn: Callable[[str], None], fetch: FetchSecret | None = None
+    delivery: Delivery,
+    network: Network,
+    warn: Callable[[str], None],
+    fetch: FetchSecret | None = None,
+    tell: TellsWait | None = None,
 ) -> AsyncIterator[Transport[Any, Any]]:
     """Open what reaches a destination: gzip around auth around HTTP, or PutLogEvents, or a third party's own.
 
-    `fetch` reads a credential that is given by reference.
+    `fetch` reads a credential that is given by reference, and `tell` says what that waits for.
 
     Raises ConfigError where the AWS SDK can make nothing of its variables.
     """
     if isinstance(delivery, HttpDelivery):
-        transport = _http(delivery, network, fetch)
+        transport = _http(delivery, network, fetch, tell)
         try:
             yield transport
         finally:
@@ -60,10 +64,12 @@ async def open_transport(
             yield theirs
 
 
-def _http(delivery: HttpDelivery, network: Network, fetch: FetchSecret | None) -> Transport[HttpRequest, HttpResponse]:
+def _http(
+    delivery: HttpDelivery, network: Network, fetch: FetchSecret | None, tell: TellsWait | None
+) -> Transport[HttpRequest, HttpResponse]:
     transport: Transport[HttpRequest, HttpResponse] = HttpTransport(
         proxy=choose_proxy(delivery.url, network.proxies), ca_file=network.ca_file, connect_s=CONNECT_S
     )
     if delivery.credential is not None:
-        transport = AuthTransport(transport, delivery.credential, fetch)
+        transport = AuthTransport(transport, delivery.credential, fetch, tell=tell)
     return GzipTransport(transport) if delivery.gzip else transport

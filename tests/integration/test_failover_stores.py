@@ -21,7 +21,7 @@ from telemetry_forwarder.failover import (
     unpack,
 )
 from telemetry_forwarder.places import Bucket, Queue
-from telemetry_forwarder.transports.aws_client import OrjsonFiles
+from telemetry_forwarder.transports.aws_session import OrjsonFiles
 from telemetry_forwarder.transports.failover import Failover
 from telemetry_forwarder.transports.failover_stores import is_of_aws, loaded_session, open_store
 from tests.builders import Lines, record, records
@@ -214,7 +214,7 @@ async def test_client_is_made_on_the_loop_without_reading_a_file(
 
 async def test_endpoint_that_is_no_url_is_a_config_error(s3_at: Any) -> None:
     s3_at("nowhere")
-    with pytest.raises(ConfigError, match="TELEMETRY_FORWARDER_FAILOVER"):
+    with pytest.raises(ConfigError, match="AWS_ENDPOINT_URL_S3 is not what"):
         async with open_store(BUCKET, region=REGION):
             raise AssertionError
 

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("interfaces",),
     ("log",),
     ("ledger",),
-    ("wire_json", "platform_text", "http11", "log_lines"),
+    ("wire_json", "platform_text", "http11", "log_lines", "foreign"),
     ("cut", "failover"),
     ("enrich",),
     ("budget", "loss", "router", "sinks*", "pipeline*", "lifecycle", "lifecycle.strategy", "lifecycle.doubt"),

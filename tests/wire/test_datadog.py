@@ -5,9 +5,19 @@ import dataclasses
 import pytest
 
 from telemetry_forwarder.errors import ConfigError
-from telemetry_forwarder.interfaces import Delivered, Denied, HttpDelivery, HttpResponse, Rejected, Retry, TooLarge
+from telemetry_forwarder.interfaces import (
+    Delivered,
+    Denied,
+    DropReason,
+    HttpDelivery,
+    HttpResponse,
+    Rejected,
+    Retry,
+    TooLarge,
+)
 from telemetry_forwarder.kinds import Secret, SecretReference
 from telemetry_forwarder.sinks.datadog import Datadog, create
+from telemetry_forwarder.values import replace
 from tests.sink_records import BARE, FULL, GOLDEN, REPORT, encode_all, loads, make_record, same
 
 INTAKE = "https://http-intake.logs.datadoghq.eu"
@@ -99,9 +109,52 @@ def test_a_platform_record_that_fits_only_as_text_loses_nothing():
 # --- answers --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [200, 202])
-def test_accepted(status):
-    assert SINK.verdict(same(3), HttpResponse(status=status, body=b"{}")) == Delivered()
+@pytest.mark.parametrize(
+    ("status", "body"), [(202, b"{}"), (202, b""), (202, b'{"status":"ok"}'), (200, b"{}"), (200, b'{"status":"ok"}')]
+)
+def test_accepted(status, body):
+    assert SINK.verdict(same(3), HttpResponse(status=status, body=body)) == Delivered()
+
+
+PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>token=abc</body></html>"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (200, PAGE, "text/html; charset=utf-8"),
+        (202, PAGE, "text/html"),
+        (200, b"Sign in", "text/html"),
+        (200, b"OK", "text/plain"),
+        (200, b"", "text/plain"),
+        (200, b"", None),
+        (204, b"", None),
+        (200, b'{"message":"hello"}', "application/json"),
+        (200, b"[]", "application/json"),
+        (201, b"{}", "application/json"),
+    ],
+)
+def test_what_datadog_does_not_say_is_no_delivery(status, body, kind):
+    headers = {} if kind is None else {"content-type": kind}
+    verdict = SINK.verdict(same(3), HttpResponse(status=status, body=body, headers=headers))
+    assert isinstance(verdict, Denied)
+    assert verdict.reason is DropReason.WRONG_ADDRESS
+    for part in (f"HTTP {status} with", "DD_SITE", "proxy"):
+        assert part in verdict.detail
+    assert "abc" not in verdict.detail
+
+
+def test_another_intake_may_answer_200_and_nothing_else():
+    """Vector, and Datadog's own Observability Pipelines, do; a page, or what has a content type, is none of theirs."""
+    elsewhere = replace(SINK, is_elsewhere=True)
+    taken = elsewhere.verdict(same(3), HttpResponse(status=200))
+    assert isinstance(taken, Delivered)
+    assert taken.warning
+    for body, kind in ((PAGE, "text/html"), (b"", "text/html"), (b"welcome", "text/plain")):
+        answer_ = HttpResponse(status=200, body=body, headers={"content-type": kind})
+        verdict = elsewhere.verdict(same(3), answer_)
+        assert isinstance(verdict, Denied)
+        assert "DD_LOGS_CONFIG_LOGS_DD_URL" in verdict.detail
 
 
 def test_a_400_is_halved_until_it_names_one_record():
@@ -115,7 +168,13 @@ def test_413_is_too_large():
 
 @pytest.mark.parametrize("status", [301, 302, 307, 401, 403, 404, 405, 407])
 def test_what_the_key_or_the_address_is_to_blame_for_costs_no_record(status):
-    assert isinstance(SINK.verdict(same(2), answer(status)), Denied)
+    verdict = SINK.verdict(same(2), answer(status))
+    assert isinstance(verdict, Denied)
+    reasons = {401: DropReason.UNAUTHORIZED, 403: DropReason.UNAUTHORIZED, 407: DropReason.UNREACHABLE}
+    assert verdict.reason is reasons.get(status, DropReason.WRONG_ADDRESS)
+    names = ("HTTPS_PROXY",) if status == 407 else ("DD_SITE",)
+    for name in (*names, "DD_API_KEY") if status in (401, 403) else names:
+        assert name in verdict.detail
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 520])

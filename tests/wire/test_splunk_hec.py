@@ -151,13 +151,41 @@ def test_an_object_at_the_limit_fits_a_request_by_itself():
 
 
 @pytest.mark.parametrize(
-    "body", [b'{"text":"Success","code":0}', b'{"text":"Success","code":0,"ackId":7}', b'"OK"', b""]
+    "body",
+    [b'{"text":"Success","code":0}', b'{"text":"Success","code":0,"ackId":7}', b'"OK"', b"OK\n", b'{"text":"OK"}'],
 )
-def test_200_is_delivered_whatever_the_code(body):
-    assert SINK.verdict(same(3), answer(200, body)) == Delivered()
+@pytest.mark.parametrize("status", [200, 202])
+def test_what_an_hec_and_its_like_say_is_a_delivery(status, body):
+    """The last three are of other receivers: older OpenTelemetry Collectors answer 202 and `OK`."""
+    assert SINK.verdict(same(3), answer(status, body)) == Delivered()
 
 
-@pytest.mark.parametrize("body", [b'{"text":"","code":24}', b'{"text":"","code":25}', b"<html>Sign in</html>"])
+@pytest.mark.parametrize(
+    ("status", "body", "shown"),
+    [
+        (200, b"<html><head><title>Sign in to Hotel Wi-Fi</title></head>", "HTML that begins “Sign in to Hotel Wi-Fi”"),
+        (200, b"", "an empty body"),
+        (204, b"", "HTTP 204 with an empty body"),
+        (200, b"ok, thank you", "begins “ok, thank you”"),
+        (200, b'{"message":"hello"}', "HTTP 200"),
+        (200, b'{"text":"The requested URL was not found","code":404}', "HTTP 200"),
+        (201, b'{"text":"Success","code":0}', "HTTP 201"),
+    ],
+)
+def test_what_no_hec_says_is_no_delivery(status, body, shown):
+    verdict = SINK.verdict(same(3), answer(status, body))
+    assert isinstance(verdict, Denied)
+    assert verdict.reason is DropReason.WRONG_ADDRESS
+    for part in (shown, "SPLUNK_HEC_URL", "proxy"):
+        assert part in verdict.detail
+
+
+@pytest.mark.parametrize("code", [8, 9, 18, 19, 20, 23, 26, 27])
+def test_a_200_that_hides_an_error_is_tried_again(code):
+    assert isinstance(SINK.verdict(same(3), answer(200, b'{"text":"x","code":%d}' % code)), Retry)
+
+
+@pytest.mark.parametrize("body", [b'{"text":"","code":24}', b'{"text":"","code":25}'])
 def test_200_with_something_to_say_is_delivered_with_a_warning(body):
     verdict = SINK.verdict(same(3), answer(200, body))
     assert isinstance(verdict, Delivered)
@@ -230,7 +258,12 @@ def test_code_6_for_the_first_of_a_large_batch_means_too_large():
     ],
 )
 def test_what_the_token_or_the_address_is_to_blame_for_costs_no_record(status, body):
-    assert isinstance(SINK.verdict(same(2), answer(status, body)), Denied)
+    verdict = SINK.verdict(same(2), answer(status, body))
+    assert isinstance(verdict, Denied)
+    reasons = {404: DropReason.WRONG_ADDRESS, 405: DropReason.WRONG_ADDRESS, 407: DropReason.UNREACHABLE}
+    assert verdict.reason is reasons.get(status, DropReason.UNAUTHORIZED)
+    names = {404: "SPLUNK_HEC_URL", 405: "SPLUNK_HEC_URL", 407: "HTTPS_PROXY"}
+    assert names.get(status, "SPLUNK_HEC_TOKEN") in verdict.detail
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599, 100, 0, 700])

@@ -6,7 +6,8 @@ from botocore import exceptions as aws
 
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, CredentialUnavailable, TimedOut
 from telemetry_forwarder.transports.aws import refused, wait_asked_for
-from telemetry_forwarder.transports.aws_client import FewServices, OrjsonFiles, translated
+from telemetry_forwarder.transports.aws_client import translated
+from telemetry_forwarder.transports.aws_session import FewServices, OrjsonFiles
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,192 @@
+"""How an AWS client is made here: cheaply, and from nothing but what is documented as the extension's own.
+
+The extension shares its environment with the function, whose own AWS SDK has some sixty variables (AWS_PROFILE,
+AWS_CONFIG_FILE, AWS_ENDPOINT_URL, AWS_RETRY_MODE, AWS_MAX_ATTEMPTS, …). None of them means our clients, and none may
+have an effect on them, be it set, empty or wrong. So a session is given an empty configuration, and these alone:
+
+| AWS_REGION, AWS_DEFAULT_REGION | where no region is given |
+| AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN | credentials, as Lambda sets them |
+| AWS_CONTAINER_CREDENTIALS_…, AWS_CONTAINER_AUTHORIZATION_TOKEN | credentials, as Lambda sets them with SnapStart |
+| AWS_ENDPOINT_URL_CLOUDWATCH_LOGS and its like, `ENDPOINTS` below | another endpoint of that service |
+| AWS_CA_BUNDLE | certificate authorities for AWS |
+
+and the proxies. Making a first client costs botocore about 100 ms of CPU on a test machine; nearly half of that are
+listing 430 directories of services that are not used here, and parsing JSON with the standard library. The loader below
+does neither.
+"""
+
+import gzip
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import orjson
+from aiobotocore.config import AioConfig
+from aiobotocore.credentials import AioContainerProvider, AioCredentialResolver, AioEnvProvider
+from aiobotocore.session import AioSession
+from botocore.configprovider import (
+    BOTOCORE_DEFAUT_SESSION_VARIABLES,
+    ConfigChainFactory,
+    ConfigValueStore,
+    ConstantProvider,
+)
+from botocore.exceptions import BotoCoreError, InvalidRegionError, NoRegionError, PartialCredentialsError
+from botocore.loaders import Loader
+from botocore.plugin import PluginContext, reset_plugin_context, set_plugin_context
+
+from telemetry_forwarder.foreign import what_answered
+from telemetry_forwarder.variables import Problem
+
+ENDPOINTS = {
+    "logs": "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
+    "s3": "AWS_ENDPOINT_URL_S3",
+    "secretsmanager": "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+    "sqs": "AWS_ENDPOINT_URL_SQS",
+    "ssm": "AWS_ENDPOINT_URL_SSM",
+}
+
+
+class OrjsonFiles:
+    """Read botocore's data files; what its `JSONFileLoader` does, several times faster."""
+
+    def exists(self, file_path: str) -> bool:
+        return os.path.isfile(f"{file_path}.json") or os.path.isfile(f"{file_path}.json.gz")
+
+    def load_file(self, file_path: str) -> Any:
+        """Return the data of `file_path` (without its ending), or None where there is no such file."""
+        if os.path.isfile(f"{file_path}.json"):
+            with open(f"{file_path}.json", "rb") as file:
+                return orjson.loads(file.read())
+        if os.path.isfile(f"{file_path}.json.gz"):
+            with gzip.open(f"{file_path}.json.gz", "rb") as file:
+                return orjson.loads(file.read())
+        return None
+
+
+class FewServices(Loader):
+    """A loader that knows which services it will be asked for, so that it need not list them all."""
+
+    def list_available_services(self, type_name: str) -> list[str]:
+        return sorted(ENDPOINTS)
+
+
+def new_loader() -> Loader:
+    """Return a loader for botocore's own data of these services, and no one else's; it keeps what it has read."""
+    return FewServices(
+        extra_search_paths=[Loader.BUILTIN_DATA_PATH],
+        file_loader=OrjsonFiles(),  # type: ignore[arg-type]
+        include_default_search_paths=False,
+    )
+
+
+def new_session(loader: Loader | None = None) -> AioSession:
+    """Return a session for the clients of `ENDPOINTS`, which shares a `loader` where one is given."""
+    session = AioSession()
+    session.register_component("data_loader", loader or new_loader())
+    session.register_component("config_store", _own_configuration(session))
+    # Lambda's own names, without those that others add: an account, an expiry, the token's name of long ago.
+    names = {"token": "AWS_SESSION_TOKEN", "account_id": "", "expiry_time": ""}
+    providers = [AioEnvProvider(mapping=names), AioContainerProvider()]
+    session.register_component("credential_provider", AioCredentialResolver(providers=providers))
+    return session
+
+
+def _own_configuration(session: AioSession) -> ConfigValueStore:
+    """Return a configuration of defaults, but for what is documented as ours."""
+    mapping: dict[str, Any] = {
+        name: ConstantProvider(value=default) for name, (_, _, default, _) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items()
+    }
+    nothing = ("profile", "config_file", "credentials_file", "data_path")
+    mapping |= {name: ConstantProvider(value=None) for name in nothing}
+    mapping["ignore_configured_endpoint_urls"] = ConstantProvider(value=True)
+    chains = ConfigChainFactory(session=session)
+    mapping["region"] = chains.create_config_chain(env_var_names=["AWS_REGION", "AWS_DEFAULT_REGION"])
+    mapping["ca_bundle"] = chains.create_config_chain(env_var_names="AWS_CA_BUNDLE")
+    for service, variable in ENDPOINTS.items():
+        mapping[_endpoint_of(service)] = chains.create_config_chain(env_var_names=variable)
+    return ConfigValueStore(mapping=mapping)
+
+
+def _endpoint_of(service: str) -> str:
+    return f"endpoint_url_{service}"
+
+
+@asynccontextmanager
+async def open_client(
+    session: AioSession,
+    service: Any,
+    *,
+    config: AioConfig,
+    region: str | None = None,
+    ca_file: str | None = None,
+    endpoint_url: str | None = None,
+) -> AsyncIterator[Any]:
+    """Open a client of `service`; leaving the context closes its connections.
+
+    Raises BotoCoreError, or ValueError for an endpoint that is no URL, where none can be made.
+    """
+    creator = session.create_client(
+        service,
+        region_name=region or None,
+        # Never None, for which botocore would look at REQUESTS_CA_BUNDLE; nor "", with which it checks nothing.
+        verify=ca_file or session.get_config_variable("ca_bundle") or True,
+        endpoint_url=endpoint_url or session.get_config_variable(_endpoint_of(service)) or None,
+        config=config,
+    )
+    token = set_plugin_context(PluginContext(plugins="DISABLED"))  # BOTOCORE_EXPERIMENTAL__PLUGINS are the function's
+    try:
+        opening = await creator.__aenter__()
+    finally:
+        reset_plugin_context(token)
+    opening.meta.events.register("before-parse", partial(refuse_foreign, is_secret=service in _SECRET))
+    try:
+        yield opening
+    finally:
+        await creator.__aexit__(None, None, None)
+
+
+class ForeignAnswer(Exception):
+    """What answered a call with success is not AWS, nor one that speaks as AWS does. Its text says what it was."""
+
+
+def refuse_foreign(response_dict: Mapping[str, Any], *, is_secret: bool = False, **_: Any) -> None:
+    """Raise ForeignAnswer for a success that no service of AWS gave: of an empty one botocore would make a success.
+
+    AWS names each request in a header, and S3 what it stored. What speaks as AWS does but leaves that out has at least
+    to answer with a JSON object. With `is_secret` nothing of the body is shown. Source: Amazon S3 and CloudWatch Logs
+    API references, common response headers; Fluent Bit, which takes a success without a request id as a failure.
+    """
+    status, headers = response_dict["status_code"], response_dict["headers"]
+    known = {name.lower(): value for name, value in headers.items()}
+    if not 200 <= status < 300 or any(name in known for name in _OF_AWS):
+        return
+    body = response_dict["body"]
+    body = bytes(body) if isinstance(body, bytes | bytearray) else b"?"  # of some operations a stream
+    if not _is_object(body):
+        raise ForeignAnswer(what_answered(status, b"?" if is_secret else body, known))
+
+
+def _is_object(body: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(body), dict)
+    except orjson.JSONDecodeError:
+        return False
+
+
+_SECRET = ("secretsmanager", "ssm")
+_OF_AWS = ("x-amzn-requestid", "x-amz-request-id", "x-amz-id-2", "etag")
+
+
+def sdk_problem(error: Exception, service: str, consequence: str) -> Problem:
+    """Return what is wrong with the settings where `open_client` raised `error`."""
+    if isinstance(error, NoRegionError | InvalidRegionError):
+        name, allowed = "AWS_REGION", "a region such as `eu-central-1`"
+    elif isinstance(error, PartialCredentialsError):
+        name, allowed = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "both of them, or neither"
+    elif isinstance(error, BotoCoreError):
+        name, allowed = "what the AWS SDK was given", "what its message says"
+    else:  # ValueError
+        name, allowed = ENDPOINTS[service], "`https://host[:port]`, or not set"
+    return Problem(name, f"not what the AWS SDK can use ({str(error)[:300].rstrip('.')})", allowed, consequence)

@@ -1,0 +1,85 @@
+"""What a request waits for before it is sent: a name, a connection, a handshake, a proxy. In words that say what to do.
+
+A destination is blamed only for an answer that it owes. Each step has one sentence, the same while it is waited for and
+when its time is over, so that it is said once.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from telemetry_forwarder.interfaces import Cause, DropReason
+from telemetry_forwarder.pipeline.trouble import cause
+
+# What keeps packets from a function in a VPC, in the order in which it is met.
+# Source: AWS Lambda Developer Guide, "Giving Lambda functions access to resources in an Amazon VPC".
+VPC = (
+    "if the function is in a VPC, its subnet needs a route there (a NAT gateway, or a VPC endpoint), and its security "
+    "group and network ACL have to let it through"
+)
+
+
+class Way:
+    """How far one request has come: `waits_for` is None once it is on its way to who answers it."""
+
+    __slots__ = ("waits_for",)
+
+    def __init__(self) -> None:
+        self.waits_for: Cause | None = None
+
+
+class Ways:
+    """The requests under way on one transport, oldest first."""
+
+    def __init__(self) -> None:
+        self._under_way: list[Way] = []
+        self._cut: Cause | None = None  # what the last one waited for that was cut off
+
+    @contextmanager
+    def begin(self) -> Iterator[Way]:
+        way, self._cut = Way(), None
+        self._under_way.append(way)
+        try:
+            yield way
+        except asyncio.CancelledError:
+            self._cut = way.waits_for
+            raise
+        finally:
+            self._under_way.remove(way)
+
+    def waits_for(self) -> Cause | None:
+        """Return what the oldest request waits for, or the last waited for if it was cut off; None for the answer."""
+        return self._under_way[0].waits_for if self._under_way else self._cut
+
+
+def unreachable(text: str) -> Cause:
+    return cause(text, DropReason.UNREACHABLE)
+
+
+def name_wanted(where: str) -> Cause:
+    return unreachable(
+        f"{where}: the name look-up (DNS) has not answered in time; if the function is in a VPC, check its DNS support "
+        "and the name servers of its DHCP options"
+    )
+
+
+def connection_wanted(where: str) -> Cause:
+    return unreachable(f"{where}: no connection in time: nothing answers there (TCP); {VPC}")
+
+
+def handshake_wanted(where: str) -> Cause:
+    return unreachable(
+        f"{where}: no connection in time: it was reached (TCP), but does not answer the TLS handshake; check that this "
+        "port speaks TLS, and what stands between (a firewall, a proxy)"
+    )
+
+
+def proxy_wanted(where: str, variable: str) -> Cause:
+    return unreachable(f"{where}: no connection in time: the proxy does not answer (TCP); check {variable}; {VPC}")
+
+
+def tunnel_wanted(where: str, variable: str) -> Cause:
+    return unreachable(
+        f"{where}: no connection in time: the proxy was reached, but does not say whether it lets us through "
+        f"(CONNECT); check {variable}, and that the proxy may reach the destination"
+    )
