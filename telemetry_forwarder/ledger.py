@@ -119,7 +119,7 @@ class Account:
         self.attempts = 0
         self.failed_attempts = 0
         self.told = 0
-        self._delivered = 0
+        self.delivered = 0
         self._cut = 0
         self._spilled = 0
         self._dropped: Counter[DropReason] = Counter()
@@ -127,7 +127,7 @@ class Account:
     def statement(self, held: int) -> Statement:
         return Statement(
             offered=self.offered,
-            delivered=self._delivered,
+            delivered=self.delivered,
             dropped=dict(self._dropped),
             spilled=self._spilled,
             held=held,
@@ -180,5 +180,5 @@ class Account:
         return left
 
     def _deliver(self, batch: Batch) -> None:
-        self._delivered += len(batch)
+        self.delivered += len(batch)
         self._cut += sum(encoded.is_cut for encoded in batch)

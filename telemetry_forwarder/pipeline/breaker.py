@@ -1,7 +1,21 @@
 """When to leave an unwell destination alone, so that it costs invocations nothing. Pure: time is an argument."""
 
+import random
+from collections.abc import Iterator
+
 # What two clocks may differ by: a pause was waited out on the monotonic one.
 NOTHING_S = 0.001
+
+
+def backoff(first: float = 0.1, longest: float = 2.0) -> Iterator[float]:
+    """Yield pauses in seconds that double from `first` to `longest`, each cut by up to half at random.
+
+    The random part keeps environments that failed together from coming back together.
+    """
+    pause = first
+    while True:
+        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, protects nothing
+        pause = min(longest, pause * 2)
 
 
 class Breaker:

@@ -50,11 +50,6 @@ class Packer:
     def _is_enough(self) -> bool:
         return len(self._open) >= MOST_WITHHELD_RECORDS and self._turns.withheld_s > 0.0
 
-    async def pack_ahead(self, may_go_on: Callable[[], bool]) -> None:
-        """Pack the next batch while the one before is under way."""
-        while may_go_on() and not self._is_enough and await self._pack_slice():
-            pass
-
     def take(self) -> list[Record]:
         """Remove and return what is packed."""
         taken = [*self._open.records, *([self._spare] if self._spare is not None else [])]

@@ -15,6 +15,14 @@ FIRST_S = 10.0
 LONGEST_S = 60.0
 # The limit is this many times the slowest of the last answers.
 SLACK = 4.0
+# An answer that takes longer than this, or than so many times the slowest of the last, is unusual: most likely it will
+# never come. Intakes answer in tens of milliseconds; a second is what their slow days look like, and what is sent twice
+# because of one is stored twice. At SHUTDOWN there is less time, and more to lose.
+UNUSUAL_S = 1.0
+UNUSUAL_AT_LAST_S = 0.5
+UNUSUAL_SLACK = 2.0
+# The most that is learned of an answer of which only the latest is known that it can have come: a freeze lay between.
+LONGEST_GUESS_S = 2.0
 # A timer that is later than this was slept through. A small function's share of the processor comes in slices of up
 # to a tenth of a second.
 LATE_S = 0.25
@@ -28,6 +36,7 @@ class Patience:
 
     def __init__(self) -> None:
         self._answers: deque[float] = deque(maxlen=8)
+        self._guesses: deque[float] = deque(maxlen=8)  # those and the longest that others may have taken
         self._expected = 0.0
         self._unanswered = 0
         self._in_vain = 0
@@ -38,17 +47,23 @@ class Patience:
         slowest = max(self._answers, default=0.0)
         return min(LONGEST_S, max(FIRST_S, SLACK * slowest) * 2.0**self._unanswered)
 
+    def unusual_after(self, least: float = UNUSUAL_S) -> float:
+        """Return how long an answer may take before it is unusual: at least `least`, where any was seen."""
+        return max(least, UNUSUAL_SLACK * max(self._guesses)) if self._guesses else UNUSUAL_S
+
     def expects_answer_within(self, seconds: float) -> bool:
         """Say whether an answer is likely to come within `seconds`; of a destination not met yet it is hoped."""
         return self._expected <= seconds
 
     def answered(self, after: float) -> None:
         self._answers.append(after)
+        self._guesses.append(after)
         self._expected = after
         self._unanswered = self._in_vain = 0
 
-    def answered_sometime(self) -> None:
-        """Note an answer of which nobody can say how long it took: the environment may have been frozen."""
+    def answered_sometime(self, within: float = 0.0) -> None:
+        """Note an answer that took nobody knows how long, at most `within`: the environment may have been frozen."""
+        self._guesses.append(min(within, LONGEST_GUESS_S))
         self._unanswered = 0
         if self._expected == math.inf:
             self._expected = 0.0
@@ -66,6 +81,30 @@ class Patience:
         """Note that an attempt reached its limit without an answer: the next one is not expected to have one."""
         self._expected = math.inf
         self._unanswered = min(self._unanswered + 1, 8)
+
+
+class Copies:
+    """How many requests may go out a second time while the first is under way. Pure.
+
+    One for every `every` requests, and `most` at once: a destination that is slow now and then costs little more, and
+    one that hangs is still asked again.
+    """
+
+    def __init__(self, *, every: int = 10, most: int = 2) -> None:
+        self._every = every
+        self._most = most * every
+        self._earned = self._most
+
+    @property
+    def is_allowed(self) -> bool:
+        return self._earned >= self._every
+
+    def requested(self) -> None:
+        """Note a request that is no copy."""
+        self._earned = min(self._most, self._earned + 1)
+
+    def copied(self) -> None:
+        self._earned -= self._every
 
 
 class Cutoff:

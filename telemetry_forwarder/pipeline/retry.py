@@ -1,10 +1,15 @@
-"""Deliver the open batch of one sink before a deadline. The only place in the project that tries again."""
+"""Deliver what one sink has to send, before a deadline. The only place in the project that tries again.
+
+A request that hangs is not the only one. An answer that is unusually late will most likely never come: then the same
+bytes go out once more, on a connection of their own, beside the first, and whichever answer comes first counts. While
+the function is invoked that is one piece and one copy of it at a time, seldom enough to cost a slow destination little;
+what else is held waits. At SHUTDOWN, the last chance of every record, several pieces go out beside each other, and each
+is tried again when a third of the time that was left has passed without an answer.
+"""
 
 import asyncio
 import contextlib
-import random
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from telemetry_forwarder.clock import Clock, Deadline
@@ -18,47 +23,43 @@ from telemetry_forwarder.interfaces import (
     Partial,
     Retry,
     Sink,
-    TooLarge,
     Transport,
     Verdict,
 )
 from telemetry_forwarder.ledger import Account
-from telemetry_forwarder.pipeline.batcher import halve
-from telemetry_forwarder.pipeline.breaker import Breaker
-from telemetry_forwarder.pipeline.patience import Cutoff, Patience
-from telemetry_forwarder.pipeline.trouble import cause_of, cut_off, no_answer, step_of
+from telemetry_forwarder.pipeline.breaker import NOTHING_S, Breaker, backoff
+from telemetry_forwarder.pipeline.outstanding import Outcome, Outstanding, checked
+from telemetry_forwarder.pipeline.patience import LATE_S, UNUSUAL_AT_LAST_S, Copies, Cutoff, Patience
+from telemetry_forwarder.pipeline.pieces import Attempt, Piece
+from telemetry_forwarder.pipeline.trouble import cause, cause_of, cut_off, describe, no_answer, step_of
 
-# A credential that was refused is rarely mended within seconds.
+# A credential that was refused is rarely mended within seconds, nor is another wrong setting.
 DENIED_PAUSE_S = 30.0
+# Where splitting a batch has used up what it may cost.
+SPLIT_PAUSE_S = 1.0
 
 # The last attempt ends this much before the deadline of a drain, so that its failure is still entered in the books.
 LAST_ANSWER_S = 0.02
-# What is kept at SHUTDOWN for a second try of a request that was under way before: a connection and a round trip.
-RENEW_S = 0.5
-RENEW_SHARE = 0.3
+# At SHUTDOWN: how many pieces are under way beside each other, how often each is tried within the window, and what an
+# attempt or a pause may take of the time that is left while another may still succeed. Less than `LEAST_S` is no time.
+PIECES_AT_LAST = 3
+TRIES_AT_LAST = 4
+SHARE_AT_LAST = 1 / 3
+LEAST_S = 0.1
+# What an answer that waited through a freeze gets to be read before its request is sent again.
+THAW_S = 0.2
 # Of the time that is left, the most that may go into packing a batch that has to be sent in it.
 PACK_SHARE = 0.5
 # The most of a flush, at its end, in which no request is begun for lack of a processor.
 KEPT_SHARE = 0.25
 
 
-def backoff(first: float = 0.1, longest: float = 2.0) -> Iterator[float]:
-    """Yield pauses in seconds that double from `first` to `longest`, each cut by up to half at random.
-
-    The random part keeps environments that failed together from coming back together.
-    """
-    pause = first
-    while True:
-        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, protects nothing
-        pause = min(longest, pause * 2)
-
-
 class Delivery:
-    """The pieces of the open batch, the attempt that is under way, and what is known of the destination's health.
+    """The pieces that are being sent, the attempts under way, and what is known of the destination's health.
 
     `deadline` bounds when the last attempt may start, `answer_by` when its answer has to be expected, and `stop_at`
-    cuts even a running one off (SHUTDOWN). A record leaves `pieces` in the moment it is settled, so that counting
-    them is exact.
+    cuts even a running one off (SHUTDOWN). `more` packs another piece and adds it; it says whether there was one.
+    `late_by`: for how long the processor may be withheld.
     """
 
     def __init__(
@@ -71,48 +72,82 @@ class Delivery:
         on_warning: Callable[[str], None] | None = None,
         on_settled: Callable[[Sequence[Encoded]], None] | None = None,
         breaker: Breaker | None = None,
+        more: Callable[[], Awaitable[bool]] | None = None,
+        late_by: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self.pieces: deque[list[Encoded]] = deque()
         self.breaker = breaker or Breaker()
         self.patience = Patience()
         self.stop_at: Deadline | None = None
         self.denied = False
+        self._outstanding = Outstanding(sink.limits, account, on_settled)
+        self._copies = Copies()
         self._deadline = Deadline(0.0)
         self._answer_by: Deadline | None = None
         self._allowed_at = 0.0
-        self._is_moved = asyncio.Event()  # a deadline was: a pause may have to end
-        self._asked_wait = 0.0
+        self._thawed_at = 0.0
+        self._last_call_at = 0.0
+        self._not_before = 0.0  # no attempt starts: a pause
+        self._pauses = backoff()
+        self._may_reconnect = True
+        self._may_reconsider = False  # once in a delivery
+        self._news = asyncio.Event()  # an answer has come, a deadline was moved, there is more to send
+        self._has_more = more is not None
+        self._more = more
+        self._late_by = late_by
+        self._bug: Exception | None = None
         self._sink = sink
         self._transport = transport
         self._account = account
         self._clock = clock
         self._on_trouble = on_trouble
         self._on_warning = on_warning
-        self._on_settled = on_settled
-        self._cutoff: Cutoff | None = None
-        self._begun_at: float | None = None
-        self._is_timed = True
-        self._request: tuple[list[Encoded], Any] | None = None
 
     @property
     def held(self) -> int:
-        return sum(len(piece) for piece in self.pieces)
+        return self._outstanding.held
 
     @property
     def under_way_for(self) -> float | None:
-        """Seconds since the attempt that is under way began; None where there is none."""
-        return None if self._begun_at is None else self._clock.monotonic() - self._begun_at
+        """Seconds since the latest attempt that is under way began; None where there is none."""
+        attempts = self._outstanding.attempts
+        return self._clock.monotonic() - max(each.begun_at for each in attempts) if attempts else None
 
     def waits_for(self) -> Cause | None:
         """Return what keeps the attempt that is under way from being sent, where the transport can tell."""
-        return None if self._begun_at is None else step_of(self._transport)
+        return step_of(self._transport) if self._outstanding.attempts else None
+
+    def add(self, batch: list[Encoded]) -> None:
+        """Take a batch to be sent."""
+        self._outstanding.pieces.append(Piece(batch))
+
+    def take(self) -> list[list[Encoded]]:
+        """Remove and return all that is held; whoever takes it settles it."""
+        return self._outstanding.take()
+
+    def drop_faulty(self, reason: DropReason) -> int:
+        """Give up on what a bug showed on, or on all that is held; return how many records that were."""
+        return self._outstanding.drop_faulty(reason)
+
+    def drop_refused(self) -> int:
+        """Give up on the records that were refused by themselves; return how many there were."""
+        return self._outstanding.drop_suspects()
+
+    # --- when an attempt may start, and when it ends ---
 
     def allow(self, until: Deadline, *, answer_by: Deadline | None = None) -> None:
         """Let attempts start before `until`; where `answer_by` is given, only such as should be answered by then."""
+        now = self._clock.monotonic()
+        if self._deadline.at <= now < until.at:
+            self._thawed_at = now
         self._deadline = until
         self._answer_by = answer_by
-        self._allowed_at = self._clock.monotonic()
-        self._is_moved.set()
+        self._allowed_at = now
+        self.wake()
+
+    def wake(self) -> None:
+        """Have a look at what there is to do: there may be more to send."""
+        self._has_more = self._more is not None
+        self._news.set()
 
     def may_start(self) -> bool:
         """Say whether an attempt may start now."""
@@ -124,101 +159,33 @@ class Delivery:
             return False
         return self.breaker.may_try(self._clock.time())
 
-    async def run(self) -> bool:
-        """Send until every piece is settled (True), or no further attempt may be made for now (False)."""
-        pauses = backoff()
-        may_reconnect = True
-        while self.pieces:
-            if not self.may_start():
-                return False
-            before = (self.held, -len(self.pieces))
-            verdict, error = await self._attempt(self.pieces[0])
-            self._settle(self.pieces[0], verdict)
-            pause = self._asked_wait
-            if (self.held, -len(self.pieces)) < before:
-                pauses = backoff()
-                self.breaker.succeeded()
-                self.breaker.asked_to_wait(self._clock.time(), pause)
-            elif isinstance(error, ConnectionLost) and may_reconnect:
-                may_reconnect = False  # most likely a kept connection that died while the environment was frozen
-            else:
-                self._note_failure()
-                pause = max(pause, next(pauses))
-                if self.denied or (self.breaker.has_tripped and self.stop_at is None):
-                    return False
-            if pause > 0 and not await self._pause(self._clock.monotonic() + pause):
-                return False
-        return True
-
-    def _note_failure(self) -> None:
-        if self.denied:
-            self.breaker.denied(self._clock.time(), DENIED_PAUSE_S)
-        else:
-            self.breaker.failed(self._clock.time(), self._asked_wait)
-
-    async def _pause(self, until: float) -> bool:
-        """Wait until `until`; return False as soon as that is not before the deadline, which may be moved meanwhile.
-
-        SHUTDOWN ends the pause: what the destination asked for is worth less then than one more attempt.
-        """
-        was_last_call = self.stop_at is not None
-        while self._clock.monotonic() < until:
-            if self.stop_at is not None and not was_last_call:
-                return True
-            if until >= self._deadline.at:
-                return False
-            self._is_moved.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(until):
-                    await self._is_moved.wait()
-        return True
-
     def forget_time(self) -> None:
-        """Learn nothing of the pace from the attempt that is under way: it may have been through a freeze."""
-        self._is_timed = False
-
-    def take(self) -> list[list[Encoded]]:
-        """Remove and return all pieces; whoever takes them settles them."""
-        taken = list(self.pieces)
-        self.pieces.clear()
-        return taken
-
-    def drop(self, reason: DropReason) -> int:
-        """Give up on all pieces; return how many records that were."""
-        dropped = [encoded for piece in self.take() for encoded in piece]
-        self._account.drop(len(dropped), reason)
-        if self._on_settled:
-            self._on_settled(dropped)
-        return len(dropped)
+        """Learn nothing of the pace from the attempts that are under way: they may have been through a freeze."""
+        for attempt in self._outstanding.attempts:
+            attempt.is_timed = False
 
     def stop_by(self, deadline: Deadline) -> None:
-        """End even a running attempt at `deadline`."""
+        """End even running attempts at `deadline`."""
         self.stop_at = deadline
-        self._is_moved.set()
-        if self._cutoff is not None:
-            self._cutoff.stop_at(deadline.at)
+        for attempt in self._outstanding.attempts:
+            if attempt.cutoff is not None:
+                attempt.cutoff.stop_at(deadline.at)
+        self.wake()
 
     def call_last(self, deadline: Deadline) -> None:
-        """Let attempts start until `deadline`, whatever failed before, and stop even a running one a little earlier.
-
-        At the first call the one that is under way has to leave time for another: its connection may have died with
-        an earlier outage, while the destination has long been well again.
-        """
-        if self._cutoff is not None and self.stop_at is None:
-            kept = min(RENEW_S, deadline.left(self._clock) * RENEW_SHARE)
-            self._cutoff.stop_at(deadline.earlier(kept).at)
+        """Let attempts start until `deadline`, whatever failed before, and stop even running ones a little earlier."""
+        if self.stop_at is None:
+            self._last_call_at = self._clock.monotonic()
+            self._not_before = 0.0  # what the destination asked for is worth less than one more attempt
         self.allow(deadline)
         self.stop_by(deadline.earlier(LAST_ANSWER_S))
 
-    def may_be_late_by(self, seconds: float) -> bool:
-        """Say whether a request that takes `seconds` longer, as the processor is withheld, is in time for a flush.
-
-        To write one takes the AWS SDK longer than a slice, and it cannot be interrupted.
-        """
+    def _may_begin(self) -> bool:
+        """Say whether an attempt may start, also if the processor is withheld while its request is written."""
         if self._answer_by is None or self.stop_at is not None:
-            return True
-        kept = min(seconds, KEPT_SHARE * (self._deadline.at - self._allowed_at))
-        return self._clock.monotonic() + kept < self._deadline.at
+            return self.may_start()
+        kept = min(self._late_by(), KEPT_SHARE * (self._deadline.at - self._allowed_at))
+        return self._clock.monotonic() + kept < self._deadline.at and self.may_start()
 
     def has_time_for(self, work_s: float) -> bool:
         """Say whether work that may take `work_s` is over before whatever is under way is cut off."""
@@ -230,15 +197,131 @@ class Delivery:
         ends = [self._deadline, *(one for one in (self._answer_by, self.stop_at) if one is not None)]
         return now + min(longest_s, PACK_SHARE * min(ends).left(self._clock))
 
-    async def _attempt(self, piece: list[Encoded]) -> tuple[Verdict, TransportError | None]:
+    # --- the course of a delivery ---
+
+    async def run(self) -> bool:
+        """Send until all is settled (True), or nothing is under way and no attempt may be made for now (False).
+
+        Raises what a bug in the sink or the transport raises; the records stay held.
+        """
+        self._not_before, self._pauses = 0.0, backoff()
+        self._may_reconnect, self._may_reconsider = True, self._outstanding.has_suspects
+        self._has_more = self._more is not None
+        async with asyncio.TaskGroup() as group:
+            while self._bug is None:
+                self._news.clear()
+                start_at = await self._start_what_is_due(group)
+                if start_at is None and not self._outstanding.attempts:
+                    break
+                await self._wait_for_news(start_at)
+            for attempt in self._outstanding.attempts:
+                attempt.abandon()
+        if self._bug is not None:
+            bug, self._bug = self._bug, None
+            raise bug
+        return not self.held
+
+    async def _wait_for_news(self, until: float | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self._news.wait()
+        if until is not None and (now := self._clock.monotonic()) - until > LATE_S:
+            self._thawed_at = now  # the timer was slept through, and an answer may wait in the socket
+
+    async def _start_what_is_due(self, group: asyncio.TaskGroup) -> float | None:
+        """Start what may start now, and pack more where there is room; return when the next attempt is due, if any."""
+        while self._bug is None:
+            if self._more is not None and self._wants_more() and self._may_begin():
+                self._has_more = False
+                self._has_more = await self._more() or self._has_more
+                continue
+            if self._may_reconsider and not self._outstanding.pieces:
+                self._may_reconsider = False
+                self._outstanding.reconsider()
+            piece, due = self._next()
+            if piece is None or due >= self._deadline.at:
+                return None
+            if due - self._clock.monotonic() > NOTHING_S:
+                return due if self._may_wait() else None
+            if not self._may_begin():
+                return None
+            self._start(piece, group)
+        return None
+
+    def _may_wait(self) -> bool:
+        """Say whether a pause is waited out here, or the destination is left alone."""
+        if self.denied or self._outstanding.refusals.is_total:
+            return False
+        return self.stop_at is not None or not self.breaker.has_tripped
+
+    def _wants_more(self) -> bool:
+        pieces = self._outstanding.pieces
+        if self.stop_at is None:
+            return self._has_more and (not pieces or self._outstanding.is_short)
+        return self._has_more and len(pieces) < PIECES_AT_LAST and self._outstanding.waiting() is None
+
+    def _next(self) -> tuple[Piece | None, float]:
+        """Return the piece of which an attempt is due next, and when, on the monotonic clock."""
+        pieces, most = self._outstanding.pieces, 1 if self.stop_at is None else PIECES_AT_LAST
+        if sum(bool(piece.attempts) for piece in pieces) < most and (piece := self._outstanding.waiting()) is not None:
+            return piece, self._not_before
+        dues = [(self._copy_due(piece), piece) for piece in pieces if piece.attempts]
+        due, piece = min(dues, key=lambda each: each[0], default=(float("inf"), None))
+        return piece, max(due, self._not_before)
+
+    def _copy_due(self, piece: Piece) -> float:
+        """Return when another attempt may start beside those that are under way for `piece`; infinity for never."""
+        now, newest, never = self._clock.monotonic(), piece.attempts[-1], float("inf")
+        if self.stop_at is None:
+            if len(piece.attempts) > 1 or not self._copies.is_allowed:
+                return never
+            unusual_at = now + self.patience.unusual_after() - newest.waited(now, self._clock.time())
+            return max(unusual_at, self._thawed_at + THAW_S)
+        if piece.tries >= TRIES_AT_LAST:
+            return never
+        unusual_at = newest.begun_at + self.patience.unusual_after(UNUSUAL_AT_LAST_S)
+        since = max(newest.begun_at, self._last_call_at)
+        share_at = since + (self.stop_at.at - since) * SHARE_AT_LAST
+        due = min(max(unusual_at, self._last_call_at + THAW_S), share_at)
+        return due if due + LEAST_S < self.stop_at.at else never
+
+    def _start(self, piece: Piece, group: asyncio.TaskGroup) -> None:
+        if piece.attempts:
+            if self.stop_at is None:
+                self._copies.copied()
+        else:
+            piece = self._outstanding.choose() or piece
+            self._copies.requested()
+        if self.stop_at is not None:
+            piece.tries += 1
+        attempt = Attempt(self._clock.monotonic(), self._clock.time())
+        piece.attempts.append(attempt)
         self._account.attempts += 1
-        begun_at = self._begun_at = self._clock.monotonic()
-        self._is_timed = True
+        attempt.task = group.create_task(self._attempt(piece, attempt))
+
+    async def _attempt(self, piece: Piece, attempt: Attempt) -> None:
+        """Make one attempt and enter what it comes to, unless another was answered first."""
         try:
-            request = self._request_for(piece)
-            async with Cutoff(begun_at + self.patience.limit) as self._cutoff:
+            verdict, error = await self._ask(piece, attempt)
+            piece.attempts.remove(attempt)
+            if piece.is_open:
+                self._conclude(piece, verdict, error)
+        except asyncio.CancelledError:
+            if not attempt.is_abandoned:
+                raise
+        except Exception as bug:  # noqa: BLE001 - `run` raises it, when nothing is under way any more
+            self._bug, piece.is_faulty = bug, True
+        finally:
+            if attempt in piece.attempts:
+                piece.attempts.remove(attempt)
+            self._news.set()
+
+    async def _ask(self, piece: Piece, attempt: Attempt) -> tuple[Verdict, TransportError | None]:
+        try:
+            request = piece.request(self._sink)
+            async with Cutoff(attempt.begun_at + self.patience.limit) as attempt.cutoff:
                 if self.stop_at is not None:
-                    self._cutoff.stop_at(self.stop_at.at)
+                    attempt.cutoff.stop_at(self.stop_at.at)
                 response = await self._transport.send(request)
         except TransportError as error:
             return no_answer(error), error
@@ -246,46 +329,72 @@ class Delivery:
             self.patience.cut_off()
             return cut_off(step_of(self._transport)), None
         finally:
-            self._cutoff = self._begun_at = None
-        if self._is_timed:
-            self.patience.answered(self._clock.monotonic() - begun_at)
+            attempt.cutoff = None
+        now = self._clock.monotonic()
+        if attempt.is_timed:
+            self.patience.answered(now - attempt.begun_at)
         else:
-            self.patience.answered_sometime()
-        return checked(self._sink.verdict(piece, response)), None
+            self.patience.answered_sometime(attempt.waited(now, self._clock.time()))
+        return checked(self._sink.verdict(piece.records, response)), None
 
-    def _request_for(self, piece: list[Encoded]) -> Any:
-        """Build the request once per piece, so that a retry sends the same bytes, compressed once."""
-        if self._request is None or self._request[0] is not piece:
-            self._request = (piece, self._sink.request(piece))
-        return self._request[1]
-
-    def _settle(self, piece: list[Encoded], verdict: Verdict) -> None:
-        """Replace the first piece by what the answer leaves of it."""
-        left = self._account.settle(piece, verdict)
-        if self._on_settled and len(left) < len(piece):
-            kept = {id(encoded) for encoded in left}
-            self._on_settled([encoded for encoded in piece if id(encoded) not in kept])
+    def _conclude(self, piece: Piece, verdict: Verdict, error: TransportError | None) -> None:
+        """Enter the answer that `piece` got, and what it says of the destination."""
+        was_total = self._outstanding.refusals.is_total
+        outcome = self._outstanding.settle(piece, verdict, self._clock.monotonic())
+        piece.tries = len(piece.attempts)  # it is answered: what is to be tried for is another answer
         self.denied = isinstance(verdict, Denied)
-        self._asked_wait = verdict.after if isinstance(verdict, Retry | Partial) else 0.0
-        if not isinstance(verdict, Delivered):
-            self._account.failed_attempts += 1
-            self._on_trouble(cause_of(verdict))
-        elif verdict.warning and self._on_warning:
-            self._on_warning(verdict.warning)
-        if left == piece and not isinstance(verdict, TooLarge):
+        self._say(verdict, outcome, was_total=was_total)
+        asked = verdict.after if isinstance(verdict, Retry | Partial) else 0.0
+        if outcome is Outcome.PROGRESS:
+            self._pauses, self._may_reconnect = backoff(), True
+            self.breaker.succeeded()
+            self.breaker.asked_to_wait(self._clock.time(), asked)
+            self._pause(asked)
+        elif outcome is Outcome.REFUSED:
+            self._pause(max(asked, self._after_refusal()))
+        elif outcome is Outcome.GIVEN_UP:
+            self._pause(asked)
+        elif isinstance(error, ConnectionLost) and self._may_reconnect:
+            self._may_reconnect = False  # most likely a kept connection that died while the environment was frozen
+        else:
+            now = self._clock.time()
+            if self.denied:
+                self.breaker.denied(now, DENIED_PAUSE_S)
+            else:
+                self.breaker.failed(now, asked)
+            self._pause(max(asked, next(self._pauses)))
+
+    def _after_refusal(self) -> float:
+        """Return the pause that a refusal asks for."""
+        refusals, now = self._outstanding.refusals, self._clock.time()
+        if refusals.is_total:
+            self.breaker.denied(now, DENIED_PAUSE_S)
+            return DENIED_PAUSE_S
+        pause = refusals.pause(self._clock.monotonic())
+        if pause:
+            self.breaker.asked_to_wait(now, SPLIT_PAUSE_S)
+        return pause
+
+    def _pause(self, seconds: float) -> None:
+        """Start nothing for so long; at the end so briefly that another attempt fits."""
+        if self.stop_at is not None:
+            seconds = min(seconds, max(LEAST_S, self.stop_at.left(self._clock) * SHARE_AT_LAST))
+        if seconds:
+            self._not_before = max(self._not_before, self._clock.monotonic() + seconds)
+
+    def _say(self, verdict: Verdict, outcome: Outcome, *, was_total: bool) -> None:
+        if isinstance(verdict, Delivered):
+            if verdict.warning and self._on_warning:
+                self._on_warning(verdict.warning)
             return
-        self.pieces.popleft()
-        self._request = None
-        if isinstance(verdict, TooLarge) and len(left) > 1:
-            self.pieces.extendleft(reversed(halve(left)))
-        elif left:
-            self.pieces.appendleft(left)
-
-
-def checked(verdict: Verdict) -> Verdict:
-    """Return `verdict` if it is one. What a sink makes up instead could not be entered in the books: TypeError."""
-    if not isinstance(verdict, Verdict):
-        raise TypeError(f"not a verdict but {type(verdict).__name__}")
-    if isinstance(verdict, Partial) and not all(type(reason) is DropReason for reason in verdict.rejected.values()):
-        raise TypeError("a Partial with a reason that is no DropReason")
-    return verdict
+        self._account.failed_attempts += 1
+        if outcome in (Outcome.PROGRESS, Outcome.GIVEN_UP) and self._on_warning:
+            self._on_warning(describe(verdict))  # the others get through
+        elif outcome is Outcome.FAILED:
+            self._on_trouble(cause_of(verdict))
+        elif self._outstanding.refusals.is_total:
+            if not was_total:
+                text = f"it takes nothing that is sent, so the records stay held; it says: {describe(verdict)}"
+                self._on_trouble(cause(text, DropReason.REJECTED))
+        elif self._outstanding.has_suspects and not self._outstanding.pieces:
+            self._on_trouble(cause(describe(verdict), DropReason.REJECTED))

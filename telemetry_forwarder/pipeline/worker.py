@@ -1,7 +1,6 @@
 """The one task of a sink: takes records from the buffer, encodes them, and has them delivered.
 
-It sleeps until a flush, a drain, a filling buffer or, where it works in the background, its timer wakes it. Between
-invocations it may be frozen at any point.
+A flush, a drain, a filling buffer or, in the background, its timer wakes it. It may be frozen at any point.
 """
 
 import asyncio
@@ -17,6 +16,7 @@ from telemetry_forwarder.pipeline.backlog import Backlog
 from telemetry_forwarder.pipeline.buffer import Buffer, WhenFull
 from telemetry_forwarder.pipeline.encoder import Encoder
 from telemetry_forwarder.pipeline.packer import LONGEST_PACK_S, Packer
+from telemetry_forwarder.pipeline.preparation import Preparation
 from telemetry_forwarder.pipeline.retry import Delivery
 from telemetry_forwarder.pipeline.stock import Stock
 from telemetry_forwarder.pipeline.trouble import Reporter, cause
@@ -67,8 +67,17 @@ class Worker:
         self._early_bytes = min(sink.limits.max_bytes, capacity.max_bytes // 2)
         self._reporter = Reporter(sink.name, log, clock, lambda: self.held)
         self._delivery = Delivery(
-            sink, transport, self._account, clock, self._reporter.trouble, self._reporter.note, self._forget
+            sink,
+            transport,
+            self._account,
+            clock,
+            self._reporter.trouble,
+            self._reporter.note,
+            self._forget,
+            more=self._load,
+            late_by=lambda: self._turns.withheld_s,
         )
+        self._preparation = Preparation(sink, transport)
         buffer = Buffer(max_records=capacity.max_records, max_bytes=capacity.max_bytes, when_full=capacity.when_full)
         self._stock = Stock(buffer, backlog, self._account, self._reporter.note)
         self._encoder = Encoder(sink, self._account, clock, self._reporter.note)
@@ -104,6 +113,7 @@ class Worker:
             self._stock.drop(left, self._reporter.reason)
             self._stock.give_up(self._reporter.reason)
             return
+        self._preparation.see(records)
         self._stock.offer(records)
         if self._delivery.stop_at is not None or self._stock.is_above(self._early_records, self._early_bytes):
             self._wake_up()
@@ -170,7 +180,7 @@ class Worker:
         await self._idle.wait()
 
     async def _wait_for_answers(self, deadline: Deadline) -> None:
-        begun_at, delivered = self._clock.monotonic(), self.statement().delivered
+        begun_at, delivered = self._clock.monotonic(), self._account.delivered
         try:
             async with asyncio.timeout_at(deadline.at):
                 await self._idle.wait()
@@ -178,7 +188,7 @@ class Worker:
             if self._delivery.under_way_for is None:
                 return  # there was no time to ask
             self._waited_for = self._account.attempts
-            if self.statement().delivered == delivered:
+            if self._account.delivered == delivered:
                 self._delivery.patience.waited_in_vain(self._clock.monotonic() - begun_at)
                 self._get_ready_to_fall_back()
                 self._reporter.waiting(self._delivery.waits_for() or NO_ANSWER_YET)
@@ -225,6 +235,7 @@ class Worker:
             await self._fall_back(store_until)
         if self._has_heir:  # only then: nobody knows whether this environment is ever invoked again
             self.spill()
+        self._delivery.drop_refused()
         self.give_up(self._reporter.reason)
         self._is_drained = True
 
@@ -237,7 +248,7 @@ class Worker:
         encoded = self._encoder.encode(record)
         if encoded is None:
             return
-        self._delivery.pieces.append([encoded])
+        self._delivery.add([encoded])
         self._delivery.call_last(deadline)
         try:
             async with asyncio.timeout_at(deadline.at):
@@ -246,7 +257,7 @@ class Worker:
             self._reporter.note("it did not answer when it was told of losses")
         except Exception as error:  # noqa: BLE001 - as in `run`
             self._reporter.note("a bug in the sink", **where(error))
-            self._delivery.drop(DropReason.SINK_FAILED)
+            self._delivery.drop_faulty(DropReason.SINK_FAILED)
         self.give_up(DropReason.DEADLINE)
 
     async def _is_idle_by(self, at: float) -> bool:
@@ -308,7 +319,7 @@ class Worker:
         return taken + self._take_encoded() + self._stock.empty()
 
     def _take_encoded(self) -> list[Record]:
-        return [encoded.record for piece in self._delivery.take() for encoded in piece] + self._packer.take()
+        return [encoded.record for batch in self._delivery.take() for encoded in batch] + self._packer.take()
 
     def _forget(self, batch: Sequence[Encoded]) -> None:
         """Take note of what an answer settled."""
@@ -317,6 +328,12 @@ class Worker:
     async def run(self) -> None:
         """Serve until cancelled, or until closed and empty."""
         self._runner = asyncio.current_task()
+        async with asyncio.TaskGroup() as group:
+            preparing = group.create_task(self._preparation.run())
+            await self._serve()
+            preparing.cancel()
+
+    async def _serve(self) -> None:
         while not (self._is_closed and self._idle.is_set()):
             await self._wake.wait()
             self._wake.clear()
@@ -324,7 +341,7 @@ class Worker:
                 await self._send_what_is_held()
             except Exception as error:  # noqa: BLE001 - a sink's bug costs its own records and spares the others
                 self._reporter.note("a bug in the sink", **where(error))
-                if self._delivery.drop(DropReason.SINK_FAILED):
+                if self._delivery.drop_faulty(DropReason.SINK_FAILED):
                     self._wake.set()  # the other records have done nothing wrong, and this may be the last chance
             if not self._wake.is_set():
                 self._idle.set()
@@ -339,18 +356,14 @@ class Worker:
     def _wake_up(self) -> None:
         self._idle.clear()
         self._wake.set()
+        self._delivery.wake()
 
     async def _send_what_is_held(self) -> None:
-        while self._delivery.may_start() and self._delivery.may_be_late_by(self._turns.withheld_s):
-            if not self._delivery.pieces and not await self._load():
-                return
-            delivered = self.statement().delivered
-            if not await self._send():
-                if self._delivery.breaker.is_open(self._clock.time()):
-                    self._get_ready_to_fall_back()
-                return
-            if self.statement().delivered > delivered:
-                self._reporter.recovered()
+        delivered = self._account.delivered
+        if not await self._delivery.run() and self._delivery.breaker.is_open(self._clock.time()):
+            self._get_ready_to_fall_back()
+        if self._account.delivered > delivered:
+            self._reporter.recovered()
 
     def _may_pack(self) -> bool:
         """Say whether what is packed now can still be sent, also if the processor is withheld meanwhile."""
@@ -360,19 +373,8 @@ class Worker:
         """Pack a batch, from the buffer and that from the spool; say whether there is anything to send now."""
         batch = await self._packer.pack(self._delivery.pack_until(LONGEST_PACK_S), self._may_pack)
         if batch:
-            self._delivery.pieces.append(batch)
+            self._delivery.add(batch)
         return bool(batch)
-
-    async def _send(self) -> bool:
-        """Deliver the batch; at the end, where there is no time to lose, the next one is packed meanwhile."""
-        if self._delivery.stop_at is None:
-            return await self._delivery.run()
-        async with asyncio.TaskGroup() as group:
-            packing = group.create_task(self._packer.pack_ahead(self._may_pack))
-            try:
-                return await self._delivery.run()
-            finally:
-                packing.cancel()
 
     def _linger_on(self) -> None:
         """Set the timer for what is held, where the worker sends in the background; an idle one has no timer."""

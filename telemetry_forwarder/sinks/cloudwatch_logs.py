@@ -30,6 +30,7 @@ from telemetry_forwarder.interfaces import (
 )
 from telemetry_forwarder.platform_text import platform_text
 from telemetry_forwarder.records import Record
+from telemetry_forwarder.sinks.http_answers import quoted
 from telemetry_forwarder.values import dataclass
 from telemetry_forwarder.variables import Problem, missing, read
 from telemetry_forwarder.wire_json import grouped, present, to_json
@@ -196,7 +197,7 @@ def refused(batch: Batch, response: AwsResponse, group: str) -> Verdict:
     if status in (404, 405, 407) or status < 400:
         text = f"{detail}: something that is not CloudWatch Logs answered; check AWS_ENDPOINT_URL_CLOUDWATCH_LOGS and "
         return Denied(text + "the proxy, if they are set", DropReason.WRONG_ADDRESS)
-    return TooLarge(f"{detail}: halved to find the event") if len(batch) > 1 else Rejected(detail)
+    return Rejected(f"{detail}{quoted(response.message)}")
 
 
 def create(environ: Mapping[str, str]) -> Destination[PutLogEvents, AwsResponse]:

@@ -25,14 +25,13 @@ from telemetry_forwarder.interfaces import (
     Limits,
     Rejected,
     Retry,
-    TooLarge,
     Verdict,
 )
 from telemetry_forwarder.kinds import Site
 from telemetry_forwarder.platform_text import platform_text
 from telemetry_forwarder.records import Origin, Record
 from telemetry_forwarder.sinks.credential import choose
-from telemetry_forwarder.sinks.http_answers import Advice, read_status, wait_seconds
+from telemetry_forwarder.sinks.http_answers import Advice, own_words, read_status, wait_seconds
 from telemetry_forwarder.values import dataclass
 from telemetry_forwarder.variables import Problem, missing, read, stops
 from telemetry_forwarder.wire_json import present, text_of, to_json
@@ -99,7 +98,7 @@ class Datadog:
         if (taken := self._taken(response)) is not None:
             return taken
         if response.status == 400:
-            return TooLarge("HTTP 400: halved to find the record") if len(batch) > 1 else Rejected("HTTP 400")
+            return Rejected("HTTP 400" + own_words(response.body))
         answer = read_status(response, ELSEWHERE if self.is_elsewhere else ADVICE)
         if isinstance(answer, Retry):
             return Retry(after=wait_seconds(response.headers, *RATE_LIMIT_HEADERS), detail=answer.detail)

@@ -1,11 +1,15 @@
 """What an HTTP status means where a destination gives it no meaning of its own.
 
-Of an answer's body no more is quoted than `foreign` does: it may echo what was sent. Source: a retry table
-drawn from the vendors' pages and from the practice of Vector, the OpenTelemetry Collector and Datadog's Agent.
+Of an answer's body only a refusal's own words are quoted, cut and cleaned, and what `foreign` does: it may echo what
+was sent. Source: a retry table drawn from the vendors' pages and from the practice of Vector, the OpenTelemetry
+Collector and Datadog's Agent.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
 
 from telemetry_forwarder.foreign import is_page, what_answered
 from telemetry_forwarder.interfaces import Denied, DropReason, HttpResponse, Rejected, Retry, TooLarge, Verdict
@@ -13,6 +17,13 @@ from telemetry_forwarder.values import dataclass
 
 SECONDS = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*", re.ASCII)
 LOCATION = re.compile(r"https?://(?:[^/?#@]*@)?([A-Za-z0-9.:\[\]-]{1,253})(?:[/?#]|$)", re.ASCII)
+
+LONGEST_WORDS = 160
+# Where services put what they have to say, the more telling first.
+SAID_IN = ("detail", "text", "message", "error", "title", "reason", "errors")
+MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+# What is as long as a token and holds a digit may be one, or a line that was sent.
+TOKEN = re.compile(r"(?=[A-Za-z_+/=-]*\d)[A-Za-z0-9_+/=-]{20,}", re.ASCII)
 
 UNAVAILABLE = (408, 425, 429)
 NEVER = 501  # the one of the 5xx that another attempt cannot mend
@@ -52,7 +63,37 @@ def read_status(response: HttpResponse, advice: Advice) -> Verdict:
     # What is no HTTP status at all came from something broken on the way, not from the destination.
     if status in UNAVAILABLE or (status != NEVER and not 400 <= status < 500):
         return Retry(after=wait_seconds(response.headers, "retry-after"), detail=detail)
-    return Rejected(detail)
+    return Rejected(detail + own_words(response.body))
+
+
+def own_words(body: bytes) -> str:
+    """Return what a refusal says, quoted, as the end of a sentence about it; "" where it says nothing."""
+    try:
+        said = next(texts_in(orjson.loads(body)), "")
+    except orjson.JSONDecodeError:
+        said = MARKUP.sub(" ", body[:4096].decode("utf-8", "replace"))
+    return quoted(said)
+
+
+def texts_in(answer: Any) -> Iterator[str]:
+    """Yield the texts of an answer in JSON, the more telling first."""
+    if isinstance(answer, str):
+        yield answer
+    elif isinstance(answer, list):
+        for each in answer[:3]:
+            yield from texts_in(each)
+    elif isinstance(answer, dict):
+        for name in SAID_IN:
+            yield from texts_in(answer.get(name))
+
+
+def quoted(text: str) -> str:
+    """Return ` ("text")`, on one line, cut and without what may be a secret; "" for none."""
+    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    text = TOKEN.sub("***", text).replace('"', "'")
+    if len(text) > LONGEST_WORDS:
+        text = text[:LONGEST_WORDS] + "…"
+    return f' ("{text}")' if text else ""
 
 
 def refused(response: HttpResponse, advice: Advice) -> Denied:

@@ -1,7 +1,7 @@
 """PutLogEvents through the AWS SDK, which signs. Imported only where CloudWatch Logs is a sink: botocore is heavy."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 READ_S = 900.0
 
 RETENTION_S = 2.0
+
+# An answer that takes longer than this is not waited for before the next step: a call takes some 10 ms within a region.
+# Where the first was slow the others need not be waited for as long. A timer that comes late tells of a processor that
+# had to do something else, such as signing for the first time, and is set anew.
+STEP_S = 0.5
+NEXT_STEP_S = 0.2
+LATE_S = 0.05
 
 LONGEST_MESSAGE = 500
 
@@ -65,11 +72,15 @@ async def open_logs(
 
 
 class LogsTransport:
-    """Send each `PutLogEvents` once, after its stream and, where it is missing, its group have been created.
+    """Send each `PutLogEvents` once, to a stream that is there or was created.
 
-    Creation is tried before the first put of a stream and again when a put finds no stream, then with one more put.
-    That it fails keeps no put from being tried: the role may lack the permission while the stream exists. Only if the
-    put then finds no stream, the answer is the one that the creation got, because that is what must be mended or
+    `prepare` creates the stream, and the group where it is missing, before anything is put; else that is done before
+    the first put of a stream, and again when a put finds no stream, then with one more put. No step is waited for
+    longer than `STEP_S` before the next is taken beside it: each does no harm where it is not needed, and at a service
+    that takes a second for each answer four of them would not fit into the end of an environment.
+
+    That creation fails keeps no put from being tried: the role may lack the permission while the stream exists. Only if
+    the put then finds no stream, the answer is the one that the creation got, because that is what must be mended or
     retried (OperationAbortedException: another environment is creating the same group).
 
     What the SDK refuses on our side comes as an answer too: parameters as InvalidParameterException, missing
@@ -89,10 +100,25 @@ class LogsTransport:
         self._retention_days = retention_days
         self._warn = warn
         self._ready: set[tuple[str, str]] = set()  # streams that need no creation
+        self._preparing: dict[tuple[str, str], asyncio.Event] = {}  # set when every step has been taken
+
+    async def prepare(self, request: PutLogEvents) -> None:
+        """Create the stream of `request`. Raises TransportError; `send` tries what failed here again."""
+        stream = (request.group, request.stream)
+        if stream in self._ready or stream in self._preparing:
+            return
+        is_under_way = self._preparing[stream] = asyncio.Event()
+        try:
+            await self._create(request, is_under_way)
+        finally:
+            is_under_way.set()
+            del self._preparing[stream]
 
     async def send(self, request: PutLogEvents) -> AwsResponse:
         stream = (request.group, request.stream)
-        if stream not in self._ready:
+        if stream in self._preparing:
+            await self._preparing[stream].wait()
+        elif stream not in self._ready:
             await self._create(request)
         answer = await self._put(request)
         if answer.error is None:
@@ -118,24 +144,49 @@ class LogsTransport:
             "put_log_events", logGroupName=request.group, logStreamName=request.stream, logEvents=events
         )
 
-    async def _create(self, request: PutLogEvents) -> AwsResponse:
-        """Create what is missing, and remember that it is there; status 200 where the stream can be written to."""
-        answer = await self._create_group_and_stream(request)
+    async def _create(self, request: PutLogEvents, is_under_way: asyncio.Event | None = None) -> AwsResponse:
+        """Create what is missing, and remember that it is there; status 200 where the stream can be written to.
+
+        `is_under_way` is set when nothing more is to be sent. Raises TransportError where no answer came.
+        """
+        async with asyncio.TaskGroup() as group:
+            calls = _Calls(group)
+            try:
+                answer = await self._create_stream_or_group(request, calls, is_under_way or asyncio.Event())
+            finally:
+                calls.end()
+        if isinstance(answer, TransportError):
+            raise answer
         if answer.error is None:
             self._ready.add((request.group, request.stream))
         return answer
 
-    async def _create_group_and_stream(self, request: PutLogEvents) -> AwsResponse:
+    async def _create_stream_or_group(
+        self, request: PutLogEvents, calls: "_Calls", is_under_way: asyncio.Event
+    ) -> "AwsResponse | TransportError":
         # The stream first: its group is nearly always there, and then this is the only call.
-        answer = await self._create_stream(request)
-        if answer.error != "ResourceNotFoundException":
+        stream = calls.begin(self._create_stream(request))
+        if await calls.answered(stream, STEP_S) and not is_missing(stream.result()):
+            return stream.result()
+        step_s = STEP_S if stream.done() else NEXT_STEP_S
+        group = calls.begin(self._create_group(request, calls))
+        if await calls.answered(group, step_s) and stream.done() and is_failed(group.result()):
+            return group.result()
+        again = calls.begin(self._create_stream(request))
+        await calls.answered(again, step_s)
+        is_under_way.set()
+        answer = await calls.first_good(stream, again)
+        if not is_missing(answer):
             return answer
-        group = await self._call("create_log_group", logGroupName=request.group)
-        if group.error is None:
+        made = await group
+        return made if is_failed(made) else await calls.begin(self._create_stream(request))
+
+    async def _create_group(self, request: PutLogEvents, calls: "_Calls") -> AwsResponse:
+        answer = await self._call("create_log_group", logGroupName=request.group)
+        if answer.error is None:
+            calls.spared = asyncio.current_task()
             await self._retain(request.group)
-        elif group.error != "ResourceAlreadyExistsException":
-            return group
-        return await self._create_stream(request)
+        return AwsResponse(status=200) if answer.error == "ResourceAlreadyExistsException" else answer
 
     async def _create_stream(self, request: PutLogEvents) -> AwsResponse:
         answer = await self._call("create_log_stream", logGroupName=request.group, logStreamName=request.stream)
@@ -173,6 +224,60 @@ class LogsTransport:
             raise translated(error, host_port(self._client.meta.endpoint_url)) from error
         body = {name: value for name, value in answer.items() if name != "ResponseMetadata"}
         return AwsResponse(status=answer["ResponseMetadata"]["HTTPStatusCode"], body=body)
+
+
+class _Calls:
+    """Calls that are under way beside each other, each a task of `group` that does not raise."""
+
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self.spared: asyncio.Task[Any] | None = None  # goes on to its end
+        self._group = group
+        self._tasks: list[asyncio.Task[AwsResponse | TransportError]] = []
+
+    def begin(self, call: Awaitable[AwsResponse]) -> "asyncio.Task[AwsResponse | TransportError]":
+        task = self._group.create_task(outcome(call))
+        self._tasks.append(task)
+        return task
+
+    async def answered(self, task: "asyncio.Task[Any]", seconds: float) -> bool:
+        """Wait for an answer as long as one usually takes; say whether it came."""
+        loop = asyncio.get_running_loop()
+        while not task.done():
+            due = loop.time() + seconds
+            await asyncio.wait([task], timeout=seconds)
+            if loop.time() - due < LATE_S:
+                break
+        return task.done()
+
+    async def first_good(self, *tasks: "asyncio.Task[AwsResponse | TransportError]") -> "AwsResponse | TransportError":
+        """Return the first answer that is none of failure; where there is none, the last one."""
+        for task in asyncio.as_completed(tasks):
+            answer = await task
+            if not is_failed(answer):
+                break
+        return answer
+
+    def end(self) -> None:
+        for task in self._tasks:
+            if task is not self.spared:
+                task.cancel()
+
+
+async def outcome(call: Awaitable[AwsResponse]) -> "AwsResponse | TransportError":
+    """Return the answer of `call`, or that there was none."""
+    try:
+        return await call
+    except TransportError as error:
+        return error
+
+
+def is_failed(answer: AwsResponse | TransportError) -> bool:
+    return isinstance(answer, TransportError) or answer.error is not None
+
+
+def is_missing(answer: AwsResponse | TransportError) -> bool:
+    """Say whether a stream could not be created for lack of its group."""
+    return isinstance(answer, AwsResponse) and answer.error == "ResourceNotFoundException"
 
 
 def refused(response: Mapping[str, Any]) -> AwsResponse:

@@ -13,7 +13,7 @@ from telemetry_forwarder.clock import Clock, Deadline
 from telemetry_forwarder.errors import ConfigError, FailoverError, TransportError
 from telemetry_forwarder.failover import Packed, Parcel, pack_messages, pack_objects
 from telemetry_forwarder.log import Log, where
-from telemetry_forwarder.pipeline.retry import backoff
+from telemetry_forwarder.pipeline.breaker import backoff
 from telemetry_forwarder.places import Bucket, Queue
 from telemetry_forwarder.records import Record
 from telemetry_forwarder.values import dataclass, field

@@ -20,24 +20,27 @@ SLICE_BYTES = 64 * 1024
 # A gzip header and trailer round it, without a time: `zlib`'s documentation, 16 + the window's size.
 GZIP = 16 + zlib.MAX_WBITS
 
+# As many requests as may be under way beside each other, and one that waits to be sent again.
+MOST_KEPT = 4
+
 
 class GzipTransport:
     """Compress the body of each request before `inner` sends it.
 
-    The compressed form is kept until the request was answered 2xx or another one comes, so that sending the same
-    object again costs nothing. Bodies under 1 KiB, bodies that do not shrink, and bodies that have a Content-Encoding
-    go as they are.
+    The compressed form is kept until the request was answered 2xx or newer ones have come, so that sending the same
+    object again, even while it is under way, costs nothing. Bodies under 1 KiB, bodies that do not shrink, and bodies
+    that have a Content-Encoding go as they are.
     """
 
     def __init__(self, inner: Transport[HttpRequest, HttpResponse], *, level: int = LEVEL) -> None:
         self._inner = inner
         self._level = level
-        self._last: tuple[HttpRequest, HttpRequest] | None = None  # as given, as sent
+        self._kept: dict[int, tuple[HttpRequest, HttpRequest]] = {}  # by identity: as given, as sent
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         response = await self._inner.send(await self._compressed(request))
         if 200 <= response.status < 300:
-            self._last = None
+            self._kept.pop(id(request), None)
         return response
 
     async def warm(self) -> None:
@@ -51,9 +54,13 @@ class GzipTransport:
         await self._inner.aclose()
 
     async def _compressed(self, request: HttpRequest) -> HttpRequest:
-        if self._last is None or self._last[0] is not request:
-            self._last = (request, await compress(request, self._level))
-        return self._last[1]
+        if (kept := self._kept.get(id(request))) is not None:
+            return kept[1]
+        compressed = await compress(request, self._level)
+        while len(self._kept) >= MOST_KEPT:
+            del self._kept[next(iter(self._kept))]
+        self._kept[id(request)] = (request, compressed)
+        return compressed
 
 
 async def compress(request: HttpRequest, level: int) -> HttpRequest:

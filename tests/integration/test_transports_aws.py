@@ -8,6 +8,8 @@ from contextlib import suppress
 import pytest
 from aiobotocore.session import get_session
 
+from telemetry_forwarder.emulator.backends import CloudWatchLogs, Slow
+from telemetry_forwarder.emulator.backends.faults import ANY
 from telemetry_forwarder.errors import ConfigError, ConnectFailed, ConnectionLost, TransportError
 from telemetry_forwarder.interfaces import AwsResponse, PutLogEvents
 from telemetry_forwarder.transports import aws as logs
@@ -22,6 +24,12 @@ __all__ = ["endpoint", "environment", "moto"]
 
 MISSING = error("ResourceNotFoundException")
 EXISTS = error("ResourceAlreadyExistsException")
+
+
+@pytest.fixture(autouse=True)
+def no_step_is_slow(monkeypatch):
+    """On a busy machine a call may take longer than one that is waited for."""
+    monkeypatch.setattr(logs, "STEP_S", 30.0)
 
 
 def put(group: str, *messages: str, stream: str = "s") -> PutLogEvents:
@@ -232,8 +240,9 @@ async def test_a_cancelled_put_hangs_up_and_the_transport_goes_on(endpoint):
     async with serving(Service(PutLogEvents=[hang])) as server:
         endpoint(server.url())
         async with open_logs() as transport:
+            await transport.prepare(put("g", "m"))
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.3):
+                async with asyncio.timeout(1):
                     await transport.send(put("g", "m"))
             async with asyncio.timeout(5):
                 await server.hung_up.wait()
@@ -296,3 +305,35 @@ async def test_no_region_and_an_endpoint_that_is_no_url_are_configuration_errors
     with pytest.raises(ConfigError, match="AWS_REGION"):
         async with open_logs():
             pass
+
+
+async def test_no_step_of_a_creation_waits_for_the_answer_to_the_one_before(endpoint, monkeypatch):
+    """At a service that takes long for each answer, four steps one after the other would not fit into a window."""
+    monkeypatch.setattr(logs, "STEP_S", 0.05)
+    async with CloudWatchLogs() as backend:
+        endpoint(backend.url)
+        backend.faults.always(Slow(1.0, times=None), on=ANY)
+        async with open_logs() as transport:
+            began = time.monotonic()
+            async with asyncio.TaskGroup() as group:
+                preparing = group.create_task(transport.prepare(put("g", "m")))
+                await asyncio.sleep(0)
+                answer = await transport.send(put("g", "m"))
+            assert (answer.status, answer.error) == (200, None)
+            assert preparing.done()
+    operations = [request.operation for request in backend.requests]
+    assert operations == ["CreateLogStream", "CreateLogGroup", "CreateLogStream", "PutLogEvents"]
+    starts = [request.time for request in backend.requests]
+    assert starts[-1] - starts[0] < 1.0, "the put was on its way before the first answer"
+    assert time.monotonic() - began < 4.0
+
+
+async def test_what_is_prepared_is_not_created_again(endpoint):
+    service = Service()
+    async with serving(service) as server:
+        endpoint(server.url())
+        async with open_logs() as transport:
+            await transport.prepare(put("g", "m"))
+            await transport.prepare(put("g", "m"))
+            await transport.send(put("g", "m"))
+    assert service.calls == ["CreateLogStream", "PutLogEvents"]

@@ -194,9 +194,11 @@ def test_a_signature_that_a_freeze_made_stale_is_made_anew():
 
 
 @pytest.mark.parametrize("error", ["InvalidParameterException", "ValidationException", "SerializationException", "New"])
-def test_a_request_refused_for_its_content_is_halved_until_it_is_one_event(error):
-    assert isinstance(refused(error, count=2), TooLarge)
-    assert isinstance(refused(error, count=1), Rejected)
+def test_a_request_refused_for_its_content_is_a_refusal_in_the_services_own_words(error):
+    for count in (1, 2):
+        refusal = refused(error, count=count, message="1 validation error detected")
+        assert isinstance(refusal, Rejected)
+        assert refusal.detail == f'{error} ("1 validation error detected")'
 
 
 def test_too_large_and_already_stored():

@@ -157,9 +157,11 @@ def test_another_intake_may_answer_200_and_nothing_else():
         assert "DD_LOGS_CONFIG_LOGS_DD_URL" in verdict.detail
 
 
-def test_a_400_is_halved_until_it_names_one_record():
-    assert isinstance(SINK.verdict(same(2), answer(400)), TooLarge)
-    assert isinstance(SINK.verdict(same(1), answer(400)), Rejected)
+def test_a_400_is_a_refusal_in_the_intakes_own_words():
+    for count in (1, 2):
+        refusal = SINK.verdict(same(count), answer(400))
+        assert isinstance(refusal, Rejected)
+        assert refusal.detail == 'HTTP 400 ("x")'
 
 
 def test_413_is_too_large():

@@ -201,12 +201,20 @@ def test_a_bad_object_is_dropped_and_only_those_behind_it_are_sent_again(code):
     assert (verdict.retry, verdict.rejected) == ((3, 4), {2: DropReason.REJECTED})
 
 
-@pytest.mark.parametrize(("number", "bad"), [(3, 2), (5, 4), (1, 0), (0, 0)])
+@pytest.mark.parametrize(("number", "bad"), [(3, 2), (5, 4)])
 def test_the_number_of_a_bad_index_is_one_too_high(number, bad):
-    """A 0 cannot be one too high; nothing was stored then by either reading."""
     verdict = SINK.verdict(same(5), answer(400, b'{"text":"x","code":7,"invalid-event-number":%d}' % number))
     assert isinstance(verdict, Partial)
     assert (verdict.retry, verdict.rejected) == (tuple(range(bad + 1, 5)), {bad: DropReason.REJECTED})
+
+
+@pytest.mark.parametrize("number", [b',"invalid-event-number":1', b',"invalid-event-number":0', b""])
+def test_a_bad_index_that_nothing_was_taken_before_is_the_configuration(number):
+    """All records name the same index; HEC's own words and what to mend are said."""
+    verdict = SINK.verdict(same(5), answer(400, b'{"text":"Incorrect index","code":7%b}' % number))
+    assert isinstance(verdict, Denied)
+    assert "Incorrect index" in verdict.detail
+    assert "SPLUNK_INDEX" in verdict.detail
 
 
 @pytest.mark.parametrize(

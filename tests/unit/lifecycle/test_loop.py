@@ -187,7 +187,7 @@ def test_a_hanging_backend_holds_the_invocation_for_the_longest_hold_and_no_long
     def check(stage: Stage) -> None:
         assert stage.lambda_.when("next")[1] == pytest.approx(3.0)
 
-    play(INVOKE, SPINDOWN, telemetry=[(1.0, record(), done("a"))], answers=[Hang()], check=check)
+    play(INVOKE, SPINDOWN, telemetry=[(1.0, record(), done("a"))], then=Hang(), check=check)
 
 
 def test_a_hanging_backend_never_takes_a_function_to_its_timeout() -> None:
@@ -258,6 +258,7 @@ def test_an_answer_that_comes_after_the_thaw_is_read() -> None:
     play(
         (0.0, ("invoke", "a"), 30.0), (600.0, ("invoke", "b"), 30.0), SPINDOWN, is_freezing=True,
         telemetry=[(1.0, record(), done("a")), (604.0, done("b"))], answers=[Slow(60.0)], check=check,
+        holding=Holding(0.5, 0.2),
     )  # fmt: skip
 
 

@@ -13,22 +13,20 @@ from telemetry_forwarder.interfaces import (
     Denied,
     DropReason,
     Partial,
-    Rejected,
     Retry,
     TooLarge,
     Verdict,
 )
 from telemetry_forwarder.ledger import Account
-from telemetry_forwarder.pipeline.breaker import Breaker
+from telemetry_forwarder.pipeline.breaker import Breaker, backoff
 from telemetry_forwarder.pipeline.patience import FIRST_S
-from telemetry_forwarder.pipeline.retry import DENIED_PAUSE_S, Delivery, backoff
+from telemetry_forwarder.pipeline.retry import DENIED_PAUSE_S, Delivery
 from tests.builders import (
     Bug,
     Hang,
     ListSink,
     ScriptedTransport,
     Slow,
-    all_ids,
     clock,
     encoded_list,
     freeze,
@@ -57,7 +55,7 @@ class Bench:
             lambda cause: self.troubles.append(cause.text),
             breaker=Breaker(tolerated=tolerated),
         )
-        self.delivery.pieces.append(encoded_list(count))
+        self.delivery.add(encoded_list(count))
         self.delivery.allow(in_seconds(deadline))
 
     @property
@@ -176,10 +174,10 @@ def test_other_failures_are_not_tried_again_at_once(error: Exception) -> None:
 def test_an_attempt_ends_at_its_own_limit() -> None:
     def check(bench: Bench, done: bool) -> None:
         assert done
-        assert FIRST_S + 0.05 <= bench.transport.times[1] <= FIRST_S + 0.13
+        assert FIRST_S + 0.05 <= bench.transport.times[2] <= FIRST_S + 0.13
         assert bench.troubles == ["no answer came in time"]
 
-    deliver(Hang(), check=check)
+    deliver(Hang(), Hang(), check=check)
 
 
 def test_an_attempt_may_outlive_the_deadline() -> None:
@@ -225,16 +223,6 @@ def test_nothing_is_begun_that_cannot_be_answered_in_time() -> None:
 # --- what a verdict leaves ------------------------------------------------------------------------------------------
 
 
-def test_a_rejected_batch_is_settled_and_not_tried_again() -> None:
-    def check(bench: Bench, done: bool) -> None:
-        assert done
-        assert bench.dropped == {"rejected": 4}
-        assert len(bench.transport.sent) == 1
-        assert bench.troubles == ["refused: bad"]
-
-    deliver(Rejected("bad"), check=check)
-
-
 def test_a_partial_answer_sends_only_what_it_wants_again() -> None:
     def check(bench: Bench, done: bool) -> None:
         assert done
@@ -256,13 +244,15 @@ def test_a_batch_that_is_too_large_is_halved_in_order() -> None:
 
 
 def test_a_single_record_that_is_too_large_is_dropped() -> None:
+    """When the others have been taken, and it is refused again."""
+
     def check(bench: Bench, done: bool) -> None:
         assert done
-        assert bench.dropped == {"oversize": 5}
-        assert sorted({*all_ids(bench.transport.ids)}) == ["r0", "r1", "r2", "r3", "r4"]
-        assert len(bench.transport.sent) == 9
+        assert bench.dropped == {"oversize": 1}
+        assert bench.account.delivered == 2
+        assert bench.transport.ids == [("r0", "r1", "r2"), ("r0",), ("r1", "r2"), ("r0",)]
 
-    deliver(then=TooLarge("413"), count=5, check=check)
+    deliver(TooLarge("413"), TooLarge("413"), Delivered(), TooLarge("413"), count=3, check=check)
 
 
 def test_a_denied_credential_ends_the_delivery_and_keeps_the_records() -> None:
@@ -302,8 +292,8 @@ def test_a_bug_is_passed_on_and_leaves_the_records_held(script: tuple[Any, ...])
         with pytest.raises((LookupError, ValueError)):
             await bench.delivery.run()
         bench.check()
-        assert bench.delivery.drop(DropReason.SINK_FAILED) == 4
-        assert bench.delivery.drop(DropReason.SINK_FAILED) == 0
+        assert bench.delivery.drop_faulty(DropReason.SINK_FAILED) == 4
+        assert bench.delivery.drop_faulty(DropReason.SINK_FAILED) == 0
         bench.check()
 
     run(main())

@@ -7,6 +7,7 @@ import pytest
 from telemetry_forwarder.clock import Deadline
 from telemetry_forwarder.interfaces import Delivered, Retry, Verdict
 from telemetry_forwarder.pipeline.patience import AFTER_THAW_S, FIRST_S, GRACE_S
+from telemetry_forwarder.pipeline.retry import THAW_S
 from tests.builders import Hang, Slow, freeze, in_seconds, run
 from tests.unit.pipeline.test_retry import Bench
 
@@ -19,7 +20,7 @@ def test_an_answer_that_waits_after_a_freeze_is_read() -> None:
         bench = Bench()
         bench.transport.send = lambda request: answers.get()  # type: ignore[method-assign]
         running = asyncio.ensure_future(bench.delivery.run())
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(0.9)
         freeze(3600.0)
         answers.put_nowait(Delivered())
         assert await running
@@ -29,14 +30,34 @@ def test_an_answer_that_waits_after_a_freeze_is_read() -> None:
 
 
 def test_an_answer_that_comes_soon_after_a_thaw_is_read_too() -> None:
+    """Its request is not cut off, though another has gone out beside it, and it counts once."""
+
     async def main() -> None:
         answers: asyncio.Queue[Verdict] = asyncio.Queue()
         bench = Bench()
         bench.transport.send = lambda request: answers.get()  # type: ignore[method-assign]
         running = asyncio.ensure_future(bench.delivery.run())
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(0.9)
         freeze(3600.0)
         asyncio.get_running_loop().call_later(AFTER_THAW_S - 0.1, answers.put_nowait, Delivered())
+        bench.delivery.allow(in_seconds(60.0))
+        await running
+        assert bench.account.attempts == 2
+        assert bench.account.delivered == 4
+
+    run(main())
+
+
+def test_an_answer_that_comes_within_the_first_moments_after_a_thaw_is_waited_for() -> None:
+    async def main() -> None:
+        answers: asyncio.Queue[Verdict] = asyncio.Queue()
+        bench = Bench()
+        bench.transport.send = lambda request: answers.get()  # type: ignore[method-assign]
+        running = asyncio.ensure_future(bench.delivery.run())
+        await asyncio.sleep(0.9)
+        freeze(3600.0)
+        asyncio.get_running_loop().call_later(THAW_S - 0.01, answers.put_nowait, Delivered())
+        bench.delivery.allow(in_seconds(60.0))
         await running
         assert bench.account.attempts == 1
 
@@ -45,21 +66,23 @@ def test_an_answer_that_comes_soon_after_a_thaw_is_read_too() -> None:
 
 def test_an_attempt_that_nobody_answers_after_a_thaw_ends_soon() -> None:
     async def main() -> None:
-        bench = Bench(Hang(), deadline=8000.0)
+        bench = Bench(Hang(), Hang(), deadline=8000.0)
         running = asyncio.ensure_future(bench.delivery.run())
-        await asyncio.sleep(4.0)
+        await asyncio.sleep(0.5)
         freeze(3600.0)
         assert await running
-        assert bench.transport.times[1] == pytest.approx(3604.0 + AFTER_THAW_S, abs=0.2)
+        assert bench.transport.times[1] == pytest.approx(3600.5 + THAW_S)
+        assert bench.transport.times[2] == pytest.approx(3600.5 + AFTER_THAW_S, abs=0.2)
 
     run(main())
 
 
 def test_an_answer_in_the_turn_in_which_time_is_up_wins() -> None:
     async def main() -> None:
-        bench = Bench(Slow(FIRST_S))
+        bench = Bench(Slow(FIRST_S), Hang())
         assert await bench.delivery.run()
-        assert bench.account.attempts == 1
+        assert bench.account.attempts == 2
+        assert bench.account.delivered == 4
 
     run(main())
 
@@ -94,10 +117,11 @@ def test_stop_by_cuts_a_running_attempt(frozen_s: float) -> None:
 
 def test_stop_by_never_gives_an_attempt_more_time() -> None:
     async def main() -> None:
-        bench = Bench(Hang(), deadline=5.0)
+        bench = Bench(Hang(), deadline=0.9)
         running = asyncio.ensure_future(bench.delivery.run())
         await asyncio.sleep(1.0)
         bench.delivery.stop_by(in_seconds(100))
+        bench.delivery.allow(Deadline(0.0))
         assert not await running
         assert bench.clock.monotonic() == pytest.approx(1000.0 + FIRST_S + GRACE_S)
 
@@ -106,7 +130,7 @@ def test_stop_by_never_gives_an_attempt_more_time() -> None:
 
 def test_stop_by_bounds_attempts_that_start_later() -> None:
     async def main() -> None:
-        bench = Bench(Hang(), deadline=3.0)
+        bench = Bench(then=Hang(), deadline=3.0)
         bench.delivery.stop_by(in_seconds(3.0))
         assert not await bench.delivery.run()
         assert bench.clock.monotonic() == pytest.approx(1003.0)
@@ -148,19 +172,31 @@ def test_shutdown_ends_a_pause_with_one_more_attempt() -> None:
         bench = Bench(Retry(after=20.0))
         running = asyncio.ensure_future(bench.delivery.run())
         await asyncio.sleep(1.0)
-        bench.delivery.allow(in_seconds(1.5))
-        bench.delivery.stop_by(in_seconds(1.5))
+        bench.delivery.call_last(in_seconds(1.5))
         assert await running
         assert bench.transport.times == [0.0, 1.0]
 
     run(main())
 
 
-def test_a_wait_that_is_asked_for_at_the_end_and_does_not_fit_ends_the_delivery() -> None:
+def test_a_wait_that_is_asked_for_at_the_end_and_does_not_fit_is_cut_to_a_third_of_what_is_left() -> None:
+    """One 503 with a Retry-After longer than the window must not cost what is held."""
+
     async def main() -> None:
-        bench = Bench(Retry(after=20.0), deadline=1.5)
-        bench.delivery.stop_by(Deadline(bench.clock.monotonic() + 1.5))
+        bench = Bench(Retry(after=20.0), Retry(after=30.0))
+        bench.delivery.call_last(in_seconds(1.52))
+        assert await bench.delivery.run()
+        assert bench.transport.times == pytest.approx([0.0, 0.5, 0.5 + 1.0 / 3], abs=0.01)
+
+    run(main())
+
+
+def test_what_asks_for_a_pause_until_the_end_is_asked_a_few_times_more() -> None:
+    async def main() -> None:
+        bench = Bench(then=Retry(after=30.0))
+        bench.delivery.call_last(in_seconds(1.52))
         assert not await bench.delivery.run()
-        assert bench.transport.times == [0.0]
+        assert 4 <= len(bench.transport.sent) <= 9
+        assert bench.clock.monotonic() <= 1001.52
 
     run(main())

@@ -73,7 +73,7 @@ async def test_another_request_is_not_answered_with_the_kept_one():
 async def test_nothing_is_kept_after_success():
     transport = GzipTransport(MemoryTransport(otherwise=HttpResponse(status=200)))
     await transport.send(request(LONG))
-    assert transport._last is None
+    assert not transport._kept
 
 
 async def test_closing_closes_the_inner_transport():
