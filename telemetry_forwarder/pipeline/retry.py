@@ -85,7 +85,7 @@ class Delivery:
         self._answer_by: Deadline | None = None
         self._allowed_at = 0.0
         self._thawed_at = 0.0
-        self._last_call_at = 0.0
+        self._last_call_at = self._answered_at = 0.0
         self._not_before = 0.0  # no attempt starts: a pause
         self._pauses = backoff()
         self._may_reconnect = True
@@ -282,7 +282,9 @@ class Delivery:
         unusual_at = newest.begun_at + self.patience.unusual_after(UNUSUAL_AT_LAST_S)
         since = max(newest.begun_at, self._last_call_at)
         share_at = since + (self.stop_at.at - since) * SHARE_AT_LAST
-        due = min(max(unusual_at, self._last_call_at + THAW_S), share_at)
+        # One that answers, if slowly, is not helped by more to do.
+        is_alive = self._answered_at > self._last_call_at
+        due = max(unusual_at, share_at) if is_alive else min(max(unusual_at, self._last_call_at + THAW_S), share_at)
         return due if due + LEAST_S < self.stop_at.at else never
 
     def _start(self, piece: Piece, group: asyncio.TaskGroup) -> None:
@@ -292,8 +294,7 @@ class Delivery:
         else:
             piece = self._outstanding.choose() or piece
             self._copies.requested()
-        if self.stop_at is not None:
-            piece.tries += 1
+        piece.tries += self.stop_at is not None
         attempt = Attempt(self._clock.monotonic(), self._clock.time())
         piece.attempts.append(attempt)
         self._account.attempts += 1
@@ -330,7 +331,7 @@ class Delivery:
             return cut_off(step_of(self._transport)), None
         finally:
             attempt.cutoff = None
-        now = self._clock.monotonic()
+        now = self._answered_at = self._clock.monotonic()
         if attempt.is_timed:
             self.patience.answered(now - attempt.begun_at)
         else:
