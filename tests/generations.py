@@ -110,6 +110,22 @@ class Backend:
         """Close nothing."""
 
 
+class Line:
+    """A process's way to a backend; nothing of a dead one gets through, though its tasks may take one more step."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.is_dead = False
+
+    async def send(self, request: Sent) -> Delivered:
+        if self.is_dead:
+            await asyncio.Event().wait()
+        return await self._backend.send(request)
+
+    async def aclose(self) -> None:
+        """Close nothing."""
+
+
 class Environment:
     """What outlives a process: the disk and the backends; and what every process together was offered."""
 
@@ -216,16 +232,17 @@ class Process:
             log=log,
         )
         self.spool.recover()
+        self.lines = {name: Line(backend) for name, backend in environment.backends.items()}
         self.workers = {
             name: Worker(
                 ListSink(name=name),
-                backend,
+                self.lines[name],
                 capacity=environment.capacity,
                 clock=environment.clock,
                 log=log,
                 backlog=Backlog(self.spool, name, ORIGIN) if environment.capacity.when_full is WhenFull.SPILL else None,
             )
-            for name, backend in environment.backends.items()
+            for name in environment.backends
         }
         self.enricher = Enricher(ORIGIN)
         self.intake = Intake(
@@ -264,5 +281,7 @@ class Process:
         if not self._store.is_dead and hasattr(self._store, "close"):
             self._store.close()  # as the kernel does
         self._store.is_dead = True
+        for line in self.lines.values():
+            line.is_dead = True
         for task in self._tasks:
             task.cancel()
