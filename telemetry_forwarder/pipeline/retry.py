@@ -282,8 +282,7 @@ class Delivery:
         unusual_at = newest.begun_at + self.patience.unusual_after(UNUSUAL_AT_LAST_S)
         since = max(newest.begun_at, self._last_call_at)
         share_at = since + (self.stop_at.at - since) * SHARE_AT_LAST
-        # One that answers, if slowly, is not helped by more to do.
-        is_alive = self._answered_at > self._last_call_at
+        is_alive = self._answered_at > self._last_call_at  # one that answers slowly is not helped by more to do
         due = max(unusual_at, share_at) if is_alive else min(max(unusual_at, self._last_call_at + THAW_S), share_at)
         return due if due + LEAST_S < self.stop_at.at else never
 
