@@ -1,7 +1,7 @@
 """Kinds of setting: each turns the text of an environment variable into a value, or raises ValueError.
 
 Of a list that is sound in part it raises Unsound, which keeps that part. Imports nothing but `wording`, for the reason
-that `variables` gives. `label` and `allowed` are what the README's table prints.
+that `variables` gives. `label` and `allowed` are what the tables in docs/settings.md print.
 """
 
 from telemetry_forwarder.wording import arn_parts, is_host, is_path, is_port, only, split_port, unquoted, whole, words

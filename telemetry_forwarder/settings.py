@@ -233,7 +233,7 @@ def _unknown_names(environ: Mapping[str, str]) -> list[Notice]:
     for name in sorted(names):
         if name.upper().startswith(STEMS[:2]):
             meant = own_meant(name, BY_NAME)
-            hint = f"The nearest is {meant}." if meant else "The table of settings in the README has them all."
+            hint = f"The nearest is {meant}." if meant else "docs/settings.md has them all."
             found.append(
                 Notice(name, f"is set, but is the name of no setting: it has no effect. {hint}", is_wrong=True)
             )

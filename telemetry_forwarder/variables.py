@@ -3,7 +3,7 @@
 This module and what it is made of (`kinds`, `wording`, `places`) import nothing else. Two readers need it
 at different times: `bootstrap` asks, before it registers and while the user's cold start waits, whether any sink can
 run; `settings` and the sinks read the values later. Importing `dataclasses` alone would double the time to
-`/register`, so the few classes here are plain. The README's table is printed from `VARIABLES`.
+`/register`, so the few classes here are plain. The tables of docs/settings.md are printed from `VARIABLES`.
 """
 
 from telemetry_forwarder.kinds import (

@@ -162,7 +162,7 @@ def _print_backends(console: Console, arrived: Mapping[str, list[str]], ledger: 
 
 
 def _print_ways_on(console: Console) -> None:
-    console.print("To send to a real account, set these on your function (README, Settings):\n")
+    console.print("To send to a real account, set these on your function (docs/settings.md):\n")
     console.print("  Splunk           SPLUNK_HEC_URL=https://http-inputs-….splunkcloud.com")
     console.print("                   SPLUNK_HEC_TOKEN_SECRET_ARN=arn:aws:secretsmanager:…")
     console.print("  Datadog          DD_SITE=datadoghq.eu")

@@ -264,7 +264,7 @@ def test_what_is_allowed_but_hardly_meant_is_a_warning_and_used(
         ("telemetry_forwarder_flush", "TELEMETRY_FORWARDER_FLUSH"),
         ("TELEMETRYFORWARDER_PORT", "TELEMETRY_FORWARDER_PORT"),
         ("TELEMETRY_FORWARDER_DD_SITE", "DD_SITE"),
-        ("TELEMETRY_FORWARDER_NO_SUCH_THING_AT_ALL", "README"),
+        ("TELEMETRY_FORWARDER_NO_SUCH_THING_AT_ALL", "docs/settings.md has them all"),
     ],
 )
 def test_an_unknown_name_of_ours_is_named_with_the_nearest(name: str, meant: str) -> None:
