@@ -10,7 +10,7 @@ from pathlib import Path
 
 from telemetry_forwarder.emulator import Invocation, Shutdown
 from tests.integration.world import EXTENSION
-from tests.matrix.books import arrived, books, differences, emitted, refused, unanswered, wanted
+from tests.matrix.books import arrived, books, copied, differences, emitted, refused, unanswered, wanted
 from tests.matrix.room import Room, room
 from tests.matrix.wrongs import WRONGS, Wrong
 
@@ -187,7 +187,7 @@ def _outcome(room: Room, trial: Trial, sink: str, seconds: float, common: Sequen
     wrong, ending = WRONGS[trial.wrong], ENDINGS[trial.ending]
     truth, told = emitted(room.world), books(room.world.ledgers, sink)
     unsure = unanswered(room.world, sink, leaving_s=LEAVING_S if wrong.is_ambiguous else 0.0)
-    found = differences(truth, arrived(room.world, sink), unsure)
+    found = differences(truth, arrived(room.world, sink), unsure | copied(room.world, sink))
     problems = [*common, *found.invented]
     # A process that is killed may not have noted an answer that it had: nobody can tell by the requests.
     if again := 0 if ending.kills and wrong.stores else found.unexcused:
@@ -196,6 +196,8 @@ def _outcome(room: Room, trial: Trial, sink: str, seconds: float, common: Sequen
     # What a backend refused for good was lost before the kill; the ledger that counted it went with the process.
     if unknown > refused(room.world, sink) + (0 if ending.is_strict else room.last_batch):
         problems.append(f"{unknown} acknowledged records went with the killed process")
+    if wrong.is_well_again and told.lost:
+        problems.append(f"lost although all was well before the end: {told.lost}")
     if not ending.kills:
         problems += told.problems(truth.total(), found, unsure=unsure.total())
     return Outcome(

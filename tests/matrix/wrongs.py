@@ -32,6 +32,7 @@ class Wrong:
     """One way to be unwell, `what` in words. `play` is the fault that meets every delivery, by sink where they differ.
 
     `door` is what happens before a request can be sent at all. `stores`: some of the requests that it meets are stored.
+    `is_well_again`: it ends by itself, before the environment does, so that no record may be lost.
     `why_ambiguous` says how one may be stored and its answer not be read, "" where that cannot be.
     """
 
@@ -39,6 +40,7 @@ class Wrong:
     play: Fault | Mapping[str, Fault] | None = None
     door: Literal["open", "closed", "untrusted"] = "open"
     stores: bool = False
+    is_well_again: bool = False
     why_ambiguous: str = ""
 
     @property
@@ -106,6 +108,23 @@ WRONGS: Mapping[str, Wrong] = {
     "hang": Wrong("never answered, never stored", Hang(None, FOR_EVER)),
     "hang, stored": Wrong(
         "stored, never answered", Slow(NEVER_S, FOR_EVER), stores=True, why_ambiguous="no answer comes"
+    ),
+    "hang, then well": Wrong(
+        "two requests hang and are not stored, then all is well", Hang(times=2), is_well_again=True
+    ),
+    "400, then well": Wrong(
+        "four requests are refused with 400, whatever is in them, then all is well",
+        {
+            "splunk": Answer(400, times=4),
+            "datadog": Answer(400, times=4),
+            "cloudwatch": Answer(400, times=4, code="InvalidParameterException"),
+        },
+        is_well_again=True,
+    ),
+    "503 + 30 s, then well": Wrong(
+        "one 503 with `Retry-After: 30`, longer than the environment lives, then all is well",
+        Answer(503, retry_after=30),
+        is_well_again=True,
     ),
     "429": Wrong("throttled (CloudWatch Logs: 400 `ThrottlingException`)", Throttle(times=FOR_EVER)),
     "500": Wrong("answered 500", Answer(500, FOR_EVER)),
