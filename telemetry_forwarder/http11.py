@@ -5,6 +5,7 @@ environment. aiohttp does all of that, and importing it takes more than twice as
 """
 
 import asyncio
+import re
 from collections.abc import Mapping
 
 import h11
@@ -14,6 +15,12 @@ LONGEST_HEAD_BYTES = 64 * 1024
 
 # A body up to this long is copied behind its head, which is cheaper than a second packet.
 SMALL_BYTES = 32 * 1024
+
+# A whole status line, with whatever for a reason: its three digits are what the other end decided.
+_STATUS_LINE = re.compile(rb"\s*HTTP/\d(?:\.\d)?[ \t]+(\d{3})(?:[ \t][^\n]*|\r?)\n")
+_END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
+# A line of a head that can be read whatever stands around it. Source: RFC 9110, section 5.6.2 (token).
+_HEADER = re.compile(rb"^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*\r?$", re.MULTILINE)
 
 
 class Answer:
@@ -25,6 +32,25 @@ class Answer:
         self.status = status
         self.headers = headers
         self.body = bytearray()
+
+
+def begun_answer(received: bytes) -> Answer | None:
+    """Return what the first bytes of an answer say without its rest; None without a whole status line.
+
+    A server says with its status what it did, and what is wrong behind that changes nothing of it. Interim answers
+    (1xx) are passed over; of the head the lines that are whole and sound are read.
+    """
+    at = 0
+    while line := _STATUS_LINE.match(received, at):
+        end = _END_OF_HEAD.search(received, line.end() - 1)
+        if not 100 <= int(line[1]) < 200:
+            head = received[line.end() : end.start() + 1 if end else received.rfind(b"\n") + 1]
+            headers = {name.decode().lower(): value.decode("latin-1") for name, value in _HEADER.findall(head)}
+            return Answer(int(line[1]), headers)
+        if end is None:
+            return None
+        at = end.end()
+    return None
 
 
 class Connection(asyncio.Protocol):
@@ -41,6 +67,8 @@ class Connection(asyncio.Protocol):
         self._news: asyncio.Future[None] | None = None
         self._end: OSError | None = None
         self._is_asked = False
+        self._received = bytearray()  # of the answer: no more than what a head may be long
+        self._found: Answer | None = None
 
     @property
     def is_open(self) -> bool:
@@ -51,6 +79,11 @@ class Connection(asyncio.Protocol):
     def unread(self) -> bytes:
         """What came back and was not understood."""
         return self._http.trailing_data[0]
+
+    @property
+    def begun(self) -> Answer | None:
+        """What came of the answer that `exchange` failed to read to its end; None without a whole status line."""
+        return self._found or begun_answer(bytes(self._received))
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -88,7 +121,7 @@ class Connection(asyncio.Protocol):
             raise
 
     async def answer(self, longest: int | None) -> Answer:
-        found = await self._head()
+        found = self._found = await self._head()
         while True:
             event = await self._event()
             if isinstance(event, h11.Data):
@@ -140,6 +173,8 @@ class Connection(asyncio.Protocol):
         if self._end is not None:
             raise self._end
         self._is_asked = True
+        self._received.clear()
+        self._found = None
         if len(body) <= SMALL_BYTES:
             self.transport.write((head or b"") + body)
         else:
@@ -149,7 +184,7 @@ class Connection(asyncio.Protocol):
     def _rest(self) -> None:
         """Be ready for another request, or close: unread or unsent bytes would be taken for parts of the next one."""
         self._is_asked = False
-        is_done = self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
+        is_done = self._http.our_state is h11.DONE and self._http.their_state is h11.DONE and not self.unread
         if is_done and self.is_open and not self.transport.get_write_buffer_size():
             self._http.start_next_cycle()
         elif self._http.their_state is not h11.SWITCHED_PROTOCOL:
@@ -165,6 +200,7 @@ class Connection(asyncio.Protocol):
         if not self._is_asked:  # "408 Request Timeout", say: it would be taken for the answer to the next request
             self.close()
             return
+        self._received += data[: LONGEST_HEAD_BYTES - len(self._received)]
         self._http.receive_data(data)
         self._tell()
 

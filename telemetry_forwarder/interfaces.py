@@ -153,11 +153,15 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpResponse:
-    """One HTTP answer: `headers` with lower-case names, `body` cut at 64 KiB."""
+    """One HTTP answer: `headers` with lower-case names, `body` cut at 64 KiB.
+
+    `unreadable` says why no more could be read of an answer than its status line and what is here; "" where all was.
+    """
 
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+    unreadable: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

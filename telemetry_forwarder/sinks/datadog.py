@@ -31,7 +31,7 @@ from telemetry_forwarder.kinds import Site
 from telemetry_forwarder.platform_text import platform_text
 from telemetry_forwarder.records import Origin, Record
 from telemetry_forwarder.sinks.credential import choose
-from telemetry_forwarder.sinks.http_answers import Advice, own_words, read_status, wait_seconds
+from telemetry_forwarder.sinks.http_answers import Advice, own_words, read_status, taken_unread, wait_seconds
 from telemetry_forwarder.values import dataclass
 from telemetry_forwarder.variables import Problem, missing, read, stops
 from telemetry_forwarder.wire_json import present, text_of, to_json
@@ -95,7 +95,7 @@ class Datadog:
 
     def verdict(self, batch: Batch, response: HttpResponse) -> Verdict:
         """Read an answer by its status. A batch is taken or refused as a whole; a 400 does not say for which record."""
-        if (taken := self._taken(response)) is not None:
+        if (taken := taken_unread(response) or self._taken(response)) is not None:
             return taken
         if response.status == 400:
             return Rejected("HTTP 400" + own_words(response.body))

@@ -12,7 +12,16 @@ from typing import Any
 import orjson
 
 from telemetry_forwarder.foreign import is_page, what_answered
-from telemetry_forwarder.interfaces import Denied, DropReason, HttpResponse, Rejected, Retry, TooLarge, Verdict
+from telemetry_forwarder.interfaces import (
+    Delivered,
+    Denied,
+    DropReason,
+    HttpResponse,
+    Rejected,
+    Retry,
+    TooLarge,
+    Verdict,
+)
 from telemetry_forwarder.values import dataclass
 
 SECONDS = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*", re.ASCII)
@@ -42,11 +51,12 @@ def read_status(response: HttpResponse, advice: Advice) -> Verdict:
     """Return what `response.status` alone says, with the wait that the headers ask for, and what to do about it.
 
     A status 2xx says nothing alone: any page has it. The sink knows how its destination says that it took the records.
+    Only where the rest cannot be read it has to do.
     """
     status = response.status
     detail = f"HTTP {status}"
     if 200 <= status < 300:
-        return not_theirs(response, advice)
+        return taken_unread(response) or not_theirs(response, advice)
     if 300 <= status < 400:
         text = f"{detail}: redirected to {location_host(response.headers)}; redirects are not followed; "
         return Denied(text + f"check {advice.address}, and the proxy if there is one", DropReason.WRONG_ADDRESS)
@@ -110,6 +120,19 @@ def not_theirs(response: HttpResponse, advice: Advice) -> Denied:
     answer = what_answered(response.status, response.body, response.headers)
     text = f"{answer}: that is not how {advice.who} takes records, so something else answered; check "
     return Denied(f"{text}{advice.address}, and the proxy if there is one", DropReason.WRONG_ADDRESS)
+
+
+def taken_unread(response: HttpResponse) -> Delivered | None:
+    """Return what a 2xx means of which the rest cannot be read: taken. To send it again would store it again.
+
+    None where all of it was read, or enough to see that it is a page.
+    """
+    if not response.unreadable or not 200 <= response.status < 300 or is_page(response.body, response.headers):
+        return None
+    return Delivered(
+        f"HTTP {response.status} with an answer that cannot be read ({response.unreadable}): by its status the records "
+        "were taken, and they are not sent again"
+    )
 
 
 def wait_seconds(headers: Mapping[str, str], *names: str) -> float:

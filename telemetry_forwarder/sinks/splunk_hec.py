@@ -34,7 +34,7 @@ from telemetry_forwarder.interfaces import (
 )
 from telemetry_forwarder.records import Origin, Record
 from telemetry_forwarder.sinks.credential import choose
-from telemetry_forwarder.sinks.http_answers import Advice, not_theirs, own_words, read_status
+from telemetry_forwarder.sinks.http_answers import Advice, not_theirs, own_words, read_status, taken_unread
 from telemetry_forwarder.values import dataclass
 from telemetry_forwarder.variables import Problem, missing, read
 from telemetry_forwarder.wire_json import grouped, present, to_json
@@ -130,7 +130,9 @@ class SplunkHec:
                 return Delivered(warning=f"Splunk HEC took the records, but {CODES[code]} (code {code})")
             if code in UNWELL:
                 return Retry(detail=f"HTTP {response.status}, code {code}")
-            return Delivered() if code == 0 or says_well(response.body) else not_theirs(response, ADVICE)
+            if code == 0 or says_well(response.body):
+                return Delivered()
+            return taken_unread(response) or not_theirs(response, ADVICE)
         if response.status == 400:
             return bad_request(batch, code, number, own_words(response.body))
         if response.status in (401, 403) and code in CODES:

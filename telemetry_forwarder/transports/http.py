@@ -53,6 +53,7 @@ KEEP_ALIVE_S = 5.0
 USER_AGENT = f"telemetry-forwarder/{__version__}"
 PORTS = {"http": 80, "https": 443}
 NEEDS_LOGIN = 407
+BODILESS = (204, 304)
 TLS_ALERT = b"\x15\x03"
 
 
@@ -64,6 +65,7 @@ class HttpTransport:
 
     Raises ConnectFailed where nothing was sent, ConnectionLost and TimedOut where something may have arrived; their
     texts name host and port, never a header, a body or a query. Of a longer answer the first 64 KiB are returned.
+    Where a whole status line came there was an answer, whatever is wrong behind it: it is returned as `unreadable`.
     """
 
     def __init__(
@@ -108,9 +110,12 @@ class HttpTransport:
         self._busy.add(connection)
         try:
             answer = await connection.exchange(request.method, target, headers, request.body, LONGEST_ANSWER_BYTES)
-            response = HttpResponse(status=answer.status, body=plain_body(answer), headers=answer.headers)
-        except (h11.ProtocolError, OSError, zlib.error) as error:
-            raise lost(error, where, connection.unread) from error
+            response = read_answer(answer, is_cut=len(answer.body) >= LONGEST_ANSWER_BYTES)
+        except (h11.ProtocolError, OSError) as error:
+            begun = connection.begun
+            if begun is None or isinstance(error, h11.LocalProtocolError):
+                raise lost(error, where, connection.unread) from error
+            response = unread(begun, unreadable(error))
         finally:
             self._busy.discard(connection)
         if response.status == NEEDS_LOGIN and self._proxy is not None and parts.scheme == "http":
@@ -303,11 +308,38 @@ def proxy_login(proxy: str) -> dict[str, str]:
     return {"Proxy-Authorization": "Basic " + b64encode(login).decode()}
 
 
-def plain_body(answer: Answer) -> bytes:
-    """Return the body of an answer, unpacked where a server compressed it although nobody asked. Raises zlib.error."""
-    if answer.headers.get("content-encoding", "").strip().lower() not in ("gzip", "x-gzip", "deflate"):
-        return bytes(answer.body)
-    return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(answer.body, LONGEST_ANSWER_BYTES)
+def read_answer(answer: Answer, *, is_cut: bool) -> HttpResponse:
+    """Return an answer with its body unpacked, where a server compressed it although nobody asked."""
+    if not (
+        answer.body or {"content-length", "transfer-encoding"} & answer.headers.keys() or answer.status in BODILESS
+    ):
+        return unread(answer, "the connection ended where its body should have begun")
+    packing = answer.headers.get("content-encoding", "").strip().lower()
+    if packing in ("", "identity") or not answer.body:
+        return HttpResponse(status=answer.status, body=bytes(answer.body), headers=answer.headers)
+    if packing not in ("gzip", "x-gzip", "deflate"):
+        return unread(answer, "its body is packed in a way that was not asked for")
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    try:
+        body = unpacker.decompress(answer.body, LONGEST_ANSWER_BYTES)
+    except zlib.error:
+        return unread(answer, f"its body is no {packing}")
+    is_whole = unpacker.eof or is_cut or len(body) >= LONGEST_ANSWER_BYTES
+    reason = "" if is_whole else "its packed body is cut short"
+    return HttpResponse(status=answer.status, body=body, headers=answer.headers, unreadable=reason)
+
+
+def unread(answer: Answer, reason: str) -> HttpResponse:
+    """Return an answer of which no more came than this, or could be read; a packed body is left out."""
+    body = b"" if "content-encoding" in answer.headers else bytes(answer.body)
+    return HttpResponse(status=answer.status, body=body, headers=answer.headers, unreadable=reason)
+
+
+def unreadable(error: Exception) -> str:
+    """Say why an answer could not be read behind its status line; the parser's own words may quote it."""
+    if isinstance(error, h11.ProtocolError):
+        return "behind its status line it is not HTTP"
+    return f"the connection ended before it did ({plain(error)})"
 
 
 def context_of(ca_file: str | None) -> "ssl.SSLContext":
@@ -339,7 +371,7 @@ def lost(error: Exception, where: str, unread: bytes = b"") -> TransportError:
     """Return the transport error of an exchange that was begun and not ended; `unread` came back last."""
     if isinstance(error, h11.LocalProtocolError):
         return ConnectFailed(f"{where}: the request cannot be sent ({type(error).__name__})")
-    if isinstance(error, h11.RemoteProtocolError | zlib.error):
+    if isinstance(error, h11.RemoteProtocolError):
         hint = "; it is an alert of TLS: write `https://`" if unread.startswith(TLS_ALERT) else ""
         return ConnectionLost(f"{where}: what came back is not HTTP{hint}")
     if is_tls(error):  # TLS 1.3: a server judges its client when that has begun to send

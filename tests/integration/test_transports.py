@@ -119,21 +119,91 @@ async def test_an_address_that_cannot_be_is_connect_failed(url):
     [
         raw(b""),
         raw(b"", by_reset=True),
-        raw(b"HTTP/1.1 200 OK\r\nContent-Le"),
-        raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"),
-        raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhalf"),
+        raw(b"HTTP/1.1 200"),
+        raw(b"HTTP/1.1 100 Continue\r\n\r\n"),
+        raw(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 20"),
         raw(b"SSH-2.0-hidden\r\n\r\n"),
-        raw(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nContent-Encoding: gzip\r\n\r\nhidden"),
+        raw(b"HTTP/1.1 2000 hidden\r\n\r\n"),
     ],
-    ids=["closed", "reset", "half a head", "half a body", "half a chunk", "not HTTP", "not gzip"],
+    ids=["closed", "reset", "half a status line", "interim", "interim and half a status line", "not HTTP", "no status"],
 )
-async def test_an_answer_that_does_not_come_whole_is_connection_lost(answer):
+async def test_an_answer_without_a_whole_status_line_is_connection_lost(answer):
     async with serving(answer) as server, http() as transport:
         with pytest.raises(ConnectionLost) as caught:
             await transport.send(post(server.url("/?hidden")))
     assert f"127.0.0.1:{server.port}: " in str(caught.value)
     assert "hidden" not in str(caught.value)
     assert len(server.requests) == 1
+
+
+GOOD = b'{"text":"Success","code":0}'
+LENGTH = b"Content-Length: %d\r\n" % len(GOOD)
+# What stands behind a status line and cannot be read, by what is wrong with it.
+UNREADABLE = {
+    "no gzip": LENGTH + b"Content-Encoding: gzip\r\n\r\n" + GOOD,
+    "gzip cut short": b"Content-Length: 9\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(GOOD)[:9],
+    "packed otherwise": LENGTH + b"Content-Encoding: br\r\n\r\n" + GOOD,
+    "no chunk": b"Transfer-Encoding: chunked\r\n\r\nhidden\r\n",
+    "half a chunk": b"Transfer-Encoding: chunked\r\n\r\n5\r\nhalf",
+    "no colon": b"hidden\r\n" + LENGTH + b"\r\n" + GOOD,
+    "space in a name": b"hid den: 1\r\n" + LENGTH + b"\r\n" + GOOD,
+    "NUL in a value": b"A: hid\0den\r\n" + LENGTH + b"\r\n" + GOOD,
+    "no length": b"Content-Length: hidden\r\n\r\n" + GOOD,
+    "two lengths": LENGTH + b"Content-Length: 1\r\n\r\n" + GOOD,
+    "an unknown transfer": b"Transfer-Encoding: hidden\r\n\r\n" + GOOD,
+    "half a body": b"Content-Length: 100\r\n\r\nhalf",
+    "no body": LENGTH + b"\r\n",
+    "nothing behind the head": b"Server: hidden\r\n\r\n",
+    "half a head": b"Content-Le",
+    "a head without end": b"A: " + b"b" * 70_000,
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("rest", UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize("status", [b"200 OK", b"429 Too Many", b"503", b"403 \xff"])
+async def test_what_cannot_be_read_behind_a_status_line_is_an_answer_of_that_status(status, rest):
+    async with serving(raw(b"HTTP/1.1 " + status + b"\r\n" + rest)) as server, http() as transport:
+        answer = await transport.send(post(server.url("/?hidden")))
+    assert answer.status == int(status[:3])
+    assert answer.unreadable
+    assert "hidden" not in answer.unreadable
+    assert len(server.requests) == 1
+
+
+async def test_an_answer_whose_status_line_comes_before_a_reset_is_one():
+    async with (
+        serving(raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", by_reset=True)) as server,
+        http() as transport,
+    ):
+        answer = await transport.send(post(server.url()))
+    assert (answer.status, answer.body) == (200, b"")
+    assert answer.unreadable.startswith("the connection ended before it did (")
+
+
+async def test_the_sound_headers_of_a_head_that_is_not_are_read():
+    answer = raw(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 No\r\nno colon\r\nRetry-After: 7\r\n\r\nbody: 1\r\n")
+    async with serving(answer) as server, http() as transport:
+        response = await transport.send(post(server.url()))
+    assert (response.status, response.headers) == (503, {"retry-after": "7"})
+
+
+async def test_what_came_of_a_body_before_it_broke_off_is_kept():
+    async with serving(raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n<html>")) as server, http() as transport:
+        answer = await transport.send(post(server.url()))
+    assert (answer.body, answer.headers) == (b"<html>", {"content-length": "99"})
+
+
+async def test_bytes_behind_an_answer_are_not_taken_for_the_next():
+    async def answer(seen: Seen, writer: asyncio.StreamWriter) -> bool:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}and more\r\n\r\n")
+        return True
+
+    async with serving(answer) as server, http() as transport:
+        for _ in range(2):
+            response = await transport.send(post(server.url()))
+            assert (response.status, response.body, response.unreadable) == (200, b"{}", "")
+    assert server.connections == 2
 
 
 @pytest.mark.parametrize("by_reset", [False, True])

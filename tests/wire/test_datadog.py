@@ -116,6 +116,24 @@ def test_accepted(status, body):
     assert SINK.verdict(same(3), HttpResponse(status=status, body=body)) == Delivered()
 
 
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_a_2xx_that_cannot_be_read_is_delivered_with_a_warning(status):
+    verdict = SINK.verdict(same(3), HttpResponse(status=status, unreadable="its body is no gzip"))
+    assert isinstance(verdict, Delivered)
+    for part in (f"HTTP {status}", "its body is no gzip", "not sent again"):
+        assert part in verdict.warning
+
+
+@pytest.mark.parametrize(("status", "kind"), [(503, Retry), (429, Retry), (403, Denied), (413, TooLarge)])
+def test_any_other_status_is_what_it_is_when_the_rest_cannot_be_read(status, kind):
+    assert isinstance(SINK.verdict(same(3), HttpResponse(status=status, unreadable="its body is no gzip")), kind)
+
+
+def test_a_page_that_breaks_off_is_no_delivery():
+    response = HttpResponse(status=200, body=b"<html>", unreadable="the connection ended before it did")
+    assert isinstance(SINK.verdict(same(3), response), Denied)
+
+
 PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>token=abc</body></html>"
 
 

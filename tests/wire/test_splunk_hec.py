@@ -180,6 +180,40 @@ def test_what_no_hec_says_is_no_delivery(status, body, shown):
         assert part in verdict.detail
 
 
+@pytest.mark.parametrize(("status", "body"), [(200, b""), (200, b'{"text":"Succ'), (204, b""), (299, b"?")])
+def test_a_2xx_that_cannot_be_read_is_delivered_with_a_warning(status, body):
+    response = HttpResponse(status=status, body=body, unreadable="its body is no gzip")
+    verdict = SINK.verdict(same(3), response)
+    assert isinstance(verdict, Delivered)
+    for part in (f"HTTP {status}", "its body is no gzip", "not sent again"):
+        assert part in verdict.warning
+
+
+@pytest.mark.parametrize("headers", [{}, {"content-type": "text/html"}])
+def test_of_a_page_that_breaks_off_enough_can_be_read(headers):
+    body = b"" if headers else b"<html><title>Sign"
+    response = HttpResponse(status=200, body=body, headers=headers, unreadable="the connection ended before it did")
+    assert isinstance(SINK.verdict(same(3), response), Denied)
+
+
+def test_what_can_be_read_counts_whatever_stands_behind_it():
+    whole = HttpResponse(status=200, body=b'{"text":"Success","code":0}', unreadable="its packed body is cut short")
+    assert SINK.verdict(same(3), whole) == Delivered()
+    busy = HttpResponse(status=200, body=b'{"text":"Busy","code":9}', unreadable="its packed body is cut short")
+    assert isinstance(SINK.verdict(same(3), busy), Retry)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(503, Retry), (429, Retry), (403, Denied), (404, Denied), (413, TooLarge), (400, Rejected)]
+)
+def test_any_other_status_is_what_it_is_when_the_rest_cannot_be_read(status, kind):
+    response = HttpResponse(status=status, headers={"retry-after": "7"}, unreadable="its body is no gzip")
+    verdict = SINK.verdict(same(3), response)
+    assert isinstance(verdict, kind)
+    if kind is Retry:
+        assert verdict.after == 7.0
+
+
 @pytest.mark.parametrize("code", [8, 9, 18, 19, 20, 23, 26, 27])
 def test_a_200_that_hides_an_error_is_tried_again(code):
     assert isinstance(SINK.verdict(same(3), answer(200, b'{"text":"x","code":%d}' % code)), Retry)
