@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import zlib
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -20,10 +19,11 @@ import h11
 from telemetry_forwarder import __version__
 from telemetry_forwarder.clock import Clock, SystemClock
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, TimedOut, TransportError
-from telemetry_forwarder.http11 import Answer, Connection
+from telemetry_forwarder.http11 import Connection
 from telemetry_forwarder.interfaces import Cause, HttpRequest, HttpResponse
 from telemetry_forwarder.proxies import proxy_for
 from telemetry_forwarder.transports.addresses import addresses_of, connected_socket
+from telemetry_forwarder.transports.answers import LONGEST_ANSWER_BYTES, read_answer, unread
 from telemetry_forwarder.transports.steps import (
     Way,
     Ways,
@@ -45,15 +45,12 @@ from telemetry_forwarder.transports.tls_failures import (
 if TYPE_CHECKING:  # `ssl` and the library below it cost 5 ms and 3 MB: only who speaks TLS loads them
     import ssl
 
-LONGEST_ANSWER_BYTES = 64 * 1024
-
 # Shorter than the idle limit of any load balancer, so that a connection is seldom found dead when it is used again.
 KEEP_ALIVE_S = 5.0
 
 USER_AGENT = f"telemetry-forwarder/{__version__}"
 PORTS = {"http": 80, "https": 443}
 NEEDS_LOGIN = 407
-BODILESS = (204, 304)
 TLS_ALERT = b"\x15\x03"
 
 
@@ -110,7 +107,7 @@ class HttpTransport:
         self._busy.add(connection)
         try:
             answer = await connection.exchange(request.method, target, headers, request.body, LONGEST_ANSWER_BYTES)
-            response = read_answer(answer, is_cut=len(answer.body) >= LONGEST_ANSWER_BYTES)
+            response = read_answer(answer)
         except (h11.ProtocolError, OSError) as error:
             begun = connection.begun
             if begun is None or isinstance(error, h11.LocalProtocolError):
@@ -306,33 +303,6 @@ def proxy_login(proxy: str) -> dict[str, str]:
         return {}
     login = unquote_to_bytes(parts.username) + b":" + unquote_to_bytes(parts.password or "")
     return {"Proxy-Authorization": "Basic " + b64encode(login).decode()}
-
-
-def read_answer(answer: Answer, *, is_cut: bool) -> HttpResponse:
-    """Return an answer with its body unpacked, where a server compressed it although nobody asked."""
-    if not (
-        answer.body or {"content-length", "transfer-encoding"} & answer.headers.keys() or answer.status in BODILESS
-    ):
-        return unread(answer, "the connection ended where its body should have begun")
-    packing = answer.headers.get("content-encoding", "").strip().lower()
-    if packing in ("", "identity") or not answer.body:
-        return HttpResponse(status=answer.status, body=bytes(answer.body), headers=answer.headers)
-    if packing not in ("gzip", "x-gzip", "deflate"):
-        return unread(answer, "its body is packed in a way that was not asked for")
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
-    try:
-        body = unpacker.decompress(answer.body, LONGEST_ANSWER_BYTES)
-    except zlib.error:
-        return unread(answer, f"its body is no {packing}")
-    is_whole = unpacker.eof or is_cut or len(body) >= LONGEST_ANSWER_BYTES
-    reason = "" if is_whole else "its packed body is cut short"
-    return HttpResponse(status=answer.status, body=body, headers=answer.headers, unreadable=reason)
-
-
-def unread(answer: Answer, reason: str) -> HttpResponse:
-    """Return an answer of which no more came than this, or could be read; a packed body is left out."""
-    body = b"" if "content-encoding" in answer.headers else bytes(answer.body)
-    return HttpResponse(status=answer.status, body=body, headers=answer.headers, unreadable=reason)
 
 
 def unreadable(error: Exception) -> str:
