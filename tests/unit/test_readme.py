@@ -135,12 +135,12 @@ def test_the_readme_links_to_every_document() -> None:
 def test_every_make_target_that_a_document_names_exists(name: str) -> None:
     """In code: between backticks, and in blocks."""
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"(?:`|^ {4,}|^)make ([a-z][\w-]*)", code_of(DOCUMENTS[name]), re.MULTILINE)) <= targets
+    assert set(re.findall(r"(?:`|^ *)make ([a-z][\w-]*)", code_of(DOCUMENTS[name]), re.MULTILINE)) <= targets
 
 
 @each_document
 def test_every_command_that_a_document_names_exists(name: str) -> None:
-    named = set(re.findall(r"(?:^|`|\s{4}|bin/)telemetry-forwarder (\w+)", code_of(DOCUMENTS[name]), re.MULTILINE))
+    named = set(re.findall(r"(?:^ *|`|bin/)telemetry-forwarder (\w+)", code_of(DOCUMENTS[name]), re.MULTILINE))
     assert named - {"lost"} <= set(COMMANDS)  # the event `telemetry-forwarder lost …` is no command
 
 
