@@ -19,13 +19,33 @@ VPC = (
 )
 
 
+# A step that was cut off sooner than this says nothing of the destination: the time was over as it began, or a small
+# function had no processor to take it with.
+TELLING_S = 0.25
+
+
 class Way:
     """How far one request has come: `waits_for` is None once it is on its way to who answers it."""
 
-    __slots__ = ("waits_for",)
+    __slots__ = ("_since", "_waits_for")
 
     def __init__(self) -> None:
-        self.waits_for: Cause | None = None
+        self._waits_for: Cause | None = None
+        self._since = 0.0
+
+    @property
+    def waits_for(self) -> Cause | None:
+        return self._waits_for
+
+    @waits_for.setter
+    def waits_for(self, step: Cause | None) -> None:
+        self._waits_for = step
+        self._since = asyncio.get_running_loop().time()
+
+    @property
+    def is_telling(self) -> bool:
+        """Say whether the step has been waited for long enough to be the reason why nothing gets through."""
+        return asyncio.get_running_loop().time() - self._since >= TELLING_S
 
 
 class Ways:
@@ -33,23 +53,31 @@ class Ways:
 
     def __init__(self) -> None:
         self._under_way: list[Way] = []
-        self._cut: Cause | None = None  # what the last one waited for that was cut off
+        self._cut: Cause | None = None  # what the last one waited for that was cut off, if none was sent since
 
     @contextmanager
     def begin(self) -> Iterator[Way]:
-        way, self._cut = Way(), None
+        way = Way()
         self._under_way.append(way)
         try:
             yield way
         except asyncio.CancelledError:
-            self._cut = way.waits_for
+            if way.waits_for is None:
+                self._cut = None
+            elif way.is_telling:
+                self._cut = way.waits_for
             raise
+        else:
+            self._cut = None
         finally:
             self._under_way.remove(way)
 
     def waits_for(self) -> Cause | None:
         """Return what the oldest request waits for, or the last waited for if it was cut off; None for the answer."""
-        return self._under_way[0].waits_for if self._under_way else self._cut
+        if not self._under_way:
+            return self._cut
+        oldest = self._under_way[0]
+        return oldest.waits_for if oldest.is_telling else self._cut
 
 
 def unreachable(text: str) -> Cause:

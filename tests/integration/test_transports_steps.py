@@ -11,6 +11,7 @@ from telemetry_forwarder.errors import ConnectFailed
 from telemetry_forwarder.interfaces import DropReason, HttpRequest
 from telemetry_forwarder.transports.gzip import GzipTransport
 from telemetry_forwarder.transports.http import HttpTransport
+from telemetry_forwarder.transports.steps import TELLING_S
 
 from .sockets import hang, listening, says, serving
 
@@ -134,12 +135,23 @@ async def test_what_was_waited_for_is_known_of_a_request_that_was_cut_off() -> N
     with full() as port:
         transport = HttpTransport(connect_s=60.0)
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1):
+            async with asyncio.timeout(TELLING_S + 0.15):
                 await transport.send(post(f"http://127.0.0.1:{port}/"))
         waited = transport.waits_for()
         await transport.aclose()
     assert waited is not None
     assert "nothing answers there (TCP)" in waited.text
+
+
+async def test_a_step_that_was_cut_off_as_it_began_is_not_what_kept_the_records() -> None:
+    """Of a destination that was reached before and never answered, the last attempt may end before it is connected."""
+    with full() as port:
+        transport = HttpTransport(connect_s=60.0)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(TELLING_S / 5):
+                await transport.send(post(f"http://127.0.0.1:{port}/"))
+        assert transport.waits_for() is None
+        await transport.aclose()
 
 
 async def test_the_oldest_request_is_the_one_that_counts() -> None:
@@ -149,7 +161,7 @@ async def test_the_oldest_request_is_the_one_that_counts() -> None:
                 first = group.create_task(transport.send(post(server.url())))
                 await until(lambda: bool(server.requests))
                 second = group.create_task(transport.send(post(f"http://127.0.0.1:{port}/")))
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(TELLING_S + 0.05)
                 assert transport.waits_for() is None
                 first.cancel()
                 await asyncio.wait([first])
