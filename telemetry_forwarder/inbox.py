@@ -13,11 +13,7 @@ from telemetry_forwarder.clock import Deadline
 from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.pipeline.turns import Turns
 from telemetry_forwarder.pipeline.worker import Worker
-from telemetry_forwarder.receiver import Arrived, Intake
-
-# A body up to this long is digested as it comes, if none waits before it: that is less than a slice, and in most
-# invocations all there is.
-SMALL_BYTES = 16 * 1024
+from telemetry_forwarder.receiver import SMALL_BYTES, Arrived, Intake
 
 
 class Inbox:

@@ -6,7 +6,7 @@ Source: lambda telemetry listeners in the field; AWS documents only that anythin
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from telemetry_forwarder.clock import Clock
@@ -18,7 +18,7 @@ from telemetry_forwarder.log import Log
 from telemetry_forwarder.pipeline.frames import KeptBody, all_of
 from telemetry_forwarder.pipeline.segments import masks_of
 from telemetry_forwarder.pipeline.spool import Spool
-from telemetry_forwarder.records import Decoded, Event, Record, Told, decode, events_in
+from telemetry_forwarder.records import Decoded, Event, Record, Told, decode_in_steps, events_in
 from telemetry_forwarder.router import Router
 from telemetry_forwarder.values import dataclass, replace
 
@@ -28,6 +28,9 @@ _REMEMBERED = 64
 EVENT = b'"platform.'
 # What the function wrote shows that it runs: the lifecycle is told that there is such a line, not of each.
 LINE, _LINE = "function", b'"function"'
+# A body up to this long is digested as it comes, if none waits before it: that is less than a slice, and in most
+# invocations all there is.
+SMALL_BYTES = 16 * 1024
 # Records that are made before others may have their turn: a tenth of a slice.
 AT_ONCE = 16
 
@@ -45,12 +48,17 @@ class Keeping:
 
 @dataclass(slots=True)
 class Arrived:
-    """A body that was let in and is still to be digested; `decoded` where its events had to be looked at."""
+    """A body that was let in and is still to be digested; `decoded` where its events had to be looked at.
+
+    `steps` are what is left of decoding it, where that was begun: it has to be taken apart.
+    """
 
     body: bytes
     identity: str
     received_ms: int
     decoded: Decoded | None = None
+    steps: Generator[None, None, Decoded] | None = None
+    is_undecodable: bool = False
     is_judged: bool = False  # whether the lifecycle was told what could not be read of it
 
 
@@ -117,10 +125,26 @@ class Intake:
             self._on_records(lines)
             return arrived
         with contextlib.suppress(DecodeError):  # which is told when it is digested
-            arrived.decoded = decode(body, arrived.received_ms)
+            self._begin(arrived)
         self._on_records([*lines, *(events_in(arrived.decoded.items) if arrived.decoded is not None else ())])
         self._judge(arrived)
         return arrived
+
+    @staticmethod
+    def _begin(arrived: Arrived) -> None:
+        """Decode a body at once, but for a long one that has to be taken apart; what its events say comes later then.
+
+        Raises DecodeError.
+        """
+        steps = decode_in_steps(arrived.body, arrived.received_ms)
+        try:
+            next(steps)
+            while len(arrived.body) <= SMALL_BYTES:
+                next(steps)
+        except StopIteration as done:
+            arrived.decoded = done.value
+        else:
+            arrived.steps = steps
 
     def _judge(self, arrived: Arrived) -> None:
         """Tell the lifecycle where something of a body could not be read: the end may have been among it."""
@@ -134,6 +158,7 @@ class Intake:
 
         Nothing is counted before the last step, so that a body which is not digested to its end can be given up.
         """
+        yield from self._decode(arrived)
         if (decoded := self._decoded(arrived)) is None:
             return
         items = decoded.items
@@ -169,13 +194,27 @@ class Intake:
             self._keep(arrived, len(items), ids, None)
         return len(wanted)
 
+    def _decode(self, arrived: Arrived) -> Iterator[None]:
+        """Decode in steps, or go on with that: it can be left at any step, and somebody else go on."""
+        steps = arrived.steps = arrived.steps or decode_in_steps(arrived.body, arrived.received_ms)
+        while arrived.decoded is None and not arrived.is_undecodable:
+            try:
+                next(steps)
+            except StopIteration as done:
+                arrived.decoded = done.value
+                if arrived.is_judged:  # as damaged, before its events could be told
+                    self._on_records(events_in(done.value.items))
+            except DecodeError as error:
+                arrived.is_undecodable = True
+                self._door.undecodable_bodies += 1
+                self._log.warning(f"Lambda sent something that is no telemetry: {error}. It is counted and left out.")
+            else:
+                yield
+
     def _decoded(self, arrived: Arrived) -> Decoded | None:
         """Return what a body holds; where that is nothing, nothing is held to be taken."""
-        try:
-            arrived.decoded = arrived.decoded or decode(arrived.body, arrived.received_ms)
-        except DecodeError as error:
-            self._door.undecodable_bodies += 1
-            self._log.warning(f"Lambda sent something that is no telemetry: {error}. It is counted and left out.")
+        for _ in self._decode(arrived):
+            pass
         self._judge(arrived)
         found = arrived.decoded
         if found is None or not (found.items or found.others):

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
@@ -90,10 +90,21 @@ def decode(body: bytes, received_ms: int) -> Decoded:
     together they are the body's size, which is what bounds a buffer. An element that is no JSON costs no other: it
     becomes text (`salvage`). Raises DecodeError where the body is no JSON array, and nothing else.
     """
+    steps = decode_in_steps(body, received_ms)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            found: Decoded = done.value
+            return found
+
+
+def decode_in_steps(body: bytes, received_ms: int) -> Generator[None, None, Decoded]:
+    """Decode with a rest at each `yield`: of a body that is sound as a whole there is none, and it takes one step."""
     try:
         elements = parse_json(body)
     except (ValueError, RecursionError) as error:
-        elements = _taken_apart(body, error)
+        elements = yield from _taken_apart(body, error)
     if not isinstance(elements, list):
         raise DecodeError(f"a body of {len(body)} bytes is not a JSON array but {type(elements).__name__}")
     share = len(body) // len(elements) if elements else 0
@@ -109,17 +120,22 @@ class _Torn(dict[str, Any]):
     """The element that stands for one that could not be read."""
 
 
-def _taken_apart(body: bytes, error: Exception) -> list[Any]:
+def _taken_apart(body: bytes, error: Exception) -> Generator[None, None, list[Any]]:
     """Return the elements of a body that is no JSON as a whole. Raises DecodeError where there are none."""
-    from telemetry_forwarder.salvage import Torn, take_apart  # seldom needed
+    from telemetry_forwarder.salvage import PAUSE, Torn, take_apart  # seldom needed
 
+    found: list[Any] = []
+    yield
     try:
-        found = list(take_apart(body, parse_json))
+        for one in take_apart(body, parse_json):
+            if one is not PAUSE:
+                found.append(_Torn(time=one.time, type=one.type, record=one.text) if isinstance(one, Torn) else one)
+            yield
     except ValueError:
         found = []
     if not found:
         raise DecodeError(f"a body of {len(body)} bytes is not JSON: {error}") from error
-    return [_Torn(time=one.time, type=one.type, record=one.text) if isinstance(one, Torn) else one for one in found]
+    return found
 
 
 # What orjson may change: a number of more digits than a float or 64 bits hold, and one smaller than any float. With

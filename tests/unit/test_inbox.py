@@ -3,20 +3,22 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from telemetry_forwarder import records
 from telemetry_forwarder.enrich import Enricher
-from telemetry_forwarder.inbox import SMALL_BYTES, Inbox
+from telemetry_forwarder.inbox import Inbox
 from telemetry_forwarder.ledger import Door
 from telemetry_forwarder.pipeline.backlog import Backlog
 from telemetry_forwarder.pipeline.segments import Owner
 from telemetry_forwarder.pipeline.spool import Spool
 from telemetry_forwarder.pipeline.turns import SLICE_S, Turns
 from telemetry_forwarder.pipeline.worker import Capacity, Worker
-from telemetry_forwarder.receiver import AT_ONCE, LINE, Intake, Keeping
-from telemetry_forwarder.records import Item, Record, Told
+from telemetry_forwarder.receiver import AT_ONCE, LINE, SMALL_BYTES, Intake, Keeping
+from telemetry_forwarder.records import Item, Record, Told, parse_json
 from telemetry_forwarder.router import Router
 from tests.builders import ORIGIN, Lines, ListSink, ScriptedTransport, clock, freeze, in_seconds, request_id, run
 from tests.generations import MemoryStore
@@ -38,6 +40,7 @@ class Hall:
 
     def __init__(self, *types: str, max_bytes: int = 10**7, is_strict: bool = False) -> None:
         self.door, self.lines, self.told = Door(), Lines(), list[tuple[float, str]]()
+        self.losses: list[float] = []
         self.turns = Turns(clock())
         owner = Owner(function=ORIGIN.function_name, version=None)
         self.spool = Spool(
@@ -53,6 +56,7 @@ class Hall:
             router=Router(types or ("platform", "function"), [self.worker], self.door),
             door=self.door,
             on_records=self.note,
+            on_loss=lambda: self.losses.append(clock().monotonic() - 1000.0),
             clock=clock(),
             log=self.lines.log,
             keeping=Keeping(self.spool),
@@ -116,6 +120,53 @@ def test_timers_fire_in_time_while_much_is_digested() -> None:
         assert hall.worker.held == 0
         await hall.inbox.wait_empty(in_seconds(60.0))
         assert hall.worker.held == 2000
+        await hall.close()
+
+    run(main())
+
+
+def damaged(whole: bytes) -> bytes:
+    """Put a record that is no JSON before all others."""
+    return b'[{"time":"2026-03-02T10:15:30.123Z","type":"function","record":{oops}},' + whole[1:]
+
+
+def test_timers_fire_in_time_while_a_damaged_body_is_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each element costs a small function a millisecond to parse: the body is taken apart in slices, like the rest."""
+
+    def costly(data: bytes) -> Any:
+        freeze(COST_S)
+        return parse_json(data)
+
+    monkeypatch.setattr(records, "parse_json", costly)
+
+    async def main() -> None:
+        hall = Hall()
+        began = clock().monotonic()
+        hall.inbox.take(damaged(ending(lines(1000))), "1")
+        assert clock().monotonic() <= began + COST_S  # the attempt at the whole
+        assert hall.losses == [pytest.approx(COST_S)]  # at once: nobody knows yet whether the end can be read
+        held = [began]
+        while hall.door.received == 0:
+            await asyncio.sleep(0)
+            held.append(clock().monotonic())
+        assert max(after - before for before, after in pairwise(held)) <= SLICE_S + AT_ONCE * COST_S
+        assert [kind for _, kind in hall.told] == ["platform.runtimeDone"]
+        assert (hall.door.received, hall.door.unreadable_records, len(hall.losses)) == (1002, 1, 1)
+        assert hall.worker.held == 1002
+        await hall.close()
+
+    run(main())
+
+
+def test_a_damaged_body_that_is_given_up_half_way_is_counted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        hall = Hall()
+        monkeypatch.setattr(records, "parse_json", lambda data: (freeze(COST_S), parse_json(data))[1])
+        hall.inbox.take(damaged(lines(1000)), "1")
+        await hall.inbox.wait_empty(in_seconds(0.1))
+        assert hall.door.received == 0
+        hall.inbox.give_up()
+        assert (hall.door.received, hall.door.unreadable_records, hall.door.routed) == (1001, 1, 1001)
         await hall.close()
 
     run(main())

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from telemetry_forwarder import records
 from telemetry_forwarder.errors import DecodeError
-from telemetry_forwarder.records import decode, parse_json
+from telemetry_forwarder.records import decode, decode_in_steps, parse_json
 
 NOW_MS = 1_800_000_000_000
 
@@ -283,6 +284,30 @@ def outcome(data: bytes) -> object:
     except DecodeError:
         return None
     return [(one.time_ms, one.type) for one in items], others
+
+
+def test_the_search_for_the_end_of_one_element_can_be_left_at_many_steps() -> None:
+    """A quote too many makes one element of all that follow it, which are found again in the end."""
+    data = batch(BAD[6], *SOUND * 100)
+    steps = decode_in_steps(data, NOW_MS)
+    count = 0
+    while True:
+        try:
+            next(steps)
+            count += 1
+        except StopIteration as done:
+            found = done.value
+            break
+    assert found == decode(data, NOW_MS)
+    assert (len(found.items), found.unreadable) == (4901, 1)
+    assert count > 4901 + data.count(b'"') // 2 // 1000
+
+
+def test_of_a_body_that_is_damaged_in_one_place_the_rest_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[bytes] = []
+    monkeypatch.setattr(records, "parse_json", lambda data: (parsed.append(data), parse_json(data))[1])
+    decode(batch(*SOUND[:20], BAD[2], *SOUND[20:]), NOW_MS)
+    assert len(parsed) <= 1 + len(SOUND) + 3
 
 
 def test_the_time_that_salvage_takes_grows_with_the_body_alone() -> None:
