@@ -42,6 +42,7 @@ from telemetry_forwarder.pipeline.worker import Worker
 from telemetry_forwarder.receiver import Intake
 from telemetry_forwarder.records import Origin, Record, Told
 from telemetry_forwarder.router import Router
+from telemetry_forwarder.running import Invocation
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.variables import MANAGED_INSTANCES, NEEDS, read
 
@@ -158,8 +159,13 @@ async def _serve(
             has_fallback=failover is not None,
             last_word=lambda: _tell_of_losses(enricher.origin, door, workers, clock),
         )
-        if vault is not None:
-            lifecycle.on_invoke = vault.on_restore
+
+        def on_invoke(invocation: Invocation) -> None:
+            if vault is not None:
+                vault.on_restore()
+            enricher.hear(invocation)
+
+        lifecycle.on_invoke = on_invoke
         intake = None
         if listener is not None and workers:
             intake = Intake(

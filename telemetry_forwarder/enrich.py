@@ -1,7 +1,7 @@
 """From items to records: what is known of the function, and which request each line belongs to.
 
-The one piece of state is the request that runs now, moved on by `platform.start` as the items pass in order.
-On Managed Instances requests interleave, so there an id is taken from the record or not given at all.
+The state is which request runs (`running`), moved on by the platform's events as the items pass in order. On Managed
+Instances requests interleave, so there an id is taken from the record or not given at all.
 """
 
 from _blake2 import blake2b  # not by `hashlib`, which loads OpenSSL's library
@@ -11,13 +11,13 @@ from typing import Any
 from telemetry_forwarder.heritage import Heritage
 from telemetry_forwarder.log_lines import read
 from telemetry_forwarder.records import Item, Origin, Record
+from telemetry_forwarder.running import ENDS, Invocation, Running, is_loss
 from telemetry_forwarder.values import dataclass, replace
 from telemetry_forwarder.variables import MANAGED_INSTANCES
 
 # Initialised before anyone waited for them, so that no request of theirs is cold.
 _WARMED = frozenset({"provisioned-concurrency", "snap-start"})
 
-_ENDS = ("platform.runtimeDone", "platform.report")
 # What is told of an init and names no request.
 _OF_INIT = frozenset({
     "platform.initStart", "platform.initRuntimeDone", "platform.initReport", "platform.extension",
@@ -40,6 +40,9 @@ class Knowledge:
     ended: tuple[str, ...] = ()  # of those known, on Managed Instances
     inherited: str | None = None  # the request that ran last in the generation before, and its first one
     inherited_first: str | None = None
+    is_lost: bool = False  # these three: see `Running`
+    end: tuple[str, int] | None = None
+    invocations: tuple[tuple[str, int, int], ...] = ()
 
 
 class Enricher:
@@ -49,7 +52,7 @@ class Enricher:
         """Begin to enrich; `before` is what the generation before left, where there was one in this environment."""
         self._before = before or Heritage()
         self.origin = replace(origin, instance_id=origin.instance_id or self._before.instance_id)
-        self._current: str | None = None
+        self._running = Running()
         self._dead: str | None = self._before.request_id  # a request of the generation before, until another starts
         self._init_within: str | None = None  # the request that pays for the init that was last begun
         self._first: str | None = None
@@ -65,7 +68,7 @@ class Enricher:
             self._knowledge = Knowledge(
                 instance_id=self.origin.instance_id,
                 init_type=self.origin.init_type,
-                current=self._current,
+                current=self._running.current,
                 first=self._first,
                 starts=self._starts,
                 init_within=self._init_within,
@@ -73,13 +76,19 @@ class Enricher:
                 ended=tuple(self._ended),
                 inherited=self._before.request_id,
                 inherited_first=self._before.first,
+                is_lost=self._running.is_lost,
+                end=self._running.end,
+                invocations=tuple((*one,) for one in self._running.told),  # as JSON can hold it
             )
         return self._knowledge
 
     def recall(self, knowledge: Knowledge) -> None:
         """Go on from `knowledge`, of this enricher or another one of the same function."""
         self.origin = replace(self.origin, instance_id=knowledge.instance_id, init_type=knowledge.init_type)
-        self._current = knowledge.current
+        self._running.current = knowledge.current
+        self._running.is_lost = knowledge.is_lost
+        self._running.end = knowledge.end
+        self._running.told = tuple(Invocation(*one) for one in knowledge.invocations)
         self._first = knowledge.first
         self._starts = knowledge.starts
         self._init_within = knowledge.init_within
@@ -88,38 +97,77 @@ class Enricher:
         self._before = Heritage(request_id=knowledge.inherited, first=knowledge.inherited_first)
         self._knowledge = knowledge
 
-    def learn(self, items: Sequence[Item]) -> None:
+    def hear(self, invocation: Invocation) -> None:
+        """Note an INVOKE event, as soon as it has come."""
+        if not self._is_concurrent:
+            self._running.hear(invocation)
+
+    def lose(self) -> None:
+        """Note that what stood at this place of the telemetry is lost, and with it perhaps a start."""
+        if not self._is_concurrent and self._running.lose():
+            self._knowledge = None
+
+    def consult(self, items: Sequence[Item], gaps: Sequence[int] = ()) -> None:
+        """Learn from the INVOKE events what `items` leave open, before `knowledge` is asked for and they are enriched.
+
+        Only what is needed, since whoever keeps what was known keeps it anew when something was learned.
+        """
+        if self._running.consult(items, gaps):
+            self._first = self._first or self._running.first_told
+            self._knowledge = None
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether it takes an INVOKE event to tell what runs."""
+        return self._running.is_in_doubt
+
+    def learn(self, items: Sequence[Item], gaps: Sequence[int] = ()) -> None:
         """Take from `items` what `enrich` would, without making records."""
         self._look_over(items)
-        for item in items:
-            if isinstance(item.body, dict):
+        for index, item in enumerate(items):
+            if index in gaps:
+                self.lose()
+            if item.type.startswith("platform."):
                 self._learn(item)
+                self._learn_of_loss(item)
+        if len(items) in gaps:
+            self.lose()
 
     @property
     def heritage(self) -> Heritage:
         """What the next generation has to know."""
         return Heritage(
             instance_id=self.origin.instance_id,
-            request_id=self._current or self._before.request_id,
+            request_id=self._running.newest if self._starts or self.is_in_doubt else self._before.request_id,
             first=self._first or self._before.first,
         )
 
-    def enrich(self, items: Sequence[Item], batch_id: str) -> list[Record]:
-        """Return a record for each item. Ids are `batch_id` with the index, so a batch sent again repeats them."""
-        return [record for some in self.enrich_some(items, batch_id, len(items) or 1) for record in some]
+    def enrich(self, items: Sequence[Item], batch_id: str, gaps: Sequence[int] = ()) -> list[Record]:
+        """Return a record for each item. Ids are `batch_id` with the index, so a batch sent again repeats them.
 
-    def enrich_some(self, items: Sequence[Item], batch_id: str, at_once: int) -> Iterator[list[Record]]:
+        `gaps` are the indices before which something is lost (`records.Decoded`).
+        """
+        return [record for some in self.enrich_some(items, batch_id, len(items) or 1, gaps) for record in some]
+
+    def enrich_some(
+        self, items: Sequence[Item], batch_id: str, at_once: int, gaps: Sequence[int] = ()
+    ) -> Iterator[list[Record]]:
         """Do so for `at_once` items at a time; another batch must not be begun before all are taken."""
         self._look_over(items)
-        for start in range(0, len(items), at_once):
-            some = enumerate(items[start : start + at_once], start)
+        starts = sorted({*range(0, len(items), at_once), *gaps} - {len(items)})
+        for start, end in zip(starts, [*starts[1:], len(items)], strict=False):
+            if start in gaps:
+                self.lose()
+            some = enumerate(items[start:end], start)
             yield [self._record(item, f"{batch_id}{index:04x}") for index, item in some]
+        if len(items) in gaps:
+            self.lose()
 
     def _look_over(self, items: Sequence[Item]) -> None:
         """Learn what a batch tells of items that stand before its place in it."""
         if self.origin.instance_id is None:  # what stands before the init's own event is of the same environment
             self._learn_of_environment(_init_start_in(items))
-        if self._current is None:
+        if self._running.current is None:
             self._dead = _ended_before_any_start(items) or self._before.request_id
 
     def _record(self, item: Item, record_id: str) -> Record:
@@ -128,14 +176,16 @@ class Enricher:
         level: str | None
         if kind.startswith("platform."):
             fields = body if isinstance(body, dict) else None
-            if fields is not None:
-                self._learn(item)
+            self._learn(item)
             request_id, level = self._told_by_platform(kind, fields or {})
+            is_cold = self._is_cold(request_id)
+            self._learn_of_loss(item)
         else:
             if body.__class__ is str and body.endswith("\n"):
                 body = body[:-1]
             fields, level, told_ids, is_sure = read(body)
-            request_id = self._request_id(kind, told_ids, is_sure)
+            request_id = self._request_id(item, told_ids, is_sure)
+            is_cold = self._is_cold(request_id)
         return Record(
             id=record_id,
             time_ms=time_ms,
@@ -144,28 +194,41 @@ class Enricher:
             fields=fields,
             origin=self.origin,
             request_id=request_id,
-            cold_start=self._is_cold(request_id),
+            cold_start=is_cold,
             level=level,
             size_bytes=size_bytes,
         )
 
     def _learn(self, item: Item) -> None:
         """Take from the platform's own events, which are objects, what only they say."""
+        if not isinstance(item.body, dict):
+            return
+        request_id = item.body.get("requestId")
         if item.type == "platform.initStart":
             self._learn_of_environment(item.body)
             self._knowledge = None
-            self._init_within = (self._current or self._dead) if item.body.get("phase") == "invoke" else None
-        elif item.type == "platform.start" and isinstance(request_id := item.body.get("requestId"), str):
+            current = self._running.current or self._dead
+            self._init_within = current if item.body.get("phase") == "invoke" else None
+        elif item.type == "platform.start" and isinstance(request_id, str):
             self._knowledge = None
             self._starts += 1
-            self._current = request_id
+            for missed in self._running.start(request_id, item.time_ms):
+                self._remember(missed)
             self._first = self._first or request_id
             self._remember(request_id)
-        elif item.type in _ENDS and self._is_concurrent:
-            self._note_end(item.body.get("requestId"))
+        elif item.type in ENDS and isinstance(request_id, str):
+            self._note_end(request_id, item.time_ms)
 
-    def _note_end(self, request_id: object) -> None:
-        if isinstance(request_id, str) and request_id in self._known:
+    def _learn_of_loss(self, item: Item) -> None:
+        """Take from a platform event what it says of those that do not come; it belongs to what is before the gap."""
+        if is_loss(item):
+            self.lose()
+
+    def _note_end(self, request_id: str, time_ms: int) -> None:
+        if not self._is_concurrent:
+            if self._running.finish(request_id, time_ms):
+                self._knowledge = None
+        elif request_id in self._known:
             self._knowledge = None
             self._ended[request_id] = None
 
@@ -206,7 +269,7 @@ class Enricher:
         is_well = fields.get("status", "success") == "success" and not fields.get("errorType")
         return request_id, "warn" if kind == "platform.logsDropped" else "info" if is_well else "error"
 
-    def _request_id(self, kind: str, told: tuple[str, ...], is_sure: bool) -> str | None:
+    def _request_id(self, item: Item, told: tuple[str, ...], is_sure: bool) -> str | None:
         """Choose the request of a line: the first of those it names that was started here, else the one that runs now.
 
         A line may hold some other id under the same name (an API's request, say). So what it names is believed without
@@ -214,17 +277,21 @@ class Enricher:
         An extension's line is a request's only where it names it. On Managed Instances requests interleave: a line
         that names none of them has none.
         """
-        current = (self._current or self._dead) if kind == "function" else None
+        is_function = item.type == "function"
+        current = self._running.at(item.time_ms, self._dead) if is_function else None
         if not told:
             return None if self._is_concurrent else current
         if told[0] == current:  # nearly always
             return current
         for request_id in told:
-            if request_id in self._known or request_id == current:
+            if request_id in self._known or request_id == current or self._is_told(request_id):
                 return request_id
-        if is_sure and kind == "function" and (not self._known if self._is_concurrent else current is None):
+        if is_sure and is_function and (not self._known if self._is_concurrent else current is None):
             return told[0]
         return None if self._is_concurrent else current
+
+    def _is_told(self, request_id: str) -> bool:
+        return any(one.request_id == request_id for one in self._running.told)
 
     @property
     def _is_concurrent(self) -> bool:
@@ -237,10 +304,12 @@ class Enricher:
         if self.origin.init_type in _WARMED:
             return False
         if request_id is None:
-            return self._starts <= 1
+            if self._starts > 1 or not self._running.is_lost:
+                return self._starts <= 1
+            return True if not self._starts and len(self._running.told) <= 1 else None
         if request_id == self._first:
             return True
-        if request_id == self._current or request_id in self._known:
+        if request_id == self._running.current or request_id in self._known or self._is_told(request_id):
             return False
         # What was never started here is the end of an invocation from before a reset.
         if request_id == self._before.request_id:
@@ -271,11 +340,14 @@ def _ended_before_any_start(items: Sequence[Item]) -> str | None:
 
     The first that a new generation hears of may be the last lines of an invocation that ended the one before it, or an
     init within an invocation whose start came before the subscription: only the end behind them names the request.
+    None also where something was lost in between.
     """
     for item in items:
         body = item.body if isinstance(item.body, dict) else {}
-        if item.type == "platform.start" or (item.type == "platform.initStart" and body.get("phase") != "invoke"):
+        if item.type in ("platform.start", "platform.logsDropped"):
             return None
-        if item.type in _ENDS and isinstance(request_id := body.get("requestId"), str):
+        if item.type == "platform.initStart" and body.get("phase") != "invoke":
+            return None
+        if item.type in ENDS and isinstance(request_id := body.get("requestId"), str):
             return request_id
     return None

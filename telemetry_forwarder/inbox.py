@@ -40,8 +40,11 @@ class Inbox:
         self._has_heir = False
 
     def take(self, body: bytes, sequence_id: str) -> asyncio.Future[None] | None:
-        """Take a body; where it is not to be answered at once, return what is done when it is."""
-        if not self._queue and len(body) <= SMALL_BYTES:
+        """Take a body; where it is not to be answered at once, return what is done when it is.
+
+        After a loss each waits for its turn, however small, so that an INVOKE which came before it is read before it.
+        """
+        if not self._queue and len(body) <= SMALL_BYTES and not self._intake.is_open(body):
             self._intake.take(body, sequence_id)
             return None
         arrived = self._intake.admit(body, sequence_id)

@@ -28,6 +28,7 @@ _REMEMBERED = 64
 EVENT = b'"platform.'
 # What the function wrote shows that it runs: the lifecycle is told that there is such a line, not of each.
 LINE, _LINE = "function", b'"function"'
+_LOSS = b'"platform.logsDropped"'
 # A body up to this long is digested as it comes, if none waits before it: that is less than a slice, and in most
 # invocations all there is.
 SMALL_BYTES = 16 * 1024
@@ -60,6 +61,7 @@ class Arrived:
     steps: Generator[None, None, Decoded] | None = None
     is_undecodable: bool = False
     is_judged: bool = False  # whether the lifecycle was told what could not be read of it
+    is_behind_a_loss: bool = False  # whether a body between it and the one before is lost
 
 
 class Intake:
@@ -94,6 +96,7 @@ class Intake:
         self._on_loss = on_loss
         self.on_interruption = on_interruption
         self._is_unreadable_said = False
+        self._has_lost = False  # whether a body was lost since the last one that was admitted
         self._heir = heir
         self._left = enricher.heritage
         self._keeping = keeping
@@ -119,7 +122,8 @@ class Intake:
             self._log.debug(f"Lambda sent a batch again (sequence-id {sequence_id[:64]!r}); it was taken before.")
             return None
         self._recent.append(identity)
-        arrived = Arrived(body, identity, round(self._clock.time() * 1000))
+        arrived = Arrived(body, identity, round(self._clock.time() * 1000), is_behind_a_loss=self._has_lost)
+        self._has_lost = False
         lines = (Event(arrived.received_ms, LINE, None),) if _LINE in body else ()
         if EVENT not in body and body.startswith(b"[") and body.endswith(b"]"):
             self._on_records(lines)
@@ -161,11 +165,12 @@ class Intake:
         yield from self._decode(arrived)
         if (decoded := self._decoded(arrived)) is None:
             return
-        items = decoded.items
+        items, gaps = decoded.items, decoded.gaps
         yield
+        self._enricher.consult(items, gaps)
         before = self._enricher.knowledge
         records: list[Record] = []
-        for some in self._enricher.enrich_some(items, arrived.identity, AT_ONCE):
+        for some in self._enricher.enrich_some(items, arrived.identity, AT_ONCE, gaps):
             records += some
             yield
         if self._left != self._enricher.heritage:
@@ -186,6 +191,7 @@ class Intake:
         if (decoded := self._decoded(arrived)) is None:
             return 0
         items = decoded.items
+        self._enricher.consult(items, decoded.gaps)
         self._count(decoded)
         wanted = self._router.wanted(items)
         if keep:
@@ -215,6 +221,8 @@ class Intake:
         """Return what a body holds; where that is nothing, nothing is held to be taken."""
         for _ in self._decode(arrived):
             pass
+        if arrived.is_behind_a_loss or arrived.is_undecodable:
+            self._enricher.lose()
         self._judge(arrived)
         found = arrived.decoded
         if found is None or not (found.items or found.others):
@@ -277,7 +285,12 @@ class Intake:
         """Count a body that was longer than `limit` bytes, and say so: nobody knows how many records it held."""
         self._door.oversize_bodies += 1
         self._log.warning(f"Lambda sent a telemetry body of more than {limit} bytes; it is counted and left out.")
+        self._has_lost = True
         self._on_loss()
+
+    def is_open(self, body: bytes) -> bool:
+        """Say whether it may take the INVOKE event that is on its way to tell whose lines are in `body`."""
+        return self._has_lost or self._enricher.is_in_doubt or _LOSS in body
 
     def _note_loss(self, fields: Mapping[str, Any]) -> None:
         """Count what Lambda itself had to drop: it is no record of ours, but the user's loss all the same."""

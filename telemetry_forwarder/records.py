@@ -75,12 +75,14 @@ class Item(NamedTuple):
 class Decoded(NamedTuple):
     """What a telemetry body holds: its `items`, in order, and how many of its elements were no such (`others`).
 
-    `unreadable` of the items could not be read, and are text.
+    `unreadable` of the items could not be read, and are text. `gaps` are the places, as indices of `items` (or their
+    number), before which something stood of which nobody knows what it told.
     """
 
     items: list[Item]
     others: int
     unreadable: int
+    gaps: tuple[int, ...] = ()
 
 
 def decode(body: bytes, received_ms: int) -> Decoded:
@@ -113,7 +115,25 @@ def decode_in_steps(body: bytes, received_ms: int) -> Generator[None, None, Deco
         for element in elements
         if isinstance(element, dict) and isinstance(element.get("type"), str)
     ]
-    return Decoded(items, len(elements) - len(items), sum(type(element) is _Torn for element in elements))
+    others, unreadable = len(elements) - len(items), sum(type(element) is _Torn for element in elements)
+    return Decoded(items, others, unreadable, _gaps(elements) if others or unreadable else ())
+
+
+def _gaps(elements: Sequence[Any]) -> tuple[int, ...]:
+    """Return where the elements that are no items stood, and where an item begins of which not even the type is known.
+
+    The latter is a gap before itself; behind one that stands last there may have been more.
+    """
+    found = []
+    items = 0
+    for element in elements:
+        is_item = isinstance(element, dict) and isinstance(element.get("type"), str)
+        if not is_item or (type(element) is _Torn and element["time"] is None):
+            found.append(items)
+        items += is_item
+    if type(elements[-1]) is _Torn:
+        found.append(items)
+    return tuple(dict.fromkeys(found))
 
 
 class _Torn(dict[str, Any]):

@@ -18,6 +18,7 @@ from telemetry_forwarder.log import Log
 from telemetry_forwarder.pipeline.turns import Turns
 from telemetry_forwarder.pipeline.worker import Worker
 from telemetry_forwarder.records import Record, Told
+from telemetry_forwarder.running import Invocation
 
 # How long after the last batch no further one is expected, beyond what Lambda itself may hold a batch back.
 QUIET_S = 0.1
@@ -59,7 +60,7 @@ class Lifecycle:
         has_fallback: bool = False,
         last_word: Callable[[], Record | None] = lambda: None,
     ) -> None:
-        self.on_invoke: Callable[[], None] = lambda: None  # told of each invocation before anything else is done
+        self.on_invoke: Callable[[Invocation], None] = lambda invocation: None  # before anything else is done
         self.inbox: Inbox | None = None  # what was received and is still to be made records of
         self._client = client
         self._turns = turns or Turns(clock)
@@ -155,21 +156,23 @@ class Lifecycle:
 
     async def run(self) -> None:
         """Serve events until SHUTDOWN has been dealt with. Raises ExtensionsApiError."""
+        asked_ms = 0  # the first event was asked for before this
         while True:
             self._doubt.clear()  # whatever was lost before was not of the next invocation
             event = await self._client.next_event()
             self._turns.go_on()
             match event:
                 case Invoke():
-                    self.on_invoke()
+                    self.on_invoke(Invocation(event.request_id, asked_ms, self._now_ms))
                     await self._invocation(event)
+                    asked_ms = self._now_ms
                 case Shutdown():
                     await self._shutdown(event)
                     return
 
     async def catch_up(self, event: Invoke) -> None:
         """Deal with an invocation beside which the next event was asked for before there was anything to send with."""
-        self.on_invoke()
+        self.on_invoke(Invocation(event.request_id, 0, self._now_ms))
         limits = budget.for_invocation(event.deadline_ms, self._clock, self._holding)
         self._invoked = event.request_id
         for action in self._machine.on_invoke(event.request_id, Decision.BACKGROUND):

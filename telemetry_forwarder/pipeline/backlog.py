@@ -10,7 +10,7 @@ from telemetry_forwarder.interfaces import DropReason
 from telemetry_forwarder.pipeline.frames import KeptBody
 from telemetry_forwarder.pipeline.segments import IDENTITY_DIGITS, Body, Segment, masks_of
 from telemetry_forwarder.pipeline.spool import Spool
-from telemetry_forwarder.records import Item, Origin, Record, decode
+from telemetry_forwarder.records import Decoded, Origin, Record, decode
 
 
 class Backlog:
@@ -140,10 +140,12 @@ class Backlog:
             self._segment, self._section, self._next = body.segment, start, start
         for passed in body.segment.bodies[self._next : body.number]:
             if passed.teaches:
-                self._enricher.learn(items_of(self._spool.read(passed)))
+                found = _decoded(self._spool.read(passed))
+                self._enricher.learn(found.items, found.gaps)
         self._next = body.number + 1
         kept = self._spool.read(body)
-        records = self._enricher.enrich(items_of(kept), kept.identity)
+        found = _decoded(kept)
+        records = self._enricher.enrich(found.items, kept.identity, found.gaps)
         return [record for index, record in enumerate(records) if mask >> index & 1]
 
     def _give_up(self, body: Body, mask: int, reason: DropReason) -> None:
@@ -152,6 +154,6 @@ class Backlog:
         self.on_gone(mask.bit_count(), reason)
 
 
-def items_of(kept: KeptBody) -> list[Item]:
+def _decoded(kept: KeptBody) -> Decoded:
     """Decode a body as it was decoded when it came. Raises DecodeError."""
-    return decode(kept.body, kept.received_ms)[0]
+    return decode(kept.body, kept.received_ms)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from telemetry_forwarder.emulator import Platform
-from tests.integration.world import World, assert_balanced, world
+from tests.integration.world import NUMBERED, World, assert_balanced, world
 
 HOLD_S = 0.5
 SLACK_S = 0.35  # a busy machine
@@ -90,3 +90,79 @@ async def test_one_bad_record_beside_the_end_costs_neither_the_batch_nor_the_end
         door = w.ledgers[0]["door"]
         assert (door["unreadable_records"], door["undecodable_bodies"], door["unseen_ends"]) == (1, 0, 0)
         assert_balanced(w.ledgers[0])
+
+
+class StartSpoiler:
+    """Spoils the batch with the start of the second request, and no other."""
+
+    def __init__(self, how: Spoil) -> None:
+        self._how = how
+        self.spoilt: list[Sequence[bytes]] = []
+        self._starts = 0
+
+    def __call__(self, batch: Sequence[bytes]) -> Sequence[bytes]:
+        had, self._starts = self._starts, self._starts + sum(holds([record], "platform.start") for record in batch)
+        if had >= 2 or self._starts < 2:
+            return batch
+        self.spoilt.append(batch)
+        return self._how(batch)
+
+
+def owners(w: World[Any], numbers: range) -> list[str | None]:
+    """Return the request of each of these lines that arrived."""
+    return [
+        one.get("request_id")
+        for one in w.arrived("splunk")
+        if (found := NUMBERED.search(str(one["text"]))) and int(found[1]) in numbers
+    ]
+
+
+@pytest.mark.parametrize("flush", ["end", "continuous"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda batch: [dropped(batch)],
+        lambda batch: [b"{oops"],
+        lambda batch: [b'"' + b"x" * 3_000_000],
+        lambda batch: [b"1", b"null"],
+        lambda batch: [],
+    ],
+    ids=["logsDropped", "undecodable", "over-long", "no records", "no sign"],
+)
+async def test_lines_of_a_request_whose_start_was_lost_do_not_go_to_the_one_before(how: Spoil, flush: str) -> None:
+    """3,979 lines of a flood did, before."""
+    spoiler = StartSpoiler(how)
+    environment = {**ONE_SINK, "TELEMETRY_FORWARDER_FLUSH": flush}
+    async with world(environment=environment, platform=Platform(spoil=spoiler), timeout_s=TIMEOUT_S) as w:
+        first = await w.env.invoke({"first": 0, "lines": 5})
+        second = await w.env.invoke({"first": 100, "lines": 15, "pause": 0.1})
+        third = await w.env.invoke({"first": 200, "lines": 5})
+        await w.env.shutdown()
+        assert len(spoiler.spoilt) == 1
+        assert set(owners(w, range(100))) == {first.request_id}
+        found = owners(w, range(100, 200))
+        assert first.request_id not in found
+        assert found.count(second.request_id) >= 10
+        assert set(owners(w, range(200, 300))) == {third.request_id}
+        assert_balanced(w.ledgers[0])
+
+
+@pytest.mark.parametrize("flush", ["end", "continuous"])
+async def test_a_flood_of_which_lambda_drops_a_part_keeps_its_request(flush: str) -> None:
+    def drop(batch: Sequence[bytes]) -> Sequence[bytes]:
+        if len(spoilt) == 3 or any(b'"platform.' in record for record in batch):
+            return batch
+        spoilt.append(batch)
+        return [dropped(batch)]
+
+    spoilt: list[Sequence[bytes]] = []
+    environment = {**ONE_SINK, "TELEMETRY_FORWARDER_FLUSH": flush}
+    async with world(environment=environment, platform=Platform(spoil=drop), timeout_s=TIMEOUT_S) as w:
+        await w.env.invoke({"first": 0, "lines": 5})
+        second = await w.env.invoke({"first": 100, "lines": 20, "pause": 0.05})
+        await w.env.invoke({"first": 200, "lines": 5})
+        await w.env.shutdown()
+        assert len(spoilt) == 3
+        found = owners(w, range(100, 200))
+        assert len(found) >= 10
+        assert set(found) == {second.request_id}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from telemetry_forwarder.enrich import Enricher, batch_id
 from telemetry_forwarder.heritage import Heritage
 from telemetry_forwarder.records import Item, Record
+from telemetry_forwarder.running import Invocation
 from telemetry_forwarder.variables import MANAGED_INSTANCES
 from tests.builders import ORIGIN, item, request_id
 from tests.unit.test_records import JSON
@@ -176,6 +177,157 @@ def test_what_is_left_is_the_last_request_that_was_started_here_or_before() -> N
     enricher.enrich([start(SECOND), start(OTHER)], "b")
     assert enricher.heritage == Heritage(instance_id="i", request_id=OTHER, first=SECOND)
     assert Enricher(ORIGIN).heritage == Heritage()
+
+
+# --- what is lost ---------------------------------------------------------------------------------------------------
+
+BEGAN = 1_800_000_000_000  # as the items of `builders`
+DROPPED = item("platform.logsDropped", {"reason": "consumer slower than producer", "droppedRecords": 9})
+
+
+def later(one: Item, ms: int) -> Item:
+    return one._replace(time_ms=BEGAN + ms)
+
+
+def invoked(request: str, ms: int, *, asked: int = 0) -> Invocation:
+    return Invocation(request, BEGAN + asked, BEGAN + ms)
+
+
+def told(items: Sequence[Item], *invocations: Invocation, gaps: Sequence[int] = ()) -> list[Record]:
+    enricher = Enricher(ORIGIN)
+    for invocation in invocations:
+        enricher.hear(invocation)
+    enricher.consult(items, gaps)
+    return enricher.enrich(items, "b", gaps)
+
+
+def owners(items: Sequence[Item], *invocations: Invocation, gaps: Sequence[int] = ()) -> list[str | None]:
+    return [one.request_id for one in told(items, *invocations, gaps=gaps) if one.type == "function"]
+
+
+def test_what_follows_a_loss_is_of_no_request_where_nothing_tells_of_which() -> None:
+    """3,979 lines of a request went to the one before, whose start was the last that came."""
+    end = later(ended(FIRST), 10)
+    assert owners([start(FIRST), line("a"), DROPPED, line("b")]) == [FIRST, None]
+    assert owners([start(FIRST), line("a"), end, DROPPED, later(line("b"), 20)]) == [FIRST, None]
+
+
+def test_a_late_line_of_a_request_that_ended_before_the_loss_is_still_its_own() -> None:
+    items = [start(FIRST), later(ended(FIRST), 10), DROPPED, later(line("late"), 10), later(line("next"), 11)]
+    assert owners(items) == [FIRST, None]
+
+
+def test_without_a_loss_what_follows_the_end_is_of_the_request_that_ended() -> None:
+    assert owners([start(FIRST), later(ended(FIRST), 10), later(line("late"), 12)]) == [FIRST]
+
+
+def test_the_request_whose_start_was_lost_is_known_from_its_invocation() -> None:
+    items = [
+        start(FIRST), later(line("a"), 5), DROPPED, later(line("?"), 30), later(line("b"), 51), later(line("b"), 90),
+        later(ended(SECOND), 100), later(line("late"), 100), later(line("?"), 101), later(start(OTHER), 200), line("c"),
+    ]  # fmt: skip
+    records = told(items, invoked(FIRST, 1), invoked(SECOND, 50, asked=20))
+    lines = [(one.request_id, one.cold_start) for one in records if one.type == "function"]
+    assert lines == [
+        (FIRST, True), (None, None), (SECOND, False), (SECOND, False), (SECOND, False), (None, None), (OTHER, False)
+    ]  # fmt: skip
+
+
+def test_the_first_request_is_cold_also_where_its_start_was_lost() -> None:
+    records = told(
+        [DROPPED, later(line("a"), 5), later(start(SECOND), 50)], invoked(FIRST, 1), invoked(SECOND, 51, asked=20)
+    )
+    assert [(one.request_id, one.cold_start) for one in records[1:]] == [(FIRST, True), (SECOND, False)]
+
+
+def test_a_flood_within_a_request_keeps_its_request() -> None:
+    """Also where the next one is running when it is read, and in the moment before its own INVOKE was."""
+    items = [start(FIRST), later(line("a"), 1), DROPPED, later(line("b"), 2), later(line("c"), 40)]
+    assert owners(items, invoked(FIRST, 5)) == [FIRST] * 3
+    assert owners(items, invoked(FIRST, 5), invoked(SECOND, 60, asked=50)) == [FIRST] * 3
+
+
+def test_shortly_before_an_invocation_is_read_it_may_run_already() -> None:
+    """An extension that asks for the next event at once knows only when it has read of it."""
+    items = [start(FIRST), DROPPED, *(later(line("a"), ms) for ms in (1_000, 9_000, 9_500, 10_000))]
+    assert owners(items, invoked(FIRST, 1), invoked(SECOND, 10_000, asked=2)) == [FIRST, None, None, SECOND]
+    assert owners(items, invoked(FIRST, 1), invoked(SECOND, 10_000, asked=9_400)) == [FIRST, FIRST, None, SECOND]
+
+
+@pytest.mark.parametrize("kind", ["platform.start", "platform.runtimeDone", "platform.report"])
+@pytest.mark.parametrize("body", [None, "{torn…", {}, {"requestId": 7}])
+def test_what_does_not_tell_its_request_may_be_of_any(kind: str, body: object) -> None:
+    assert owners([start(FIRST), item(kind, body), line("b")]) == [None]
+
+
+@pytest.mark.parametrize(("gap", "expected"), [(1, [None, None]), (2, [FIRST, None]), (3, [FIRST, FIRST])])
+def test_what_cannot_be_read_is_a_loss_at_its_place(gap: int, expected: list[str | None]) -> None:
+    assert owners([start(FIRST), line("a"), line("b")], gaps=(gap,)) == expected
+    assert owners([start(FIRST), line("a"), line("b")], invoked(FIRST, 0), gaps=(gap,)) == [FIRST, FIRST]
+
+
+def test_a_start_that_is_lost_without_a_sign_shows_in_lines_beside_its_invocation() -> None:
+    late, early = later(line("late"), 12), later(line("b"), 51)
+    invocations = (invoked(FIRST, 1), invoked(SECOND, 50, asked=20))
+    assert owners([start(FIRST), later(ended(FIRST), 10), late, early], *invocations) == [FIRST, SECOND]
+    assert owners([start(FIRST), late, early], *invocations) == [FIRST, None]
+    assert owners([early], invoked(SECOND, 50)) == [SECOND]
+
+
+def test_a_start_that_is_lost_between_two_batches_is_known_too() -> None:
+    enricher = Enricher(ORIGIN)
+    made = []
+    for items, invocation in (
+        ([start(FIRST), line("a")], invoked(FIRST, 1)),
+        ([later(line("b"), 60)], invoked(SECOND, 50, asked=20)),
+        ([later(start(OTHER), 100), later(line("c"), 101)], invoked(OTHER, 102, asked=90)),
+    ):
+        enricher.hear(invocation)
+        enricher.consult(items)
+        made += enricher.enrich(items, "b")
+        enricher.lose()
+    assert [one.request_id for one in made if one.type == "function"] == [FIRST, SECOND, OTHER]
+
+
+def test_a_line_may_name_the_request_whose_start_was_lost() -> None:
+    items = [start(FIRST), DROPPED, line(PYTHON.format(SECOND)), line({"requestId": OTHER})]
+    assert owners(items) == [SECOND, None]
+    assert owners([start(FIRST), DROPPED, later(line({"requestId": SECOND}), 90)], invoked(SECOND, 100)) == [SECOND]
+
+
+def test_after_a_loss_nothing_is_left_for_the_next_generation_that_is_not_certain() -> None:
+    enricher = Enricher(ORIGIN)
+    enricher.hear(invoked(FIRST, 1))
+    enricher.enrich([start(FIRST), DROPPED], "b")
+    assert enricher.heritage.request_id == FIRST
+    enricher.hear(invoked(SECOND, 50))
+    assert enricher.heritage.request_id is None
+
+
+def test_in_the_next_generation_too_what_follows_a_loss_is_of_no_request() -> None:
+    records = inheriting([line("a"), DROPPED, line("b"), ended(SECOND)], request_id=FIRST)
+    assert [one.request_id for one in records] == [FIRST, None, None, SECOND]
+
+
+def test_invocations_teach_nothing_while_nothing_is_lost() -> None:
+    """What was known is written down whenever it has changed: not once for each invocation."""
+    enricher = Enricher(ORIGIN)
+    enricher.enrich([start(FIRST), line("a")], "b")
+    known = enricher.knowledge
+    for number in range(20):
+        enricher.hear(invoked(request_id(number), 100 * number))
+    enricher.consult([later(line("a"), 5), later(start(SECOND), 3000)])
+    assert enricher.knowledge is known
+
+
+def test_on_managed_instances_a_loss_changes_nothing() -> None:
+    """Requests interleave there."""
+    enricher = Enricher(replace(ORIGIN, init_type=MANAGED_INSTANCES))
+    known = enricher.knowledge
+    enricher.lose()
+    assert enricher.knowledge is known
+    records = enricher.enrich([start(FIRST), DROPPED, line({"requestId": FIRST}), line("a")], "b")
+    assert [one.request_id for one in records] == [FIRST, None, FIRST, None]
 
 
 def test_an_init_within_an_invocation_belongs_to_its_request() -> None:
@@ -405,6 +557,9 @@ EVENTS = st.lists(
                 item("platform.start", {"requestId": request_id(2)}),
                 item("platform.runtimeDone", {"requestId": request_id(2), "status": "timeout"}),
                 item("platform.report", {"requestId": request_id(3), "status": "timeout"}),
+                item("platform.logsDropped", {}),
+                item("platform.start", "torn"),
+                item("function", "later", time_ms=BEGAN + 50),
             ]
         ),
         max_size=4,
@@ -423,15 +578,23 @@ def test_with_its_knowledge_another_enricher_makes_the_same_records(batches: lis
         request_id=data.draw(st.sampled_from([None, OTHER])), first=data.draw(st.sampled_from([None, OTHER]))
     )
     first = Enricher(ORIGIN, left)
-    made, known = [], [first.knowledge]
+    made, known, learned, gaps = [], [], [], []
     for number, batch in enumerate(batches):
-        made.append(first.enrich(batch, f"{number:024x}"))
+        if data.draw(st.booleans()):
+            first.hear(invoked(request_id(data.draw(st.integers(1, 3))), data.draw(st.integers(0, 60))))
+        if data.draw(st.booleans()):
+            first.lose()
+        gaps.append(data.draw(st.sampled_from([(), (0,), (len(batch),)])))
+        first.consult(batch, gaps[-1])
         known.append(first.knowledge)
+        made.append(first.enrich(batch, f"{number:024x}", gaps[-1]))
+        learned.append(first.knowledge)
     at = data.draw(st.integers(0, len(batches)))
     second = Enricher(ORIGIN)
-    second.recall(known[at])
     for number in range(at, len(batches)):
+        if number == at or known[number] is not learned[number - 1]:  # a segment begins
+            second.recall(known[number])
         if data.draw(st.booleans()):
-            assert second.enrich(batches[number], f"{number:024x}") == made[number]
-        elif known[number] is not known[number + 1]:
-            second.learn(batches[number])
+            assert second.enrich(batches[number], f"{number:024x}", gaps[number]) == made[number]
+        elif known[number] is not learned[number]:
+            second.learn(batches[number], gaps[number])

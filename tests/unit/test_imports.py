@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("ledger",),
     ("wire_json", "platform_text", "http11", "log_lines", "foreign"),
     ("cut", "failover"),
+    ("running",),
     ("enrich",),
     ("budget", "loss", "router", "sinks*", "pipeline*", "lifecycle", "lifecycle.strategy", "lifecycle.doubt"),
     ("lifecycle.machine",),

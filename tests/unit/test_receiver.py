@@ -5,6 +5,7 @@ import io
 import json
 import socket
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import aiohttp
@@ -18,10 +19,15 @@ from telemetry_forwarder.enrich import Enricher
 from telemetry_forwarder.entrance import body_limit, serve
 from telemetry_forwarder.heritage import Heritage, HeritageFile
 from telemetry_forwarder.ledger import Door, Unrouted
-from telemetry_forwarder.receiver import Intake
+from telemetry_forwarder.pipeline.backlog import Backlog
+from telemetry_forwarder.pipeline.segments import Owner
+from telemetry_forwarder.pipeline.spool import Spool
+from telemetry_forwarder.receiver import Intake, Keeping
 from telemetry_forwarder.records import Record
 from telemetry_forwarder.router import Router
+from telemetry_forwarder.running import Invocation
 from tests.builders import ORIGIN, Lines, ManualClock
+from tests.generations import MemoryStore
 from tests.integration.sockets import reset
 from tests.unit.test_records import JSON
 
@@ -32,15 +38,18 @@ LIMIT = body_limit(MAX_BYTES)
 class Entrance:
     """An intake with one taker behind it."""
 
-    def __init__(self, *types: str, heir: HeritageFile | None = None, known: Sequence[str] = ()) -> None:
+    def __init__(
+        self, *types: str, heir: HeritageFile | None = None, known: Sequence[str] = (), keeping: Keeping | None = None
+    ) -> None:
         self.door = Door()
         self.lines = Lines()
         self.taken: list[Record] = []
         self.told: list[Sequence[Record]] = []
         self.signs: list[str] = []
         self.came = asyncio.Event()
+        self.enricher = Enricher(ORIGIN)
         self.intake = Intake(
-            enricher=Enricher(ORIGIN),
+            enricher=self.enricher,
             router=Router(types or ("platform", "function"), [self], self.door),
             door=self.door,
             on_records=self.told.append,
@@ -50,6 +59,7 @@ class Entrance:
             log=self.lines.log,
             heir=heir,
             known=known,
+            keeping=keeping,
         )
 
     def offer(self, records: Sequence[Record]) -> None:
@@ -196,6 +206,68 @@ def test_a_body_of_which_something_cannot_be_read_is_a_loss_behind_what_can(data
     entrance = Entrance()
     entrance.intake.take(data, "s")
     assert entrance.signs == ["lost"]
+
+
+def at(second: int, *records: object, kind: str = "function") -> bytes:
+    return body(*records, kind=kind).replace(b"15:30", b"15:%d" % second)
+
+
+def invocation(request: str, second: int) -> Invocation:
+    moment = round(datetime.fromisoformat(f"2026-03-02T10:15:{second}Z").timestamp() * 1000)
+    return Invocation(request, moment - 500, moment)
+
+
+@pytest.mark.parametrize("sign", [b"not JSON", b"[1]", body({}, kind="platform.logsDropped"), None])
+@pytest.mark.parametrize("is_heard", [True, False])
+def test_what_comes_behind_a_lost_body_is_not_of_the_request_before(sign: bytes | None, is_heard: bool) -> None:
+    entrance = Entrance()
+    entrance.intake.take(at(30, {"requestId": "a"}, kind="platform.start"), "s")
+    if sign is None:
+        entrance.intake.refuse(5)
+    else:
+        entrance.intake.take(sign, "s")
+    assert entrance.intake.is_open(at(40, "a line"))
+    if is_heard:
+        entrance.enricher.hear(invocation("b", 39))
+    entrance.intake.take(at(40, "a line"), "s")
+    entrance.intake.take(at(50, {"requestId": "c"}, kind="platform.start"), "s")
+    entrance.intake.take(at(51, "a line"), "s")
+    lines = [record.request_id for record in entrance.taken if record.type == "function"]
+    assert lines == ["b" if is_heard else None, "c"]
+    assert not entrance.intake.is_open(at(52, "a line"))
+
+
+def test_a_body_that_lies_before_the_lost_one_is_of_its_request_however_late_it_is_digested() -> None:
+    entrance = Entrance()
+    bodies = [at(30, {"requestId": "a"}, kind="platform.start"), at(31, "a line")]
+    arrived = [entrance.intake.admit(one, "s") for one in bodies]
+    entrance.intake.refuse(5)
+    arrived.append(entrance.intake.admit(at(40, "a line"), "s"))
+    for one in arrived:
+        assert one is not None
+        for _ in entrance.intake.digest(one):
+            pass
+    assert [record.request_id for record in entrance.taken] == ["a", "a", None]
+
+
+def test_what_was_read_in_doubt_is_made_again_of_the_spool_as_it_was() -> None:
+    store, owner = MemoryStore(), Owner(function=ORIGIN.function_name, version=None)
+
+    def spool() -> Spool:
+        clock, log = ManualClock(), Lines().log
+        return Spool(store, owner=owner, sinks=["list"], max_bytes=10**7, clock=clock, log=log)
+
+    entrance = Entrance(keeping=Keeping(spool()))
+    entrance.enricher.hear(invocation("a", 30))
+    for number, data in enumerate((at(30, {"requestId": "a"}, kind="platform.start"), at(31, "x"), at(40, "y", "z"))):
+        if number == 2:
+            entrance.intake.refuse(5)
+            entrance.enricher.hear(invocation("b", 39))
+        entrance.intake.take(data, "s")
+    again = spool()
+    again.recover()
+    assert Backlog(again, "list", ORIGIN).read(100, 10**7) == entrance.taken
+    assert [record.request_id for record in entrance.taken] == ["a", "a", "b", "b"]
 
 
 def test_a_sound_body_is_no_loss_nor_is_one_that_comes_again() -> None:

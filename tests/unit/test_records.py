@@ -33,7 +33,7 @@ def element(**members: object) -> dict[str, object]:
 @given(st.binary())
 def test_any_bytes_decode_or_raise_decode_error(data: bytes) -> None:
     try:
-        items, others, unreadable = decode(data, NOW_MS)
+        items, others, unreadable, _ = decode(data, NOW_MS)
     except DecodeError:
         return
     assert 0 <= unreadable <= len(items)
@@ -44,7 +44,7 @@ def test_any_bytes_decode_or_raise_decode_error(data: bytes) -> None:
 def test_any_json_value_decodes_or_raises_decode_error(value: object) -> None:
     data = json.dumps(value).encode()
     if isinstance(value, list):
-        items, others, _ = decode(data, NOW_MS)
+        items, others, *_ = decode(data, NOW_MS)
         assert len(items) + others == len(value)
     else:
         with pytest.raises(DecodeError):
@@ -53,13 +53,13 @@ def test_any_json_value_decodes_or_raises_decode_error(value: object) -> None:
 
 @given(st.lists(st.fixed_dictionaries({"time": JSON, "type": st.text(), "record": JSON}), max_size=5))
 def test_no_member_of_an_item_stops_the_others(elements: list[dict[str, object]]) -> None:
-    items, others, _ = decode(json.dumps(elements).encode(), NOW_MS)
+    items, others, *_ = decode(json.dumps(elements).encode(), NOW_MS)
     assert (len(items), others) == (len(elements), 0)
 
 
 def test_an_item_keeps_its_body_as_it_came() -> None:
     """The trailing newline is removed later; an object stays an object."""
-    items, others, _ = decode(body(element(), element(record={"a": [1, None]})), NOW_MS)
+    items, others, *_ = decode(body(element(), element(record={"a": [1, None]})), NOW_MS)
     assert [one.body for one in items] == ["hello\n", {"a": [1, None]}]
     assert items[0].time_ms == 1772446530123
     assert others == 0
@@ -92,7 +92,9 @@ def test_an_item_without_time_is_an_item() -> None:
 
 
 def test_elements_that_are_no_items_are_counted() -> None:
-    items, others, _ = decode(body(1, None, "x", [], {}, {"type": 5}, {"type": None, "record": "x"}, element()), NOW_MS)
+    items, others, *_ = decode(
+        body(1, None, "x", [], {}, {"type": 5}, {"type": None, "record": "x"}, element()), NOW_MS
+    )
     assert (len(items), others) == (1, 7)
 
 
@@ -109,7 +111,7 @@ def test_sizes_are_even_shares_that_sum_up_to_the_body(count: int, length: int) 
 
 
 def test_an_empty_array_is_a_body_without_items() -> None:
-    assert decode(b"[]", NOW_MS) == ([], 0, 0)
+    assert decode(b"[]", NOW_MS) == ([], 0, 0, ())
 
 
 @pytest.mark.parametrize(
@@ -209,7 +211,7 @@ BAD = [
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad[62:90].decode("latin-1"))
 @pytest.mark.parametrize("place", [0, 20, 49])
 def test_a_record_that_is_no_json_is_text_and_costs_no_other(bad: bytes, place: int) -> None:
-    items, others, unreadable = decode(batch(*SOUND[:place], bad, *SOUND[place:]), NOW_MS)
+    items, others, unreadable, _ = decode(batch(*SOUND[:place], bad, *SOUND[place:]), NOW_MS)
     assert (len(items), others, unreadable) == (50, 0, 1)
     text = items.pop(place)
     assert [one.body for one in items] == [f"line {number}" for number in range(49)]
@@ -246,7 +248,7 @@ def test_an_element_of_which_nothing_can_be_told_is_a_line_of_the_function_recei
 def test_of_a_body_that_is_cut_off_what_came_before_is_kept(end: int) -> None:
     data = batch(*SOUND)[:end]
     whole = data.count(b'"}')
-    items, others, unreadable = decode(data, NOW_MS)
+    items, others, unreadable, _ = decode(data, NOW_MS)
     assert [one.body for one in items[:whole]] == [f"line {number}" for number in range(whole)]
     assert (others, len(items) - whole) == (0, unreadable)
     assert unreadable <= 1
@@ -259,7 +261,7 @@ def test_what_is_odd_but_can_be_read_is_no_text() -> None:
         b'{"type":"function","record":"\xff"}', b'{"type":"function","record":' + b"9" * 30 + b"}",
         b'{"type":"x","type":"function","record":null}', nested(900),
     ]  # fmt: skip
-    items, others, unreadable = decode(b"\xef\xbb\xbf" + batch(*odd, *SOUND), NOW_MS)
+    items, others, unreadable, _ = decode(b"\xef\xbb\xbf" + batch(*odd, *SOUND), NOW_MS)
     assert (len(items), others, unreadable) == (len(odd) + 49, 0, 0)
     assert [one.type for one in items[:5]] == ["function"] * 5
 
@@ -280,7 +282,7 @@ def test_a_body_is_decoded_to_the_same_items_again(elements: list[bytes], tail: 
 
 def outcome(data: bytes) -> object:
     try:
-        items, others, _ = decode(data, NOW_MS)
+        items, others, *_ = decode(data, NOW_MS)
     except DecodeError:
         return None
     return [(one.time_ms, one.type) for one in items], others
@@ -318,3 +320,25 @@ def test_the_time_that_salvage_takes_grows_with_the_body_alone() -> None:
         began = time.process_time()
         decode(data, NOW_MS)
         assert time.process_time() - began < 5, kind
+
+
+TORN_LINE = b'{"time":"2026-03-02T10:15:30.000Z","type":"function","record":{oops}}'
+
+
+@pytest.mark.parametrize(
+    ("elements", "gaps"),
+    [
+        ([], ()),
+        ([told("a")], ()),
+        ([b"1", told("a")], (0,)),
+        ([told("a"), b"null", b"{}", told("b"), b"7"], (1, 2)),
+        ([told("a"), TORN_LINE, told("b")], ()),
+        ([told("a"), b"{oops}", told("b")], (1,)),
+        ([told("a"), TORN_LINE], (2,)),
+    ],
+)
+def test_it_is_known_where_something_stood_that_may_have_told_anything(
+    elements: list[bytes], gaps: tuple[int, ...]
+) -> None:
+    """Not where a line stood that cannot be read: its type can."""
+    assert decode(batch(*elements), NOW_MS).gaps == gaps

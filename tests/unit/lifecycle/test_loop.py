@@ -17,6 +17,7 @@ from telemetry_forwarder.lifecycle.loop import RUNNING_PERIOD_S, SILENCE_S, Life
 from telemetry_forwarder.lifecycle.machine import Machine
 from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.records import Record
+from telemetry_forwarder.running import Invocation
 from tests.builders import Hang, Slow, Workshop, freeze, record, records, run
 
 
@@ -247,6 +248,23 @@ def test_many_invocations_ask_once_each() -> None:
         (0.0, ("invoke", "a"), 30.0), (9.0, ("invoke", "b"), 30.0), (9.0, ("invoke", "a"), 30.0), SPINDOWN,
         telemetry=[(1.0, record(), done("a")), (11.0, report("a"), done("b")), (21.0, done("a")), (81.01, report("a"))],
         check=check,
+    )  # fmt: skip
+
+
+def test_it_is_told_of_each_invocation_and_since_when_it_may_have_run() -> None:
+    heard: list[Invocation] = []
+
+    def check(stage: Stage) -> None:
+        began = stage.shop.clock.epoch_ms() - round(stage.lambda_.now * 1000)
+        seen = [(one.request_id, one.asked_ms and one.asked_ms - began, one.at_ms - began) for one in heard]
+        assert seen == [("a", 0, 3_000), ("b", 4_000, 13_000)]
+
+    def arrange(stage: Stage) -> None:
+        stage.lifecycle.on_invoke = heard.append
+
+    play(
+        (3.0, ("invoke", "a"), 30.0), (9.0, ("invoke", "b"), 30.0), SPINDOWN,
+        telemetry=[(4.0, done("a")), (14.0, done("b"))], arrange=arrange, check=check,
     )  # fmt: skip
 
 
