@@ -141,6 +141,8 @@ async def open_client(
     finally:
         reset_plugin_context(token)
     opening.meta.events.register("before-parse", partial(refuse_foreign, is_secret=service in _SECRET))
+    if service == "logs":
+        opening.meta.events.register("before-parse", leave_out_unreadable)
     try:
         yield opening
     finally:
@@ -166,6 +168,16 @@ def refuse_foreign(response_dict: Mapping[str, Any], *, is_secret: bool = False,
     body = bytes(body) if isinstance(body, bytes | bytearray) else b"?"  # of some operations a stream
     if not _is_object(body):
         raise ForeignAnswer(what_answered(status, b"?" if is_secret else body, known))
+
+
+def leave_out_unreadable(response_dict: dict[str, Any], **_: Any) -> None:
+    """Leave of an answer that is no JSON object its status and head: AWS said with them what it did.
+
+    botocore's parser raises for some bodies what nobody expects of it (UnicodeDecodeError, AttributeError).
+    """
+    body = response_dict["body"]
+    if isinstance(body, bytes | bytearray) and not _is_object(bytes(body)):
+        response_dict["body"] = b"{}"
 
 
 def _is_object(body: bytes) -> bool:

@@ -58,6 +58,18 @@ async def test_moto_says_in_the_answers_body_which_events_are_too_old(moto, endp
     assert "tooOldLogEventEndIndex" in answer.body["rejectedLogEventsInfo"]
 
 
+@pytest.mark.parametrize("body", [b"\x1f\x8b\x00", b"\xff", b"[]", b"{a}", b"1"])
+@pytest.mark.parametrize("status", [200, 503, 403])
+async def test_an_answer_of_aws_whose_body_cannot_be_read_is_one_of_its_status(status, body, endpoint):
+    head = b"HTTP/1.1 %d X\r\nx-amzn-RequestId: 1\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
+    async with serving(raw(head + body)) as server:
+        endpoint(server.url())
+        async with open_logs() as transport:
+            answer = await transport.send(put("g", "m"))
+    assert answer.status == status
+    assert (answer.error is None) is (status == 200)
+
+
 async def test_the_stream_alone_is_created_where_the_group_is_there_and_only_once(endpoint):
     service = Service()
     async with serving(service) as server:
