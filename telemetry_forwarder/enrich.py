@@ -13,10 +13,10 @@ from telemetry_forwarder.log_lines import read
 from telemetry_forwarder.records import Item, Origin, Record
 from telemetry_forwarder.running import ENDS, Invocation, Running, is_loss
 from telemetry_forwarder.values import dataclass, replace
-from telemetry_forwarder.variables import MANAGED_INSTANCES
+from telemetry_forwarder.variables import MANAGED_INSTANCES, SNAP_START
 
 # Initialised before anyone waited for them, so that no request of theirs is cold.
-_WARMED = frozenset({"provisioned-concurrency", "snap-start"})
+_WARMED = frozenset({"provisioned-concurrency", SNAP_START})
 
 # What is told of an init and names no request.
 _OF_INIT = frozenset({
@@ -40,6 +40,7 @@ class Knowledge:
     ended: tuple[str, ...] = ()  # of those known, on Managed Instances
     inherited: str | None = None  # the request that ran last in the generation before, and its first one
     inherited_first: str | None = None
+    restored: str | None = None  # the environment's own name, where it was restored from a snapshot that has another
     is_lost: bool = False  # these three: see `Running`
     end: tuple[str, int] | None = None
     invocations: tuple[tuple[str, int, int], ...] = ()
@@ -52,6 +53,7 @@ class Enricher:
         """Begin to enrich; `before` is what the generation before left, where there was one in this environment."""
         self._before = before or Heritage()
         self.origin = replace(origin, instance_id=origin.instance_id or self._before.instance_id)
+        self._restored = self._before.restored
         self._running = Running()
         self._dead: str | None = self._before.request_id  # a request of the generation before, until another starts
         self._init_within: str | None = None  # the request that pays for the init that was last begun
@@ -76,6 +78,7 @@ class Enricher:
                 ended=tuple(self._ended),
                 inherited=self._before.request_id,
                 inherited_first=self._before.first,
+                restored=self._restored,
                 is_lost=self._running.is_lost,
                 end=self._running.end,
                 invocations=tuple((*one,) for one in self._running.told),  # as JSON can hold it
@@ -85,6 +88,7 @@ class Enricher:
     def recall(self, knowledge: Knowledge) -> None:
         """Go on from `knowledge`, of this enricher or another one of the same function."""
         self.origin = replace(self.origin, instance_id=knowledge.instance_id, init_type=knowledge.init_type)
+        self._restored = knowledge.restored
         self._running.current = knowledge.current
         self._running.is_lost = knowledge.is_lost
         self._running.end = knowledge.end
@@ -101,6 +105,12 @@ class Enricher:
         """Note an INVOKE event, as soon as it has come."""
         if not self._is_concurrent:
             self._running.hear(invocation)
+
+    def restore(self, instance_id: str) -> None:
+        """Note which name the environment goes by from the sign of its restore on, before that is enriched."""
+        if self._restored != instance_id:
+            self._restored = instance_id
+            self._knowledge = None
 
     def lose(self) -> None:
         """Note that what stood at this place of the telemetry is lost, and with it perhaps a start."""
@@ -140,6 +150,7 @@ class Enricher:
             instance_id=self.origin.instance_id,
             request_id=self._running.newest if self._starts or self.is_in_doubt else self._before.request_id,
             first=self._first or self._before.first,
+            restored=self._restored,
         )
 
     def enrich(self, items: Sequence[Item], batch_id: str, gaps: Sequence[int] = ()) -> list[Record]:
@@ -209,8 +220,12 @@ class Enricher:
             self._knowledge = None
             current = self._running.current or self._dead
             self._init_within = current if item.body.get("phase") == "invoke" else None
+        elif item.type == "platform.restoreStart":
+            self.restore(restored_as(item.body) or self._restored or self.origin.instance_id or "")
+            self._take_on_name()
         elif item.type == "platform.start" and isinstance(request_id, str):
             self._knowledge = None
+            self._take_on_name()
             self._starts += 1
             for missed in self._running.start(request_id, item.time_ms):
                 self._remember(missed)
@@ -218,6 +233,12 @@ class Enricher:
             self._remember(request_id)
         elif item.type in ENDS and isinstance(request_id, str):
             self._note_end(request_id, item.time_ms)
+
+    def _take_on_name(self) -> None:
+        """Go by the name of the restored environment: up to here it was the snapshot's."""
+        if self._restored and self._restored != self.origin.instance_id:
+            self._knowledge = None
+            self.origin = replace(self.origin, instance_id=self._restored)
 
     def _learn_of_loss(self, item: Item) -> None:
         """Take from a platform event what it says of those that do not come; it belongs to what is before the gap."""
@@ -317,7 +338,7 @@ class Enricher:
         return None
 
 
-def batch_id(body: bytes) -> str:
+def batch_id(body: bytes, environment: str | None = None) -> str:
     """Return 24 hexadecimal digits that are the same whenever Lambda sends the same batch again.
 
     Of the bytes alone: nobody documents whether a batch that is sent again keeps its `sequence-id`. Two batches do not
@@ -326,8 +347,18 @@ def batch_id(body: bytes) -> str:
     more, `maxBytes` 256 KiB or more), so that the same lines would have to fill two of them within one millisecond. Of
     the two mistakes, a line that was written a thousand times within it counted once and every line of a batch
     forwarded twice, the first is the smaller one; the ledger shows it as `redelivered_bodies`.
+
+    That holds within one environment. Copies of one snapshot may write the same at the same time, so what they send is
+    told apart by the `environment`, too: its name since its restore.
     """
-    return blake2b(body, digest_size=12).hexdigest()
+    key = blake2b(environment.encode("utf-8", "replace"), digest_size=32).digest() if environment else b""
+    return blake2b(body, digest_size=12, key=key).hexdigest()
+
+
+def restored_as(body: Mapping[str, Any]) -> str | None:
+    """Return the name that a `platform.restoreStart` gives the environment; schemas before 2025-01-29 give none."""
+    name = body.get("instanceId")
+    return name if isinstance(name, str) and name else None
 
 
 def _init_start_in(items: Sequence[Item]) -> Mapping[str, Any]:

@@ -21,13 +21,15 @@ _IDENTITY_DIGITS = 24  # of a batch, as of `enrich.batch_id`
 class Heritage:
     """What is left: the environment, the request that was started last, and the first one. None where there is none.
 
-    `taken` are the identities of the batches that were taken last, one behind the other.
+    `taken` are the identities of the batches that were taken last, one behind the other. `restored` is the name of an
+    environment that was restored from a snapshot.
     """
 
     instance_id: str | None = None
     request_id: str | None = None
     first: str | None = None
     taken: str | None = None
+    restored: str | None = None
 
     def batches(self) -> list[str]:
         """Return the identities of the batches that were taken last, oldest first."""

@@ -22,6 +22,7 @@ from telemetry_forwarder.records import Origin
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.transports.stack import open_transport
 from telemetry_forwarder.values import replace
+from telemetry_forwarder.variables import SNAP_START
 
 if TYPE_CHECKING:
     from telemetry_forwarder.secrets.vault import Vault
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 HEALTH_S = 5.0
 # The value of AWS_LAMBDA_INITIALIZATION_TYPE where a snapshot is taken after INIT.
-SNAP_START = "snap-start"
+
 # What a third party's way to open its transport may take of the 10 s that the whole of INIT has; ours wait for nothing.
 OPEN_S = 2.0
 

@@ -5,12 +5,15 @@ Source: lambda telemetry listeners in the field; AWS documents only that anythin
 """
 
 import contextlib
+import os
+import time
+from _blake2 import blake2b  # not by `hashlib`, which loads OpenSSL's library
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from telemetry_forwarder.clock import Clock
-from telemetry_forwarder.enrich import Enricher, Knowledge, batch_id
+from telemetry_forwarder.enrich import Enricher, Knowledge, batch_id, restored_as
 from telemetry_forwarder.errors import DecodeError
 from telemetry_forwarder.heritage import HeritageFile
 from telemetry_forwarder.ledger import Door, Unrouted
@@ -21,6 +24,7 @@ from telemetry_forwarder.pipeline.spool import Spool
 from telemetry_forwarder.records import Decoded, Event, Record, Told, decode_in_steps, events_in
 from telemetry_forwarder.router import Router
 from telemetry_forwarder.values import dataclass, replace
+from telemetry_forwarder.variables import SNAP_START
 
 # A batch that comes again comes soon. The identities of as many are left to the next generation (`heritage.SIZE`).
 _REMEMBERED = 64
@@ -29,6 +33,7 @@ EVENT = b'"platform.'
 # What the function wrote shows that it runs: the lifecycle is told that there is such a line, not of each.
 LINE, _LINE = "function", b'"function"'
 _LOSS = b'"platform.logsDropped"'
+_RESTORED, _RESTORE, _START = "platform.restoreStart", b'"platform.restoreStart"', b'"platform.start"'
 # A body up to this long is digested as it comes, if none waits before it: that is less than a slice, and in most
 # invocations all there is.
 SMALL_BYTES = 16 * 1024
@@ -55,13 +60,15 @@ class Arrived:
     """
 
     body: bytes
-    identity: str
+    identity: str  # how its records' ids begin
     received_ms: int
     decoded: Decoded | None = None
     steps: Generator[None, None, Decoded] | None = None
     is_undecodable: bool = False
     is_judged: bool = False  # whether the lifecycle was told what could not be read of it
     is_behind_a_loss: bool = False  # whether a body between it and the one before is lost
+    fingerprint: str = ""  # of the bytes alone
+    restored_as: str | None = None  # with the sign of a restore: the name of the environment from there on
 
 
 class Intake:
@@ -99,6 +106,7 @@ class Intake:
         self._has_lost = False  # whether a body was lost since the last one that was admitted
         self._heir = heir
         self._left = enricher.heritage
+        self._environment = self._left.restored  # None while it goes by the name that it was initialised with
         self._keeping = keeping
         kept = keeping.spool.identities()[-_REMEMBERED:] if keeping else []
         self._recent = deque(dict.fromkeys([*known, *kept]), maxlen=2 * _REMEMBERED)
@@ -116,13 +124,14 @@ class Intake:
         That much is done at once, and little: the end of an invocation must be seen however much waits before it.
         """
         self._door.bodies += 1
-        identity = batch_id(body)
-        if identity in self._recent:  # our 200 was lost, and Lambda sent the batch again
+        fingerprint, identity = batch_id(body), batch_id(body, self._environment)
+        if fingerprint in self._recent or identity in self._recent:  # our 200 was lost, and Lambda sent the batch again
             self._door.redelivered_bodies += 1
             self._log.debug(f"Lambda sent a batch again (sequence-id {sequence_id[:64]!r}); it was taken before.")
             return None
-        self._recent.append(identity)
-        arrived = Arrived(body, identity, round(self._clock.time() * 1000), is_behind_a_loss=self._has_lost)
+        self._recent.append(fingerprint)
+        now_ms = round(self._clock.time() * 1000)
+        arrived = Arrived(body, identity, now_ms, is_behind_a_loss=self._has_lost, fingerprint=fingerprint)
         self._has_lost = False
         lines = (Event(arrived.received_ms, LINE, None),) if _LINE in body else ()
         if EVENT not in body and body.startswith(b"[") and body.endswith(b"]"):
@@ -132,7 +141,29 @@ class Intake:
             self._begin(arrived)
         self._on_records([*lines, *(events_in(arrived.decoded.items) if arrived.decoded is not None else ())])
         self._judge(arrived)
+        self._look_for_restore(arrived)
         return arrived
+
+    def _look_for_restore(self, arrived: Arrived) -> None:
+        """Name the environment anew where it is restored from a snapshot: its copies have all else in common.
+
+        A start is a sign as well, in a snapshot's copy that was told of no restore.
+        """
+        is_told = _RESTORE in arrived.body
+        is_copy = self._enricher.origin.init_type == SNAP_START and self._environment is None
+        if not is_told and not (is_copy and _START in arrived.body):
+            return
+        items = arrived.decoded.items if arrived.decoded is not None else ()
+        told = (restored_as(one.body) for one in items if one.type == _RESTORED and isinstance(one.body, dict))
+        self._environment = next(filter(None, told), None) or self._environment or self._new_name(arrived)
+        arrived.identity = batch_id(arrived.body, self._environment)
+        arrived.restored_as = self._environment
+
+    def _new_name(self, arrived: Arrived) -> str:
+        """Return a name in the pattern of Lambda's own that no other copy takes, whatever their random states are."""
+        version = self._enricher.origin.function_version or "$LATEST"
+        day = time.strftime("%Y/%m/%d", time.gmtime(arrived.received_ms / 1000))
+        return f"{day}/[{version}]{blake2b(arrived.body, digest_size=16, key=os.urandom(32)).hexdigest()}"
 
     @staticmethod
     def _begin(arrived: Arrived) -> None:
@@ -223,11 +254,13 @@ class Intake:
             pass
         if arrived.is_behind_a_loss or arrived.is_undecodable:
             self._enricher.lose()
+        if arrived.restored_as is not None:
+            self._enricher.restore(arrived.restored_as)
         self._judge(arrived)
         found = arrived.decoded
         if found is None or not (found.items or found.others):
             with contextlib.suppress(ValueError):  # long ago
-                self._recent.remove(arrived.identity)
+                self._recent.remove(arrived.fingerprint)
         return found
 
     def _count(self, found: Decoded) -> None:

@@ -67,6 +67,7 @@ BUILT_IN_SINKS = ("splunk", "datadog", "cloudwatch")
 
 # The value of AWS_LAMBDA_INITIALIZATION_TYPE on Lambda Managed Instances.
 MANAGED_INSTANCES = "lambda-managed-instances"
+SNAP_START = "snap-start"
 
 # The flush strategies under which an invocation may be held.
 HOLDING = ("end", "adaptive")

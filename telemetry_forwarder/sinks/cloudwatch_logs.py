@@ -137,8 +137,11 @@ def facts(record: Record, is_cut: bool = False) -> dict[str, Any]:
 
 
 def instance_of(batch: Batch) -> str | None:
-    """Return the environment that the batch comes from: what was received before it said who it is is of it, too."""
-    return next((name for encoded in batch if (name := encoded.record.origin.instance_id)), None)
+    """Return the environment that the batch comes from: what was received before it said who it is is of it, too.
+
+    Where it was renamed, as a copy of a snapshot is when it is restored, the last name counts.
+    """
+    return next((name for encoded in reversed(batch) if (name := encoded.record.origin.instance_id)), None)
 
 
 def stream_name(instance_id: str | None) -> str | None:

@@ -3,8 +3,10 @@
 import asyncio
 import io
 import json
+import re
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from telemetry_forwarder.pipeline.backlog import Backlog
 from telemetry_forwarder.pipeline.segments import Owner
 from telemetry_forwarder.pipeline.spool import Spool
 from telemetry_forwarder.receiver import Intake, Keeping
-from telemetry_forwarder.records import Record
+from telemetry_forwarder.records import Origin, Record
 from telemetry_forwarder.router import Router
 from telemetry_forwarder.running import Invocation
 from tests.builders import ORIGIN, Lines, ManualClock
@@ -39,7 +41,13 @@ class Entrance:
     """An intake with one taker behind it."""
 
     def __init__(
-        self, *types: str, heir: HeritageFile | None = None, known: Sequence[str] = (), keeping: Keeping | None = None
+        self,
+        *types: str,
+        heir: HeritageFile | None = None,
+        known: Sequence[str] = (),
+        keeping: Keeping | None = None,
+        origin: Origin = ORIGIN,
+        before: Heritage | None = None,
     ) -> None:
         self.door = Door()
         self.lines = Lines()
@@ -47,7 +55,7 @@ class Entrance:
         self.told: list[Sequence[Record]] = []
         self.signs: list[str] = []
         self.came = asyncio.Event()
-        self.enricher = Enricher(ORIGIN)
+        self.enricher = Enricher(origin, before)
         self.intake = Intake(
             enricher=self.enricher,
             router=Router(types or ("platform", "function"), [self], self.door),
@@ -268,6 +276,76 @@ def test_what_was_read_in_doubt_is_made_again_of_the_spool_as_it_was() -> None:
     again.recover()
     assert Backlog(again, "list", ORIGIN).read(100, 10**7) == entrance.taken
     assert [record.request_id for record in entrance.taken] == ["a", "a", "b", "b"]
+
+
+NAME = "2026/03/02/[7]aa11bb22cc33dd44"
+BORN = at(10, {"instanceId": "snapshot"}, kind="platform.initStart")
+STARTED = at(31, {"requestId": "a"}, kind="platform.start")
+
+
+def restored(name: str | None) -> bytes:
+    return at(30, {} if name is None else {"instanceId": name}, kind="platform.restoreStart")
+
+
+@pytest.mark.parametrize("name", [NAME, None])
+def test_a_restored_environment_has_a_name_of_its_own(name: str | None) -> None:
+    entrance = Entrance()
+    for one in (BORN, restored(name), STARTED, at(32, "a line")):
+        entrance.intake.take(one, "s")
+    born, *others = [record.origin.instance_id for record in entrance.taken]
+    assert born == "snapshot"
+    assert len({*others}) == 1
+    assert others[0] == name or (
+        name is None and re.fullmatch(r"2027/\d\d/\d\d/\[\$LATEST\][0-9a-f]{32}", others[0] or "")
+    )
+
+
+def test_two_copies_of_a_snapshot_share_no_ids_and_know_what_comes_again() -> None:
+    first, second = Entrance(), Entrance()
+    for entrance in (first, second):
+        for one in (restored(None), STARTED, at(32, "a line"), at(32, "a line"), restored(None)):
+            entrance.intake.take(one, "s")
+        assert (entrance.door.redelivered_bodies, len(entrance.taken)) == (2, 3)
+    assert not {one.id for one in first.taken} & {one.id for one in second.taken}
+
+
+def test_a_start_tells_of_a_restore_that_nothing_else_told_of() -> None:
+    entrance = Entrance(origin=replace(ORIGIN, init_type="snap-start"))
+    for one in (BORN, STARTED, at(32, "a line"), at(40, {"requestId": "b"}, kind="platform.start")):
+        entrance.intake.take(one, "s")
+    born, *others = [record.origin.instance_id for record in entrance.taken]
+    assert born == "snapshot"
+    assert others[0] not in ("snapshot", None)
+    assert len({*others}) == 1
+
+
+@pytest.mark.parametrize("name", [NAME, None])
+def test_the_next_generation_goes_by_the_same_name_and_ids(name: str | None, tmp_path: Path) -> None:
+    heir = HeritageFile("127.0.0.1:9001", str(tmp_path))
+    first = Entrance(heir=heir)
+    for one in (BORN, restored(name), at(32, "a line")):
+        first.intake.take(one, "s")
+    left = heir.read()
+    assert left.restored == left.instance_id == first.taken[-1].origin.instance_id
+    second = Entrance(before=left)
+    for one in (at(32, "a line"), STARTED):
+        second.intake.take(one, "s")
+    assert second.taken[0] == first.taken[-1]
+    assert second.taken[1].origin.instance_id == left.restored
+
+
+def test_what_a_restored_environment_sent_is_made_again_of_the_spool_as_it_was() -> None:
+    store, owner = MemoryStore(), Owner(function=ORIGIN.function_name, version=None)
+
+    def spool() -> Spool:
+        return Spool(store, owner=owner, sinks=["list"], max_bytes=10**7, clock=ManualClock(), log=Lines().log)
+
+    entrance = Entrance(keeping=Keeping(spool()))
+    for one in (BORN, restored(None), STARTED, at(32, "a line")):
+        entrance.intake.take(one, "s")
+    again = spool()
+    again.recover()
+    assert Backlog(again, "list", ORIGIN).read(100, 10**7) == entrance.taken
 
 
 def test_a_sound_body_is_no_loss_nor_is_one_that_comes_again() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -241,3 +242,9 @@ def test_without_a_sound_group_it_does_not_run():
         with pytest.raises(ConfigError) as caught:
             create(environ)
         assert [problem.variable for problem in caught.value.problems] == ["CLOUDWATCH_LOG_GROUP"]
+
+
+def test_an_environment_that_was_restored_writes_into_its_own_stream():
+    """Lines of the init, which have the snapshot's name, may be in the same batch."""
+    before, after = (make_record("x", origin=replace(BARE, instance_id=name)) for name in ("snapshot", "copy"))
+    assert SINK.request([SINK.encode(one) for one in (before, after)]).stream == "copy"
