@@ -41,7 +41,7 @@ run: install ## a local Lambda with a sample function, this extension and three 
 test: install ## the whole test suite
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-matrix: install ## the fault matrix, whole: about ten minutes on two cores (JOBS: environments at once)
+matrix: install ## the fault matrix, whole: about fifteen minutes on two cores (JOBS: environments at once)
 	$(BIN)/python -m tests.matrix.run $(if $(JOBS),--jobs $(JOBS)) --write build/fault-matrix.md
 
 soak: install ## 2,000 invocations with random faults: at most fifteen minutes (SEED repeats a run)
@@ -52,6 +52,7 @@ bench: install ## what the extension and the local Lambda cost, measured in one 
 	$(BIN)/python -m benchmarks.pieces
 	$(BIN)/python -m benchmarks.local_lambda
 	$(BIN)/python -m benchmarks.held
+	$(BIN)/python -m benchmarks.stalls
 	$(BIN)/python benchmarks/secrets_cache.py
 
 memory: install ## what 500 MB of records into dead backends cost in memory, disk and time (minutes)

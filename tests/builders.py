@@ -15,6 +15,7 @@ from telemetry_forwarder.clock import Clock, Deadline
 from telemetry_forwarder.errors import EncodeError
 from telemetry_forwarder.interfaces import Delivered, Encoded, Fallback, Limits, Verdict
 from telemetry_forwarder.log import Log
+from telemetry_forwarder.pipeline.turns import Turns
 from telemetry_forwarder.pipeline.worker import Capacity, Worker
 from telemetry_forwarder.records import Item, Origin, Record
 from telemetry_forwarder.testing.virtual_time import VirtualClock, clock, freeze, run
@@ -263,6 +264,7 @@ class Workshop:
         sink: ListSink | None = None,
         capacity: int = 10_000,
         fallback: Fallback | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self.clock = clock()
         self.lines = Lines()
@@ -275,6 +277,7 @@ class Workshop:
             clock=self.clock,
             log=self.lines.log,
             fallback=fallback,
+            turns=turns,
         )
         self.checks = 0
         self.runner: asyncio.Task[Any] | None = None

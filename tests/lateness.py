@@ -3,16 +3,26 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 TICK_S = 0.01
 
 
 @dataclass
 class Lateness:
-    """The sum of what the ticks of this event loop came late, in milliseconds."""
+    """What the ticks of this event loop came late, as (when each came on the loop's clock, in milliseconds)."""
 
-    sum_ms: float = 0.0
+    ticks: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def sum_ms(self) -> float:
+        """What they came late in all."""
+        return sum(late_ms for _, late_ms in self.ticks)
+
+    def last_ms(self, within_ms: float) -> float:
+        """Return what they came late within the last `within_ms`, a tick that was under way then included."""
+        since = asyncio.get_running_loop().time() - within_ms / 1000
+        return sum(late_ms for at, late_ms in self.ticks if at >= since)
 
 
 @asynccontextmanager
@@ -24,7 +34,7 @@ async def lateness() -> AsyncIterator[Lateness]:
         while True:
             due = loop.time() + TICK_S
             await asyncio.sleep(TICK_S)
-            found.sum_ms += (loop.time() - due) * 1000
+            found.ticks.append((loop.time(), (loop.time() - due) * 1000))
 
     ticking = loop.create_task(tick())
     try:

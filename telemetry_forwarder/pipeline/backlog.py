@@ -2,7 +2,7 @@
 
 import errno
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from telemetry_forwarder.enrich import Enricher
 from telemetry_forwarder.errors import DecodeError
@@ -11,6 +11,19 @@ from telemetry_forwarder.pipeline.frames import KeptBody
 from telemetry_forwarder.pipeline.segments import IDENTITY_DIGITS, Body, Segment, masks_of
 from telemetry_forwarder.pipeline.spool import Spool
 from telemetry_forwarder.records import Decoded, Origin, Record, decode
+from telemetry_forwarder.values import dataclass
+
+# Records that are made between two looks at the clock: a few tenths of a millisecond.
+AT_ONCE = 32
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A body that was read and of which not all records are made: what is left of them, `done` are made."""
+
+    body: Body
+    rest: Iterator[list[Record]]
+    done: int = 0
 
 
 class Backlog:
@@ -28,6 +41,8 @@ class Backlog:
         self._segment: Segment | None = None  # of which the enricher has seen the bodies before number `_next`
         self._section = 0  # and in it those from this number on
         self._next = 0
+        self._opened: _Opened | None = None
+        self.is_cut_short = False  # by the time that the last `read` had, and not by its other bounds
         spool.attach(self)
 
     def _open(self) -> Iterable[Body]:
@@ -69,18 +84,22 @@ class Backlog:
         self._spool.secure()
         return self._spool.find(identity) is not None
 
-    def read(self, max_records: int, max_bytes: int) -> list[Record]:
-        """Take the oldest records from disk: of one body at least, then of as many as are within both bounds."""
+    def read(self, max_records: int, max_bytes: int, is_over: Callable[[], bool] = lambda: False) -> list[Record]:
+        """Take the oldest records from disk: of one body at least, then of as many as are within both bounds.
+
+        Fewer where `is_over` says that the time for it is: the rest of a body waits, opened, for the next call.
+        """
         records: list[Record] = []
         size = 0
-        while self._waiting:
+        self.is_cut_short = False
+        while self._waiting and not self.is_cut_short:
             body, mask = self._waiting[0]
             size += body.end - body.start
             if records and (len(records) + mask.bit_count() > max_records or size > max_bytes):
                 break
             self._waiting.popleft()
             try:
-                records += self._make(body, mask)
+                records += self._make(body, mask, is_over)
             except OSError as error:
                 is_lost = error.errno in (errno.ENOENT, errno.ESTALE)
                 self._give_up(body, mask, DropReason.SPOOL_LOST if is_lost else DropReason.SPOOL_DAMAGED)
@@ -88,6 +107,7 @@ class Backlog:
                 self._give_up(body, mask, DropReason.SPOOL_DAMAGED)
             if size > max_bytes:  # all of it damaged, perhaps: whoever asks decides whether to go on
                 break
+            self.is_cut_short = bool(self._waiting) and is_over()
         return records
 
     def put_back(self, records: Sequence[Record]) -> None:
@@ -95,7 +115,7 @@ class Backlog:
         for identity, mask in reversed(masks_of(record.id for record in records).items()):
             if (body := self._spool.find(identity)) is not None:
                 self._waiting.appendleft((body, mask))
-        self._segment = None  # the enricher has seen them
+        self._segment = self._opened = None  # the enricher has seen them
 
     def clear(self, *, to_the_last: bool = False) -> int:
         """Settle all that waits, or with `to_the_last` all that is open, body by body.
@@ -133,7 +153,24 @@ class Backlog:
             self._waiting = deque((body, mask) for body, mask in self._waiting if body.segment is not segment)
             self.on_gone(lost, reason)
 
-    def _make(self, body: Body, mask: int) -> list[Record]:
+    def _make(self, body: Body, mask: int, is_over: Callable[[], bool]) -> list[Record]:
+        """Make the records of `mask` until it is over; the others wait. Raises OSError, ValueError, DecodeError."""
+        opened, self._opened = self._opened, None
+        if opened is None or opened.body is not body:
+            if opened is not None:
+                self._segment = None  # the enricher is in the middle of that one
+            opened = self._open_body(body)
+        records: list[Record] = []
+        for some in opened.rest:
+            records += [record for index, record in enumerate(some, opened.done) if mask >> index & 1]
+            opened.done += len(some)
+            if (left := mask >> opened.done << opened.done) and is_over():
+                self._waiting.appendleft((body, left))
+                self._opened = opened
+                break
+        return records
+
+    def _open_body(self, body: Body) -> _Opened:
         start, knowledge = body.segment.section_of(body)
         if body.segment is not self._segment or start != self._section or body.number < self._next:
             self._enricher.recall(knowledge)
@@ -145,8 +182,7 @@ class Backlog:
         self._next = body.number + 1
         kept = self._spool.read(body)
         found = _decoded(kept)
-        records = self._enricher.enrich(found.items, kept.identity, found.gaps)
-        return [record for index, record in enumerate(records) if mask >> index & 1]
+        return _Opened(body, self._enricher.enrich_some(found.items, kept.identity, AT_ONCE, found.gaps))
 
     def _give_up(self, body: Body, mask: int, reason: DropReason) -> None:
         self._segment = None

@@ -14,7 +14,7 @@ from telemetry_forwarder.records import Record
 # one go each, and take a tenth of the time; and with a small share of a processor nobody knows how long the rest takes.
 LONGEST_PACK_S = 0.2
 # So is this many, where the processor is withheld: the AWS SDK takes twice as long to write a request as we to pack it.
-MOST_WITHHELD_RECORDS = 1000
+MOST_WITHHELD_RECORDS = 500
 
 
 class Packer:
@@ -80,4 +80,5 @@ class Packer:
                 return False
             if self._turns.is_over():
                 return True
-        return not self._open and self._stock.refill()
+        may_read = not self._open or self._stock.is_amid_piece
+        return may_read and self._stock.refill(is_over=self._turns.is_over)

@@ -43,6 +43,8 @@ LAST_ANSWER_S = 0.02
 # At SHUTDOWN: how many pieces are under way beside each other, how often each is tried within the window, and what an
 # attempt or a pause may take of the time that is left while another may still succeed. Less than `LEAST_S` is no time.
 PIECES_AT_LAST = 3
+# Where the processor is withheld: a request is written within so many times as long as that lasts.
+WRITTEN_AFTER = 2
 TRIES_AT_LAST = 4
 SHARE_AT_LAST = 1 / 3
 LEAST_S = 0.1
@@ -182,7 +184,9 @@ class Delivery:
 
     def _may_begin(self) -> bool:
         """Say whether an attempt may start, also if the processor is withheld while its request is written."""
-        if self._answer_by is None or self.stop_at is not None:
+        if self.stop_at is not None:
+            return self.may_start() and self.has_time_for(self._late_by())
+        if self._answer_by is None:
             return self.may_start()
         kept = min(self._late_by(), KEPT_SHARE * (self._deadline.at - self._allowed_at))
         return self._clock.monotonic() + kept < self._deadline.at and self.may_start()
@@ -260,11 +264,16 @@ class Delivery:
             return self._has_more and (not pieces or self._outstanding.is_short)
         return self._has_more and len(pieces) < PIECES_AT_LAST and self._outstanding.waiting() is None
 
+    def _written_at(self) -> float:
+        """Return when the newest request should be written: with a share of a processor, two at once are both late."""
+        newest_at = max((each.begun_at for each in self._outstanding.attempts), default=0.0)
+        return newest_at + WRITTEN_AFTER * self._late_by()
+
     def _next(self) -> tuple[Piece | None, float]:
         """Return the piece of which an attempt is due next, and when, on the monotonic clock."""
         pieces, most = self._outstanding.pieces, 1 if self.stop_at is None else PIECES_AT_LAST
         if sum(bool(piece.attempts) for piece in pieces) < most and (piece := self._outstanding.waiting()) is not None:
-            return piece, self._not_before
+            return piece, max(self._not_before, self._written_at())
         dues = [(self._copy_due(piece), piece) for piece in pieces if piece.attempts]
         due, piece = min(dues, key=lambda each: each[0], default=(float("inf"), None))
         return piece, max(due, self._not_before)
@@ -283,7 +292,8 @@ class Delivery:
         since = max(newest.begun_at, self._last_call_at)
         share_at = since + (self.stop_at.at - since) * SHARE_AT_LAST
         is_alive = self._answered_at > self._last_call_at  # one that answers slowly is not helped by more to do
-        due = max(unusual_at, share_at) if is_alive else min(max(unusual_at, self._last_call_at + THAW_S), share_at)
+        is_patient = is_alive or self._late_by() > 0.0
+        due = max(unusual_at, share_at) if is_patient else min(max(unusual_at, self._last_call_at + THAW_S), share_at)
         return due if due + LEAST_S < self.stop_at.at else never
 
     def _start(self, piece: Piece, group: asyncio.TaskGroup) -> None:

@@ -62,15 +62,20 @@ class Stock:
         """Remove and return the oldest record in memory; None where there is none."""
         return self._buffer.pop() if self._buffer else None
 
-    def refill(self, size_bytes: int = READ_BYTES) -> bool:
-        """Read the next piece of what waits on disk into memory; return False where nothing does."""
+    def refill(self, size_bytes: int = READ_BYTES, is_over: Callable[[], bool] = lambda: False) -> bool:
+        """Read the next piece of what waits on disk into memory, or of it until `is_over`; return False for nothing."""
         if not self._backlog:
             return False
-        records = self._backlog.read(self._buffer.max_records, min(size_bytes, self._buffer.max_bytes))
+        records = self._backlog.read(self._buffer.max_records, min(size_bytes, self._buffer.max_bytes), is_over)
         taken = self._buffer.take(records)
         if taken < len(records):
             self._backlog.put_back(records[taken:])
         return True
+
+    @property
+    def is_amid_piece(self) -> bool:
+        """Whether there was no time to read the last piece to its end."""
+        return self._backlog is not None and self._backlog.is_cut_short
 
     def take_piece(self) -> list[Record]:
         """Remove and return what is in memory; where nothing is, the next piece of what waits on disk.

@@ -33,9 +33,11 @@ class Trial:
     ending: str
     strategy: str
     sinks: tuple[str, ...]
+    memory_mb: int | None = None  # with the share of a processor that goes with it: see sizes.py
 
     def __str__(self) -> str:
-        return f"{self.wrong}, {self.ending}, {self.strategy}"
+        size = f", {self.memory_mb} MB" if self.memory_mb else ""
+        return f"{self.wrong}, {self.ending}, {self.strategy}{size}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +141,7 @@ async def run(trial: Trial, folder: Path, *, timeout_s: float = TIMEOUT_S) -> li
         await opened.env.shutdown()
         common = [*_statuses(opened, ending), *overruns(opened, may_be_gone=ending.kills)]
         seconds = time.monotonic() - began
-        return [_outcome(opened, trial, sink, seconds, common) for sink in trial.sinks]
+        return [outcome(opened, trial, sink, seconds, common) for sink in trial.sinks]
 
 
 async def _play(room: Room, wrong: Wrong, ending: Ending) -> None:
@@ -183,14 +185,20 @@ def _overrun(end: Shutdown, *, may_be_gone: bool) -> str:
     return "" if ours.exit_code == 0 else f"exit code {ours.exit_code} at SHUTDOWN ({end.reason})"
 
 
-def _outcome(room: Room, trial: Trial, sink: str, seconds: float, common: Sequence[str]) -> Outcome:
+def outcome(
+    room: Room, trial: Trial, sink: str, seconds: float, common: Sequence[str], *, may_repeat: bool = False
+) -> Outcome:
+    """Settle the books of one cell, once the environment is gone; `common` are the problems of all in it.
+
+    With `may_repeat` a request may have been sent again while its answer was under way.
+    """
     wrong, ending = WRONGS[trial.wrong], ENDINGS[trial.ending]
     truth, told = emitted(room.world), books(room.world.ledgers, sink)
     unsure = unanswered(room.world, sink, leaving_s=LEAVING_S if wrong.is_ambiguous else 0.0)
     found = differences(truth, arrived(room.world, sink), unsure | copied(room.world, sink))
     problems = [*common, *found.invented]
     # A process that is killed may not have noted an answer that it had: nobody can tell by the requests.
-    if again := 0 if ending.kills and wrong.stores else found.unexcused:
+    if again := 0 if may_repeat or (ending.kills and wrong.stores) else found.unexcused:
         problems.append(f"{again} arrived twice without a reason")
     unknown = max(0, found.missing - told.gone) if ending.kills else 0
     # What a backend refused for good was lost before the kill; the ledger that counted it went with the process.

@@ -4,15 +4,16 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from telemetry_forwarder.emulator import Function, Invocation, LocalLambda
+from telemetry_forwarder.emulator import Function, Invocation, LocalLambda, Platform
 from telemetry_forwarder.emulator.backends import CloudWatchLogs, Datadog, SplunkHec
 from tests.integration.sockets import make_certificate
 from tests.integration.world import EXTENSION, GROUP, World, free_port
 
 HERE = Path(__file__).parent
+SHARED = Platform(cpu_quota="cgroup", memory_limit="off")
 
 
 @dataclass
@@ -53,9 +54,19 @@ class Room:
 
 @asynccontextmanager
 async def room(
-    folder: Path, sinks: Sequence[str], *, over_tls: bool = False, timeout_s: float, **variables: str
+    folder: Path,
+    sinks: Sequence[str],
+    *,
+    over_tls: bool = False,
+    timeout_s: float,
+    memory_mb: int | None = None,
+    extension: Path = EXTENSION,
+    **variables: str,
 ) -> AsyncIterator[Room]:
-    """Open backends, environment and extension; `folder` is the environment's /tmp, `variables` are added."""
+    """Open backends, environment and extension; `folder` is the environment's /tmp, `variables` are added.
+
+    With `memory_mb` the environment has the share of a processor that goes with it, by a control group.
+    """
     trusted, untrusted, ca_file = _certificates(folder) if over_tls else (None, None, None)
     async with AsyncExitStack() as stack:
         splunk = await stack.enter_async_context(SplunkHec(token="hec-token", tls=trusted))
@@ -77,7 +88,10 @@ async def room(
         }
         command = [sys.executable, "-I", "-S", str(HERE / "function.py")]
         function = Function(code=HERE, command=command, timeout_s=timeout_s, environment=environment)
-        env = await stack.enter_async_context(LocalLambda(function, [EXTENSION]))
+        if memory_mb is not None:
+            function = replace(function, memory_mb=memory_mb)
+        platform = Platform() if memory_mb is None else SHARED
+        env = await stack.enter_async_context(LocalLambda(function, [extension], platform=platform))
         yield Room(World(splunk, datadog, cloudwatch, env), sinks, untrusted)
 
 

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
+from tests.integration.test_local_lambda_limits import can_have
+from tests.matrix import sizes
 from tests.matrix.cells import spread, whole
 from tests.matrix.course import Outcome, Trial, run
 from tests.matrix.table import markdown, wrongs
@@ -21,9 +23,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Play what is asked for; return 1 if a cell is not as it should be."""
     arguments = read(argv)
     trials = spread() if arguments.spread else whole(is_alone=arguments.alone)
+    has_shares = can_have("cpu")
+    if has_shares:
+        trials += sizes.spread() if arguments.spread else sizes.whole()
     trials = [each for each in trials if all(word in f"{each}, {each.sinks}" for word in arguments.only)]
     outcomes = play(trials, arguments.jobs)
-    text = markdown(outcomes)
+    text = markdown(each for each in outcomes if each.trial.memory_mb is None)
+    of_sizes = sizes.markdown(each for each in outcomes if each.trial.memory_mb) if has_shares else sizes.NOT_PLAYED
+    text += f"\n### By memory\n\n{of_sizes.strip()}\n" if of_sizes else ""
     print(text)
     if arguments.write:
         write(arguments.write, text)
@@ -59,7 +66,7 @@ def play_one(trial: Trial) -> list[Outcome]:
     """Play one environment in a directory of its own. What breaks there is told in its cells: the others are played."""
     try:
         with tempfile.TemporaryDirectory(prefix="matrix-") as folder:
-            return asyncio.run(run(trial, Path(folder)))
+            return asyncio.run((run if trial.memory_mb is None else sizes.run)(trial, Path(folder)))
     except Exception as error:  # noqa: BLE001 - one broken environment of hundreds
         what = "; ".join(traceback.format_exception_only(error)).strip()
         return [Outcome(trial=trial, sink=sink, problems=[f"could not be played: {what}"]) for sink in trial.sinks]

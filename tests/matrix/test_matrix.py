@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from telemetry_forwarder.loss import RECORDS_LOST
-from tests.matrix import table
+from tests.integration.test_local_lambda_limits import needs_cpu
+from tests.integration.world import SINKS
+from tests.matrix import sizes, table
 from tests.matrix.books import Books, Differences, Key, books, differences
 from tests.matrix.cells import STRATEGIES, spread, whole
 from tests.matrix.course import ENDINGS, Trial, run
@@ -27,6 +29,26 @@ async def test_every_record_is_delivered_held_or_reported_as_lost(trial: Trial, 
     assert len(outcomes) == len(trial.sinks)
     assert not {each.sink: each.problems for each in outcomes if each.problems}
     assert all(each.emitted >= 20 for each in outcomes)
+
+
+@needs_cpu
+@pytest.mark.parametrize("trial", sizes.spread(), ids=str)
+async def test_a_function_of_any_size_is_held_in_time_and_loses_nothing(trial: Trial, tmp_path: Path) -> None:
+    """Four thousand lines at once while the backend is unwell, which is well again before the end."""
+    (cell,) = await sizes.run(trial, tmp_path)
+    assert not cell.problems
+    assert cell.emitted > 2 * sizes.LINES
+    assert cell.arrived == cell.emitted
+
+
+def test_sizes_are_played_with_each_sink_strategy_and_fault() -> None:
+    trials = sizes.whole()
+    assert len(trials) == len(set(trials)) == 3 * 4 * len(sizes.FAULTS) * len(sizes.SIZES_MB)
+    chosen = sizes.spread()
+    assert {trial.wrong for trial in chosen} == set(sizes.FAULTS)
+    assert {trial.strategy for trial in chosen} == set(STRATEGIES)
+    assert {trial.sinks for trial in chosen if trial.memory_mb == min(sizes.SIZES_MB)} == {(sink,) for sink in SINKS}
+    assert {trial.memory_mb for trial in chosen} == set(sizes.SIZES_MB)
 
 
 def test_spread_has_every_wrong_and_every_ending_with_every_strategy() -> None:

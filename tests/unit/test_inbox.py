@@ -12,7 +12,9 @@ from telemetry_forwarder import records
 from telemetry_forwarder.enrich import Enricher
 from telemetry_forwarder.inbox import Inbox
 from telemetry_forwarder.ledger import Door
+from telemetry_forwarder.pipeline.backlog import AT_ONCE as READ_AT_ONCE
 from telemetry_forwarder.pipeline.backlog import Backlog
+from telemetry_forwarder.pipeline.buffer import WhenFull
 from telemetry_forwarder.pipeline.segments import Owner
 from telemetry_forwarder.pipeline.spool import Spool
 from telemetry_forwarder.pipeline.turns import SLICE_S, Turns
@@ -38,7 +40,9 @@ class CostlyEnricher(Enricher):
 class Hall:
     """An inbox, the intake behind it and one worker, in virtual time."""
 
-    def __init__(self, *types: str, max_bytes: int = 10**7, is_strict: bool = False) -> None:
+    def __init__(
+        self, *types: str, max_bytes: int = 10**7, is_strict: bool = False, capacity: Capacity = CAPACITY
+    ) -> None:
         self.door, self.lines, self.told = Door(), Lines(), list[tuple[float, str]]()
         self.losses: list[float] = []
         self.turns = Turns(clock())
@@ -47,9 +51,10 @@ class Hall:
             MemoryStore(), owner=owner, sinks=["list"], max_bytes=10**8, clock=clock(), log=self.lines.log
         )
         self.transport = ScriptedTransport(clock=clock())
+        self.backlog = Backlog(self.spool, "list", ORIGIN)
         self.worker = Worker(
-            ListSink(), self.transport, capacity=CAPACITY, clock=clock(), log=self.lines.log,
-            backlog=Backlog(self.spool, "list", ORIGIN), turns=self.turns,
+            ListSink(), self.transport, capacity=capacity, clock=clock(), log=self.lines.log,
+            backlog=self.backlog, turns=self.turns,
         )  # fmt: skip
         self.intake = Intake(
             enricher=CostlyEnricher(ORIGIN),
@@ -123,6 +128,48 @@ def test_timers_fire_in_time_while_much_is_digested() -> None:
         await hall.close()
 
     run(main())
+
+
+def test_timers_fire_in_time_while_much_is_read_from_the_spool() -> None:
+    """What did not fit into memory is made records of again, a body of a thousand lines like any other work."""
+
+    async def main() -> None:
+        hall = Hall(capacity=Capacity(max_records=1000, max_bytes=10**8, when_full=WhenFull.SPILL))
+        for number in range(3):
+            hall.inbox.take(lines(1000, f"{number}"), f"{number}")
+        await hall.inbox.wait_empty(in_seconds(60.0))
+        assert hall.backlog.waiting >= 2000
+        hall.backlog._enricher = CostlyEnricher(ORIGIN)
+        longest = Longest(asyncio.get_running_loop())
+        hall.worker.begin(in_seconds(60.0))
+        hall.worker.nudge()
+        await hall.worker.wait_idle()
+        assert longest.stop() <= SLICE_S + (READ_AT_ONCE + 1) * COST_S
+        sent = [one for ids in hall.transport.ids for one in ids]
+        assert len(sent) == len(set(sent)) == 3000
+        assert len(hall.transport.ids) <= 32  # full ones, of a hundred records, and none with a slice's worth only
+        await hall.close()
+
+    run(main())
+
+
+class Longest:
+    """The longest time between two rounds of the loop, in seconds."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._last_at = loop.time()
+        self._found_s = 0.0
+        self._next = loop.call_soon(self._look)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        self._found_s, self._last_at = max(self._found_s, now - self._last_at), now
+        self._next = self._loop.call_soon(self._look)
+
+    def stop(self) -> float:
+        self._next.cancel()
+        return self._found_s
 
 
 def damaged(whole: bytes) -> bytes:

@@ -11,7 +11,8 @@ from telemetry_forwarder.errors import ConnectionLost
 from telemetry_forwarder.interfaces import Delivered, Retry
 from telemetry_forwarder.pipeline.patience import UNUSUAL_S, Copies, Patience
 from telemetry_forwarder.pipeline.retry import THAW_S
-from tests.builders import Hang, ListSink, Slow, Workshop, freeze, in_seconds, limits, records, run
+from telemetry_forwarder.pipeline.turns import Turns
+from tests.builders import Hang, ListSink, Slow, Workshop, clock, freeze, in_seconds, limits, records, run
 from tests.unit.pipeline.test_retry import Bench, deliver
 
 HOLD_S = 0.5
@@ -92,6 +93,30 @@ def test_at_the_end_everything_goes_out_beside_it() -> None:
             shop.worker.offer(records(6))
             await shop.worker.drain(in_seconds(1.55))
             assert (shop.delivered, shop.dropped) == (6, {})
+
+    run(main())
+
+
+class Withheld(Turns):
+    """Those of a function with a small share of a processor."""
+
+    withheld_s = 0.1
+
+
+@pytest.mark.parametrize(("answer_s", "most_open"), [(0.15, 1), (1.0, 3)])
+def test_with_a_share_of_a_processor_a_request_is_begun_when_the_one_before_is_written(
+    answer_s: float, most_open: int
+) -> None:
+    """Beside it only where the answer takes longer than that."""
+
+    async def main() -> None:
+        sink = ListSink(limits=limits(max_records=2))
+        async with Workshop(then=Slow(answer_s), sink=sink, turns=Withheld(clock())) as shop:
+            shop.worker.offer(records(6))
+            await shop.worker.drain(in_seconds(1.55))
+            assert (shop.delivered, shop.dropped) == (6, {})
+            assert shop.transport.most_open == most_open
+            assert len(shop.transport.ids) == 3, "none is taken for lost because it is written late"
 
     run(main())
 

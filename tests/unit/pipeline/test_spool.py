@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetry_forwarder.clock import Deadline
+from telemetry_forwarder.pipeline.backlog import AT_ONCE
 from telemetry_forwarder.pipeline.frames import frames
 from telemetry_forwarder.pipeline.pauses import PAUSE_S, SLOW_S, SLOW_WRITES
 from telemetry_forwarder.pipeline.segments import Owner
@@ -148,6 +149,33 @@ def test_records_made_again_equal_those_made_first() -> None:
         assert len(again) > 12
         assert {record.request_id for record in again} == {None, "request 2", "request 5", "request 8"}
         assert again[-1].origin.instance_id == "i-1"
+
+    run(main())
+
+
+def test_a_body_that_is_read_in_slices_is_read_once() -> None:
+    """What is left of it waits, counted, and can be begun again from the start of what was put back."""
+
+    async def main() -> None:
+        world = Environment(clock(), "a", capacity=1, max_bytes=10**7)
+        world.backends["a"].is_well = False
+        for _ in range(3):
+            world.take(3 * AT_ONCE + 5)
+        backlog = world.process.workers["a"]._stock._backlog
+        assert backlog is not None
+        total = backlog.waiting
+        found: list[Any] = []
+        while records := backlog.read(10**6, 10**9, lambda: True):
+            assert len(records) <= AT_ONCE
+            if len(found) == 2 * AT_ONCE:
+                backlog.put_back(records)
+                records = backlog.read(10**6, 10**9, lambda: True)
+            found += records
+            assert backlog.waiting == total - len(found)
+        ids = [record.id for record in found]
+        assert len(ids) == total
+        assert ids == sorted(set(ids), key=ids.index)
+        assert [int(one[-4:], 16) for one in ids[: 3 * AT_ONCE]] == list(range(1, 3 * AT_ONCE + 1))
 
     run(main())
 
