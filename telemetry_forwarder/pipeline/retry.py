@@ -31,7 +31,7 @@ from telemetry_forwarder.pipeline.breaker import NOTHING_S, Breaker, backoff
 from telemetry_forwarder.pipeline.outstanding import Outcome, Outstanding, checked
 from telemetry_forwarder.pipeline.patience import LATE_S, UNUSUAL_AT_LAST_S, Copies, Cutoff, Patience
 from telemetry_forwarder.pipeline.pieces import Attempt, Piece
-from telemetry_forwarder.pipeline.trouble import cause, cause_of, cut_off, describe, no_answer, step_of
+from telemetry_forwarder.pipeline.trouble import cut_off, news_of, no_answer, step_of
 
 # A credential that was refused is rarely mended within seconds, nor is another wrong setting.
 DENIED_PAUSE_S = 30.0
@@ -42,12 +42,9 @@ SPLIT_PAUSE_S = 1.0
 LAST_ANSWER_S = 0.02
 # At SHUTDOWN: how many pieces are under way beside each other, how often each is tried within the window, and what an
 # attempt or a pause may take of the time that is left while another may still succeed. Less than `LEAST_S` is no time.
-PIECES_AT_LAST = 3
+PIECES_AT_LAST, TRIES_AT_LAST, SHARE_AT_LAST, LEAST_S = 3, 4, 1 / 3, 0.1
 # Where the processor is withheld: a request is written within so many times as long as that lasts.
 WRITTEN_AFTER = 2
-TRIES_AT_LAST = 4
-SHARE_AT_LAST = 1 / 3
-LEAST_S = 0.1
 # What an answer that waited through a freeze gets to be read before its request is sent again.
 THAW_S = 0.2
 # Of the time that is left, the most that may go into packing a batch that has to be sent in it.
@@ -71,7 +68,7 @@ class Delivery:
         account: Account,
         clock: Clock,
         on_trouble: Callable[[Cause], None],
-        on_warning: Callable[[str], None] | None = None,
+        on_warning: Callable[[str], None] = lambda text: None,
         on_settled: Callable[[Sequence[Encoded]], None] | None = None,
         breaker: Breaker | None = None,
         more: Callable[[], Awaitable[bool]] | None = None,
@@ -393,18 +390,9 @@ class Delivery:
             self._not_before = max(self._not_before, self._clock.monotonic() + seconds)
 
     def _say(self, verdict: Verdict, outcome: Outcome, *, was_total: bool) -> None:
-        if isinstance(verdict, Delivered):
-            if verdict.warning and self._on_warning:
-                self._on_warning(verdict.warning)
-            return
-        self._account.failed_attempts += 1
-        if outcome in (Outcome.PROGRESS, Outcome.GIVEN_UP) and self._on_warning:
-            self._on_warning(describe(verdict))  # the others get through
-        elif outcome is Outcome.FAILED:
-            self._on_trouble(cause_of(verdict))
-        elif self._outstanding.refusals.is_total:
-            if not was_total:
-                text = f"it takes nothing that is sent, so the records stay held; it says: {describe(verdict)}"
-                self._on_trouble(cause(text, DropReason.REJECTED))
-        elif self._outstanding.has_suspects and not self._outstanding.pieces:
-            self._on_trouble(cause(describe(verdict), DropReason.REJECTED))
+        self._account.failed_attempts += not isinstance(verdict, Delivered)
+        news = news_of(verdict, outcome, self._outstanding, was_total=was_total)
+        if isinstance(news, Cause):
+            self._on_trouble(news)
+        elif news:
+            self._on_warning(news)

@@ -26,6 +26,7 @@ from telemetry_forwarder.interfaces import (
     Verdict,
 )
 from telemetry_forwarder.log import Log
+from telemetry_forwarder.pipeline.outstanding import Outcome, Outstanding
 from telemetry_forwarder.values import dataclass
 
 FIRST_PAUSE_S = 60.0
@@ -51,6 +52,23 @@ def cause_of(verdict: Verdict) -> Cause:
     """Return why an answer is not a delivery."""
     reason = verdict.reason if isinstance(verdict, Retry | Denied) else DropReason.DEADLINE
     return cause(describe(verdict), reason)
+
+
+def news_of(verdict: Verdict, outcome: Outcome, left: Outstanding, *, was_total: bool) -> Cause | str | None:
+    """Return what the user should know of an answer: why nothing gets through, a warning, or nothing.
+
+    `left` is what it leaves; `was_total` says whether the destination was known before to take nothing.
+    """
+    if isinstance(verdict, Delivered):
+        return verdict.warning
+    if outcome in (Outcome.PROGRESS, Outcome.GIVEN_UP):
+        return describe(verdict)  # the others get through
+    if outcome is Outcome.FAILED:
+        return cause_of(verdict)
+    if left.refusals.is_total:
+        text = f"it takes nothing that is sent, so the records stay held; it says: {describe(verdict)}"
+        return None if was_total else cause(text, DropReason.REJECTED)
+    return cause(describe(verdict), DropReason.REJECTED) if left.has_suspects and not left.pieces else None
 
 
 def no_answer(error: TransportError) -> Retry:
