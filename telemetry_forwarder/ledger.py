@@ -84,6 +84,7 @@ class Statement:
     recovered: int  # of the offered ones, what an earlier generation had left in the spool
     cut: int
     attempts: int
+    copies: int  # of the attempts, those begun beside another with the same records, whose answer was late
     failed_attempts: int
     told: int  # of those offered, how many tell of losses: they came from here
 
@@ -105,6 +106,7 @@ class Statement:
             "recovered": self.recovered,
             "cut": self.cut,
             "attempts": self.attempts,
+            "copies": self.copies,
             "failed_attempts": self.failed_attempts,
             "told": self.told,
         }
@@ -117,6 +119,7 @@ class Account:
         self.offered = 0
         self.recovered = 0
         self.attempts = 0
+        self.copies = 0
         self.failed_attempts = 0
         self.told = 0
         self.delivered = 0
@@ -134,6 +137,7 @@ class Account:
             recovered=self.recovered,
             cut=self._cut,
             attempts=self.attempts,
+            copies=self.copies,
             failed_attempts=self.failed_attempts,
             told=self.told,
         )

@@ -28,6 +28,11 @@ class Attempt:
         if self.task is not None:
             self.task.cancel()
 
+    def stop_at(self, at: float) -> None:
+        """End it at `at` on the loop's clock, at the latest, if its request is under way."""
+        if self.cutoff is not None:
+            self.cutoff.stop_at(at)
+
     def waited(self, monotonic: float, wall: float) -> float:
         """Return for how many seconds it has been under way: in a frozen environment one clock may stand still."""
         return max(monotonic - self.begun_at, wall - self.began)

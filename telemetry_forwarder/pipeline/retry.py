@@ -29,7 +29,7 @@ from telemetry_forwarder.interfaces import (
 from telemetry_forwarder.ledger import Account
 from telemetry_forwarder.pipeline.breaker import NOTHING_S, Breaker, backoff
 from telemetry_forwarder.pipeline.outstanding import Outcome, Outstanding, checked
-from telemetry_forwarder.pipeline.patience import LATE_S, UNUSUAL_AT_LAST_S, Copies, Cutoff, Patience
+from telemetry_forwarder.pipeline.patience import LATE_S, UNUSUAL_AT_LAST_S, Copies, Cutoff, Patience, let_answers_in
 from telemetry_forwarder.pipeline.pieces import Attempt, Piece
 from telemetry_forwarder.pipeline.trouble import cut_off, news_of, no_answer, step_of
 
@@ -82,8 +82,7 @@ class Delivery:
         self._copies = Copies()
         self._deadline = Deadline(0.0)
         self._answer_by: Deadline | None = None
-        self._allowed_at = 0.0
-        self._thawed_at = 0.0
+        self._allowed_at = self._thawed_at = 0.0
         self._last_call_at = self._answered_at = 0.0
         self._not_before = 0.0  # no attempt starts: a pause
         self._pauses = backoff()
@@ -167,8 +166,7 @@ class Delivery:
         """End even running attempts at `deadline`."""
         self.stop_at = deadline
         for attempt in self._outstanding.attempts:
-            if attempt.cutoff is not None:
-                attempt.cutoff.stop_at(deadline.at)
+            attempt.stop_at(deadline.at)
         self.wake()
 
     def call_last(self, deadline: Deadline) -> None:
@@ -231,9 +229,10 @@ class Delivery:
 
     async def _start_what_is_due(self, group: asyncio.TaskGroup) -> float | None:
         """Start what may start now, and pack more where there is room; return when the next attempt is due, if any."""
+        has_looked = False
         while self._bug is None:
             if self._more is not None and self._wants_more() and self._may_begin():
-                self._has_more = False
+                has_looked = self._has_more = False
                 self._has_more = await self._more() or self._has_more
                 continue
             if self._may_reconsider and not self._outstanding.pieces:
@@ -246,6 +245,9 @@ class Delivery:
                 return due if self._may_wait() else None
             if not self._may_begin():
                 return None
+            if piece.attempts and not has_looked:
+                has_looked = await let_answers_in()
+                continue
             self._start(piece, group)
         return None
 
@@ -295,14 +297,14 @@ class Delivery:
 
     def _start(self, piece: Piece, group: asyncio.TaskGroup) -> None:
         if piece.attempts:
+            self._account.copies += 1
             if self.stop_at is None:
                 self._copies.copied()
         else:
             piece = self._outstanding.choose() or piece
             self._copies.requested()
         piece.tries += self.stop_at is not None
-        attempt = Attempt(self._clock.monotonic(), self._clock.time())
-        piece.attempts.append(attempt)
+        piece.attempts.append(attempt := Attempt(self._clock.monotonic(), self._clock.time()))
         self._account.attempts += 1
         attempt.task = group.create_task(self._attempt(piece, attempt))
 
@@ -326,9 +328,8 @@ class Delivery:
     async def _ask(self, piece: Piece, attempt: Attempt) -> tuple[Verdict, TransportError | None]:
         try:
             request = piece.request(self._sink)
-            async with Cutoff(attempt.begun_at + self.patience.limit) as attempt.cutoff:
-                if self.stop_at is not None:
-                    attempt.cutoff.stop_at(self.stop_at.at)
+            stop_at = self.stop_at.at if self.stop_at is not None else None
+            async with Cutoff(attempt.begun_at + self.patience.limit, stop_at) as attempt.cutoff:
                 response = await self._transport.send(request)
         except TransportError as error:
             return no_answer(error), error
@@ -348,7 +349,7 @@ class Delivery:
         """Enter the answer that `piece` got, and what it says of the destination."""
         was_total = self._outstanding.refusals.is_total
         outcome = self._outstanding.settle(piece, verdict, self._clock.monotonic())
-        piece.tries = len(piece.attempts)  # it is answered: what is to be tried for is another answer
+        piece.tries = len(piece.attempts)  # what is to be tried for now is another answer
         self.denied = isinstance(verdict, Denied)
         self._say(verdict, outcome, was_total=was_total)
         asked = verdict.after if isinstance(verdict, Retry | Partial) else 0.0
@@ -357,10 +358,8 @@ class Delivery:
             self.breaker.succeeded()
             self.breaker.asked_to_wait(self._clock.time(), asked)
             self._pause(asked)
-        elif outcome is Outcome.REFUSED:
-            self._pause(max(asked, self._after_refusal()))
-        elif outcome is Outcome.GIVEN_UP:
-            self._pause(asked)
+        elif outcome in (Outcome.REFUSED, Outcome.GIVEN_UP):
+            self._pause(max(asked, self._after_refusal() if outcome is Outcome.REFUSED else 0.0))
         elif isinstance(error, ConnectionLost) and self._may_reconnect:
             self._may_reconnect = False  # most likely a kept connection that died while the environment was frozen
         else:

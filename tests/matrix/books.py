@@ -12,10 +12,6 @@ from telemetry_forwarder.emulator.backends import BadEvent, DatadogLog, HecEvent
 from telemetry_forwarder.loss import RECORDS_LOST
 from tests.integration.world import World
 
-# What is not answered in time goes out again beside itself, at the latest after so long; on a machine that is busy the
-# process may read late what was answered in time.
-COPIED_WITHIN_S = 2.5
-
 
 class Key(NamedTuple):
     """What a record is known by on both sides: its type, its time, and its text or the request that it is about."""
@@ -70,16 +66,27 @@ def unanswered(world: World[Any], sink: str, *, leaving_s: float = 0.0) -> Count
     return Counter(READ[sink](backend.kept[place]) for place in places)
 
 
-def copied(world: World[Any], sink: str) -> Counter[Key]:
-    """Count what arrived again so soon that it was a copy: of a request whose answer had not been read."""
+def copied(world: World[Any], sink: str, copies: int) -> Counter[Key]:
+    """Count what arrived again in a copy: a request with exactly the records of an earlier one, and answered like it.
+
+    At most `copies` requests: so many the extension says that it sent beside another. What was not answered is not
+    counted: `unanswered` tells of it.
+    """
     backend = world.backend(sink)
-    first: dict[Key, float] = {}
+    requests = (each for each in backend.requests if each.stored and each.answered is not None)
+    brought = (tuple(READ[sink](backend.kept[place]) for place in request.stored) for request in requests)
+    return again(brought, copies)
+
+
+def again(brought: Iterable[tuple[Key, ...]], most: int) -> Counter[Key]:
+    """Count the records of the first `most` requests that brought what another had brought before."""
+    seen: set[tuple[Key, ...]] = set()
     found: Counter[Key] = Counter()
-    for request in backend.requests:
-        for key in (READ[sink](backend.kept[place]) for place in request.stored):
-            if key in first and request.time - first[key] < COPIED_WITHIN_S:
-                found[key] += 1
-            first[key] = request.time
+    for keys in brought:
+        if keys in seen and most > 0:
+            most -= 1
+            found.update(keys)
+        seen.add(keys)
     return found
 
 
@@ -118,7 +125,8 @@ def _key(type_: str, time_ms: int, record: Any) -> Key:
 class Differences:
     """What did not arrive, what arrived again, in records; and, in words, what nobody emitted.
 
-    `unexcused` is what arrived more often than once and once for each time that no answer was given.
+    `unexcused` is what arrived more often than once, once for each time that no answer was given, and once for each
+    copy that the ledger tells of.
     """
 
     missing: int
@@ -129,16 +137,16 @@ class Differences:
 
 
 def differences(truth: Counter[Key], there: Counter[Key], excused: Counter[Key]) -> Differences:
-    """Compare what was emitted with what a backend stored, `excused` of it without an answer.
+    """Compare what was emitted with what a backend stored, `excused` of it without an answer or as a copy.
 
     What the extension made itself is no part of it.
     """
-    again = Counter({key: count - truth[key] for key, count in there.items() if count > truth[key] > 0})
+    repeats = Counter({key: count - truth[key] for key, count in there.items() if count > truth[key] > 0})
     strangers = sorted(key for key in there if key not in truth and not key.is_our_own)
     return Differences(
         missing=(truth - there).total(),
-        repeated=again.total(),
-        unexcused=(again - excused).total(),
+        repeated=repeats.total(),
+        unexcused=(repeats - excused).total(),
         invented=[f"{len(strangers)} arrived that nobody emitted, such as {strangers[0]}"] if strangers else [],
         told=sum(key.is_our_own for key in there),
     )
@@ -150,7 +158,8 @@ class Books:
 
     `taken` counts what came from the platform, `told` what the extension added to tell of losses, `delivered` and
     `lost` where both went; `held` is what the last generation left for a next one. What earlier ones left is where
-    the later ones say that it went: a record that was not recovered, or twice, upsets the sum.
+    the later ones say that it went: a record that was not recovered, or twice, upsets the sum. `copies` counts the
+    requests that went out beside another with the same records.
     """
 
     taken: int
@@ -159,6 +168,7 @@ class Books:
     lost: Mapping[str, int]
     held: int
     unbalanced: int
+    copies: int = 0
 
     @property
     def is_balanced(self) -> bool:
@@ -199,4 +209,5 @@ def books(ledgers: Iterable[Mapping[str, Any]], sink: str) -> Books:
         lost=dict(lost),
         held=own[-1]["spilled"] if own else 0,
         unbalanced=sum(line["message"] != "ledger" for line in lines),
+        copies=sum(book["copies"] for book in own),
     )

@@ -195,7 +195,7 @@ def outcome(
     wrong, ending = WRONGS[trial.wrong], ENDINGS[trial.ending]
     truth, told = emitted(room.world), books(room.world.ledgers, sink)
     unsure = unanswered(room.world, sink, leaving_s=LEAVING_S if wrong.is_ambiguous else 0.0)
-    found = differences(truth, arrived(room.world, sink), unsure | copied(room.world, sink))
+    found = differences(truth, arrived(room.world, sink), unsure + copied(room.world, sink, told.copies))
     problems = [*common, *found.invented]
     # A process that is killed may not have noted an answer that it had: nobody can tell by the requests.
     if again := 0 if may_repeat or (ending.kills and wrong.stores) else found.unexcused:

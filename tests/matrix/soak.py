@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.integration.world import SINKS
-from tests.matrix.books import arrived, books, differences, emitted, refused, unanswered
+from tests.matrix.books import arrived, books, copied, differences, emitted, refused, unanswered
 from tests.matrix.course import LEAVING_S, NAME, overruns
 from tests.matrix.room import Room, room
 from tests.matrix.wrongs import WRONGS, Wrong
@@ -195,7 +195,7 @@ def _settle(room: Room, sink: str, leaving_s: float) -> tuple[str, list[str]]:
     """Return the sums of one sink in words, and what is not as it should be."""
     truth, told = emitted(room.world), books(room.world.ledgers, sink)
     unsure = unanswered(room.world, sink, leaving_s=leaving_s)
-    found = differences(truth, arrived(room.world, sink), unsure)
+    found = differences(truth, arrived(room.world, sink), unsure + copied(room.world, sink, told.copies))
     lost = sum(told.lost.values())
     words = (
         f"{truth.total()} emitted, {told.delivered} delivered, {lost} lost {dict(told.lost)}, {found.repeated} repeated"

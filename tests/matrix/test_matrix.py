@@ -1,6 +1,7 @@
 """A spread of the fault matrix, over the real executable; `make matrix` plays it whole."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from telemetry_forwarder.loss import RECORDS_LOST
 from tests.integration.test_local_lambda_limits import needs_cpu
 from tests.integration.world import SINKS
 from tests.matrix import sizes, table
-from tests.matrix.books import Books, Differences, Key, books, differences
+from tests.matrix.books import Books, Differences, Key, again, books, differences
 from tests.matrix.cells import STRATEGIES, spread, whole
 from tests.matrix.course import ENDINGS, Trial, run
 from tests.matrix.run import replaced
@@ -100,13 +101,22 @@ def test_differences_between_what_was_emitted_and_what_arrived() -> None:
     assert differences(Counter([one]), Counter([one, other]), Counter()).invented
 
 
+def test_no_more_than_the_copies_that_the_ledger_tells_of_may_come_again() -> None:
+    one, other = (Key("function", 1, line) for line in ("one", "other"))
+    twice = [(one, other), (one, other), (one, other)]
+    assert again(twice, 2) == Counter([one, one, other, other])
+    assert again(twice, 1) == Counter([one, other])
+    assert again(twice, 0) == Counter()
+    assert again([(one, other), (one,), (other,)], 2) == Counter(), "a copy has all records of its request"
+
+
 def test_books_add_up_the_generations() -> None:
     def line(received: int, delivered: int, **dropped: int) -> dict[str, object]:
-        book = {"delivered": delivered, "dropped": dropped, "spilled": 0, "told": 0}
+        book = {"delivered": delivered, "dropped": dropped, "spilled": 0, "told": 0, "copies": 1}
         return {"message": "ledger", "door": {"received": received}, "sinks": {"splunk": book}}
 
     sum_ = books([line(9, 5, deadline=4), line(6, 5, deadline=1)], "splunk")
-    assert sum_ == told(taken=15, delivered=10, deadline=5)
+    assert sum_ == replace(told(taken=15, delivered=10, deadline=5), copies=2)
     assert sum_.is_balanced
     assert not books([{**line(9, 9), "message": "ledger, which does not balance"}], "splunk").is_balanced
 

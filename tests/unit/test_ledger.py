@@ -103,7 +103,7 @@ def test_lost_is_what_nobody_asked_to_drop() -> None:
 
 @pytest.mark.parametrize("member", ["offered", "delivered", "spilled", "held"])
 def test_a_statement_that_does_not_add_up_says_so(member: str) -> None:
-    numbers = dict.fromkeys(("cut", "attempts", "failed_attempts", "told", "recovered"), 0)
+    numbers = dict.fromkeys(("cut", "attempts", "copies", "failed_attempts", "told", "recovered"), 0)
     numbers |= {"offered": 6, "delivered": 1, "spilled": 1, "held": 1}
     dropped = {DropReason.DEADLINE: 3}
     assert Statement(**numbers, dropped=dropped).is_balanced()
@@ -134,4 +134,4 @@ def test_every_reason_is_explained() -> None:
     page = (Path(__file__).parents[2] / "docs" / "durability.md").read_text()
     section = page.partition("## Why a record is dropped")[2].partition("\n## ")[0]
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
-    assert sorted(re.findall("`([a-z_]+)`", " ".join(rows))) == sorted(DropReason)
+    assert set(re.findall("`([a-z_]+)`", " ".join(rows))) == set(DropReason)

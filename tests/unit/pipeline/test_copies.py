@@ -73,6 +73,28 @@ def test_the_second_request_is_the_same_object() -> None:
     deliver(Hang(), check=check)
 
 
+def test_the_ledger_counts_what_went_out_beside_another_request_of_the_same_records() -> None:
+    """A second attempt behind one that failed is no copy."""
+
+    def check(bench: Bench, done: bool) -> None:
+        statement = bench.account.statement(held=0)
+        assert (statement.attempts, statement.copies) == (3, 1)
+        assert statement.snapshot()["copies"] == 1
+
+    deliver(Retry(), Hang(), check=check)
+
+
+def test_the_ledger_counts_copies_at_the_end_too() -> None:
+    async def main() -> None:
+        async with Workshop(Hang(), Hang()) as shop:
+            shop.worker.offer(records(3))
+            await shop.worker.drain(in_seconds(1.55))
+            statement = shop.worker.statement()
+            assert (statement.attempts, statement.copies) == (3, 2)
+
+    run(main())
+
+
 def test_nothing_else_goes_out_beside_a_request_that_hangs_while_the_function_is_invoked() -> None:
     async def main() -> None:
         async with Workshop(then=Hang(), sink=ListSink(limits=limits(max_records=1))) as shop:

@@ -200,3 +200,35 @@ def test_what_asks_for_a_pause_until_the_end_is_asked_a_few_times_more() -> None
         assert bench.clock.monotonic() <= 1001.52
 
     run(main())
+
+
+# What lies between an answer's first byte in the socket and the verdict, in turns of the loop, at the most.
+TURNS = 12
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+@pytest.mark.parametrize("starved_s", [0.0, 0.1, 0.2])
+def test_an_answer_that_waits_in_the_socket_is_read_before_a_copy_is_begun(starved_s: float, is_last: bool) -> None:
+    """A small function has its share of the processor in slices: what came meanwhile is not copied when it goes on."""
+
+    async def main() -> None:
+        answers: asyncio.Queue[Verdict] = asyncio.Queue()
+
+        async def send(request: object) -> Verdict:
+            verdict = await answers.get()
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            return verdict
+
+        bench = Bench()
+        bench.transport.send = send  # type: ignore[method-assign]
+        if is_last:
+            bench.delivery.call_last(in_seconds(3.2))
+        running = asyncio.ensure_future(bench.delivery.run())
+        await asyncio.sleep(1.0 - starved_s)
+        freeze(starved_s)
+        answers.put_nowait(Delivered())
+        assert await running
+        assert (bench.account.attempts, bench.account.copies) == (1, 0)
+
+    run(main())
