@@ -152,7 +152,7 @@ class Delivery:
         if self._clock.monotonic() >= self._deadline.at:
             return False
         if self.stop_at is not None:
-            return True  # the last chance of every record: neither health nor pace counts
+            return self.stop_at.left(self._clock) > 0.0  # the last chance: neither health nor pace counts
         if self._answer_by is not None and not self.patience.expects_answer_within(self._answer_by.left(self._clock)):
             return False
         return self.breaker.may_try(self._clock.time())

@@ -82,6 +82,9 @@ async def room(
             "TELEMETRY_FORWARDER_SINKS": ",".join(sinks),
             "TELEMETRY_FORWARDER_PORT": str(free_port()),
             "TELEMETRY_FORWARDER_LOG_LEVEL": "info",
+            # All of it within INIT: on a busy machine a start that goes on beside the few short invocations of an
+            # environment would take most of its shutdown window, and there is nothing left for what goes wrong.
+            "TELEMETRY_FORWARDER_INIT_BUDGET_MS": "9000",
             "TELEMETRY_FORWARDER_SPOOL_DIR": str(folder / "spool"),
             **({"SSL_CERT_FILE": str(ca_file)} if ca_file else {}),
             **variables,

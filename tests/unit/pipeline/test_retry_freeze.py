@@ -7,7 +7,7 @@ import pytest
 from telemetry_forwarder.clock import Deadline
 from telemetry_forwarder.interfaces import Delivered, Retry, Verdict
 from telemetry_forwarder.pipeline.patience import AFTER_THAW_S, FIRST_S, GRACE_S
-from telemetry_forwarder.pipeline.retry import THAW_S
+from telemetry_forwarder.pipeline.retry import LAST_ANSWER_S, THAW_S
 from tests.builders import Hang, Slow, freeze, in_seconds, run
 from tests.unit.pipeline.test_retry import Bench
 
@@ -134,6 +134,19 @@ def test_stop_by_bounds_attempts_that_start_later() -> None:
         bench.delivery.stop_by(in_seconds(3.0))
         assert not await bench.delivery.run()
         assert bench.clock.monotonic() == pytest.approx(1003.0)
+
+    run(main())
+
+
+def test_nothing_is_begun_whose_answer_nobody_would_read() -> None:
+    """What is cut off at once may be stored all the same: sent twice, or said to be lost although it arrived."""
+
+    async def main() -> None:
+        bench = Bench()
+        bench.delivery.call_last(in_seconds(1.0))
+        freeze(1.0 - LAST_ANSWER_S / 2)
+        assert not await bench.delivery.run()
+        assert (bench.transport.sent, bench.account.attempts, bench.delivery.held) == ([], 0, 4)
 
     run(main())
 
