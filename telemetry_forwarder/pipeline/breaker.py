@@ -3,6 +3,8 @@
 import random
 from collections.abc import Iterator
 
+# A credential that was refused is rarely mended within seconds, nor is another wrong setting.
+DENIED_PAUSE_S = 30.0
 # What two clocks may differ by: a pause was waited out on the monotonic one.
 NOTHING_S = 0.001
 

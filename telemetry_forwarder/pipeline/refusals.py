@@ -4,6 +4,11 @@ A refused batch is split to find the record that is at fault. Where nothing that
 the configuration (a wrong index, a proxy, another intake), and records are held as with a wrong token.
 """
 
+from telemetry_forwarder.clock import Clock
+from telemetry_forwarder.pipeline.breaker import DENIED_PAUSE_S, Breaker
+
+# Where splitting a batch has used up what it may cost.
+SPLIT_PAUSE_S = 1.0
 # After so many refusals in a row, and nothing taken since the first of them, only single records are tried: their bytes
 # are little, and of a batch with some bad records one of the next few is most likely taken.
 SUSPICIOUS = 3
@@ -60,3 +65,15 @@ class Refusals:
         passed = max(0.0, now - self._counted_at)
         self._tokens = min(MOST_TOKENS, self._tokens + passed * TOKENS_PER_S)
         self._counted_at = now
+
+
+def pause_after(refusals: Refusals, breaker: Breaker, clock: Clock) -> float:
+    """Return the pause that a refusal asks for, in seconds, and tell the breaker of it."""
+    now = clock.time()
+    if refusals.is_total:
+        breaker.denied(now, DENIED_PAUSE_S)
+        return DENIED_PAUSE_S
+    pause = refusals.pause(clock.monotonic())
+    if pause:
+        breaker.asked_to_wait(now, SPLIT_PAUSE_S)
+    return pause

@@ -27,16 +27,12 @@ from telemetry_forwarder.interfaces import (
     Verdict,
 )
 from telemetry_forwarder.ledger import Account
-from telemetry_forwarder.pipeline.breaker import NOTHING_S, Breaker, backoff
+from telemetry_forwarder.pipeline.breaker import DENIED_PAUSE_S, NOTHING_S, Breaker, backoff
 from telemetry_forwarder.pipeline.outstanding import Outcome, Outstanding, checked
 from telemetry_forwarder.pipeline.patience import LATE_S, UNUSUAL_AT_LAST_S, Copies, Cutoff, Patience, let_answers_in
 from telemetry_forwarder.pipeline.pieces import Attempt, Piece
-from telemetry_forwarder.pipeline.trouble import cut_off, news_of, no_answer, step_of
-
-# A credential that was refused is rarely mended within seconds, nor is another wrong setting.
-DENIED_PAUSE_S = 30.0
-# Where splitting a batch has used up what it may cost.
-SPLIT_PAUSE_S = 1.0
+from telemetry_forwarder.pipeline.refusals import pause_after
+from telemetry_forwarder.pipeline.trouble import Readiness, cut_off, news_of, no_answer, step_of
 
 # The last attempt ends this much before the deadline of a drain, so that its failure is still entered in the books.
 LAST_ANSWER_S = 0.02
@@ -82,12 +78,11 @@ class Delivery:
         self._copies = Copies()
         self._deadline = Deadline(0.0)
         self._answer_by: Deadline | None = None
-        self._allowed_at = self._thawed_at = 0.0
-        self._last_call_at = self._answered_at = 0.0
+        self._readiness = Readiness(transport)
+        self._allowed_at = self._thawed_at = self._last_call_at = self._answered_at = 0.0
         self._not_before = 0.0  # no attempt starts: a pause
         self._pauses = backoff()
-        self._may_reconnect = True
-        self._may_reconsider = False  # once in a delivery
+        self._may_reconnect, self._may_reconsider = True, False  # once in a delivery
         self._news = asyncio.Event()  # an answer has come, a deadline was moved, there is more to send
         self._has_more = more is not None
         self._more = more
@@ -280,6 +275,7 @@ class Delivery:
     def _copy_due(self, piece: Piece) -> float:
         """Return when another attempt may start beside those that are under way for `piece`; infinity for never."""
         now, newest, never = self._clock.monotonic(), piece.attempts[-1], float("inf")
+        self._thawed_at = now if self._readiness.was_lacking() else self._thawed_at
         if self.stop_at is None:
             if len(piece.attempts) > 1 or not self._copies.is_allowed:
                 return never
@@ -293,6 +289,7 @@ class Delivery:
         is_alive = self._answered_at > self._last_call_at  # one that answers slowly is not helped by more to do
         is_patient = is_alive or self._late_by() > 0.0
         due = max(unusual_at, share_at) if is_patient else min(max(unusual_at, self._last_call_at + THAW_S), share_at)
+        due = max(due, self._thawed_at + THAW_S)
         return due if due + LEAST_S < self.stop_at.at else never
 
     def _start(self, piece: Piece, group: asyncio.TaskGroup) -> None:
@@ -358,8 +355,10 @@ class Delivery:
             self.breaker.succeeded()
             self.breaker.asked_to_wait(self._clock.time(), asked)
             self._pause(asked)
-        elif outcome in (Outcome.REFUSED, Outcome.GIVEN_UP):
-            self._pause(max(asked, self._after_refusal() if outcome is Outcome.REFUSED else 0.0))
+        elif outcome is Outcome.REFUSED:
+            self._pause(max(asked, pause_after(self._outstanding.refusals, self.breaker, self._clock)))
+        elif outcome is Outcome.GIVEN_UP:
+            self._pause(asked)
         elif isinstance(error, ConnectionLost) and self._may_reconnect:
             self._may_reconnect = False  # most likely a kept connection that died while the environment was frozen
         else:
@@ -369,17 +368,6 @@ class Delivery:
             else:
                 self.breaker.failed(now, asked)
             self._pause(max(asked, next(self._pauses)))
-
-    def _after_refusal(self) -> float:
-        """Return the pause that a refusal asks for."""
-        refusals, now = self._outstanding.refusals, self._clock.time()
-        if refusals.is_total:
-            self.breaker.denied(now, DENIED_PAUSE_S)
-            return DENIED_PAUSE_S
-        pause = refusals.pause(self._clock.monotonic())
-        if pause:
-            self.breaker.asked_to_wait(now, SPLIT_PAUSE_S)
-        return pause
 
     def _pause(self, seconds: float) -> None:
         """Start nothing for so long; at the end so briefly that another attempt fits."""

@@ -93,6 +93,25 @@ def step_of(transport: "TellsStep | Any") -> Cause | None:
     return waits_for() if waits_for is not None else None
 
 
+def is_preparing(transport: "Any") -> bool:
+    """Say whether a request waits in `transport` for what every other would wait for; False where it cannot tell."""
+    tells: Callable[[], bool] | None = getattr(transport, "is_preparing", None)
+    return tells is not None and tells()
+
+
+class Readiness:
+    """Whether requests could be sent all the while: one that waits for what each would wait for is not late."""
+
+    def __init__(self, transport: "Any") -> None:
+        self._transport = transport
+        self._was_preparing = False
+
+    def was_lacking(self) -> bool:
+        """Say whether the transport prepares something before it sends, now or when this was asked last."""
+        was, self._was_preparing = self._was_preparing, is_preparing(self._transport)
+        return was or self._was_preparing
+
+
 async def warm(transport: "Any") -> None:
     """Let `transport` get ready before the first request, where it can."""
     get_ready: Callable[[], Awaitable[None]] | None = getattr(transport, "warm", None)

@@ -48,6 +48,7 @@ class AuthTransport:
         clock: Clock | None = None,
     ) -> None:
         self._inner = inner
+        self._unsent = 0  # requests that wait for the secret
         self._credential = credential
         self._source: GivenSecret | HeldSecret
         if isinstance(credential.secret, Secret):
@@ -58,7 +59,11 @@ class AuthTransport:
             raise ValueError("a credential that is a reference needs a way to read it")
 
     async def send(self, request: HttpRequest) -> HttpResponse:
-        secret = await self._source.read()
+        self._unsent += 1
+        try:
+            secret = await self._source.read()
+        finally:
+            self._unsent -= 1
         response = await self._inner.send(authorized(request, self._credential, secret))
         if response.status not in UNAUTHORIZED:
             return response
@@ -71,6 +76,10 @@ class AuthTransport:
         """Read the secret before the first request needs it. What goes wrong is said when that comes."""
         with contextlib.suppress(CredentialUnavailable):
             await self._source.read()
+
+    def is_preparing(self) -> bool:
+        """Say whether a request has not been sent yet: the secret is being read."""
+        return self._unsent > 0
 
     def waits_for(self) -> Cause | None:
         """Return what keeps the requests from being sent: the secret, or what `inner` waits for."""

@@ -99,6 +99,7 @@ class LogsTransport:
         self._road = road
         self._retention_days = retention_days
         self._warn = warn
+        self._unsent = 0  # puts that wait for their stream
         self._ready: set[tuple[str, str]] = set()  # streams that need no creation
         self._preparing: dict[tuple[str, str], asyncio.Event] = {}  # set when every step has been taken
 
@@ -116,10 +117,14 @@ class LogsTransport:
 
     async def send(self, request: PutLogEvents) -> AwsResponse:
         stream = (request.group, request.stream)
-        if stream in self._preparing:
-            await self._preparing[stream].wait()
-        elif stream not in self._ready:
-            await self._create(request)
+        self._unsent += 1
+        try:
+            if stream in self._preparing:
+                await self._preparing[stream].wait()
+            elif stream not in self._ready:
+                await self._create(request)
+        finally:
+            self._unsent -= 1
         answer = await self._put(request)
         if answer.error is None:
             self._ready.add(stream)
@@ -129,6 +134,10 @@ class LogsTransport:
         created = await self._create(request)
         answer = await self._put(request)
         return created if answer.error == "ResourceNotFoundException" and created.error else answer
+
+    def is_preparing(self) -> bool:
+        """Say whether a put has not been sent yet: its stream is being created."""
+        return self._unsent > 0
 
     def waits_for(self) -> Cause | None:
         """Return the step of making a connection that is waited for; None where it is the answer."""

@@ -4,7 +4,7 @@ import asyncio
 import zlib
 
 from telemetry_forwarder.interfaces import Cause, HttpRequest, HttpResponse, Transport
-from telemetry_forwarder.pipeline.trouble import step_of, warm
+from telemetry_forwarder.pipeline.trouble import is_preparing, step_of, warm
 from telemetry_forwarder.values import replace
 
 # A body that fits a packet gains nothing that the other end would notice.
@@ -46,6 +46,10 @@ class GzipTransport:
     async def warm(self) -> None:
         """Let `inner` get ready, where it can."""
         await warm(self._inner)
+
+    def is_preparing(self) -> bool:
+        """Say whether a request has not been sent yet: `inner` prepares something."""
+        return is_preparing(self._inner)
 
     def waits_for(self) -> Cause | None:
         return step_of(self._inner)

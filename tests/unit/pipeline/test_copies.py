@@ -216,6 +216,21 @@ def test_a_destination_that_is_slow_now_and_then_is_asked_twice_within_a_budget(
     run(main())
 
 
+@pytest.mark.parametrize("is_last", [False, True])
+def test_what_has_not_been_sent_yet_is_not_copied(is_last: bool) -> None:
+    """A secret that is read, a log stream that is created: a copy would wait for the same, and then both would go."""
+
+    async def main() -> None:
+        bench = Bench(Slow(1.1))
+        bench.transport.is_preparing = lambda: bench.clock.monotonic() < 1001.05  # type: ignore[attr-defined]
+        if is_last:
+            bench.delivery.call_last(in_seconds(3.0))
+        assert await bench.delivery.run()
+        assert (bench.account.attempts, bench.account.copies) == (1, 0)
+
+    run(main())
+
+
 def test_a_failed_copy_leaves_the_first_request_alone() -> None:
     async def main() -> None:
         bench = Bench(Slow(3.0), ConnectionLost("reset"), then=Retry())

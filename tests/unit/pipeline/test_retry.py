@@ -18,9 +18,9 @@ from telemetry_forwarder.interfaces import (
     Verdict,
 )
 from telemetry_forwarder.ledger import Account
-from telemetry_forwarder.pipeline.breaker import Breaker, backoff
+from telemetry_forwarder.pipeline.breaker import DENIED_PAUSE_S, Breaker, backoff
 from telemetry_forwarder.pipeline.patience import FIRST_S
-from telemetry_forwarder.pipeline.retry import DENIED_PAUSE_S, Delivery
+from telemetry_forwarder.pipeline.retry import Delivery
 from tests.builders import (
     Bug,
     Hang,
