@@ -200,7 +200,10 @@ def shared_opt(opt: Path, tmp_path: Path) -> Path:
 
 @needs_namespace
 async def test_poisoned_surroundings_change_nothing(shared_opt: Path, tmp_path: Path, poison: dict[str, str]) -> None:
-    """With a read-only /opt, a full /tmp, a working directory and variables full of traps, all arrives."""
+    """With a read-only /opt, a full /tmp, a working directory and variables full of traps, all arrives.
+
+    Of the full /tmp is said what it costs: the spool, and what one process leaves to the next.
+    """
     steps = [
         "mount -t tmpfs -o size=16k none /tmp",
         "{ head -c 99999 /dev/zero >/tmp/full 2>/dev/null || :; }",
@@ -209,7 +212,7 @@ async def test_poisoned_surroundings_change_nothing(shared_opt: Path, tmp_path: 
     traps = f"mount --bind '{tmp_path / 'poison'}' /mnt"
     given = {name: value.replace(str(tmp_path / "poison"), "/mnt") for name, value in poison.items()}
     line = layers.at_opt(shared_opt, traps, *steps, environ=given, cwd="/mnt")
-    assert_whole(await live(layers.wrapper(tmp_path / "opt", line)), "The spool cannot be written: No space left")
+    assert_whole(await live(layers.wrapper(tmp_path / "opt", line)), "No space left on device")
 
 
 @needs_namespace
