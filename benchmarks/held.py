@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from telemetry_forwarder.emulator.backends import Fault, Hang, Slow
+from local_backends import Fault, Hang, Slow
 from tests.matrix.room import Room, room
 
 STRATEGIES = ("end", "periodic", "continuous", "adaptive")

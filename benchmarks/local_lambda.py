@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
-from telemetry_forwarder.emulator import Function, LocalLambda, Platform
+from local_lambda import Function, LocalLambda, Platform
 
 PROGRAMS = Path(__file__).parent / "programs"
 PYTHON = [sys.executable, "-I", "-S"]

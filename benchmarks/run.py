@@ -27,7 +27,7 @@ from typing import Any
 from benchmarks import cold, flood, warm
 from benchmarks.subjects import BEFORE, IDLE_C, IDLE_PYTHON, NOTHING, OURS, ROOT, TUTORIAL, Subject, subjects
 from benchmarks.world import PLATFORM, function
-from telemetry_forwarder.emulator.limits import Limits
+from local_lambda.machine.limits import Limits
 
 COLUMNS = (OURS, BEFORE, IDLE_PYTHON, IDLE_C, TUTORIAL)
 CONTINUOUS = {"TELEMETRY_FORWARDER_FLUSH": "continuous"}

@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from telemetry_forwarder.emulator.errors import LimitsUnavailable
+from local_lambda.errors import LimitsUnavailable
 from tests.matrix.room import room
 
 WATCHED = Path(__file__).parent / "programs/watched.py"

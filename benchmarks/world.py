@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.measure import MARK, free_port, process_of
 from benchmarks.subjects import PROGRAMS, Subject
-from telemetry_forwarder.emulator import Function, LocalLambda, Platform
+from local_lambda import Function, LocalLambda, Platform
 
 PLATFORM = Platform(cpu_quota="auto", memory_limit="off", init_limit_s=60)
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements-layer.lock"
 
 # Parts of our own package that serve development only.
-NOT_IN_LAYER = ("telemetry_forwarder/emulator/", "telemetry_forwarder/cli/", "telemetry_forwarder/testing/")
+NOT_IN_LAYER = ("local_lambda/", "local_backends/", "telemetry_forwarder/cli/", "telemetry_forwarder/testing/")
 
 # Of botocore's 400 services those that the extension calls, and what every client is made from.
 BOTOCORE_DATA = {

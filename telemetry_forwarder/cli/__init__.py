@@ -24,9 +24,9 @@ class _Command(NamedTuple):
 
 
 _COMMANDS = {
-    "conform": _Command("telemetry_forwarder.cli.conform:conform", "Judge an extension on a local Lambda.", True),
+    "conform": _Command("local_lambda.cli.conform:conform", "Judge an extension on a local Lambda.", True),
     "demo": _Command("telemetry_forwarder.cli.demo:demo", "Show the whole road on a local Lambda.", True),
-    "local": _Command("telemetry_forwarder.cli.local:local", "Run a function with its extensions.", True),
+    "local": _Command("local_lambda.cli.local:local", "Run a function with its extensions.", True),
     "replay": _Command("telemetry_forwarder.cli.replay:replay", "Send what is kept in S3 or SQS.", False),
     "settings": _Command("telemetry_forwarder.cli.settings:settings", "Print the settings as Markdown.", False),
 }

@@ -15,8 +15,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from telemetry_forwarder.emulator import Function, Invocation, LocalLambda
-from telemetry_forwarder.emulator.backends import CloudWatchLogs, Datadog, SplunkHec
+from local_backends import CloudWatchLogs, Datadog, SplunkHec
+from local_lambda import Function, Invocation, LocalLambda
 
 # In a wheel the sample function lies beside this module (pyproject.toml); in a checkout it has its own place.
 _SHIPPED = Path(__file__).parent / "sample"

@@ -3,7 +3,7 @@
 import re
 from dataclasses import fields
 
-from telemetry_forwarder.emulator import Function, Platform
+from local_lambda import Function, Platform
 from tests.fidelity.table import PAGE, load, marked_tests, page
 
 STATEMENTS, QUESTIONS = load()

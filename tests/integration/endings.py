@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from telemetry_forwarder.emulator import Invocation, LocalLambda, Platform
+from local_lambda import Invocation, LocalLambda, Platform
 from telemetry_forwarder.platform_text import platform_text
 from tests.integration.local_lambda_probe import Probe
 from tests.integration.world import EXTENSION, GROUP, SINKS, World, world

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from telemetry_forwarder.emulator import Function, LocalLambda, Platform
-from telemetry_forwarder.emulator.cgroups import places
+from local_lambda import Function, LocalLambda, Platform
+from local_lambda.machine.cgroups import places
 
 HERE = Path(__file__).parent
 PROBE = HERE / "extensions" / "probe"

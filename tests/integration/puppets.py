@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from telemetry_forwarder.emulator import Function, LocalLambda, Platform
+from local_lambda import Function, LocalLambda, Platform
 from tests.integration.local_lambda_probe import FUNCTIONS
 
 EXTENSION = "/2020-01-01/extension"

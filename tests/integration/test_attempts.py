@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from telemetry_forwarder.emulator.backends import Answer, BadEvent, Hang, Slow
-from telemetry_forwarder.emulator.backends.faults import ANY
+from local_backends import Answer, BadEvent, Hang, Slow
+from local_backends.faults import ANY
 from tests.integration.world import SINKS, World, assert_balanced, world
 
 # The flush time-out, and what a busy machine adds to it.

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from telemetry_forwarder.cli.conform import conform
-from telemetry_forwarder.emulator.backends import SplunkHec
-from telemetry_forwarder.emulator.conformance import (
+from local_backends import SplunkHec
+from local_lambda.cli.conform import conform
+from local_lambda.conformance import (
     CHECKS,
     ConformanceError,
     Limits,
@@ -24,7 +24,7 @@ from telemetry_forwarder.emulator.conformance import (
     Suite,
     Verdict,
 )
-from telemetry_forwarder.emulator.conformance.machine import processes_with
+from local_lambda.conformance.machine import processes_with
 
 ROOT = Path(__file__).parents[2]
 WRONG = Path(__file__).parent / "wrong_extensions"
@@ -194,8 +194,8 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_forwarder.emulator import Platform
-from telemetry_forwarder.emulator.conformance import Limits, Subject
+from local_lambda import Platform
+from local_lambda.conformance import Limits, Subject
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +224,7 @@ async def test_environments_close(local_lambda, request):
 
 def test_pytest_plugin_runs_each_check_as_a_test_and_closes_environments(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(PLUGIN_TEST.format(extension=str(WRONG / "wants-invoke-always")))
-    command = [sys.executable, "-m", "pytest", "-p", "telemetry_forwarder.emulator.pytest_plugin", "-p", "no:xdist"]
+    command = [sys.executable, "-m", "pytest", "-p", "local_lambda.pytest_plugin", "-p", "no:xdist"]
     command += ["-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function", "--asyncio-mode=auto"]
     command += ["-rA", "-W", "error", "-q", "."]
     done = subprocess.run(

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from telemetry_forwarder.emulator.backends import Answer
+from local_backends import Answer
 from tests.integration.world import NUMBERED, SINKS, World, assert_balanced, free_port, world
 
 EXTENSION = "telemetry-forwarder"

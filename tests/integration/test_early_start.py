@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from telemetry_forwarder.emulator import InitFailed, Platform
+from local_lambda import InitFailed, Platform
 from tests.integration.world import EXTENSION, assert_balanced, world
 
 ONE_SINK: dict[str, str | None] = {"TELEMETRY_FORWARDER_SINKS": "splunk", "TELEMETRY_FORWARDER_INIT_BUDGET_MS": "0"}

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from telemetry_forwarder.emulator.backends import Answer, Fault, Hang, Reset, SplunkHec, Throttle, TooLarge
+from local_backends import Answer, Fault, Hang, Reset, SplunkHec, Throttle, TooLarge
 from tests.integration.world import SINKS, World, assert_balanced, world
 
 

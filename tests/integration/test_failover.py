@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from telemetry_forwarder.emulator.backends import Answer, Hang, Reset
+from local_backends import Answer, Hang, Reset
 from telemetry_forwarder.records import Record
 
 from .aws_service import REGION, moto

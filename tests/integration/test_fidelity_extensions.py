@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_forwarder.emulator import Function, LocalLambda, Platform
-from telemetry_forwarder.emulator.telemetry_events import timestamp
+from local_lambda import Function, LocalLambda, Platform
+from local_lambda.rules.telemetry_events import timestamp
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe, eventually, local_lambda, state_of
 from tests.integration.puppets import (
     BRISK,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from telemetry_forwarder.emulator import Function, LocalLambda
+from local_lambda import Function, LocalLambda
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe, local_lambda
 from tests.integration.puppets import RUNTIME, coming_up, puppet_lambda, up
 

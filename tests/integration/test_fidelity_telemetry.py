@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from telemetry_forwarder.emulator import LocalLambda, Platform
+from local_lambda import LocalLambda, Platform
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe, eventually, free_port, local_lambda
 from tests.integration.puppets import TELEMETRY, Listener, coming_up, play_init, puppet_lambda, up
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_forwarder.emulator import Platform
+from local_lambda import Platform
 from tests.integration.world import EXTENSION, world
 
 

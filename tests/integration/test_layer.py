@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_forwarder.emulator import Function, LocalLambda
+from local_lambda import Function, LocalLambda
 from tests import layers
 from tests.integration.world import FUNCTIONS, SINKS, World, assert_balanced, open_backends
 

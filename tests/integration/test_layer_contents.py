@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from layer import elf, interpreter, libraries, stdlib, wheels
-from telemetry_forwarder.emulator import Function, LocalLambda
+from local_lambda import Function, LocalLambda
 from tests import layers
 from tests.integration.world import FUNCTIONS, open_backends
 
@@ -63,7 +63,7 @@ def test_modes_and_times(members: Mapping[str, zipfile.ZipInfo]) -> None:
 def test_nothing_for_tests_tools_or_other_services(members: Mapping[str, zipfile.ZipInfo]) -> None:
     names = "\n".join(members)
     for pattern in (
-        r"telemetry_forwarder/(emulator|cli|testing)/",
+        r"telemetry_forwarder/(cli|testing)/",
         r"/tests?/",
         r"/(ensurepip|idlelib|tkinter|unittest|pydoc_data|distutils|sqlite3|ctypes|multiprocessing)/",
         r"\.(py|pyi|pyx|c|h|a)$",

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_forwarder.emulator import LocalLambda, Platform
-from telemetry_forwarder.emulator.errors import EnvironmentClosed, WaitedTooLong
+from local_lambda import LocalLambda, Platform
+from local_lambda.errors import EnvironmentClosed, WaitedTooLong
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe, eventually, local_lambda, state_of
 
 

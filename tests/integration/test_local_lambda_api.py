@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from telemetry_forwarder.emulator import Platform
+from local_lambda import Platform
 from tests.integration.local_lambda_probe import Probe, eventually, local_lambda
 
 Answer = tuple[int, str | None, str]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_forwarder.emulator import Function, InitFailed, LocalLambda, Platform
-from telemetry_forwarder.emulator.errors import (
+from local_lambda import Function, InitFailed, LocalLambda, Platform
+from local_lambda.errors import (
     AddressInUse,
     ExtensionNotFound,
     FunctionNotFound,

@@ -15,9 +15,9 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from telemetry_forwarder.emulator import Fleet, Function, InitFailed, Platform, Throttled
-from telemetry_forwarder.emulator.errors import AddressInUse, EnvironmentClosed, InvalidSetting
-from telemetry_forwarder.emulator.invoke_endpoint import InvokeEndpoint
+from local_lambda import Fleet, Function, InitFailed, Platform, Throttled
+from local_lambda.errors import AddressInUse, EnvironmentClosed, InvalidSetting
+from local_lambda.invoke_endpoint import InvokeEndpoint
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe, eventually, state_of
 
 FUNCTION = Function(code=FUNCTIONS, timeout_s=10.0)

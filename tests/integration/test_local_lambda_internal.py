@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_forwarder.emulator import InitFailed, Platform
+from local_lambda import InitFailed, Platform
 from tests.integration.local_lambda_probe import Probe, local_lambda, state_of
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_forwarder.emulator import Function, LocalLambda
+from local_lambda import Function, LocalLambda
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 EXTENSIONS = EXAMPLES / "extensions"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_forwarder.emulator import Function, InitFailed, LocalLambda
-from telemetry_forwarder.emulator.errors import InvalidLayer
+from local_lambda import Function, InitFailed, LocalLambda
+from local_lambda.errors import InvalidLayer
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe, local_lambda
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from telemetry_forwarder.emulator import Function, Platform
-from telemetry_forwarder.emulator.errors import InvalidSetting
-from telemetry_forwarder.emulator.log_levels import passes
+from local_lambda import Function, Platform
+from local_lambda.errors import InvalidSetting
+from local_lambda.rules.log_levels import passes
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe, local_lambda
 
 LINES = ['{"level": "DEBUG", "message": "d"}', '{"message": "i"}', '{"level": "error", "message": "e"}', "plain"]

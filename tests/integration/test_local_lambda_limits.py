@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from telemetry_forwarder.emulator import LocalLambda, Platform
-from telemetry_forwarder.emulator.cgroups import Group, Place, places
-from telemetry_forwarder.emulator.errors import LimitsUnavailable
-from telemetry_forwarder.emulator.limits import Limits
+from local_lambda import LocalLambda, Platform
+from local_lambda.errors import LimitsUnavailable
+from local_lambda.machine.cgroups import Group, Place, places
+from local_lambda.machine.limits import Limits
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe, eventually, local_lambda, state_of
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from telemetry_forwarder.emulator import Platform
+from local_lambda import Platform
 from tests.integration.local_lambda_probe import Probe, free_port, local_lambda
 
 LOGS = "/2020-08-15/logs"

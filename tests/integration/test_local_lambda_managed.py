@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_forwarder.emulator import Function
-from telemetry_forwarder.emulator.errors import InvalidSetting
+from local_lambda import Function
+from local_lambda.errors import InvalidSetting
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe, local_lambda
 
 MANAGED = "lambda-managed-instances"

@@ -12,7 +12,7 @@ from tests.integration.local_lambda_probe import Probe, eventually, state_of
 PROGRAM = """
 import asyncio, json, os, sys
 from pathlib import Path
-from telemetry_forwarder.emulator import Function, LocalLambda
+from local_lambda import Function, LocalLambda
 
 async def main():
     function = Function(code=Path(sys.argv[1]), environment=json.loads(sys.argv[2]), timeout_s=60)

@@ -59,8 +59,8 @@ def test_the_page_was_read() -> None:
 
 
 def test_every_option_and_setting_of_the_page_exists() -> None:
-    from telemetry_forwarder.cli.local import local
-    from telemetry_forwarder.emulator import Platform
+    from local_lambda import Platform
+    from local_lambda.cli.local import local
 
     options = {name for parameter in local.params for name in parameter.opts}
     table = PAGE.partition("| option | meaning |")[2].partition("\n\n")[0]

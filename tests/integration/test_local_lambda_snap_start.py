@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from telemetry_forwarder.emulator import LocalLambda, Platform
+from local_lambda import LocalLambda, Platform
 from tests.integration.local_lambda_probe import Probe, free_port, local_lambda, state_of
 
 EVENTS = ["platform.restoreStart", "platform.restoreRuntimeDone", "platform.restoreReport"]

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from telemetry_forwarder.emulator.trailers import error_body, parse
+from local_lambda.apis.trailers import error_body, parse
 from tests.integration.local_lambda_probe import FUNCTIONS, local_lambda
 
 COMMAND = ["python3", str(FUNCTIONS / "bootstrap.py")]

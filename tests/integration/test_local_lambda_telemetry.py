@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from telemetry_forwarder.emulator import Platform, Retry
+from local_lambda import Platform, Retry
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe, local_lambda
 
 SUBSCRIBE = "PUT /2022-07-01/telemetry"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from telemetry_forwarder.emulator import Platform
+from local_lambda import Platform
 from tests.integration.world import NUMBERED, World, assert_balanced, world
 
 HOLD_S = 0.5

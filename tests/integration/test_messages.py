@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from telemetry_forwarder.emulator.backends import Answer, SecretsManager
+from local_backends import Answer, SecretsManager
 from tests.integration.sockets import hang, says, serving
 from tests.integration.world import EXTENSION, assert_balanced, world
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from local_backends import Answer, Hang, SplunkHec
 from telemetry_forwarder.cli import main
-from telemetry_forwarder.emulator.backends import Answer, Hang, SplunkHec
 from telemetry_forwarder.failover import Parcel, object_key, pack_objects, to_line
 from telemetry_forwarder.records import Record
 from tests.builders import record

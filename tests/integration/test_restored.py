@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from telemetry_forwarder.emulator import Platform
+from local_lambda import Platform
 from tests.integration.world import GROUP, NUMBERED, assert_balanced, world
 
 NAME = "2026/03/02/[7]aa11bb22cc33dd44"

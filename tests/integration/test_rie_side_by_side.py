@@ -13,7 +13,7 @@ from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from telemetry_forwarder.emulator import Function, LocalLambda, Platform
+from local_lambda import Function, LocalLambda, Platform
 from tests.integration.local_lambda_probe import FUNCTIONS, Noted, Probe, eventually
 from tests.integration.rie import emulator_is_here, rie
 

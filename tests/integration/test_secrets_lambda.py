@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 from aiobotocore.session import get_session
 
-from telemetry_forwarder.emulator import Function, InitFailed, LocalLambda
+from local_lambda import Function, InitFailed, LocalLambda
 
 from .aws_service import Service, environment, error, moto
 from .secrets_room import exchange, head

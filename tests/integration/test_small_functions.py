@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_forwarder.emulator import Platform
+from local_lambda import Platform
 from tests.integration.test_local_lambda_limits import can_have
 from tests.integration.world import EXTENSION, assert_balanced, world
 from tests.lateness import lateness

@@ -8,8 +8,8 @@ from contextlib import suppress
 import pytest
 from aiobotocore.session import get_session
 
-from telemetry_forwarder.emulator.backends import CloudWatchLogs, Slow
-from telemetry_forwarder.emulator.backends.faults import ANY
+from local_backends import CloudWatchLogs, Slow
+from local_backends.faults import ANY
 from telemetry_forwarder.errors import ConfigError, ConnectFailed, ConnectionLost, TransportError
 from telemetry_forwarder.interfaces import AwsResponse, PutLogEvents
 from telemetry_forwarder.transports import aws as logs

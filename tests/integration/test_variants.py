@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 from moto.server import ThreadedMotoServer
 
-from telemetry_forwarder.emulator import Platform
-from telemetry_forwarder.emulator.backends import Answer, SecretsManager, Ssm
+from local_backends import Answer, SecretsManager, Ssm
+from local_lambda import Platform
 from tests.integration.world import EXTENSION, GROUP, SINKS, assert_balanced, world
 
 

@@ -15,10 +15,10 @@ import pytest
 from packaging.requirements import Requirement
 
 from layer.locked import environment, pip
+from local_backends import SplunkHec
 from telemetry_forwarder import __version__
 from telemetry_forwarder.cli import LOCAL
 from telemetry_forwarder.cli.settings import markdown
-from telemetry_forwarder.emulator.backends import SplunkHec
 from telemetry_forwarder.failover import object_key
 from tests.layers import REPOSITORY
 

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from telemetry_forwarder.emulator import InitFailed
+from local_lambda import InitFailed
 from tests.integration.sockets import proxying
 from tests.integration.world import EXTENSION, SINKS, assert_balanced, world
 

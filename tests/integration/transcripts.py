@@ -13,8 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from telemetry_forwarder.emulator import Invocation, LocalLambda, Platform
-from telemetry_forwarder.emulator.transcript import Entry
+from local_lambda import Invocation, LocalLambda, Platform
+from local_lambda.transcript import Entry
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe, free_port, local_lambda
 
 FOLDER = Path(__file__).parents[2] / "docs" / "transcripts"

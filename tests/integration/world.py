@@ -12,8 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Generic, Protocol, TypeVar
 
-from telemetry_forwarder.emulator import Function, LocalLambda, Platform
-from telemetry_forwarder.emulator.backends import CloudWatchLogs, Datadog, SplunkHec
+from local_backends import CloudWatchLogs, Datadog, SplunkHec
+from local_lambda import Function, LocalLambda, Platform
 
 EXTENSION = Path(__file__).parents[2] / "extensions/telemetry-forwarder"
 FUNCTIONS = Path(__file__).parent / "functions"

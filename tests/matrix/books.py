@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from telemetry_forwarder.emulator.backends import BadEvent, DatadogLog, HecEvent, LogEvent
+from local_backends import BadEvent, DatadogLog, HecEvent, LogEvent
 from telemetry_forwarder.loss import RECORDS_LOST
 from tests.integration.world import World
 

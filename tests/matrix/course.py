@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from telemetry_forwarder.emulator import Invocation, Shutdown
+from local_lambda import Invocation, Shutdown
 from tests.integration.world import EXTENSION
 from tests.matrix.books import arrived, books, copied, differences, emitted, refused, unanswered, wanted
 from tests.matrix.room import Room, room

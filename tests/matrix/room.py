@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from telemetry_forwarder.emulator import Function, Invocation, LocalLambda, Platform
-from telemetry_forwarder.emulator.backends import CloudWatchLogs, Datadog, SplunkHec
+from local_backends import CloudWatchLogs, Datadog, SplunkHec
+from local_lambda import Function, Invocation, LocalLambda, Platform
 from tests.integration.sockets import make_certificate
 from tests.integration.world import EXTENSION, GROUP, World, free_port
 

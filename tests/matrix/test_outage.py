@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_forwarder.emulator.backends import Answer, Fault, Hang
+from local_backends import Answer, Fault, Hang
 from tests.matrix.books import arrived, books, differences, emitted
 from tests.matrix.course import WORK_S
 from tests.matrix.room import Room, room

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from telemetry_forwarder.emulator.backends import (
+from local_backends import (
     Answer,
     Backend,
     BadEvent,

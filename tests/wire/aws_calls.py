@@ -8,8 +8,8 @@ from typing import Any
 import aiohttp
 import orjson
 
-from telemetry_forwarder.emulator.backends import CloudWatchLogs
-from telemetry_forwarder.emulator.backends.aws_json import AwsJson
+from local_backends import CloudWatchLogs
+from local_backends.aws_json import AwsJson
 
 NOW = 1_791_048_401.679
 NOW_MS = 1_791_048_401_679

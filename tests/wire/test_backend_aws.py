@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from telemetry_forwarder.emulator.backends import (
+from local_backends import (
     Answer,
     CloudWatchLogs,
     SecretsManager,

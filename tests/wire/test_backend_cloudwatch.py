@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from telemetry_forwarder.emulator.backends import (
+from local_backends import (
     CloudWatchLogs,
     RejectEvents,
 )

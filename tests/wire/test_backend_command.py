@@ -12,7 +12,7 @@ async def test_command_serves_until_it_is_stopped() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "telemetry_forwarder.emulator.backends",
+        "local_backends",
         *ports,
         "--splunk-token=t",
         "--secret=a=b",

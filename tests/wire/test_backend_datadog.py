@@ -11,8 +11,8 @@ import aiohttp
 import orjson
 import pytest
 
-from telemetry_forwarder.emulator.backends import Datadog, Throttle, TooLarge
-from telemetry_forwarder.emulator.backends.datadog_logs import status_of, timestamp_of
+from local_backends import Datadog, Throttle, TooLarge
+from local_backends.datadog_logs import status_of, timestamp_of
 
 KEY = "0123456789abcdef0123456789abcdef"  # a made-up one
 HEADERS = {"DD-API-KEY": KEY, "Content-Type": "application/json"}

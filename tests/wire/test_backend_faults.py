@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from telemetry_forwarder.emulator.backends import (
+from local_backends import (
     ANY,
     Answer,
     BadEvent,

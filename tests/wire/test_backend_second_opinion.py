@@ -14,7 +14,7 @@ from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
-from telemetry_forwarder.emulator.backends import CloudWatchLogs, SecretsManager, Ssm
+from local_backends import CloudWatchLogs, SecretsManager, Ssm
 
 REGION = "eu-west-1"
 GROUP, STREAM = "/acme/lambda/orders-fn", "2026/10/04/[$LATEST]0f1e"

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from telemetry_forwarder.emulator.backends import BadEvent, NearCapacity, Rules, SplunkHec, Throttle, TooLarge
+from local_backends import BadEvent, NearCapacity, Rules, SplunkHec, Throttle, TooLarge
 
 TOKEN = "11111111-2222-3333-4444-555555555555"  # a made-up one
 AUTHORIZED = {"Authorization": f"Splunk {TOKEN}"}

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from telemetry_forwarder.emulator.backends.hec_acks import GUID
+from local_backends.hec_acks import GUID
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import (
     Delivered,

@@ -1,0 +1,65 @@
+"""Strict local backends: Splunk HEC, Datadog logs, CloudWatch Logs, Parameter Store and Secrets Manager.
+
+Each is an async context manager that listens on a loopback port, refuses what the real service refuses, keeps what it
+accepted for a test to read, and can be told to misbehave::
+
+    async with SplunkHec(token="…") as hec:
+        hec.faults.script(Answer(503, times=3), Reset(stored=True))
+        ...                                   # send to hec.url
+        await hec.wait_until(lambda: len(hec.events) == 2)
+
+What is not documented by the vendor is an argument of the constructor; its docstring says which reading is the default.
+"""
+
+from local_backends.cloudwatch_logs import CloudWatchLogs, RejectEvents
+from local_backends.datadog import Datadog
+from local_backends.datadog_logs import DatadogLog
+from local_backends.faults import (
+    ANY,
+    Answer,
+    Fault,
+    Faults,
+    HalfAnswer,
+    Hang,
+    Reset,
+    Slow,
+    Throttle,
+    TooLarge,
+    Withhold,
+)
+from local_backends.hec_events import HecEvent, Rules
+from local_backends.log_groups import LogEvent, LogGroup, LogStream
+from local_backends.secrets_manager import SecretsManager
+from local_backends.server import Backend, Seen
+from local_backends.splunk_hec import BadEvent, NearCapacity, SplunkHec
+from local_backends.ssm import Ssm
+
+__all__ = [
+    "ANY",
+    "Answer",
+    "Backend",
+    "BadEvent",
+    "CloudWatchLogs",
+    "Datadog",
+    "DatadogLog",
+    "Fault",
+    "Faults",
+    "HalfAnswer",
+    "Hang",
+    "HecEvent",
+    "LogEvent",
+    "LogGroup",
+    "LogStream",
+    "NearCapacity",
+    "RejectEvents",
+    "Reset",
+    "Rules",
+    "SecretsManager",
+    "Seen",
+    "Slow",
+    "SplunkHec",
+    "Ssm",
+    "Throttle",
+    "TooLarge",
+    "Withhold",
+]

@@ -1,0 +1,63 @@
+"""Run the local backends in a shell: `python -m local_backends`. Stopped by Ctrl-C or SIGTERM.
+
+It writes the environment that points an extension, or an AWS SDK, at them, and, when stopped, what each has accepted.
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+
+from local_backends import CloudWatchLogs, Datadog, SecretsManager, SplunkHec, Ssm
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the options; a port of 0 is any free one."""
+    options = argparse.ArgumentParser(prog="python -m local_backends", description=__doc__)
+    for name, port in (("splunk", 8088), ("datadog", 8089), ("cloudwatch", 8090), ("ssm", 8091), ("secrets", 8092)):
+        options.add_argument(f"--{name}-port", type=int, default=port, metavar="PORT", help=f"default {port}")
+    options.add_argument("--splunk-token", default="local-token", help="the token that HEC takes")
+    options.add_argument("--splunk-mode", choices=("enterprise", "cloud"), default="enterprise")
+    options.add_argument("--datadog-key", default="local-key", help="the API key that Datadog takes")
+    for name in ("parameter", "secret"):
+        options.add_argument(f"--{name}", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
+    return options
+
+
+async def serve(given: argparse.Namespace) -> None:
+    """Run the five until a signal comes."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with (
+        SplunkHec(token=given.splunk_token, mode=given.splunk_mode, port=given.splunk_port) as splunk,
+        Datadog(api_key=given.datadog_key, port=given.datadog_port) as datadog,
+        CloudWatchLogs(port=given.cloudwatch_port) as logs,
+        Ssm(parameters=_pairs(given.parameter), port=given.ssm_port) as ssm,
+        SecretsManager(secrets=_pairs(given.secret), port=given.secrets_port) as secrets,
+    ):
+        _say(
+            f"SPLUNK_HEC_URL={splunk.url}",
+            f"DD_LOGS_CONFIG_LOGS_DD_URL={datadog.url}",
+            f"AWS_ENDPOINT_URL_CLOUDWATCH_LOGS={logs.url}",
+            f"AWS_ENDPOINT_URL_SSM={ssm.url}",
+            f"AWS_ENDPOINT_URL_SECRETS_MANAGER={secrets.url}",
+        )
+        await stopped.wait()
+    events = sum(len(logs.events(group)) for group in logs.groups)
+    _say(f"splunk {len(splunk.events)} events", f"datadog {len(datadog.logs)} logs", f"cloudwatch {events} events")
+
+
+def _pairs(given: Sequence[str]) -> dict[str, str]:
+    pairs = (text.partition("=") for text in given)
+    return {name: value for name, _, value in pairs}
+
+
+def _say(*lines: str) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(parser().parse_args()))

@@ -1,0 +1,108 @@
+"""A strict local intake for Datadog logs. Source: Datadog's Logs API reference, `POST /api/v2/logs`."""
+
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+import orjson
+from aiohttp import web
+
+from local_backends.datadog_logs import DatadogLog, Malformed, read_logs
+from local_backends.encodings import Corrupt, TooLong, Unsupported, decoded
+from local_backends.faults import Answer, Fault, Throttle, TooLarge
+from local_backends.server import Backend, Call, Reply
+
+PATH = "/api/v2/logs"
+PHRASES = {status.value: status.phrase for status in HTTPStatus}
+# "5 MB" uncompressed, read as the Agent does; Datadog's Lambda extension counts 5 * 1024 * 1024.
+MAX_BODY_BYTES = 5_000_000
+
+
+class Datadog(Backend):
+    """The logs intake of one Datadog account.
+
+    `strict` also refuses entries that the real intake would take and repair, so that our bugs show. `zstd` is a
+    decoder for that encoding (from Python 3.14: `compression.zstd.decompress`); None answers 415, for the API
+    reference does not list it although Datadog's own Agent sends it. `keeps_outside`: whether logs more than 18 h old
+    or 2 h ahead are stored (the pipeline page says rejected; the answer is 202 either way). More than 1,000 entries
+    are answered 400 (not documented).
+
+    `api_key` may be changed while it runs. `logs` are the stored logs in order, `outside` those dropped for their time.
+    """
+
+    deliveries: ClassVar[frozenset[str]] = frozenset({"logs"})
+    wire_limit = 2 * MAX_BODY_BYTES
+
+    def __init__(
+        self,
+        *,
+        api_key: str = "0" * 32,
+        strict: bool = True,
+        zstd: Callable[[bytes], bytes] | None = None,
+        keeps_outside: bool = False,
+        **listen: Any,
+    ) -> None:
+        super().__init__(**listen)
+        self.api_key = api_key
+        self.strict = strict
+        self.logs: list[DatadogLog] = []
+        self.outside: list[DatadogLog] = []
+        self._keeps_outside = keeps_outside
+        self._zstd = zstd
+        self._encodings = frozenset({"identity", "gzip", "deflate", *(["zstd"] if zstd else [])})
+
+    @property
+    def kept(self) -> Sequence[DatadogLog]:
+        return self.logs
+
+    def operation(self, request: web.BaseRequest) -> str:
+        return "logs" if request.path == PATH else "unknown"
+
+    def respond(self, call: Call, fault: Fault | None = None) -> Reply:
+        if call.operation == "unknown":
+            return _error(404)
+        if call.method != "POST":
+            return _error(405)
+        if "DD-API-KEY" not in call.headers:
+            return _error(401)
+        if call.headers["DD-API-KEY"] != self.api_key:
+            return _error(403)
+        encoding = call.headers.get("Content-Encoding", "identity")
+        if self.strict and not _is_json(call.headers.get("Content-Type", "")):
+            return _error(415, "this local intake reads application/json only")
+        try:
+            body = decoded(call.body, encoding, MAX_BODY_BYTES, accepted=self._encodings, zstd=self._zstd)
+            logs = read_logs(body, call.time, strict=self.strict)
+        except Unsupported as error:
+            return _error(415, f"content encoding {error}")
+        except TooLong:
+            return _error(413)
+        except (Corrupt, Malformed) as error:
+            return _error(400, str(error))
+        self._store(logs)
+        return Reply(202, b"{}")
+
+    def refuse(self, fault: Answer | Throttle | TooLarge, call: Call) -> Reply:
+        match fault:
+            case Answer(status=status, retry_after=wait):
+                return _error(status, wait=wait)
+            case Throttle(retry_after=wait, header=header):
+                return _error(429, wait=wait, header=header)
+            case TooLarge():
+                return _error(413)
+
+    def _store(self, logs: list[DatadogLog]) -> None:
+        for log in logs:
+            is_dropped = log.is_outside and not self._keeps_outside
+            (self.outside if is_dropped else self.logs).append(log)
+
+
+def _is_json(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == "application/json"
+
+
+def _error(status: int, detail: str = "", *, wait: float | None = None, header: str = "Retry-After") -> Reply:
+    """Return an error in Datadog's form: string values, one entry."""
+    title = PHRASES.get(status, "Error")
+    body = orjson.dumps({"errors": [{"status": str(status), "title": title, "detail": detail or title}]})
+    return Reply(status, body, headers={} if wait is None else {header: f"{wait:g}"})

@@ -1,0 +1,335 @@
+"""What every local backend shares: a listening socket, the list of what was asked, and the playing of faults.
+
+A backend decides in one synchronous function (`respond`), so nothing is half stored when a client goes away. Closing
+never waits for a client: connections are aborted first, which cancels the handlers that hang.
+"""
+
+import asyncio
+import socket
+import ssl
+import struct
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+from aiohttp import web
+
+from local_backends.faults import (
+    Answer,
+    Fault,
+    Faults,
+    HalfAnswer,
+    Hang,
+    Reset,
+    Slow,
+    Throttle,
+    TooLarge,
+    Withhold,
+)
+
+SECRET_HEADERS = frozenset({"authorization", "dd-api-key", "x-amz-security-token", "cookie"})
+RESET_NOW = struct.pack("ii", 1, 0)  # SO_LINGER: on, zero seconds; closing then sends RST and not FIN
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, read to its end: `body` as it came over the wire, `peer` the client's address."""
+
+    method: str
+    path: str
+    operation: str
+    query: Mapping[str, str] = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    peer: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is answered to a call; of one that `is_half` the body is broken off in the middle."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    is_half: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One request as a test sees it. Credentials are left out of `headers` (names in lower case).
+
+    `size` is the body's bytes on the wire, `time` its arrival in seconds since the epoch, `status` None while, or
+    because, it was not answered, `fault` what it met, `is_broken_off` that the connection ended before there was an
+    answer, `stored` the places in the backend's `kept` of what it brought, `answered` when its answer was sent.
+    """
+
+    method: str
+    path: str
+    operation: str
+    time: float
+    headers: Mapping[str, str] = field(repr=False)
+    size: int = 0
+    status: int | None = None
+    fault: Fault | None = None
+    is_broken_off: bool = False
+    stored: range = range(0)
+    answered: float | None = None
+
+
+class OverWireLimit(Exception):
+    """The body is longer than this backend ever reads."""
+
+
+class Backend(ABC):
+    """A local service on `host` and `port` (0: any free one), open within `async with`.
+
+    `tls` serves https with that context. `now` is the clock (seconds since the epoch) by which the service judges ages.
+    """
+
+    deliveries: ClassVar[frozenset[str]]
+    own_faults: ClassVar[tuple[type, ...]] = ()
+    wire_limit: int = 16 * 1024 * 1024
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.faults = Faults(self.deliveries, self.own_faults)
+        self.requests: list[Seen] = []
+        self.now = now
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._server: web.Server | None = None
+        self._listener: asyncio.Server | None = None
+        self._reserved: socket.socket | None = None  # holds the port while nobody listens
+        self._changed = asyncio.Event()
+
+    # --- what a service is made of ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def operation(self, request: web.BaseRequest) -> str:
+        """Name what the request asks for, by its path or headers alone; faults are dealt by it."""
+
+    @abstractmethod
+    def respond(self, call: Call, fault: Fault | None = None) -> Reply:
+        """Carry `call` out and answer it. `fault` is one of `own_faults`, or None."""
+
+    @abstractmethod
+    def refuse(self, fault: Answer | Throttle | TooLarge, call: Call) -> Reply:
+        """Answer with the error that `fault` asks for, in the service's own form; nothing is carried out."""
+
+    @property
+    def kept(self) -> Sequence[Any]:
+        """What deliveries brought and was stored, in the order of storing; empty where there are no deliveries."""
+        return ()
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, or will listen on again. Raises RuntimeError when it is closed."""
+        if self._reserved is not None:
+            return int(self._reserved.getsockname()[1])
+        if self._listener is None:
+            raise RuntimeError(f"{type(self).__name__} is not running")
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a slash at its end. Raises RuntimeError when it is not running."""
+        return f"{'https' if self._tls else 'http'}://{self._host}:{self.port}"
+
+    async def start(self) -> None:
+        """Listen. Raises OSError when the port is taken."""
+        self._server = server = self._new_server()
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(server, self._host, self._port, ssl=self._tls)
+
+    async def stop_listening(self) -> None:
+        """Cut every connection and refuse new ones until `listen_again`; the port stays this backend's."""
+        address = (self._host, self.port)
+        await self._stop()
+        self._reserved = reserved = socket.socket()  # bound and not listening: whoever connects is refused
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(address)
+
+    async def listen_again(self, tls: ssl.SSLContext | None = None) -> None:
+        """Listen on the same port after `stop_listening`; over https with `tls` in place of the usual context.
+
+        Raises RuntimeError where it has not stopped.
+        """
+        if self._reserved is None:
+            raise RuntimeError(f"{type(self).__name__} has not stopped listening")
+        reserved, self._reserved = self._reserved, None
+        self._server = server = self._new_server()
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(server, sock=reserved, ssl=tls or self._tls)
+
+    async def close(self) -> None:
+        """Stop at once, whatever hangs; what was recorded stays readable. Closing twice is harmless."""
+        if self._reserved is not None:
+            self._reserved.close()
+            self._reserved = None
+        await self._stop()
+
+    def _new_server(self) -> web.Server:
+        return web.Server(self._handle, handler_cancellation=True, access_log=None, auto_decompress=False)
+
+    async def _stop(self) -> None:
+        listener, server = self._listener, self._server
+        self._listener = self._server = None
+        if listener is None or server is None:
+            return
+        listener.close()
+        _abort_all(server)
+        await asyncio.sleep(0)  # lets `connection_lost` cancel the handlers; shutdown would wait for them
+        await server.shutdown(1.0)
+        await listener.wait_closed()
+
+    def drop_connections(self) -> None:
+        """Cut every open connection, idle ones too, as a load balancer does; new ones are welcome."""
+        if self._server is not None:
+            _abort_all(self._server)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def wait_until(self, predicate: Callable[[], bool], within: float = 5.0) -> None:
+        """Wait until `predicate` holds; it is asked again after each request and each answer.
+
+        Raises TimeoutError after `within` seconds.
+        """
+        async with asyncio.timeout(within):
+            while not predicate():
+                await self._changed.wait()
+
+    # --- one request ------------------------------------------------------------------------------------------------
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        operation = self.operation(request)
+        fault = self.faults.take(operation)
+        place = self._note(request, operation, fault)
+        try:
+            reply = await self._answer(request, operation, fault, place)
+        except asyncio.CancelledError:
+            self._update(place, is_broken_off=True)
+            raise
+        if reply is None:
+            return self._reset(request)
+        if reply.is_half:
+            self._update(place, is_broken_off=True)
+            return await _half(request, reply)
+        self._update(place, status=reply.status, answered=self.now())
+        response = web.Response(status=reply.status, body=reply.body, headers=dict(reply.headers))
+        response.headers["Content-Type"] = reply.content_type
+        return response
+
+    async def _answer(self, request: web.BaseRequest, operation: str, fault: Fault | None, place: int) -> Reply | None:
+        """Read the request and answer it under `fault`; None stands for a reset connection."""
+        try:
+            call = await self._read(request, operation)
+        except OverWireLimit:
+            return self.refuse(TooLarge(), self._call(request, operation, b""))
+        self._update(place, size=len(call.body))
+        return await self._play(fault, call, place)
+
+    async def _play(self, fault: Fault | None, call: Call, place: int) -> Reply | None:
+        match fault:
+            case Answer() | Throttle() | TooLarge():
+                if isinstance(fault, Answer) and fault.stored:
+                    self._carry_out(call, place)
+                return self.refuse(fault, call)
+            case Hang():
+                await self.faults.hang(fault.seconds)
+                return self._carry_out(call, place)
+            case Slow():
+                reply = self._carry_out(call, place)
+                await asyncio.sleep(fault.seconds)
+                return reply
+            case Reset():
+                if fault.stored:
+                    self._carry_out(call, place)
+                return None
+            case HalfAnswer():
+                return replace(self._carry_out(call, place), is_half=True)
+            case Withhold():
+                outcome = await self._play(fault.then, call, place)
+                await self.faults.hang(None)
+                return outcome
+            case _:
+                return self._carry_out(call, place, fault)
+
+    def _carry_out(self, call: Call, place: int, fault: Fault | None = None) -> Reply:
+        before = len(self.kept)
+        reply = self.respond(call, fault)
+        self._update(place, stored=range(before, len(self.kept)))
+        return reply
+
+    def _reset(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.transport is not None:
+            connection = request.transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_NOW)
+            request.transport.abort()
+        self._notify()
+        return web.Response()  # goes nowhere: the transport is gone
+
+    async def _read(self, request: web.BaseRequest, operation: str) -> Call:
+        body = bytearray()
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > self.wire_limit:
+                raise OverWireLimit
+        return self._call(request, operation, bytes(body))
+
+    def _call(self, request: web.BaseRequest, operation: str, body: bytes) -> Call:
+        peer = request.remote or ""
+        return Call(request.method, request.path, operation, request.query, request.headers, body, peer, self.now())
+
+    # --- the list of what was asked ---------------------------------------------------------------------------------
+
+    def _note(self, request: web.BaseRequest, operation: str, fault: Fault | None) -> int:
+        headers = {k.lower(): v for k, v in request.headers.items() if k.lower() not in SECRET_HEADERS}
+        self.requests.append(Seen(request.method, request.path, operation, self.now(), headers, fault=fault))
+        self._notify()
+        return len(self.requests) - 1
+
+    def _update(self, place: int, **changes: Any) -> None:
+        self.requests[place] = replace(self.requests[place], **changes)
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+async def _half(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
+    """Send the head of `reply`, which promises the whole body, and half of it; then end the connection."""
+    response = web.StreamResponse(status=reply.status, headers={**reply.headers, "Content-Type": reply.content_type})
+    response.content_length = len(reply.body)
+    await response.prepare(request)
+    await response.write(reply.body[: len(reply.body) // 2])
+    if request.transport is not None:
+        request.transport.close()
+    return response
+
+
+def _abort_all(server: web.Server) -> None:
+    for connection in server.connections:
+        if connection.transport is not None:
+            connection.transport.abort()

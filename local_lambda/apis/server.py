@@ -1,0 +1,101 @@
+"""The one server behind AWS_LAMBDA_RUNTIME_API: it writes the transcript and turns refusals into answers."""
+
+import asyncio
+import os
+import time
+from contextvars import ContextVar
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from local_lambda.apis.trailers import with_tail
+from local_lambda.errors import AddressInUse
+from local_lambda.rules.refusals import Refused
+from local_lambda.transcript import Entry, Transcript, summary
+
+# The entry of the call that is handled: each one has a context of its own.
+_entry: ContextVar[Entry] = ContextVar("entry")
+
+
+def answer(status: int, body: bytes, *, content_type: str = "application/json", **headers: str) -> web.Response:
+    """Return a response with an exact Content-Type."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return web.Response(status=status, body=body, headers={"Content-Type": content_type, **named})
+
+
+async def read(request: web.Request, limit: int | None = None) -> bytes:
+    """Read the body and note its beginning. Raises Refused beyond `limit` bytes."""
+    chunks = bytearray()
+    async for chunk in request.content.iter_any():
+        chunks += chunk
+        if limit is not None and len(chunks) > limit:
+            message = f"Exceeded maximum allowed payload size ({limit} bytes)."
+            raise Refused(413, "RequestEntityTooLarge", message)
+    body = bytes(chunks)
+    _entry.get().sent = summary(body)
+    return body
+
+
+def recording(transcript: Transcript) -> Middleware:
+    """Return the middleware that writes every call down."""
+
+    @web.middleware
+    async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
+        entry: Entry = transcript.received("?", f"{request.method} {request.path}")
+        _entry.set(entry)
+        try:
+            response = await handler(request)
+        except Refused as refusal:
+            response = answer(refusal.status, refusal.body)
+        except web.HTTPNotFound:
+            response = answer(404, b"404 page not found\n", content_type="text/plain; charset=utf-8")
+            response.headers["X-Content-Type-Options"] = "nosniff"
+        except web.HTTPMethodNotAllowed as error:
+            response = web.Response(status=405, headers={"Allow": error.headers["Allow"]})
+        body = response.body if isinstance(response, web.Response) else None
+        entry.close(response.status, body if isinstance(body, bytes) else b"")
+        return response
+
+    return record
+
+
+def name_caller(name: str) -> None:
+    """Note in the transcript who calls."""
+    _entry.get().name = name
+
+
+async def _unnamed(request: web.Request, response: web.StreamResponse) -> None:
+    """Leave out what tells this server from the real one."""
+    response.headers.pop("Server", None)
+
+
+async def serve(app: web.Application, port: int) -> tuple[web.AppRunner, int]:
+    """Serve `app` on 127.0.0.1 and return the runner and its port. Raises AddressInUse."""
+    app.on_response_prepare.append(_unnamed)
+    # A client that hangs up ends its handler, so that no wait for an event outlives its caller.
+    # To aiohttp a timeout of 0 would mean to wait for ever, for a call that is not of a process of ours.
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.01)
+    listening: list[asyncio.Server] = []
+
+    async def stop_listening(_: web.Application) -> None:
+        for server in listening:
+            server.close()
+
+    app.on_shutdown.append(stop_listening)
+    await runner.setup()
+    handlers = runner.server
+    assert handlers is not None  # noqa: S101  setup made it
+    loop = asyncio.get_running_loop()
+    try:
+        # Not a TCPSite: the trailers of a streamed response are to be seen.
+        listening.append(await loop.create_server(with_tail(handlers), "127.0.0.1", port))
+    except OSError as error:
+        await runner.cleanup()
+        why = os.strerror(error.errno or 0).lower()  # asyncio's own words repeat the address
+        raise AddressInUse(f"The API cannot listen on 127.0.0.1:{port}: {why}.") from error
+    return runner, listening[0].sockets[0].getsockname()[1]
+
+
+def now() -> float:
+    """Seconds since the epoch."""
+    return time.time()

@@ -1,0 +1,160 @@
+"""`telemetry-forwarder local`: run a function and its extensions on a local Lambda and show what happens."""
+
+import asyncio
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO, get_args
+
+import click
+import orjson
+
+from local_lambda import EmulatorError, Function, InitFailed, Platform
+from local_lambda.cli.local_session import Plan, session
+from local_lambda.errors import (
+    ExtensionNotFound,
+    FunctionNotFound,
+    InvalidLayer,
+    InvalidSetting,
+    TooManyExtensions,
+)
+from local_lambda.fleet import End
+
+_PATH = click.Path(path_type=Path)
+_ASKED_WRONGLY = (FunctionNotFound, ExtensionNotFound, InvalidLayer, InvalidSetting, TooManyExtensions)
+
+
+class Usage(click.ClickException):
+    """What was asked for cannot be: one sentence, without the lines that click puts before its own."""
+
+    exit_code = 2
+
+
+@click.command()
+@click.option("--function", "handler", default="app.handler", show_default=True, help="The handler, MODULE.FUNCTION.")
+@click.option("--code", type=_PATH, default=Path(), help="Directory of the code.  [default: .]")
+@click.option("--command", help="A runtime to run instead of the Python one: any program that speaks the Runtime API.")
+@click.option("--name", default="local-function", show_default=True, help="The function's name.")
+@click.option("--extension", "extensions", type=_PATH, multiple=True, help="An executable; repeatable.")
+@click.option("--layer", "layers", type=_PATH, multiple=True, help="A directory or ZIP for /opt; repeatable, in order.")
+@click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="A customer variable; repeatable.")
+@click.option("--memory", type=int, default=512, show_default=True, help="MB.")
+@click.option("--timeout", type=float, default=3.0, show_default=True, help="Seconds.")
+@click.option("--event", type=click.File("r"), help="A file with the event as JSON; - for standard input.")
+@click.option("--count", type=click.IntRange(min=0), default=1, show_default=True, help="How often to invoke.")
+@click.option("--gap", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Seconds frozen in between.")
+@click.option(
+    "--concurrency",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Environments side by side, each invoked --count times.",
+)
+@click.option(
+    "--port-variable", "port_variables", multiple=True, metavar="NAME",
+    help="A variable to set to a free port, another one in each environment; repeatable.",
+)  # fmt: skip
+@click.option("--end", type=click.Choice(get_args(End)), default="spindown", show_default=True)
+@click.option(
+    "--init-limit", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True,
+    help="Seconds that an init may take.",
+)  # fmt: skip
+@click.option(
+    "--serve", "serve_port", type=click.IntRange(0, 65535), metavar="PORT",
+    help="Serve an endpoint for `aws lambda invoke --endpoint-url` until Ctrl-C; 0 for any port.",
+)  # fmt: skip
+@click.option("--watch", is_flag=True, help="Start again whenever the code, an extension or a layer changes.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of text.")
+def local(
+    handler: str,
+    code: Path,
+    command: str | None,
+    name: str,
+    extensions: tuple[Path, ...],
+    layers: tuple[Path, ...],
+    variables: tuple[str, ...],
+    memory: int,
+    timeout: float,
+    event: TextIO | None,
+    count: int,
+    gap: float,
+    concurrency: int,
+    port_variables: tuple[str, ...],
+    end: End,
+    init_limit: float,
+    serve_port: int | None,
+    watch: bool,
+    as_json: bool,
+) -> None:
+    """Run a function with its extensions on a local Lambda."""
+    try:
+        function = Function(
+            code=code,
+            handler=handler,
+            command=_words(command),
+            name=name,
+            memory_mb=memory,
+            timeout_s=timeout,
+            environment=_variables(variables),
+        )
+        # A caller of the endpoint gets the failure of an init as Lambda's callers do; here it ends the command.
+        platform = Platform(init_limit_s=init_limit, on_init_failure="raise" if serve_port is None else "retry")
+        plan = Plan(
+            function=function,
+            platform=platform,
+            extensions=extensions,
+            layers=layers,
+            port_variables=port_variables,
+            event=_event(event),
+            count=count,
+            gap_s=gap,
+            concurrency=concurrency,
+            end=end,
+            serve_port=serve_port,
+            watch=watch,
+        )
+        code_of_exit = asyncio.run(session(plan, as_json=as_json))
+    except EmulatorError as error:
+        raise _failure(error, plural=concurrency > 1 and not port_variables) from error
+    except asyncio.CancelledError:  # a second Ctrl-C
+        sys.exit(1)
+    sys.exit(code_of_exit)
+
+
+def _failure(error: EmulatorError, *, plural: bool) -> click.ClickException:
+    """Make one sentence for people: 2 for what was asked wrongly, 1 for what went wrong."""
+    if isinstance(error, _ASKED_WRONGLY):
+        return Usage(str(error))
+    if isinstance(error, InitFailed) and error.error_type.startswith("Extension.") and plural:
+        hint = "If it listens on a fixed port, name the variable that holds the port with --port-variable."
+        return click.ClickException(f"{error} {hint}")
+    return click.ClickException(str(error))
+
+
+def _words(command: str | None) -> list[str] | None:
+    if command is None:
+        return None
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise Usage(f"--command {command!r} cannot be split into words: {error}.") from None
+
+
+def _variables(given: Sequence[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in given]
+    for name, equals, _ in pairs:
+        if not (name and equals):
+            raise Usage(f"--env {name!r} is not of the form NAME=VALUE.")
+    return {name: value for name, _, value in pairs}
+
+
+def _event(file: TextIO | None) -> Any:
+    if file is None:
+        return {}
+    try:
+        return orjson.loads(file.read())
+    except orjson.JSONDecodeError as error:
+        raise Usage(f"--event: {file.name} is not JSON: {error}.") from None
+    except UnicodeDecodeError:
+        raise Usage(f"--event: {file.name} is not JSON: it is not UTF-8.") from None

@@ -1,0 +1,181 @@
+"""What `telemetry-forwarder local` does: environments come up, are invoked or served, and end; with --watch, again."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from watchfiles import Change, DefaultFilter, awatch
+
+from local_lambda import EmulatorError, Fleet, Function, Platform
+from local_lambda.cli.local_output import Output
+from local_lambda.fleet import End
+from local_lambda.invoke_endpoint import InvokeEndpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the command was asked to do."""
+
+    function: Function
+    platform: Platform
+    extensions: Sequence[Path]
+    layers: Sequence[Path]
+    port_variables: Sequence[str]
+    event: Any
+    count: int
+    gap_s: float
+    concurrency: int
+    end: End
+    serve_port: int | None
+    watch: bool
+
+
+class Interruptions:
+    """Why work is to end early: a signal, or a change of the files. A second signal ends everything at once."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self.changed: list[str] = []
+        self._happened = asyncio.Event()
+        self._scope: asyncio.Timeout | None = None
+        self._main = asyncio.current_task()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self.stop, number)
+
+    def stop(self, number: signal.Signals) -> None:
+        """End the work in good order; the second time, at once."""
+        if self.signal is None:
+            self.signal = number
+            self._interrupt()
+        elif self._main is not None:
+            self._main.cancel()
+
+    def change(self, paths: list[str]) -> None:
+        self.changed = paths
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        self._happened.set()
+        if self._scope is not None:
+            self._scope.reschedule(asyncio.get_running_loop().time())
+
+    @contextlib.asynccontextmanager
+    async def ending(self) -> AsyncIterator[None]:
+        """Leave the body as soon as there is a reason to."""
+        scope = asyncio.timeout(0 if self._happened.is_set() else None)
+        try:
+            async with scope:
+                self._scope = scope
+                yield
+        except TimeoutError:
+            if not scope.expired():
+                raise
+        finally:
+            self._scope = None
+
+    async def wait(self) -> None:
+        await self._happened.wait()
+
+    def again(self) -> None:
+        """Forget a change, and wait for the next one."""
+        self.changed = []
+        if self.signal is None:
+            self._happened.clear()
+
+
+async def session(plan: Plan, *, as_json: bool) -> int:
+    """Carry out the plan; return the exit code. Raises EmulatorError when it cannot be carried out."""
+    interruptions = Interruptions()
+    output = Output(as_json=as_json, numbered=plan.concurrency > 1, on_broken=interruptions.stop)
+    if plan.watch:
+        await _watched(plan, output, interruptions)
+    else:
+        await _once(plan, output, interruptions)
+    for problem in output.problems:
+        output.error(problem)
+    stays = plan.watch or plan.serve_port is not None  # then Ctrl-C is the way to end it
+    if interruptions.signal is not None and not stays:
+        return 128 + interruptions.signal
+    return 1 if output.problems else 0
+
+
+async def _once(plan: Plan, output: Output, interruptions: Interruptions) -> None:
+    fleet = Fleet(
+        plan.function,
+        plan.extensions,
+        concurrency=plan.concurrency,
+        platform=plan.platform,
+        layers=plan.layers,
+        port_variables=plan.port_variables,
+        on_start=output.follow,
+    )
+    async with fleet:
+        async with interruptions.ending():
+            if plan.serve_port is None:
+                await _invoke(plan, fleet, output)
+            else:
+                await _serve(plan.serve_port, fleet, output, interruptions)
+            if plan.watch:
+                await interruptions.wait()
+        output.kills_on_purpose = plan.end == "kill"
+        ends = await fleet.shutdown(plan.end if interruptions.signal is None else "spindown")
+        for number, end in sorted(ends.items()):
+            output.shutdown(number, end)
+    output.problems += [str(failure) for failure in fleet.failures]
+
+
+async def _invoke(plan: Plan, fleet: Fleet, output: Output) -> None:
+    """Start all environments at once, then invoke each of them `count` times, side by side."""
+    await fleet.provision(plan.concurrency)
+    for number in range(plan.count):
+        if number and plan.gap_s:
+            await asyncio.sleep(plan.gap_s)
+        for served in await asyncio.gather(*(fleet.serve(plan.event) for _ in range(plan.concurrency))):
+            output.invocation(served.environment, served.invocation)
+
+
+async def _serve(port: int, fleet: Fleet, output: Output, interruptions: Interruptions) -> None:
+    async with InvokeEndpoint(fleet, port=port) as endpoint:
+        output.listening(endpoint.url, fleet.function.name)
+        await interruptions.wait()
+
+
+async def _watched(plan: Plan, output: Output, interruptions: Interruptions) -> None:
+    """Carry out the plan again at each change. What cannot be carried out is said, and tried again then."""
+    async with asyncio.TaskGroup() as tasks:
+        watchers = [tasks.create_task(watcher) for watcher in _watchers(plan, interruptions)]
+        while interruptions.signal is None:
+            try:
+                await _once(plan, output, interruptions)
+            except EmulatorError as error:
+                output.error(str(error))
+                await interruptions.wait()
+            if interruptions.signal is None:
+                output.restarting(interruptions.changed)
+                interruptions.again()
+        for watcher in watchers:
+            watcher.cancel()
+
+
+def _watchers(plan: Plan, interruptions: Interruptions) -> list[Coroutine[Any, Any, None]]:
+    """Return what watches the code and layers (all that is in them), and each single file (in its directory)."""
+    folders = {plan.function.code, *(layer for layer in plan.layers if layer.is_dir())}
+    files = {path.absolute() for path in (*plan.extensions, *plan.layers) if path.is_file()}
+    watchers = [_watch(sorted(folders), DefaultFilter(), interruptions, recursive=True)]
+    if files:
+        # An editor replaces a file by another of the same name, so the directory is what can be watched.
+        parents = sorted({path.parent for path in files})
+        watchers.append(_watch(parents, lambda _, path: Path(path) in files, interruptions, recursive=False))
+    return watchers
+
+
+async def _watch(
+    folders: Sequence[Path], wanted: Callable[[Change, str], bool], interruptions: Interruptions, *, recursive: bool
+) -> None:
+    changes: set[tuple[Change, str]]
+    async for changes in awatch(*folders, watch_filter=wanted, recursive=recursive):
+        interruptions.change(sorted(path for _, path in changes))

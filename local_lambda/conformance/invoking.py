@@ -1,0 +1,237 @@
+"""Checks of life and its ends: events, invocations, freezes, resets, shutdowns."""
+
+from local_lambda.conformance.model import (
+    Finding,
+    Limits,
+    failed,
+    not_applicable,
+    not_checked,
+    passed,
+)
+from local_lambda.conformance.observations import ACCEPTED, NEXT, REGISTER, SUBSCRIBE, Seen, Visit
+from local_lambda.results import ExtensionEnd, Invocation
+
+
+def next_once_per_invocation(seen: Seen, limits: Limits) -> Finding:
+    visit = seen["warm"]
+    calls = [call for call in visit.calls(NEXT) if call.generation == 1]
+    if not calls:
+        if visit.crash:
+            return not_checked(f"It ended ({visit.crash}) before it asked for an event.")
+        if not any(call.status == 200 for call in visit.calls(REGISTER)):
+            return not_checked("It did not register.")
+        return failed(
+            f"It never asked for its first event; the init was over after {limits.init_s:g} s.",
+            "Lambda counts an extension as ready with its first /event/next, and fails the init at its limit.",
+        )
+    if refused := [call for call in calls if call.status not in (None, 200)]:
+        return failed(
+            f"It asked for an event while it waited for one, or when it may not: {refused[0].answer}.",
+            "Lambda answers 403 Extension.InvalidExtensionState; clients that read this as the end leave.",
+        )
+    invoked = [call for call in calls if '"eventType":"INVOKE"' in call.answer]
+    asked = len(calls) - 1
+    if asked == len(invoked) and (len(invoked) == len(visit.invocations) or "INVOKE" not in visit.registered_for):
+        events = f" and once after each of {len(invoked)} INVOKE events" if invoked else ""
+        return passed(f"It asked once after its init{events}.")
+    return failed(
+        f"It asked {asked} times after its init, for {len(invoked)} INVOKE events in {len(visit.invocations)}"
+        " invocations.",
+        "Each /event/next says that the event before is done; without it Lambda waits until the function times out.",
+    )
+
+
+def holds_briefly(seen: Seen, limits: Limits) -> Finding:
+    visit = seen["warm"]
+    if "INVOKE" not in visit.registered_for:
+        return not_applicable("It is not registered for INVOKE, so no invocation waits for it.")
+    return _held(visit, limits)
+
+
+def _held(visit: Visit, limits: Limits) -> Finding:
+    late = [one for one in visit.invocations if one.status == "timeout"]
+    if late:
+        return failed(
+            "It did not ask for the next event, and the invocation ran into the function's timeout"
+            f" ({limits.function_timeout_s:g} s).",
+            "Lambda bills the whole timeout, resets the environment, and counts an error.",
+        )
+    held = [_overhead_ms(one) for one in visit.invocations]
+    longest = max(held, default=0.0)
+    said = f"After the function's end it held invocations for up to {longest:.0f} ms"
+    if longest <= limits.hold_s * 1000:
+        return passed(f"{said}.")
+    return failed(
+        f"{said}; the bound is {limits.hold_s * 1000:.0f} ms.",
+        "Lambda bills that time, freezes later, and takes no other invocation meanwhile.",
+    )
+
+
+def _overhead_ms(invocation: Invocation) -> float:
+    return invocation.extension_overhead_ms or 0.0
+
+
+def stays_alive(seen: Seen, limits: Limits) -> Finding:
+    visit = seen["warm"]
+    restart = "Lambda fails the init or the invocation, whatever the exit code, and starts the environment anew."
+    if not visit.started:
+        return not_checked("It did not start.")
+    if visit.crash:
+        words = visit.init.message if visit.init and not visit.came_up else ""
+        return failed(f"It ended by itself ({visit.crash}){': ' + words if words else '.'}", restart)
+    if visit.transcript.generation > 1:
+        return failed("It ended between two invocations.", restart)
+    if visit.end is not None:
+        end = visit.end.extensions[visit.name]
+        if end.exit_code is not None and not end.killed and not end.received_shutdown:
+            return failed(f"It ended with exit code {end.exit_code} before it had the SHUTDOWN event.", restart)
+    if not visit.came_up:
+        return not_checked("The environment did not come up.")
+    return passed("It ran from the init to SHUTDOWN.")
+
+
+def survives_freeze(seen: Seen, limits: Limits) -> Finding:
+    visit = seen["warm"]
+    done = [one for one in visit.invocations if one.status == "success"]
+    if len(visit.invocations) < 2:
+        return not_checked("There was no second invocation.")
+    if visit.transcript.generation > 1 or len(done) < len(visit.invocations):
+        return failed(
+            f"Invocation {len(done) + 1} went wrong after a freeze.",
+            "Lambda freezes after each invocation, for milliseconds or hours: timers, connections and locks of before"
+            " must not matter.",
+        )
+    last = visit.calls(NEXT)[-2].ended if len(visit.calls(NEXT)) > 1 else None
+    tried = visit.deliveries(since=last or 0.0)
+    if tried and not any(one.status in ACCEPTED for one in tried):
+        return failed(
+            f"After a freeze of {limits.freeze_s:g} s it took no telemetry any more: {_how(tried[-1].status)}.",
+            "Lambda tries again for a while and then drops what it holds.",
+        )
+    return passed(f"It went on after {len(done)} freezes, one of {limits.freeze_s:g} s.")
+
+
+def survives_reset(seen: Seen, limits: Limits) -> Finding:
+    visit = seen["reset"]
+    if not visit.came_up:
+        return failed(visit.why_not_up, "An environment comes up each time, or Lambda has none to offer.")
+    statuses = [one.status for one in visit.invocations]
+    if statuses[:2] != ["success", "timeout"]:
+        return not_checked("The invocation before the timeout did not end well.")
+    if statuses[2:] != ["success"]:
+        return failed(
+            f"After a timeout it did not come up again ({visit.invocations[-1].error_type}).",
+            "Lambda starts it anew in the same environment, with /tmp as it was; each invocation fails until it is up.",
+        )
+    first, second = visit.calls(SUBSCRIBE, generation=1), visit.calls(SUBSCRIBE, generation=2)
+    if not first:
+        return passed("After a timeout it registered again and the next invocation went well.")
+    if not second:
+        return failed("After a timeout it did not subscribe again.", "Lambda does not send it anything from then on.")
+    if any(call.status == 200 for call in first) and not any("AlreadySubscribed" in call.answer for call in second):
+        return failed(
+            f"After a timeout it subscribed with another body than before, and was answered {second[-1].answer}.",
+            "Lambda keeps the old subscription beside the new one, with its memory; the report of the invocation that"
+            " timed out goes to where nobody listens.",
+        )
+    return passed("After a timeout it registered again and subscribed with the same body (AlreadySubscribed).")
+
+
+def exits_at_shutdown(seen: Seen, limits: Limits) -> Finding:
+    visits = [seen["warm"], seen["reset"]]
+    if "SHUTDOWN" not in visits[0].registered_for:
+        return not_applicable("It is not registered for SHUTDOWN: Lambda kills it without a word, and what it holds.")
+    ends = [end for visit in visits if visit.came_up for end in visit.ends()]
+    for reason, end in ends:
+        if fault := end_fault(reason, end):
+            return fault
+    longest = {reason: max(end.seconds for why, end in ends if why == reason) for reason, _ in ends}
+    words = ", ".join(f"{reason} {seconds * 1000:.0f} ms" for reason, seconds in longest.items())
+    return passed(f"It exited with code 0, after at most: {words}.")
+
+
+def end_fault(reason: str, end: ExtensionEnd) -> Finding | None:
+    """Return what is wrong with this end, if anything."""
+    if end.killed:
+        how = "" if end.received_shutdown else " and had not asked for the event"
+        return failed(
+            f"It was still there at the deadline of SHUTDOWN ({reason}){how}.",
+            "Lambda kills it with SIGKILL 2 s after the beginning of the shutdown; what it holds is lost.",
+        )
+    if end.exit_code != 0:
+        return failed(
+            f"It ended with exit code {end.exit_code} at SHUTDOWN ({reason}).",
+            "Lambda takes that for a failed shutdown (AWS's emulator calls the state ShutdownFailed).",
+        )
+    return None
+
+
+def ends_uninvoked(seen: Seen, limits: Limits) -> Finding:
+    visit = seen["uninvoked"]
+    if not visit.came_up or visit.end is None:
+        return failed(visit.why_not_up, "With provisioned concurrency Lambda initialises ahead of any invocation.")
+    if "SHUTDOWN" not in visit.registered_for:
+        return not_applicable("It is not registered for SHUTDOWN.")
+    end = visit.end.extensions[visit.name]
+    if fault := end_fault("spindown", end):
+        return fault
+    said = f"Without any invocation it was gone {end.seconds * 1000:.0f} ms after the beginning of the shutdown"
+    if end.seconds <= limits.uninvoked_s:
+        return passed(f"{said}.")
+    return failed(
+        f"{said}; the bound is {limits.uninvoked_s * 1000:.0f} ms.",
+        "There is no report to wait for: Lambda may initialise an environment, freeze it, and end it.",
+    )
+
+
+def leaves_no_process(seen: Seen, limits: Limits) -> Finding:
+    found: list[str] = []
+    for visit in (seen["warm"], seen["reset"]):
+        if visit.left_behind is None:
+            return not_checked("This system does not say which processes there are.")
+        found += visit.left_behind.values()
+    if found:
+        return failed(
+            f"It left a process behind: {found[0]}.",
+            "Lambda kills the process group; what left the group lives on after a reset, with its ports and memory.",
+        )
+    return passed("No process outlived its environment.")
+
+
+def works_without_telemetry(seen: Seen, limits: Limits) -> Finding:
+    if not seen["warm"].calls(SUBSCRIBE):
+        return not_applicable("It does not subscribe to telemetry.")
+    visit = seen["deaf"]
+    consequence = "AWS's emulator and sam local answer 202: with this extension no function can be tried there."
+    if not visit.came_up:
+        return failed(f"Where telemetry is not supported (202): {visit.why_not_up}", consequence)
+    if visit.crash or any(one.status not in ("success", "timeout") for one in visit.invocations):
+        return failed("Where telemetry is not supported (202), an invocation failed.", consequence)
+    held = _held(visit, limits)
+    if held.consequence:
+        return failed(f"Where telemetry is not supported (202): {held.seen}", consequence)
+    for reason, end in visit.ends():
+        if "SHUTDOWN" in visit.registered_for and (fault := end_fault(reason, end)):
+            return failed(f"Where telemetry is not supported (202): {fault.seen}", consequence)
+    return passed("Where telemetry is not supported (202) it goes on without.")
+
+
+def fits_managed_instances(seen: Seen, limits: Limits) -> Finding:
+    visit = seen["managed"]
+    consequence = "Lambda Managed Instances refuse INVOKE with 403 Extension.InvalidEventType, and the init fails."
+    if refused := [call for call in visit.calls(REGISTER) if call.status != 200]:
+        return failed(f"It registered for {refused[0].sent} and was answered {refused[0].answer}.", consequence)
+    if not visit.came_up:
+        return failed(visit.why_not_up, "No environment comes up on Lambda Managed Instances.")
+    if refused := [call for call in visit.calls(SUBSCRIBE)[-1:] if call.status != 200]:
+        answer = refused[0].answer
+        return failed(f"Its subscription was refused: {answer}.", "Managed Instances take schema 2025-01-29 only.")
+    for reason, end in visit.ends():
+        if "SHUTDOWN" in visit.registered_for and (fault := end_fault(reason, end)):
+            return fault
+    events = " and ".join(visit.registered_for) or "no event"
+    return passed(f"With AWS_LAMBDA_INITIALIZATION_TYPE=lambda-managed-instances it registers for {events}.")
+
+
+def _how(status: int | None) -> str:
+    return "no answer" if status is None else f"status {status}"

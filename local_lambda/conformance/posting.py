@@ -1,0 +1,140 @@
+"""Send batches to a listener as the platform would, but with contents that are rare."""
+
+import asyncio
+import base64
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import aiohttp
+import orjson
+
+from local_lambda.conformance.observations import Post
+from local_lambda.rules.subscriptions import Subscription
+from local_lambda.rules.telemetry_events import timestamp
+
+_ANSWER_S = 3.0
+_DEEP = 40
+
+
+def rare_batches(subscription: Subscription) -> Iterator[tuple[str, bytes]]:
+    """Yield what each batch holds, in words, and its body: legal under the schema, or what a later schema may bring."""
+    yield "an empty list", b"[]"
+    yield (
+        "records of types that do not exist yet",
+        _body(("platform.tomorrow", {"requestId": _ID, "new": True}), ("tomorrow", "a line\n"), ("platform.x", None)),
+    )
+    yield (
+        "records with members that they do not have today, or without optional ones",
+        _body(
+            ("platform.start", {"requestId": _ID, "tomorrow": [1, {"a": None}]}),
+            ("platform.runtimeDone", {"requestId": _ID, "status": "tomorrow"}),
+            ("platform.report", {"requestId": _ID, "status": "success", "metrics": {"durationMs": 1.5}}),
+            ("platform.logsDropped", {"reason": "a test", "droppedRecords": 0, "droppedBytes": 0}),
+        ),
+    )
+    yield "a function's record that is a number, a list, an object, null", _odd_values()
+    yield "text of one character, of none, with control characters, with a lone surrogate", _odd_texts()
+    filler = "x" * 1000 + "\n"
+    many = -(-2 * subscription.max_bytes // len(filler))
+    # "Expect to receive payloads as large as 2 * maxBytes + metadataBytes", AWS says.
+    yield f"twice its maxBytes ({2 * subscription.max_bytes} bytes)", _body(*[("function", filler)] * many)
+
+
+_ID = "00000000-0000-4000-8000-000000000000"
+
+
+def _body(*records: tuple[str, Any]) -> bytes:
+    now = timestamp(time.time())
+    return orjson.dumps([{"time": now, "type": type_, "record": record} for type_, record in records])
+
+
+def _odd_values() -> bytes:
+    nested: Any = "deep"
+    for _ in range(_DEEP):
+        nested = [{"in": nested}]
+    values: list[Any] = [0, -1.5e300, 2**53 + 1, True, None, [], {}, [1, "two", None], {"": {"a.b": 1}}, nested]
+    return _body(*(("function", value) for value in values))
+
+
+def _odd_texts() -> bytes:
+    body = _body(*(("function", text) for text in ("", "\n", "\x00\x1b[31m", "\u2028 \U0001f980", "SURROGATE")))
+    return body.replace(b'"SURROGATE"', b'"\\ud83d alone"')
+
+
+class Poster:
+    """Talks to one listener at the address where Lambda would."""
+
+    def __init__(self, subscription: Subscription, host: str, session: aiohttp.ClientSession) -> None:
+        self._subscription = subscription
+        self._host = host
+        self._session = session
+
+    async def post(self, what: str, body: bytes, sequence_id: str | None = None) -> Post:
+        """Send one batch and return how it was answered."""
+        if self._subscription.protocol == "TCP":
+            return await self._write(what, body)
+        url = f"http://{self._host}:{self._subscription.port}{self._subscription.path}"
+        headers = _headers(sequence_id or _sequence_id())
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                async with self._session.request(
+                    self._subscription.method, url, data=body, headers=headers, allow_redirects=False
+                ) as response:
+                    await response.read()
+                    return Post(what, response.status)
+        except TimeoutError:
+            return Post(what, None, f"no answer within {_ANSWER_S:g} s")
+        except (OSError, aiohttp.ClientError) as error:
+            return Post(what, None, type(error).__name__)
+
+    async def post_twice(self, what: str, marker: str) -> Post:
+        """Send one batch, leave without waiting for the answer, send it twice again, and return the worse answer."""
+        body, sequence_id = _body(("function", marker + "\n")), _sequence_id()
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await self._send_and_leave(body, sequence_id)
+        except (OSError, TimeoutError) as error:
+            return Post(what, None, type(error).__name__)
+        # Twice: the listener may come to the first of these before the one that nobody waited for.
+        again = await self.post(what, body, sequence_id)
+        return await self.post(what, body, sequence_id) if again.is_accepted else again
+
+    async def _send_and_leave(self, body: bytes, sequence_id: str) -> None:
+        subscription = self._subscription
+        _, writer = await asyncio.open_connection(self._host, subscription.port)
+        named = {**_headers(sequence_id), "host": f"{self._host}:{subscription.port}", "content-length": len(body)}
+        head = "".join(f"{name}: {value}\r\n" for name, value in named.items())
+        writer.write(f"{subscription.method} {subscription.path} HTTP/1.1\r\n{head}\r\n".encode() + body)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async def _write(self, what: str, body: bytes) -> Post:
+        """Write the records as lines; over TCP nobody acknowledges."""
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                _, writer = await asyncio.open_connection(self._host, self._subscription.port)
+                # Not parsed and written anew: orjson would refuse the lone surrogate.
+                inner = body.strip()[1:-1].replace(b'},{"time"', b'}\n{"time"')
+                writer.write(inner + b"\n" if inner else b"")
+                await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+        except (OSError, TimeoutError) as error:
+            return Post(what, None, type(error).__name__)
+        return Post(what, 200, "TCP")
+
+
+def _headers(sequence_id: str) -> dict[str, Any]:
+    return {
+        "content-type": "application/json",
+        "sequence-id": sequence_id,
+        "connection": "keep-alive",
+        "user-agent": "awslambda-worker/1.0",
+    }
+
+
+def _sequence_id() -> str:
+    return base64.b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()

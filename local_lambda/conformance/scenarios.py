@@ -1,0 +1,289 @@
+"""Put the extension into environments of several kinds, one after the other, and write down what happens."""
+
+import asyncio
+import shlex
+import tempfile
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiohttp
+
+from local_lambda.conformance import machine
+from local_lambda.conformance.function.app import HOLDING
+from local_lambda.conformance.model import PORT, ConformanceError, Delivered, Limits, Subject
+from local_lambda.conformance.observations import Post, Visit
+from local_lambda.conformance.posting import Poster, rare_batches
+from local_lambda.errors import InitFailed, WaitedTooLong
+from local_lambda.local_lambda import LocalLambda
+from local_lambda.rules import environment
+from local_lambda.settings import Function, Platform
+
+FUNCTION = Path(__file__).parent / "function"
+_MARK = "LAMBDA_CONFORMANCE_RUN"  # finds processes that were left behind
+_FREEZES_S = (0.0, 0.1, 0.2)  # before each invocation; the longest one follows
+_QUIET_S = (1.0, 5.0)  # least and most
+_QUARTERS = 4
+_ARRIVAL_S = 2.0
+_GONE_S = 1.0
+_POLL_S = 0.02
+
+Found = TypeVar("Found")
+Act = Callable[["_Place"], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """What an act works with."""
+
+    env: LocalLambda
+    visit: Visit
+    limits: Limits
+    folder: Path
+    call: Mapping[str, Any]  # goes into every event
+
+    async def invoke(self, **event: Any) -> bool:
+        """Invoke the function; return whether the invocation went well and the environment lives on."""
+        result = await self.env.invoke({**self.call, **event})
+        self.visit.invocations.append(result)
+        return result.status == "success"
+
+    def marker(self) -> str:
+        """Return a text that is nowhere else, for a line that should arrive."""
+        text = f"conformance marker {uuid.uuid4().hex}"
+        self.visit.markers.append(text)
+        return text
+
+
+class Visits:
+    """Makes each visit once, when it is asked for."""
+
+    def __init__(self, subject: Subject, limits: Limits, delivered: Delivered | None) -> None:
+        self._subject = subject
+        self._limits = limits
+        self._delivered = delivered
+        self._made: dict[str, Visit] = {}
+
+    async def get(self, kind: str) -> Visit:
+        """Return the visit of this kind. Raises ConformanceError when the suite's own function does not come up."""
+        if kind not in self._made:
+            self._made[kind] = await getattr(self, f"_{kind}")()
+        return self._made[kind]
+
+    async def _warm(self) -> Visit:
+        return await self._visit(_invoke_and_freeze)
+
+    async def _fed(self) -> Visit:
+        return await self._visit(_feed, timeout_s=self._limits.function_timeout_s + 10.0)
+
+    async def _reset(self) -> Visit:
+        return await self._visit(_time_out)
+
+    async def _uninvoked(self) -> Visit:
+        return await self._visit(_nothing, init_type="provisioned-concurrency")
+
+    async def _deaf(self) -> Visit:
+        return await self._visit(_invoke_once, platform={"telemetry_supported": False})
+
+    async def _managed(self) -> Visit:
+        return await self._visit(_invoke_once, init_type="lambda-managed-instances")
+
+    async def _disclosed(self) -> Visit:
+        """Start it once more by way of a script that sets what Lambda keeps from extensions."""
+        given = environment.for_runtime(self._function({}), api="", log_stream="local/[$LATEST]0", log_fd=None)
+        hidden = {name: value for name, value in given.items() if name not in environment.strip(given)}
+        hidden |= {name: "hidden" for name in environment.NOT_FOR_EXTENSIONS if name not in hidden}
+        with tempfile.TemporaryDirectory() as folder:
+            script = Path(folder) / self._subject.extension.name
+            exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(hidden.items()))
+            target = shlex.quote(str(self._subject.extension.resolve()))
+            script.write_text(f'#!/bin/sh\n{exports}exec {target} "$@"\n')
+            script.chmod(0o755)
+            return await self._visit(_invoke_once, extension=script)
+
+    def _function(self, variables: Mapping[str, str], **settings: Any) -> Function:
+        settings = {"timeout_s": self._limits.function_timeout_s, "name": "conformance", **settings}
+        return Function(code=FUNCTION, environment={**self._variables(), **variables}, **settings)
+
+    def _variables(self) -> dict[str, str]:
+        given = self._subject.environment
+        port = str(machine.free_port()) if any(PORT in value for value in given.values()) else ""
+        return {name: value.replace(PORT, port) for name, value in given.items()}
+
+    async def _visit(
+        self, act: Act, *, extension: Path | None = None, platform: Mapping[str, Any] | None = None, **function: Any
+    ) -> Visit:
+        limits, mark = self._limits, uuid.uuid4().hex
+        executable = extension or self._subject.extension
+        settings = Platform(
+            init_limit_s=limits.init_s,
+            long_init_limit_s=limits.init_s,
+            # Control groups would end with the environment what has left the process group, and hide it.
+            memory_limit="off",
+            freeze_with="signal",
+            **(platform or {}),
+        )
+        described = self._function({_MARK: mark}, **function)
+        env = LocalLambda(described, [executable], platform=settings)
+        visit = Visit(name=executable.name)
+        env.transcript = visit.transcript
+        try:
+            with tempfile.TemporaryDirectory() as folder, suppress(InitFailed):
+                async with env:
+                    visit.listeners, visit.subscriptions = machine.listeners(), env.subscriptions
+                    call = self._call()
+                    await act(_Place(env=env, visit=visit, limits=limits, folder=Path(folder), call=call))
+                    visit.end = await env.shutdown()
+        finally:
+            visit.left_behind = await _end_leftovers(f"{_MARK}={mark}")
+        _note(env, visit)
+        _check_function(visit)
+        visit.missing = await self._missing(visit, env.held_telemetry)
+        return visit
+
+    def _call(self) -> Mapping[str, Any]:
+        own = self._subject.function
+        if own is None:
+            return {}
+        return {"call": {"code": str(own.code.resolve()), "handler": own.handler, "event": own.event}}
+
+    async def _missing(self, visit: Visit, held: Collection[bytes]) -> list[str] | None:
+        """Wait until all markers have arrived where the extension delivers to, and return those that did not.
+
+        What the platform still holds, or has dropped, was not acknowledged and cannot be missed.
+        """
+        if self._delivered is None or visit.end is None or visit.events("platform.logsDropped"):
+            return None
+        delivered, unsent = self._delivered, b"\n".join(held).decode("utf-8", "replace")
+        visit.markers = [marker for marker in visit.markers if marker not in unsent]
+        return await _last_look(lambda: _not_in(visit.markers, delivered()), within_s=_ARRIVAL_S)
+
+
+def _note(env: LocalLambda, visit: Visit) -> None:
+    visit.init, visit.telemetry = env.init_outcome, env.telemetry
+    visit.output, visit.resets = env.extension_output(visit.name), env.resets
+    visit.subscriptions = env.subscriptions
+    visit.started = visit.init is None or visit.init.error_type != "Extension.LaunchError"
+
+
+def _check_function(visit: Visit) -> None:
+    """Raise ConformanceError when it is the function that does not work."""
+    outcome = visit.init
+    error_type = (outcome.error_type if outcome else None) or ""
+    # Runtime.Unknown says no more than that time was up.
+    if outcome and error_type.startswith("Runtime.") and error_type != "Runtime.Unknown":
+        raise ConformanceError(f"The suite's function did not start ({error_type}): {outcome.message}")
+    for result in visit.invocations:
+        if result.status == "success" and result.function_error:
+            said = result.payload.decode("utf-8", "replace")
+            raise ConformanceError(f"The function failed, so nothing can be said about the extension: {said}")
+
+
+def _not_in(markers: Collection[str], texts: Collection[str]) -> list[str]:
+    everything = "\n".join(texts)
+    return [marker for marker in markers if marker not in everything]
+
+
+async def _last_look(look: Callable[[], Found], *, within_s: float) -> Found:
+    """Look again until nothing is found, for things of which nobody tells us, and return what was found last."""
+    give_up_at = time.monotonic() + within_s
+    found = look()
+    while found and time.monotonic() < give_up_at:
+        await asyncio.sleep(_POLL_S)
+        found = look()
+    return found
+
+
+async def _end_leftovers(variable: str) -> dict[int, str] | None:
+    """Return the processes that are still there a moment after the end of their environment, and end them."""
+    left = await _last_look(lambda: machine.processes_with(variable), within_s=_GONE_S)
+    for pid in left or ():
+        machine.kill(pid)
+    if left:
+        await _last_look(lambda: machine.processes_with(variable), within_s=_GONE_S)
+    return left
+
+
+# What is done in an environment
+
+
+async def _nothing(place: _Place) -> None:
+    return
+
+
+async def _invoke_once(place: _Place) -> None:
+    await place.invoke(lines=["one line"])
+
+
+async def _invoke_and_freeze(place: _Place) -> None:
+    for pause in (*_FREEZES_S, place.limits.freeze_s):
+        await asyncio.sleep(pause)  # frozen
+        marker = place.marker()
+        if not await place.invoke(lines=[marker]):
+            return
+
+
+async def _time_out(place: _Place) -> None:
+    if await place.invoke() and not await place.invoke(sleep=60):
+        await place.invoke()
+
+
+async def _feed(place: _Place) -> None:
+    """Keep the function running, and with it the extension, while the suite sends batches and then listens."""
+    if not place.visit.subscriptions:
+        return
+    gate = place.folder / "gate"
+    async with asyncio.TaskGroup() as tasks:
+        invocation = tasks.create_task(place.invoke(hold=str(gate)))
+        try:
+            await place.env.event(_is_holding, timeout_s=place.limits.function_timeout_s)
+            await _post_all(place)
+            await _listen(place)
+        except WaitedTooLong:
+            place.visit.posts.append(Post("anything", None, "the function did not get to run"))
+        finally:
+            gate.touch()
+    await invocation
+
+
+def _is_holding(event: Mapping[str, Any]) -> bool:
+    return event["type"] == "function" and str(event["record"]).startswith(HOLDING)
+
+
+async def _post_all(place: _Place) -> None:
+    """Send every rare batch until one is not taken, then one batch twice."""
+    visit, host = place.visit, place.env.platform.telemetry_host
+    async with aiohttp.ClientSession() as session:
+        poster = Poster(visit.subscriptions[0], host, session)
+        for what, body in rare_batches(visit.subscriptions[0]):
+            post = await poster.post(what, body)
+            if await _has_ended(place):
+                post = Post(what, None, "its process ended")
+            visit.posts.append(post)
+            if not post.is_accepted:
+                return
+        visit.repeated = await poster.post_twice("a batch that was sent before", place.marker())
+
+
+async def _has_ended(place: _Place) -> bool:
+    """Whether the process is gone. One that dies of a batch may do so just after its answer."""
+    with suppress(WaitedTooLong):
+        await place.env.until(lambda: place.visit.name not in place.env.pids, timeout_s=_POLL_S)
+    return place.visit.name not in place.env.pids
+
+
+async def _listen(place: _Place) -> None:
+    """Count the lines that the extension writes while nothing happens at all."""
+    visit, env = place.visit, place.env
+    if "extension" not in visit.subscribed_types or visit.name not in env.pids:
+        return
+    rounds = _QUARTERS * max(one.timeout_ms for one in visit.subscriptions) / 1000
+    visit.quiet_s = min(max(rounds, _QUIET_S[0]), _QUIET_S[1])
+    for _ in range(_QUARTERS):
+        before = len(env.extension_output(visit.name))
+        await asyncio.sleep(visit.quiet_s / _QUARTERS)
+        visit.own_lines.append(len(env.extension_output(visit.name)) - before)

@@ -1,0 +1,290 @@
+"""Several environments of one function, started as Lambda does: a new one for each request that finds none idle.
+
+Each environment has an owner task, which opens and ends it; invocations are tasks of the fleet, so that a caller who
+leaves does not end them, as on Lambda. What changes the lists is synchronous: decide first, then wait.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import socket
+import tempfile
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypedDict, Unpack
+
+from local_lambda.errors import EmulatorError, EnvironmentClosed, InvalidSetting, Throttled
+from local_lambda.local_lambda import LocalLambda, TelemetryDict
+from local_lambda.results import Invocation, Shutdown
+from local_lambda.settings import Function, Platform
+from local_lambda.watch import Watch
+
+End = Literal["spindown", "timeout", "failure", "kill"]
+
+
+class Details(TypedDict, total=False):
+    """What may go with a payload; see `LocalLambda.invoke`."""
+
+    request_id: str | None
+    trace: str | None
+    client_context: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """An invocation, the number of the environment that served it, and the telemetry that it produced."""
+
+    environment: int
+    invocation: Invocation
+    telemetry: list[TelemetryDict]
+
+
+class _Resident:
+    """One environment of the fleet, by its number, which counts from 1."""
+
+    def __init__(self, number: int, env: LocalLambda) -> None:
+        self.number = number
+        self.env = env
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.leave: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+        self.task: asyncio.Task[None] | None = None
+
+
+class Fleet:
+    """Up to `concurrency` environments of a function with its extensions.
+
+        async with Fleet(Function(code=Path("src")), [Path("extensions/mine")], concurrency=5) as fleet:
+            results = await asyncio.gather(*(fleet.invoke({"n": n}) for n in range(5)))
+
+    Environments are started by need and reused, the last used one first. Each has API ports of its own. What an
+    extension binds itself is not the emulator's to choose: every variable of `port_variables` is set to a port that is
+    free, another one in each environment. With a `concurrency` above 1 TMPDIR names a directory of the environment's
+    own; `/tmp` itself is shared. `layers` are those of `LocalLambda`. `on_start` is
+    called with each new environment and its number before it is opened.
+
+    Leaving ends all environments as a spin-down does, or kills them when an exception passes through.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        extensions: Sequence[Path] = (),
+        *,
+        concurrency: int = 1,
+        platform: Platform | None = None,
+        layers: Sequence[Path] = (),
+        port_variables: Sequence[str] = (),
+        on_start: Callable[[int, LocalLambda], None] = lambda number, env: None,
+    ) -> None:
+        if not 1 <= concurrency <= 1000:
+            raise InvalidSetting(f"The concurrency is {concurrency}; 1 to 1000 are possible.")
+        self.function = function
+        self.concurrency = concurrency
+        self.failures: list[EmulatorError] = []  # of invocations that nobody waits for
+        self.shutdowns: dict[int, Shutdown] = {}
+        self._extensions = extensions
+        self._platform = platform
+        self._layers = layers
+        self._port_variables = port_variables
+        self._on_start = on_start
+        self._watch = Watch()
+        self._tasks = asyncio.TaskGroup()
+        self._stack = contextlib.ExitStack()
+        self._residents: list[_Resident] = []
+        self._idle: list[_Resident] = []
+        self._calls: set[asyncio.Task[None]] = set()
+        self._ports: set[int] = set()
+        self._started = 0
+        self._is_open = False
+        self._folder = Path()
+
+    async def __aenter__(self) -> Self:
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="local-lambda-")))
+        await self._tasks.__aenter__()
+        self._is_open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                await self.shutdown()
+        finally:
+            self._is_open = False
+            for task in [*self._calls, *(one.task for one in self._residents if one.task is not None)]:
+                task.cancel()  # a resident that is cancelled kills its environment
+            heard = error if isinstance(error, asyncio.CancelledError) else None
+            try:
+                await self._tasks.__aexit__(type(heard) if heard else None, heard, trace if heard else None)
+            finally:
+                self._stack.close()
+
+    # What a user does
+
+    async def provision(self, count: int) -> None:
+        """Start `count` more environments at once, and return when all of them wait for an invocation.
+
+        Raises Throttled beyond the concurrency, and what starting one raises.
+        """
+        self._check_open()
+        if len(self._residents) + count > self.concurrency:
+            raise Throttled(f"There may be {self.concurrency} environments, and {len(self._residents)} are there.")
+        residents = [self._start() for _ in range(count)]
+        opening = (asyncio.shield(resident.opened) for resident in residents)
+        outcomes = await asyncio.gather(*opening, return_exceptions=True)
+        self._idle += [resident for resident in reversed(residents) if resident in self._residents]
+        self._watch.notify()
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+
+    async def invoke(self, payload: Any = None, *, wait: bool = False, **details: Unpack[Details]) -> Invocation:
+        """Invoke the function in an environment that is idle, else in a new one; see `LocalLambda.invoke`.
+
+        Raises Throttled when all are busy (with `wait` it waits for one instead), and what starting one raises.
+        """
+        return (await self.serve(payload, wait=wait, **details)).invocation
+
+    async def serve(self, payload: Any = None, *, wait: bool = False, **details: Unpack[Details]) -> Served:
+        """Invoke, and say where it was done and what it produced. Raises as `invoke`."""
+        if wait:
+            await self._until_room()
+        resident = self._take()
+        done: asyncio.Future[Served] = asyncio.get_running_loop().create_future()
+        done.add_done_callback(lambda future: future.cancelled() or future.exception())  # its caller may have left
+        self._own(self._call(resident, done, payload, details))
+        return await asyncio.shield(done)
+
+    def submit(self, payload: Any = None, **details: Unpack[Details]) -> None:
+        """Have the function invoked as soon as there is room; nobody waits. What goes wrong is in `failures`."""
+        self._check_open()
+        self._own(self._submitted(payload, details))
+
+    async def shutdown(self, end: End = "spindown") -> dict[int, Shutdown]:
+        """End all environments at once; return how, by number. Invocations under way are abandoned."""
+        self._is_open = False
+        self._watch.notify()
+        calls = list(self._calls)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        residents = list(self._residents)
+        for resident in residents:
+            if not resident.opened.done() and resident.task is not None:
+                resident.task.cancel()
+            elif not resident.leave.done():
+                resident.leave.set_result(end)
+        await self._watch.until(lambda: not self._residents)
+        return self.shutdowns
+
+    @property
+    def environments(self) -> dict[int, LocalLambda]:
+        """The environments that are up or starting, by number."""
+        return {resident.number: resident.env for resident in self._residents}
+
+    # Invocations
+
+    async def _until_room(self) -> None:
+        while self._is_open and not self._has_room:
+            await self._watch.until(lambda: self._has_room or not self._is_open)
+
+    @property
+    def _has_room(self) -> bool:
+        return bool(self._idle) or len(self._residents) < self.concurrency
+
+    def _take(self) -> _Resident:
+        self._check_open()
+        if self._idle:
+            return self._idle.pop()
+        if not self._has_room:
+            raise Throttled(f"All {self.concurrency} environments are busy.")
+        return self._start()
+
+    def _own(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._tasks.create_task(work)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _call(self, resident: _Resident, done: asyncio.Future[Served], payload: Any, details: Details) -> None:
+        env = resident.env
+        try:
+            await resident.opened
+            before = env.telemetry_count
+            result = await env.invoke(payload, **details)
+            done.set_result(
+                Served(environment=resident.number, invocation=result, telemetry=env.telemetry_since(before))
+            )
+        except EmulatorError as error:
+            done.set_exception(error)
+        except asyncio.CancelledError:
+            done.set_exception(EnvironmentClosed("The environments were shut down during the invocation."))
+            raise
+        finally:
+            if resident in self._residents:
+                self._idle.append(resident)
+            self._watch.notify()
+
+    async def _submitted(self, payload: Any, details: Details) -> None:
+        try:
+            await self.serve(payload, wait=True, **details)
+        except EmulatorError as error:
+            self.failures.append(error)
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise EnvironmentClosed("The fleet is not open: it was not entered, or it was shut down.")
+
+    # Environments
+
+    def _start(self) -> _Resident:
+        number = self._started + 1
+        env = LocalLambda(self._function(number), self._extensions, platform=self._platform, layers=self._layers)
+        self._started = number
+        self._on_start(number, env)
+        resident = _Resident(number, env)
+        self._residents.append(resident)
+        resident.task = self._tasks.create_task(self._reside(resident))
+        return resident
+
+    async def _reside(self, resident: _Resident) -> None:
+        """Own an environment from its opening to its end."""
+        try:
+            async with resident.env as env:
+                resident.opened.set_result(None)
+                end = await resident.leave
+                if end == "kill":
+                    await env.kill()
+                else:
+                    self.shutdowns[resident.number] = await env.shutdown(end)
+        except EmulatorError as error:
+            if resident.opened.done():
+                raise
+            resident.opened.set_exception(error)
+        finally:
+            resident.opened.cancel()  # if nothing else was said, nobody waits in vain
+            self._residents.remove(resident)
+            if resident in self._idle:
+                self._idle.remove(resident)
+            self._watch.notify()
+
+    def _function(self, number: int) -> Function:
+        """Return the function with the variables that set this environment apart."""
+        own = {name: str(self._free_port()) for name in self._port_variables}
+        if self.concurrency > 1:
+            folder = self._folder / f"tmp-{number}"
+            folder.mkdir(exist_ok=True)
+            own["TMPDIR"] = str(folder)
+        return dataclasses.replace(self.function, environment={**self.function.environment, **own})
+
+    def _free_port(self) -> int:
+        """Return a port that is free on all addresses and that no other environment was given."""
+        while True:
+            with socket.socket() as probe:
+                probe.bind(("0.0.0.0", 0))  # noqa: S104 - as the extension will
+                port: int = probe.getsockname()[1]
+            if port not in self._ports:
+                self._ports.add(port)
+                return port

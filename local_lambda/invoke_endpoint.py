@@ -1,0 +1,171 @@
+"""The Invoke operation of the Lambda API over a fleet, for `aws lambda invoke --endpoint-url` and the SDKs.
+
+Source: Lambda API Reference, Invoke (2015-03-31), and the message texts that callers of real Lambda have reported.
+Requests need not be signed, and nobody is asked for rights. Streaming is not offered.
+"""
+
+import base64
+import binascii
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+from aiohttp import web
+
+from local_lambda.apis.server import serve
+from local_lambda.errors import EmulatorError, Throttled
+from local_lambda.fleet import Details, Fleet, Served
+from local_lambda.rules.log_lines import text_of
+
+ROUTE = "/2015-03-31/functions/{name}/invocations"
+# Source: Lambda quotas; the asynchronous one was 256 KB until October 2025.
+MAX_SYNCHRONOUS_BYTES = 6 * 1024 * 1024
+MAX_ASYNCHRONOUS_BYTES = 1024 * 1024
+MAX_CONTEXT_BYTES = 3583  # source: Lambda API Reference, X-Amz-Client-Context
+LOG_TAIL_BYTES = 4096
+
+_TYPES = ("RequestResponse", "Event", "DryRun")
+_NAME = re.compile(r"(?:(?:arn:[a-z-]+:lambda:[a-z0-9-]+:)?\d{12}:function:)?([A-Za-z0-9_-]+)(?::([A-Za-z0-9$_-]+))?")
+
+
+class ApiError(Exception):
+    """An answer with a status and the name of an exception of the Lambda API."""
+
+    def __init__(self, status: int, code: str, message: str, **more: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.body = orjson.dumps({"Type": "User" if status < 500 else "Service", "Message": message, **more})
+
+
+class InvokeEndpoint:
+    """The endpoint as an async context manager: it listens on 127.0.0.1, at `port` (0: any free one).
+
+    Raises AddressInUse on entering.
+    """
+
+    def __init__(self, fleet: Fleet, *, port: int = 0) -> None:
+        self._fleet = fleet
+        self._port = port
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> Self:
+        app = web.Application()
+        app.add_routes([web.post(ROUTE, self._answer)])
+        self._runner, self._port = await serve(app, self._port)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @property
+    def url(self) -> str:
+        """What to give as `--endpoint-url`."""
+        return f"http://127.0.0.1:{self._port}"
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        request_id = str(uuid.uuid4())
+        try:
+            response = await self._invoke(request, request_id)
+        except ApiError as error:
+            response = web.Response(status=error.status, body=error.body, content_type="application/json")
+            response.headers["x-amzn-ErrorType"] = error.code
+        response.headers["x-amzn-RequestId"] = request_id
+        return response
+
+    async def _invoke(self, request: web.Request, request_id: str) -> web.Response:
+        self._check_name(request.match_info["name"], request.query.get("Qualifier"))
+        kind = request.headers.get("X-Amz-Invocation-Type", "RequestResponse")
+        if kind not in _TYPES:
+            message = f"The invocation type {kind!r} is none of {', '.join(_TYPES)}."
+            raise ApiError(400, "InvalidParameterValueException", message)
+        payload = await _payload(request, kind)
+        details = Details(
+            request_id=request_id,
+            trace=request.headers.get("X-Amzn-Trace-Id"),
+            client_context=_client_context(request.headers),
+        )
+        try:
+            if kind == "DryRun":
+                return web.Response(status=204)
+            if kind == "Event":
+                self._fleet.submit(payload, **details)
+                return web.Response(status=202)
+            served = await self._fleet.serve(payload, **details)
+        except Throttled:
+            reason = "ReservedFunctionConcurrentInvocationLimitExceeded"
+            raise ApiError(429, "TooManyRequestsException", "Rate Exceeded.", Reason=reason) from None
+        except EmulatorError as error:
+            raise ApiError(500, "ServiceException", str(error)) from error
+        return self._response(served, wants_log=request.headers.get("X-Amz-Log-Type") == "Tail")
+
+    def _check_name(self, given: str, qualifier: str | None) -> None:
+        function = self._fleet.function
+        matched = _NAME.fullmatch(given)
+        name, suffix = matched.groups() if matched else (given, None)
+        qualifier = qualifier or suffix
+        if name != function.name or qualifier not in (None, "$LATEST", function.version):
+            arn = f"{function.arn.rpartition(':')[0]}:{name}" + (f":{qualifier}" if qualifier else "")
+            raise ApiError(404, "ResourceNotFoundException", f"Function not found: {arn}")
+
+    def _response(self, served: Served, *, wants_log: bool) -> web.Response:
+        result = served.invocation
+        response = web.Response(body=result.payload, content_type="application/json")
+        response.headers["X-Amz-Executed-Version"] = self._fleet.function.version
+        if result.function_error is not None:
+            response.headers["X-Amz-Function-Error"] = result.function_error
+        if wants_log:
+            response.headers["X-Amz-Log-Result"] = base64.b64encode(log_tail(served.telemetry)).decode()
+        return response
+
+
+def log_tail(telemetry: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return the last 4 KB of what CloudWatch Logs would show of these events."""
+    lines = [text for event in telemetry if (text := text_of(event)) is not None]
+    return "".join(f"{line}\n" for line in lines).encode()[-LOG_TAIL_BYTES:]
+
+
+async def _payload(request: web.Request, kind: str) -> bytes:
+    """Read the event; an empty body is an empty object. Raises ApiError."""
+    limit = MAX_ASYNCHRONOUS_BYTES if kind == "Event" else MAX_SYNCHRONOUS_BYTES
+    body, size = bytearray(), 0
+    async for chunk in request.content.iter_any():
+        size += len(chunk)
+        if size <= limit:  # what is beyond is read and thrown away, so that the client hears the answer
+            body += chunk
+    if size > limit:
+        # The API reference calls it RequestTooLargeException; callers of real Lambda see this code and these texts.
+        message = f"Request must be smaller than {limit} bytes for the InvokeFunction operation"
+        if kind == "Event":
+            message = f"{size} byte payload is too large for the Event invocation type (limit {limit} bytes)"
+        raise ApiError(413, "RequestEntityTooLargeException", message)
+    payload = bytes(body) or b"{}"
+    try:
+        orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        message = f"Could not parse request body into json: {error}"
+        raise ApiError(400, "InvalidRequestContentException", message) from None
+    return payload
+
+
+def _client_context(headers: Mapping[str, str]) -> str | None:
+    """Decode X-Amz-Client-Context: base64 of a JSON object. Raises ApiError."""
+    given = headers.get("X-Amz-Client-Context")
+    if given is None:
+        return None
+    try:
+        decoded = base64.b64decode(given, validate=True)
+        orjson.loads(decoded)
+    except (binascii.Error, orjson.JSONDecodeError):
+        message = "Client context must be a valid Base64-encoded JSON object."
+        raise ApiError(400, "InvalidRequestContentException", message) from None
+    if len(given) > MAX_CONTEXT_BYTES:
+        message = f"Client context must be no more than {MAX_CONTEXT_BYTES} bytes when Base64-encoded."
+        raise ApiError(400, "InvalidRequestContentException", message)
+    return orjson.dumps(orjson.loads(decoded)).decode()  # without line breaks: it becomes a header

@@ -1,0 +1,309 @@
+"""The local Lambda itself: one execution environment as an async context manager."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import orjson
+from aiohttp import web
+
+from local_lambda.apis.extensions_api import ExtensionsApi
+from local_lambda.apis.runtime_api import RuntimeApi
+from local_lambda.apis.server import recording, serve
+from local_lambda.apis.telemetry_api import TelemetryApi
+from local_lambda.errors import EmulatorError, EnvironmentClosed, InitFailed, WaitedTooLong
+from local_lambda.machine.layers import Opt, disables_extensions, executables
+from local_lambda.machine.limits import Limits
+from local_lambda.phases import init, invocation, managed, shutdown
+from local_lambda.results import Enforced, Invocation, Shutdown
+from local_lambda.rules.subscriptions import Subscription
+from local_lambda.sandbox import Sandbox
+from local_lambda.settings import Function, Platform
+from local_lambda.telemetry.telemetry import Telemetry
+from local_lambda.transcript import Transcript
+from local_lambda.watch import Watch
+
+TelemetryDict = dict[str, Any]
+
+
+class LocalLambda:
+    """One environment of a function with its extensions.
+
+        async with LocalLambda(Function(code=Path("src")), extensions=[Path("extensions/mine")]) as env:
+            result = await env.invoke({"order": 8841})
+            assert result.json() == "ok"
+            await env.shutdown()
+
+    Entering runs the init and freezes; leaving shuts down (spindown), or kills everything at once when an exception
+    passes through. Either way no process, port or stopped child is left. `extensions` are executables, `opt` a
+    directory that plays /opt: every regular file in its `extensions` is started too. `layers` are directories or ZIP
+    files, low to high, that are put over it in a private directory which lives as long as this. Nothing is mounted at
+    /opt itself: what an extension carries along it must find beside its own file; `opt`/bin and `opt`/lib are on PATH
+    and LD_LIBRARY_PATH, `opt`/python on the PYTHONPATH of a Python function.
+
+    Raises on construction: ExtensionNotFound, TooManyExtensions, InvalidLayer. On entering: AddressInUse,
+    LimitsUnavailable; InitFailed, unless the platform is told to retry as Lambda does.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        extensions: Sequence[Path] = (),
+        *,
+        platform: Platform | None = None,
+        opt: Path | None = None,
+        layers: Sequence[Path] = (),
+    ) -> None:
+        self.function = function
+        self.platform = platform or Platform()
+        self.transcript = Transcript()
+        self.init_outcome: init.InitOutcome | None = None
+        self.shutdown_result: Shutdown | None = None
+        self._opt = Opt(opt, layers)
+        try:
+            self._executables = executables(extensions, self._opt.path)
+        except EmulatorError:
+            self._opt.remove()
+            raise
+        self._extensions_enabled = not disables_extensions(self._opt.path)
+        self._watch = Watch()
+        self._turn = asyncio.Lock()  # a classic environment does one thing at a time
+        self._tasks = asyncio.TaskGroup()
+        self._is_open = False
+        self._sandbox: Sandbox | None = None
+        self._limits: Limits | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._runner: web.AppRunner | None = None
+
+    # Opening and closing
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        try:
+            await self._open()
+        except BaseException as error:
+            await self._close(error)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None and self._is_open:
+                await self.shutdown()
+        except BaseException as failed:
+            await self._close(failed)
+            raise
+        await self._close(error)
+
+    async def _open(self) -> None:
+        timeout = aiohttp.ClientTimeout(total=None)
+        self._session = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
+        app = web.Application(middlewares=[recording(self.transcript)])
+        self._limits = Limits(self.function, self.platform)
+        # Routes are asked for their environment at each call, and the environment needs the port: hence this order.
+        telemetry = Telemetry(self.platform, self._tasks, self._session, self._watch, self.transcript, self.function)
+        self._sandbox = sandbox = Sandbox(
+            self.function,
+            self.platform,
+            self._executables if self._extensions_enabled else [],
+            tasks=self._tasks,
+            telemetry=telemetry,
+            transcript=self.transcript,
+            watch=self._watch,
+            limits=self._limits,
+            opt=self._opt.path,
+        )
+        app.add_routes(RuntimeApi(sandbox).routes())
+        if self._extensions_enabled:
+            app.add_routes([*ExtensionsApi(sandbox).routes(), *TelemetryApi(sandbox).routes()])
+        self._runner, port = await serve(app, self.platform.api_port)
+        sandbox.api = f"127.0.0.1:{port}"
+        await self._init(sandbox)
+        self._is_open = True
+        self._watch.notify()
+
+    async def _init(self, sandbox: Sandbox) -> None:
+        outcome = await init.initialise(sandbox, "init", init.limit_s(sandbox))
+        self.init_outcome = outcome
+        if outcome.is_success:
+            sandbox.unreported_init_ms = outcome.duration_ms
+            sandbox.freeze()
+            return
+        await shutdown.end(sandbox, "spindown")
+        if self.platform.on_init_failure == "raise":
+            raise InitFailed(outcome.error_type or "Runtime.Unknown", outcome.message)
+
+    async def _close(self, error: BaseException | None) -> None:
+        """Leave nothing behind. Killing comes first and needs no event loop, whatever happens to the rest."""
+        self._is_open = False
+        if self._sandbox is not None:
+            self._sandbox.kill()
+        try:
+            if self._sandbox is not None:
+                await shutdown.kill(self._sandbox)
+            if self._runner is not None:
+                await self._runner.cleanup()
+        finally:
+            if self._limits is not None:
+                self._limits.remove()
+            self._opt.remove()
+            if self._session is not None:
+                await self._session.close()
+            # A task group wraps what its body raised; it needs to hear of a cancellation only, which may be its own.
+            heard = error if isinstance(error, asyncio.CancelledError) else None
+            await self._tasks.__aexit__(type(heard) if heard else None, heard, heard.__traceback__ if heard else None)
+
+    # What a user does
+
+    async def invoke(
+        self,
+        payload: Any = None,
+        *,
+        request_id: str | None = None,
+        trace: str | None = None,
+        client_context: str | None = None,
+        cognito_identity: str | None = None,
+        tenant_id: str | None = None,
+    ) -> Invocation:
+        """Invoke the function; return when the answer is there and the environment is frozen again, its report made.
+
+        `payload` is sent as JSON, bytes as they are. `trace` is an X-Amzn-Trace-Id, `client_context` and
+        `cognito_identity` are JSON as the runtime gets them. A function that fails, times out or
+        crashes gives a result, not an exception. Raises EnvironmentClosed.
+        """
+        request = invocation.Request(
+            payload=payload if isinstance(payload, bytes) else orjson.dumps(payload),
+            request_id=request_id or str(uuid.uuid4()),
+            trace=trace,
+            client_context=client_context,
+            cognito_identity=cognito_identity,
+            tenant_id=tenant_id,
+        )
+        if self.function.is_managed:
+            return await managed.invoke(self._open_sandbox(), request)
+        async with self._turn:
+            return await invocation.invoke(self._open_sandbox(), request)
+
+    async def shutdown(self, reason: shutdown.Reason = "spindown") -> Shutdown:
+        """End the environment as Lambda does and say how each extension took it. Raises EnvironmentClosed."""
+        async with self._turn:
+            sandbox = self._open_sandbox()
+            self._is_open = False
+            self.shutdown_result = await shutdown.end(sandbox, reason)
+            return self.shutdown_result
+
+    async def kill(self) -> None:
+        """End the environment without a word, as the loss of a host would. Raises EnvironmentClosed."""
+        sandbox = self._open_sandbox()
+        self._is_open = False
+        sandbox.break_("Sandbox.Failure", "The environment was killed.", "platform")  # ends an invocation under way
+        await shutdown.kill(sandbox)
+
+    # What happened
+
+    @property
+    def api(self) -> str:
+        """The value of AWS_LAMBDA_RUNTIME_API, host:port."""
+        return self._sandbox.api if self._sandbox is not None else ""
+
+    @property
+    def instance_id(self) -> str:
+        """The environment's id, which is also its log stream's name."""
+        return self._sandbox.instance_id if self._sandbox is not None else ""
+
+    @property
+    def telemetry(self) -> list[TelemetryDict]:
+        """Every event that was produced, in order, as the newest schema has it."""
+        return [event.as_dict() for event in self._sandbox.telemetry.events] if self._sandbox is not None else []
+
+    def telemetry_since(self, number: int) -> list[TelemetryDict]:
+        """Return what was produced after the first `number` events."""
+        produced = self._sandbox.telemetry.events if self._sandbox is not None else []
+        return [event.as_dict() for event in produced[number:]]
+
+    @property
+    def telemetry_count(self) -> int:
+        """How many events were produced."""
+        return len(self._sandbox.telemetry.events) if self._sandbox is not None else 0
+
+    def observe(self, observer: Callable[[], None]) -> None:
+        """Have `observer` called whenever something happened here: quickly, and without raising."""
+        self._watch.observe(observer)
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The processes of this generation that run, by extension name or "runtime"."""
+        processes = self._sandbox.all_processes() if self._sandbox is not None else []
+        return {process.name: process.pid for process in processes if process.is_running}
+
+    @property
+    def subscriptions(self) -> list[Subscription]:
+        """The telemetry subscriptions that stand, in the order in which they were made."""
+        return self._sandbox.telemetry.subscriptions if self._sandbox is not None else []
+
+    @property
+    def held_telemetry(self) -> list[bytes]:
+        """The records that no subscriber has acknowledged so far, as they would be sent."""
+        return self._sandbox.telemetry.held if self._sandbox is not None else []
+
+    @property
+    def resets(self) -> list[Shutdown]:
+        """How each generation ended that a timeout or a crash broke within an invocation."""
+        return list(self._sandbox.resets) if self._sandbox is not None else []
+
+    @property
+    def limits(self) -> Enforced | None:
+        """What the system enforces on this environment; None before it is entered."""
+        return self._limits.enforced if self._limits is not None else None
+
+    def extension_output(self, name: str) -> list[str]:
+        """Return the lines that an extension wrote to stdout and stderr, over all generations."""
+        return list(self._sandbox.output[name]) if self._sandbox is not None else []
+
+    async def report(self, request_id: str, *, timeout_s: float = 5.0) -> TelemetryDict:
+        """Wait for the `platform.report` of an invocation to be produced. Raises WaitedTooLong."""
+
+        def is_it(event: TelemetryDict) -> bool:
+            return bool(event["type"] == "platform.report" and event["record"]["requestId"] == request_id)
+
+        return await self.event(is_it, timeout_s=timeout_s)
+
+    async def event(self, wanted: Callable[[TelemetryDict], bool], *, timeout_s: float = 5.0) -> TelemetryDict:
+        """Wait for the first event that is `wanted`. Raises WaitedTooLong."""
+        found: list[TelemetryDict] = []
+        looked_at = 0
+
+        def is_there() -> bool:  # looks at each event once, however often it is asked
+            nonlocal looked_at
+            events = self._sandbox.telemetry.events if self._sandbox is not None else []
+            while looked_at < len(events) and not found:
+                event = events[looked_at].as_dict()
+                looked_at += 1
+                if wanted(event):
+                    found.append(event)
+            return bool(found)
+
+        await self.until(is_there, timeout_s=timeout_s)
+        return found[0]
+
+    async def until(self, condition: Callable[[], bool], *, timeout_s: float = 5.0) -> None:
+        """Wait until `condition` holds; it is tried whenever something happens here. Raises WaitedTooLong."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._watch.until(condition)
+        except TimeoutError:
+            waited = time.monotonic() - began
+            raise WaitedTooLong(f"What was waited for did not happen within {waited:.1f} s.") from None
+
+    def _open_sandbox(self) -> Sandbox:
+        if not self._is_open or self._sandbox is None:
+            raise EnvironmentClosed("The environment is not open: it was not entered, or it was shut down or killed.")
+        return self._sandbox

@@ -1,0 +1,176 @@
+"""Control groups of one environment: a memory limit, a CPU quota, a freezer.
+
+Where the system lets us; the caller says where not. Groups are made below the group of this process, so that limits
+which hold for it hold for what it starts. Version 1 has a hierarchy for each controller, version 2 one for all.
+Source: the kernel's admin guide, cgroup-v1 and cgroup-v2.
+"""
+
+import os
+import signal
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from local_lambda.machine.reaper import guard
+
+Controller = Literal["memory", "cpu", "freezer"]
+
+CONTROLLERS: tuple[Controller, ...] = ("memory", "cpu", "freezer")
+_PERIOD_US = 100_000
+_FREEZE_LIMIT_S = 0.05
+_REMOVE_LIMIT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where groups of one controller can be made."""
+
+    folder: Path
+    version: int
+
+
+def places(proc: Path = Path("/proc/self")) -> Mapping[Controller, Place]:
+    """Return the place of each controller that is mounted, by what /proc says of this process.
+
+    Version 1 goes before version 2 where both are there, as controllers belong to one of them; only every group of
+    version 2 has a freezer, and it is the better one.
+    """
+    try:
+        own = [row.split(":", 2) for row in (proc / "cgroup").read_text().splitlines()]
+        mounts = [row.split(" ") for row in (proc / "mountinfo").read_text().splitlines()]
+    except OSError:
+        return {}
+    found: dict[Controller, Place] = {}
+    for _, names, path in own:
+        for mount in mounts:
+            kind, options = mount[mount.index("-") + 1], mount[-1].split(",")
+            root, point = mount[3], Path(mount[4])
+            below = path.removeprefix(root if root != "/" else "").lstrip("/")
+            if not names and kind == "cgroup2":
+                found |= {
+                    name: Place(point / below, 2) for name in CONTROLLERS if name not in found or name == "freezer"
+                }
+            elif kind == "cgroup" and names:
+                mine = [name for name in CONTROLLERS if name in names.split(",") and name in options]
+                found |= {name: Place(point / below, 1) for name in mine if name not in found or name != "freezer"}
+    return found
+
+
+class Group:
+    """The group of one environment under one controller. Raises OSError where the system does not let it be made."""
+
+    def __init__(self, controller: Controller, place: Place) -> None:
+        self.version = place.version
+        self.controller = controller
+        if self.version == 2 and controller != "freezer":
+            _delegate(place.folder, controller)
+        self.path = place.folder / f"local-lambda-{uuid.uuid4().hex[:12]}"
+        self.path.mkdir()
+        guard.add("cgroup", str(self.path))
+
+    def add(self, pid: int) -> None:
+        """Move a process and the children it has by now into the group."""
+        try:
+            self._write("cgroup.procs", str(pid))
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:
+            return  # it ended already, or the kernel does not list children
+        for child in children:
+            self.add(int(child))
+
+    def limit_memory(self, limit_bytes: int) -> None:
+        """Have the kernel kill what goes beyond `limit_bytes`, all processes together, swap included."""
+        if self.version == 2:
+            self._write("memory.max", str(limit_bytes))
+            self._write_if_there("memory.swap.max", "0")
+        else:
+            self._write("memory.limit_in_bytes", str(limit_bytes))
+            self._write_if_there("memory.memsw.limit_in_bytes", str(limit_bytes))
+
+    def limit_cpu(self, vcpus: float) -> None:
+        """Give the processes so much time of one processor, together, and before whatever else runs on this machine."""
+        quota = max(1000, round(vcpus * _PERIOD_US))
+        if self.version == 2:
+            self._write("cpu.max", f"{quota} {_PERIOD_US}")
+            self._write_if_there("cpu.weight", "800")
+        else:
+            self._write_if_there("cpu.shares", "8192")
+            self._write("cpu.cfs_period_us", str(_PERIOD_US))
+            self._write("cpu.cfs_quota_us", str(quota))
+
+    def freeze(self) -> None:
+        """Stop every process; return when they stand still."""
+        self._set_frozen(True)
+        give_up_at = time.monotonic() + _FREEZE_LIMIT_S
+        while not self.is_frozen() and time.monotonic() < give_up_at:
+            time.sleep(0.0001)
+
+    def thaw(self) -> None:
+        self._set_frozen(False)
+
+    def is_frozen(self) -> bool:
+        if self.version == 2:
+            return self._number("cgroup.events", "frozen") == 1
+        return (self.path / "freezer.state").read_text().strip() == "FROZEN"
+
+    def _set_frozen(self, frozen: bool) -> None:
+        if self.version == 2:
+            self._write("cgroup.freeze", "1" if frozen else "0")
+        else:
+            self._write("freezer.state", "FROZEN" if frozen else "THAWED")
+
+    def peak_bytes(self) -> int:
+        """Return the most memory that was in use, the processes' file cache included (0 where it is not said)."""
+        name = "memory.peak" if self.version == 2 else "memory.max_usage_in_bytes"
+        try:
+            return int((self.path / name).read_text())
+        except OSError:
+            return 0  # memory.peak is younger than version 2
+
+    def oom_kills(self) -> int:
+        """Return how many processes were killed for lack of memory."""
+        return self._number("memory.events" if self.version == 2 else "memory.oom_control", "oom_kill")
+
+    def kill(self) -> None:
+        """Kill what is in the group, such as a process that left the session it was started in."""
+        for pid in (self.path / "cgroup.procs").read_text().split():
+            try:
+                os.kill(int(pid), signal.SIGKILL)
+            except ProcessLookupError:
+                continue  # it ended in between
+
+    def remove(self) -> None:
+        """Remove the group; its processes have ended, but the kernel may take a moment to see it."""
+        give_up_at = time.monotonic() + _REMOVE_LIMIT_S
+        while self.path.exists():
+            try:
+                self.path.rmdir()
+            except OSError:
+                if time.monotonic() > give_up_at:
+                    return  # the guard tries again when this process ends
+                time.sleep(0.002)
+        guard.remove("cgroup", str(self.path))
+
+    def _number(self, name: str, key: str) -> int:
+        rows = (row.split() for row in (self.path / name).read_text().splitlines())
+        return next((int(row[1]) for row in rows if row[:1] == [key]), 0)
+
+    def _write(self, name: str, value: str) -> None:
+        (self.path / name).write_text(value)
+
+    def _write_if_there(self, name: str, value: str) -> None:
+        if (self.path / name).exists():
+            self._write(name, value)
+
+
+def _delegate(folder: Path, controller: Controller) -> None:
+    """Have groups below `folder` govern `controller`; version 2 refuses that while `folder` itself holds processes."""
+    if controller not in (folder / "cgroup.subtree_control").read_text().split():
+        descriptor = os.open(folder / "cgroup.subtree_control", os.O_WRONLY)
+        try:
+            os.write(descriptor, f"+{controller}".encode())
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,200 @@
+"""Operating system processes of an environment, each the leader of a session of its own, so that a signal reaches its
+children too. Output arrives as messages in the order of each stream."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from local_lambda.machine.framing import Frames, Lines, Message, Splitter
+from local_lambda.machine.reaper import guard
+
+OnMessage = Callable[[bytes, float | None], None]
+OnExit = Callable[["Process", int], None]
+
+_CHUNK = 64 * 1024
+_STOP_LIMIT_S = 0.05  # one in an uninterruptible call (a slow disk) stops when that returns
+
+
+class Pipe:
+    """One pipe from a process. `drain` takes all that is there now, without the event loop: what a process
+    wrote before it called the API is seen before the call's effects.
+    """
+
+    def __init__(self, splitter: Splitter, on_message: OnMessage) -> None:
+        self._read_fd, self.write_fd = os.pipe()
+        os.set_blocking(self._read_fd, False)
+        self._splitter = splitter
+        self._on_message = on_message
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._read_fd, self._readable)
+        self._is_open = True
+
+    def close_write_end(self) -> None:
+        """Leave the writing to the child."""
+        os.close(self.write_fd)
+
+    def drain(self) -> None:
+        while self._is_open and self._read():
+            pass
+
+    def close(self) -> None:
+        """Read what is left, an unfinished line included, and close."""
+        self.drain()
+        if self._is_open:
+            self._end()
+
+    def _readable(self) -> None:
+        self._read()
+
+    def _read(self) -> bool:
+        try:
+            data = os.read(self._read_fd, _CHUNK)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._end()
+            return False
+        self._emit(self._splitter.feed(data))
+        return True
+
+    def _end(self) -> None:
+        self._is_open = False
+        self._loop.remove_reader(self._read_fd)
+        os.close(self._read_fd)
+        self._emit(self._splitter.close())
+
+    def _emit(self, messages: Sequence[Message]) -> None:
+        for text, at in messages:
+            self._on_message(text, at)
+
+
+class Process:
+    """One running program. After its leader's end the rest of its group is killed and its output read to the end."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, pipes: Sequence[Pipe]) -> None:
+        self.name = name
+        self.pid = process.pid
+        self.exit_code: int | None = None
+        self.ended_at: float | None = None  # monotonic
+        self.killed = False
+        self.peak_kb = 0
+        self._process = process
+        self._pipes = pipes
+        guard.add("process", str(self.pid))
+
+    @property
+    def is_running(self) -> bool:
+        return self.exit_code is None
+
+    async def wait(self, on_exit: OnExit) -> None:
+        """Wait for its end and report it once."""
+        code = await self._process.wait()
+        self._signal(signal.SIGKILL)  # children that outlived it; the leader is gone
+        for pipe in self._pipes:
+            pipe.close()
+        guard.remove("process", str(self.pid))
+        self.exit_code = code
+        self.ended_at = time.monotonic()
+        on_exit(self, code)
+
+    def drain(self) -> None:
+        """Handle the output written so far."""
+        for pipe in self._pipes:
+            pipe.drain()
+
+    def freeze(self) -> None:
+        """Stop the group, and return when its leader stands still: the signal itself is asynchronous."""
+        self.measure()
+        if not self.is_running:
+            return
+        self._signal(signal.SIGSTOP)
+        give_up_at = time.monotonic() + _STOP_LIMIT_S
+        while not self._has_stopped() and time.monotonic() < give_up_at:
+            time.sleep(0.0001)
+
+    def _has_stopped(self) -> bool:
+        """Whether the leader is stopped, or ended. Its status stays for whoever waits for its end."""
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+        except ChildProcessError:
+            return True
+
+    def thaw(self) -> None:
+        if self.is_running:
+            self._signal(signal.SIGCONT)
+
+    def terminate(self) -> None:
+        if self.is_running:
+            self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill the group; this reaches stopped processes too."""
+        if self.is_running:
+            self.killed = True
+            self._signal(signal.SIGKILL)
+
+    def measure(self) -> int:
+        """Return the most memory it has used, in KiB (0 where the system does not say)."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+        except OSError:
+            return self.peak_kb
+        for row in status.splitlines():
+            if row.startswith("VmHWM:"):
+                self.peak_kb = max(self.peak_kb, int(row.split()[1]))
+        return self.peak_kb
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            os.killpg(self.pid, number)
+        except (ProcessLookupError, PermissionError):
+            # Nothing is left in the group. macOS says EPERM when only zombies are.
+            return
+
+
+class Launcher:
+    """Starts processes and connects their output."""
+
+    def __init__(self, *, max_line_bytes: int) -> None:
+        self._max_line_bytes = max_line_bytes
+
+    async def start(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        variables: Callable[[int | None], Mapping[str, str]],
+        on_message: OnMessage,
+        framed: bool = False,
+    ) -> Process:
+        """Start a program; `variables` is called with the descriptor for framed messages, if it was to get one.
+
+        Raises OSError when it cannot be executed.
+        """
+        pipes = [Pipe(Lines(self._max_line_bytes), on_message) for _ in range(2)]
+        if framed:
+            pipes.append(Pipe(Frames(), on_message))
+        log_fd = pipes[2].write_fd if framed else None
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=pipes[0].write_fd,
+                stderr=pipes[1].write_fd,
+                pass_fds=() if log_fd is None else (log_fd,),
+                cwd=cwd,
+                env=dict(variables(log_fd)),
+                start_new_session=True,
+            )
+        except BaseException:
+            for pipe in pipes:
+                pipe.close_write_end()
+                pipe.close()
+            raise
+        for pipe in pipes:
+            pipe.close_write_end()
+        return Process(name, process, pipes)

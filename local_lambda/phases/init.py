@@ -1,0 +1,113 @@
+"""Bring an environment up. Source of the order: AWS's emulator, rapid/handlers.go; docs/fidelity.md, section 1.7."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import orjson
+
+from local_lambda.rules import environment
+from local_lambda.rules import telemetry_events as events
+from local_lambda.sandbox import Broken, Fault, Sandbox
+
+Phase = Literal["init", "invoke"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitOutcome:
+    """How an init went. `payload` is what the caller of an invocation gets, where the runtime said so itself."""
+
+    status: str
+    duration_ms: float
+    error_type: str | None = None
+    message: str = ""
+    payload: bytes | None = None
+
+    @property
+    def is_success(self) -> bool:
+        return self.status == "success"
+
+
+def limit_s(sandbox: Sandbox) -> float:
+    """Return how long an init ahead of any invocation may take."""
+    function, platform = sandbox.function, sandbox.platform
+    if function.init_type == "on-demand":
+        return platform.init_limit_s
+    return min(900.0, max(platform.long_init_limit_s, function.timeout_s))
+
+
+async def initialise(sandbox: Sandbox, phase: Phase, limit: float) -> InitOutcome:
+    """Start all processes and wait until they are ready, at most `limit` seconds. Emits the events of an init."""
+    sandbox.renew()
+    sandbox.transcript.generation += 1
+    sandbox.telemetry.begin_init()
+    sandbox.limits.init_begins()
+    function, telemetry = sandbox.function, sandbox.telemetry
+    version = environment.runtime_version(function)
+    began = time.monotonic()
+    telemetry.emit("platform.initStart", events.init_start(function, sandbox.instance_id, version, phase))
+    outcome = await _outcome(sandbox, limit, began)
+    sandbox.limits.init_ends()
+    sandbox.agents.is_closed = True
+    telemetry.close_subscriptions(forget=outcome.is_success)  # after a failed init there will be another
+    status, error_type = outcome.status, outcome.error_type
+    telemetry.emit("platform.initRuntimeDone", events.init_runtime_done(function, phase, status, error_type))
+    for agent in sandbox.agents:
+        telemetry.emit("platform.extension", events.extension(agent.name, agent.state, agent.events, agent.error_type))
+    telemetry.emit("platform.initReport", events.init_report(function, phase, status, error_type, outcome.duration_ms))
+    sandbox.is_up = outcome.is_success
+    return outcome
+
+
+async def _outcome(sandbox: Sandbox, limit: float, began: float) -> InitOutcome:
+    status, error_type, message, payload = "success", None, "", None
+    try:
+        async with asyncio.timeout(limit):
+            await _bring_up(sandbox)
+    except TimeoutError:
+        # Source: AWS's emulator; the type is the same for every reason.
+        status, error_type, message = "timeout", "Runtime.Unknown", f"{_laggard(sandbox)} within {limit:g} s."
+    except Broken as broken:
+        status, error_type, message = "error", broken.fault.error_type, describe(broken.fault)
+        payload = sandbox.runtime.init_error[1] if sandbox.runtime.init_error else None
+    duration_ms = (time.monotonic() - began) * 1000
+    return InitOutcome(status=status, duration_ms=duration_ms, error_type=error_type, message=message, payload=payload)
+
+
+async def _bring_up(sandbox: Sandbox) -> None:
+    agents, runtime = sandbox.agents, sandbox.runtime
+    await asyncio.gather(*(sandbox.launch_extension(name) for name in sandbox.executables))
+    await sandbox.until(agents.all_registered)
+    await sandbox.launch_runtime()  # not before: an extension that registers late delays the runtime
+    await sandbox.until(lambda: runtime.is_initialised or runtime.init_error is not None)
+    if runtime.init_error is not None:
+        error_type, body = runtime.init_error
+        raise Broken(Fault(error_type, _message_of(body), "runtime"))
+    agents.is_closed = True
+    await sandbox.until(agents.all_ready)
+
+
+def describe(fault: Fault) -> str:
+    """Return a sentence for people about a fault."""
+    if fault.error_type in ("Extension.Crash", "Extension.InitError", "Extension.ExitError"):
+        return f"the extension {fault.by} ended with {fault.message}."
+    return fault.message
+
+
+def _laggard(sandbox: Sandbox) -> str:
+    """Say what an init that took too long was waiting for."""
+    waiting = [agent.name for agent in sandbox.agents if not agent.is_registered]
+    if waiting:
+        return f"the extension {', '.join(waiting)} did not register"
+    if not sandbox.runtime.is_initialised:
+        return "the runtime did not ask for its first invocation"
+    waiting = [agent.name for agent in sandbox.agents if not agent.is_idle]
+    return f"the extension {', '.join(waiting)} did not ask for its first event"
+
+
+def _message_of(body: bytes) -> str:
+    try:
+        return str(orjson.loads(body)["errorMessage"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return body.decode("utf-8", "replace")

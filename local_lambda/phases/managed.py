@@ -1,0 +1,91 @@
+"""An invocation on Managed Instances: no freeze, no `platform.runtimeDone`, several at once.
+
+Source: AWS docs "Lambda Managed Instances"; docs/fidelity.md, section 5.3.
+"""
+
+import asyncio
+import time
+
+from local_lambda.errors import InitFailed
+from local_lambda.phases import init, shutdown
+from local_lambda.phases.invocation import Failure, Request, error_type_of, payload, release
+from local_lambda.results import Invocation
+from local_lambda.rules import telemetry_events as events
+from local_lambda.rules.runtime import Call
+from local_lambda.sandbox import Broken, Sandbox
+
+
+async def invoke(sandbox: Sandbox, request: Request) -> Invocation:
+    """Invoke the function beside others. A request that times out does not harm the environment."""
+    began = time.time()
+    await _ensure_up(sandbox)
+    function = sandbox.function
+    sandbox.telemetry.emit(
+        "platform.start", events.start(function, request.request_id, request.trace, request.tenant_id), at=began
+    )
+    deadline = began + function.timeout_s
+    call = release(sandbox, request, events.milliseconds_of(began) + round(function.timeout_s * 1000))
+    failure = None
+    try:
+        async with asyncio.timeout(deadline - time.time()):
+            await sandbox.until(lambda: call.done_at is not None)
+    except TimeoutError:
+        sandbox.runtime.forget(call)
+        message = f"Task timed out after {function.timeout_s:.2f} seconds"
+        failure = Failure(status="timeout", error_type="Sandbox.Timedout", message=message)
+    except Broken as broken:
+        failure = Failure(status="error", error_type=broken.fault.error_type, message=broken.fault.message)
+    if sandbox.runtime_process is not None:
+        sandbox.runtime_process.drain()
+    return _report(sandbox, request, call, failure, began)
+
+
+async def _ensure_up(sandbox: Sandbox) -> None:
+    """Replace an environment that broke: an extension's crash makes the whole of it unhealthy."""
+    async with sandbox.repair:
+        if sandbox.is_up and sandbox.fault is None:
+            return
+        if sandbox.is_up:
+            await shutdown.end(sandbox, "failure")
+        outcome = await init.initialise(sandbox, "init", init.limit_s(sandbox))
+        if not outcome.is_success:
+            await shutdown.end(sandbox, "spindown")
+            raise InitFailed(outcome.error_type or "Runtime.Unknown", outcome.message)
+
+
+def _report(sandbox: Sandbox, request: Request, call: Call, failure: Failure | None, began: float) -> Invocation:
+    ended = call.done_at or time.time()
+    spans = []
+    if call.response_began_at is not None and call.responded_at is not None:
+        spans = [
+            events.span("responseLatency", call.released_at, call.response_began_at),
+            events.span("responseDuration", call.response_began_at, call.responded_at),
+        ]
+    status = "success" if failure is None else failure.status
+    record = events.report(
+        request.request_id,
+        status=status,
+        error_type=failure.error_type if failure is not None and status != "timeout" else None,
+        metrics={"durationMs": round((ended - began) * 1000, 3)},
+        spans=spans,
+        trace=request.trace,
+        tenant=request.tenant_id,
+    )
+    sandbox.telemetry.emit("platform.report", record)
+    is_error = failure is not None or call.error_type is not None
+    return Invocation(
+        request_id=request.request_id,
+        status=status,
+        payload=payload(request.request_id, call, failure),
+        function_error="Unhandled" if is_error else None,
+        error_type=failure.error_type if failure is not None else error_type_of(call),
+        duration_ms=(ended - began) * 1000,
+        billed_ms=None,
+        init_duration_ms=None,
+        max_memory_mb=sandbox.memory_mb(),
+        response_ms=None if call.responded_at is None else (call.responded_at - began) * 1000,
+        extension_overhead_ms=None,
+        held_ms={},
+        cold_start=False,
+        stream_error=call.stream_error,
+    )

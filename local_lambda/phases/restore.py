@@ -1,0 +1,66 @@
+"""SnapStart, as far as processes allow: init, stand still as a snapshot would, restore before the first invocation.
+
+The processes that are restored are those that were initialised, not copies, and their clocks do not jump: a process
+cannot be given another monotonic clock. What is lost by a reset is started anew and then restored. Source: platform
+reference, section 5.2; AWS docs "Improving startup performance with Lambda SnapStart" (hooks have 10 s).
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from local_lambda.rules import environment
+from local_lambda.rules import telemetry_events as events
+from local_lambda.sandbox import Broken, Sandbox
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreOutcome:
+    """How a restore went. `payload` is what the runtime said of its failure."""
+
+    status: str
+    duration_ms: float
+    error_type: str | None = None
+    message: str = ""
+    payload: bytes | None = None
+
+    @property
+    def is_success(self) -> bool:
+        return self.status == "success"
+
+
+async def restore(sandbox: Sandbox) -> RestoreOutcome | None:
+    """Release a runtime that waits in `/restore/next`; wait for its hooks. None when nothing is to be restored."""
+    runtime, function, telemetry = sandbox.runtime, sandbox.function, sandbox.telemetry
+    if not function.is_snap_start or runtime.is_restored:
+        return None
+    began = time.monotonic()
+    version = environment.runtime_version(function)
+    telemetry.emit("platform.restoreStart", events.restore_start(function, sandbox.instance_id, version))
+    outcome = await _outcome(sandbox, began)
+    status, error_type = outcome.status, outcome.error_type
+    telemetry.emit("platform.restoreRuntimeDone", events.restore_runtime_done(status, error_type))
+    telemetry.emit("platform.restoreReport", events.restore_report(status, error_type, outcome.duration_ms))
+    return outcome
+
+
+async def _outcome(sandbox: Sandbox, began: float) -> RestoreOutcome:
+    runtime, limit = sandbox.runtime, sandbox.platform.restore_limit_s
+    status, error_type, message, payload = "success", None, "", None
+    runtime.release_restore()
+    sandbox.watch.notify()
+    try:
+        async with asyncio.timeout(limit):
+            await sandbox.until(lambda: runtime.has_asked or runtime.restore_error is not None)
+    except TimeoutError:
+        # Source: AWS's emulator gives an init or restore timeout this type.
+        status, error_type, message = "timeout", "Runtime.Unknown", f"Restore timed out after {limit:.2f} seconds"
+    except Broken as broken:
+        status, error_type, message = "error", broken.fault.error_type, broken.fault.message
+    if runtime.restore_error is not None:
+        status, message = "error", "The runtime reported a restore error"
+        error_type, payload = runtime.restore_error
+    duration_ms = (time.monotonic() - began) * 1000
+    return RestoreOutcome(
+        status=status, duration_ms=duration_ms, error_type=error_type, message=message, payload=payload
+    )

@@ -1,0 +1,108 @@
+"""The local Lambda for pytest. Loaded by itself where the package is installed, so it imports nothing that is slow.
+
+- `local_lambda`: `env = await local_lambda(extension, …)` opens an environment that is closed at the test's end.
+- `conformance_check`: a test that asks for it is run once for each check of the conformance suite, against the
+  extension that the fixture `conformance_subject` names; it calls what it got.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from local_lambda.conformance import Delivered, Limits, Subject, Suite
+    from local_lambda.local_lambda import LocalLambda
+    from local_lambda.settings import Function, Platform
+
+CHECK = "conformance_check"
+
+
+class OpenLambda(Protocol):
+    """What the fixture `local_lambda` gives."""
+
+    def __call__(
+        self, *extensions: "Path", function: "Function | None" = None, platform: "Platform | None" = None
+    ) -> Awaitable["LocalLambda"]:
+        """Open an environment with these extensions, of the function given or of one that does nothing."""
+        ...
+
+
+async def _local_lambda() -> AsyncIterator[OpenLambda]:
+    from local_lambda.conformance.scenarios import FUNCTION
+    from local_lambda.local_lambda import LocalLambda
+    from local_lambda.settings import Function
+
+    async with AsyncExitStack() as stack:
+
+        async def opened(
+            *extensions: "Path", function: Function | None = None, platform: "Platform | None" = None
+        ) -> LocalLambda:
+            env = LocalLambda(function or Function(code=FUNCTION), extensions, platform=platform)
+            return await stack.enter_async_context(env)
+
+        yield opened
+
+
+def _no_pytest_asyncio() -> None:
+    pytest.fail("The fixture local_lambda needs pytest-asyncio.")
+
+
+try:
+    import pytest_asyncio
+except ImportError:  # the conformance suite does without
+    local_lambda: Any = pytest.fixture(name="local_lambda")(_no_pytest_asyncio)
+else:
+    local_lambda = pytest_asyncio.fixture(name="local_lambda")(_local_lambda)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that asks for a check once for each of them."""
+    if CHECK in metafunc.fixturenames:
+        from local_lambda.conformance import CHECKS
+
+        metafunc.parametrize(CHECK, [check.name for check in CHECKS], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def conformance_limits() -> "Limits":
+    """Where the checks draw their lines; override it for others."""
+    from local_lambda.conformance import Limits
+
+    return Limits()
+
+
+@pytest.fixture(scope="module")
+def conformance_delivered() -> "Delivered | None":
+    """Tell the suite what has arrived at the destination; override it, else that is not checked."""
+    return None
+
+
+@pytest.fixture(scope="module")
+def conformance_suite(
+    conformance_subject: "Subject", conformance_limits: "Limits", conformance_delivered: "Delivered | None"
+) -> "Suite":
+    """The suite of this module. Its environments are made once, by the first check that needs them."""
+    from local_lambda.conformance import Suite
+
+    return Suite(conformance_subject, conformance_limits, conformance_delivered)
+
+
+@pytest.fixture
+def conformance_check(request: pytest.FixtureRequest, conformance_suite: "Suite") -> Callable[[], None]:
+    """A function that raises AssertionError if the extension fails the check, and skips what cannot be said of it."""
+
+    def check() -> None:
+        from local_lambda.conformance import Outcome
+
+        verdict = asyncio.run(conformance_suite.verdict(request.param))
+        if verdict.is_failure:
+            pytest.fail(str(verdict), pytrace=False)
+        if verdict.outcome is not Outcome.PASSED:
+            pytest.skip(f"{verdict.outcome}: {verdict.seen}")
+
+    return check

@@ -1,0 +1,234 @@
+"""The extensions as the platform sees them: a registry and a state machine, both pure.
+
+    Started --register--> Registered --/next--> Ready --event--> Running --/next--> Ready …
+    Registered --init/error--> InitError          Registered | Ready | Running --exit/error--> ExitError
+
+Every transition that is not drawn is answered 403. Source: AWS Runtime Interface Emulator, externalagent_states.go.
+"""
+
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from local_lambda.rules.refusals import Refused
+
+LIMIT = 10  # internal and external together; source: Lambda quotas
+
+
+class State(StrEnum):
+    """A state by the name that `platform.extension` shows."""
+
+    STARTED = "Started"
+    REGISTERED = "Registered"
+    READY = "Ready"
+    RUNNING = "Running"
+    INIT_ERROR = "InitError"
+    EXIT_ERROR = "ExitError"
+    LAUNCH_ERROR = "LaunchError"
+    EXITED = "Exited"
+    SHUTDOWN_FAILED = "ShutdownFailed"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What `/event/next` answers with."""
+
+    type: str  # INVOKE or SHUTDOWN
+    body: bytes
+    content_type: str
+    id: str | None  # Lambda-Extension-Event-Identifier; SHUTDOWN has none
+
+
+class Agent:
+    """One extension. Methods either move it to another state or raise Refused and change nothing."""
+
+    def __init__(self, name: str, *, external: bool) -> None:
+        self.name = name
+        self.external = external
+        self.id = str(uuid.uuid4())
+        self.events: tuple[str, ...] = ()
+        self.state = State.STARTED
+        self.error_type: str | None = None
+        self.received_shutdown = False
+        self.asked_at: float | None = None  # the last /event/next
+        self._event: Event | None = None
+
+    def wants(self, event: str) -> bool:
+        """Whether it is registered for `event`."""
+        return event in self.events
+
+    @property
+    def is_registered(self) -> bool:
+        return self.state is not State.STARTED and self.state is not State.LAUNCH_ERROR
+
+    def register(self, events: Iterable[str]) -> None:
+        self._move(State.REGISTERED, {State.STARTED})
+        self.events = tuple(events)
+
+    def ask_next(self, now: float) -> None:
+        """Take a call of `/event/next` at `now`, in seconds: it is done with what it had, and waits."""
+        self._move(State.READY, {State.REGISTERED, State.RUNNING})
+        self.asked_at = now
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits in `/event/next`, with no event on its way."""
+        return self.state is State.READY and self._event is None
+
+    def release(self, event: Event) -> None:
+        """Have `event` ready for it. One that is still busy gets it with its next `/event/next`."""
+        self._event = event
+
+    def take(self) -> Event | None:
+        """Return the event that was released, once, if it waits for one. Raises Refused when it ended while waiting."""
+        if self.state is not State.READY:
+            raise self._refusal(State.READY, "Concurrent state modification")
+        if self._event is None:
+            return None
+        event, self._event = self._event, None
+        self.state = State.RUNNING
+        self.received_shutdown = self.received_shutdown or event.type == "SHUTDOWN"
+        return event
+
+    @property
+    def has_event(self) -> bool:
+        """Whether a wait in `/event/next` should end: with an event, or because the state changed underneath."""
+        return self._event is not None or self.state is not State.READY
+
+    def report_init_error(self, error_type: str) -> None:
+        self._move(State.INIT_ERROR, {State.REGISTERED, State.INIT_ERROR})
+        self.error_type = self.error_type or error_type
+
+    def report_exit_error(self, error_type: str) -> None:
+        allowed = {State.REGISTERED, State.READY, State.RUNNING, State.EXIT_ERROR}
+        self._move(State.EXIT_ERROR, allowed)
+        self.error_type = self.error_type or error_type
+
+    def launch_failed(self, error_type: str) -> None:
+        self.state = State.LAUNCH_ERROR
+        self.error_type = error_type
+
+    def exited(self, code: int, *, in_shutdown: bool) -> None:
+        """Note the end of its process. Within a shutdown only code 0 is a clean end."""
+        if self.state in (State.INIT_ERROR, State.EXIT_ERROR):
+            return
+        if in_shutdown:
+            self.state = State.EXITED if code == 0 else State.SHUTDOWN_FAILED
+        else:
+            self.error_type = self.error_type or "Extension.Crash"
+
+    def _move(self, to: State, allowed: set[State]) -> None:
+        if self.state not in allowed:
+            raise self._refusal(to)
+        self.state = to
+
+    def _refusal(self, to: State, reason: str = "State transition is not allowed") -> Refused:
+        # AWS's emulator names the extension when it registers, and gives its identifier afterwards.
+        who = self.name if to is State.REGISTERED else self.id
+        message = f"State transition from {self.state} to {to} failed for extension {who}. Error: {reason}"
+        return Refused(403, "Extension.InvalidExtensionState", message)
+
+
+class Agents:
+    """All extensions of one generation of processes. External ones are known by file name before they register."""
+
+    def __init__(self, external: Iterable[str], *, managed: bool = False) -> None:
+        self._by_name = {name: Agent(name, external=True) for name in external}
+        self._managed = managed
+        self.is_closed = False
+
+    def __iter__(self) -> Iterator[Agent]:
+        return iter(self._by_name.values())
+
+    def __getitem__(self, name: str) -> Agent:
+        return self._by_name[name]
+
+    def external(self) -> list[Agent]:
+        return [agent for agent in self if agent.external]
+
+    def all_registered(self) -> bool:
+        return all(agent.is_registered for agent in self)
+
+    def all_ready(self, event: str | None = None) -> bool:
+        """Whether all of them (all that are registered for `event`) wait in `/event/next`."""
+        return all(agent.is_idle for agent in self if event is None or agent.wants(event))
+
+    def register(self, name: str, body: bytes) -> Agent:
+        """Register the extension `name` for the events that the JSON `body` lists. Raises Refused."""
+        if not name:
+            raise Refused(403, "Extension.InvalidExtensionName", "Empty extension name")
+        events = _events(body)
+        agent = self._by_name.get(name)
+        if agent is not None and agent.external:
+            self._check_events(events, external=True)
+            agent.register(events)
+            return agent
+        return self._register_internal(name, events, agent)
+
+    def _register_internal(self, name: str, events: list[str], known: Agent | None) -> Agent:
+        if self.is_closed:
+            raise Refused(403, "Extension.RegistrationClosed", "Extension registration closed already")
+        if known is not None:
+            raise Refused(403, "Extension.InvalidExtensionState", "Extension with this name already registered")
+        self._check_events(events, external=False)
+        if len(self._by_name) >= LIMIT:
+            raise Refused(403, "Extension.TooManyExtensions", f"Extension limit ({LIMIT}) reached")
+        agent = Agent(name, external=False)
+        agent.register(events)
+        self._by_name[name] = agent
+        return agent
+
+    def _check_events(self, events: list[str], *, external: bool) -> None:
+        if self._managed and not external and events:
+            message = "No events allowed for internal extensions"
+            raise Refused(403, "Extension.InvalidEventType", message)
+        for event in events:
+            reason = None
+            if event not in ("INVOKE", "SHUTDOWN") or (event == "INVOKE" and self._managed):
+                reason = "ErrorInvalidEventType"
+            elif event == "SHUTDOWN" and not external:
+                reason = "ShutdownEventNotSupportedForInternalExtension"
+            if reason:
+                raise Refused(403, "Extension.InvalidEventType", f"{event}: {reason}")
+
+    def find(self, identifier: str | None, *, unknown: str = "Unknown extension {}") -> Agent:
+        """Return the extension that `Lambda-Extension-Identifier` names. Raises Refused, with the text `unknown`."""
+        wanted = read_identifier(identifier)
+        for agent in self:
+            # One that has not registered was told no identifier, so it cannot have this one.
+            if agent.id == wanted and agent.is_registered:
+                return agent
+        raise Refused(403, "Extension.UnknownExtensionIdentifier", unknown.format(wanted))
+
+
+def read_identifier(identifier: str | None) -> str:
+    """Return what `Lambda-Extension-Identifier` holds in the usual form of a UUID. Raises Refused."""
+    if not identifier:
+        message = "Missing Lambda-Extension-Identifier header"
+        raise Refused(403, "Extension.MissingExtensionIdentifier", message)
+    try:
+        return str(uuid.UUID(identifier))
+    except ValueError:
+        message = "Invalid Lambda-Extension-Identifier"
+        raise Refused(403, "Extension.InvalidExtensionIdentifier", message) from None
+
+
+def _events(body: bytes) -> list[str]:
+    """Read the list of events out of the body of `/extension/register`. Raises Refused."""
+    invalid = "InvalidRequestFormat"
+    try:
+        parsed: Any = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Refused(403, invalid, str(error)) from None
+    if not isinstance(parsed, dict):
+        raise Refused(403, invalid, "The body is not a JSON object")
+    if parsed.get("configurationKeys"):
+        raise Refused(403, invalid, "configurationKeys are deprecated; use environment variables instead")
+    events = parsed.get("events") or []
+    if not isinstance(events, list) or not all(isinstance(event, str) for event in events):
+        raise Refused(403, invalid, "events is not a list of strings")
+    return events

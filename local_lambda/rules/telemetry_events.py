@@ -1,0 +1,200 @@
+"""The records of the Telemetry API: their members, and how the older schemas differ. Pure."""
+
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from local_lambda.rules.logs_schema import is_legacy, translate
+from local_lambda.settings import Function, SchemaReading
+
+Fields = dict[str, Any]
+
+# What a subscriber of an older schema does not get. "captured" is what real Lambda was seen to leave out;
+# "documented" follows the OpenAPI files of the event schemas.
+_LEFT_OUT: Mapping[tuple[SchemaReading, str], Mapping[str, Sequence[str]]] = {
+    ("captured", "2022-07-01"): {"platform.start": ("functionArn",)},
+    ("captured", "2022-12-13"): {"platform.start": ("functionArn",)},
+    ("documented", "2022-07-01"): {
+        "platform.initStart": ("functionName", "functionVersion", "instanceId", "instanceMaxMemory", "tracing"),
+        "platform.initRuntimeDone": ("tracing",),
+        "platform.initReport": ("status",),
+        "platform.restoreStart": ("functionName", "functionVersion", "instanceId", "instanceMaxMemory"),
+        "platform.restoreReport": ("status",),
+        "platform.extension": ("errorType",),
+        "platform.start": ("functionArn", "tenantId"),
+        "platform.runtimeDone": ("tenantId",),
+        "platform.report": ("tenantId",),
+    },
+    ("documented", "2022-12-13"): {
+        "platform.start": ("functionArn", "tenantId"),
+        "platform.runtimeDone": ("tenantId",),
+        "platform.report": ("tenantId",),
+    },
+}
+
+
+def timestamp(seconds: float) -> str:
+    """Write `seconds` since the epoch as the platform does: UTC, milliseconds, `Z`."""
+    whole, milliseconds = divmod(milliseconds_of(seconds), 1000)
+    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+
+
+def milliseconds_of(seconds: float) -> int:
+    """Return whole milliseconds; the one way of rounding, so that a deadline is a timestamp and a timeout exactly."""
+    return math.floor(seconds * 1000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetryEvent:
+    """One record with the time at which the platform produced it. `text` is the line that it was made from, if any."""
+
+    time: float
+    type: str
+    record: Any
+    text: str | None = None
+
+    @property
+    def stream(self) -> str:
+        """The subscription type that it belongs to: platform, function or extension."""
+        return self.type.partition(".")[0]
+
+    def as_dict(self) -> Fields:
+        """Return it as the newest schema has it."""
+        return {"time": timestamp(self.time), "type": self.type, "record": self.record}
+
+    def encode_all(self, schema: str, reading: SchemaReading) -> list[bytes]:
+        """Return what a subscriber of `schema` gets: one record, or what the Logs API makes of it."""
+        if is_legacy(schema):
+            when = timestamp(self.time)
+            told = translate(self.type, self.record, self.text, schema)
+            return [orjson.dumps({"time": when, "type": type_, "record": record}) for type_, record in told]
+        return [] if self.type == "platform.logsSubscription" else [self.encode(schema, reading)]
+
+    def encode(self, schema: str, reading: SchemaReading) -> bytes:
+        """Return its JSON under `schema`, one of the Telemetry API. Under 2022-07-01 a line is always a string."""
+        record = self.record
+        if self.text is not None:
+            record = self.text if schema == "2022-07-01" else record
+        elif left_out := _LEFT_OUT.get((reading, schema), {}).get(self.type):
+            record = {key: value for key, value in record.items() if key not in left_out}
+        return orjson.dumps({"time": timestamp(self.time), "type": self.type, "record": record})
+
+
+def line(stream: str, raw: bytes, *, is_json: bool, at: float | None = None) -> TelemetryEvent:
+    """Return the record of one line or framed message. Under the JSON log format a JSON object becomes one."""
+    text = raw.decode("utf-8", "replace")
+    record: Any = text
+    if is_json:
+        try:
+            parsed = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            parsed = None
+        record = parsed if isinstance(parsed, dict) else text
+    return TelemetryEvent(time=time.time() if at is None else at, type=stream, record=record, text=text)
+
+
+def init_start(function: Function, instance_id: str, runtime_version: str, phase: str) -> Fields:
+    return {
+        "initializationType": function.init_type,
+        "phase": phase,
+        "runtimeVersion": runtime_version,
+        "functionName": function.name,
+        "functionVersion": function.version,
+        "instanceId": instance_id,
+        "instanceMaxMemory": function.memory_mb * 1024 * 1024,  # bytes on the wire, whatever the documentation shows
+    }
+
+
+def init_runtime_done(function: Function, phase: str, status: str, error_type: str | None) -> Fields:
+    return {"initializationType": function.init_type, "phase": phase, "status": status} | _error(error_type)
+
+
+def init_report(function: Function, phase: str, status: str, error_type: str | None, duration_ms: float) -> Fields:
+    head = {"initializationType": function.init_type, "phase": phase, "status": status}
+    return head | _error(error_type) | {"metrics": {"durationMs": round(duration_ms, 3)}}
+
+
+def restore_start(function: Function, instance_id: str, runtime_version: str) -> Fields:
+    record = init_start(function, instance_id, runtime_version, "")
+    return {name: value for name, value in record.items() if name not in ("initializationType", "phase")}
+
+
+def restore_runtime_done(status: str, error_type: str | None) -> Fields:
+    return {"status": status} | _error(error_type)
+
+
+def restore_report(status: str, error_type: str | None, duration_ms: float) -> Fields:
+    return {"status": status} | _error(error_type) | {"metrics": {"durationMs": round(duration_ms, 3)}}
+
+
+def extension(name: str, state: str, events: Iterable[str], error_type: str | None) -> Fields:
+    return {"name": name, "state": str(state), "events": list(events)} | _error(error_type)
+
+
+def subscription(name: str, types: Iterable[str], *, again: bool) -> Fields:
+    return {"name": name, "state": "Already subscribed" if again else "Subscribed", "types": list(types)}
+
+
+def start(function: Function, request_id: str, trace: str | None, tenant: str | None = None) -> Fields:
+    record = {"requestId": request_id, "version": function.version, "functionArn": function.arn} | _tenant(tenant)
+    return record if trace is None else record | {"tracing": {"type": "X-Amzn-Trace-Id", "value": trace}}
+
+
+def runtime_done(
+    request_id: str,
+    *,
+    status: str,
+    error_type: str | None,
+    duration_ms: float,
+    produced_bytes: int,
+    spans: Sequence[Fields],
+    trace: str | None,
+    tenant: str | None = None,
+) -> Fields:
+    metrics = {"durationMs": round(duration_ms, 3), "producedBytes": produced_bytes}
+    record = {"requestId": request_id, "status": status} | _tenant(tenant) | _error(error_type) | {"metrics": metrics}
+    return _with(record, spans, trace)
+
+
+def report(
+    request_id: str,
+    *,
+    status: str,
+    error_type: str | None,
+    metrics: Fields,
+    spans: Sequence[Fields],
+    trace: str | None,
+    tenant: str | None = None,
+) -> Fields:
+    record = {"requestId": request_id, "status": status} | _tenant(tenant) | _error(error_type) | {"metrics": metrics}
+    return _with(record, spans, trace)
+
+
+def logs_dropped(reason: str, records: int, size_bytes: int) -> Fields:
+    return {"reason": reason, "droppedRecords": records, "droppedBytes": size_bytes}
+
+
+def span(name: str, start: float, end: float) -> Fields:
+    """Return a span between two times in seconds since the epoch."""
+    return {"name": name, "start": timestamp(start), "durationMs": round(max(0.0, end - start) * 1000, 3)}
+
+
+def _tenant(tenant: str | None) -> Fields:
+    return {} if tenant is None else {"tenantId": tenant}
+
+
+def _error(error_type: str | None) -> Fields:
+    return {} if error_type is None else {"errorType": error_type}
+
+
+def _with(record: Fields, spans: Sequence[Fields], trace: str | None) -> Fields:
+    if spans:
+        record["spans"] = list(spans)
+    if trace is not None:
+        record["tracing"] = {"type": "X-Amzn-Trace-Id", "value": trace}
+    return record

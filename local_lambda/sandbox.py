@@ -1,0 +1,248 @@
+"""One execution environment: the state that its APIs and its lifecycle share."""
+
+import asyncio
+import signal
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from local_lambda.machine.limits import Limits
+from local_lambda.machine.processes import Launcher, OnMessage, Process
+from local_lambda.results import Shutdown
+from local_lambda.rules import environment
+from local_lambda.rules import telemetry_events as events
+from local_lambda.rules.extensions import Agents
+from local_lambda.rules.runtime import Runtime
+from local_lambda.settings import Function, Platform
+from local_lambda.telemetry.telemetry import Telemetry
+from local_lambda.transcript import Exit, Transcript
+from local_lambda.watch import Condition, Watch
+
+# The words are those of Go's runtime, in which Lambda's core is written.
+_SIGNALS = {int(signal.SIGABRT): "aborted", int(signal.SIGSEGV): "segmentation fault"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What broke the environment first, by Lambda's name, and the words that its callers read."""
+
+    error_type: str
+    message: str
+    by: str  # the extension's name, or "runtime"
+
+
+class Broken(Exception):
+    """A wait ended because the environment broke."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+class Sandbox:
+    """The state of one environment. Everything runs on one event loop, so nothing here is locked."""
+
+    def __init__(
+        self,
+        function: Function,
+        platform: Platform,
+        executables: Sequence[Path],
+        *,
+        tasks: asyncio.TaskGroup,
+        telemetry: Telemetry,
+        transcript: Transcript,
+        watch: Watch,
+        limits: Limits,
+        opt: Path | None = None,
+    ) -> None:
+        self.function = function
+        self.platform = platform
+        self.executables = {path.name: path for path in executables}
+        self.opt = opt
+        self.limits = limits
+        self.api = ""  # host:port, known when the server is up
+        self.telemetry = telemetry
+        self.transcript = transcript
+        self.watch = watch
+        self.instance_id = log_stream_name(function.version)
+        self.launcher = Launcher(max_line_bytes=platform.max_line_bytes)
+        self.output: dict[str, list[str]] = {name: [] for name in self.executables}
+        self.resets: list[Shutdown] = []  # how each generation that an invocation broke came to its end
+        self.is_up = False  # processes of a finished init are there
+        self.is_frozen = False
+        self.is_ending = False
+        self.unreported_init_ms: float | None = None  # of a normal init that no invocation has paid for yet
+        self.repair = asyncio.Lock()  # Managed Instances: one of several invocations replaces what broke
+        self._tasks = tasks
+        self.renew()
+
+    def renew(self) -> None:
+        """Forget the processes of the last generation. The log stream, subscriptions and /tmp stay."""
+        self.agents = Agents(self.executables, managed=self.function.is_managed)
+        self.runtime = Runtime(concurrent=self.function.is_managed)
+        self.processes: dict[str, Process] = {}
+        self.runtime_process: Process | None = None
+        self.fault: Fault | None = None
+        self.is_up = self.is_ending = self.is_frozen = False
+
+    # Waiting
+
+    async def until(self, condition: Condition) -> None:
+        """Wait for `condition`. Raises Broken when the environment breaks first."""
+        await self.watch.until(lambda: self.fault is not None or condition())
+        if self.fault is not None:
+            raise Broken(self.fault)
+
+    def break_(self, error_type: str, message: str, by: str) -> None:
+        """Note what broke the environment; the first one counts."""
+        if self.fault is None and not self.is_ending:
+            self.fault = Fault(error_type, message, by)
+        self.watch.notify()
+
+    # Processes
+
+    async def launch_extension(self, name: str) -> None:
+        """Execute an extension; its end outside a shutdown breaks the environment."""
+        agent = self.agents[name]
+        path = self.executables[name].absolute()  # not resolved: its name is the name to register under
+        try:
+            process = await self.launcher.start(
+                name,
+                [str(path)],
+                cwd=Path("/"),  # Lambda does not document one; this one shows relative paths up
+                variables=lambda _: self.variables_for_extension(),
+                on_message=self._on_extension_line(name),
+            )
+        except OSError as error:
+            agent.launch_failed("Extension.LaunchError")
+            self.break_("Extension.LaunchError", f"{path} cannot be executed: {error.strerror or error}.", name)
+            return
+        self.limits.admit(process)
+        self.processes[name] = process
+        self._tasks.create_task(process.wait(self._on_extension_exit))
+        self.watch.notify()
+
+    async def launch_runtime(self) -> None:
+        """Execute the runtime with a descriptor for framed log messages."""
+        argv = self.function.argv
+        try:
+            process = await self.launcher.start(
+                "runtime",
+                argv,
+                cwd=self.function.code.resolve(),
+                variables=self.variables_for_runtime,
+                on_message=lambda text, at: self._on_line("function", text, at),
+                framed=True,
+            )
+        except OSError as error:
+            self.break_(
+                "Runtime.InvalidEntrypoint", f"{argv[0]} cannot be executed: {error.strerror or error}.", "runtime"
+            )
+            return
+        self.limits.admit(process)
+        self.runtime_process = process
+        self._tasks.create_task(process.wait(self._on_runtime_exit))
+        self.watch.notify()
+
+    def variables_for_extension(self) -> dict[str, str]:
+        return environment.for_extension(self.function, api=self.api, opt=self.opt)
+
+    def variables_for_runtime(self, log_fd: int | None) -> dict[str, str]:
+        return environment.for_runtime(
+            self.function, api=self.api, log_stream=self.instance_id, log_fd=log_fd, opt=self.opt
+        )
+
+    def all_processes(self) -> list[Process]:
+        own = [] if self.runtime_process is None else [self.runtime_process]
+        return [*own, *self.processes.values()]
+
+    @property
+    def freezes(self) -> bool:
+        """Whether this environment stands still between invocations: not on Managed Instances, nor if told so."""
+        return self.platform.freeze and not self.function.is_managed
+
+    def freeze(self) -> None:
+        """Stop the platform's own sender and every process."""
+        if self.is_frozen or not self.freezes:
+            return
+        self.is_frozen = True
+        self.telemetry.pause()
+        self.limits.freeze(self.all_processes())
+
+    def thaw(self, *, hurry: bool = False) -> None:
+        self.is_frozen = False
+        self.limits.thaw(self.all_processes())
+        self.telemetry.resume(hurry=hurry)
+
+    def kill(self) -> None:
+        """Kill every process that still runs, at once."""
+        self.is_ending = True
+        for process in self.all_processes():
+            process.kill()
+        self.limits.thaw([])  # a frozen group dies only then
+
+    def memory_mb(self) -> int:
+        """Return the most memory that the processes have used, together."""
+        return self.limits.memory_mb(self.all_processes())
+
+    # What processes do
+
+    def _on_line(self, stream: str, text: bytes, at: float | None) -> None:
+        self.telemetry.publish(events.line(stream, text, is_json=self.function.is_json, at=at))
+
+    def _on_extension_line(self, name: str) -> OnMessage:
+        def on_message(text: bytes, at: float | None) -> None:
+            self.output[name].append(text.decode("utf-8", "replace"))
+            self._on_line("extension", text, at)
+
+        return on_message
+
+    def _on_extension_exit(self, process: Process, code: int) -> None:
+        if self.processes.get(process.name) is not process:
+            return
+        agent = self.agents[process.name]
+        self.transcript.exits.append(
+            Exit(
+                name=agent.name,
+                code=code,
+                at=time.time(),
+                generation=self.transcript.generation,
+                killed=process.killed,
+                in_shutdown=self.is_ending,
+            )
+        )
+        agent.exited(code, in_shutdown=self.is_ending)
+        # Source: captures. Code 0 reads "exit code 0", any other "exit status N".
+        self.break_(
+            agent.error_type or "Extension.Crash", f"exit code {code}" if code == 0 else exit_words(code), agent.name
+        )
+
+    def _on_runtime_exit(self, process: Process, code: int) -> None:
+        if process is not self.runtime_process:
+            return
+        if self.runtime.init_error is not None or self.runtime.restore_error is not None:
+            self.watch.notify()
+            return
+        error_type = self._oom_error_type() if self.limits.was_out_of_memory() else "Runtime.ExitError"
+        self.break_(error_type, f"Runtime exited with error: {exit_words(code)}", "runtime")
+
+    def _oom_error_type(self) -> str:
+        return "Runtime.OutOfMemory" if self.function.is_managed else self.platform.oom_error_type
+
+    def any_running(self, wanted: Callable[[Process], bool] = lambda _: True) -> bool:
+        return any(process.is_running for process in self.all_processes() if wanted(process))
+
+
+def exit_words(code: int) -> str:
+    """Say how a process ended, in the words that Lambda uses."""
+    if code >= 0:
+        return f"exit status {code}"
+    return f"signal: {_SIGNALS.get(-code) or (signal.strsignal(-code) or str(-code)).lower()}"
+
+
+def log_stream_name(version: str) -> str:
+    """Return a new log stream name, which is also the instance's id."""
+    return f"{datetime.fromtimestamp(time.time(), UTC):%Y/%m/%d}/[{version}]{uuid.uuid4().hex}"

@@ -1,0 +1,204 @@
+"""What the local Lambda is told: the function to run, and how the platform should behave."""
+
+import ipaddress
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from local_lambda.errors import FunctionNotFound, InvalidSetting
+
+LogFormat = Literal["Text", "JSON"]
+InitType = Literal["on-demand", "provisioned-concurrency", "snap-start", "lambda-managed-instances"]
+OnInitFailure = Literal["raise", "retry"]
+SchemaReading = Literal["captured", "documented"]
+TcpConnect = Literal["subscribe", "first-batch"]
+FreezeWith = Literal["auto", "cgroup", "signal"]
+Enforce = Literal["auto", "cgroup", "off"]
+OomErrorType = Literal["Runtime.ExitError", "Runtime.OutOfMemory"]
+
+APPLICATION_LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")  # from low to high
+SYSTEM_LEVELS = ("DEBUG", "INFO", "WARN")
+SCHEMAS = ("2022-07-01", "2022-12-13", "2025-01-29")
+MANAGED_SCHEMAS = ("2025-01-29",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """The function, as its configuration in Lambda would describe it.
+
+    `code` is the directory that plays /var/task. `command` is any program that speaks the Runtime API; without one,
+    `handler` is run by awslambdaric under the interpreter that runs this. `environment` holds the customer's variables,
+    which the function and the extensions both see. The log levels belong to the JSON format (None: INFO). On Managed
+    Instances the runtime is told to serve `max_concurrency` invocations at once; awslambdaric starts a worker for each.
+    Raises InvalidSetting or FunctionNotFound.
+    """
+
+    code: Path
+    handler: str = "app.handler"
+    command: Sequence[str] | None = None
+    name: str = "local-function"
+    version: str = "$LATEST"
+    memory_mb: int = 512
+    timeout_s: float = 3.0
+    region: str = "us-east-1"
+    account_id: str = "123456789012"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    log_format: LogFormat = "Text"
+    application_log_level: str | None = None
+    system_log_level: str | None = None
+    init_type: InitType = "on-demand"
+    max_concurrency: int = 8
+
+    def __post_init__(self) -> None:
+        # Sources of the ranges: Lambda quotas (memory 128-10240 MB, timeout up to 900 s).
+        if not 128 <= self.memory_mb <= 10240:
+            raise InvalidSetting(f"Memory is {self.memory_mb} MB; Lambda allows 128 to 10240.")
+        if not 0 < self.timeout_s <= 900:
+            raise InvalidSetting(f"The timeout is {self.timeout_s} s; Lambda allows up to 900, and it must be above 0.")
+        if self.log_format not in get_args(LogFormat):
+            raise InvalidSetting(f"The log format {self.log_format!r} is none of Text, JSON.")
+        if self.init_type not in get_args(InitType):
+            raise InvalidSetting(f"The init type {self.init_type!r} is none of {', '.join(get_args(InitType))}.")
+        if not 1 <= self.max_concurrency <= 1600:
+            raise InvalidSetting(f"The concurrency is {self.max_concurrency}; Lambda allows 1 to 1600.")
+        self._check_level("application", self.application_log_level, APPLICATION_LEVELS)
+        self._check_level("system", self.system_log_level, SYSTEM_LEVELS)
+        if not re.fullmatch(r"\d{12}", self.account_id):
+            raise InvalidSetting(f"The account id {self.account_id!r} is not twelve digits.")
+        if self.command is not None and not self.command:
+            raise InvalidSetting("The function's command is empty.")
+        if not self.code.is_dir():
+            raise FunctionNotFound(f"The function's code directory {self.code} does not exist.")
+        if self.command is None:
+            self._check_handler()
+
+    def _check_level(self, kind: str, level: str | None, levels: Sequence[str]) -> None:
+        if level is None:
+            return
+        if level not in levels:
+            raise InvalidSetting(f"The {kind} log level {level!r} is none of {', '.join(levels)}.")
+        if not self.is_json:
+            raise InvalidSetting(f"The {kind} log level {level} needs the log format JSON.")
+
+    def _check_handler(self) -> None:
+        module, dot, attribute = self.handler.rpartition(".")
+        if not (module and dot and attribute):
+            raise FunctionNotFound(f"The handler {self.handler!r} is not of the form module.function.")
+        path = self.code.joinpath(*re.split(r"[./]", module))
+        if not (path.with_name(path.name + ".py").is_file() or (path / "__init__.py").is_file()):
+            raise FunctionNotFound(f"The handler {self.handler!r} needs {path.name}.py, which is not in {path.parent}.")
+
+    @property
+    def argv(self) -> list[str]:
+        """What is executed as the runtime process."""
+        if self.command is not None:
+            return [str(word) for word in self.command]
+        return [sys.executable, "-m", "awslambdaric", self.handler]
+
+    @property
+    def arn(self) -> str:
+        """The function's ARN without a qualifier."""
+        return f"arn:aws:lambda:{self.region}:{self.account_id}:function:{self.name}"
+
+    @property
+    def is_managed(self) -> bool:
+        """Whether this is a function on Lambda Managed Instances."""
+        return self.init_type == "lambda-managed-instances"
+
+    @property
+    def is_snap_start(self) -> bool:
+        """Whether this is a function that starts from a snapshot."""
+        return self.init_type == "snap-start"
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the log format is JSON; on Managed Instances it always is."""
+        return self.is_managed or self.log_format == "JSON"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """How the platform repeats a telemetry batch that was not answered 2xx.
+
+    AWS documents that it retries with backoff, not how often or how long; these are choices. A batch is dropped, and
+    counted in `platform.logsDropped`, after `attempts`. Time does not pass for any of these while frozen.
+    """
+
+    first_s: float = 0.05
+    factor: float = 2.0
+    longest_s: float = 1.0
+    attempts: int = 20
+    attempt_timeout_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """How the platform behaves. Times are in seconds.
+
+    `telemetry_host` is where `sandbox.localdomain` leads: a loopback address other than 127.0.0.1, so that a listener
+    which Lambda could not reach is not reached here either (macOS needs `ifconfig lo0 alias 127.0.0.2`). `schemas` are
+    the telemetry schemas accepted; take one out to try an extension's fallback. `telemetry_supported=False` answers
+    202, as AWS's emulator does.
+    `on_init_failure`: "raise" gives `InitFailed` from `async with`; "retry" does as Lambda does, once more inside the
+    first invocation. `schema_reading`: how older schemas differ on the wire, as "captured" on real Lambda (hardly) or
+    as "documented". `fresh_deadline_after_reinit`: whether the function's timeout starts anew after an init inside an
+    invocation. `buffer_bytes` bounds what the platform holds per subscription. `tcp_connect`: whether a TCP
+    destination is connected to when it is subscribed, which is refused with 400 if nobody listens (so AWS's emulator of
+    Managed Instances does), or for its first batch.
+    `spoil`, a fault for tests: it is given the records of each batch, each as its JSON, and what it returns is sent in
+    their place; nothing is sent, and nobody told, where that is empty.
+    `filter_telemetry`: whether the log levels of the function thin out the telemetry as they do CloudWatch Logs.
+    `freeze_with`, `memory_limit` and `cpu_quota` say whether a control group does it: "auto" where the system allows
+    it, "cgroup" or else LimitsUnavailable, "signal" and "off" not; `LocalLambda.limits` says what came of it. The quota
+    is off by default, as this machine's processors are not Lambda's. `oom_error_type`: how the end of a runtime
+    that ran out of memory is called; on Managed Instances always Runtime.OutOfMemory. Not documented by AWS, so chosen:
+    `buffer_bytes`, `retry`, `fresh_deadline_after_reinit`, `max_line_bytes`, `tcp_connect`,
+    `filter_telemetry`.
+    """
+
+    telemetry_host: str = "127.0.0.2"
+    api_port: int = 0  # 0: any free one
+    init_limit_s: float = 10.0
+    long_init_limit_s: float = 130.0  # provisioned concurrency, SnapStart, Managed Instances: or the timeout if longer
+    restore_limit_s: float = 10.0  # SnapStart's hooks after a restore
+    shutdown_s: float = 2.0  # with an external extension
+    internal_shutdown_s: float = 0.5  # with internal ones only; 0 with none
+    runtime_share_s: float = 0.3  # of the above; AWS's pages say 0.3, its source 0.6
+    managed_runtime_share_s: float = 0.6  # the same on Managed Instances, of which only the source speaks
+    freeze: bool = True
+    freeze_with: FreezeWith = "auto"
+    memory_limit: Enforce = "auto"
+    cpu_quota: Enforce = "off"
+    oom_error_type: OomErrorType = "Runtime.ExitError"
+    on_init_failure: OnInitFailure = "raise"
+    schemas: Sequence[str] = SCHEMAS
+    schema_reading: SchemaReading = "captured"
+    telemetry_supported: bool = True
+    tcp_connect: TcpConnect = "subscribe"
+    filter_telemetry: bool = False
+    fresh_deadline_after_reinit: bool = True
+    buffer_bytes: int = 8 * 1024 * 1024
+    max_line_bytes: int = 256 * 1024
+    retry: Retry = field(default_factory=Retry)
+    spoil: Callable[[Sequence[bytes]], Sequence[bytes]] | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            address = ipaddress.ip_address(self.telemetry_host)
+        except ValueError:
+            raise InvalidSetting(f"The telemetry host {self.telemetry_host!r} is not an IP address.") from None
+        if not address.is_loopback:
+            raise InvalidSetting(f"The telemetry host {self.telemetry_host} is not a loopback address.")
+        if not 0 <= self.api_port <= 65535:
+            raise InvalidSetting(f"The API port {self.api_port} is not between 0 and 65535.")
+        if not 0 <= self.runtime_share_s <= self.shutdown_s:
+            raise InvalidSetting(
+                f"The runtime's share of the shutdown, {self.runtime_share_s} s, is not within {self.shutdown_s} s."
+            )
+        if self.managed_runtime_share_s < 0:
+            raise InvalidSetting("The runtime's share of the shutdown on Managed Instances is below 0.")
+        if unknown := set(self.schemas) - set(SCHEMAS):
+            raise InvalidSetting(f"Unknown telemetry schema {', '.join(sorted(unknown))}.")

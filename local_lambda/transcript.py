@@ -1,0 +1,115 @@
+"""Everything that crossed the APIs, in order."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from local_lambda.rules.telemetry_events import timestamp
+
+_SHOWN_BYTES = 200
+
+
+@dataclass(slots=True, kw_only=True)
+class Entry:
+    """One call. `began` and `ended` are seconds since the epoch; `ended` and `status` are None while it waits.
+
+    `direction` is "in" for a call to the platform, "out" for a delivery by it; `name` is the extension or "runtime";
+    `sent` and `answer` hold the beginning of the two bodies.
+    """
+
+    direction: Literal["in", "out"]
+    name: str
+    call: str
+    generation: int
+    began: float = field(default_factory=time.time)
+    ended: float | None = None
+    status: int | None = None
+    sent: str = ""
+    answer: str = ""
+
+    def close(self, status: int | None, answer: bytes = b"") -> None:
+        """Note how the call ended."""
+        self.ended = time.time()
+        self.status = status
+        self.answer = summary(answer)
+
+    def __str__(self) -> str:
+        arrow = "->" if self.direction == "in" else "<-"
+        status = "…" if self.ended is None else str(self.status)
+        return f"{timestamp(self.began)} {self.name} {arrow} {self.call} {status} {self.sent} {self.answer}".rstrip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    """The end of an extension's process, at `at` seconds since the epoch. `code` is negative for a signal."""
+
+    name: str
+    code: int
+    at: float
+    generation: int
+    killed: bool  # by the platform
+    in_shutdown: bool
+
+
+def summary(body: bytes) -> str:
+    """Return the beginning of a body as text."""
+    text = body[:_SHOWN_BYTES].decode("utf-8", "replace").rstrip("\n")
+    return text if len(body) <= _SHOWN_BYTES else f"{text}… ({len(body)} bytes)"
+
+
+class Transcript:
+    """The entries of one environment over all its generations of processes."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.exits: list[Exit] = []
+        self.generation = 0  # counts inits
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.entries))
+
+    def received(self, name: str, call: str) -> Entry:
+        """Begin an entry for a call to the platform."""
+        entry = Entry(direction="in", name=name, call=call, generation=self.generation)
+        self.entries.append(entry)
+        return entry
+
+    def sent(self, name: str, call: str, status: int | None, what: str) -> None:
+        """Add an entry for a delivery that has ended."""
+        entry = Entry(direction="out", name=name, call=call, generation=self.generation, sent=what)
+        entry.close(status)
+        self.entries.append(entry)
+
+    def calls(self, name: str, call: str) -> list[Entry]:
+        """Return the calls whose text begins with `call`, such as "PUT " or "POST /2020-01-01/extension/register"."""
+        return [entry for entry in self.entries if entry.name == name and entry.call.startswith(call)]
+
+    def next_calls(self, name: str) -> list[Entry]:
+        """Return the calls of `/event/next` by this extension."""
+        return self.calls(name, "GET /2020-01-01/extension/event/next")
+
+    def assert_next_once_per_invocation(self, name: str | None = None) -> None:
+        """Raise AssertionError unless each extension asked once at init and once after each INVOKE, never refused."""
+        callers = {entry.name for entry in self.entries if "/extension/event/next" in entry.call}
+        names = callers if name is None else {name}
+        if not names:
+            raise AssertionError("No extension ever asked for the next event.")
+        for extension in sorted(names):
+            for generation in sorted({entry.generation for entry in self.entries}):
+                self._assert_one_generation(extension, generation)
+
+    def _assert_one_generation(self, name: str, generation: int) -> None:
+        calls = [entry for entry in self.next_calls(name) if entry.generation == generation]
+        if refused := [entry for entry in calls if entry.status not in (None, 200)]:
+            raise AssertionError(f"{name} was refused the next event: {refused[0]}")
+        waiting = [entry for entry in calls if entry.ended is None]
+        invoked = [entry for entry in calls if '"eventType":"INVOKE"' in entry.answer]
+        done = len(calls) - 1
+        if calls and (done != len(invoked) or len(waiting) > 1):
+            raise AssertionError(
+                f"{name} asked for the next event {done} times after its init, but was invoked {len(invoked)} times."
+            )
