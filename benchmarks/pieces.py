@@ -15,18 +15,18 @@ import orjson
 from benchmarks.cold import Refusing
 from benchmarks.measure import run_cpu_s
 from telemetry_forwarder.clock import SystemClock
-from telemetry_forwarder.disk import SegmentFiles
-from telemetry_forwarder.enrich import Enricher
+from telemetry_forwarder.delivery.worker import Capacity, Worker
+from telemetry_forwarder.intake.intake import Intake, Keeping
+from telemetry_forwarder.intake.router import Router
 from telemetry_forwarder.ledger import Door
 from telemetry_forwarder.log import Log
-from telemetry_forwarder.pipeline.backlog import Backlog
-from telemetry_forwarder.pipeline.segments import Owner
-from telemetry_forwarder.pipeline.spool import Spool
-from telemetry_forwarder.pipeline.worker import Capacity, Worker
-from telemetry_forwarder.receiver import Intake, Keeping
-from telemetry_forwarder.records import Origin, Record
-from telemetry_forwarder.router import Router
+from telemetry_forwarder.records.enrich import Enricher
+from telemetry_forwarder.records.record import Origin, Record
 from telemetry_forwarder.sinks import load
+from telemetry_forwarder.spool.backlog import Backlog
+from telemetry_forwarder.spool.files import SegmentFiles
+from telemetry_forwarder.spool.segments import Owner
+from telemetry_forwarder.spool.spool import Spool
 
 ROOT = Path(__file__).parent.parent
 RUNS = 15
@@ -182,7 +182,7 @@ def loads(body: bytes) -> float:
 
 
 def enriched(body: bytes) -> list[Record]:
-    from telemetry_forwarder.records import decode
+    from telemetry_forwarder.records.record import decode
 
     return Enricher(ORIGIN).enrich(decode(body, 0)[0], "0" * 24)
 

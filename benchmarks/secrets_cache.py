@@ -54,8 +54,8 @@ def main() -> None:
 
 async def serve_cache(port: int) -> None:
     """Serve one secret with what the extension runs, asked for with a token."""
-    from telemetry_forwarder.kinds import Secret
     from telemetry_forwarder.secrets.server import Endpoint, Guard, serving
+    from telemetry_forwarder.variables.types import Secret
 
     async def fetch(key: Key, on_trouble: Callable[[], None]) -> Answer:
         return Answer(Outcome.FOUND, now(SystemClock()), 200, BODY)

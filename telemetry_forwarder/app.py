@@ -10,41 +10,33 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from telemetry_forwarder import budget
-from telemetry_forwarder.bootstrap import Registration, idle
 from telemetry_forwarder.clock import Clock, SystemClock
-from telemetry_forwarder.enrich import Enricher
-from telemetry_forwarder.entrance import serve
+from telemetry_forwarder.delivery.loss_event import loss_record
+from telemetry_forwarder.delivery.worker import Worker
 from telemetry_forwarder.errors import ConfigError, ExtensionsApiError
-from telemetry_forwarder.heritage import DIRECTORY, HeritageFile
-from telemetry_forwarder.inbox import Inbox
+from telemetry_forwarder.intake.http_server import serve
+from telemetry_forwarder.intake.inbox import Inbox
+from telemetry_forwarder.intake.intake import Intake
+from telemetry_forwarder.intake.router import Router
+from telemetry_forwarder.lambda_api.client import ExtensionsClient, Subscription, read_subscription
+from telemetry_forwarder.lambda_api.registration import Registration, idle
 from telemetry_forwarder.ledger import Door
-from telemetry_forwarder.lifecycle.client import ExtensionsClient, Subscription, read_subscription
+from telemetry_forwarder.lifecycle import budget
 from telemetry_forwarder.lifecycle.loop import Lifecycle
 from telemetry_forwarder.lifecycle.machine import Machine
 from telemetry_forwarder.log import LibraryLines, Log, where
-from telemetry_forwarder.loss import loss_record
-from telemetry_forwarder.opening import (
-    before,
-    check_health,
-    complete,
-    failover_of,
-    keeping,
-    open_all,
-    open_spool,
-    open_vault_of,
-    warm_all,
-)
-from telemetry_forwarder.pipeline.backlog import Backlog
-from telemetry_forwarder.pipeline.spool import Spool
-from telemetry_forwarder.pipeline.turns import Turns
-from telemetry_forwarder.pipeline.worker import Worker
-from telemetry_forwarder.receiver import Intake
-from telemetry_forwarder.records import Origin, Record, Told
-from telemetry_forwarder.router import Router
-from telemetry_forwarder.running import Invocation
+from telemetry_forwarder.records.enrich import Enricher
+from telemetry_forwarder.records.handover import DIRECTORY, HeritageFile, before
+from telemetry_forwarder.records.record import Origin, Record, Told, complete
+from telemetry_forwarder.records.running import Invocation
 from telemetry_forwarder.settings import Settings
-from telemetry_forwarder.variables import MANAGED_INSTANCES, NEEDS, read
+from telemetry_forwarder.spool.backlog import Backlog
+from telemetry_forwarder.spool.spool import Spool
+from telemetry_forwarder.transports.stack import check_health
+from telemetry_forwarder.turns import Turns
+from telemetry_forwarder.variables.reading import NEEDS, read
+from telemetry_forwarder.variables.table import MANAGED_INSTANCES
+from telemetry_forwarder.wiring import failover_of, keeping, open_all, open_spool, open_vault_of, warm_all
 
 # What INIT waits for the sinks' own secrets once the AWS SDK is loaded, where it waits for the extension at all.
 OWN_SECRETS_S = 1.0
@@ -195,7 +187,7 @@ async def _serve(
             if listener is None:
                 say("No telemetry is forwarded, as its port could not be had.")
             else:
-                from telemetry_forwarder.advice import what_to_set  # only where something is wrong
+                from telemetry_forwarder.variables.advice import what_to_set  # only where something is wrong
 
                 say(f"No sink can run, so no telemetry is forwarded. {what_to_set(NEEDS)}")
             close(listener)

@@ -3,7 +3,7 @@
 import time
 from typing import Protocol
 
-from telemetry_forwarder.values import dataclass
+from telemetry_forwarder.lazy_dataclass import dataclass
 
 
 class Clock(Protocol):

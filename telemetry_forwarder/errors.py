@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from telemetry_forwarder.variables import Problem
+from telemetry_forwarder.variables.table import Problem
 
 
 class ForwarderError(Exception):

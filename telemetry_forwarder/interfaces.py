@@ -1,15 +1,16 @@
 """What passes between the rooms: the sink and the transport as protocols, and the values they exchange."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from telemetry_forwarder.clock import Deadline
-from telemetry_forwarder.kinds import Secret, SecretReference
-from telemetry_forwarder.records import Record
-from telemetry_forwarder.values import dataclass, field
-from telemetry_forwarder.variables import Problem
+from telemetry_forwarder.lazy_dataclass import dataclass, field
+from telemetry_forwarder.records.record import Record
+from telemetry_forwarder.variables.table import Problem
+from telemetry_forwarder.variables.types import Secret, SecretReference
 
 
 class DropReason(StrEnum):
@@ -289,3 +290,36 @@ class Destination(Generic[Request, Response]):
     sink: Sink[Request, Response]
     delivery: Delivery
     problems: tuple[Problem, ...] = ()
+
+
+LONGEST_TEXT = 1000
+
+
+# What may differ between two answers of the same meaning: a request id, a time, a count, a port. Whatever word holds a
+# digit is left out of the comparison, unless it is the status or the code that the answer is known by.
+_VARYING = re.compile(r"(?<![\w-])(?<!HTTP )(?<!code )(?<!status )[\w-]*\d[\w-]*")
+
+
+def cause(text: str, reason: DropReason = DropReason.DEADLINE) -> Cause:
+    """Return the cause that `text` tells of."""
+    text = text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + "…"
+    return Cause(_VARYING.sub("#", text), text, reason)
+
+
+def step_of(transport: "TellsStep | Any") -> Cause | None:
+    """Return what `transport` waits for before it can send; None where it cannot tell, or the answer is awaited."""
+    waits_for: Callable[[], Cause | None] | None = getattr(transport, "waits_for", None)
+    return waits_for() if waits_for is not None else None
+
+
+def is_preparing(transport: "Any") -> bool:
+    """Say whether a request waits in `transport` for what every other would wait for; False where it cannot tell."""
+    tells: Callable[[], bool] | None = getattr(transport, "is_preparing", None)
+    return tells is not None and tells()
+
+
+async def warm(transport: "Any") -> None:
+    """Let `transport` get ready before the first request, where it can."""
+    get_ready: Callable[[], Awaitable[None]] | None = getattr(transport, "warm", None)
+    if get_ready is not None:
+        await get_ready()

@@ -24,7 +24,7 @@ from telemetry_forwarder.interfaces import (
     TooLarge,
     Verdict,
 )
-from telemetry_forwarder.values import dataclass, field
+from telemetry_forwarder.lazy_dataclass import dataclass, field
 
 
 class Unrouted(StrEnum):

@@ -5,29 +5,29 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from telemetry_forwarder import sinks
-from telemetry_forwarder.budget import Holding
+from telemetry_forwarder.delivery.buffer import WhenFull
+from telemetry_forwarder.delivery.worker import Capacity
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import Destination, HttpDelivery
-from telemetry_forwarder.kinds import SecretReference
-from telemetry_forwarder.lifecycle.client import Buffering
+from telemetry_forwarder.lambda_api.client import Buffering
+from telemetry_forwarder.lazy_dataclass import dataclass
+from telemetry_forwarder.lifecycle.budget import Holding
 from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
-from telemetry_forwarder.pipeline.buffer import WhenFull
-from telemetry_forwarder.pipeline.worker import Capacity
-from telemetry_forwarder.places import Bucket, Queue
-from telemetry_forwarder.records import Origin
+from telemetry_forwarder.records.record import Origin
 from telemetry_forwarder.transports.stack import Network
-from telemetry_forwarder.values import dataclass
-from telemetry_forwarder.variables import (
+from telemetry_forwarder.variables.failover_target import Bucket, Queue
+from telemetry_forwarder.variables.reading import (
     BY_NAME,
     NEEDS,
-    Problem,
     buffering_timeout_ms,
     given,
     read,
     unsound,
     wanted_sinks,
 )
-from telemetry_forwarder.wording import Notice
+from telemetry_forwarder.variables.table import Problem
+from telemetry_forwarder.variables.types import SecretReference
+from telemetry_forwarder.variables.wording import Notice
 
 if TYPE_CHECKING:
     from telemetry_forwarder.secrets.settings import SecretsSettings
@@ -227,7 +227,7 @@ def _unknown_names(environ: Mapping[str, str]) -> list[Notice]:
     names = [name for name in environ if name not in BY_NAME and name.upper().startswith(STEMS)]
     if not names:
         return []
-    from telemetry_forwarder.advice import other_meant, own_meant  # only where something is wrong
+    from telemetry_forwarder.variables.advice import other_meant, own_meant  # only where something is wrong
 
     found = []
     for name in sorted(names):
@@ -262,7 +262,7 @@ def _ca_file(environ: Mapping[str, str], problems: list[Problem]) -> str | None:
     else:
         if _CERTIFICATE.search(content):
             return path
-        from telemetry_forwarder.advice import ca_content  # only where something is wrong
+        from telemetry_forwarder.variables.advice import ca_content  # only where something is wrong
 
         reason = ca_content(content)
     problem = unsound(BY_NAME["SSL_CERT_FILE"], path)

@@ -12,13 +12,13 @@ from typing import Any
 import orjson
 
 from telemetry_forwarder.clock import Clock, Deadline
+from telemetry_forwarder.delivery.worker import Capacity, Worker
 from telemetry_forwarder.errors import EncodeError
 from telemetry_forwarder.interfaces import Delivered, Encoded, Fallback, Limits, Verdict
 from telemetry_forwarder.log import Log
-from telemetry_forwarder.pipeline.turns import Turns
-from telemetry_forwarder.pipeline.worker import Capacity, Worker
-from telemetry_forwarder.records import Item, Origin, Record
+from telemetry_forwarder.records.record import Item, Origin, Record
 from telemetry_forwarder.testing.virtual_time import VirtualClock, clock, freeze, run
+from telemetry_forwarder.turns import Turns
 
 __all__ = [
     "ORIGIN",

@@ -10,17 +10,17 @@ from typing import Any
 
 import orjson
 
-from telemetry_forwarder.enrich import Enricher
+from telemetry_forwarder.delivery.buffer import WhenFull
+from telemetry_forwarder.delivery.worker import Capacity, Worker
+from telemetry_forwarder.intake.intake import Intake, Keeping
+from telemetry_forwarder.intake.router import Router
 from telemetry_forwarder.interfaces import Delivered
 from telemetry_forwarder.ledger import Door
-from telemetry_forwarder.pipeline.backlog import Backlog
-from telemetry_forwarder.pipeline.buffer import WhenFull
-from telemetry_forwarder.pipeline.segments import Owner
-from telemetry_forwarder.pipeline.spool import Spool
-from telemetry_forwarder.pipeline.worker import Capacity, Worker
-from telemetry_forwarder.receiver import Intake, Keeping
-from telemetry_forwarder.records import Origin, Record
-from telemetry_forwarder.router import Router
+from telemetry_forwarder.records.enrich import Enricher
+from telemetry_forwarder.records.record import Origin, Record
+from telemetry_forwarder.spool.backlog import Backlog
+from telemetry_forwarder.spool.segments import Owner
+from telemetry_forwarder.spool.spool import Spool
 from tests.builders import Lines, ListSink, Sent, VirtualClock, in_seconds
 
 ORIGIN = Origin(function_name="orders", function_version="$LATEST")

@@ -6,9 +6,9 @@ from typing import Any
 import orjson
 from hypothesis import strategies as st
 
+from telemetry_forwarder.delivery.loss_event import loss_record
 from telemetry_forwarder.interfaces import DropReason, Encoded, Sink
-from telemetry_forwarder.loss import loss_record
-from telemetry_forwarder.records import Origin, Record
+from telemetry_forwarder.records.record import Origin, Record
 
 GOLDEN = Path(__file__).parent / "wire" / "golden"
 

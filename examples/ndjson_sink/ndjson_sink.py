@@ -22,9 +22,9 @@ from telemetry_forwarder.interfaces import (
     TooLarge,
     Verdict,
 )
-from telemetry_forwarder.kinds import Url
-from telemetry_forwarder.records import Record
-from telemetry_forwarder.variables import Problem
+from telemetry_forwarder.records.record import Record
+from telemetry_forwarder.variables.table import Problem
+from telemetry_forwarder.variables.types import Url
 
 LIMITS = Limits(max_records=5_000, max_bytes=1_000_000, max_record_bytes=500_000, overhead_bytes=1)
 

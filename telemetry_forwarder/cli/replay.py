@@ -20,9 +20,9 @@ from telemetry_forwarder.errors import ConfigError, FailoverError, TransportErro
 from telemetry_forwarder.interfaces import Destination, HttpDelivery
 from telemetry_forwarder.ledger import Statement
 from telemetry_forwarder.log import Log
-from telemetry_forwarder.places import Bucket, Place, Queue
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.transports.stack import open_transport
+from telemetry_forwarder.variables.failover_target import Bucket, Place, Queue
 
 _ABOUT = """\
 Send the records that are kept in PLACE, s3://BUCKET[/PREFIX] or the URL of an SQS queue.

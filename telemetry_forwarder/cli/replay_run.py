@@ -15,14 +15,14 @@ from typing import Any
 from telemetry_forwarder.cli.replay_journal import Journal, JournalError
 from telemetry_forwarder.cli.replay_source import Source, Waiting
 from telemetry_forwarder.clock import Clock, Deadline
+from telemetry_forwarder.delivery.worker import Capacity, Worker
 from telemetry_forwarder.errors import FailoverError, TransportError
-from telemetry_forwarder.failover import NotReadable, digest_of, from_line, unpack
+from telemetry_forwarder.failover.parcels import NotReadable, digest_of, from_line, unpack
 from telemetry_forwarder.interfaces import Batch, Delivered, Denied, Encoded, Limits, Partial, Sink, Transport, Verdict
+from telemetry_forwarder.lazy_dataclass import dataclass, names_of
 from telemetry_forwarder.ledger import Statement
 from telemetry_forwarder.log import Log
-from telemetry_forwarder.pipeline.worker import Capacity, Worker
-from telemetry_forwarder.records import Record
-from telemetry_forwarder.values import dataclass, names_of
+from telemetry_forwarder.records.record import Record
 
 # How long what is under way may take when a replay is interrupted; what was not answered by then may arrive twice.
 LAST_ANSWERS_S = 10.0

@@ -12,11 +12,18 @@ from typing import Any, Protocol
 from aiobotocore.session import AioSession
 
 from telemetry_forwarder.errors import FailoverError, TransportError
-from telemetry_forwarder.failover import LARGEST_PARCEL_BYTES, SUFFIX, NotReadable, from_message, sink_and_digest, word
-from telemetry_forwarder.places import Bucket, Queue
-from telemetry_forwarder.transports.aws_client import NO_ANSWER, translated
-from telemetry_forwarder.transports.failover_stores import called, open_client
+from telemetry_forwarder.failover.parcels import (
+    LARGEST_PARCEL_BYTES,
+    SUFFIX,
+    NotReadable,
+    from_message,
+    sink_and_digest,
+    word,
+)
+from telemetry_forwarder.failover.s3_sqs import called, open_client
+from telemetry_forwarder.transports.aws import NO_ANSWER, translated
 from telemetry_forwarder.transports.http import host_port
+from telemetry_forwarder.variables.failover_target import Bucket, Queue
 
 # A person waits here, and no window closes: the SDK may try again.
 ATTEMPTS = 4

@@ -3,7 +3,8 @@
 import argparse
 from collections.abc import Iterable, Sequence
 
-from telemetry_forwarder.variables import BUILT_IN_SINKS, BY_NAME, NEEDS, Variable
+from telemetry_forwarder.variables.reading import BY_NAME, NEEDS
+from telemetry_forwarder.variables.table import BUILT_IN_SINKS, Variable
 
 # What people want to do, and the variables that do it, in the order in which they are read. Each variable is in one.
 TOPICS = {

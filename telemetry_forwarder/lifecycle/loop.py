@@ -5,20 +5,20 @@ import contextlib
 from collections.abc import Callable, Sequence
 from math import inf
 
-from telemetry_forwarder import budget
-from telemetry_forwarder.budget import Holding, InvocationBudget, ShutdownBudget
 from telemetry_forwarder.clock import Clock, Deadline
-from telemetry_forwarder.inbox import Inbox
+from telemetry_forwarder.delivery.worker import Worker
+from telemetry_forwarder.intake.inbox import Inbox
+from telemetry_forwarder.lambda_api.client import ExtensionsClient, Invoke, Shutdown
 from telemetry_forwarder.ledger import Door
-from telemetry_forwarder.lifecycle.client import ExtensionsClient, Invoke, Shutdown
+from telemetry_forwarder.lifecycle import budget
+from telemetry_forwarder.lifecycle.budget import Holding, InvocationBudget, ShutdownBudget
 from telemetry_forwarder.lifecycle.doubt import Doubt
 from telemetry_forwarder.lifecycle.machine import END, Action, Machine
 from telemetry_forwarder.lifecycle.strategy import Decision, Gaps, Strategy
 from telemetry_forwarder.log import Log
-from telemetry_forwarder.pipeline.turns import Turns
-from telemetry_forwarder.pipeline.worker import Worker
-from telemetry_forwarder.records import Record, Told
-from telemetry_forwarder.running import Invocation
+from telemetry_forwarder.records.record import Record, Told
+from telemetry_forwarder.records.running import Invocation
+from telemetry_forwarder.turns import Turns
 
 # How long after the last batch no further one is expected, beyond what Lambda itself may hold a batch back.
 QUIET_S = 0.1

@@ -3,7 +3,7 @@
 from collections import deque
 from enum import StrEnum
 
-from telemetry_forwarder.values import dataclass, field
+from telemetry_forwarder.lazy_dataclass import dataclass, field
 
 # `adaptive` decides when it knows this many gaps between invocations, from the longest of the last ones.
 ENOUGH_GAPS = 4

@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 
+from telemetry_forwarder.lazy_dataclass import dataclass, field
 from telemetry_forwarder.secrets.moments import Moment
-from telemetry_forwarder.values import dataclass, field
 
 
 class Outcome(StrEnum):

@@ -17,10 +17,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from typing import Any, TypeAlias
 
 from telemetry_forwarder.clock import Clock
+from telemetry_forwarder.lazy_dataclass import dataclass
 from telemetry_forwarder.secrets.answers import Answer, Outcome
 from telemetry_forwarder.secrets.moments import Moment, now
 from telemetry_forwarder.secrets.names import Key
-from telemetry_forwarder.values import dataclass
 
 # Fetches a key; calls what it is given when an attempt has failed and it goes on trying.
 Fetch: TypeAlias = Callable[[Key, Callable[[], None]], Awaitable[Answer]]

@@ -29,7 +29,7 @@ from telemetry_forwarder.secrets.meanings import (
 )
 from telemetry_forwarder.secrets.moments import Moment, now
 from telemetry_forwarder.secrets.names import SECRETS_MANAGER, SSM, Key
-from telemetry_forwarder.transports.aws_client import (
+from telemetry_forwarder.transports.aws import (
     NO_ANSWER,
     NO_CREDENTIALS,
     Road,

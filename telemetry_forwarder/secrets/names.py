@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from telemetry_forwarder.kinds import SecretReference
+from telemetry_forwarder.variables.types import SecretReference
 
 SSM = "ssm"
 SECRETS_MANAGER = "secretsmanager"

@@ -13,9 +13,9 @@ from functools import lru_cache
 from typing import NoReturn
 from urllib.parse import unquote_to_bytes
 
+from telemetry_forwarder.lazy_dataclass import dataclass
 from telemetry_forwarder.secrets.answers import Answer, Outcome, as_json
 from telemetry_forwarder.secrets.names import LONGEST_NAME, SECRETS_MANAGER, SSM, Key, is_allowed, key_of
-from telemetry_forwarder.values import dataclass
 
 
 class Refused(Exception):

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeAlias, cast
 
-from telemetry_forwarder.kinds import Secret
+from telemetry_forwarder.lazy_dataclass import dataclass
 from telemetry_forwarder.secrets.answers import Answer, Outcome, as_json
 from telemetry_forwarder.secrets.cache import Cache
 from telemetry_forwarder.secrets.moments import Moment
@@ -27,7 +27,7 @@ from telemetry_forwarder.secrets.routes import (
     question_of,
     told,
 )
-from telemetry_forwarder.values import dataclass
+from telemetry_forwarder.variables.types import Secret
 
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from telemetry_forwarder.kinds import Secret
+from telemetry_forwarder.lazy_dataclass import dataclass
 from telemetry_forwarder.secrets.cache import Policy
 from telemetry_forwarder.secrets.names import SECRETS_MANAGER, SSM, Prefetch, prefetch_of
-from telemetry_forwarder.values import dataclass
-from telemetry_forwarder.variables import read
+from telemetry_forwarder.variables.reading import read
+from telemetry_forwarder.variables.types import Secret
 
 if TYPE_CHECKING:
-    from telemetry_forwarder.variables import Problem
+    from telemetry_forwarder.variables.table import Problem
 
 # What a question waits at most where the variable is 0. AWS's extension waits for ever then.
 TIMEOUT_S = 10.0

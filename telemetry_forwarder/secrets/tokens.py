@@ -9,8 +9,8 @@ import json
 from typing import Any
 
 from telemetry_forwarder.errors import SecretNotFound
-from telemetry_forwarder.kinds import Secret, SecretReference, SecretText
 from telemetry_forwarder.secrets.answers import Answer
+from telemetry_forwarder.variables.types import Secret, SecretReference, SecretText
 
 
 def token_of(reference: SecretReference, answer: Answer) -> Secret:

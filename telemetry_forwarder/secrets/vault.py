@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from telemetry_forwarder.clock import Clock
 from telemetry_forwarder.errors import SecretDenied, SecretError, SecretNotFound, SecretUnavailable
-from telemetry_forwarder.interfaces import Cause, DropReason
-from telemetry_forwarder.kinds import Secret, SecretReference
+from telemetry_forwarder.interfaces import Cause, DropReason, cause
+from telemetry_forwarder.lazy_dataclass import replace
 from telemetry_forwarder.log import Log, where
-from telemetry_forwarder.pipeline.trouble import cause
-from telemetry_forwarder.records import Told
+from telemetry_forwarder.records.record import Told
 from telemetry_forwarder.secrets.answers import Answer, Outcome
 from telemetry_forwarder.secrets.cache import Cache
 from telemetry_forwarder.secrets.moments import Moment, now
@@ -24,7 +23,7 @@ from telemetry_forwarder.secrets.names import Key, is_allowed, key_of_reference
 from telemetry_forwarder.secrets.server import Endpoint, Guard, serving
 from telemetry_forwarder.secrets.settings import LOAD_S, SecretsSettings
 from telemetry_forwarder.secrets.tokens import token_of
-from telemetry_forwarder.values import replace
+from telemetry_forwarder.variables.types import Secret, SecretReference
 
 if TYPE_CHECKING:
     from telemetry_forwarder.secrets.fetch import Upstream

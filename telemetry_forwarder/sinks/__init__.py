@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, cast
 
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import Destination, Limits
-from telemetry_forwarder.variables import Problem
+from telemetry_forwarder.variables.table import Problem
 
 Create: TypeAlias = Callable[[Mapping[str, str]], Destination[Any, Any]]
 
@@ -42,7 +42,7 @@ def _installed(name: str) -> Any:
 
     found = [entry for entry in entry_points(group=GROUP) if entry.name.lower() == name.lower()]
     if not found:
-        from telemetry_forwarder.advice import sink_meant  # only where something is wrong
+        from telemetry_forwarder.variables.advice import sink_meant  # only where something is wrong
 
         allowed = ", ".join(f"`{word}`" for word in BUILT_IN) + f", or the name of an installed entry point of {GROUP}"
         raise ConfigError([_problem(name, allowed, sink_meant(name, BUILT_IN))])

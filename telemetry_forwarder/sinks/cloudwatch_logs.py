@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from telemetry_forwarder.cut import fit
 from telemetry_forwarder.errors import ConfigError, EncodeError
 from telemetry_forwarder.interfaces import (
     AwsResponse,
@@ -28,12 +27,14 @@ from telemetry_forwarder.interfaces import (
     TooLarge,
     Verdict,
 )
-from telemetry_forwarder.platform_text import platform_text
-from telemetry_forwarder.records import Record
+from telemetry_forwarder.lazy_dataclass import dataclass
+from telemetry_forwarder.records.lossless_json import to_json
+from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.sinks.http_answers import quoted
-from telemetry_forwarder.values import dataclass
-from telemetry_forwarder.variables import Problem, missing, read
-from telemetry_forwarder.wire_json import grouped, present, to_json
+from telemetry_forwarder.sinks.platform_lines import platform_text
+from telemetry_forwarder.sinks.truncate import fit, grouped, present
+from telemetry_forwarder.variables.reading import missing, read
+from telemetry_forwarder.variables.table import Problem
 
 DAY_MS = 86_400_000
 

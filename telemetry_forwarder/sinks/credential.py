@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from telemetry_forwarder.kinds import Secret, SecretReference
-from telemetry_forwarder.variables import Problem, read
+from telemetry_forwarder.variables.reading import read
+from telemetry_forwarder.variables.table import Problem
+from telemetry_forwarder.variables.types import Secret, SecretReference
 
 SUFFIXES = ("", "_SECRET_ARN", "_SSM_PARAMETER")  # the first that is given wins
 

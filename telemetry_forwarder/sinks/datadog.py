@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import orjson
 
-from telemetry_forwarder.cut import fit
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.foreign import is_page
 from telemetry_forwarder.interfaces import (
@@ -27,15 +26,17 @@ from telemetry_forwarder.interfaces import (
     Retry,
     Verdict,
 )
-from telemetry_forwarder.kinds import Site
-from telemetry_forwarder.platform_text import platform_text
-from telemetry_forwarder.records import Origin, Record
+from telemetry_forwarder.lazy_dataclass import dataclass
+from telemetry_forwarder.records.lossless_json import to_json
+from telemetry_forwarder.records.record import Origin, Record
 from telemetry_forwarder.sinks.credential import choose
 from telemetry_forwarder.sinks.http_answers import Advice, own_words, read_status, taken_unread, wait_seconds
-from telemetry_forwarder.values import dataclass
-from telemetry_forwarder.variables import Problem, missing, read, stops
-from telemetry_forwarder.wire_json import present, text_of, to_json
-from telemetry_forwarder.wording import Notice
+from telemetry_forwarder.sinks.platform_lines import platform_text
+from telemetry_forwarder.sinks.truncate import fit, present, text_of
+from telemetry_forwarder.variables.reading import missing, read, stops
+from telemetry_forwarder.variables.table import Problem
+from telemetry_forwarder.variables.types import Site
+from telemetry_forwarder.variables.wording import Notice
 
 HOUR_MS = 3_600_000
 
@@ -214,7 +215,7 @@ def create(environ: Mapping[str, str]) -> Destination[HttpRequest, HttpResponse]
     if key is None or stops(environ):
         raise ConfigError(problems + missing("datadog", environ))
     if url is None and not site.endswith(Site.families):
-        from telemetry_forwarder.advice import unknown_site  # only where something may be wrong
+        from telemetry_forwarder.variables.advice import unknown_site  # only where something may be wrong
 
         problems.append(Notice("DD_SITE", unknown_site(site)))
     sink = Datadog(url=url or f"https://http-intake.logs.{site}", tags=tags, is_elsewhere=url is not None)

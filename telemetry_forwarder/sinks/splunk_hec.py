@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import orjson
 
-from telemetry_forwarder.cut import fit
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import (
     Batch,
@@ -32,13 +31,15 @@ from telemetry_forwarder.interfaces import (
     TooLarge,
     Verdict,
 )
-from telemetry_forwarder.records import Origin, Record
+from telemetry_forwarder.lazy_dataclass import dataclass
+from telemetry_forwarder.records.lossless_json import to_json
+from telemetry_forwarder.records.record import Origin, Record
 from telemetry_forwarder.sinks.credential import choose
 from telemetry_forwarder.sinks.http_answers import Advice, not_theirs, own_words, read_status, taken_unread
-from telemetry_forwarder.values import dataclass
-from telemetry_forwarder.variables import Problem, missing, read
-from telemetry_forwarder.wire_json import grouped, present, to_json
-from telemetry_forwarder.wording import Notice, split_port
+from telemetry_forwarder.sinks.truncate import fit, grouped, present
+from telemetry_forwarder.variables.reading import missing, read
+from telemetry_forwarder.variables.table import Problem
+from telemetry_forwarder.variables.wording import Notice, split_port
 
 # Older releases and Splunk Cloud's documentation say 1 MB for a request (newer servers take more); whether the
 # compressed or the raw body is measured is not known, so it is the raw one. Vector's default is the same.

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from telemetry_forwarder.clock import Deadline
+from telemetry_forwarder.delivery.worker import Capacity, Worker
 from telemetry_forwarder.errors import ConnectionLost, EncodeError
 from telemetry_forwarder.interfaces import (
     Delivered,
@@ -37,8 +38,7 @@ from telemetry_forwarder.interfaces import (
 )
 from telemetry_forwarder.ledger import Statement
 from telemetry_forwarder.log import Log
-from telemetry_forwarder.pipeline.worker import Capacity, Worker
-from telemetry_forwarder.records import Origin, Record
+from telemetry_forwarder.records.record import Origin, Record
 from telemetry_forwarder.testing.virtual_time import clock, run
 
 EPOCH_MS = 1_800_000_000_000

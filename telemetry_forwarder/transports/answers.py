@@ -2,8 +2,8 @@
 
 import zlib
 
-from telemetry_forwarder.http11 import Answer
 from telemetry_forwarder.interfaces import HttpResponse
+from telemetry_forwarder.transports.http11 import Answer
 
 # What is read of a body, and what is unpacked of it.
 LONGEST_ANSWER_BYTES = 64 * 1024

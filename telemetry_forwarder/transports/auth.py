@@ -7,10 +7,9 @@ from typing import Protocol, TypeAlias
 
 from telemetry_forwarder.clock import Clock, SystemClock
 from telemetry_forwarder.errors import CredentialUnavailable, SecretError, SecretUnavailable
-from telemetry_forwarder.interfaces import Cause, Credential, DropReason, HttpRequest, HttpResponse, Transport
-from telemetry_forwarder.kinds import Secret, SecretReference
-from telemetry_forwarder.pipeline.trouble import step_of
-from telemetry_forwarder.values import replace
+from telemetry_forwarder.interfaces import Cause, Credential, DropReason, HttpRequest, HttpResponse, Transport, step_of
+from telemetry_forwarder.lazy_dataclass import replace
+from telemetry_forwarder.variables.types import Secret, SecretReference
 
 
 class FetchSecret(Protocol):

@@ -1,309 +1,203 @@
-"""PutLogEvents through the AWS SDK, which signs. Imported only where CloudWatch Logs is a sink: botocore is heavy."""
+"""What AWS clients have in common here: their configuration, what they wait for, and how their exceptions are read."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+import aiohttp
+from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
+from aiohttp.abc import AbstractResolver, ResolveResult
+from botocore import exceptions as aws
+from botocore.httpsession import ProxyConfiguration
 from botocore.parsers import ResponseParserError
 
-from telemetry_forwarder.errors import ConfigError, TransportError
-from telemetry_forwarder.interfaces import AwsResponse, Cause, PutLogEvents
-from telemetry_forwarder.transports.aws_client import (
-    NO_ANSWER,
-    NO_CREDENTIALS,
-    Road,
-    client_config,
-    error_type,
-    not_aws,
-    translated,
+from telemetry_forwarder import __version__
+from telemetry_forwarder.errors import (
+    ConnectFailed,
+    ConnectionLost,
+    CredentialUnavailable,
+    NotTheService,
+    TimedOut,
+    TransportError,
 )
-from telemetry_forwarder.transports.aws_session import ForeignAnswer, new_session, open_client, sdk_problem
-from telemetry_forwarder.transports.http import host_port
+from telemetry_forwarder.interfaces import Cause
+from telemetry_forwarder.transports.aws_session import ForeignAnswer
+from telemetry_forwarder.transports.http import KEEP_ALIVE_S, choose_proxy
+from telemetry_forwarder.transports.steps import VPC, connection_wanted, name_wanted
+from telemetry_forwarder.transports.tls_failures import is_tls, tls_failure
 
-if TYPE_CHECKING:
-    from types_aiobotocore_logs.client import CloudWatchLogsClient
+# What botocore raises when a call had no answer; `ClientError` is an answer. The last two are no BotoCoreErrors.
+NO_ANSWER = (aws.BotoCoreError, aiohttp.ClientError, OSError, ResponseParserError, ForeignAnswer)
 
-# The worker bounds an attempt. A timer of ours would fire at the thaw, with the answer waiting in the socket.
-READ_S = 900.0
+CA_VARIABLES = "SSL_CERT_FILE or AWS_CA_BUNDLE"
 
-RETENTION_S = 2.0
+NO_CREDENTIALS = (aws.NoCredentialsError, aws.PartialCredentialsError)
 
-# An answer that takes longer than this is not waited for before the next step: a call takes some 10 ms within a region.
-# Where the first was slow the others need not be waited for as long. A timer that comes late tells of a processor that
-# had to do something else, such as signing for the first time, and is set anew.
-STEP_S = 0.5
-NEXT_STEP_S = 0.2
-LATE_S = 0.05
+# Of botocore's own exceptions those that tell of the network. All others are about us: a setting, a model, a parameter.
+_OF_THE_NETWORK = (
+    aws.HTTPClientError,
+    aws.ConnectionError,
+    aws.EndpointConnectionError,
+    aws.ConnectTimeoutError,
+    aws.SSLError,
+    aws.ProxyConnectionError,
+    aws.IncompleteReadError,
+    aws.ChecksumError,
+    aws.FlexibleChecksumError,
+)
+LONGEST_REASON = 300
 
-LONGEST_MESSAGE = 500
 
-# The type of an answer that no service of AWS gave.
-FOREIGN = "ForeignAnswer"
+class Road(AbstractResolver):
+    """How far the connections of one client have come: aiohttp asks it for names and for sockets."""
 
+    def __init__(self) -> None:
+        self._names = 0  # look-ups under way
+        self._sockets: list[socket.socket] = []
+        self._resolver: AbstractResolver | None = None
 
-@asynccontextmanager
-async def open_logs(
-    *,
-    retention_days: int | None = None,
-    region: str | None = None,
-    ca_file: str | None = None,
-    proxies: Mapping[str, str] | None = None,
-    connect_s: float = 5.0,
-    warn: Callable[[str], None] | None = None,
-) -> "AsyncIterator[LogsTransport]":
-    """Open a transport for PutLogEvents; leaving the context closes its connections.
+    def waits_for(self, where: str) -> Cause | None:
+        """Return what is waited for before anything is sent to `where`; None where nothing is, or it is TLS."""
+        if self._names:
+            return name_wanted(where)
+        self._sockets = [one for one in self._sockets if one.fileno() != -1 and not _is_connected(one)]
+        return connection_wanted(where) if self._sockets else None
 
-    Endpoint and credentials, and the region where none is given, come by the variables that `aws_session` lists.
-    A group that had to be created gets `retention_days`; `warn` is told where that failed. Raises ConfigError where
-    no client can be made of these variables.
-    """
-    road = Road()
-    # What is sent is made here, event by event; to look it over again would take the SDK as long as all the rest.
-    config = client_config(connect_s=connect_s, read_s=READ_S, proxies=proxies, looks_over_parameters=False, road=road)
-    async with AsyncExitStack() as stack:
+    def new_socket(self, address: tuple[Any, ...]) -> socket.socket:
+        """Make the socket for one of the addresses of `resolve`."""
+        made = socket.socket(*address[:3])
+        self._sockets = [one for one in self._sockets if one.fileno() != -1] + [made]
+        return made
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        self._resolver = self._resolver or aiohttp.ThreadedResolver()
+        self._names += 1
         try:
-            opening = open_client(new_session(), "logs", region=region, ca_file=ca_file, config=config)
-            client = await stack.enter_async_context(opening)
-        except (BotoCoreError, ValueError) as error:
-            raise ConfigError([sdk_problem(error, "logs", "Sink cloudwatch does not run without it.")]) from error
-        yield LogsTransport(client, retention_days=retention_days, warn=warn, road=road)
-
-
-class LogsTransport:
-    """Send each `PutLogEvents` once, to a stream that is there or was created.
-
-    `prepare` creates the stream, and the group where it is missing, before anything is put; else that is done before
-    the first put of a stream, and again when a put finds no stream, then with one more put. No step is waited for
-    longer than `STEP_S` before the next is taken beside it: each does no harm where it is not needed, and at a service
-    that takes a second for each answer four of them would not fit into the end of an environment.
-
-    That creation fails keeps no put from being tried: the role may lack the permission while the stream exists. Only if
-    the put then finds no stream, the answer is the one that the creation got, because that is what must be mended or
-    retried (OperationAbortedException: another environment is creating the same group).
-
-    What the SDK refuses on our side comes as an answer too: parameters as InvalidParameterException, missing
-    credentials as UnrecognizedClientException, both with status 400.
-    """
-
-    def __init__(
-        self,
-        client: "CloudWatchLogsClient",
-        *,
-        retention_days: int | None = None,
-        warn: Callable[[str], None] | None = None,
-        road: Road | None = None,
-    ) -> None:
-        self._client = client
-        self._road = road
-        self._retention_days = retention_days
-        self._warn = warn
-        self._unsent = 0  # puts that wait for their stream
-        self._ready: set[tuple[str, str]] = set()  # streams that need no creation
-        self._preparing: dict[tuple[str, str], asyncio.Event] = {}  # set when every step has been taken
-
-    async def prepare(self, request: PutLogEvents) -> None:
-        """Create the stream of `request`. Raises TransportError; `send` tries what failed here again."""
-        stream = (request.group, request.stream)
-        if stream in self._ready or stream in self._preparing:
-            return
-        is_under_way = self._preparing[stream] = asyncio.Event()
-        try:
-            await self._create(request, is_under_way)
+            return await self._resolver.resolve(host, port, family)
         finally:
-            is_under_way.set()
-            del self._preparing[stream]
+            self._names -= 1
 
-    async def send(self, request: PutLogEvents) -> AwsResponse:
-        stream = (request.group, request.stream)
-        self._unsent += 1
-        try:
-            if stream in self._preparing:
-                await self._preparing[stream].wait()
-            elif stream not in self._ready:
-                await self._create(request)
-        finally:
-            self._unsent -= 1
-        answer = await self._put(request)
-        if answer.error is None:
-            self._ready.add(stream)
-        if answer.error != "ResourceNotFoundException":
-            return answer
-        self._ready.discard(stream)
-        created = await self._create(request)
-        answer = await self._put(request)
-        return created if answer.error == "ResourceNotFoundException" and created.error else answer
-
-    def is_preparing(self) -> bool:
-        """Say whether a put has not been sent yet: its stream is being created."""
-        return self._unsent > 0
-
-    def waits_for(self) -> Cause | None:
-        """Return the step of making a connection that is waited for; None where it is the answer."""
-        return self._road.waits_for(host_port(self._client.meta.endpoint_url)) if self._road else None
-
-    async def aclose(self) -> None:
-        """Close the connections; `open_logs` does it as well, and twice does no harm."""
-        await self._client.close()
-
-    async def _put(self, request: PutLogEvents) -> AwsResponse:
-        events = [{"timestamp": time_ms, "message": message} for time_ms, message in request.events]
-        return await self._call(
-            "put_log_events", logGroupName=request.group, logStreamName=request.stream, logEvents=events
-        )
-
-    async def _create(self, request: PutLogEvents, is_under_way: asyncio.Event | None = None) -> AwsResponse:
-        """Create what is missing, and remember that it is there; status 200 where the stream can be written to.
-
-        `is_under_way` is set when nothing more is to be sent. Raises TransportError where no answer came.
-        """
-        async with asyncio.TaskGroup() as group:
-            calls = _Calls(group)
-            try:
-                answer = await self._create_stream_or_group(request, calls, is_under_way or asyncio.Event())
-            finally:
-                calls.end()
-        if isinstance(answer, TransportError):
-            raise answer
-        if answer.error is None:
-            self._ready.add((request.group, request.stream))
-        return answer
-
-    async def _create_stream_or_group(
-        self, request: PutLogEvents, calls: "_Calls", is_under_way: asyncio.Event
-    ) -> "AwsResponse | TransportError":
-        # The stream first: its group is nearly always there, and then this is the only call.
-        stream = calls.begin(self._create_stream(request))
-        if await calls.answered(stream, STEP_S) and not is_missing(stream.result()):
-            return stream.result()
-        step_s = STEP_S if stream.done() else NEXT_STEP_S
-        group = calls.begin(self._create_group(request, calls))
-        if await calls.answered(group, step_s) and stream.done() and is_failed(group.result()):
-            return group.result()
-        again = calls.begin(self._create_stream(request))
-        await calls.answered(again, step_s)
-        is_under_way.set()
-        answer = await calls.first_good(stream, again)
-        if not is_missing(answer):
-            return answer
-        made = await group
-        return made if is_failed(made) else await calls.begin(self._create_stream(request))
-
-    async def _create_group(self, request: PutLogEvents, calls: "_Calls") -> AwsResponse:
-        answer = await self._call("create_log_group", logGroupName=request.group)
-        if answer.error is None:
-            calls.spared = asyncio.current_task()
-            await self._retain(request.group)
-        return AwsResponse(status=200) if answer.error == "ResourceAlreadyExistsException" else answer
-
-    async def _create_stream(self, request: PutLogEvents) -> AwsResponse:
-        answer = await self._call("create_log_stream", logGroupName=request.group, logStreamName=request.stream)
-        return AwsResponse(status=200) if answer.error == "ResourceAlreadyExistsException" else answer
-
-    async def _retain(self, group: str) -> None:
-        """Set the retention of a new group, if it can be done soon: the records are worth more than their term."""
-        if self._retention_days is None:
-            return
-        try:
-            async with asyncio.timeout(RETENTION_S):
-                answer = await self._call(
-                    "put_retention_policy", logGroupName=group, retentionInDays=self._retention_days
-                )
-            failure = answer.error and f"{answer.error}: {answer.message}"
-        except (TransportError, TimeoutError) as error:
-            failure = str(error) or type(error).__name__
-        if failure and self._warn:
-            self._warn(f"The retention of log group {group} was not set ({failure}); its events are kept for ever.")
-
-    async def _call(self, operation: str, **parameters: Any) -> AwsResponse:
-        try:
-            answer = await getattr(self._client, operation)(**parameters)
-        except ClientError as error:
-            return refused(error.response)
-        except ParamValidationError as error:
-            return AwsResponse(status=400, error="InvalidParameterException", message=str(error)[:LONGEST_MESSAGE])
-        except NO_CREDENTIALS as error:
-            return AwsResponse(status=400, error="UnrecognizedClientException", message=str(error))
-        except (ForeignAnswer, ResponseParserError) as error:
-            return AwsResponse(
-                status=200, error=FOREIGN, message=not_aws(error, host_port(self._client.meta.endpoint_url))
-            )
-        except NO_ANSWER as error:
-            raise translated(error, host_port(self._client.meta.endpoint_url)) from error
-        body = {name: value for name, value in answer.items() if name != "ResponseMetadata"}
-        return AwsResponse(status=answer["ResponseMetadata"]["HTTPStatusCode"], body=body)
+    async def close(self) -> None:
+        """Nothing is kept open."""
 
 
-class _Calls:
-    """Calls that are under way beside each other, each a task of `group` that does not raise."""
-
-    def __init__(self, group: asyncio.TaskGroup) -> None:
-        self.spared: asyncio.Task[Any] | None = None  # goes on to its end
-        self._group = group
-        self._tasks: list[asyncio.Task[AwsResponse | TransportError]] = []
-
-    def begin(self, call: Awaitable[AwsResponse]) -> "asyncio.Task[AwsResponse | TransportError]":
-        task = self._group.create_task(outcome(call))
-        self._tasks.append(task)
-        return task
-
-    async def answered(self, task: "asyncio.Task[Any]", seconds: float) -> bool:
-        """Wait for an answer as long as one usually takes; say whether it came."""
-        loop = asyncio.get_running_loop()
-        while not task.done():
-            due = loop.time() + seconds
-            await asyncio.wait([task], timeout=seconds)
-            if loop.time() - due < LATE_S:
-                break
-        return task.done()
-
-    async def first_good(self, *tasks: "asyncio.Task[AwsResponse | TransportError]") -> "AwsResponse | TransportError":
-        """Return the first answer that is none of failure; where there is none, the last one."""
-        for task in asyncio.as_completed(tasks):
-            answer = await task
-            if not is_failed(answer):
-                break
-        return answer
-
-    def end(self) -> None:
-        for task in self._tasks:
-            if task is not self.spared:
-                task.cancel()
-
-
-async def outcome(call: Awaitable[AwsResponse]) -> "AwsResponse | TransportError":
-    """Return the answer of `call`, or that there was none."""
+def _is_connected(one: socket.socket) -> bool:
     try:
-        return await call
-    except TransportError as error:
-        return error
+        one.getpeername()
+    except OSError:
+        return False
+    return True
 
 
-def is_failed(answer: AwsResponse | TransportError) -> bool:
-    return isinstance(answer, TransportError) or answer.error is not None
+def client_config(
+    *,
+    connect_s: float,
+    read_s: float,
+    connections: int = 10,
+    proxies: Mapping[str, str] | None = None,
+    looks_over_parameters: bool = True,
+    road: Road | None = None,
+) -> AioConfig:
+    """Return a configuration with one attempt: retry exists in the pipeline only. `road` sees how connecting goes.
 
-
-def is_missing(answer: AwsResponse | TransportError) -> bool:
-    """Say whether a stream could not be created for lack of its group."""
-    return isinstance(answer, AwsResponse) and answer.error == "ResourceNotFoundException"
-
-
-def refused(response: Mapping[str, Any]) -> AwsResponse:
-    """Return the answer that a `ClientError.response` holds."""
-    metadata = response.get("ResponseMetadata", {})
-    return AwsResponse(
-        status=int(metadata.get("HTTPStatusCode", 400)),
-        error=error_type(response),
-        message=str(response.get("Error", {}).get("Message", ""))[:LONGEST_MESSAGE],
-        retry_after=wait_asked_for(metadata.get("HTTPHeaders", {})),
+    With `proxies` (see `proxy_for`) connections take the way that those of the other sinks take; without, the way that
+    botocore reads in the environment, which knows no networks in NO_PROXY, and of a password no special characters.
+    """
+    direction: dict[str, Any] = {} if proxies is None else {"proxies": {}, "http_session_cls": directed(proxies)}
+    return AioConfig(
+        **direction,
+        parameter_validation=looks_over_parameters,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        connect_timeout=connect_s,
+        read_timeout=read_s,
+        max_pool_connections=connections,
+        connector_args={
+            "keepalive_timeout": KEEP_ALIVE_S,
+            **({"resolver": road, "socket_factory": road.new_socket} if road else {}),
+        },
+        user_agent_extra=f"telemetry-forwarder/{__version__}",
     )
 
 
-def wait_asked_for(headers: Mapping[str, str]) -> float:
-    """Return the seconds that `x-amz-retry-after` (in ms) or `retry-after` (in s) ask for; 0.0 where they do not."""
-    for name, unit in (("x-amz-retry-after", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name, "").strip()
-        if value.isascii() and value.isdigit():
-            return int(value) * unit
-    return 0.0
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception and what it came from; aiohttp keeps that of a certificate in an attribute."""
+    while error is not None:
+        yield error
+        error = getattr(error, "certificate_error", None) or error.__cause__ or error.__context__
+
+
+class Directions(ProxyConfiguration):
+    """What tells botocore's sessions the proxy of an address, by our own rule."""
+
+    def __init__(self, by_scheme: Mapping[str, str]) -> None:
+        super().__init__()
+        self._by_scheme = by_scheme
+
+    def proxy_url_for(self, url: str) -> str | None:  # type: ignore[override]  # its own gives None too
+        return choose_proxy(url, self._by_scheme)
+
+
+def directed(proxies: Mapping[str, str]) -> type[AIOHTTPSession]:
+    """Return a class of sessions that take the way of `proxies`. botocore itself decides by the scheme alone."""
+
+    class Session(AIOHTTPSession):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._proxy_config = Directions(proxies)
+
+    return Session
+
+
+def translated(error: BaseException, where: str) -> TransportError:
+    """Return the transport error that an exception of `NO_ANSWER` amounts to; `where` is host and port."""
+    # botocore wraps what aiohttp raised; a reset in the middle of an answer comes as EndpointConnectionError too.
+    cause = error.__cause__ or error.__context__
+    if isinstance(error, aws.SSLError):
+        tls = next((one for one in causes(error) if is_tls(one)), None)
+        reason = "the TLS handshake failed" if tls is None else tls_failure(tls, variable=CA_VARIABLES)
+        return ConnectFailed(f"{where}: {reason}")
+    if isinstance(cause, FileNotFoundError | IsADirectoryError | PermissionError | ssl.SSLError):
+        return ConnectFailed(f"{where}: the CA file that SSL_CERT_FILE or AWS_CA_BUNDLE names cannot be read")
+    if isinstance(error, aws.ReadTimeoutError):
+        return TimedOut(f"{where}: no answer in time")
+    if isinstance(error, aws.ConnectTimeoutError):
+        return ConnectFailed(f"{where}: no connection in time; {VPC}")
+    if isinstance(error, aws.ProxyConnectionError):
+        return ConnectFailed(f"{where}: the proxy cannot be reached or refused the connection; check HTTPS_PROXY")
+    if isinstance(error, aws.EndpointConnectionError) and isinstance(cause, aiohttp.ClientConnectorError):
+        return ConnectFailed(f"{where}: {_why_not(cause.os_error)}")
+    if isinstance(error, aws.CredentialRetrievalError | aws.MetadataRetrievalError | aws.PartialCredentialsError):
+        return CredentialUnavailable(f"{where}: the AWS credentials could not be read ({type(error).__name__})")
+    if isinstance(error, ForeignAnswer | ResponseParserError):
+        return NotTheService(not_aws(error, where))
+    if isinstance(error, aws.BotoCoreError) and not isinstance(error, _OF_THE_NETWORK):
+        return ConnectFailed(f"{where}: the AWS SDK cannot send it: {own_fault(error)}")
+    if isinstance(error, aws.HTTPClientError) and not isinstance(cause, OSError | aiohttp.ClientError | None):
+        return ConnectFailed(f"{where}: the request cannot be sent ({type(cause).__name__})")
+    return ConnectionLost(f"{where}: the connection ended before the answer did ({type(cause or error).__name__})")
+
+
+def not_aws(error: Exception, where: str) -> str:
+    """Say that something answered that is no service of AWS, and what to check."""
+    what = str(error) if isinstance(error, ForeignAnswer) else "its answer cannot be read"
+    return f"{where}: what answered is not AWS ({what}); check the proxy and AWS_ENDPOINT_URL_…, if they are set"
+
+
+def _why_not(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return f"the name cannot be resolved ({error.strerror}); check AWS_REGION, and in a VPC its DNS support"
+    return f"no connection ({error.strerror or type(error).__name__})"
+
+
+def own_fault(error: Exception) -> str:
+    """Say what botocore found wrong on our side: the kind, and its own words, which hold settings and no secrets."""
+    return f"{type(error).__name__}: {str(error)[:LONGEST_REASON].rstrip('.')}"
+
+
+def error_type(response: Mapping[str, Any]) -> str:
+    """Return the type of a `ClientError.response` without its namespace (`com.amazonaws.logs#…`)."""
+    return str(response.get("Error", {}).get("Code", "Unknown")).rpartition("#")[2]

@@ -37,7 +37,7 @@ from botocore.loaders import Loader
 from botocore.plugin import PluginContext, reset_plugin_context, set_plugin_context
 
 from telemetry_forwarder.foreign import what_answered
-from telemetry_forwarder.variables import Problem
+from telemetry_forwarder.variables.table import Problem
 
 ENDPOINTS = {
     "logs": "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",

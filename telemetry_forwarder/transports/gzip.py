@@ -3,9 +3,8 @@
 import asyncio
 import zlib
 
-from telemetry_forwarder.interfaces import Cause, HttpRequest, HttpResponse, Transport
-from telemetry_forwarder.pipeline.trouble import is_preparing, step_of, warm
-from telemetry_forwarder.values import replace
+from telemetry_forwarder.interfaces import Cause, HttpRequest, HttpResponse, Transport, is_preparing, step_of, warm
+from telemetry_forwarder.lazy_dataclass import replace
 
 # A body that fits a packet gains nothing that the other end would notice.
 SMALLEST_BYTES = 1024

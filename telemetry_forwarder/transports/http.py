@@ -19,11 +19,10 @@ import h11
 from telemetry_forwarder import __version__
 from telemetry_forwarder.clock import Clock, SystemClock
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, TimedOut, TransportError
-from telemetry_forwarder.http11 import Connection
 from telemetry_forwarder.interfaces import Cause, HttpRequest, HttpResponse
-from telemetry_forwarder.proxies import proxy_for
 from telemetry_forwarder.transports.addresses import addresses_of, connected_socket
 from telemetry_forwarder.transports.answers import LONGEST_ANSWER_BYTES, read_answer, unread
+from telemetry_forwarder.transports.http11 import Connection
 from telemetry_forwarder.transports.steps import (
     Way,
     Ways,
@@ -41,6 +40,7 @@ from telemetry_forwarder.transports.tls_failures import (
     names_in,
     tls_failure,
 )
+from telemetry_forwarder.variables.proxies import proxy_for
 
 if TYPE_CHECKING:  # `ssl` and the library below it cost 5 ms and 3 MB: only who speaks TLS loads them
     import ssl

@@ -1,14 +1,23 @@
 """From a destination's description to its open transport: the order of the wrappers, written once."""
 
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from telemetry_forwarder.errors import TransportError
+from telemetry_forwarder.interfaces import Destination, HttpDelivery, Transport
+from telemetry_forwarder.log import Log, where
+
+if TYPE_CHECKING:
+    pass
+
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
-from telemetry_forwarder.interfaces import Delivery, HttpDelivery, HttpRequest, HttpResponse, LogsDelivery, Transport
+from telemetry_forwarder.interfaces import Delivery, HttpRequest, HttpResponse, LogsDelivery
+from telemetry_forwarder.lazy_dataclass import dataclass, field
 from telemetry_forwarder.transports.auth import AuthTransport, FetchSecret, TellsWait
 from telemetry_forwarder.transports.gzip import GzipTransport
 from telemetry_forwarder.transports.http import HttpTransport, choose_proxy
-from telemetry_forwarder.values import dataclass, field
 
 # Longest wait for a connection; what is slower is tried again.
 CONNECT_S = 3.0
@@ -48,7 +57,7 @@ async def open_transport(
         finally:
             await transport.aclose()
     elif isinstance(delivery, LogsDelivery):
-        from telemetry_forwarder.transports.aws import open_logs  # botocore only where it is needed
+        from telemetry_forwarder.transports.cloudwatch_logs import open_logs  # botocore only where it is needed
 
         async with open_logs(
             retention_days=delivery.retention_days,
@@ -73,3 +82,25 @@ def _http(
     if delivery.credential is not None:
         transport = AuthTransport(transport, delivery.credential, fetch, tell=tell)
     return GzipTransport(transport) if delivery.gzip else transport
+
+
+HEALTH_S = 5.0
+
+
+async def check_health(destination: Destination[Any, Any], transport: Transport[Any, Any], log: Log) -> None:
+    """Ask the destination once how it is, and say so where it is not well; nothing else depends on it."""
+    if not isinstance(destination.delivery, HttpDelivery) or destination.delivery.health is None:
+        return
+    name = destination.sink.name
+    try:
+        async with asyncio.timeout(HEALTH_S):
+            answer = await transport.send(destination.delivery.health)
+    except TimeoutError:  # or the environment was frozen meanwhile: what is sent will show
+        log.debug(f"Sink {name}: no answer to the health check within {HEALTH_S:g} s.")
+    except TransportError as error:
+        log.warning(f"Sink {name}: no answer to the health check. {error}")
+    except Exception as error:  # noqa: BLE001 - nothing depends on it, least of all the other sinks
+        log.warning(f"Sink {name}: a bug in the health check.", **where(error))
+    else:
+        say = log.debug if answer.status == 200 else log.warning
+        say(f"Sink {name}: the health check was answered {answer.status}.")

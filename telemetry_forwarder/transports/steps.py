@@ -8,8 +8,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from telemetry_forwarder.interfaces import Cause, DropReason
-from telemetry_forwarder.pipeline.trouble import cause
+from telemetry_forwarder.interfaces import Cause, DropReason, cause
 
 # What keeps packets from a function in a VPC, in the order in which it is met.
 # Source: AWS Lambda Developer Guide, "Giving Lambda functions access to resources in an Amazon VPC".

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from telemetry_forwarder.enrich import Enricher
-from telemetry_forwarder.failover import from_line, to_line
+from telemetry_forwarder.failover.parcels import from_line, to_line
 from telemetry_forwarder.interfaces import AwsResponse, Destination, HttpResponse
-from telemetry_forwarder.records import decode
+from telemetry_forwarder.records.enrich import Enricher
+from telemetry_forwarder.records.lossless_json import exact_json
+from telemetry_forwarder.records.record import decode
 from telemetry_forwarder.sinks import load
 from telemetry_forwarder.testing.sink_contract import Answers, SinkContract
-from telemetry_forwarder.wire_json import exact_json
 from tests.builders import ORIGIN
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from telemetry_forwarder.bootstrap import events
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import Destination, HttpResponse
+from telemetry_forwarder.lambda_api.registration import events
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.sinks import load
 from telemetry_forwarder.testing.sink_contract import Answers, SinkContract

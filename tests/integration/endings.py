@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from local_lambda import Invocation, LocalLambda, Platform
-from telemetry_forwarder.platform_text import platform_text
+from telemetry_forwarder.sinks.platform_lines import platform_text
 from tests.integration.local_lambda_probe import Probe
 from tests.integration.world import EXTENSION, GROUP, SINKS, World, world
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from aiobotocore.session import get_session
 
-from telemetry_forwarder.failover import from_line, sink_and_digest, unpack
-from telemetry_forwarder.records import Record
+from telemetry_forwarder.failover.parcels import from_line, sink_and_digest, unpack
+from telemetry_forwarder.records.record import Record
 
 from .aws_service import REGION
 from .world import GROUP, World

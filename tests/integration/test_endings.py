@@ -11,7 +11,7 @@ from tests.integration.endings import ENDINGS, FOLDER, normal, page, tell
 from tests.integration.test_local_lambda_limits import can_have
 from tests.integration.world import SINKS
 from tests.sink_records import loads, make_record
-from tests.unit.sinks.test_every_sink import ENVIRON
+from tests.telemetry_forwarder.sinks.test_every_sink import ENVIRON
 
 PAGE = (FOLDER.parent / "endings.md").read_text()
 ROWS = re.findall(r"^\| \[(.+?)\]\(endings/(.+?)\.txt\) \|.*$", PAGE, re.MULTILINE)

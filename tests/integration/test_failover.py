@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from local_backends import Answer, Hang, Reset
-from telemetry_forwarder.records import Record
+from telemetry_forwarder.records.record import Record
 
 from .aws_service import REGION, moto
 from .places import backends_of, kept, keys, make_bucket, make_queue, place_at, replay, sink_of

@@ -11,7 +11,8 @@ from aiobotocore.session import get_session
 
 from telemetry_forwarder.clock import Deadline, SystemClock
 from telemetry_forwarder.errors import ConfigError, FailoverError, TransportError
-from telemetry_forwarder.failover import (
+from telemetry_forwarder.failover.keeper import Failover
+from telemetry_forwarder.failover.parcels import (
     Parcel,
     from_line,
     from_message,
@@ -20,10 +21,9 @@ from telemetry_forwarder.failover import (
     pack_objects,
     unpack,
 )
-from telemetry_forwarder.places import Bucket, Queue
+from telemetry_forwarder.failover.s3_sqs import is_of_aws, loaded_session, open_store
 from telemetry_forwarder.transports.aws_session import OrjsonFiles
-from telemetry_forwarder.transports.failover import Failover
-from telemetry_forwarder.transports.failover_stores import is_of_aws, loaded_session, open_store
+from telemetry_forwarder.variables.failover_target import Bucket, Queue
 from tests.builders import Lines, record, records
 
 from .aws_service import REGION, environment, moto

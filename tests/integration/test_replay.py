@@ -12,8 +12,8 @@ import pytest
 
 from local_backends import Answer, Hang, SplunkHec
 from telemetry_forwarder.cli import main
-from telemetry_forwarder.failover import Parcel, object_key, pack_objects, to_line
-from telemetry_forwarder.records import Record
+from telemetry_forwarder.failover.parcels import Parcel, object_key, pack_objects, to_line
+from telemetry_forwarder.records.record import Record
 from tests.builders import record
 
 from .aws_service import moto

@@ -11,11 +11,11 @@ from aiobotocore.session import get_session
 
 from telemetry_forwarder.clock import SystemClock
 from telemetry_forwarder.errors import SecretDenied, SecretNotFound, SecretUnavailable
-from telemetry_forwarder.kinds import Secret, SecretReference
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.secrets import fetch as fetching
 from telemetry_forwarder.secrets.settings import secrets_from_env
 from telemetry_forwarder.secrets.vault import Vault, open_vault
+from telemetry_forwarder.variables.types import Secret, SecretReference
 
 from .aws_service import ENDPOINTS, REGION, Service, endpoint, environment, error, moto
 from .sockets import hang, raw, says, serving

@@ -13,11 +13,11 @@ import pytest
 from telemetry_forwarder import __version__
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost
 from telemetry_forwarder.interfaces import Credential, HttpRequest
-from telemetry_forwarder.kinds import Secret
 from telemetry_forwarder.transports.answers import LONGEST_ANSWER_BYTES
 from telemetry_forwarder.transports.auth import AuthTransport
 from telemetry_forwarder.transports.gzip import GzipTransport
 from telemetry_forwarder.transports.http import HttpTransport
+from telemetry_forwarder.variables.types import Secret
 
 from .sockets import Seen, hang, listening, make_certificate, proxying, raw, read_head, reset, says, serving
 

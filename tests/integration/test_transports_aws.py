@@ -12,8 +12,8 @@ from local_backends import CloudWatchLogs, Slow
 from local_backends.faults import ANY
 from telemetry_forwarder.errors import ConfigError, ConnectFailed, ConnectionLost, TransportError
 from telemetry_forwarder.interfaces import AwsResponse, PutLogEvents
-from telemetry_forwarder.transports import aws as logs
-from telemetry_forwarder.transports.aws import open_logs
+from telemetry_forwarder.transports import cloudwatch_logs as logs
+from telemetry_forwarder.transports.cloudwatch_logs import open_logs
 
 from .aws_service import ENDPOINTS, REGION, Service, endpoint, environment, error, moto
 from .certificates import Authority

@@ -7,10 +7,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
+from telemetry_forwarder.delivery.answer_time import let_answers_in
 from telemetry_forwarder.interfaces import Credential, HttpRequest, PutLogEvents, Secret
-from telemetry_forwarder.pipeline.patience import let_answers_in
 from telemetry_forwarder.transports.auth import AuthTransport
-from telemetry_forwarder.transports.aws import open_logs
+from telemetry_forwarder.transports.cloudwatch_logs import open_logs
 from telemetry_forwarder.transports.gzip import GzipTransport
 from telemetry_forwarder.transports.http import HttpTransport
 

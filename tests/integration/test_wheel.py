@@ -19,7 +19,7 @@ from local_backends import SplunkHec
 from telemetry_forwarder import __version__
 from telemetry_forwarder.cli import LOCAL
 from telemetry_forwarder.cli.settings import markdown
-from telemetry_forwarder.failover import object_key
+from telemetry_forwarder.failover.parcels import object_key
 from tests.layers import REPOSITORY
 
 from .aws_service import moto

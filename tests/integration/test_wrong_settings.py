@@ -10,7 +10,7 @@ from tests.integration.sockets import proxying
 from tests.integration.world import EXTENSION, SINKS, assert_balanced, world
 
 # What is set, what has to be read in one line (each part), and which sinks go on. A bad port is not among them: the one
-# that is used instead may be taken on the machine that tests (see tests/unit/test_variables.py).
+# that is used instead may be taken on the machine that tests (see variables/test_variables.py).
 WRONG: dict[str, tuple[dict[str, str | None], tuple[str, ...], tuple[str, ...]]] = {
     "an unknown sink": (
         {"TELEMETRY_FORWARDER_SINKS": "splunk,loki"},

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from local_backends import BadEvent, DatadogLog, HecEvent, LogEvent
-from telemetry_forwarder.loss import RECORDS_LOST
+from telemetry_forwarder.delivery.loss_event import RECORDS_LOST
 from tests.integration.world import World
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_forwarder.loss import RECORDS_LOST
+from telemetry_forwarder.delivery.loss_event import RECORDS_LOST
 from tests.integration.test_local_lambda_limits import needs_cpu
 from tests.integration.world import SINKS
 from tests.matrix import sizes, table

@@ -15,9 +15,9 @@ from telemetry_forwarder.interfaces import (
     Retry,
     TooLarge,
 )
-from telemetry_forwarder.kinds import Secret, SecretReference
+from telemetry_forwarder.lazy_dataclass import replace
 from telemetry_forwarder.sinks.datadog import Datadog, create
-from telemetry_forwarder.values import replace
+from telemetry_forwarder.variables.types import Secret, SecretReference
 from tests.sink_records import BARE, FULL, GOLDEN, REPORT, encode_all, loads, make_record, same
 
 INTAKE = "https://http-intake.logs.datadoghq.eu"

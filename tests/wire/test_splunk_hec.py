@@ -17,8 +17,8 @@ from telemetry_forwarder.interfaces import (
     Retry,
     TooLarge,
 )
-from telemetry_forwarder.kinds import Secret, SecretReference
 from telemetry_forwarder.sinks.splunk_hec import SplunkHec, create
+from telemetry_forwarder.variables.types import Secret, SecretReference
 from tests.sink_records import FULL, GOLDEN, NOW_MS, SAMPLES, encode_all, loads, make_record, same
 
 SINK = SplunkHec(url="https://splunk.example.com:8088")

@@ -1,0 +1,1 @@
+"""One sink: what waits, what is sent, and what came of it."""

@@ -1,0 +1,106 @@
+"""A bounded queue of records in front of one sink. Pure: it counts nothing and waits for nothing."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+
+from telemetry_forwarder.lazy_dataclass import dataclass
+from telemetry_forwarder.records.record import Record
+
+
+class WhenFull(StrEnum):
+    """What happens to records that a full buffer has no room for."""
+
+    SPILL = "spill"  # they wait on disk; without a disk as `DROP_OLDEST`
+    DROP_OLDEST = "drop_oldest"  # the newest lines are those that explain a crash
+    DROP_NEWEST = "drop_newest"  # the first lines are those that explain a start
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What a buffer holds, and the most it ever held."""
+
+    records: int
+    size_bytes: int
+    peak_records: int
+    peak_bytes: int
+
+
+class Buffer:
+    """At most `max_records` records and `max_bytes` bytes of them, oldest first."""
+
+    def __init__(self, *, max_records: int, max_bytes: int, when_full: WhenFull = WhenFull.DROP_OLDEST) -> None:
+        self.max_records = max_records
+        self.max_bytes = max_bytes
+        self._when_full = when_full
+        self._records: deque[Record] = deque()
+        self._bytes = 0
+        self._peak_records = 0
+        self._peak_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records)
+
+    def statistics(self) -> Statistics:
+        return Statistics(len(self._records), self._bytes, self._peak_records, self._peak_bytes)
+
+    @property
+    def size_bytes(self) -> int:
+        return self._bytes
+
+    def take(self, records: Sequence[Record]) -> int:
+        """Take the first of `records` that fit; return how many. An empty buffer takes one of any size."""
+        size = sum([record.size_bytes for record in records])
+        if len(self._records) + len(records) <= self.max_records and self._bytes + size <= self.max_bytes:
+            self._records.extend(records)  # nearly always
+            self._grow(size)
+            return len(records)
+        for number, record in enumerate(records):
+            if self._records and not self._has_room(record):
+                return number
+            self._append(record)
+        return len(records)
+
+    def offer(self, records: Sequence[Record]) -> list[Record]:
+        """Take `records` and make room as `when_full` says; return those, old ones or new ones, that had to go."""
+        if self._when_full is WhenFull.DROP_NEWEST:
+            return self._offer_to_the_brim(records)
+        gone = []
+        for record in records:
+            if record.size_bytes > self.max_bytes:  # would push out everything and then itself
+                gone.append(record)
+                continue
+            while self._records and not self._has_room(record):
+                gone.append(self.pop())
+            self._append(record)
+        return gone
+
+    def _offer_to_the_brim(self, records: Sequence[Record]) -> list[Record]:
+        gone = []
+        for record in records:
+            if self._has_room(record):
+                self._append(record)
+            else:
+                gone.append(record)
+        return gone
+
+    def _has_room(self, record: Record) -> bool:
+        return len(self._records) < self.max_records and self._bytes + record.size_bytes <= self.max_bytes
+
+    def _append(self, record: Record) -> None:
+        self._records.append(record)
+        self._grow(record.size_bytes)
+
+    def _grow(self, size_bytes: int) -> None:
+        self._bytes += size_bytes
+        self._peak_records = max(self._peak_records, len(self._records))
+        self._peak_bytes = max(self._peak_bytes, self._bytes)
+
+    def pop(self) -> Record:
+        """Remove and return the oldest record. Raises IndexError where there is none."""
+        record = self._records.popleft()
+        self._bytes -= record.size_bytes
+        return record

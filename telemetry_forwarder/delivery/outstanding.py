@@ -1,0 +1,219 @@
+"""What one sink has taken out of its stock and not settled: pieces to be sent, and records that were refused.
+
+Counting is exact at every moment: a record leaves in the moment in which it is settled. Nothing here waits.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import TypeGuard
+
+from telemetry_forwarder.delivery.batcher import halve
+from telemetry_forwarder.delivery.pieces import Attempt, Piece, batched
+from telemetry_forwarder.delivery.refusals import Refusals
+from telemetry_forwarder.interfaces import Delivered, DropReason, Encoded, Limits, Partial, Rejected, TooLarge, Verdict
+from telemetry_forwarder.ledger import Account
+
+# With fewer records than this the next try of a destination that refuses everything is made with another one, if any
+# has come: these few may be what is at fault.
+FEW = 8
+
+
+class Outcome(Enum):
+    """What an answer came to."""
+
+    PROGRESS = "progress"  # something was taken, or is out of the way
+    REFUSED = "refused"  # and held: what is at fault is not known yet
+    GIVEN_UP = "given up"  # refused again, alone
+    FAILED = "failed"
+
+
+class Outstanding:
+    """The pieces, in the order in which they are sent, and the suspects: refused one by one, and not yet given up.
+
+    A suspect is dropped when it is refused again after the destination has taken something else; only that shows that
+    the fault is in the record.
+    """
+
+    def __init__(
+        self, limits: Limits, account: Account, on_settled: Callable[[Sequence[Encoded]], None] | None = None
+    ) -> None:
+        self.pieces: deque[Piece] = deque()
+        self.refusals = Refusals()
+        self._suspects: list[tuple[Encoded, Rejected | TooLarge]] = []
+        self._limits = limits
+        self._account = account
+        self._on_settled = on_settled
+
+    @property
+    def held(self) -> int:
+        return sum([len(piece) for piece in self.pieces]) + len(self._suspects)
+
+    @property
+    def has_suspects(self) -> bool:
+        return bool(self._suspects)
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """What is under way."""
+        return [attempt for piece in self.pieces for attempt in piece.attempts]
+
+    @property
+    def is_short(self) -> bool:
+        """Say whether another batch is wanted before one of these is tried again."""
+        return self.refusals.is_total and self.held < FEW
+
+    def waiting(self) -> Piece | None:
+        """Return the first piece that nothing is under way for."""
+        return next((piece for piece in self.pieces if not piece.attempts), None)
+
+    def choose(self) -> Piece | None:
+        """Return the piece to be sent next: of those of a destination in doubt a single record, whichever."""
+        if not self.refusals.is_suspicious:
+            return self.waiting()
+        waiting = [piece for piece in self.pieces if not piece.attempts]
+        return self._single(random.choice(waiting)) if waiting else None  # noqa: S311 - it protects nothing
+
+    def _single(self, piece: Piece) -> Piece:
+        """Take one record out of `piece`, and return it as a piece of its own."""
+        if len(piece) == 1:
+            return piece
+        chosen = random.randrange(len(piece))  # noqa: S311 - as above
+        one = Piece([piece.records[chosen]])
+        rest = Piece(piece.records[:chosen] + piece.records[chosen + 1 :])
+        self.pieces[self.pieces.index(piece)] = rest
+        self.pieces.appendleft(one)
+        return one
+
+    def reconsider(self) -> None:
+        """Let the suspects be sent again."""
+        self.pieces.extend(Piece([encoded]) for encoded, _ in self._suspects)
+        self._suspects.clear()
+
+    # --- what an answer leaves ---
+
+    def settle(self, piece: Piece, verdict: Verdict, now: float) -> Outcome:
+        """Enter an answer to the request for `piece`, which is open, in the books; `now` is a time in seconds."""
+        if isinstance(verdict, Rejected | TooLarge) or _takes_nothing(verdict, piece):
+            return self._refuse(piece, verdict, now)
+        left = self._account.settle(piece.records, verdict)
+        if len(left) == len(piece):
+            return Outcome.FAILED
+        self._note_settled(piece, left)
+        self._remove(piece)
+        if left:
+            self.pieces.appendleft(Piece(left))
+        if _takes_something(piece, verdict):
+            self.refusals.taken()
+            self._accuse()
+        self._note_resolved()
+        return Outcome.PROGRESS
+
+    def _refuse(self, piece: Piece, verdict: Rejected | TooLarge | Partial, now: float) -> Outcome:
+        self._remove(piece)
+        if piece.is_accused:
+            self._give_up(piece.records[0], _final(verdict))
+            self._note_resolved()
+            return Outcome.GIVEN_UP
+        if isinstance(verdict, Partial):  # what stood behind the one at fault has not been looked at
+            self._suspects += [(piece.records[index], _final(verdict)) for index in sorted(verdict.rejected)]
+            if verdict.retry:
+                self.pieces.appendleft(Piece([piece.records[index] for index in verdict.retry]))
+        elif len(piece) == 1:
+            self._suspects.append((piece.records[0], _final(verdict)))
+        else:  # both halves before their quarters: the sooner something is taken, the sooner all is clear
+            self.pieces.extend(map(Piece, halve(piece.records)))
+        if self.refusals.refused(now, is_last=not self.pieces):
+            self._join()
+        elif self.refusals.is_proven and not self.pieces:
+            self._accuse()
+        return Outcome.REFUSED
+
+    def _accuse(self) -> None:
+        """Send the suspects once more, now that the destination has taken something else."""
+        self.pieces.extend(Piece([encoded], is_accused=True) for encoded, _ in self._suspects)
+        self._suspects.clear()
+
+    def _join(self) -> None:
+        """Put together again what was split in vain."""
+        under_way = [piece for piece in self.pieces if piece.attempts]
+        records = [encoded for encoded, _ in self._suspects]
+        records += [encoded for piece in self.pieces if not piece.attempts for encoded in piece]
+        self._suspects.clear()
+        self.pieces = deque(under_way + batched(records, self._limits))
+
+    def _remove(self, piece: Piece) -> None:
+        piece.close()
+        self.pieces.remove(piece)
+
+    def _note_settled(self, piece: Piece, left: Sequence[Encoded]) -> None:
+        if self._on_settled:
+            kept = {id(encoded) for encoded in left}
+            self._on_settled([encoded for encoded in piece if id(encoded) not in kept] if kept else piece.records)
+
+    def _note_resolved(self) -> None:
+        if not self.pieces and not self._suspects:
+            self.refusals.resolved()
+
+    # --- the end of what is never sent ---
+
+    def take(self) -> list[list[Encoded]]:
+        """Remove and return all that is held, piece by piece; whoever takes it settles it."""
+        taken = [[encoded for encoded, _ in self._suspects]] if self._suspects else []
+        taken += [piece.records for piece in self.pieces]
+        for piece in self.pieces:
+            piece.close()
+        self.pieces.clear()
+        self._suspects.clear()
+        return taken
+
+    def drop_faulty(self, reason: DropReason) -> int:
+        """Give up on the pieces that a bug showed on, or on everything; return how many records that were."""
+        faulty = [piece for piece in self.pieces if piece.is_faulty]
+        for piece in faulty:
+            self._remove(piece)
+        dropped = [encoded for records in faulty or self.take() for encoded in records]
+        self._account.drop(len(dropped), reason)
+        if self._on_settled:
+            self._on_settled(dropped)
+        return len(dropped)
+
+    def drop_suspects(self) -> int:
+        """Give up on what was refused, and return how many records that were: there is no other chance for them."""
+        suspects, self._suspects = self._suspects, []
+        for encoded, verdict in suspects:
+            self._give_up(encoded, verdict)
+        return len(suspects)
+
+    def _give_up(self, encoded: Encoded, verdict: Rejected | TooLarge) -> None:
+        self._account.settle([encoded], verdict)
+        if self._on_settled:
+            self._on_settled([encoded])
+
+
+def _takes_something(piece: Piece, verdict: Verdict) -> bool:
+    if isinstance(verdict, Partial):
+        return len({*verdict.retry, *verdict.rejected}) < len(piece)
+    return isinstance(verdict, Delivered)
+
+
+def _takes_nothing(verdict: Verdict, piece: Piece) -> TypeGuard[Partial]:
+    """Say whether a partial answer takes nothing, and finds fault with nothing but what may be the configuration's."""
+    if not isinstance(verdict, Partial) or not verdict.rejected or _takes_something(piece, verdict):
+        return False
+    return all(reason is DropReason.REJECTED for reason in verdict.rejected.values())
+
+
+def _final(verdict: Rejected | TooLarge | Partial) -> Rejected | TooLarge:
+    """Return the verdict on a single record."""
+    return Rejected(verdict.detail) if isinstance(verdict, Partial) else verdict
+
+
+def checked(verdict: Verdict) -> Verdict:
+    """Return `verdict` if it is one. What a sink makes up instead could not be entered in the books: TypeError."""
+    if not isinstance(verdict, Verdict):
+        raise TypeError(f"not a verdict but {type(verdict).__name__}")
+    if isinstance(verdict, Partial) and not all(type(reason) is DropReason for reason in verdict.rejected.values()):
+        raise TypeError("a Partial with a reason that is no DropReason")
+    return verdict

@@ -1,0 +1,90 @@
+"""What is on its way to one destination: pieces of batches, and the attempts that are made to deliver each."""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from telemetry_forwarder.delivery.answer_time import Cutoff
+from telemetry_forwarder.delivery.batcher import OpenBatch
+from telemetry_forwarder.interfaces import Encoded, Limits, Sink
+
+
+class Attempt:
+    """One request that is under way. Seconds: `begun_at` on the monotonic clock, `began` on the wall clock."""
+
+    __slots__ = ("began", "begun_at", "cutoff", "is_abandoned", "is_timed", "task")
+
+    def __init__(self, begun_at: float, began: float) -> None:
+        self.begun_at = begun_at
+        self.began = began
+        self.is_timed = True  # else it may have been through a freeze, and tells nothing of the destination's pace
+        self.is_abandoned = False
+        self.cutoff: Cutoff | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def abandon(self) -> None:
+        """End it, and with it its connection; whatever answer still comes is not read."""
+        self.is_abandoned = True
+        if self.task is not None:
+            self.task.cancel()
+
+    def stop_at(self, at: float) -> None:
+        """End it at `at` on the loop's clock, at the latest, if its request is under way."""
+        if self.cutoff is not None:
+            self.cutoff.stop_at(at)
+
+    def waited(self, monotonic: float, wall: float) -> float:
+        """Return for how many seconds it has been under way: in a frozen environment one clock may stand still."""
+        return max(monotonic - self.begun_at, wall - self.began)
+
+
+class Piece:
+    """Records that go in one request, in the order in which they are sent.
+
+    The request is built once, so that each attempt sends the same bytes, compressed once. `is_open` until an answer
+    settles it: of several attempts the first answer counts. `is_accused`: refused before, each record by itself;
+    `is_faulty`: a bug showed on it.
+    """
+
+    __slots__ = ("_request", "attempts", "is_accused", "is_faulty", "is_open", "records", "tries")
+
+    def __init__(self, records: list[Encoded], *, is_accused: bool = False) -> None:
+        self.records = records
+        self.attempts: list[Attempt] = []  # under way, oldest first
+        self.tries = 0  # attempts that began at SHUTDOWN
+        self.is_open = True
+        self.is_accused = is_accused
+        self.is_faulty = False
+        self._request: Any = None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Encoded]:
+        return iter(self.records)
+
+    def request(self, sink: Sink[Any, Any]) -> Any:
+        if self._request is None:
+            self._request = sink.request(self.records)
+        return self._request
+
+    def close(self) -> None:
+        """Settle it: end what is still under way for it."""
+        self.is_open = False
+        self._request = None
+        for attempt in self.attempts:
+            attempt.abandon()
+
+
+def batched(records: Iterable[Encoded], limits: Limits) -> list[Piece]:
+    """Put `records` together again, in order, in as few pieces as the limits allow."""
+    pieces = []
+    batch = OpenBatch(limits)
+    for encoded in records:
+        if not batch.add(encoded):
+            pieces.append(Piece(batch.close()))
+            batch = OpenBatch(limits)
+            batch.add(encoded)
+    if batch:
+        pieces.append(Piece(batch.close()))
+    return pieces

@@ -1,0 +1,134 @@
+"""What one sink has yet to send: in memory what fits, in the spool the rest; and the end of what is never sent."""
+
+from collections.abc import Callable, Sequence
+
+from telemetry_forwarder.delivery.buffer import Buffer
+from telemetry_forwarder.interfaces import DropReason
+from telemetry_forwarder.ledger import Account
+from telemetry_forwarder.records.record import Record
+from telemetry_forwarder.spool.backlog import Backlog
+
+# What is read from the spool at a time: enough for a request, little enough not to keep the loop from its work.
+READ_BYTES = 256 * 1024
+# At the end, where nothing else is left to do.
+LARGE_READ_BYTES = 1024 * 1024
+
+
+class Stock:
+    """A buffer, and behind it, where there is a spool, what waits there. Oldest first throughout.
+
+    What leaves it without having been sent is entered in `account`; `say` tells what the user should know.
+    """
+
+    def __init__(self, buffer: Buffer, backlog: Backlog | None, account: Account, say: Callable[[str], None]) -> None:
+        self._buffer = buffer
+        self._backlog = backlog
+        self._account = account
+        self._say = say
+        if backlog is not None:
+            backlog.on_gone = self._lose
+            account.recover(backlog.waiting)
+            self.refill()
+
+    def __len__(self) -> int:
+        """Records in memory and on disk alone, counted one after the other."""
+        return len(self._buffer) + (self._backlog.waiting if self._backlog is not None else 0)
+
+    @property
+    def has_spool(self) -> bool:
+        return self._backlog is not None
+
+    def is_above(self, records: int, size_bytes: int) -> bool:
+        """Say whether more than `records` or `size_bytes` are in memory, or anything waits on disk."""
+        return len(self._buffer) > records or self._buffer.size_bytes > size_bytes or bool(self._backlog)
+
+    def keeps(self, identity: str) -> bool:
+        """Say whether the body with this identity is on disk for the next generation."""
+        return self._backlog is not None and self._backlog.keeps_body(identity)
+
+    def offer(self, records: Sequence[Record]) -> None:
+        """Take what fits into memory and let the rest wait on disk, behind what waits there."""
+        if self._backlog is None:
+            self._hold(records)
+            return
+        taken = 0 if self._backlog else self._buffer.take(records)
+        rest = records[taken:]
+        if rest and not self._backlog:
+            self._say("its buffer is full; what comes now waits in the spool")
+        if rest and not self._backlog.leave(rest):
+            self._hold(rest)
+
+    def pop(self) -> Record | None:
+        """Remove and return the oldest record in memory; None where there is none."""
+        return self._buffer.pop() if self._buffer else None
+
+    def refill(self, size_bytes: int = READ_BYTES, is_over: Callable[[], bool] = lambda: False) -> bool:
+        """Read the next piece of what waits on disk into memory, or of it until `is_over`; return False for nothing."""
+        if not self._backlog:
+            return False
+        records = self._backlog.read(self._buffer.max_records, min(size_bytes, self._buffer.max_bytes), is_over)
+        taken = self._buffer.take(records)
+        if taken < len(records):
+            self._backlog.put_back(records[taken:])
+        return True
+
+    @property
+    def is_amid_piece(self) -> bool:
+        """Whether there was no time to read the last piece to its end."""
+        return self._backlog is not None and self._backlog.is_cut_short
+
+    def take_piece(self) -> list[Record]:
+        """Remove and return what is in memory; where nothing is, the next piece of what waits on disk.
+
+        That may be none, where all of the piece was damaged.
+        """
+        if not self._buffer:
+            self.refill(LARGE_READ_BYTES)
+        return self.empty()
+
+    def empty(self) -> list[Record]:
+        """Remove and return what is in memory."""
+        return [self._buffer.pop() for _ in range(len(self._buffer))]
+
+    def settle(self, records: Sequence[Record]) -> None:
+        """Take note that `records` need nothing more, so that no other generation sends them again."""
+        if self._backlog is not None and records:
+            self._backlog.settle(record.id for record in records)
+
+    def drop(self, records: Sequence[Record], reason: DropReason) -> None:
+        """Give up on `records`, which are not in the stock any more."""
+        self._account.drop(len(records), reason)
+        self.settle(records)
+
+    def give_up(self, reason: DropReason, *, to_the_last: bool = False) -> None:
+        """Drop everything; with `to_the_last`, settle with it whatever the spool still holds open."""
+        records = self.empty()
+        self._account.drop(len(records), reason)
+        if not to_the_last:
+            self.settle(records)
+        if self._backlog is not None:
+            self._account.drop(self._backlog.clear(to_the_last=to_the_last), reason)
+
+    def bequeath(self, records: Sequence[Record]) -> tuple[int, list[Record]]:
+        """Leave `records`, all that was in memory, and what waits on disk to the next generation, as spilled.
+
+        Return how many records that are, and those of `records` that are not on disk.
+        """
+        if self._backlog is None:
+            return 0, [*records]
+        spilled = self._backlog.let_go()
+        kept = [record for record in records if not self._backlog.keeps(record)]
+        spilled += len(records) - len(kept)
+        self._account.spill(spilled)
+        return spilled, kept
+
+    def _hold(self, records: Sequence[Record]) -> None:
+        """Take `records` into memory, at the cost of others where it is full."""
+        if gone := self._buffer.offer(records):
+            self.drop(gone, DropReason.BUFFER_FULL)
+            self._say(f"its buffer is full; {len(gone)} records were dropped")
+
+    def _lose(self, records: int, reason: DropReason) -> None:
+        """Enter in the books what cannot be read from the spool any more."""
+        self._account.drop(records, reason)
+        self._say(f"{records} records in the spool were dropped ({reason})")

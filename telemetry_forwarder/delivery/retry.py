@@ -1,0 +1,386 @@
+"""Deliver what one sink has to send, before a deadline. The only place in the project that tries again.
+
+A request that hangs is not the only one. An answer that is unusually late will most likely never come: then the same
+bytes go out once more, on a connection of their own, beside the first, and whichever answer comes first counts. While
+the function is invoked that is one piece and one copy of it at a time, seldom enough to cost a slow destination little;
+what else is held waits. At SHUTDOWN, the last chance of every record, several pieces go out beside each other, and each
+is tried again when a third of the time that was left has passed without an answer.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from telemetry_forwarder.clock import Clock, Deadline
+from telemetry_forwarder.delivery.answer_time import LATE_S, UNUSUAL_AT_LAST_S, Copies, Cutoff, Patience, let_answers_in
+from telemetry_forwarder.delivery.breaker import DENIED_PAUSE_S, NOTHING_S, Breaker, backoff
+from telemetry_forwarder.delivery.outstanding import Outcome, Outstanding, checked
+from telemetry_forwarder.delivery.pieces import Attempt, Piece
+from telemetry_forwarder.delivery.refusals import pause_after
+from telemetry_forwarder.delivery.trouble import Readiness, cut_off, news_of, no_answer
+from telemetry_forwarder.errors import ConnectionLost, TransportError
+from telemetry_forwarder.interfaces import (
+    Cause,
+    Delivered,
+    Denied,
+    DropReason,
+    Encoded,
+    Partial,
+    Retry,
+    Sink,
+    Transport,
+    Verdict,
+    step_of,
+)
+from telemetry_forwarder.ledger import Account
+
+# The last attempt ends this much before the deadline of a drain, so that its failure is still entered in the books.
+LAST_ANSWER_S = 0.02
+# At SHUTDOWN: how many pieces are under way beside each other, how often each is tried within the window, and what an
+# attempt or a pause may take of the time that is left while another may still succeed. Less than `LEAST_S` is no time.
+PIECES_AT_LAST, TRIES_AT_LAST, SHARE_AT_LAST, LEAST_S = 3, 4, 1 / 3, 0.1
+# Where the processor is withheld: a request is written within so many times as long as that lasts.
+WRITTEN_AFTER = 2
+# What an answer that waited through a freeze gets to be read before its request is sent again.
+THAW_S = 0.2
+# Of the time that is left, the most that may go into packing a batch that has to be sent in it.
+PACK_SHARE = 0.5
+# The most of a flush, at its end, in which no request is begun for lack of a processor.
+KEPT_SHARE = 0.25
+
+
+class Delivery:
+    """The pieces that are being sent, the attempts under way, and what is known of the destination's health.
+
+    `deadline` bounds when the last attempt may start, `answer_by` when its answer has to be expected, and `stop_at`
+    cuts even a running one off (SHUTDOWN). `more` packs another piece and adds it; it says whether there was one.
+    `late_by`: for how long the processor may be withheld.
+    """
+
+    def __init__(
+        self,
+        sink: Sink[Any, Any],
+        transport: Transport[Any, Any],
+        account: Account,
+        clock: Clock,
+        on_trouble: Callable[[Cause], None],
+        on_warning: Callable[[str], None] = lambda text: None,
+        on_settled: Callable[[Sequence[Encoded]], None] | None = None,
+        breaker: Breaker | None = None,
+        more: Callable[[], Awaitable[bool]] | None = None,
+        late_by: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self.breaker = breaker or Breaker()
+        self.patience = Patience()
+        self.stop_at: Deadline | None = None
+        self.denied = False
+        self._outstanding = Outstanding(sink.limits, account, on_settled)
+        self._copies = Copies()
+        self._deadline = Deadline(0.0)
+        self._answer_by: Deadline | None = None
+        self._readiness = Readiness(transport)
+        self._allowed_at = self._thawed_at = self._last_call_at = self._answered_at = 0.0
+        self._not_before = 0.0  # no attempt starts: a pause
+        self._pauses = backoff()
+        self._may_reconnect, self._may_reconsider = True, False  # once in a delivery
+        self._news = asyncio.Event()  # an answer has come, a deadline was moved, there is more to send
+        self._has_more = more is not None
+        self._more = more
+        self._late_by = late_by
+        self._bug: Exception | None = None
+        self._sink = sink
+        self._transport = transport
+        self._account = account
+        self._clock = clock
+        self._on_trouble = on_trouble
+        self._on_warning = on_warning
+
+    @property
+    def held(self) -> int:
+        return self._outstanding.held
+
+    @property
+    def under_way_for(self) -> float | None:
+        """Seconds since the latest attempt that is under way began; None where there is none."""
+        attempts = self._outstanding.attempts
+        return self._clock.monotonic() - max(each.begun_at for each in attempts) if attempts else None
+
+    def waits_for(self) -> Cause | None:
+        """Return what keeps the attempt that is under way from being sent, where the transport can tell."""
+        return step_of(self._transport) if self._outstanding.attempts else None
+
+    def add(self, batch: list[Encoded]) -> None:
+        """Take a batch to be sent."""
+        self._outstanding.pieces.append(Piece(batch))
+
+    def take(self) -> list[list[Encoded]]:
+        """Remove and return all that is held; whoever takes it settles it."""
+        return self._outstanding.take()
+
+    def drop_faulty(self, reason: DropReason) -> int:
+        """Give up on what a bug showed on, or on all that is held; return how many records that were."""
+        return self._outstanding.drop_faulty(reason)
+
+    def drop_refused(self) -> int:
+        """Give up on the records that were refused by themselves; return how many there were."""
+        return self._outstanding.drop_suspects()
+
+    # --- when an attempt may start, and when it ends ---
+
+    def allow(self, until: Deadline, *, answer_by: Deadline | None = None) -> None:
+        """Let attempts start before `until`; where `answer_by` is given, only such as should be answered by then."""
+        now = self._clock.monotonic()
+        if self._deadline.at <= now < until.at:
+            self._thawed_at = now
+        self._deadline = until
+        self._answer_by = answer_by
+        self._allowed_at = now
+        self.wake()
+
+    def wake(self) -> None:
+        """Have a look at what there is to do: there may be more to send."""
+        self._has_more = self._more is not None
+        self._news.set()
+
+    def may_start(self) -> bool:
+        """Say whether an attempt may start now."""
+        if self._clock.monotonic() >= self._deadline.at:
+            return False
+        if self.stop_at is not None:
+            return self.stop_at.left(self._clock) > 0.0  # the last chance: neither health nor pace counts
+        if self._answer_by is not None and not self.patience.expects_answer_within(self._answer_by.left(self._clock)):
+            return False
+        return self.breaker.may_try(self._clock.time())
+
+    def forget_time(self) -> None:
+        """Learn nothing of the pace from the attempts that are under way: they may have been through a freeze."""
+        for attempt in self._outstanding.attempts:
+            attempt.is_timed = False
+
+    def stop_by(self, deadline: Deadline) -> None:
+        """End even running attempts at `deadline`."""
+        self.stop_at = deadline
+        for attempt in self._outstanding.attempts:
+            attempt.stop_at(deadline.at)
+        self.wake()
+
+    def call_last(self, deadline: Deadline) -> None:
+        """Let attempts start until `deadline`, whatever failed before, and stop even running ones a little earlier."""
+        if self.stop_at is None:
+            self._last_call_at = self._clock.monotonic()
+            self._not_before = 0.0  # what the destination asked for is worth less than one more attempt
+        self.allow(deadline)
+        self.stop_by(deadline.earlier(LAST_ANSWER_S))
+
+    def _may_begin(self) -> bool:
+        """Say whether an attempt may start, also if the processor is withheld while its request is written."""
+        if self.stop_at is not None:
+            return self.may_start() and self.has_time_for(self._late_by())
+        if self._answer_by is None:
+            return self.may_start()
+        kept = min(self._late_by(), KEPT_SHARE * (self._deadline.at - self._allowed_at))
+        return self._clock.monotonic() + kept < self._deadline.at and self.may_start()
+
+    def has_time_for(self, work_s: float) -> bool:
+        """Say whether work that may take `work_s` is over before whatever is under way is cut off."""
+        return self.stop_at is None or self._clock.monotonic() + work_s < self.stop_at.at
+
+    def pack_until(self, longest_s: float) -> float:
+        """Return until when a batch may be packed that is to be sent in time, at most for `longest_s` from now."""
+        now = self._clock.monotonic()
+        ends = [self._deadline, *(one for one in (self._answer_by, self.stop_at) if one is not None)]
+        return now + min(longest_s, PACK_SHARE * min(ends).left(self._clock))
+
+    # --- the course of a delivery ---
+
+    async def run(self) -> bool:
+        """Send until all is settled (True), or nothing is under way and no attempt may be made for now (False).
+
+        Raises what a bug in the sink or the transport raises; the records stay held.
+        """
+        self._not_before, self._pauses = 0.0, backoff()
+        self._may_reconnect, self._may_reconsider = True, self._outstanding.has_suspects
+        self._has_more = self._more is not None
+        async with asyncio.TaskGroup() as group:
+            while self._bug is None:
+                self._news.clear()
+                start_at = await self._start_what_is_due(group)
+                if start_at is None and not self._outstanding.attempts:
+                    break
+                await self._wait_for_news(start_at)
+            for attempt in self._outstanding.attempts:
+                attempt.abandon()
+        if self._bug is not None:
+            bug, self._bug = self._bug, None
+            raise bug
+        return not self.held
+
+    async def _wait_for_news(self, until: float | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self._news.wait()
+        if until is not None and (now := self._clock.monotonic()) - until > LATE_S:
+            self._thawed_at = now  # the timer was slept through, and an answer may wait in the socket
+
+    async def _start_what_is_due(self, group: asyncio.TaskGroup) -> float | None:
+        """Start what may start now, and pack more where there is room; return when the next attempt is due, if any."""
+        has_looked = False
+        while self._bug is None:
+            if self._more is not None and self._wants_more() and self._may_begin():
+                has_looked = self._has_more = False
+                self._has_more = await self._more() or self._has_more
+                continue
+            if self._may_reconsider and not self._outstanding.pieces:
+                self._may_reconsider = False
+                self._outstanding.reconsider()
+            piece, due = self._next()
+            if piece is None or due >= self._deadline.at:
+                return None
+            if due - self._clock.monotonic() > NOTHING_S:
+                return due if self._may_wait() else None
+            if not self._may_begin():
+                return None
+            if piece.attempts and not has_looked:
+                has_looked = await let_answers_in()
+                continue
+            self._start(piece, group)
+        return None
+
+    def _may_wait(self) -> bool:
+        """Say whether a pause is waited out here, or the destination is left alone."""
+        if self.denied or self._outstanding.refusals.is_total:
+            return False
+        return self.stop_at is not None or not self.breaker.has_tripped
+
+    def _wants_more(self) -> bool:
+        pieces = self._outstanding.pieces
+        if self.stop_at is None:
+            return self._has_more and (not pieces or self._outstanding.is_short)
+        return self._has_more and len(pieces) < PIECES_AT_LAST and self._outstanding.waiting() is None
+
+    def _written_at(self) -> float:
+        """Return when the newest request should be written: with a share of a processor, two at once are both late."""
+        newest_at = max((each.begun_at for each in self._outstanding.attempts), default=0.0)
+        return newest_at + WRITTEN_AFTER * self._late_by()
+
+    def _next(self) -> tuple[Piece | None, float]:
+        """Return the piece of which an attempt is due next, and when, on the monotonic clock."""
+        pieces, most = self._outstanding.pieces, 1 if self.stop_at is None else PIECES_AT_LAST
+        if sum(bool(piece.attempts) for piece in pieces) < most and (piece := self._outstanding.waiting()) is not None:
+            return piece, max(self._not_before, self._written_at())
+        dues = [(self._copy_due(piece), piece) for piece in pieces if piece.attempts]
+        due, piece = min(dues, key=lambda each: each[0], default=(float("inf"), None))
+        return piece, max(due, self._not_before)
+
+    def _copy_due(self, piece: Piece) -> float:
+        """Return when another attempt may start beside those that are under way for `piece`; infinity for never."""
+        now, newest, never = self._clock.monotonic(), piece.attempts[-1], float("inf")
+        self._thawed_at = now if self._readiness.was_lacking() else self._thawed_at
+        if self.stop_at is None:
+            if len(piece.attempts) > 1 or not self._copies.is_allowed:
+                return never
+            unusual_at = now + self.patience.unusual_after() - newest.waited(now, self._clock.time())
+            return max(unusual_at, self._thawed_at + THAW_S)
+        if piece.tries >= TRIES_AT_LAST:
+            return never
+        unusual_at = newest.begun_at + self.patience.unusual_after(UNUSUAL_AT_LAST_S)
+        since = max(newest.begun_at, self._last_call_at)
+        share_at = since + (self.stop_at.at - since) * SHARE_AT_LAST
+        is_alive = self._answered_at > self._last_call_at  # one that answers slowly is not helped by more to do
+        is_patient = is_alive or self._late_by() > 0.0
+        due = max(unusual_at, share_at) if is_patient else min(max(unusual_at, self._last_call_at + THAW_S), share_at)
+        due = max(due, self._thawed_at + THAW_S)
+        return due if due + LEAST_S < self.stop_at.at else never
+
+    def _start(self, piece: Piece, group: asyncio.TaskGroup) -> None:
+        if piece.attempts:
+            self._account.copies += 1
+            if self.stop_at is None:
+                self._copies.copied()
+        else:
+            piece = self._outstanding.choose() or piece
+            self._copies.requested()
+        piece.tries += self.stop_at is not None
+        piece.attempts.append(attempt := Attempt(self._clock.monotonic(), self._clock.time()))
+        self._account.attempts += 1
+        attempt.task = group.create_task(self._attempt(piece, attempt))
+
+    async def _attempt(self, piece: Piece, attempt: Attempt) -> None:
+        """Make one attempt and enter what it comes to, unless another was answered first."""
+        try:
+            verdict, error = await self._ask(piece, attempt)
+            piece.attempts.remove(attempt)
+            if piece.is_open:
+                self._conclude(piece, verdict, error)
+        except asyncio.CancelledError:
+            if not attempt.is_abandoned:
+                raise
+        except Exception as bug:  # noqa: BLE001 - `run` raises it, when nothing is under way any more
+            self._bug, piece.is_faulty = bug, True
+        finally:
+            if attempt in piece.attempts:
+                piece.attempts.remove(attempt)
+            self._news.set()
+
+    async def _ask(self, piece: Piece, attempt: Attempt) -> tuple[Verdict, TransportError | None]:
+        try:
+            request = piece.request(self._sink)
+            stop_at = self.stop_at.at if self.stop_at is not None else None
+            async with Cutoff(attempt.begun_at + self.patience.limit, stop_at) as attempt.cutoff:
+                response = await self._transport.send(request)
+        except TransportError as error:
+            return no_answer(error), error
+        except TimeoutError:
+            self.patience.cut_off()
+            return cut_off(step_of(self._transport)), None
+        finally:
+            attempt.cutoff = None
+        now = self._answered_at = self._clock.monotonic()
+        if attempt.is_timed:
+            self.patience.answered(now - attempt.begun_at)
+        else:
+            self.patience.answered_sometime(attempt.waited(now, self._clock.time()))
+        return checked(self._sink.verdict(piece.records, response)), None
+
+    def _conclude(self, piece: Piece, verdict: Verdict, error: TransportError | None) -> None:
+        """Enter the answer that `piece` got, and what it says of the destination."""
+        was_total = self._outstanding.refusals.is_total
+        outcome = self._outstanding.settle(piece, verdict, self._clock.monotonic())
+        piece.tries = len(piece.attempts)  # what is to be tried for now is another answer
+        self.denied = isinstance(verdict, Denied)
+        self._say(verdict, outcome, was_total=was_total)
+        asked = verdict.after if isinstance(verdict, Retry | Partial) else 0.0
+        if outcome is Outcome.PROGRESS:
+            self._pauses, self._may_reconnect = backoff(), True
+            self.breaker.succeeded()
+            self.breaker.asked_to_wait(self._clock.time(), asked)
+            self._pause(asked)
+        elif outcome is Outcome.REFUSED:
+            self._pause(max(asked, pause_after(self._outstanding.refusals, self.breaker, self._clock)))
+        elif outcome is Outcome.GIVEN_UP:
+            self._pause(asked)
+        elif isinstance(error, ConnectionLost) and self._may_reconnect:
+            self._may_reconnect = False  # most likely a kept connection that died while the environment was frozen
+        else:
+            now = self._clock.time()
+            if self.denied:
+                self.breaker.denied(now, DENIED_PAUSE_S)
+            else:
+                self.breaker.failed(now, asked)
+            self._pause(max(asked, next(self._pauses)))
+
+    def _pause(self, seconds: float) -> None:
+        """Start nothing for so long; at the end so briefly that another attempt fits."""
+        if self.stop_at is not None:
+            seconds = min(seconds, max(LEAST_S, self.stop_at.left(self._clock) * SHARE_AT_LAST))
+        if seconds:
+            self._not_before = max(self._not_before, self._clock.monotonic() + seconds)
+
+    def _say(self, verdict: Verdict, outcome: Outcome, *, was_total: bool) -> None:
+        self._account.failed_attempts += not isinstance(verdict, Delivered)
+        news = news_of(verdict, outcome, self._outstanding, was_total=was_total)
+        if isinstance(news, Cause):
+            self._on_trouble(news)
+        elif news:
+            self._on_warning(news)

@@ -1,0 +1,400 @@
+"""The one task of a sink: takes records from the buffer, encodes them, and has them delivered.
+
+A flush, a drain, a filling buffer or, in the background, its timer wakes it. It may be frozen at any point.
+"""
+
+import asyncio
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from telemetry_forwarder.clock import Clock, Deadline
+from telemetry_forwarder.delivery.buffer import Buffer, WhenFull
+from telemetry_forwarder.delivery.encoder import Encoder
+from telemetry_forwarder.delivery.packer import LONGEST_PACK_S, Packer
+from telemetry_forwarder.delivery.preparation import Preparation
+from telemetry_forwarder.delivery.queue import Stock
+from telemetry_forwarder.delivery.retry import Delivery
+from telemetry_forwarder.delivery.trouble import Reporter
+from telemetry_forwarder.interfaces import DropReason, Encoded, Fallback, Sink, Transport, cause
+from telemetry_forwarder.lazy_dataclass import dataclass
+from telemetry_forwarder.ledger import Account, Statement
+from telemetry_forwarder.log import Log, where
+from telemetry_forwarder.records.record import Record
+from telemetry_forwarder.spool.backlog import Backlog
+from telemetry_forwarder.turns import Turns
+
+# As long as the process lives.
+ALWAYS = Deadline(math.inf)
+# A destination that has not answered by then, in a drain, may not do so at all: the fallback gets ready beside it.
+WARM_AFTER_S = 0.15
+NO_ANSWER_YET = cause("it has not answered in time; its records stay held")
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """The most that one sink may hold in memory, in records and in bytes as they arrived, and what happens then."""
+
+    max_records: int
+    max_bytes: int
+    when_full: WhenFull = WhenFull.DROP_OLDEST
+
+
+class Worker:
+    """One sink with its buffer, its account and its open batch. Only `run`, `flush` and `drain` ever wait."""
+
+    def __init__(
+        self,
+        sink: Sink[Any, Any],
+        transport: Transport[Any, Any],
+        *,
+        capacity: Capacity,
+        clock: Clock,
+        log: Log,
+        fallback: Fallback | None = None,
+        backlog: Backlog | None = None,
+        turns: Turns | None = None,
+    ) -> None:
+        self.name = sink.name
+        self._clock = clock
+        self._log = log
+        self._fallback = fallback
+        self._leaving: list[Record] = []  # offered to the fallback, or not taken by it
+        self._account = Account()
+        # What is sent early: a request's worth, or half of the buffer where that is less. A function of 128 MB has a
+        # buffer smaller than the largest request of some destinations, and would lose records that nobody waited for.
+        self._early_records = min(sink.limits.max_records, capacity.max_records // 2)
+        self._early_bytes = min(sink.limits.max_bytes, capacity.max_bytes // 2)
+        self._reporter = Reporter(sink.name, log, clock, lambda: self.held)
+        self._delivery = Delivery(
+            sink,
+            transport,
+            self._account,
+            clock,
+            self._reporter.trouble,
+            self._reporter.note,
+            self._forget,
+            more=self._load,
+            late_by=lambda: self._turns.withheld_s,
+        )
+        self._preparation = Preparation(sink, transport)
+        buffer = Buffer(max_records=capacity.max_records, max_bytes=capacity.max_bytes, when_full=capacity.when_full)
+        self._stock = Stock(buffer, backlog, self._account, self._reporter.note)
+        self._encoder = Encoder(sink, self._account, clock, self._reporter.note)
+        self._turns = turns or Turns(clock)
+        self._packer = Packer(self._stock, self._encoder, sink.limits, self._turns, clock)
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._is_closed = False
+        self._is_drained = False
+        self._has_heir = False
+        self._is_well = False  # the drain has left nothing behind
+        self._runner: asyncio.Task[Any] | None = None
+        self._waited_for = 0  # the attempt that a hold was used up for, by its number
+        self._has_left_over = bool(self._stock)
+        self._linger: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting_since = 0.0  # on the wall clock
+
+    @property
+    def held(self) -> int:
+        """Records in the buffer or on disk, in the open batch, under way and on the way out, counted room by room."""
+        return len(self._stock) + self._packer.held + self._delivery.held + len(self._leaving)
+
+    def statement(self) -> Statement:
+        return self._account.statement(self.held)
+
+    def offer(self, records: Sequence[Record]) -> None:
+        """Take records, newest over oldest; wake early at the end, or when a request's worth or half a buffer waits."""
+        self._account.offered += len(records)
+        if self._is_drained:  # the receiver is closed last
+            left = self._stock.bequeath(records)[1] if self._has_heir else records
+            self._stock.drop(left, self._reporter.reason)
+            self._stock.give_up(self._reporter.reason)
+            return
+        self._preparation.see(records)
+        self._stock.offer(records)
+        if self._delivery.stop_at is not None or self._stock.is_above(self._early_records, self._early_bytes):
+            self._wake_up()
+        self._linger_on()
+
+    def miss(self, records: int, identity: str) -> None:
+        """Settle records that were never made: as spilled where their body is left to an heir, else as dropped."""
+        self._account.offered += records
+        if self._has_heir and self._stock.keeps(identity):
+            self._account.spill(records)
+        else:
+            self._account.drop(records, DropReason.DEADLINE)
+
+    def begin(self, until: Deadline) -> None:
+        """Allow sending beside the function that runs now; nothing starts at or after `until`.
+
+        What the last invocation left over is sent at once. What came since then is little, and can wait for more.
+        """
+        self.stand_by(until)
+        if self._has_left_over:
+            self.nudge()
+
+    def stand_by(self, until: Deadline) -> None:
+        """Send nothing but what a filling buffer has to let go; nothing starts at or after `until`."""
+        self._stop_lingering()
+        self._delivery.forget_time()
+        self._delivery.allow(until)
+
+    def go_on(self, linger: float) -> None:
+        """Send in the background from now on, whatever runs: what is held, `linger` seconds after it came."""
+        self._linger = linger
+        self._delivery.forget_time()
+        self._delivery.allow(ALWAYS)
+        if self._timer is not None and self._clock.time() - self._waiting_since >= linger:
+            self.nudge()  # the timer may have stood still while nothing ran, the wall clock has not
+        self._linger_on()
+
+    def freeze(self) -> None:
+        """Start nothing from here on: the environment may be frozen. A request under way is left as it is."""
+        self._stop_lingering()
+        self._delivery.allow(Deadline(0.0))
+        self._has_left_over = self.held > 0
+
+    async def flush(self, deadline: Deadline) -> None:
+        """Send what is held; return when that is done, or has failed, or at `deadline`. What fails stays held.
+
+        Nobody waits for a destination that is unwell, for a request that has used up a flush's time before, nor for
+        an answer that is not expected by `deadline`; and none of these is begun.
+        """
+        self._delivery.allow(deadline, answer_by=deadline)
+        if not self.held or not self.is_worth_waiting_for(deadline):
+            return
+        self._wake_up()
+        await self._wait_for_answers(deadline)
+
+    async def finish(self, deadline: Deadline) -> None:
+        """Begin nothing more; wait for the request that is under way as `flush` would."""
+        self.freeze()
+        if self._delivery.under_way_for is not None and self.is_worth_waiting_for(deadline):
+            await self._wait_for_answers(deadline)
+
+    async def wait_idle(self) -> None:
+        """Wait until nothing is under way and nothing more can be done for now."""
+        await self._idle.wait()
+
+    async def _wait_for_answers(self, deadline: Deadline) -> None:
+        begun_at, delivered = self._clock.monotonic(), self._account.delivered
+        try:
+            async with asyncio.timeout_at(deadline.at):
+                await self._idle.wait()
+        except TimeoutError:
+            if self._delivery.under_way_for is None:
+                return  # there was no time to ask
+            self._waited_for = self._account.attempts
+            if self._account.delivered == delivered:
+                self._delivery.patience.waited_in_vain(self._clock.monotonic() - begun_at)
+                self._get_ready_to_fall_back()
+                self._reporter.waiting(self._delivery.waits_for() or NO_ANSWER_YET)
+
+    def is_worth_waiting_for(self, deadline: Deadline) -> bool:
+        """Say whether a flush until `deadline` would wait for the destination, if there is something to send."""
+        if self._delivery.breaker.is_open(self._clock.time()):
+            return False
+        under_way_for = self._delivery.under_way_for
+        if under_way_for is not None and self._account.attempts == self._waited_for:
+            return False
+        return self._delivery.patience.expects_answer_within(deadline.left(self._clock) + (under_way_for or 0.0))
+
+    def _get_ready_to_fall_back(self) -> None:
+        """Prepare for the case that the destination does not come back."""
+        if self._fallback is not None:
+            self._fallback.warm()
+
+    def nudge(self) -> None:
+        """Send what is held, if anything, while the function runs: nobody waits for it."""
+        if self.held:
+            self._wake_up()
+
+    def hurry(self, deadline: Deadline) -> None:
+        """Send what is held for the last time: now, whatever failed before, cut off at `deadline`."""
+        self._stop_lingering()
+        self._delivery.call_last(deadline)
+        self._wake_up()
+
+    async def drain(self, deadline: Deadline, store_until: Deadline | None = None) -> None:
+        """Send what is held until `deadline`, give what is left to the fallback until `store_until`; settle the rest,
+        and what is offered later, as spilled where there is an heir, else as dropped.
+        """
+        self._is_closed = True
+        self.hurry(deadline)
+        soon = min(deadline.at, self._clock.monotonic() + WARM_AFTER_S)
+        if self._fallback is not None and not await self._is_idle_by(soon):
+            self._fallback.warm()
+        if not await self._is_idle_by(deadline.at):
+            self._reporter.blame(self._delivery.waits_for())
+            await self._end_runner()
+        self._is_well = not self.held
+        if store_until is not None:
+            await self._fall_back(store_until)
+        if self._has_heir:  # only then: nobody knows whether this environment is ever invoked again
+            self.spill()
+        self._delivery.drop_refused()
+        self.give_up(self._reporter.reason)
+        self._is_drained = True
+
+    async def tell(self, record: Record, deadline: Deadline) -> None:
+        """Send one record more, after a drain, where that left nothing behind; counted like any other."""
+        if not self._is_well:
+            return
+        self._account.offered += 1
+        self._account.told += 1
+        encoded = self._encoder.encode(record)
+        if encoded is None:
+            return
+        self._delivery.add([encoded])
+        self._delivery.call_last(deadline)
+        try:
+            async with asyncio.timeout_at(deadline.at):
+                await self._delivery.run()
+        except TimeoutError:
+            self._reporter.note("it did not answer when it was told of losses")
+        except Exception as error:  # noqa: BLE001 - as in `run`
+            self._reporter.note("a bug in the sink", **where(error))
+            self._delivery.drop_faulty(DropReason.SINK_FAILED)
+        self.give_up(DropReason.DEADLINE)
+
+    async def _is_idle_by(self, at: float) -> bool:
+        """Wait until nothing more can be sent, at most until `at`; say whether that came."""
+        try:
+            async with asyncio.timeout_at(at):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _fall_back(self, deadline: Deadline) -> None:
+        """Give everything that is held to the fallback, and what comes meanwhile; what it does not take stays held.
+
+        Before the spool: /tmp may go too, where no invocation follows in this environment.
+        """
+        while self._fallback is not None and self.held > len(self._leaving):
+            records = self._take_encoded() + self._stock.take_piece()
+            if not records:  # what was read was damaged
+                await _let_others_work()
+                continue
+            before, self._leaving = self._leaving, self._leaving + records
+            left = await self._fallback.store(self.name, records, deadline)
+            self._leaving = before + left
+            self._account.spill(len(records) - len(left))
+            kept = {record.id for record in left}
+            self._stock.settle([record for record in records if record.id not in kept])
+            if len(left) == len(records):
+                return  # nor will it take the rest, which need not be read for that
+
+    def give_up(self, reason: DropReason) -> None:
+        """Settle everything that is still held as dropped for `reason`."""
+        lost = self.held
+        if self._has_heir:  # to whom the rest of the spool is left
+            self._stock.drop(self._take_all(), reason)
+        else:
+            self._account.drop(len(self._take_all()), reason)
+        self._stock.give_up(reason, to_the_last=not self._has_heir)
+        if lost:
+            self._log.error(f"Sink {self.name}: {lost} records were not delivered ({reason}){self._reporter.because}.")
+
+    def expect_heir(self) -> None:
+        """Note that another process follows in this environment: what cannot be delivered is left to it."""
+        self._has_heir = self._stock.has_spool
+
+    def spill(self) -> int:
+        """Leave everything held that is in the spool to the next generation, settled as spilled; return how much.
+
+        What is in memory alone stays held. A request that is under way is left too, and so may arrive twice.
+        """
+        spilled, self._leaving = self._stock.bequeath(self._take_all())
+        if spilled:
+            self._log.warning(f"Sink {self.name}: {spilled} records are left in the spool for the next process.")
+        return spilled
+
+    def _take_all(self) -> list[Record]:
+        """Remove and return everything that is held in memory, oldest first."""
+        taken, self._leaving = self._leaving, []
+        return taken + self._take_encoded() + self._stock.empty()
+
+    def _take_encoded(self) -> list[Record]:
+        return [encoded.record for batch in self._delivery.take() for encoded in batch] + self._packer.take()
+
+    def _forget(self, batch: Sequence[Encoded]) -> None:
+        """Take note of what an answer settled."""
+        self._stock.settle([encoded.record for encoded in batch])
+
+    async def run(self) -> None:
+        """Serve until cancelled, or until closed and empty."""
+        self._runner = asyncio.current_task()
+        async with asyncio.TaskGroup() as group:
+            preparing = group.create_task(self._preparation.run())
+            await self._serve()
+            preparing.cancel()
+
+    async def _serve(self) -> None:
+        while not (self._is_closed and self._idle.is_set()):
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._send_what_is_held()
+            except Exception as error:  # noqa: BLE001 - a sink's bug costs its own records and spares the others
+                self._reporter.note("a bug in the sink", **where(error))
+                if self._delivery.drop_faulty(DropReason.SINK_FAILED):
+                    self._wake.set()  # the other records have done nothing wrong, and this may be the last chance
+            if not self._wake.is_set():
+                self._idle.set()
+                self._linger_on()  # for what has failed
+
+    async def _end_runner(self) -> None:
+        """Cancel `run` and see it end, so that nothing is settled behind the back of what follows."""
+        if self._runner is not None:
+            self._runner.cancel()
+            await asyncio.wait([self._runner], timeout=0.05)
+
+    def _wake_up(self) -> None:
+        self._idle.clear()
+        self._wake.set()
+        self._delivery.wake()
+
+    async def _send_what_is_held(self) -> None:
+        delivered = self._account.delivered
+        if not await self._delivery.run() and self._delivery.breaker.is_open(self._clock.time()):
+            self._get_ready_to_fall_back()
+        if self._account.delivered > delivered:
+            self._reporter.recovered()
+
+    def _may_pack(self) -> bool:
+        """Say whether what is packed now can still be sent, also if the processor is withheld meanwhile."""
+        return self._delivery.may_start() and self._delivery.has_time_for(self._turns.withheld_s)
+
+    async def _load(self) -> bool:
+        """Pack a batch, from the buffer and that from the spool; say whether there is anything to send now."""
+        batch = await self._packer.pack(self._delivery.pack_until(LONGEST_PACK_S), self._may_pack)
+        if batch:
+            self._delivery.add(batch)
+        return bool(batch)
+
+    def _linger_on(self) -> None:
+        """Set the timer for what is held, where the worker sends in the background; an idle one has no timer."""
+        if self._linger is None or self._timer is not None or not self.held:
+            return
+        self._waiting_since = self._clock.time()
+        pause = max(self._linger, self._delivery.breaker.pause(self._clock.time()))
+        self._timer = asyncio.get_running_loop().call_later(pause, self._lingered)
+
+    def _lingered(self) -> None:
+        self._timer = None
+        self.nudge()
+
+    def _stop_lingering(self) -> None:
+        self._linger = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+async def _let_others_work() -> None:
+    """Give the event loop a turn amid work that may be long."""
+    await asyncio.sleep(0)

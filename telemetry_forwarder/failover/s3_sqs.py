@@ -1,0 +1,231 @@
+"""S3 and SQS through the AWS SDK, as places that keep records. Imported when one is needed: botocore is heavy.
+
+Sources, read 2026-11-23: Amazon S3 API Reference, PutObject, and User Guide, "How to prevent object overwrites with
+conditional writes" (412 where the object is there, 409 where another request is writing it); Amazon SQS API Reference,
+SendMessage.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.handlers import add_expect_header
+
+from telemetry_forwarder.errors import ConfigError, FailoverError
+from telemetry_forwarder.failover.parcels import Parcel, Store, message_body, object_key, word
+from telemetry_forwarder.transports import aws_session
+from telemetry_forwarder.transports.aws import (
+    NO_ANSWER,
+    NO_CREDENTIALS,
+    client_config,
+    error_type,
+    translated,
+)
+from telemetry_forwarder.transports.aws_session import new_session
+from telemetry_forwarder.transports.http import host_port
+from telemetry_forwarder.variables.failover_target import Bucket, Queue
+
+# A connection that is not made by then is tried again. Whoever calls bounds the whole.
+CONNECT_S = 1.0
+READ_S = 30.0
+
+# Errors that pass, beside those of status 408, 409, 425, 429 and 5xx.
+PASSING = {
+    "RequestTimeout", "RequestTimeoutException", "SlowDown", "ThrottlingException", "RequestThrottled", "Throttling",
+    "RequestLimitExceeded", "ConditionalRequestConflict", "OperationAborted", "KmsThrottled",
+}  # fmt: skip
+PASSING_STATUS = (408, 409, 425, 429)
+
+# What the role lacks, or what is wrong with the place, in words for whoever configured it.
+HINTS = {
+    "AccessDenied": "allow s3:PutObject, or sqs:SendMessage, on it to the function's role, and its key's kms actions",
+    "AllAccessDisabled": "the bucket's owner has closed it",
+    "NoSuchBucket": "there is no such bucket",
+    "PermanentRedirect": "the bucket is in another region",
+    "NonExistentQueue": "there is no such queue in this region",
+}
+
+
+# What every client is made of, beside the data of its service.
+COMMON_DATA = ("partitions", "endpoints", "sdk-default-configuration", "_retry")
+
+
+def loaded_session(place: Bucket | Queue) -> AioSession:
+    """Return a session that has read what a client for `place` is made of.
+
+    It takes 50 ms of a processor, seven times as long as making the client, which has to be done on the event loop.
+    """
+    session = new_session()
+    loader = session.get_component("data_loader")
+    for kind in ("service-2", "endpoint-rule-set-1"):
+        # What is read is remembered under these very arguments.
+        loader.load_service_model("s3" if isinstance(place, Bucket) else "sqs", kind, api_version=None)
+    for name in COMMON_DATA:
+        loader.load_data(name)
+    return session
+
+
+@asynccontextmanager
+async def open_store(
+    place: Bucket | Queue,
+    *,
+    region: str | None = None,
+    ca_file: str | None = None,
+    proxies: Mapping[str, str] | None = None,
+    session: Callable[[], AioSession] = new_session,
+) -> AsyncIterator[Store]:
+    """Open `place` for storing; leaving the context closes its connections.
+
+    Endpoint and credentials come by the variables that `aws_session` lists. Raises ConfigError where no client can be
+    made of them.
+    """
+    async with open_client(place, region=region, ca_file=ca_file, proxies=proxies, session=session) as client:
+        yield ObjectStore(client, place) if isinstance(place, Bucket) else MessageStore(client, place)
+
+
+@asynccontextmanager
+async def open_client(
+    place: Bucket | Queue,
+    *,
+    region: str | None = None,
+    ca_file: str | None = None,
+    proxies: Mapping[str, str] | None = None,
+    session: Callable[[], AioSession] = new_session,
+    attempts: int = 1,
+) -> AsyncIterator[Any]:
+    """Open the AWS client that reaches `place`, with so many `attempts` at each call. Raises ConfigError."""
+
+    async def client_of(service: str, **more: Any) -> Any:
+        own = AioConfig(retries={"mode": "standard", "total_max_attempts": attempts}, s3=more.pop("s3", None))
+        config = client_config(connect_s=CONNECT_S, read_s=READ_S, proxies=proxies).merge(own)
+        opening = aws_session.open_client(session(), service, ca_file=ca_file, config=config, **more)
+        return await stack.enter_async_context(opening)
+
+    async with AsyncExitStack() as stack:
+        try:
+            if isinstance(place, Queue):
+                client = await client_of(
+                    "sqs", region=place.region or region, endpoint_url=None if place.region else origin(place.url)
+                )
+            else:
+                client = await client_of("s3", region=region)
+                if not is_of_aws(client.meta.endpoint_url):
+                    # Other services that speak as S3 does have no host name for each bucket.
+                    client = await client_of("s3", region=region, s3={"addressing_style": "path"})
+                # It would wait for the service's `100 Continue` before it sends anything: a round trip of the window.
+                client.meta.events.unregister("before-call.s3", add_expect_header)
+        except (BotoCoreError, ValueError) as error:
+            service = "sqs" if isinstance(place, Queue) else "s3"
+            problem = aws_session.sdk_problem(error, service, "There is no failover without it.")
+            raise ConfigError([problem]) from error
+        yield client
+
+
+def origin(url: str) -> str:
+    """Return scheme, host and port: where a queue is that is not AWS's. Of AWS's hosts the SDK knows more."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def is_of_aws(url: str) -> bool:
+    return (urlsplit(url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws"))
+
+
+class ObjectStore:
+    """A bucket of S3: one object for each parcel, never written twice."""
+
+    def __init__(self, client: Any, bucket: Bucket) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    async def put(self, sink: str, parcel: Parcel) -> None:
+        parameters = {
+            "Bucket": self._bucket.name,
+            "Key": object_key(self._bucket.prefix, sink, parcel),
+            "Body": parcel.data,
+            "ContentType": "application/gzip",
+            "Metadata": {"records": str(len(parcel.records)), "sink": word(sink)},
+            "IfNoneMatch": "*",
+        }
+        # 412: it is there, and the answer to the attempt before this one was lost.
+        answer = await called(self._client, "put_object", parameters, accept=412)
+        if not answer.get("ETag") and "Error" not in answer:
+            raise FailoverError("what answered is not S3: it names no ETag; check AWS_ENDPOINT_URL_S3 and the proxy")
+
+
+class MessageStore:
+    """A queue of SQS: one message for each parcel.
+
+    Alone, because a batch of messages may be no larger than one. A FIFO queue takes the same message once within five
+    minutes; of any other queue `replay` knows a message that it has seen by its digest.
+    """
+
+    def __init__(self, client: Any, queue: Queue) -> None:
+        self._client = client
+        self._queue = queue
+
+    async def put(self, sink: str, parcel: Parcel) -> None:
+        function = parcel.records[-1].origin.function_name
+        parameters = {
+            "QueueUrl": self._queue.url,
+            "MessageBody": message_body(parcel),
+            "MessageAttributes": {
+                "sink": _text(word(sink)),
+                "function": _text(word(function)),
+                "digest": _text(parcel.digest),
+                "encoding": _text("base64-gzip-ndjson"),
+                "records": {"DataType": "Number", "StringValue": str(len(parcel.records))},
+            },
+        }
+        if self._queue.is_fifo:
+            # Two sinks may hold the same records. A group for each message: none has to wait for another.
+            once = f"{parcel.digest}-{word(sink)[:90]}"
+            parameters |= {"MessageGroupId": once, "MessageDeduplicationId": once}
+        answer = await called(self._client, "send_message", parameters)
+        if not answer.get("MessageId"):
+            raise FailoverError("what answered is not SQS: it names no MessageId; check the queue's URL and the proxy")
+
+
+def _text(value: str) -> dict[str, str]:
+    return {"DataType": "String", "StringValue": value}
+
+
+async def called(
+    client: Any, operation: str, parameters: Mapping[str, Any], *, accept: int | None = None
+) -> Mapping[str, Any]:
+    """Call `operation` once and return its answer; for an error of the status `accept` that, with its `Error`.
+
+    Raises FailoverError for a refusal, and TransportError where no answer came.
+    """
+    place = host_port(client.meta.endpoint_url)
+    try:
+        answer: Mapping[str, Any] = await getattr(client, operation)(**parameters)
+    except ClientError as error:
+        if _status(error.response) == accept:
+            return error.response
+        raise refusal(error.response) from error
+    except NO_CREDENTIALS as error:
+        raise FailoverError("there are no AWS credentials") from error
+    except ParamValidationError as error:
+        raise FailoverError(f"the AWS SDK refuses {operation} ({str(error)[:300]})") from error
+    except NO_ANSWER as error:
+        raise translated(error, place) from error
+    return answer
+
+
+def refusal(response: Mapping[str, Any]) -> FailoverError:
+    """Return what an error of the service means."""
+    kind, status = error_type(response), _status(response)
+    # SQS speaks of `AWS.SimpleQueueService.NonExistentQueue` and of `QueueDoesNotExist`.
+    short = kind.rpartition(".")[2].removesuffix("Exception").replace("QueueDoesNotExist", "NonExistentQueue")
+    hint = f"; {HINTS[short]}" if short in HINTS else ""
+    may_pass = kind in PASSING or status in PASSING_STATUS or status >= 500
+    return FailoverError(f"{kind} (HTTP {status}){hint}", may_pass=may_pass)
+
+
+def _status(response: Mapping[str, Any]) -> int:
+    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400))

@@ -1,0 +1,136 @@
+"""Bodies that were taken and are still to be digested: the end of a function is seen however much there is of them.
+
+To make records of four full bodies takes a function of 128 MB most of a second. Meanwhile the last of them, in which
+the end of the invocation stands, must not lie unread, nor what is to happen then.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from telemetry_forwarder.clock import Deadline
+from telemetry_forwarder.intake.intake import SMALL_BYTES, Arrived, Intake
+from telemetry_forwarder.log import Log, where
+from telemetry_forwarder.turns import Turns
+
+
+class Worker(Protocol):
+    """What is told of records that were never made, one for each sink."""
+
+    def miss(self, records: int, identity: str) -> None: ...
+
+
+class Inbox:
+    """A queue before the intake. Of more than `max_bytes`, or with `is_strict`, a body is answered when it is digested.
+
+    It tells the workers which records they miss where time ended before a body was digested.
+    """
+
+    def __init__(
+        self, intake: Intake, workers: Sequence[Worker], turns: Turns, log: Log, *, max_bytes: int, is_strict: bool
+    ) -> None:
+        self._intake = intake
+        self._workers = workers
+        self._turns = turns
+        self._log = log
+        self._max_bytes = max_bytes
+        self._is_strict = is_strict
+        self._queue: deque[tuple[Arrived, asyncio.Future[None] | None]] = deque()
+        self._bytes = 0
+        self._news = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._is_closed = False
+        self._has_heir = False
+
+    def take(self, body: bytes, sequence_id: str) -> asyncio.Future[None] | None:
+        """Take a body; where it is not to be answered at once, return what is done when it is.
+
+        After a loss each waits for its turn, however small, so that an INVOKE which came before it is read before it.
+        """
+        if not self._queue and len(body) <= SMALL_BYTES and not self._intake.is_open(body):
+            self._intake.take(body, sequence_id)
+            return None
+        arrived = self._intake.admit(body, sequence_id)
+        if arrived is None:
+            return None
+        if self._is_closed:
+            self._miss(arrived)
+            return None
+        self._bytes += len(body)
+        is_late = self._is_strict or self._bytes > self._max_bytes
+        answer = asyncio.get_running_loop().create_future() if is_late else None
+        self._queue.append((arrived, answer))
+        self._empty.clear()
+        self._news.set()
+        return answer
+
+    def refuse(self, limit: int) -> None:
+        self._intake.refuse(limit)
+
+    def interrupt(self, what: str) -> None:
+        self._intake.interrupt(what)
+
+    def on_interruption(self) -> None:
+        self._intake.on_interruption()
+
+    async def run(self) -> None:
+        """Digest what comes, in slices, until cancelled."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._queue:
+                await self._digest(self._queue[0][0])
+                if self._queue:  # else it was given up meanwhile
+                    self._shift()
+            self._empty.set()
+
+    async def wait_empty(self, until: Deadline) -> None:
+        """Wait until everything is digested, at most until then."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until.at):
+                await self._empty.wait()
+
+    def expect_heir(self) -> None:
+        """Note that another process follows in this environment: what is not digested is left to it."""
+        self._has_heir = True
+
+    def give_up(self) -> None:
+        """Settle what is not digested, and what comes from now on: there is no time to make records of it."""
+        self._is_closed = True
+        missed = 0
+        while self._queue:
+            missed += self._miss(self._shift())
+        if missed and not self._has_heir:
+            self._log.error(f"{missed} records came too late to be forwarded: there was no time left to read them.")
+        self._empty.set()
+
+    def _miss(self, arrived: Arrived) -> int:
+        missed = self._intake.give_up(arrived, keep=self._has_heir)
+        for worker in self._workers:
+            worker.miss(missed, arrived.identity)
+        return missed
+
+    def _shift(self) -> Arrived:
+        arrived, answer = self._queue.popleft()
+        self._bytes -= len(arrived.body)
+        if answer is not None and not answer.done():
+            answer.set_result(None)
+        return arrived
+
+    async def _digest(self, arrived: Arrived) -> None:
+        steps = self._intake.digest(arrived)
+        try:
+            while await self._digest_slice(steps):
+                pass
+        except Exception as error:  # noqa: BLE001 - one body of many; Lambda would send it again and again
+            self._log.error("A bug kept telemetry from being read. Please report it.", **where(error))
+
+    async def _digest_slice(self, steps: Iterator[None]) -> bool:
+        """Go on in one slice; say whether there is more to do."""
+        async with self._turns:
+            if self._is_closed:
+                return False
+            return any(self._turns.is_over() for _ in steps)

@@ -1,0 +1,342 @@
+"""What happens to a batch of telemetry: counted, decoded, enriched, kept and handed on, and the lifecycle told.
+
+Data problems are counted and answered 200, because Lambda sends a refused batch again and again.
+Source: lambda telemetry listeners in the field; AWS documents only that anything but 2xx is retried.
+"""
+
+import contextlib
+import os
+import time
+from _blake2 import blake2b  # not by `hashlib`, which loads OpenSSL's library
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Any
+
+from telemetry_forwarder.clock import Clock
+from telemetry_forwarder.errors import DecodeError
+from telemetry_forwarder.intake.router import Router
+from telemetry_forwarder.lazy_dataclass import dataclass, replace
+from telemetry_forwarder.ledger import Door, Unrouted
+from telemetry_forwarder.log import Log
+from telemetry_forwarder.records.enrich import Enricher, Knowledge, batch_id, restored_as
+from telemetry_forwarder.records.handover import HeritageFile
+from telemetry_forwarder.records.record import Decoded, Event, Record, Told, decode_in_steps, events_in
+from telemetry_forwarder.spool.frames import KeptBody, all_of
+from telemetry_forwarder.spool.segments import masks_of
+from telemetry_forwarder.spool.spool import Spool
+from telemetry_forwarder.variables.table import SNAP_START
+
+# A batch that comes again comes soon. The identities of as many are left to the next generation (`heritage.SIZE`).
+_REMEMBERED = 64
+# How the type of each of the platform's events begins.
+EVENT = b'"platform.'
+# What the function wrote shows that it runs: the lifecycle is told that there is such a line, not of each.
+LINE, _LINE = "function", b'"function"'
+_LOSS = b'"platform.logsDropped"'
+_RESTORED, _RESTORE, _START = "platform.restoreStart", b'"platform.restoreStart"', b'"platform.start"'
+# A body up to this long is digested as it comes, if none waits before it: that is less than a slice, and in most
+# invocations all there is.
+SMALL_BYTES = 16 * 1024
+# Records that are made before others may have their turn: a tenth of a slice.
+AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Where bodies are kept, and how what is to be done when the answer has gone out is handed on.
+
+    Without `soon` a body is written before it is answered.
+    """
+
+    spool: Spool
+    soon: Callable[[Callable[[], None]], object] | None = None
+
+
+@dataclass(slots=True)
+class Arrived:
+    """A body that was let in and is still to be digested; `decoded` where its events had to be looked at.
+
+    `steps` are what is left of decoding it, where that was begun: it has to be taken apart.
+    """
+
+    body: bytes
+    identity: str  # how its records' ids begin
+    received_ms: int
+    decoded: Decoded | None = None
+    steps: Generator[None, None, Decoded] | None = None
+    is_undecodable: bool = False
+    is_judged: bool = False  # whether the lifecycle was told what could not be read of it
+    is_behind_a_loss: bool = False  # whether a body between it and the one before is lost
+    fingerprint: str = ""  # of the bytes alone
+    restored_as: str | None = None  # with the sign of a restore: the name of the environment from there on
+
+
+class Intake:
+    """What happens to a body: decode, enrich, keep, route, tell the lifecycle. Waits for nothing but the disk.
+
+    `on_loss` is called, after `on_records` with what was sound, where something could not be read that may have told
+    the end of the invocation; `on_interruption` where a body does not come, and may come again.
+    """
+
+    def __init__(
+        self,
+        *,
+        enricher: Enricher,
+        router: Router,
+        door: Door,
+        on_records: Callable[[Sequence[Told]], None],
+        clock: Clock,
+        log: Log,
+        on_loss: Callable[[], None] = lambda: None,
+        on_interruption: Callable[[], None] = lambda: None,
+        heir: HeritageFile | None = None,
+        keeping: Keeping | None = None,
+        known: Sequence[str] = (),
+    ) -> None:
+        """Begin to take bodies; `known` are the identities of those that the generation before took last."""
+        self._enricher = enricher
+        self._router = router
+        self._door = door
+        self._on_records = on_records
+        self._clock = clock
+        self._log = log
+        self._on_loss = on_loss
+        self.on_interruption = on_interruption
+        self._is_unreadable_said = False
+        self._has_lost = False  # whether a body was lost since the last one that was admitted
+        self._heir = heir
+        self._left = enricher.heritage
+        self._environment = self._left.restored  # None while it goes by the name that it was initialised with
+        self._keeping = keeping
+        kept = keeping.spool.identities()[-_REMEMBERED:] if keeping else []
+        self._recent = deque(dict.fromkeys([*known, *kept]), maxlen=2 * _REMEMBERED)
+
+    def take(self, body: bytes, sequence_id: str) -> None:
+        """Count and hand on one body, all of it at once."""
+        arrived = self.admit(body, sequence_id)
+        if arrived is not None:
+            for _ in self.digest(arrived):
+                pass
+
+    def admit(self, body: bytes, sequence_id: str) -> Arrived | None:
+        """Count a body and tell the lifecycle of the platform's events in it; None where it was here before.
+
+        That much is done at once, and little: the end of an invocation must be seen however much waits before it.
+        """
+        self._door.bodies += 1
+        fingerprint, identity = batch_id(body), batch_id(body, self._environment)
+        if fingerprint in self._recent or identity in self._recent:  # our 200 was lost, and Lambda sent the batch again
+            self._door.redelivered_bodies += 1
+            self._log.debug(f"Lambda sent a batch again (sequence-id {sequence_id[:64]!r}); it was taken before.")
+            return None
+        self._recent.append(fingerprint)
+        now_ms = round(self._clock.time() * 1000)
+        arrived = Arrived(body, identity, now_ms, is_behind_a_loss=self._has_lost, fingerprint=fingerprint)
+        self._has_lost = False
+        lines = (Event(arrived.received_ms, LINE, None),) if _LINE in body else ()
+        if EVENT not in body and body.startswith(b"[") and body.endswith(b"]"):
+            self._on_records(lines)
+            return arrived
+        with contextlib.suppress(DecodeError):  # which is told when it is digested
+            self._begin(arrived)
+        self._on_records([*lines, *(events_in(arrived.decoded.items) if arrived.decoded is not None else ())])
+        self._judge(arrived)
+        self._look_for_restore(arrived)
+        return arrived
+
+    def _look_for_restore(self, arrived: Arrived) -> None:
+        """Name the environment anew where it is restored from a snapshot: its copies have all else in common.
+
+        A start is a sign as well, in a snapshot's copy that was told of no restore.
+        """
+        is_told = _RESTORE in arrived.body
+        is_copy = self._enricher.origin.init_type == SNAP_START and self._environment is None
+        if not is_told and not (is_copy and _START in arrived.body):
+            return
+        items = arrived.decoded.items if arrived.decoded is not None else ()
+        told = (restored_as(one.body) for one in items if one.type == _RESTORED and isinstance(one.body, dict))
+        self._environment = next(filter(None, told), None) or self._environment or self._new_name(arrived)
+        arrived.identity = batch_id(arrived.body, self._environment)
+        arrived.restored_as = self._environment
+
+    def _new_name(self, arrived: Arrived) -> str:
+        """Return a name in the pattern of Lambda's own that no other copy takes, whatever their random states are."""
+        version = self._enricher.origin.function_version or "$LATEST"
+        day = time.strftime("%Y/%m/%d", time.gmtime(arrived.received_ms / 1000))
+        return f"{day}/[{version}]{blake2b(arrived.body, digest_size=16, key=os.urandom(32)).hexdigest()}"
+
+    @staticmethod
+    def _begin(arrived: Arrived) -> None:
+        """Decode a body at once, but for a long one that has to be taken apart; what its events say comes later then.
+
+        Raises DecodeError.
+        """
+        steps = decode_in_steps(arrived.body, arrived.received_ms)
+        try:
+            next(steps)
+            while len(arrived.body) <= SMALL_BYTES:
+                next(steps)
+        except StopIteration as done:
+            arrived.decoded = done.value
+        else:
+            arrived.steps = steps
+
+    def _judge(self, arrived: Arrived) -> None:
+        """Tell the lifecycle where something of a body could not be read: the end may have been among it."""
+        found = arrived.decoded
+        if not arrived.is_judged and (found is None or found.others or found.unreadable):
+            self._on_loss()
+        arrived.is_judged = True
+
+    def digest(self, arrived: Arrived) -> Iterator[None]:
+        """Count and hand on what was admitted; between any two steps others may have their turn, but no other body.
+
+        Nothing is counted before the last step, so that a body which is not digested to its end can be given up.
+        """
+        yield from self._decode(arrived)
+        if (decoded := self._decoded(arrived)) is None:
+            return
+        items, gaps = decoded.items, decoded.gaps
+        yield
+        self._enricher.consult(items, gaps)
+        before = self._enricher.knowledge
+        records: list[Record] = []
+        for some in self._enricher.enrich_some(items, arrived.identity, AT_ONCE, gaps):
+            records += some
+            yield
+        if self._left != self._enricher.heritage:
+            self.leave()
+        self._count(decoded)
+        wanted = self._router.wanted(records)
+        self._keep(arrived, len(items), [record.id for record in wanted], before)
+        self._router.offer(wanted)
+        for record in records:
+            if record.type == "platform.logsDropped" and record.fields:
+                self._note_loss(record.fields)
+
+    def give_up(self, arrived: Arrived, *, keep: bool) -> int:
+        """Count what was admitted and is not digested any more; with `keep` it goes to the spool, if there is one.
+
+        Return how many records the sinks miss by it.
+        """
+        if (decoded := self._decoded(arrived)) is None:
+            return 0
+        items = decoded.items
+        self._enricher.consult(items, decoded.gaps)
+        self._count(decoded)
+        wanted = self._router.wanted(items)
+        if keep:
+            places = {id(item): index for index, item in enumerate(items)}
+            ids = [f"{arrived.identity}{places[id(item)]:04x}" for item in wanted]
+            self._keep(arrived, len(items), ids, None)
+        return len(wanted)
+
+    def _decode(self, arrived: Arrived) -> Iterator[None]:
+        """Decode in steps, or go on with that: it can be left at any step, and somebody else go on."""
+        steps = arrived.steps = arrived.steps or decode_in_steps(arrived.body, arrived.received_ms)
+        while arrived.decoded is None and not arrived.is_undecodable:
+            try:
+                next(steps)
+            except StopIteration as done:
+                arrived.decoded = done.value
+                if arrived.is_judged:  # as damaged, before its events could be told
+                    self._on_records(events_in(done.value.items))
+            except DecodeError as error:
+                arrived.is_undecodable = True
+                self._door.undecodable_bodies += 1
+                self._log.warning(f"Lambda sent something that is no telemetry: {error}. It is counted and left out.")
+            else:
+                yield
+
+    def _decoded(self, arrived: Arrived) -> Decoded | None:
+        """Return what a body holds; where that is nothing, nothing is held to be taken."""
+        for _ in self._decode(arrived):
+            pass
+        if arrived.is_behind_a_loss or arrived.is_undecodable:
+            self._enricher.lose()
+        if arrived.restored_as is not None:
+            self._enricher.restore(arrived.restored_as)
+        self._judge(arrived)
+        found = arrived.decoded
+        if found is None or not (found.items or found.others):
+            with contextlib.suppress(ValueError):  # long ago
+                self._recent.remove(arrived.fingerprint)
+        return found
+
+    def _count(self, found: Decoded) -> None:
+        self._door.received += len(found.items) + found.others
+        self._door.unreadable_records += found.unreadable
+        if found.others:
+            self._door.unrouted[Unrouted.NOT_A_RECORD] += found.others
+            self._log.warning(
+                f"{found.others} elements of a telemetry batch are no records; they are counted and left out."
+            )
+        if found.unreadable and not self._is_unreadable_said:
+            self._is_unreadable_said = True
+            self._log.warning(
+                f"{found.unreadable} records of a telemetry batch are no JSON that can be read (damaged, or nested too "
+                "deep). They are forwarded as text, marked, and cut where they are long; the ledger counts them "
+                "(unreadable_records)."
+            )
+
+    def interrupt(self, what: str) -> None:
+        """Count a body that did not come to its end, or was no sound HTTP: Lambda sends it again, or gives it up."""
+        self._door.interrupted_bodies += 1
+        self._log.info(f"A telemetry body did not come whole: {what}.")
+        self.on_interruption()
+
+    def leave(self) -> None:
+        """Write down for the next generation what it has to know: at the end, and when there is something new.
+
+        The latter before anything else can end this one.
+        """
+        if self._heir is not None:
+            self._left = self._enricher.heritage
+            self._heir.write(replace(self._left, taken="".join([*self._recent][-_REMEMBERED:])))
+
+    def _keep(self, arrived: Arrived, items: int, wanted: list[str], before: Knowledge | None) -> None:
+        """Write the body down: now, or when it is answered; at the latest when a sink has no room for its records.
+
+        `wanted` are the ids of the records that the sinks want, `before` what the enricher knew before it; None: it has
+        not seen the body, and who reads it must learn from it whatever there is.
+        """
+        if self._keeping is None or not items:
+            return
+        mask = all_of(items) if len(wanted) == items else masks_of(wanted).get(arrived.identity, 0)
+        after = self._enricher.knowledge
+        teaches = before is None or after is not before
+        if not mask and not teaches:
+            return
+        kept = KeptBody(
+            identity=arrived.identity, received_ms=arrived.received_ms, items=items, mask=mask, teaches=teaches,
+            body=arrived.body,
+        )  # fmt: skip
+        self._keeping.spool.add(kept, before or after, after)
+        (self._keeping.soon or _now)(self._keeping.spool.commit)
+
+    def refuse(self, limit: int) -> None:
+        """Count a body that was longer than `limit` bytes, and say so: nobody knows how many records it held."""
+        self._door.oversize_bodies += 1
+        self._log.warning(f"Lambda sent a telemetry body of more than {limit} bytes; it is counted and left out.")
+        self._has_lost = True
+        self._on_loss()
+
+    def is_open(self, body: bytes) -> bool:
+        """Say whether it may take the INVOKE event that is on its way to tell whose lines are in `body`."""
+        return self._has_lost or self._enricher.is_in_doubt or _LOSS in body
+
+    def _note_loss(self, fields: Mapping[str, Any]) -> None:
+        """Count what Lambda itself had to drop: it is no record of ours, but the user's loss all the same."""
+        records, size = _whole(fields.get("droppedRecords")), _whole(fields.get("droppedBytes"))
+        self._door.lost_before_us += records
+        self._door.lost_before_us_bytes += size
+        self._log.warning(f"Lambda dropped {records} records ({size} bytes) before they reached the extension.")
+
+
+def _now(work: Callable[[], None]) -> None:
+    work()
+
+
+def _whole(value: object) -> int:
+    """Return a sensible count; anything else would be carried into the ledger."""
+    return value if isinstance(value, int) and 0 <= value < 2**53 else 0

@@ -1,0 +1,59 @@
+"""Which records go on, and to whom. Every sink is offered every record that the user wants."""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from telemetry_forwarder.ledger import Door, Unrouted
+from telemetry_forwarder.log import is_own
+from telemetry_forwarder.records.record import Record
+
+
+class Taker(Protocol):
+    """What stands before a sink. `offer` never waits."""
+
+    def offer(self, records: Sequence[Record]) -> None: ...
+
+
+class Kind(Protocol):
+    """What is looked at: a record, or an item of which none was made."""
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def body(self) -> Any: ...
+
+
+Routed = TypeVar("Routed", bound=Kind)
+
+
+class Router:
+    """Counts each record as routed or unrouted and offers the routed ones to every taker."""
+
+    def __init__(self, types: Collection[str], takers: Iterable[Taker], door: Door) -> None:
+        self._types = frozenset(types)
+        self._takers = tuple(takers)
+        self._door = door
+
+    def route(self, records: Sequence[Record]) -> None:
+        self.offer(self.wanted(records))
+
+    def wanted(self, records: Sequence[Routed]) -> list[Routed]:
+        """Return the records that go on, and count all of them; what is returned has to be offered next."""
+        wanted = [record for record in records if self._is_wanted(record)]
+        self._door.routed += len(wanted)
+        return wanted
+
+    def offer(self, wanted: Sequence[Record]) -> None:
+        for taker in self._takers:
+            taker.offer(wanted)
+
+    def _is_wanted(self, record: Kind) -> bool:
+        if record.type == "extension" and is_own(record.body):
+            self._door.unrouted[Unrouted.OWN_LINE] += 1
+            return False
+        kind = record.type.partition(".")[0]
+        if kind in ("platform", "function", "extension") and kind not in self._types:
+            self._door.unrouted[Unrouted.TYPE_NOT_WANTED] += 1
+            return False
+        return True  # a type that is not known yet is forwarded rather than lost

@@ -1,0 +1,265 @@
+"""The calls to the Extensions API after registration (`bootstrap` registers, and subscribes to telemetry).
+
+Every call goes straight to `AWS_LAMBDA_RUNTIME_API`, never through a proxy, and `/event/next` has no timeout of ours.
+Source: AWS Lambda Developer Guide, "Extensions API".
+"""
+
+import _socket
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import Enum
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import h11
+import orjson
+
+from telemetry_forwarder.errors import ExtensionsApiError
+from telemetry_forwarder.lambda_api.first_event import PAUSES, Early
+from telemetry_forwarder.lazy_dataclass import dataclass
+from telemetry_forwarder.transports.http11 import Answer, Connection
+
+EXTENSIONS = "2020-01-01/extension"
+CONNECT_S = 2.0
+# The process leaves right after it has told Lambda why, whether that was heard or not.
+REPORT_S = 1.0
+# Answers of something between that is not well, not of Lambda: a proxy that a layer puts before the Runtime API.
+BUSY = frozenset({408, 425, 429, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Invoke:
+    """The function is being invoked; `deadline_ms` (since the epoch) is its timeout."""
+
+    request_id: str
+    deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """The environment ends; `reason` is in lower case: `spindown`, `timeout`, `failure` or a word not known yet."""
+
+    reason: str
+    deadline_ms: int
+
+
+Event: TypeAlias = Invoke | Shutdown
+
+
+class Subscription(Enum):
+    """What became of the subscription."""
+
+    SUBSCRIBED = "subscribed"
+    NOT_SUPPORTED = "not supported"  # a local stand-in for Lambda: 202
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buffering:
+    """How Lambda gathers records before it sends them. Ranges: `variables`."""
+
+    timeout_ms: int
+    max_bytes: int
+    max_items: int
+
+
+class ExtensionsClient:
+    """One registered extension's connection to Lambda. An async context manager.
+
+    An event that `early` has asked for while the application was loaded is the first that `next_event` waits for.
+    `pauses` are what lies between attempts at one event, in seconds; `say` is told once that one was not enough.
+    """
+
+    def __init__(
+        self,
+        runtime_api: str,
+        extension_id: str,
+        early: Early | None = None,
+        *,
+        pauses: Sequence[float] = PAUSES,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.on_asked: Callable[[], object] = lambda: None  # told when a request has gone out
+        self._early = early
+        self._pauses = pauses
+        self._say = say
+        self._is_said = False
+        self._waiting: tuple[_socket.socket, bytes] | None = None
+        self._runtime_api = runtime_api
+        self._headers = {"Host": runtime_api, "Lambda-Extension-Identifier": extension_id}
+        self._open: set[Connection] | None = None
+
+    async def __aenter__(self) -> "ExtensionsClient":
+        self._open = set()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for connection in self._open or ():
+            connection.close()
+        await asyncio.sleep(0)  # the loop closes what was aborted
+
+    async def next_event(self) -> Event:
+        """Say that the last event is done with and wait for the next one, however long that takes.
+
+        Where no answer comes, or one that tells of no event, it is asked again: who ends here takes the function along.
+        Raises ExtensionsApiError for a refusal, and for the last attempt where none has worked.
+        """
+        is_cut_off = False
+        for pause in (*self._pauses, None):
+            try:
+                return await self._event()
+            except ExtensionsApiError as error:
+                is_cut_off = is_cut_off or error.status == 0
+                # To Lambda the wait that was cut off may still be open: then another one is refused for a moment.
+                may_pass = error.status in (0, 200) or error.status in BUSY or (error.status == 403 and is_cut_off)
+                if pause is None or not may_pass:
+                    raise
+                if pause:
+                    self._note(error)
+            await asyncio.sleep(pause)
+        raise AssertionError  # the last attempt returned or raised
+
+    async def _event(self) -> Event:
+        status, body = await self._asked_early() or await self._call("GET", f"{EXTENSIONS}/event/next")
+        if status != 200:
+            raise _refusal("/event/next", status, body)
+        return read_event(body)
+
+    def _note(self, error: ExtensionsApiError) -> None:
+        if not self._is_said:
+            self._is_said = True
+            self._say(f"Lambda gave no event that could be read, and is asked again: {error}")
+
+    async def init_error(self, kind: str, message: str) -> None:
+        """Record why the start failed; the process has to end right after."""
+        await self._report("init", kind, message)
+
+    async def exit_error(self, kind: str, message: str) -> None:
+        """Record why the extension ends; the process has to end right after."""
+        await self._report("exit", kind, message)
+
+    @property
+    def is_asking(self) -> bool:
+        """Say whether the first event was asked for while the application was loaded, so that INIT is over."""
+        return self._waiting is not None or (self._early is not None and self._early.has_asked)
+
+    def take_over(self) -> Invoke | None:
+        """Take over what was said while the application was loaded; return an invocation that was not held for it."""
+        if self._early is None:
+            return None
+        early, self._early = self._early, None
+        self._waiting = early.hand_over()
+        return invocation_in(early.given_up)
+
+    async def _asked_early(self) -> tuple[int, bytes] | None:
+        """Wait for the event that was asked for while the application was loaded; None where none was."""
+        self.take_over()
+        if self._waiting is None:
+            return None
+        (asked, received), self._waiting = self._waiting, None
+        loop = asyncio.get_running_loop()
+        return await self._exchange(
+            "event/next",
+            lambda: loop.create_connection(Connection, sock=socket.socket(fileno=asked.detach())),
+            lambda connection: connection.take_over("GET", f"/{EXTENSIONS}/event/next", received),
+        )
+
+    async def _report(self, phase: str, kind: str, message: str) -> None:
+        body = orjson.dumps({"errorMessage": message, "errorType": kind, "stackTrace": []})
+        headers = {"Lambda-Extension-Function-Error-Type": kind}
+        call = f"{EXTENSIONS}/{phase}/error"
+        try:
+            async with asyncio.timeout(REPORT_S):
+                status, answer = await self._call("POST", call, body, headers)
+        except TimeoutError as error:
+            raise ExtensionsApiError(call, 0, "TimeoutError", f"no answer within {REPORT_S:g} s") from error
+        if status != 202:
+            raise _refusal(f"/{phase}/error", status, answer)
+
+    async def _call(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        all_headers = {**self._headers, **(headers or {})}
+        if body is not None:
+            all_headers |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        return await self._exchange(
+            path,
+            self._connect,
+            lambda connection: connection.exchange(method, f"/{path}", all_headers, body or b""),
+        )
+
+    async def _connect(self) -> tuple[asyncio.BaseTransport, Connection]:
+        host, _, port = self._runtime_api.rpartition(":")
+        async with asyncio.timeout(CONNECT_S):
+            return await asyncio.get_running_loop().create_connection(Connection, host, int(port))
+
+    async def _exchange(
+        self,
+        call: str,
+        connect: Callable[[], Awaitable[tuple[asyncio.BaseTransport, Connection]]],
+        answer: Callable[[Connection], Awaitable[Answer]],
+    ) -> tuple[int, bytes]:
+        """Make one exchange on a connection of its own; return status and body. Raises ExtensionsApiError."""
+        if self._open is None:
+            raise RuntimeError("enter the client first")
+        try:
+            _, connection = await connect()
+            self._open.add(connection)
+            try:
+                asyncio.get_running_loop().call_soon(self.on_asked)  # `answer` sends before it waits
+                answered = await answer(connection)
+            finally:
+                # None is kept: what is idle while the environment is frozen may be dead when it thaws.
+                connection.close()
+                self._open.discard(connection)
+        except (h11.ProtocolError, OSError, ValueError) as error:
+            raise ExtensionsApiError(call, 0, type(error).__name__, str(error)) from error
+        return answered.status, bytes(answered.body)
+
+
+def read_subscription(status: int, answer: bytes) -> Subscription:
+    """Read the answer to the subscription. Raises ExtensionsApiError for a refusal, or where there was none."""
+    if status == 202:
+        return Subscription.NOT_SUPPORTED
+    if status == 200:  # "OK", or "AlreadySubscribed" by the generation before a reset
+        return Subscription.SUBSCRIBED
+    if status == 0:
+        raise ExtensionsApiError("subscribing to telemetry", 0, "NoAnswer", answer.decode("utf-8", "replace"))
+    raise _refusal("subscribing to telemetry", status, answer)
+
+
+def invocation_in(answer: bytes) -> Invoke | None:
+    """Return the invocation that a raw answer tells of; None where it is none, or has not come to its end."""
+    try:
+        event = read_event(answer[answer.find(b"{") : answer.rfind(b"}") + 1])
+    except ExtensionsApiError:
+        return None
+    return event if isinstance(event, Invoke) else None
+
+
+def read_event(body: bytes) -> Event:
+    """Read the answer of `/event/next`. Raises ExtensionsApiError where it is not an event that is known."""
+    event = _object(body)
+    kind, deadline_ms, request_id = event.get("eventType"), event.get("deadlineMs"), event.get("requestId")
+    if isinstance(deadline_ms, int):
+        if kind == "INVOKE" and isinstance(request_id, str):
+            return Invoke(request_id, deadline_ms)
+        if kind == "SHUTDOWN":
+            return Shutdown(str(event.get("shutdownReason", "")).lower(), deadline_ms)
+    raise ExtensionsApiError("/event/next", 200, "UnknownEvent", body[:200].decode("utf-8", "replace"))
+
+
+def _refusal(call: str, status: int, body: bytes) -> ExtensionsApiError:
+    answer = _object(body)
+    kind, message = answer.get("errorType", "without errorType"), answer.get("errorMessage", "")
+    return ExtensionsApiError(call, status, str(kind), str(message))
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}

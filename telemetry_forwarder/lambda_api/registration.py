@@ -1,0 +1,268 @@
+"""Register, subscribe and idle: raw HTTP, with C modules only, before anything is loaded."""
+
+import _socket
+import sys
+from time import monotonic, sleep
+
+from telemetry_forwarder import __version__
+from telemetry_forwarder.variables import reading, table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from telemetry_forwarder.lambda_api.first_event import Early
+
+    Run = Callable[["Registration", "_socket.socket | None", Mapping[str, str], "list[_socket.socket]"], int]
+
+
+API = "/2020-01-01/extension"
+
+
+TELEMETRY = "/2022-07-01/telemetry"  # the path's version is fixed; the schema's goes into the body
+
+
+SCHEMAS = ("2025-01-29", "2022-12-13")
+
+
+SUBSCRIBE_S, REPORT_S = 5.0, 1.0  # for Lambda's answer: INIT waits for the one, the end of this process for the other
+
+
+class Registration:
+    """What came of registering: `status` 200 and an `identifier`, or Lambda's refusal in `body`.
+
+    `subscription` is what came of subscribing to telemetry: status, schema and the body of the answer; None where it
+    was not asked for. Status 0: there was no answer, and the body says why. `subscribe_later` asks for it when it is to
+    wait until telemetry is served. `early` sees to the first `/event/next` while the application is loaded.
+    """
+
+    __slots__ = (
+        "body", "early", "events", "identifier", "name", "runtime_api", "status", "subscribe_later", "subscription",
+    )  # fmt: skip
+
+    def __init__(self, runtime_api: str, name: str, events: "tuple[str, ...]") -> None:
+        self.runtime_api = runtime_api
+        self.name = name
+        self.events = events
+        self.status = 0
+        self.identifier = ""
+        self.body = b""
+        self.subscription: tuple[int, str, bytes] | None = None
+        self.subscribe_later: Callable[[], tuple[int, str, bytes]] | None = None
+        self.early: Early | None = None
+
+
+def events(environ: "Mapping[str, str]", *, can_listen: bool) -> "tuple[str, ...]":
+    """Return the events to register for.
+
+    With nothing to do for an invocation it is not registered for, so that none ever waits for this process; on
+    Managed Instances INVOKE is refused. Source: AWS Lambda Developer Guide, "Lambda Managed Instances".
+    """
+    if restores(environ):
+        return ("INVOKE", "SHUTDOWN")
+    if not can_listen or environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == table.MANAGED_INSTANCES:
+        return ("SHUTDOWN",)
+    return ("INVOKE", "SHUTDOWN") if has_sink(environ) else ("SHUTDOWN",)
+
+
+def has_sink(environ: "Mapping[str, str]") -> bool:
+    """Say whether any sink has what it needs."""
+    return any(may_run(sink, environ) for sink in reading.wanted_sinks(environ))
+
+
+def restores(environ: "Mapping[str, str]") -> bool:
+    """Say whether secrets are served in an environment that is restored from a snapshot.
+
+    Its first INVOKE is the one sure sign that the snapshot is behind. No invocation waits for us: without sinks the
+    next event is asked for at once.
+    """
+    return (
+        environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
+        and reading.read("TELEMETRY_FORWARDER_SECRETS", environ) != "off"
+    )
+
+
+def may_run(sink: str, environ: "Mapping[str, str]") -> bool:
+    """Say whether `sink` has what it needs, or is a third party's, which only it can tell."""
+    if sink in table.BUILT_IN_SINKS:
+        return reading.is_sound(sink, environ)
+    from importlib.metadata import entry_points  # slow, and needed for a name that is not ours alone
+
+    return any(entry.name.lower() == sink for entry in entry_points(group="telemetry_forwarder.sinks"))
+
+
+def register(runtime_api: str, name: str, wanted: "tuple[str, ...]") -> Registration:
+    """Register as the extension `name`, which is the executable's own file name."""
+    registration = Registration(runtime_api, name, wanted)
+    body = '{"events":[' + ",".join(f'"{event}"' for event in wanted) + "]}"
+    head = f"Lambda-Extension-Name: {name}\r\nLambda-Extension-Accept-Feature: accountId\r\n"
+    answer = call(runtime_api, "POST", f"{API}/register", head, body)
+    registration.status, headers, registration.body = answer
+    registration.identifier = headers.get("lambda-extension-identifier", "")
+    return registration
+
+
+def subscribe(registration: Registration, environ: "Mapping[str, str]") -> "tuple[int, str, bytes]":
+    """Ask for telemetry, in the newest schema that Lambda takes; return status, schema and answer.
+
+    Where every schema is refused they are those of the first refusal.
+
+    Asked before anything is loaded: a function that cannot be imported fails sooner than the rest of this process is
+    there, and with its init Lambda closes the subscriptions, so that nothing of the failure would ever be told. The
+    socket listens already; what is sent meanwhile waits in the kernel's queue. After a reset the body has to be the
+    same one: another would be a second subscription. Source: AWS Lambda Developer Guide, "Telemetry API".
+    """
+    # `platform` always, whatever is forwarded: the end of each invocation is seen in it.
+    wanted = dict.fromkeys(("platform", *reading.read("TELEMETRY_FORWARDER_TYPES", environ)))
+    types = ",".join(f'"{word}"' for word in wanted)
+    buffering = ",".join(
+        (
+            f'"maxItems":{reading.read("TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS", environ)}',
+            f'"maxBytes":{reading.read("TELEMETRY_FORWARDER_BUFFERING_MAX_BYTES", environ)}',
+            f'"timeoutMs":{reading.buffering_timeout_ms(environ)}',
+        )
+    )
+    port = reading.read("TELEMETRY_FORWARDER_PORT", environ)
+    head = f"Lambda-Extension-Identifier: {registration.identifier}\r\n"
+    refusal = None
+    for schema in SCHEMAS:
+        body = (
+            f'{{"schemaVersion":"{schema}","types":[{types}],"buffering":{{{buffering}}},'
+            f'"destination":{{"protocol":"HTTP","URI":"http://sandbox.localdomain:{port}"}}}}'
+        )
+        status, _, answer = call(registration.runtime_api, "PUT", TELEMETRY, head, body, SUBSCRIBE_S)
+        refusal = refusal or (status, schema, answer)
+        if status in (200, 202):
+            return status, schema, answer
+        if status not in (400, 404):  # no matter of the schema
+            break
+    return refusal or (0, "", b"")
+
+
+def idle(registration: Registration, *, is_strict: bool) -> int:
+    """Do nothing, as Lambda wants it done: ask for events until SHUTDOWN. In strict mode, fail the start instead."""
+    head = f"Lambda-Extension-Identifier: {registration.identifier}\r\n"
+    if is_strict:
+        error = head + "Lambda-Extension-Function-Error-Type: Extension.CannotRun\r\n"
+        call(registration.runtime_api, "POST", f"{API}/init/error", error, "", REPORT_S)
+        return 1
+    from telemetry_forwarder.lambda_api import first_event
+
+    waiting = registration.early.hand_over() if registration.early is not None else None
+    while True:
+        status, _, body = receive(*waiting) if waiting is not None else (0, {}, b"")
+        waiting = None
+        for pause in (0.0, *first_event.PAUSES):
+            if status == 0:
+                sleep(pause)
+                status, _, body = call(registration.runtime_api, "GET", f"{API}/event/next", head, "")
+        if status != 200:
+            say(f"/event/next was answered {status}; the extension ends.")
+            return 1
+        if b'"SHUTDOWN"' in body:
+            return 0
+
+
+def call(
+    runtime_api: str, method: str, path: str, head: str, body: str, limit_s: "float | None" = None
+) -> "tuple[int, dict[str, str], bytes]":
+    """Make one HTTP call on a connection of its own; return status, headers (lower-case names) and body.
+
+    The answer is read to the length that it names, else until Lambda closes, as asked for: a proxy that a layer puts
+    before the Runtime API may keep connections open all the same. Status 0: there was none, or not all of it within
+    `limit_s`; the body says why.
+    """
+    until = limit_s and monotonic() + limit_s
+    try:
+        connection = send(runtime_api, method, path, head, body, limit_s)
+    except (OSError, ValueError) as error:
+        return 0, {}, f"no answer from AWS_LAMBDA_RUNTIME_API {runtime_api}: {error}".encode()
+    return receive(connection, until=until)
+
+
+def send(
+    runtime_api: str, method: str, path: str, head: str, body: str, limit_s: "float | None" = None
+) -> "_socket.socket":
+    """Send a request on a connection of its own, which is returned. Raises OSError, ValueError for a bad address."""
+    host, _, port = runtime_api.rpartition(":")
+    connection = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+    try:
+        connection.settimeout(limit_s)
+        connection.connect((host, int(port)))
+        connection.sendall(
+            f"{method} {path} HTTP/1.1\r\nHost: {runtime_api}\r\nConnection: close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{head}\r\n{body}".encode()
+        )
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def receive(
+    connection: "_socket.socket", answer: bytes = b"", until: "float | None" = None
+) -> "tuple[int, dict[str, str], bytes]":
+    """Read the rest of an answer, of which `answer` was read before, and close. Returns and fails as `call`.
+
+    `until` is a point on the monotonic clock; without it there is all the time in the world.
+    """
+    try:
+        chunk = b"-"
+        while chunk and not _is_whole(answer):
+            connection.settimeout(None if until is None else max(0.0001, until - monotonic()))
+            answer += (chunk := connection.recv(65536))
+    except OSError as error:
+        return 0, {}, f"no answer from AWS_LAMBDA_RUNTIME_API: {error}".encode()
+    finally:
+        connection.close()
+    top, _, content = answer.partition(b"\r\n\r\n")
+    status_line, *lines = top.decode("latin-1").split("\r\n")
+    headers = {}
+    for line in lines:
+        field, _, value = line.partition(":")
+        headers[field.strip().lower()] = value.strip()
+    words = status_line.split(" ")
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        content = _join_chunks(content)
+    return int(words[1]) if len(words) > 1 and words[1].isascii() and words[1].isdigit() else 0, headers, content
+
+
+def _is_whole(answer: bytes) -> bool:
+    """Say whether all of the body is there that the answer announces; never without an announced length."""
+    top, end, content = answer.partition(b"\r\n\r\n")
+    if not end:
+        return False
+    for line in top.split(b"\r\n")[1:]:
+        field, _, value = line.partition(b":")
+        if field.strip().lower() == b"content-length" and value.strip().isdigit():
+            return len(content) >= int(value)
+    return False
+
+
+def _join_chunks(content: bytes) -> bytes:
+    """Return a chunked body without its framing, as far as it came. Source: RFC 9112, section 7.1."""
+    body = b""
+    while content:
+        size, _, content = content.partition(b"\r\n")
+        try:
+            length = int(size.partition(b";")[0], 16)
+        except ValueError:
+            break
+        body += content[:length]
+        content = content[length + 2 :]
+    return body
+
+
+def say(message: str) -> None:
+    """Write an own log line (see `log`), with what is at hand before JSON can be imported."""
+    text = "".join(c if " " <= c <= "~" and c not in '"\\' else _escape(ord(c)) for c in message)
+    sys.stdout.write(f'{{"telemetry_forwarder":"{__version__}","level":"ERROR","message":"{text}"}}\n')
+    sys.stdout.flush()
+
+
+def _escape(point: int) -> str:
+    """Return a code point as JSON's escape: plain ASCII, whatever the encoding of standard output."""
+    if point < 0x10000:
+        return f"\\u{point:04x}"
+    point -= 0x10000
+    return f"\\u{0xD800 + (point >> 10):04x}\\u{0xDC00 + (point & 0x3FF):04x}"

@@ -1,0 +1,1 @@
+"""What came in and what is known of it: pure."""

@@ -1,0 +1,308 @@
+"""JSON for the wire: whatever a function may have written becomes valid JSON, or EncodeError.
+
+orjson is strict where the world is not: it refuses lone surrogates, integers beyond 64 bits and deep nesting. Almost
+every record passes it at once; the few others are made plain first, so only they pay for it.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from telemetry_forwarder.errors import EncodeError
+
+# orjson writes at most 254 levels and a sink wraps a few around the record's own; what lies deeper becomes text.
+DEEPEST = 200
+
+SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**64 - 1  # that orjson writes
+
+
+def to_json(value: Any) -> bytes:
+    """Return `value` as compact JSON in UTF-8. NaN and infinities become null; an ExactDecimal keeps its digits.
+
+    Lone surrogates become U+FFFD, integers beyond 64 bits become text of the same digits, and what is nested deeper
+    than `DEEPEST` levels becomes its JSON text. Raises EncodeError for what is no JSON value.
+    """
+    try:
+        return orjson.dumps(value, _as_written)
+    except orjson.JSONEncodeError:
+        return _dumps_plain(value)
+
+
+def exact_json(value: Any) -> bytes:
+    """Return `value` as JSON that `records.parse_json` reads back as an equal value.
+
+    Numbers of any size and nesting as deep as a record can have it are kept; NaN and infinities, which `parse_json`
+    never makes, become null. Raises EncodeError for what is no JSON value.
+    """
+    try:
+        return orjson.dumps(value, _as_written)
+    except orjson.JSONEncodeError:
+        pass
+    try:
+        return orjson.dumps(_verbatim(value), _as_written)
+    except (orjson.JSONEncodeError, ValueError) as error:
+        raise EncodeError(f"not expressible as JSON: {type(error).__name__}") from error
+
+
+def _as_written(value: Any) -> orjson.Fragment:
+    if isinstance(value, ExactDecimal):
+        return orjson.Fragment(value.digits)
+    raise TypeError
+
+
+def _verbatim(value: Any, depth: int = 0) -> Any:
+    """Return `value` with everything that orjson refuses as a fragment that holds its JSON."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, int) and not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
+        return orjson.Fragment(str(value))
+    if not isinstance(value, Mapping | list | tuple):
+        return value
+    if depth >= DEEPEST:
+        return orjson.Fragment(_json_text(value))
+    if isinstance(value, Mapping):
+        return {clean(str(key)): _verbatim(member, depth + 1) for key, member in value.items()}
+    return [_verbatim(member, depth + 1) for member in value]
+
+
+def _dumps_plain(value: Any) -> bytes:
+    try:
+        return orjson.dumps(plain(value), _as_written)
+    except (orjson.JSONEncodeError, ValueError) as error:  # ValueError: an integer of thousands of digits
+        raise EncodeError(f"not expressible as JSON: {type(error).__name__}") from error
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """Return `value` with everything that orjson refuses replaced as `to_json` says."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, int) and not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
+        return str(value)
+    if not isinstance(value, Mapping | list | tuple):
+        return value
+    if depth >= DEEPEST:
+        return _json_text(value)
+    if isinstance(value, Mapping):
+        return {clean(str(key)): plain(member, depth + 1) for key, member in value.items()}
+    return [plain(member, depth + 1) for member in value]
+
+
+def _json_text(value: Any) -> str:
+    """Return the JSON text of `value` as `exact_json`, however deep it is nested and the stack is used.
+
+    orjson reads a thousand levels, of which it writes a quarter, and Python follows fewer the deeper it is called.
+    """
+    parts: list[str] = []
+    rest: list[tuple[str, Any]] = [("", value)]  # what is still to be written, last first: a text, then a value
+    while rest:
+        before, one = rest.pop()
+        parts.append(before)
+        if isinstance(one, Mapping):
+            rest.append(("}", _NOTHING))
+            rest += _with_commas([(_scalar(str(key)) + ":", member) for key, member in one.items()], "{")
+        elif isinstance(one, list | tuple):
+            rest.append(("]", _NOTHING))
+            rest += _with_commas([("", member) for member in one], "[")
+        elif one is not _NOTHING:
+            parts.append(_scalar(one))
+    return "".join(parts)
+
+
+_NOTHING = object()
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, int) and not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
+        return str(value)
+    return orjson.dumps(clean(value) if isinstance(value, str) else value, _as_written).decode()
+
+
+def _with_commas(members: list[tuple[str, Any]], opening: str) -> Iterator[tuple[str, Any]]:
+    """Yield `members`, the last first, with what stands before each of them."""
+    for number in range(len(members) - 1, -1, -1):
+        before, member = members[number]
+        yield ("," if number else opening) + before, member
+    if not members:
+        yield opening, _NOTHING
+
+
+def clean(text: str) -> str:
+    """Return `text` as it can be written in UTF-8: a pair of surrogates becomes its character, a lone one U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+# What orjson may change: a number of more digits than a float or 64 bits hold, and one smaller than any float. With
+# every digit and point made a zero, sixteen digits and a point and nineteen digits are found at once, in a tenth of the
+# time that a regular expression takes. Most of what is found is sound all the same: `1 / 7` has 17 digits.
+_AS_ZEROS = bytes.maketrans(b"123456789.E", b"0" * 10 + b"e")
+
+
+_LONG = b"0" * 17
+
+
+_SMALL = b"0e-000"
+
+
+_NUMBER = re.compile(rb"[0-9.]+(?:[eE][+-]?[0-9]+)?")
+
+
+_SMALL_NUMBER = rb"(?<![^-:,\[\s])[0-9][0-9.]*[eE]-[0-9]{3}"  # seldom needed: compiled by `re`, once
+
+
+_COMMA, _MINUS = b",-"
+
+
+_BEFORE_NUMBER = frozenset(b":,[- \t\r\n")
+
+
+class ExactDecimal(float):
+    """A number that a float does not hold with all its digits: a float to whoever counts; `digits` as written."""
+
+    __slots__ = ("digits",)
+    digits: str
+
+    def __new__(cls, digits: str) -> "ExactDecimal":
+        number = super().__new__(cls, digits)
+        number.digits = digits
+        return number
+
+    def __reduce__(self) -> tuple[type["ExactDecimal"], tuple[str]]:
+        return ExactDecimal, (self.digits,)
+
+    def __repr__(self) -> str:
+        return self.digits
+
+
+class Restated(dict[str, Any]):
+    """A JSON object whose line will not do as its text: who needs that writes it anew.
+
+    There is more in the line than the object, or what not every reader takes: NaN, or a number of too many digits.
+    """
+
+
+def parse_json(data: bytes) -> Any:
+    """Parse JSON without losing anything: what orjson refuses or would round is read by the standard library.
+
+    NaN and infinities, which are no JSON, become None; a number beyond a float's range its text, one beyond its digits
+    an ExactDecimal. Lone surrogates and broken UTF-8 become U+FFFD. Of a member given twice the last one counts.
+    Raises ValueError or RecursionError.
+    """
+    if _is_exact(data):
+        try:
+            return orjson.loads(data)
+        except orjson.JSONDecodeError:
+            pass
+    return _parse_carefully(data)
+
+
+def object_in(body: Any) -> Mapping[str, Any] | None:
+    """Return the JSON object that a line of text is, or None; a Restated one where the text would not do for it."""
+    if not (isinstance(body, str) and body[:1] == "{" and (body[-1:] == "}" or body.rstrip()[-1:] == "}")):
+        return None
+    if body[1:2] != '"' and body[1:100].lstrip()[:1] not in '"}':  # what Node.js prints of an object: `{ a: 1 }`
+        return None
+    data = body.encode("utf-8", "replace")
+    try:
+        if _is_exact(data):
+            try:
+                value = orjson.loads(data)
+            except orjson.JSONDecodeError:
+                pass
+            else:
+                return value if value.__class__ is dict else None
+        value = _parse_carefully(data)
+    except (ValueError, RecursionError):
+        return None
+    return Restated(value) if isinstance(value, dict) else None
+
+
+def _is_exact(data: bytes) -> bool:
+    """Say whether orjson reads every number of `data` with its value."""
+    zeros = data.translate(_AS_ZEROS)
+    at = zeros.find(_LONG)
+    return (at < 0 or _keeps_long(data, zeros, at)) and not (_SMALL in zeros and _has_small(data, zeros))
+
+
+def _keeps_long(data: bytes, zeros: bytes, at: int) -> bool:
+    """Say whether the long numbers of `data`, of which the first is `at`, are written again as they stand there."""
+    numbers = []
+    while at >= 0:
+        found = _NUMBER.match(data, at)
+        end = found.end() if found else len(data)
+        before = data[at - 1] if at else _COMMA
+        if before in _BEFORE_NUMBER:  # else it stands in a text
+            numbers.append(data[at - 1 if before == _MINUS else at : end])
+        at = zeros.find(_LONG, end)
+    joined = numbers[0] if len(numbers) == 1 else b"[%b]" % b",".join(numbers)
+    try:
+        return orjson.dumps(orjson.loads(joined)) == joined
+    except orjson.JSONDecodeError:
+        return False
+
+
+def _has_small(data: bytes, zeros: bytes) -> bool:
+    """Say whether there is a number with a negative exponent of three digits: what looks like it is in many a UUID."""
+    at = zeros.find(_SMALL)
+    while at >= 0:
+        if re.search(_SMALL_NUMBER, data[max(0, at - len(_LONG)) : at + len(_SMALL)]):
+            return True
+        at = zeros.find(_SMALL, at + 1)
+    return False
+
+
+def _parse_carefully(data: bytes) -> Any:
+    text = data.decode("utf-8", "replace")
+    return _clean(json.loads(text, parse_constant=_no_number, parse_float=_decimal, parse_int=_exact))
+
+
+def _no_number(name: str) -> None:
+    """Read `NaN`, `Infinity` and `-Infinity`, which many loggers write though JSON does not know them."""
+
+
+def _decimal(digits: str) -> float | str:
+    """Keep a number that a float cannot hold (1e400) as its text, and one that it would round with its digits."""
+    number = float(digits)
+    if not math.isfinite(number):
+        return digits
+    return number if _significant(digits) == _significant(repr(number)) else ExactDecimal(digits)
+
+
+def _significant(number: str) -> tuple[str, int | str]:
+    """Return the digits of a decimal number without zeros at either end, and the power of ten of the last one."""
+    mantissa, _, exponent = number.lower().partition("e")
+    whole, _, fraction = mantissa.lstrip("-").partition(".")
+    digits = (whole + fraction).lstrip("0")
+    stripped = digits.rstrip("0")
+    if not stripped:
+        return "", 0
+    if len(exponent) > 18:  # of no number that a float can hold; and Python refuses to count so far
+        return stripped, exponent
+    return stripped, int(exponent or 0) - len(fraction) + len(digits) - len(stripped)
+
+
+def _exact(digits: str) -> int | str:
+    """Keep an integer that Python itself refuses to convert (over 4300 digits) as its text."""
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
+
+
+def _clean(value: Any) -> Any:
+    """Replace lone surrogates, which no wire form of ours can carry, at any depth."""
+    match value:
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case list():
+            return [_clean(element) for element in value]
+        case dict():
+            return {_clean(key): _clean(element) for key, element in value.items()}
+    return value

@@ -1,0 +1,195 @@
+"""What one sink still has to read from the spool. The records are made again of the bodies, with the same ids."""
+
+import errno
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from telemetry_forwarder.errors import DecodeError
+from telemetry_forwarder.interfaces import DropReason
+from telemetry_forwarder.lazy_dataclass import dataclass
+from telemetry_forwarder.records.enrich import Enricher
+from telemetry_forwarder.records.record import Decoded, Origin, Record, decode
+from telemetry_forwarder.spool.frames import KeptBody
+from telemetry_forwarder.spool.segments import IDENTITY_DIGITS, Body, Segment, masks_of
+from telemetry_forwarder.spool.spool import Spool
+
+# Records that are made between two looks at the clock: a few tenths of a millisecond.
+AT_ONCE = 32
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A body that was read and of which not all records are made: what is left of them, `done` are made."""
+
+    body: Body
+    rest: Iterator[list[Record]]
+    done: int = 0
+
+
+class Backlog:
+    """The records of one sink that wait on disk, oldest first; those in memory are not among them.
+
+    `on_gone` is called with a number of records that cannot be read any more, and why.
+    """
+
+    def __init__(self, spool: Spool, name: str, origin: Origin) -> None:
+        self.on_gone: Callable[[int, DropReason], None] = lambda records, reason: None
+        self._spool = spool
+        self._sink = spool.sinks.index(name)
+        self._waiting: deque[tuple[Body, int]] = deque((body, body.open[self._sink]) for body in self._open())
+        self._enricher = Enricher(origin)
+        self._segment: Segment | None = None  # of which the enricher has seen the bodies before number `_next`
+        self._section = 0  # and in it those from this number on
+        self._next = 0
+        self._opened: _Opened | None = None
+        self.is_cut_short = False  # by the time that the last `read` had, and not by its other bounds
+        spool.attach(self)
+
+    def _open(self) -> Iterable[Body]:
+        return self._spool.open_bodies(self._sink)
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    @property
+    def waiting(self) -> int:
+        """Records that wait on disk, counted body by body."""
+        return sum(mask.bit_count() for _, mask in self._waiting)
+
+    def leave(self, records: Sequence[Record]) -> bool:
+        """Let `records` of one body, the newest of all, wait on disk; return False where they are not there."""
+        self._spool.commit()
+        body = self._spool.find(records[0].id[:IDENTITY_DIGITS])
+        if body is not None and len(records) == body.open[self._sink].bit_count():  # all of a body, as mostly
+            self._waiting.append((body, body.open[self._sink]))
+            return True
+        found = [(self._spool.find(identity), mask) for identity, mask in masks_of(r.id for r in records).items()]
+        waiting = [(body, mask) for body, mask in found if body is not None]
+        if len(waiting) < len(found):
+            return False
+        self._waiting.extend(waiting)
+        return True
+
+    def settle(self, ids: Iterable[str]) -> None:
+        """Note that nothing has to be done for these records of the sink any more."""
+        self._spool.settle(self._sink, ids)
+
+    def keeps(self, record: Record) -> bool:
+        """Say whether `record` is on disk for the next generation."""
+        body = self._spool.find(record.id[:IDENTITY_DIGITS])
+        return body is not None and bool(body.open[self._sink] >> int(record.id[IDENTITY_DIGITS:], 16) & 1)
+
+    def keeps_body(self, identity: str) -> bool:
+        """Say whether the body with this identity is on disk, none of it settled."""
+        self._spool.secure()
+        return self._spool.find(identity) is not None
+
+    def read(self, max_records: int, max_bytes: int, is_over: Callable[[], bool] = lambda: False) -> list[Record]:
+        """Take the oldest records from disk: of one body at least, then of as many as are within both bounds.
+
+        Fewer where `is_over` says that the time for it is: the rest of a body waits, opened, for the next call.
+        """
+        records: list[Record] = []
+        size = 0
+        self.is_cut_short = False
+        while self._waiting and not self.is_cut_short:
+            body, mask = self._waiting[0]
+            size += body.end - body.start
+            if records and (len(records) + mask.bit_count() > max_records or size > max_bytes):
+                break
+            self._waiting.popleft()
+            try:
+                records += self._make(body, mask, is_over)
+            except OSError as error:
+                is_lost = error.errno in (errno.ENOENT, errno.ESTALE)
+                self._give_up(body, mask, DropReason.SPOOL_LOST if is_lost else DropReason.SPOOL_DAMAGED)
+            except (ValueError, DecodeError):
+                self._give_up(body, mask, DropReason.SPOOL_DAMAGED)
+            if size > max_bytes:  # all of it damaged, perhaps: whoever asks decides whether to go on
+                break
+            self.is_cut_short = bool(self._waiting) and is_over()
+        return records
+
+    def put_back(self, records: Sequence[Record]) -> None:
+        """Let `records`, just read, wait on."""
+        for identity, mask in reversed(masks_of(record.id for record in records).items()):
+            if (body := self._spool.find(identity)) is not None:
+                self._waiting.appendleft((body, mask))
+        self._segment = self._opened = None  # the enricher has seen them
+
+    def clear(self, *, to_the_last: bool = False) -> int:
+        """Settle all that waits, or with `to_the_last` all that is open, body by body.
+
+        There may be hundreds of thousands of records, and little time.
+
+        Return how many records that were.
+        """
+        count = self.waiting
+        waiting = [(body.identity, mask) for body, mask in self._waiting]
+        if to_the_last:
+            waiting = [(body.identity, body.open[self._sink]) for body in self._open()]
+        self._waiting.clear()
+        self._spool.settle_masks(self._sink, waiting)
+        return count
+
+    def let_go(self) -> int:
+        """Leave all that waits, and is on disk, to the next generation; return how many records that are."""
+        self._spool.secure()
+        count = self.waiting
+        self._waiting.clear()
+        return count
+
+    def holds(self, segment: Segment) -> bool:
+        """Say whether something of `segment` is in memory and not settled."""
+        needed = sum(body.open[self._sink].bit_count() for body in segment.bodies)
+        return needed > sum(mask.bit_count() for body, mask in self._waiting if body.segment is segment)
+
+    def forget(self, segment: Segment, reason: DropReason) -> None:
+        """Give up what waits in `segment`, which is gone for `reason`."""
+        if segment is self._segment:
+            self._segment = None
+        lost = sum(mask.bit_count() for body, mask in self._waiting if body.segment is segment)
+        if lost:
+            self._waiting = deque((body, mask) for body, mask in self._waiting if body.segment is not segment)
+            self.on_gone(lost, reason)
+
+    def _make(self, body: Body, mask: int, is_over: Callable[[], bool]) -> list[Record]:
+        """Make the records of `mask` until it is over; the others wait. Raises OSError, ValueError, DecodeError."""
+        opened, self._opened = self._opened, None
+        if opened is None or opened.body is not body:
+            if opened is not None:
+                self._segment = None  # the enricher is in the middle of that one
+            opened = self._open_body(body)
+        records: list[Record] = []
+        for some in opened.rest:
+            records += [record for index, record in enumerate(some, opened.done) if mask >> index & 1]
+            opened.done += len(some)
+            if (left := mask >> opened.done << opened.done) and is_over():
+                self._waiting.appendleft((body, left))
+                self._opened = opened
+                break
+        return records
+
+    def _open_body(self, body: Body) -> _Opened:
+        start, knowledge = body.segment.section_of(body)
+        if body.segment is not self._segment or start != self._section or body.number < self._next:
+            self._enricher.recall(knowledge)
+            self._segment, self._section, self._next = body.segment, start, start
+        for passed in body.segment.bodies[self._next : body.number]:
+            if passed.teaches:
+                found = _decoded(self._spool.read(passed))
+                self._enricher.learn(found.items, found.gaps)
+        self._next = body.number + 1
+        kept = self._spool.read(body)
+        found = _decoded(kept)
+        return _Opened(body, self._enricher.enrich_some(found.items, kept.identity, AT_ONCE, found.gaps))
+
+    def _give_up(self, body: Body, mask: int, reason: DropReason) -> None:
+        self._segment = None
+        self._spool.settle_masks(self._sink, [(body.identity, mask)])
+        self.on_gone(mask.bit_count(), reason)
+
+
+def _decoded(kept: KeptBody) -> Decoded:
+    """Decode a body as it was decoded when it came. Raises DecodeError."""
+    return decode(kept.body, kept.received_ms)

@@ -1,0 +1,186 @@
+"""The spool's wire form: frames that can be told from a torn tail or a flipped bit. Pure.
+
+    frame    length of the payload (u32) · crc32 (u32) · kind (u8) · payload      integers little endian
+    header   JSON: format, function, version, sinks, and what the enricher knew before the first body
+    body     identity (12 bytes) · received_ms (u64) · items (u32) · teaches (u8) · length of mask (u32) · mask · body
+    settled  number of the sink in the header's list (u8), then for each body: its number in the segment (u32) ·
+             ranges (u32) · first and last index of each (u32, u32); no ranges: all that was left of it
+
+The checksum covers length and kind too, so that a wrong length is found like any other damage. The mask tells which
+items of the body are wanted by the sinks (bit n: item n); it is empty where all are.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import IntEnum
+from typing import Any
+
+import orjson
+
+from telemetry_forwarder.lazy_dataclass import dataclass
+
+FORMAT = 1
+MOST_ITEMS = 1 << 24  # in a body: more than the longest has bytes
+_HEAD = struct.Struct("<IIB")
+_GUARDED = struct.Struct("<IB")  # what the checksum begins with
+_BODY = struct.Struct("<12sQI?I")
+_SINK = struct.Struct("<B")
+_NOTE = struct.Struct("<II")
+_RANGE = struct.Struct("<II")
+
+
+class Kind(IntEnum):
+    """What a frame holds."""
+
+    HEADER = 1
+    BODY = 2
+    SETTLED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a segment: where it lies in the file, in bytes, and what it holds."""
+
+    kind: int
+    start: int
+    end: int
+    payload: memoryview
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptBody:
+    """One telemetry body with what is needed to make the same records of it again.
+
+    `mask` has a bit for each item that the sinks want, `teaches` says that the enricher learned something from it.
+    """
+
+    identity: str  # 24 hexadecimal digits, as of `enrich.batch_id`
+    received_ms: int
+    items: int
+    mask: int
+    teaches: bool
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What one sink settled of one body: `ranges` of indices, first and last; None means all that was left."""
+
+    body: int  # its number in the segment
+    ranges: Sequence[tuple[int, int]] | None
+
+
+def header_frame(header: Mapping[str, Any]) -> list[bytes]:
+    """Return the parts of a header frame."""
+    return _frame(Kind.HEADER, [orjson.dumps({"format": FORMAT, **header})])
+
+
+def body_frame(kept: KeptBody) -> list[bytes]:
+    """Return the parts of a body frame. The body itself is the last of them, not copied."""
+    is_all = kept.mask == all_of(kept.items)
+    mask = b"" if is_all else kept.mask.to_bytes((kept.items + 7) // 8, "little")
+    fixed = _BODY.pack(bytes.fromhex(kept.identity), kept.received_ms, kept.items, kept.teaches, len(mask))
+    return _frame(Kind.BODY, [fixed + mask, kept.body])
+
+
+def settled_frame(sink: int, notes: Iterable[Note]) -> list[bytes]:
+    """Return the parts of a settlement frame of the sink with the number `sink`."""
+    parts = [_SINK.pack(sink)]
+    for note in notes:
+        ranges = note.ranges or ()
+        parts.append(_NOTE.pack(note.body, len(ranges)))
+        parts += [_RANGE.pack(first, last) for first, last in ranges]
+    return _frame(Kind.SETTLED, [b"".join(parts)])
+
+
+def frames(data: bytes, offset: int = 0) -> Iterator[Frame]:
+    """Yield the frames of a segment, or of one frame's bytes, up to the first that is torn or damaged.
+
+    `offset` is the place of `data` in the file.
+    """
+    view = memoryview(data)
+    at = 0
+    while at + _HEAD.size <= len(data):
+        length, checksum, kind = _HEAD.unpack_from(data, at)
+        end = at + _HEAD.size + length
+        payload = view[at + _HEAD.size : end]
+        if end > len(data) or zlib.crc32(payload, zlib.crc32(_GUARDED.pack(length, kind))) != checksum:
+            return
+        yield Frame(kind, offset + at, offset + end, payload)
+        at = end
+
+
+def read_header(payload: memoryview) -> dict[str, Any]:
+    """Return a header's members. Raises ValueError where it is not one of this format."""
+    header = orjson.loads(payload)
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise ValueError(f"not of format {FORMAT}")
+    return header
+
+
+def read_body(payload: memoryview) -> KeptBody:
+    """Return the body of a body frame."""
+    identity, received_ms, items, teaches, mask_bytes = _BODY.unpack_from(payload)
+    start = _BODY.size + mask_bytes
+    if items > MOST_ITEMS:  # a mask of as many bits might take all memory
+        raise ValueError(f"{items} items")
+    mask = int.from_bytes(payload[_BODY.size : start], "little") if mask_bytes else all_of(items)
+    return KeptBody(
+        identity=identity.hex(),
+        received_ms=received_ms,
+        items=items,
+        mask=mask,
+        teaches=teaches,
+        body=bytes(payload[start:]),
+    )
+
+
+def read_settled(payload: memoryview) -> tuple[int, list[Note]]:
+    """Return the sink's number and its notes."""
+    at = _SINK.size
+    notes = []
+    while at < len(payload):
+        body, count = _NOTE.unpack_from(payload, at)
+        at += _NOTE.size
+        ranges = [_RANGE.unpack_from(payload, at + n * _RANGE.size) for n in range(count)]
+        at += count * _RANGE.size
+        if any(first > last or last > MOST_ITEMS for first, last in ranges):
+            raise ValueError("a range that is none")
+        notes.append(Note(body, [(first, last) for first, last in ranges] or None))
+    return payload[0], notes
+
+
+def all_of(items: int) -> int:
+    """Return the mask with the bits of `items` items."""
+    return (1 << items) - 1
+
+
+def ranges_of(mask: int) -> list[tuple[int, int]]:
+    """Return the runs of set bits, first and last of each, in ascending order."""
+    found = []
+    at = 0
+    while mask:
+        skipped = (mask & -mask).bit_length() - 1
+        mask >>= skipped
+        run = (~mask & (mask + 1)).bit_length() - 1
+        found.append((at + skipped, at + skipped + run - 1))
+        mask >>= run
+        at += skipped + run
+    return found
+
+
+def mask_of(ranges: Iterable[tuple[int, int]]) -> int:
+    """Return the mask whose runs of set bits are `ranges`."""
+    mask = 0
+    for first, last in ranges:
+        mask |= all_of(last - first + 1) << first
+    return mask
+
+
+def _frame(kind: Kind, parts: list[bytes]) -> list[bytes]:
+    length = sum(map(len, parts))
+    checksum = zlib.crc32(_GUARDED.pack(length, kind))
+    for part in parts:
+        checksum = zlib.crc32(part, checksum)
+    return [_HEAD.pack(length, checksum, kind), *parts]

@@ -1,0 +1,58 @@
+"""Making one segment of several: what each reset leaves is little, and there may be a thousand. Pure."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
+
+from telemetry_forwarder.lazy_dataclass import replace
+from telemetry_forwarder.records.enrich import Knowledge
+from telemetry_forwarder.spool.frames import KeptBody, Note, body_frame, ranges_of, settled_frame
+from telemetry_forwarder.spool.segments import Body, Segment
+
+Place: TypeAlias = tuple[Body, int, int]  # a body, and where its frame begins and ends
+
+
+def longest_run(segments: Iterable[Segment], max_bytes: int) -> list[Segment]:
+    """Return the most neighbours that have at most `max_bytes` together; the first such ones."""
+    run: list[Segment] = []
+    best: list[Segment] = []
+    size = 0
+    for segment in segments:
+        run.append(segment)
+        size += segment.size
+        while size > max_bytes:
+            size -= run.pop(0).size
+        if len(run) > len(best):
+            best = run[:]
+    return best
+
+
+def merge(
+    run: Sequence[Segment],
+    merged: Segment,
+    read: Callable[[Body], KeptBody],
+    header: Callable[[Knowledge], list[bytes]],
+) -> tuple[bytes, list[Place]]:
+    """Return the bytes of `merged`, which is to have what is still needed of `run`, and the places of its bodies in it.
+
+    Its sections are entered. `read` may raise OSError or ValueError; `header` makes the frame before a section.
+    """
+    data = bytearray()
+    places: list[Place] = []
+    for segment in run:
+        for body in segment.needed():
+            _, knowledge = segment.section_of(body)
+            if not merged.sections or merged.sections[-1][1] is not knowledge:
+                merged.sections.append((len(places), knowledge))
+                data += b"".join(header(knowledge))
+            start = len(data)
+            data += b"".join(body_frame(replace(read(body), mask=body.wanted)))
+            places.append((body, start, len(data)))
+    for sink in range(len(merged.sinks)):
+        notes = [
+            Note(number, ranges_of(settled) if body.open[sink] else None)
+            for number, (body, *_) in enumerate(places)
+            if (settled := body.wanted & ~body.open[sink])
+        ]
+        if notes:
+            data += b"".join(settled_frame(sink, notes))
+    return bytes(data), places

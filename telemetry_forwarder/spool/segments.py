@@ -1,0 +1,175 @@
+"""The segments of the spool: what is known of each in memory, and how that is read back from its bytes. Pure."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from telemetry_forwarder.lazy_dataclass import dataclass, field
+from telemetry_forwarder.records.enrich import Knowledge
+from telemetry_forwarder.spool.frames import (
+    Frame,
+    KeptBody,
+    Kind,
+    frames,
+    mask_of,
+    read_body,
+    read_header,
+    read_settled,
+)
+
+IDENTITY_DIGITS = 24  # of a record's id; the rest is its index in the body, in hexadecimal
+
+
+class Body:
+    """A body in the spool: where it lies, and of each sink the mask of the records that are not settled yet."""
+
+    __slots__ = ("end", "identity", "number", "open", "segment", "start", "teaches")
+
+    def __init__(self, identity: str, *, teaches: bool, open: list[int]) -> None:
+        self.identity = identity
+        self.teaches = teaches
+        self.open = open
+        self.segment = NOWHERE
+        self.number = 0  # in the segment
+        self.start = 0
+        self.end = 0
+
+    @property
+    def wanted(self) -> int:
+        """The mask of the records that any sink still needs."""
+        return reduce(or_, self.open, 0)
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """One file: its bodies in order, and what the enricher knew before the first of them.
+
+    A file that was merged of several has a section for each, with the knowledge that was before it.
+    """
+
+    number: int
+    sinks: Sequence[str] = ()  # as its header lists them
+    sections: list[tuple[int, Knowledge]] = field(default_factory=list)  # where each begins, by number of body
+    size: int = 0
+    bodies: list[Body] = field(default_factory=list)
+    unsettled: int = 0  # bodies that some sink still needs
+
+    @property
+    def is_settled(self) -> bool:
+        return not self.unsettled
+
+    def section_of(self, body: Body) -> tuple[int, Knowledge]:
+        """Return the number of the first body of the section that `body` is in, and what was known before it."""
+        return self.sections[bisect_right(self.sections, body.number, key=_first_of) - 1]
+
+    def needed(self) -> list[Body]:
+        """Return the bodies that some sink needs, and those before that the enricher learns from."""
+        last = max((body.number for body in self.bodies if any(body.open)), default=-1)
+        return [body for body in self.bodies[: last + 1] if body.teaches or any(body.open)]
+
+    def add(self, body: Body, end: int) -> None:
+        """Enter the body whose frame, the next one, ends at `end`."""
+        body.segment, body.number = self, len(self.bodies)
+        body.start, body.end = self.size, end
+        self.bodies.append(body)
+        self.size = end
+
+
+def _first_of(section: tuple[int, Knowledge]) -> int:
+    return section[0]
+
+
+NOWHERE = Segment(-1)  # of a body that is not written yet
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A body that is to be written, and what the enricher knew before and after it."""
+
+    body: Body
+    kept: KeptBody
+    before: Knowledge
+    after: Knowledge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Whose spool it is. What another function or version left is of no use and removed."""
+
+    function: str
+    version: str | None
+
+
+@dataclass(slots=True)
+class Recovered:
+    """A segment that an earlier generation left. `unclaimed` is what it holds for sinks that are not here any more:
+    of each of the header's sinks, the mask of each body that is not settled.
+    """
+
+    segment: Segment
+    unclaimed: Mapping[int, Mapping[int, int]]
+
+
+def read_segment(number: int, data: bytes, owner: Owner, sinks: Sequence[str]) -> Recovered:
+    """Read the index of a segment from its bytes, up to where they are torn, as it stands for `sinks`.
+
+    Raises ValueError, LookupError, TypeError or struct.error where it is not a segment of `owner`.
+    """
+    segment = Segment(number)
+    left: list[dict[int, int]] = []  # of each sink in the header: the mask of each body
+    for frame in frames(data):
+        if frame.start == 0 or frame.kind == Kind.HEADER:
+            its_sinks, knowledge = _read_header(frame, owner)
+            if frame.start == 0:
+                segment.sinks = its_sinks
+                left = [{} for _ in its_sinks]
+            elif its_sinks != segment.sinks:
+                raise ValueError("a section for other sinks")
+            segment.sections.append((len(segment.bodies), knowledge))
+        elif frame.kind == Kind.BODY:
+            kept = read_body(frame.payload)
+            body = Body(kept.identity, teaches=kept.teaches, open=[])
+            segment.add(body, frame.end)
+            for masks in left:
+                masks[body.number] = kept.mask
+        elif frame.kind == Kind.SETTLED:
+            sink, notes = read_settled(frame.payload)
+            for note in notes:
+                left[sink][note.body] &= ~mask_of(note.ranges) if note.ranges is not None else 0
+        segment.size = frame.end
+    if not segment.sections:
+        raise ValueError("no header")
+    claims = [segment.sinks.index(name) if name in segment.sinks else None for name in sinks]
+    for body in segment.bodies:
+        body.open = [left[claim][body.number] if claim is not None else 0 for claim in claims]
+        segment.unsettled += any(body.open)
+    return Recovered(segment, {sink: masks for sink, masks in enumerate(left) if segment.sinks[sink] not in sinks})
+
+
+def _read_header(frame: Frame, owner: Owner) -> tuple[list[str], Knowledge]:
+    if frame.kind != Kind.HEADER:
+        raise ValueError("no header")
+    header = read_header(frame.payload)
+    if (header["function"], header["version"]) != (owner.function, owner.version):
+        raise ValueError("of another function")
+    known: dict[str, Any] = {
+        member: tuple(value) if isinstance(value, list) else value for member, value in header["knowledge"].items()
+    }
+    return [*header["sinks"]], Knowledge(**known)
+
+
+def masks_of(ids: Iterable[str]) -> dict[str, int]:
+    """Group records' ids by the identity of their body; the mask has a bit for each index."""
+    indexes: dict[str, set[int]] = {}
+    for one in ids:
+        indexes.setdefault(one[:IDENTITY_DIGITS], set()).add(int(one[IDENTITY_DIGITS:], 16))
+    return {identity: _mask(found) for identity, found in indexes.items()}
+
+
+def _mask(indexes: set[int]) -> int:
+    low, high = min(indexes), max(indexes)
+    if high - low + 1 == len(indexes):  # nearly always
+        return ((1 << len(indexes)) - 1) << low
+    return sum(1 << index for index in indexes)

@@ -1,0 +1,93 @@
+"""Where records can be kept outside of the environment: a bucket of S3, or a queue of SQS.
+
+Imports nothing but `kinds`, for the reason that `variables` gives.
+"""
+
+from telemetry_forwarder.variables.types import Url
+from telemetry_forwarder.variables.wording import only
+
+
+class Bucket:
+    """A place in S3: a bucket's name, and what the keys begin with (without slashes at its ends; it may be empty)."""
+
+    __slots__ = ("name", "prefix")
+
+    def __init__(self, name: str, prefix: str = "") -> None:
+        self.name = name
+        self.prefix = prefix
+
+    def __str__(self) -> str:
+        return f"s3://{self.name}/{self.prefix}".rstrip("/")
+
+    def __repr__(self) -> str:
+        return f"Bucket({self.name!r}, {self.prefix!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bucket) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+
+class Queue:
+    """A queue of SQS by its URL; `region` is what a host of AWS's names, else None."""
+
+    __slots__ = ("region", "url")
+
+    def __init__(self, url: str, region: "str | None" = None) -> None:
+        self.url = url
+        self.region = region
+
+    @property
+    def is_fifo(self) -> bool:
+        return self.url.endswith(".fifo")
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __repr__(self) -> str:
+        return f"Queue({self.url!r}, {self.region!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Queue) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+
+class Place:
+    """A bucket of S3, with a prefix, or a queue of SQS.
+
+    Sources, read 2026-11-23: Amazon S3 User Guide, "General purpose bucket naming rules" (3 to 63 of lower-case
+    letters, digits, dots, hyphens; a letter or digit at both ends) and "Creating object key names" (safe characters);
+    Amazon SQS Developer Guide, "Queue and message identifiers" (`/ACCOUNT/NAME`, a name of up to 80 characters).
+    """
+
+    label = "address"
+    allowed = "`s3://BUCKET[/PREFIX]`, or the URL of an SQS queue, `https://sqs.REGION.amazonaws.com/ACCOUNT/NAME`"
+    longest_prefix = 512  # of the 1024 bytes of a key
+
+    def read(self, text: str) -> "Bucket | Queue":
+        return self._bucket(text[5:]) if text.lower().startswith("s3://") else self._queue(text)
+
+    def _bucket(self, text: str) -> Bucket:
+        name, _, prefix = text.partition("/")
+        prefix = prefix.strip("/")
+        ends_well = name[:1].isalnum() and name[-1:].isalnum() and ".." not in name
+        is_name = 3 <= len(name) <= 63 and only(name, ".-") and name == name.lower() and ends_well
+        if not is_name or len(prefix) > self.longest_prefix or not only(prefix, "/!-_.*'()=") or "//" in prefix:
+            raise ValueError(self.allowed)
+        return Bucket(name, prefix)
+
+    def _queue(self, text: str) -> Queue:
+        scheme, _, rest = Url().read(text).partition("://")
+        authority, *path = rest.split("/")
+        if len(path) != 2 or len(path[0]) != 12 or not path[0].isdigit() or not is_queue_name(path[1]):
+            raise ValueError(self.allowed)
+        host = authority.partition(":")[0].split(".")
+        is_of_aws = len(host) > 3 and host[0] == "sqs" and host[2] == "amazonaws"
+        return Queue(f"{scheme}://{rest}", host[1] if is_of_aws else None)
+
+
+def is_queue_name(name: str) -> bool:
+    return 0 < len(name) <= 80 and only(name.removesuffix(".fifo"), "-_") and name != ".fifo"

@@ -1,0 +1,251 @@
+"""The public interface: every environment variable, as data, with the rule that reads it.
+
+This module and what it is made of (`kinds`, `wording`, `places`) import nothing else. Two readers need it
+at different times: `bootstrap` asks, before it registers and while the user's cold start waits, whether any sink can
+run; `settings` and the sinks read the values later. Importing `dataclasses` alone would double the time to
+`/register`, so the few classes here are plain. The tables of docs/settings.md are printed from `VARIABLES`.
+"""
+
+from telemetry_forwarder.variables.failover_target import Place
+from telemetry_forwarder.variables.types import (
+    DirectoryPath,
+    FilePath,
+    Flag,
+    Flush,
+    Integer,
+    LogGroup,
+    LogStream,
+    NoProxy,
+    OneOf,
+    ProxyUrl,
+    Region,
+    SecretArn,
+    SecretNames,
+    SecretText,
+    Site,
+    SsmParameter,
+    Tags,
+    Text,
+    Url,
+    Words,
+)
+from telemetry_forwarder.variables.wording import Problem as Problem  # a sink imports it from here
+
+# Only for type checkers: a bare `False`, because importing `typing` costs more than this module.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    Environ = Mapping[str, str]
+
+
+# --- the variables --------------------------------------------------------------------------------------------------
+
+
+class Variable:
+    """One environment variable: `kind` reads it; `default` is used where it is unset, empty or unsound."""
+
+    __slots__ = ("default", "kind", "meaning", "name", "sink")
+
+    def __init__(self, name: str, kind: "Any", default: "Any", meaning: str, sink: "str | None" = None) -> None:
+        self.name = name
+        self.kind = kind
+        self.default = default
+        self.meaning = meaning
+        self.sink = sink
+
+
+# Days that PutRetentionPolicy takes. Source: CloudWatch Logs API Reference, read 2026-11-23.
+RETENTION_DAYS = (
+    "1", "3", "5", "7", "14", "30", "60", "90", "120", "150", "180", "365", "400", "545", "731",
+    "1096", "1827", "2192", "2557", "2922", "3288", "3653",
+)  # fmt: skip
+
+BUILT_IN_SINKS = ("splunk", "datadog", "cloudwatch")
+
+# The value of AWS_LAMBDA_INITIALIZATION_TYPE on Lambda Managed Instances.
+MANAGED_INSTANCES = "lambda-managed-instances"
+SNAP_START = "snap-start"
+
+
+RESERVED_PORTS = {9001: "the Lambda Runtime API", 2773: "the secrets endpoint"}
+
+VARIABLES = (
+    Variable(
+        "TELEMETRY_FORWARDER_SINKS", Words(*BUILT_IN_SINKS, open_ended=True), (),
+        "Which sinks run; unset: every sink whose credential or address is given",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_TYPES", Words("platform", "function", "extension"), ("platform", "function"),
+        "Which telemetry is forwarded",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_PORT", Integer(1024, 65535, RESERVED_PORTS), 4243,
+        "Port on which telemetry is received",
+    ),
+    # Source: Lambda Telemetry API Reference, buffering; the wire limits, read 2026-11-23.
+    Variable(
+        "TELEMETRY_FORWARDER_BUFFERING_TIMEOUT_MS", Integer(25, 30000), 25,
+        "Longest time, in ms, that Lambda holds records back before it sends a batch",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_BUFFERING_MAX_BYTES", Integer(262144, 1048576), 262144,
+        "Bytes at which Lambda sends a batch",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS", Integer(1000, 10000), 1000,
+        "Records at which Lambda sends a batch",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_INIT_BUDGET_MS", Integer(0, 9000), None,
+        "Longest time, in ms, that INIT waits for the extension once it has registered; what is not loaded by then is "
+        "loaded behind it. Unset: 10 from 1024 MB of memory on, 20 below",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_BUFFER_BYTES", Integer(1048576, 1073741824), None,
+        "Bytes of telemetry that each sink may hold in memory; unset: 1/32 of the function's memory, 4 to 32 MiB",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_BUFFER_RECORDS", Integer(1000, 10000000), None,
+        "Records that each sink may hold in memory; unset: one for each 1024 of those bytes",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_WHEN_FULL", OneOf("spill", "drop_oldest", "drop_newest"), "spill",
+        "What becomes of records that the memory has no room for; `spill`: they wait in the spool, the others do "
+        "without one",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_SPOOL_BYTES", Integer(8388608, 8589934592), 67108864,
+        "Bytes that the spool may take on disk; when it is full, its oldest records are dropped",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_SPOOL_DIR", DirectoryPath(), "/tmp/telemetry-forwarder",  # noqa: S108 - made for us alone
+        "Directory of the spool",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_DURABILITY", OneOf("relaxed", "strict"), "relaxed",
+        "`strict`: what Lambda sends is in the spool before it is answered; `relaxed`: right after",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_FLUSH", Flush(), ("adaptive",),
+        "When records are sent: at the `end` of each invocation, which is held until then; `periodic`ally beside one; "
+        "`continuous`ly in the background; `adaptive`: `end` for rare calls, in the background for frequent ones",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS", Integer(0, 10000), 500,
+        "Longest time, in ms, that an invocation is held after the function has ended",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_DEADLINE_MARGIN_MS", Integer(50, 10000), 200,
+        "Time, in ms, before the function's timeout in which an invocation is never held",
+    ),
+    Variable("TELEMETRY_FORWARDER_TAGS", Tags(), (), "Tags added to every record in every sink"),
+    Variable(
+        "TELEMETRY_FORWARDER_LOG_LEVEL", OneOf("debug", "info", "warning", "error", also={"warn": "warning"}),
+        "warning", "How much the extension says of itself, on standard output",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_STRICT", Flag(), False,
+        "`true`: a wrong setting fails the start of the function instead of leaving that setting out",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_FAILOVER", Place(), None,
+        "Where records are kept that a sink has not taken when the environment ends; "
+        "`telemetry-forwarder replay` sends them later",
+    ),
+    Variable(
+        "SPLUNK_HEC_URL", Url(), None,
+        "Address of the HTTP Event Collector; the path is added where it is missing", "splunk",
+    ),
+    Variable("SPLUNK_HEC_TOKEN", SecretText(), None, "HEC token", "splunk"),
+    Variable(
+        "SPLUNK_HEC_TOKEN_SECRET_ARN", SecretArn(), None, "Secrets Manager secret that holds the HEC token", "splunk",
+    ),
+    Variable("SPLUNK_HEC_TOKEN_SSM_PARAMETER", SsmParameter(), None, "SSM parameter with the HEC token", "splunk"),
+    Variable("SPLUNK_INDEX", Text(), None, "Index; unset: the token's default", "splunk"),
+    Variable("SPLUNK_SOURCE", Text(), None, "Source; unset: `lambda:FUNCTION`", "splunk"),
+    Variable("SPLUNK_SOURCETYPE", Text(), None, "Source type; unset: `aws:lambda:TYPE` of the record", "splunk"),
+    Variable("SPLUNK_HOST", Text(), None, "Host; unset: the function's name", "splunk"),
+    Variable("DD_API_KEY", SecretText(), None, "API key", "datadog"),
+    Variable("DD_API_KEY_SECRET_ARN", SecretArn(), None, "Secrets Manager secret that holds the API key", "datadog"),
+    Variable("DD_API_KEY_SSM_PARAMETER", SsmParameter(), None, "SSM parameter with the API key", "datadog"),
+    Variable("DD_SITE", Site(), "datadoghq.com", "Datadog site", "datadog"),
+    Variable("DD_SERVICE", Text(), None, "Service, in every sink; unset: the function's name", "datadog"),
+    Variable("DD_ENV", Text(), None, "Environment, in every sink", "datadog"),
+    Variable("DD_VERSION", Text(), None, "Version of the application, in every sink", "datadog"),
+    Variable("DD_TAGS", Tags(spaces=True), (), "Further tags for Datadog alone", "datadog"),
+    Variable(
+        "DD_LOGS_CONFIG_LOGS_DD_URL", Url(bare_host=True, endpoint="/api/v2/logs"), None,
+        "Another logs intake (a proxy, a private link) instead of the site's", "datadog",
+    ),
+    Variable("CLOUDWATCH_LOG_GROUP", LogGroup(), None, "Log group; created where it is missing", "cloudwatch"),
+    Variable(
+        "CLOUDWATCH_LOG_STREAM", LogStream(), None,
+        "Log stream; unset: the environment's own stream name, so that environments never share one", "cloudwatch",
+    ),
+    Variable(
+        "CLOUDWATCH_RETENTION_DAYS", OneOf(*RETENTION_DAYS, convert=int), None,
+        "Retention set on a group that was created; unset: kept for ever", "cloudwatch",
+    ),
+    # Read by botocore itself, named here for the table.
+    Variable(
+        "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", Url(), None,
+        "Another endpoint, as for every AWS SDK; so are `AWS_ENDPOINT_URL_SSM`, `AWS_ENDPOINT_URL_SECRETS_MANAGER`, "
+        "`AWS_ENDPOINT_URL_S3` and `AWS_ENDPOINT_URL_SQS`",
+        "cloudwatch",
+    ),
+    Variable("AWS_REGION", Region(), None, "Region; Lambda sets it", "cloudwatch"),
+    Variable(
+        "TELEMETRY_FORWARDER_SECRETS", OneOf("off", "token", "open"), "off",
+        "Whether functions may ask for parameters and secrets on localhost, with a token or without", "secrets",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_SECRETS_PREFETCH", SecretNames(wild="path"), (),
+        "What is fetched during INIT, before anybody asks", "secrets",
+    ),
+    Variable(
+        "TELEMETRY_FORWARDER_SECRETS_ALLOW", SecretNames(wild="anywhere"), None,
+        "What may be asked for; unset: whatever the function's role may read; unsound: nothing", "secrets",
+    ),
+    # The names are those of AWS's own extension, so that a function can change layers and keep its variables.
+    # Source: Systems Manager User Guide, "Using Parameter Store parameters in AWS Lambda functions", and Secrets
+    # Manager User Guide, "Use AWS Secrets Manager secrets in AWS Lambda functions"; read 2026-11-23. There the TTL ends
+    # at 300 s and the size at 1000.
+    Variable(
+        "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", Integer(1, 65535, {9001: "the Lambda Runtime API"}), 2773,
+        "Port of the secrets endpoint", "secrets",
+    ),
+    Variable(
+        "PARAMETERS_SECRETS_EXTENSION_CACHE_ENABLED", Flag(), True,
+        "`false`: every question goes to the service", "secrets",
+    ),
+    Variable(
+        "PARAMETERS_SECRETS_EXTENSION_CACHE_SIZE", Integer(0, 100_000), 1000,
+        "Parameters and secrets that are kept; 0: none", "secrets",
+    ),
+    Variable(
+        "PARAMETERS_SECRETS_EXTENSION_MAX_CONNECTIONS", Integer(1, 1000), 3,
+        "Connections to each of the two services", "secrets",
+    ),
+    Variable(
+        "SECRETS_MANAGER_TTL", Integer(0, 99_999_999_999), 300,
+        "Seconds for which a secret is kept; 0: not at all", "secrets",
+    ),
+    Variable(
+        "SSM_PARAMETER_STORE_TTL", Integer(0, 99_999_999_999), 300,
+        "Seconds for which a parameter is kept; 0: not at all", "secrets",
+    ),
+    Variable(
+        "SECRETS_MANAGER_TIMEOUT_MILLIS", Integer(0, 900_000), 0,
+        "Longest time, in ms, that a question waits for Secrets Manager; 0: 10000", "secrets",
+    ),
+    Variable(
+        "SSM_PARAMETER_STORE_TIMEOUT_MILLIS", Integer(0, 900_000), 0,
+        "Longest time, in ms, that a question waits for Parameter Store; 0: 10000", "secrets",
+    ),
+    Variable("HTTPS_PROXY", ProxyUrl(), None, "Proxy for `https` backends; never for the Lambda APIs", "network"),
+    Variable("HTTP_PROXY", ProxyUrl(), None, "Proxy for `http` backends; never for the Lambda APIs", "network"),
+    Variable("NO_PROXY", NoProxy(), (), "What is reached without a proxy", "network"),
+    Variable("SSL_CERT_FILE", FilePath(), None, "CA certificates that backends are checked against", "network"),
+)  # fmt: skip

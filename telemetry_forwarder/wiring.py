@@ -1,0 +1,135 @@
+"""What a run needs opened, from Settings: sinks, secrets, failover, spool. What cannot be had is left out and said."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
+from socket import socket
+from typing import TYPE_CHECKING, Any
+
+from telemetry_forwarder.clock import Clock
+from telemetry_forwarder.errors import ConfigError
+from telemetry_forwarder.intake.intake import Keeping
+from telemetry_forwarder.interfaces import Destination, Transport, warm
+from telemetry_forwarder.log import Log, where
+from telemetry_forwarder.records.record import Origin
+from telemetry_forwarder.settings import Settings
+from telemetry_forwarder.spool.files import SegmentFiles
+from telemetry_forwarder.spool.segments import Owner
+from telemetry_forwarder.spool.spool import Spool
+from telemetry_forwarder.transports.stack import open_transport
+from telemetry_forwarder.variables.table import SNAP_START
+
+if TYPE_CHECKING:
+    from telemetry_forwarder.failover.keeper import Failover
+    from telemetry_forwarder.secrets.vault import Vault
+
+# The value of AWS_LAMBDA_INITIALIZATION_TYPE where a snapshot is taken after INIT.
+
+# What a third party's way to open its transport may take of the 10 s that the whole of INIT has; ours wait for nothing.
+OPEN_S = 2.0
+
+
+async def open_all(
+    destinations: Iterable[Destination[Any, Any]],
+    settings: Settings,
+    stack: AsyncExitStack,
+    log: Log,
+    vault: "Vault | None" = None,
+) -> list[tuple[Destination[Any, Any], Transport[Any, Any]]]:
+    """Open a transport for each destination; one that cannot be opened is left out, or fails a strict start."""
+    opened = []
+    for destination in destinations:
+        try:
+            async with asyncio.timeout(OPEN_S if callable(destination.delivery) else None):
+                fetch, tell = (None, None) if vault is None else (vault.fetch, vault.waits_for)
+                opening = open_transport(destination.delivery, settings.network, log.warning, fetch, tell)
+                opened.append((destination, await stack.enter_async_context(opening)))
+        except ConfigError as error:
+            if settings.is_strict:
+                raise
+            for problem in error.problems:
+                log.error(str(problem))
+        except Exception as error:  # a third party's way to open one may raise anything
+            if settings.is_strict:
+                raise
+            name = destination.sink.name
+            log.error(f"Sink {name} does not run: a bug kept its transport from being opened.", **where(error))
+    return opened
+
+
+async def open_vault_of(
+    settings: Settings, doors: Sequence[socket], stack: AsyncExitStack, clock: Clock, log: Log
+) -> "Vault | None":
+    """Open the secrets cache, and serve it on `doors`; None, and nothing imported, where nobody asks for secrets."""
+    if settings.secrets is None:
+        for door in doors:
+            door.close()
+        return None
+    from telemetry_forwarder.secrets.vault import open_vault  # only where it is needed
+
+    network = settings.network
+    opening = open_vault(
+        settings.secrets,
+        doors,
+        region=network.region,
+        ca_file=network.aws_ca_file,
+        proxies=network.proxies,
+        clock=clock,
+        log=log,
+    )
+    return await stack.enter_async_context(opening)
+
+
+def failover_of(settings: Settings, clock: Clock, log: Log) -> "Failover | None":
+    """Make what keeps records that no sink takes, if it is configured; nothing is loaded yet."""
+    if settings.failover is None:
+        return None
+    from telemetry_forwarder.failover.keeper import Failover  # only where it is configured
+
+    network = settings.network
+    return Failover(
+        settings.failover,
+        clock=clock,
+        log=log,
+        region=network.region,
+        ca_file=network.aws_ca_file,
+        proxies=network.proxies,
+    )
+
+
+def open_spool(settings: Settings, origin: Origin, sinks: list[str], clock: Clock, log: Log) -> Spool | None:
+    """Open the spool and read what an earlier generation left; None where there is none, or none can be had."""
+    if settings.spooling is None or not sinks:
+        return None
+    try:
+        files = SegmentFiles(settings.spooling.path)
+    except OSError as error:
+        log.warning(
+            f"The spool {settings.spooling.path} cannot be used: {error.strerror or error}. Records are held in memory "
+            "alone; at its bound the oldest are dropped. TELEMETRY_FORWARDER_SPOOL_DIR has to name a directory, not a "
+            "link to one, where this process may write: in Lambda one under /tmp, which is made if it is missing."
+        )
+        return None
+    owner = Owner(function=origin.function_name, version=origin.function_version)
+    spool = Spool(files, owner=owner, sinks=sinks, max_bytes=settings.spooling.max_bytes, clock=clock, log=log)
+    spool.recover()
+    return spool
+
+
+def keeping(spool: Spool | None, settings: Settings) -> Keeping | None:
+    """Say when bodies are written to the spool: before the answer, or as soon as that is sent."""
+    if spool is None or settings.spooling is None:
+        return None
+    return Keeping(spool, None if settings.spooling.is_strict else asyncio.get_running_loop().call_soon)
+
+
+async def warm_all(open_sinks: Sequence[tuple[Destination[Any, Any], Transport[Any, Any]]], settings: Settings) -> None:
+    """Read the sinks' secrets before the first request needs them, so that no invocation waits for them.
+
+    Not before a snapshot: what is read then is as old as that, and every copy has the same.
+    """
+    if settings.origin.init_type == SNAP_START:
+        return
+    async with asyncio.TaskGroup() as group:
+        for _, transport in open_sinks:
+            group.create_task(warm(transport))

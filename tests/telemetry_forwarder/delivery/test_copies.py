@@ -1,0 +1,293 @@
+"""A request that hangs is not the only one: it goes out again beside the first, seldom, and each record counts once."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telemetry_forwarder.delivery.answer_time import UNUSUAL_S, Copies, Patience
+from telemetry_forwarder.delivery.retry import THAW_S
+from telemetry_forwarder.errors import ConnectionLost
+from telemetry_forwarder.interfaces import Delivered, Retry
+from telemetry_forwarder.turns import Turns
+from tests.builders import Hang, ListSink, Slow, Workshop, clock, freeze, in_seconds, limits, records, run
+from tests.telemetry_forwarder.delivery.test_retry import Bench, deliver
+
+HOLD_S = 0.5
+
+
+async def ten_short_invocations(shop: Workshop, *, gap_s: float, is_frozen: bool = False) -> list[float]:
+    """Play ten invocations of 20 lines, each flushed at its end; return for how long each was held."""
+    held = []
+    for number in range(10):
+        shop.worker.begin(in_seconds(3.0))
+        await asyncio.sleep(0.01)
+        shop.worker.offer(records(20, prefix=f"{number}-"))
+        before = shop.clock.monotonic()
+        await shop.worker.flush(in_seconds(HOLD_S))
+        held.append(shop.clock.monotonic() - before)
+        shop.worker.freeze()
+        if is_frozen:
+            freeze(gap_s)
+        else:
+            await asyncio.sleep(gap_s)
+    return held
+
+
+@pytest.mark.parametrize("gap_s", [0.0, 0.02, 0.5, 300.0])
+@pytest.mark.parametrize("is_frozen", [False, True])
+@pytest.mark.parametrize("hangs", [1, 2, 3])
+def test_nothing_is_lost_where_the_first_requests_hang(gap_s: float, is_frozen: bool, hangs: int) -> None:
+    async def main() -> None:
+        async with Workshop(*[Hang()] * hangs) as shop:
+            held = await ten_short_invocations(shop, gap_s=gap_s, is_frozen=is_frozen)
+            await shop.worker.drain(in_seconds(1.55))
+            assert (shop.delivered, shop.dropped) == (200, {})
+            assert max(held) <= HOLD_S + 1e-6
+            assert sum(each > 0.1 for each in held) <= 3, "an attempt is waited for once"
+
+    run(main())
+
+
+def test_of_two_answers_the_first_counts_and_the_other_is_discarded() -> None:
+    async def main() -> None:
+        bench = Bench(Slow(1.5), Slow(0.5))  # both in the same turn
+        assert await bench.delivery.run()
+        bench.check()
+        assert bench.account.delivered == 4
+        assert bench.transport.open == 0
+
+    run(main())
+
+
+def test_the_second_request_is_the_same_object() -> None:
+    """So that it is compressed once, and stable ids tell repeats apart."""
+
+    def check(bench: Bench, done: bool) -> None:
+        assert len({id(request) for _, request in bench.transport.sent}) == 1
+        assert bench.transport.times == pytest.approx([0.0, UNUSUAL_S])
+        assert bench.transport.open == 0
+
+    deliver(Hang(), check=check)
+
+
+def test_the_ledger_counts_what_went_out_beside_another_request_of_the_same_records() -> None:
+    """A second attempt behind one that failed is no copy."""
+
+    def check(bench: Bench, done: bool) -> None:
+        statement = bench.account.statement(held=0)
+        assert (statement.attempts, statement.copies) == (3, 1)
+        assert statement.snapshot()["copies"] == 1
+
+    deliver(Retry(), Hang(), check=check)
+
+
+def test_the_ledger_counts_copies_at_the_end_too() -> None:
+    async def main() -> None:
+        async with Workshop(Hang(), Hang()) as shop:
+            shop.worker.offer(records(3))
+            await shop.worker.drain(in_seconds(1.55))
+            statement = shop.worker.statement()
+            assert (statement.attempts, statement.copies) == (3, 2)
+
+    run(main())
+
+
+def test_nothing_else_goes_out_beside_a_request_that_hangs_while_the_function_is_invoked() -> None:
+    async def main() -> None:
+        async with Workshop(then=Hang(), sink=ListSink(limits=limits(max_records=1))) as shop:
+            shop.worker.begin(in_seconds(8.0))
+            shop.worker.offer(records(5))
+            await asyncio.sleep(7.0)
+            assert shop.transport.ids == [("r0",), ("r0",)]
+            assert shop.transport.most_open == 2
+
+    run(main())
+
+
+def test_at_the_end_everything_goes_out_beside_it() -> None:
+    """A destination that takes a second for each answer gets all of it within the window."""
+
+    async def main() -> None:
+        async with Workshop(then=Slow(1.0), sink=ListSink(limits=limits(max_records=2))) as shop:
+            shop.worker.offer(records(6))
+            await shop.worker.drain(in_seconds(1.55))
+            assert (shop.delivered, shop.dropped) == (6, {})
+
+    run(main())
+
+
+class Withheld(Turns):
+    """Those of a function with a small share of a processor."""
+
+    withheld_s = 0.1
+
+
+@pytest.mark.parametrize(("answer_s", "most_open"), [(0.15, 1), (1.0, 3)])
+def test_with_a_share_of_a_processor_a_request_is_begun_when_the_one_before_is_written(
+    answer_s: float, most_open: int
+) -> None:
+    """Beside it only where the answer takes longer than that."""
+
+    async def main() -> None:
+        sink = ListSink(limits=limits(max_records=2))
+        async with Workshop(then=Slow(answer_s), sink=sink, turns=Withheld(clock())) as shop:
+            shop.worker.offer(records(6))
+            await shop.worker.drain(in_seconds(1.55))
+            assert (shop.delivered, shop.dropped) == (6, {})
+            assert shop.transport.most_open == most_open
+            assert len(shop.transport.ids) == 3, "none is taken for lost because it is written late"
+
+    run(main())
+
+
+def test_the_tail_is_sent_when_it_comes_and_not_when_the_tail_is_over() -> None:
+    async def main() -> None:
+        async with Workshop(then=Slow(1.0)) as shop:
+            end = in_seconds(1.55)
+            shop.worker.offer(records(3))
+            shop.worker.hurry(end)
+            await asyncio.sleep(0.4)
+            shop.worker.offer(records(1, prefix="tail"))
+            await asyncio.sleep(0.4)
+            await shop.worker.drain(end)
+            assert (shop.delivered, shop.dropped) == (4, {})
+
+    run(main())
+
+
+def test_at_least_three_attempts_fit_into_the_window() -> None:
+    async def main() -> None:
+        async with Workshop(Hang(), Hang(), Hang()) as shop:
+            shop.worker.offer(records(3))
+            await shop.worker.drain(in_seconds(1.55))
+            assert (shop.delivered, shop.dropped) == (3, {})
+            assert len(shop.transport.sent) == 4
+            for before, after in zip(shop.transport.times, shop.transport.times[1:], strict=False):
+                assert after - before <= (1.55 - before) / 3 + 0.01
+
+    run(main())
+
+
+def test_a_copy_is_never_started_in_a_freeze_nor_before_an_answer_that_waits_is_read() -> None:
+    async def main() -> None:
+        async with Workshop(Slow(30.0)) as shop:
+            shop.worker.offer(records(2))
+            await shop.worker.flush(in_seconds(HOLD_S))
+            shop.worker.freeze()
+            await asyncio.sleep(5.0)
+            assert len(shop.transport.sent) == 1, "nothing is started after the freeze"
+            freeze(600.0)
+            shop.worker.begin(in_seconds(60.0))
+            await asyncio.sleep(THAW_S / 2)
+            assert (shop.delivered, len(shop.transport.sent)) == (2, 1)
+
+    run(main())
+
+
+def test_a_slow_destination_is_not_asked_twice_for_ever() -> None:
+    async def main() -> None:
+        async with Workshop(then=Slow(1.5)) as shop:
+            shop.worker.begin(in_seconds(1000.0))
+            for number in range(100):
+                shop.worker.offer(records(1, prefix=f"{number}-"))
+                shop.worker.nudge()
+                await asyncio.sleep(3.0)
+            assert shop.delivered == 100
+            assert len(shop.transport.sent) == 101, "the pace is learned from the first answer"
+
+    run(main())
+
+
+def test_a_destination_that_is_slow_now_and_then_is_asked_twice_within_a_budget() -> None:
+    async def main() -> None:
+        slow_now_and_then: list[Any] = [Slow(0.02), *[Slow(0.02)] * 8, Slow(5.0)] * 40
+        async with Workshop(*slow_now_and_then) as shop:
+            shop.worker.begin(in_seconds(10_000.0))
+            for number in range(200):
+                shop.worker.offer(records(1, prefix=f"{number}-"))
+                shop.worker.nudge()
+                await asyncio.sleep(6.0)
+            assert shop.delivered == 200
+            assert len(shop.transport.sent) <= 200 + 200 // 10 + 2
+
+    run(main())
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_what_has_not_been_sent_yet_is_not_copied(is_last: bool) -> None:
+    """A secret that is read, a log stream that is created: a copy would wait for the same, and then both would go."""
+
+    async def main() -> None:
+        bench = Bench(Slow(1.1))
+        bench.transport.is_preparing = lambda: bench.clock.monotonic() < 1001.05  # type: ignore[attr-defined]
+        if is_last:
+            bench.delivery.call_last(in_seconds(3.0))
+        assert await bench.delivery.run()
+        assert (bench.account.attempts, bench.account.copies) == (1, 0)
+
+    run(main())
+
+
+def test_a_failed_copy_leaves_the_first_request_alone() -> None:
+    async def main() -> None:
+        bench = Bench(Slow(3.0), ConnectionLost("reset"), then=Retry())
+        assert await bench.delivery.run()
+        bench.check()
+        assert bench.clock.monotonic() == pytest.approx(1003.0)
+        assert bench.account.delivered == 4
+
+    run(main())
+
+
+# --- what is unusual ------------------------------------------------------------------------------------------------
+
+
+def test_of_a_destination_not_met_yet_a_second_is_unusual() -> None:
+    assert Patience().unusual_after() == UNUSUAL_S
+    assert Patience().unusual_after(0.5) == UNUSUAL_S
+
+
+def test_what_is_unusual_is_learned() -> None:
+    patience = Patience()
+    patience.answered(0.02)
+    assert (patience.unusual_after(), patience.unusual_after(0.5)) == (UNUSUAL_S, 0.5)
+    patience.answered(3.0)
+    assert patience.unusual_after() == 6.0
+    for _ in range(8):
+        patience.answered(0.02)
+    assert patience.unusual_after() == UNUSUAL_S
+
+
+def test_an_answer_behind_a_freeze_teaches_little() -> None:
+    patience = Patience()
+    patience.answered_sometime(3600.0)
+    assert patience.unusual_after() == 4.0
+
+
+@given(st.lists(st.booleans(), max_size=500))
+def test_copies_are_at_most_one_for_every_ten_requests_and_two_more(wishes: list[bool]) -> None:
+    copies, made, requests = Copies(every=10, most=2), 0, 0
+    for is_late in wishes:
+        copies.requested()
+        requests += 1
+        if is_late and copies.is_allowed:
+            copies.copied()
+            made += 1
+    assert made <= 2 + requests / 10
+
+
+def test_an_answered_copy_is_no_failure_and_is_said_to_nobody() -> None:
+    async def main() -> None:
+        async with Workshop(Hang(), Delivered()) as shop:
+            shop.worker.begin(in_seconds(60.0))
+            shop.worker.offer(records(2))
+            shop.worker.nudge()
+            await asyncio.sleep(2.0)
+            statement = shop.worker.statement()
+            assert (statement.delivered, statement.attempts, statement.failed_attempts) == (2, 2, 0)
+            assert shop.lines.written == []
+
+    run(main())

@@ -1,0 +1,246 @@
+"""The calls to the Extensions and Telemetry APIs, against a server on loopback."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telemetry_forwarder.errors import ExtensionsApiError
+from telemetry_forwarder.lambda_api import client as client_module
+from telemetry_forwarder.lambda_api.client import (
+    ExtensionsClient,
+    Invoke,
+    Shutdown,
+    Subscription,
+    read_event,
+    read_subscription,
+)
+
+HANG_UP = object()
+SILENCE = object()
+NO_PAUSES = (0.0, 0.001, 0.001, 0.001)
+
+
+class Server:
+    """Answers from a script of (status, body), the last one again and again, and keeps what was asked."""
+
+    def __init__(self, *script: Any) -> None:
+        self._script = list(script)
+        self.asked: list[tuple[str, str, Any]] = []
+        self.said: list[str] = []
+        self.headers: list[dict[str, str]] = []
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        body = await request.read()
+        self.asked.append((request.method, request.path, json.loads(body) if body else None))
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
+        reply = self._script.pop(0) if len(self._script) > 1 else self._script[0]
+        if reply is SILENCE:
+            await asyncio.Event().wait()
+        if reply is HANG_UP:
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        status, content = reply
+        return web.Response(status=status, body=content if isinstance(content, bytes) else json.dumps(content).encode())
+
+
+@asynccontextmanager
+async def connected(*script: Any) -> AsyncIterator[tuple[ExtensionsClient, Server]]:
+    server = Server(*script)
+    runner = web.ServerRunner(web.Server(server.answer), shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    try:
+        async with ExtensionsClient(f"{host}:{port}", "the-id", pauses=NO_PAUSES, say=server.said.append) as client:
+            yield client, server
+    finally:
+        await runner.cleanup()
+
+
+def refused(kind: str) -> dict[str, str]:
+    return {"errorType": kind, "errorMessage": "because"}
+
+
+# --- events ---------------------------------------------------------------------------------------------------------
+
+
+def test_events_are_read() -> None:
+    invoke = {"eventType": "INVOKE", "deadlineMs": 1790000012345, "requestId": "r", "tracing": {}}
+    assert read_event(json.dumps(invoke).encode()) == Invoke("r", 1790000012345)
+    for reason, word in (("spindown", "spindown"), ("Timeout", "timeout"), ("ReleaseFail", "releasefail")):
+        shutdown = {"eventType": "SHUTDOWN", "deadlineMs": 5, "shutdownReason": reason}
+        assert read_event(json.dumps(shutdown).encode()) == Shutdown(word, 5)
+    assert read_event(b'{"eventType":"SHUTDOWN","deadlineMs":5}') == Shutdown("", 5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"[]", b"null", b"not JSON", b"{}", b'{"eventType":"INVOKE","deadlineMs":1}',
+        b'{"eventType":"INVOKE","requestId":"r"}', b'{"eventType":"INVOKE","requestId":"r","deadlineMs":"1"}',
+        b'{"eventType":"NEW","deadlineMs":1}', b'{"eventType":"SHUTDOWN","deadlineMs":1e400}',
+        b'{"eventType":"SHUTDOWN","deadlineMs":99999999999999999999}',
+    ],
+)  # fmt: skip
+def test_what_is_no_known_event_raises(body: bytes) -> None:
+    with pytest.raises(ExtensionsApiError, match="UnknownEvent"):
+        read_event(body)
+
+
+@given(st.binary())
+def test_any_bytes_are_an_event_or_raise(body: bytes) -> None:
+    with pytest.raises(ExtensionsApiError):
+        read_event(body)
+
+
+async def test_the_next_event_is_asked_for_with_the_identifier() -> None:
+    event = {"eventType": "SHUTDOWN", "deadlineMs": 5, "shutdownReason": "spindown"}
+    async with connected((200, event)) as (client, server):
+        assert await client.next_event() == Shutdown("spindown", 5)
+        assert server.asked == [("GET", "/2020-01-01/extension/event/next", None)]
+        assert server.headers[0]["lambda-extension-identifier"] == "the-id"
+
+
+async def test_a_connection_that_did_not_survive_a_freeze_is_made_again() -> None:
+    event = {"eventType": "INVOKE", "deadlineMs": 5, "requestId": "r"}
+    async with connected(HANG_UP, (200, event)) as (client, server):
+        assert await client.next_event() == Invoke("r", 5)
+        assert len(server.asked) == 2
+
+
+AN_INVOKE = {"eventType": "INVOKE", "deadlineMs": 5, "requestId": "r"}
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        (HANG_UP, HANG_UP), (HANG_UP,) * 4, (HANG_UP, (403, {"errorType": "Extension.InvalidExtensionState"})),
+        ((502, b"<html>"), (503, b"")), ((200, b"<html>"), (200, b"")), ((200, {"eventType": "NEW", "deadlineMs": 1}),),
+    ],
+)  # fmt: skip
+async def test_what_may_pass_does_not_end_the_extension(trouble: tuple[Any, ...]) -> None:
+    """Who ends takes the function along: two connections that failed used to."""
+    async with connected(*trouble, (200, AN_INVOKE)) as (client, server):
+        assert await client.next_event() == Invoke("r", 5)
+        assert len(server.asked) == len(trouble) + 1
+        assert len(server.said) == (1 if len(trouble) > 1 else 0)
+
+
+async def test_a_refused_connection_is_tried_again_until_somebody_listens() -> None:
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))  # taken, and nobody listens yet
+        port = place.getsockname()[1]
+        async with ExtensionsClient(f"127.0.0.1:{port}", "the-id", pauses=(0.0, *(0.02,) * 100)) as client:
+            asking = asyncio.ensure_future(client.next_event())
+            await asyncio.wait([asking], timeout=0.1)
+            assert not asking.done()
+            place.listen()
+            place.setblocking(False)
+            asked, _ = await asyncio.get_running_loop().sock_accept(place)
+            with asked:
+                body = json.dumps(AN_INVOKE).encode()
+                answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+                await asyncio.get_running_loop().sock_sendall(asked, answer)
+                assert await asking == Invoke("r", 5)
+
+
+async def test_a_connection_that_fails_again_and_again_raises() -> None:
+    async with connected(HANG_UP) as (client, server):
+        with pytest.raises(ExtensionsApiError) as caught:
+            await client.next_event()
+        assert caught.value.status == 0
+        assert len(server.asked) == len(NO_PAUSES) + 1
+
+
+async def test_a_report_that_nobody_answers_does_not_keep_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "REPORT_S", 0.05)
+    async with connected(SILENCE) as (client, _):
+        for report in (client.init_error, client.exit_error):
+            with pytest.raises(ExtensionsApiError, match="no answer within"):
+                await report("Extension.X", "why")
+
+
+@pytest.mark.parametrize("status", [403, 500])
+async def test_a_refusal_of_the_next_event_raises_and_is_not_repeated(status: int) -> None:
+    async with connected((status, refused("Extension.InvalidExtensionState"))) as (client, server):
+        with pytest.raises(ExtensionsApiError, match="because") as caught:
+            await client.next_event()
+        assert (caught.value.status, caught.value.error_type) == (status, "Extension.InvalidExtensionState")
+        assert len(server.asked) == 1
+
+
+async def test_a_refusal_without_json_raises_all_the_same() -> None:
+    async with connected((502, b"<html>")) as (client, _):
+        with pytest.raises(ExtensionsApiError, match="without errorType"):
+            await client.next_event()
+
+
+async def test_nobody_there_raises() -> None:
+    async with connected() as (client, _):
+        pass
+    async with ExtensionsClient("127.0.0.1:1", "the-id", pauses=NO_PAUSES) as client:
+        with pytest.raises(ExtensionsApiError) as caught:
+            await client.next_event()
+        assert caught.value.status == 0
+
+
+async def test_a_client_that_was_not_entered_says_so() -> None:
+    with pytest.raises(RuntimeError, match="enter"):
+        await ExtensionsClient("127.0.0.1:1", "the-id").next_event()
+
+
+# --- subscribing: what `bootstrap` was answered ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "outcome"),
+    [
+        (200, b'"OK"', Subscription.SUBSCRIBED),
+        (200, b'"AlreadySubscribed"', Subscription.SUBSCRIBED),  # by the generation before a reset
+        (202, b'{"errorType":"Telemetry.NotSupported"}', Subscription.NOT_SUPPORTED),
+    ],
+)
+def test_the_outcome_of_a_subscription_is_read(status: int, answer: bytes, outcome: Subscription) -> None:
+    assert read_subscription(status, answer) is outcome
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "words"),
+    [
+        (403, b'{"errorType":"Telemetry.SubscriptionClosed","errorMessage":"because"}', "SubscriptionClosed: because"),
+        (500, b"<html>", "500 without errorType"),
+        (0, b"no answer from Lambda: refused", "no answer from Lambda"),
+    ],
+)
+def test_a_subscription_that_was_refused_raises(status: int, answer: bytes, words: str) -> None:
+    with pytest.raises(ExtensionsApiError, match=words) as caught:
+        read_subscription(status, answer)
+    assert caught.value.status == status
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
+async def test_failures_are_recorded_with_their_kind() -> None:
+    async with connected((202, {"status": "OK"}), (202, {"status": "OK"}), (403, refused("x"))) as (client, server):
+        await client.init_error("Extension.ConfigInvalid", 'a "message"')
+        await client.exit_error("Extension.EventsRefused", "why")
+        assert [path for _, path, _ in server.asked] == [
+            "/2020-01-01/extension/init/error", "/2020-01-01/extension/exit/error",
+        ]  # fmt: skip
+        assert server.asked[0][2] == {
+            "errorMessage": 'a "message"', "errorType": "Extension.ConfigInvalid", "stackTrace": [],
+        }  # fmt: skip
+        assert server.headers[1]["lambda-extension-function-error-type"] == "Extension.EventsRefused"
+        with pytest.raises(ExtensionsApiError):
+            await client.exit_error("Extension.EventsRefused", "again")

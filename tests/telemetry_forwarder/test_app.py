@@ -1,0 +1,110 @@
+"""The composition root: what one destination does wrong costs the others nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from telemetry_forwarder.interfaces import Delivered, Destination, HttpDelivery, HttpRequest
+from telemetry_forwarder.records.handover import Heritage, HeritageFile, before
+from telemetry_forwarder.records.record import Origin, complete
+from telemetry_forwarder.settings import Settings
+from telemetry_forwarder.testing.memory_transport import HANG, MemoryTransport
+from telemetry_forwarder.transports.stack import check_health
+from telemetry_forwarder.wiring import open_all
+from tests.builders import Lines, ListSink, run
+
+FINE = MemoryTransport[Any, Any](otherwise=Delivered())
+
+
+@asynccontextmanager
+async def opens() -> AsyncIterator[MemoryTransport[Any, Any]]:
+    yield FINE
+
+
+@asynccontextmanager
+async def raises() -> AsyncIterator[MemoryTransport[Any, Any]]:
+    raise RuntimeError("the token is secret")
+    yield FINE
+
+
+@asynccontextmanager
+async def hangs() -> AsyncIterator[MemoryTransport[Any, Any]]:
+    await asyncio.Event().wait()
+    yield FINE
+
+
+def destination(name: str, delivery: Any) -> Destination[Any, Any]:
+    return Destination(sink=ListSink(name=name), delivery=delivery)
+
+
+@pytest.mark.parametrize("delivery", [raises, hangs])
+def test_a_transport_that_cannot_be_opened_leaves_its_sink_out(delivery: Any) -> None:
+    """A third party's way to open one may raise anything, or never come to an end."""
+    lines = Lines()
+
+    async def main() -> None:
+        async with AsyncExitStack() as stack:
+            both = [destination("theirs", delivery), destination("fine", opens)]
+            opened = await open_all(both, Settings.from_env({}), stack, lines.log)
+            assert [(one.sink.name, transport) for one, transport in opened] == [("fine", FINE)]
+
+    run(main())
+    assert lines.said("Sink theirs does not run", "ERROR") == 1
+    assert "token is secret" not in str(lines.written)
+
+
+def test_in_strict_mode_it_fails_the_start() -> None:
+    async def main() -> None:
+        async with AsyncExitStack() as stack:
+            settings = Settings.from_env({"TELEMETRY_FORWARDER_STRICT": "true"})
+            with pytest.raises(RuntimeError):
+                await open_all([destination("theirs", raises)], settings, stack, Lines().log)
+
+    run(main())
+
+
+def test_a_bug_in_the_health_check_costs_nothing() -> None:
+    lines = Lines()
+    health = HttpRequest(url="http://h/", body=b"", headers={}, method="GET")
+    asked = destination("theirs", HttpDelivery(url="http://h/", health=health))
+    run(check_health(asked, MemoryTransport([RuntimeError("secret")]), lines.log))
+    assert lines.said("a bug in the health check", "WARN") == 1
+    assert "token is secret" not in str(lines.written)
+
+
+def test_a_health_check_that_a_freeze_outlasts_is_no_reason_to_warn() -> None:
+    """Its timer fires at the thaw, whatever the destination answered."""
+    lines = Lines()
+    health = HttpRequest(url="http://h/", body=b"", headers={}, method="GET")
+    asked = destination("theirs", HttpDelivery(url="http://h/", health=health))
+    run(check_health(asked, MemoryTransport([HANG]), lines.log))
+    assert [line["level"] for line in lines.written] == ["DEBUG"]
+
+
+@pytest.mark.parametrize("registered", [b"", b"null", b"not JSON {", b'{"accountId": null}'])
+def test_an_answer_to_register_that_tells_nothing_leaves_what_is_known(registered: bytes) -> None:
+    origin = complete(Origin(function_name="orders", region="eu-west-1"), registered)
+    assert (origin.function_name, origin.function_arn) == ("orders", None)
+
+
+@pytest.mark.parametrize(
+    ("subscription", "is_heir"),
+    [
+        ((200, "2025-01-29", b'"AlreadySubscribed"'), True),
+        ((200, "2025-01-29", b'"OK"'), False),
+        (None, False),
+    ],
+)
+def test_only_who_subscribes_again_inherits(
+    subscription: tuple[int, str, bytes] | None, is_heir: bool, tmp_path: Path
+) -> None:
+    """What a first generation finds is another environment's; the second must not find it either."""
+    left = Heritage(instance_id="i", request_id="r", first="f")
+    HeritageFile("127.0.0.1:9001", str(tmp_path)).write(left)
+    heir = HeritageFile("127.0.0.1:9001", str(tmp_path))
+    assert before(subscription, heir) == (left if is_heir else Heritage())
+    assert heir.read() == (left if is_heir else Heritage())

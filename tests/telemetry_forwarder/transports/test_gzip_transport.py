@@ -1,0 +1,82 @@
+"""Compression: what is compressed, what is not, and that a retry costs nothing."""
+
+import gzip
+import os
+
+import pytest
+
+from telemetry_forwarder.errors import ConnectionLost
+from telemetry_forwarder.interfaces import HttpRequest, HttpResponse
+from telemetry_forwarder.testing.memory_transport import MemoryTransport
+from telemetry_forwarder.transports.gzip import GzipTransport
+
+LONG = b'{"event": "a line of some length"}' * 200
+
+
+def request(body: bytes, **headers: str) -> HttpRequest:
+    return HttpRequest(url="http://x/", body=body, headers=headers)
+
+
+async def sent_for(given: HttpRequest, **arguments: int) -> HttpRequest:
+    inner = MemoryTransport(otherwise=HttpResponse(status=200))
+    await GzipTransport(inner, **arguments).send(given)
+    return inner.requests[0]
+
+
+@pytest.mark.parametrize("level", [1, 3, 9])
+async def test_a_long_body_is_sent_smaller_and_says_so(level):
+    given = request(LONG, Accept="x")
+    sent = await sent_for(given, level=level)
+    assert gzip.decompress(sent.body) == LONG
+    assert len(sent.body) < len(LONG) / 5
+    assert dict(sent.headers) == {"Accept": "x", "Content-Encoding": "gzip"}
+    assert dict(given.headers) == {"Accept": "x"}
+
+
+async def test_the_same_body_gives_the_same_bytes():
+    """No time of day in the gzip header: golden requests stay golden."""
+    sent = await sent_for(request(LONG))
+    assert sent.body[4:8] == bytes(4)
+    assert (await sent_for(request(LONG))).body == sent.body
+
+
+@pytest.mark.parametrize("body", [b"", b"short", os.urandom(4096)], ids=["none", "short", "does not shrink"])
+async def test_what_gains_nothing_goes_as_it_is(body):
+    given = request(body)
+    assert await sent_for(given) is given
+
+
+async def test_an_encoded_body_is_not_encoded_again():
+    given = request(LONG, **{"content-encoding": "zstd"})
+    assert await sent_for(given) is given
+
+
+async def test_a_retry_of_the_same_request_sends_the_very_same_bytes():
+    inner = MemoryTransport([HttpResponse(status=503), ConnectionLost("x"), HttpResponse(status=200)])
+    transport, given = GzipTransport(inner), request(LONG)
+    await transport.send(given)
+    with pytest.raises(ConnectionLost):
+        await transport.send(given)
+    await transport.send(given)
+    first, second, third = inner.requests
+    assert first is second is third
+
+
+async def test_another_request_is_not_answered_with_the_kept_one():
+    inner = MemoryTransport(otherwise=HttpResponse(status=503))
+    transport = GzipTransport(inner)
+    await transport.send(request(LONG))
+    await transport.send(request(LONG + b"!"))
+    assert [gzip.decompress(sent.body) for sent in inner.requests] == [LONG, LONG + b"!"]
+
+
+async def test_nothing_is_kept_after_success():
+    transport = GzipTransport(MemoryTransport(otherwise=HttpResponse(status=200)))
+    await transport.send(request(LONG))
+    assert not transport._kept
+
+
+async def test_closing_closes_the_inner_transport():
+    inner = MemoryTransport()
+    await GzipTransport(inner).aclose()
+    assert inner.is_closed

@@ -1,0 +1,76 @@
+"""Which places for records are understood, and what is shown of one that is not."""
+
+import pytest
+
+from telemetry_forwarder.settings import Settings
+from telemetry_forwarder.variables.failover_target import Bucket, Place, Queue
+from telemetry_forwarder.variables.reading import read
+from telemetry_forwarder.variables.table import Problem
+
+NAME = "TELEMETRY_FORWARDER_FAILOVER"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("s3://logs", Bucket("logs")),
+        ("S3://my.logs-1/", Bucket("my.logs-1")),
+        ("s3://logs/a/b_c=1/", Bucket("logs", "a/b_c=1")),
+        (
+            "https://sqs.eu-central-1.amazonaws.com/123456789012/kept",
+            Queue("https://sqs.eu-central-1.amazonaws.com/123456789012/kept", "eu-central-1"),
+        ),
+        (
+            "https://sqs.cn-north-1.amazonaws.com.cn/123456789012/kept.fifo",
+            Queue("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/kept.fifo", "cn-north-1"),
+        ),
+        ("http://127.0.0.1:4566/123456789012/kept", Queue("http://127.0.0.1:4566/123456789012/kept")),
+    ],
+)
+def test_buckets_and_queues_are_read(text: str, place: object) -> None:
+    problems: list[Problem] = []
+    assert read(NAME, {NAME: text}, problems) == place
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3://", "s3://ab", "s3://Logs", "s3://logs-", "s3://.logs", "s3://a..b", "s3://lo_gs", "s3://" + "a" * 64,
+        "s3://logs/a//b", "s3://logs/ä", "s3://logs/a b", "s3://logs/" + "a" * 513,
+        "s4://logs", "logs", "https://example.com", "https://sqs.eu-central-1.amazonaws.com/kept",
+        "https://sqs.eu-central-1.amazonaws.com/1234/kept", "https://sqs.eu-central-1.amazonaws.com/123456789012/",
+        "https://sqs.eu-central-1.amazonaws.com/123456789012/a/b", "https://sqs.x.amazonaws.com/123456789012/.fifo",
+        "https://sqs.x.amazonaws.com/123456789012/a.b", "https://sqs.x.amazonaws.com/123456789012/" + "a" * 81,
+        "arn:aws:sqs:eu-central-1:123456789012:kept",
+    ],
+)  # fmt: skip
+def test_anything_else_is_named_with_what_is_allowed(text: str) -> None:
+    problems: list[Problem] = []
+    assert read(NAME, {NAME: text}, problems) is None
+    (problem,) = problems
+    assert str(problem).startswith(f"{NAME} is '{text[:20]}")
+    assert Place.allowed in str(problem)
+    assert str(problem).endswith("It is left out.")
+
+
+def test_a_password_in_a_queues_address_is_not_shown() -> None:
+    problems: list[Problem] = []
+    read(NAME, {NAME: "https://user:sesame@sqs.eu-central-1.amazonaws.com/123456789012/kept"}, problems)
+    assert "sesame" not in str(problems)
+
+
+def test_settings_know_the_place_and_whatever_is_wrong_with_it() -> None:
+    assert Settings.from_env({NAME: "s3://logs/a"}).failover == Bucket("logs", "a")
+    assert Settings.from_env({}).failover is None
+    settings = Settings.from_env({NAME: "somewhere"})
+    assert settings.failover is None
+    assert [problem.variable for problem in settings.problems if problem.variable == NAME] == [NAME]
+
+
+def test_places_are_written_as_they_are_given() -> None:
+    assert str(Bucket("logs", "a/b")) == "s3://logs/a/b"
+    assert str(Bucket("logs")) == "s3://logs"
+    assert len({Bucket("logs"), Bucket("logs", ""), Bucket("logs", "a")}) == 2
+    assert Queue("https://sqs.x.amazonaws.com/123456789012/a.fifo").is_fifo
+    assert len({Queue("a", "r"), Queue("a", "r"), Queue("a")}) == 2
