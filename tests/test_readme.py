@@ -108,6 +108,17 @@ def test_every_reason_for_a_drop_is_explained() -> None:
     assert {reason.value for reason in DropReason} <= set(re.findall(r"\w+", " ".join(explained)))
 
 
+# --- where things are -----------------------------------------------------------------------------------------------
+
+
+def test_every_place_that_the_architecture_names_is_there() -> None:
+    """A path is one from the root, or from the extension's package."""
+    named = set(re.findall(r"`((?:\w+/)+(?:\w+\.py)?|\w+\.py)`", DOCUMENTS["docs/architecture.md"]))
+    assert len(named) > 30
+    package = Path(telemetry_forwarder.__file__).parent
+    assert sorted(place for place in named if not ((ROOT / place).exists() or (package / place).exists())) == []
+
+
 # --- links and commands ---------------------------------------------------------------------------------------------
 
 
