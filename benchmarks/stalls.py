@@ -20,7 +20,7 @@ MEMORY_MB = 128
 LINES = 4000
 INVOCATIONS = 3
 WORK_S = 0.01
-# A slice of work (pipeline/turns.py), a body of telemetry that is looked over, a piece that is compressed; the AWS SDK
+# A slice of work (turns.py), a body of telemetry that is looked over, a piece that is compressed; the AWS SDK
 # writes a request in one go.
 TARGET_MS = {"splunk": 15, "datadog": 15, "cloudwatch": 30}
 
