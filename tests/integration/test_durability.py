@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from local_backends import Answer
-from tests.integration.world import NUMBERED, SINKS, World, assert_balanced, free_port, world
+from tests.integration.world import NUMBERED, SINKS, World, assert_arrived, assert_balanced, free_port, world
 
 EXTENSION = "telemetry-forwarder"
 
@@ -102,7 +102,7 @@ async def test_what_a_timeout_leaves_while_the_backend_is_down_comes_from_the_ne
 
 
 async def test_a_flood_into_a_dead_backend_waits_on_disk_and_arrives_when_it_is_back(tmp_path: Path) -> None:
-    """Twelve thousand lines, of which the memory may hold a thousand; each arrives once, in order."""
+    """Twelve thousand lines, of which the memory may hold a thousand; each arrives once, beside copies."""
     environment: dict[str, str | None] = {
         "TELEMETRY_FORWARDER_SPOOL_DIR": str(tmp_path),
         "TELEMETRY_FORWARDER_BUFFER_RECORDS": "1000",
@@ -112,16 +112,16 @@ async def test_a_flood_into_a_dead_backend_waits_on_disk_and_arrives_when_it_is_
         w.splunk.faults.always(Answer(503))
         for index in range(4):
             await w.env.invoke({"first": index * 3000, "lines": 3000})
-        assert w.numbers("datadog") == Counter(range(12_000))
+        assert set(w.numbers("datadog")) == set(range(12_000))
         assert segments(tmp_path)
         w.splunk.faults.clear()
         await asyncio.sleep(2.5)  # until the breaker lets a probe through
         await w.env.invoke({"sleep": 1.0})
         await w.env.shutdown()
-        numbers = [number for one in w.arrived("splunk") for number in map(int, NUMBERED.findall(one["text"]))]
-        assert numbers == list(range(12_000))
         (ledger,) = w.ledgers
         assert_balanced(ledger)
+        for sink in ("splunk", "datadog"):
+            assert_arrived(w.numbers(sink), range(12_000), ledger["sinks"][sink])
         assert not ledger["sinks"]["splunk"]["dropped"]
         assert not segments(tmp_path)
 

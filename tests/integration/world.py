@@ -5,7 +5,7 @@ import random
 import re
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +92,15 @@ def assert_balanced(ledger: dict[str, Any]) -> None:
         assert book["held"] == 0
         assert book["offered"] == book["delivered"] + sum(book["dropped"].values()) + book["spilled"]
         assert book["offered"] == door["routed"] + book["recovered"] + book["told"]
+
+
+def assert_arrived(arrived: Counter[int], numbers: Iterable[int], book: dict[str, Any]) -> None:
+    """Check that each of `numbers` arrived, and that none came twice but in a copy that the sink's book tells of.
+
+    A request whose answer is unusually late goes out again beside the first; on a busy machine an answer may be.
+    """
+    assert set(arrived) == set(numbers)
+    assert arrived.total() == len(arrived) or book["copies"], "twice, and not in a copy"
 
 
 def _text(event: Any) -> str:
