@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from local_lambda.errors import LimitsUnavailable
-from tests.matrix import room
+from tests.matrix.room import room
 
 WATCHED = Path(__file__).parent / "programs/watched.py"
 SINKS = ("splunk", "datadog", "cloudwatch")

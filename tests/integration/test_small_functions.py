@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from local_lambda import Platform
-from tests import lateness
 from tests.integration.test_local_lambda_limits import can_have
 from tests.integration.world import EXTENSION, assert_arrived, assert_balanced, world
+from tests.lateness import lateness
 
 FUNCTION = Path(__file__).parents[1] / "matrix/function.py"
 LINES = 4000

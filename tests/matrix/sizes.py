@@ -11,8 +11,8 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from tests import lateness
 from tests.integration.world import SINKS
+from tests.lateness import lateness
 from tests.matrix.course import WORK_S, Outcome, Trial, outcome, overruns
 from tests.matrix.room import Room, room
 from tests.matrix.table import grid, problems, sums
