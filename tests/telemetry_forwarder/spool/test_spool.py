@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from telemetry_forwarder.clock import Deadline
 from telemetry_forwarder.records.record import Record
-from telemetry_forwarder.spool import frames
 from telemetry_forwarder.spool.backlog import AT_ONCE
+from telemetry_forwarder.spool.frames import frames
 from telemetry_forwarder.spool.pauses import PAUSE_S, SLOW_S, SLOW_WRITES
 from telemetry_forwarder.spool.segments import Owner
 from telemetry_forwarder.spool.spool import MOST_BODIES, WORTH_REMOVING_BYTES, Spool
