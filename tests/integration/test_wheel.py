@@ -120,11 +120,11 @@ def test_the_names_of_the_extra_are_those_of_the_package() -> None:
     assert {re.split(r"[^\w-]", one)[0] for one in set(requires(extra="local")) - set(requires())} == set(LOCAL)
 
 
-def test_wheel_holds_the_package_and_the_sample_function_alone(wheel: Path) -> None:
+def test_wheel_holds_the_three_packages_and_the_sample_function_alone(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert {name.split("/")[0] for name in names} == {
-        "telemetry_forwarder", f"telemetry_forwarder-{__version__}.dist-info",
+        "telemetry_forwarder", "local_lambda", "local_backends", f"telemetry_forwarder-{__version__}.dist-info",
     }  # fmt: skip
     assert "telemetry_forwarder/cli/sample/app.py" in names
     assert not [name for name in names if "__pycache__" in name]
