@@ -17,14 +17,8 @@ if TYPE_CHECKING:
 
 
 API = "/2020-01-01/extension"
-
-
 TELEMETRY = "/2022-07-01/telemetry"  # the path's version is fixed; the schema's goes into the body
-
-
 SCHEMAS = ("2025-01-29", "2022-12-13")
-
-
 SUBSCRIBE_S, REPORT_S = 5.0, 1.0  # for Lambda's answer: INIT waits for the one, the end of this process for the other
 
 

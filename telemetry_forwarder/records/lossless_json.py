@@ -143,23 +143,11 @@ def clean(text: str) -> str:
 # every digit and point made a zero, sixteen digits and a point and nineteen digits are found at once, in a tenth of the
 # time that a regular expression takes. Most of what is found is sound all the same: `1 / 7` has 17 digits.
 _AS_ZEROS = bytes.maketrans(b"123456789.E", b"0" * 10 + b"e")
-
-
 _LONG = b"0" * 17
-
-
 _SMALL = b"0e-000"
-
-
 _NUMBER = re.compile(rb"[0-9.]+(?:[eE][+-]?[0-9]+)?")
-
-
 _SMALL_NUMBER = rb"(?<![^-:,\[\s])[0-9][0-9.]*[eE]-[0-9]{3}"  # seldom needed: compiled by `re`, once
-
-
 _COMMA, _MINUS = b",-"
-
-
 _BEFORE_NUMBER = frozenset(b":,[- \t\r\n")
 
 
@@ -300,7 +288,7 @@ def _clean(value: Any) -> Any:
     """Replace lone surrogates, which no wire form of ours can carry, at any depth."""
     match value:
         case str():
-            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            return clean(value)
         case list():
             return [_clean(element) for element in value]
         case dict():
