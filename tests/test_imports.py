@@ -21,7 +21,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("records", "turns"),
     ("interfaces", "foreign"),
     ("ledger", "spool", "sinks", "transports"),
-    ("intake", "delivery", "lambda_api", "secrets"),
+    ("intake", "delivery", "lambda_api", "secrets", "plugin"),
     ("lifecycle", "failover", "testing"),
     ("settings",),
     ("wiring", "cli"),

@@ -1,14 +1,11 @@
 """A sink of a third party, complete: records as lines of JSON to any HTTP address (NDJSON_URL)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
-from telemetry_forwarder.errors import ConfigError, EncodeError
-from telemetry_forwarder.interfaces import (
+from telemetry_forwarder.plugin import (
     Batch,
+    ConfigError,
     Delivered,
     Denied,
     Destination,
@@ -17,41 +14,36 @@ from telemetry_forwarder.interfaces import (
     HttpRequest,
     HttpResponse,
     Limits,
+    Problem,
+    Record,
     Rejected,
     Retry,
     TooLarge,
+    Url,
     Verdict,
+    fit,
+    to_json,
 )
-from telemetry_forwarder.records.record import Record
-from telemetry_forwarder.variables.table import Problem
-from telemetry_forwarder.variables.types import Url
-
-LIMITS = Limits(max_records=5_000, max_bytes=1_000_000, max_record_bytes=500_000, overhead_bytes=1)
 
 
-@dataclass(frozen=True, slots=True)
 class NdjsonSink:
-    url: str
-    name: str = "ndjson"
-    limits: Limits = field(default=LIMITS)
+    name = "ndjson"
+    limits = Limits(max_records=5_000, max_bytes=1_000_000, max_record_bytes=500_000, overhead_bytes=1)
+
+    def __init__(self, url: str) -> None:
+        self._url = url
 
     def encode(self, record: Record) -> Encoded:
         line = {"record_id": record.id, "time_ms": record.time_ms, "type": record.type, "request_id": record.request_id}
-        try:
-            data = orjson.dumps({**line, "record": record.body})
-            if len(data) <= self.limits.max_record_bytes:
-                return Encoded(record, data)
-            text = record.body if isinstance(record.body, str) else orjson.dumps(record.body).decode()
-            # A character takes at most six bytes of JSON, so a twelfth of the limit is always within it.
-            return Encoded(
-                record, orjson.dumps({**line, "cut": True, "record": text[: LIMITS.max_record_bytes // 12]}), True
-            )
-        except TypeError as error:
-            raise EncodeError(f"a record of type {record.type} is no JSON: {error}") from error
+
+        def with_text(text: str, is_cut: bool) -> bytes:
+            return to_json({**line, "cut": is_cut, "record": text})
+
+        return fit(record, to_json({**line, "record": record.body}), self.limits.max_record_bytes, with_text)
 
     def request(self, batch: Batch) -> HttpRequest:
         body = b"".join(encoded.data + b"\n" for encoded in batch)
-        return HttpRequest(url=self.url, body=body, headers={"Content-Type": "application/x-ndjson"})
+        return HttpRequest(url=self._url, body=body, headers={"Content-Type": "application/x-ndjson"})
 
     def verdict(self, batch: Batch, response: HttpResponse) -> Verdict:
         if 200 <= response.status < 300:

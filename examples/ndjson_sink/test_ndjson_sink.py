@@ -4,7 +4,7 @@ from typing import Any
 
 from ndjson_sink import create
 
-from telemetry_forwarder.interfaces import Destination, HttpResponse
+from telemetry_forwarder.plugin import Destination, HttpResponse
 from telemetry_forwarder.testing.sink_contract import Answers, SinkContract
 
 

@@ -1,5 +1,7 @@
-"""A sink that somebody else wrote is found by its entry point, and passes the same contract."""
+"""A sink that somebody else wrote is found by its entry point, passes the same contract, and imports one module."""
 
+import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,14 +9,17 @@ from typing import Any
 
 import pytest
 
-from telemetry_forwarder.errors import ConfigError
-from telemetry_forwarder.interfaces import Destination, HttpResponse
+from telemetry_forwarder import plugin
 from telemetry_forwarder.lambda_api.registration import events
+from telemetry_forwarder.plugin import ConfigError, Destination, HttpResponse
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.sinks import load
 from telemetry_forwarder.testing.sink_contract import Answers, SinkContract
 
-EXAMPLE = Path(__file__).parents[2] / "examples/ndjson_sink"
+REPOSITORY = Path(__file__).parents[2]
+EXAMPLE = REPOSITORY / "examples/ndjson_sink"
+PAGE = REPOSITORY / "docs/sinks.md"
+SINKS = sorted((REPOSITORY / "examples").glob("*_sink/**/*.py"))
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +66,39 @@ def test_unknown_sink_is_named_with_what_is_allowed() -> None:
     assert [destination.sink.name for destination in settings.destinations] == ["ndjson"]
     assert "splnuk" in str(settings.problems[0])
     assert events({"TELEMETRY_FORWARDER_SINKS": "splnuk"}, can_listen=True) == ("SHUTDOWN",)
+
+
+def own_modules_in(code: str) -> set[str]:
+    """Return the modules of the package that `code` names in an import, wherever in it that stands."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return {name for name in found if name.split(".")[0] == "telemetry_forwarder"}
+
+
+@pytest.mark.parametrize("path", SINKS, ids=lambda path: path.name)
+def test_the_examples_import_the_stable_module_alone(path: Path) -> None:
+    """And in their tests the published contract."""
+    allowed = {"telemetry_forwarder.plugin"}
+    if path.name.startswith("test_"):
+        allowed.add("telemetry_forwarder.testing.sink_contract")
+    assert own_modules_in(path.read_text()) <= allowed
+
+
+def test_both_examples_are_looked_at() -> None:
+    folders = {path.relative_to(REPOSITORY / "examples").parts[0] for path in SINKS}
+    assert folders == {"ndjson_sink", "tcp_sink"}
+
+
+def test_the_page_imports_the_stable_module_alone() -> None:
+    code = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert [own_modules_in(one) for one in code] == [{"telemetry_forwarder.plugin"}]
+
+
+def test_the_stable_module_gives_what_it_promises() -> None:
+    assert sorted(plugin.__all__) == sorted(set(plugin.__all__))
+    assert all(hasattr(plugin, name) for name in plugin.__all__)
+    assert not [name for name in plugin.__all__ if name.startswith("_")]
