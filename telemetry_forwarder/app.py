@@ -179,7 +179,7 @@ async def _serve(
             )
             await stack.enter_async_context(serve(listener, lifecycle.inbox, settings.buffering.max_bytes))
             if registration.subscribe_later is not None:
-                registration.subscription = registration.subscribe_later()
+                registration.subscription = await client.subscribe(registration.subscribe_later)
             if not _is_subscribed(registration.subscription, log):
                 machine.lives_without_telemetry()
         else:

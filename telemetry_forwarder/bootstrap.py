@@ -18,6 +18,7 @@ from telemetry_forwarder.lambda_api.registration import (
     say,
     send,
     subscribe,
+    subscribing,
 )
 from telemetry_forwarder.variables import reading, table
 
@@ -53,7 +54,7 @@ def main(name: str, environ: "MutableMapping[str, str]") -> int:
         if environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == table.MANAGED_INSTANCES:
             # Their core (AWS's emulator of it, at least) sends one batch at a time, gives up the next while that one is
             # not answered, and then gets stuck. There is no hurry either: INIT takes minutes there, if it has to.
-            registration.subscribe_later = lambda: subscribe(registration, environ)
+            registration.subscribe_later = subscribing(registration, environ)
         else:
             registration.subscription = subscribe(registration, environ)
             registration.early = begin(registration, environ)

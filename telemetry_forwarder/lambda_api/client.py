@@ -1,29 +1,39 @@
-"""The calls to the Extensions API after registration (`bootstrap` registers, and subscribes to telemetry).
+"""The calls to Lambda's own API after registration, on asyncio: the next event, errors, a subscription that waited.
 
-Every call goes straight to `AWS_LAMBDA_RUNTIME_API`, never through a proxy, and `/event/next` has no timeout of ours.
+Every call goes straight to `AWS_LAMBDA_RUNTIME_API`, never through a proxy, on a raw socket of its own, as those of
+`registration` do, which knows how they are written and read. `/event/next` has no timeout of ours.
 Source: AWS Lambda Developer Guide, "Extensions API".
 """
 
 import _socket
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import h11
 import orjson
 
 from telemetry_forwarder.errors import ExtensionsApiError
 from telemetry_forwarder.lambda_api.first_event import PAUSES, Early
+from telemetry_forwarder.lambda_api.registration import (
+    API,
+    SUBSCRIBE_S,
+    address_of,
+    is_whole,
+    parse,
+    request_bytes,
+)
 from telemetry_forwarder.lazy_dataclass import dataclass
-from telemetry_forwarder.transports.http11 import Answer, Connection
 
-EXTENSIONS = "2020-01-01/extension"
+if TYPE_CHECKING:
+    from telemetry_forwarder.lambda_api.registration import Answer, Subscribing
+
 CONNECT_S = 2.0
 # The process leaves right after it has told Lambda why, whether that was heard or not.
 REPORT_S = 1.0
+NEXT = f"{API}/event/next"
 # Answers of something between that is not well, not of Lambda: a proxy that a layer puts before the Runtime API.
 BUSY = frozenset({408, 425, 429, 502, 503, 504})
 
@@ -86,19 +96,19 @@ class ExtensionsClient:
         self._is_said = False
         self._waiting: tuple[_socket.socket, bytes] | None = None
         self._runtime_api = runtime_api
-        self._headers = {"Host": runtime_api, "Lambda-Extension-Identifier": extension_id}
-        self._open: set[Connection] | None = None
+        self._identifier = f"Lambda-Extension-Identifier: {extension_id}\r\n"
+        self._is_entered = False
 
     async def __aenter__(self) -> "ExtensionsClient":
-        self._open = set()
+        self._is_entered = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for connection in self._open or ():
-            connection.close()
-        await asyncio.sleep(0)  # the loop closes what was aborted
+        """Close the connection on which nobody waits for the first event any more; the others end with their calls."""
+        if self._waiting is not None:
+            self._waiting[0].close()
 
     async def next_event(self) -> Event:
         """Say that the last event is done with and wait for the next one, however long that takes.
@@ -122,7 +132,7 @@ class ExtensionsClient:
         raise AssertionError  # the last attempt returned or raised
 
     async def _event(self) -> Event:
-        status, body = await self._asked_early() or await self._call("GET", f"{EXTENSIONS}/event/next")
+        status, _, body = await self._asked_early() or await self._call("GET", NEXT)
         if status != 200:
             raise _refusal("/event/next", status, body)
         return read_event(body)
@@ -153,70 +163,77 @@ class ExtensionsClient:
         self._waiting = early.hand_over()
         return invocation_in(early.given_up)
 
-    async def _asked_early(self) -> tuple[int, bytes] | None:
+    async def subscribe(self, calls: "Subscribing") -> tuple[int, str, bytes]:
+        """Make the calls that subscribe to telemetry; return status, schema and answer as `registration.subscribe`."""
+        request = next(calls)
+        while True:
+            try:
+                async with asyncio.timeout(SUBSCRIBE_S):
+                    answer = await self._call(*request)
+            except (ExtensionsApiError, TimeoutError) as error:
+                answer = 0, {}, str(error).encode() or f"no answer within {SUBSCRIBE_S:g} s".encode()
+            try:
+                request = calls.send(answer)
+            except StopIteration as end:
+                outcome: tuple[int, str, bytes] = end.value
+                return outcome
+
+    async def _asked_early(self) -> "Answer | None":
         """Wait for the event that was asked for while the application was loaded; None where none was."""
         self.take_over()
         if self._waiting is None:
             return None
         (asked, received), self._waiting = self._waiting, None
-        loop = asyncio.get_running_loop()
-        return await self._exchange(
-            "event/next",
-            lambda: loop.create_connection(Connection, sock=socket.socket(fileno=asked.detach())),
-            lambda connection: connection.take_over("GET", f"/{EXTENSIONS}/event/next", received),
-        )
+        with socket.socket(fileno=asked.detach()) as connection:
+            connection.setblocking(False)
+            try:
+                return await self._receive(connection, received)
+            except OSError as error:
+                raise ExtensionsApiError(NEXT, 0, type(error).__name__, str(error)) from error
 
     async def _report(self, phase: str, kind: str, message: str) -> None:
-        body = orjson.dumps({"errorMessage": message, "errorType": kind, "stackTrace": []})
-        headers = {"Lambda-Extension-Function-Error-Type": kind}
-        call = f"{EXTENSIONS}/{phase}/error"
+        body = orjson.dumps({"errorMessage": message, "errorType": kind, "stackTrace": []}).decode()
+        path = f"{API}/{phase}/error"
         try:
             async with asyncio.timeout(REPORT_S):
-                status, answer = await self._call("POST", call, body, headers)
+                status, _, answer = await self._call(
+                    "POST", path, f"{self._identifier}Lambda-Extension-Function-Error-Type: {kind}\r\n", body
+                )
         except TimeoutError as error:
-            raise ExtensionsApiError(call, 0, "TimeoutError", f"no answer within {REPORT_S:g} s") from error
+            raise ExtensionsApiError(path, 0, "TimeoutError", f"no answer within {REPORT_S:g} s") from error
         if status != 202:
             raise _refusal(f"/{phase}/error", status, answer)
 
-    async def _call(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> tuple[int, bytes]:
-        all_headers = {**self._headers, **(headers or {})}
-        if body is not None:
-            all_headers |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
-        return await self._exchange(
-            path,
-            self._connect,
-            lambda connection: connection.exchange(method, f"/{path}", all_headers, body or b""),
-        )
+    async def _call(self, method: str, path: str, head: str | None = None, body: str = "") -> "Answer":
+        """Make one call on a connection of its own. Raises ExtensionsApiError where there is no whole answer.
 
-    async def _connect(self) -> tuple[asyncio.BaseTransport, Connection]:
-        host, _, port = self._runtime_api.rpartition(":")
-        async with asyncio.timeout(CONNECT_S):
-            return await asyncio.get_running_loop().create_connection(Connection, host, int(port))
-
-    async def _exchange(
-        self,
-        call: str,
-        connect: Callable[[], Awaitable[tuple[asyncio.BaseTransport, Connection]]],
-        answer: Callable[[Connection], Awaitable[Answer]],
-    ) -> tuple[int, bytes]:
-        """Make one exchange on a connection of its own; return status and body. Raises ExtensionsApiError."""
-        if self._open is None:
+        No connection is kept: what is idle while the environment is frozen may be dead when it thaws.
+        """
+        if not self._is_entered:
             raise RuntimeError("enter the client first")
-        try:
-            _, connection = await connect()
-            self._open.add(connection)
+        loop = asyncio.get_running_loop()
+        request = request_bytes(self._runtime_api, method, path, self._identifier if head is None else head, body)
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as connection:
+            connection.setblocking(False)
             try:
-                asyncio.get_running_loop().call_soon(self.on_asked)  # `answer` sends before it waits
-                answered = await answer(connection)
-            finally:
-                # None is kept: what is idle while the environment is frozen may be dead when it thaws.
-                connection.close()
-                self._open.discard(connection)
-        except (h11.ProtocolError, OSError, ValueError) as error:
-            raise ExtensionsApiError(call, 0, type(error).__name__, str(error)) from error
-        return answered.status, bytes(answered.body)
+                async with asyncio.timeout(CONNECT_S):
+                    await loop.sock_connect(connection, address_of(self._runtime_api))
+                await loop.sock_sendall(connection, request)
+                return await self._receive(connection, b"")
+            except (OSError, ValueError) as error:
+                raise ExtensionsApiError(path, 0, type(error).__name__, str(error)) from error
+
+    async def _receive(self, connection: socket.socket, received: bytes) -> "Answer":
+        """Read the answer to a request that was sent, of which `received` was read before. Raises OSError."""
+        self.on_asked()
+        while not is_whole(received):
+            news = await asyncio.get_running_loop().sock_recv(connection, 65536)
+            if not news:
+                break
+            received += news
+        if not is_whole(received, is_over=True):
+            raise ConnectionAbortedError("closed by the other end")
+        return parse(received)
 
 
 def read_subscription(status: int, answer: bytes) -> Subscription:

@@ -1,4 +1,8 @@
-"""Register, subscribe and idle: raw HTTP, with C modules only, before anything is loaded."""
+"""Register, subscribe and idle: raw HTTP, with C modules only, before anything is loaded.
+
+What is sent to Lambda and how its answers are read stands here alone, for calls that block (`call`) and for those of
+`lambda_api.client`, which do not: `request_bytes`, `is_whole` and `parse` touch no socket.
+"""
 
 import _socket
 import sys
@@ -9,11 +13,14 @@ from telemetry_forwarder.variables import reading, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Generator, Mapping
+    from typing import TypeAlias
 
     from telemetry_forwarder.lambda_api.first_event import Early
 
-    Run = Callable[["Registration", "_socket.socket | None", Mapping[str, str], "list[_socket.socket]"], int]
+    Answer: TypeAlias = tuple[int, dict[str, str], bytes]  # status, headers with lower-case names, body
+    # Method, path, header lines and body of one request after the other; what is sent in are the answers.
+    Subscribing: TypeAlias = Generator[tuple[str, str, str, str], Answer, tuple[int, str, bytes]]
 
 
 API = "/2020-01-01/extension"
@@ -26,8 +33,9 @@ class Registration:
     """What came of registering: `status` 200 and an `identifier`, or Lambda's refusal in `body`.
 
     `subscription` is what came of subscribing to telemetry: status, schema and the body of the answer; None where it
-    was not asked for. Status 0: there was no answer, and the body says why. `subscribe_later` asks for it when it is to
-    wait until telemetry is served. `early` sees to the first `/event/next` while the application is loaded.
+    was not asked for. Status 0: there was no answer, and the body says why. `subscribe_later` are the calls that ask
+    for it where that waits until telemetry is served. `early` sees to the first `/event/next` while the application is
+    loaded.
     """
 
     __slots__ = (
@@ -42,7 +50,7 @@ class Registration:
         self.identifier = ""
         self.body = b""
         self.subscription: tuple[int, str, bytes] | None = None
-        self.subscribe_later: Callable[[], tuple[int, str, bytes]] | None = None
+        self.subscribe_later: Subscribing | None = None
         self.early: Early | None = None
 
 
@@ -97,9 +105,23 @@ def register(runtime_api: str, name: str, wanted: "tuple[str, ...]") -> Registra
 
 
 def subscribe(registration: Registration, environ: "Mapping[str, str]") -> "tuple[int, str, bytes]":
+    """Subscribe to telemetry with calls that block; return as `subscribing`."""
+    calls = subscribing(registration, environ)
+    answer = None
+    try:
+        while True:
+            request = next(calls) if answer is None else calls.send(answer)
+            answer = call(registration.runtime_api, *request, SUBSCRIBE_S)
+    except StopIteration as end:
+        outcome: tuple[int, str, bytes] = end.value
+        return outcome
+
+
+def subscribing(registration: Registration, environ: "Mapping[str, str]") -> "Subscribing":
     """Ask for telemetry, in the newest schema that Lambda takes; return status, schema and answer.
 
-    Where every schema is refused they are those of the first refusal.
+    A generator of requests that is sent the answers, so that whoever makes the calls may block or not. Where every
+    schema is refused what is returned is of the first refusal.
 
     Asked before anything is loaded: a function that cannot be imported fails sooner than the rest of this process is
     there, and with its init Lambda closes the subscriptions, so that nothing of the failure would ever be told. The
@@ -124,7 +146,7 @@ def subscribe(registration: Registration, environ: "Mapping[str, str]") -> "tupl
             f'{{"schemaVersion":"{schema}","types":[{types}],"buffering":{{{buffering}}},'
             f'"destination":{{"protocol":"HTTP","URI":"http://sandbox.localdomain:{port}"}}}}'
         )
-        status, _, answer = call(registration.runtime_api, "PUT", TELEMETRY, head, body, SUBSCRIBE_S)
+        status, _, answer = yield "PUT", TELEMETRY, head, body
         refusal = refusal or (status, schema, answer)
         if status in (200, 202):
             return status, schema, answer
@@ -157,12 +179,10 @@ def idle(registration: Registration, *, is_strict: bool) -> int:
             return 0
 
 
-def call(
-    runtime_api: str, method: str, path: str, head: str, body: str, limit_s: "float | None" = None
-) -> "tuple[int, dict[str, str], bytes]":
+def call(runtime_api: str, method: str, path: str, head: str, body: str, limit_s: "float | None" = None) -> "Answer":
     """Make one HTTP call on a connection of its own; return status, headers (lower-case names) and body.
 
-    The answer is read to the length that it names, else until Lambda closes, as asked for: a proxy that a layer puts
+    The answer is read to the end that it announces, else until Lambda closes, as asked for: a proxy that a layer puts
     before the Runtime API may keep connections open all the same. Status 0: there was none, or not all of it within
     `limit_s`; the body says why.
     """
@@ -178,73 +198,100 @@ def send(
     runtime_api: str, method: str, path: str, head: str, body: str, limit_s: "float | None" = None
 ) -> "_socket.socket":
     """Send a request on a connection of its own, which is returned. Raises OSError, ValueError for a bad address."""
-    host, _, port = runtime_api.rpartition(":")
     connection = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
     try:
         connection.settimeout(limit_s)
-        connection.connect((host, int(port)))
-        connection.sendall(
-            f"{method} {path} HTTP/1.1\r\nHost: {runtime_api}\r\nConnection: close\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{head}\r\n{body}".encode()
-        )
+        connection.connect(address_of(runtime_api))
+        connection.sendall(request_bytes(runtime_api, method, path, head, body))
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def receive(
-    connection: "_socket.socket", answer: bytes = b"", until: "float | None" = None
-) -> "tuple[int, dict[str, str], bytes]":
-    """Read the rest of an answer, of which `answer` was read before, and close. Returns and fails as `call`.
+def receive(connection: "_socket.socket", received: bytes = b"", until: "float | None" = None) -> "Answer":
+    """Read the rest of an answer, of which `received` was read before, and close. Returns and fails as `call`.
 
     `until` is a point on the monotonic clock; without it there is all the time in the world.
     """
     try:
         chunk = b"-"
-        while chunk and not _is_whole(answer):
+        while chunk and not is_whole(received):
             connection.settimeout(None if until is None else max(0.0001, until - monotonic()))
-            answer += (chunk := connection.recv(65536))
+            received += (chunk := connection.recv(65536))
     except OSError as error:
         return 0, {}, f"no answer from AWS_LAMBDA_RUNTIME_API: {error}".encode()
     finally:
         connection.close()
-    top, _, content = answer.partition(b"\r\n\r\n")
+    return parse(received)
+
+
+def address_of(runtime_api: str) -> "tuple[str, int]":
+    """Return host and port. Raises ValueError."""
+    host, _, port = runtime_api.rpartition(":")
+    return host, int(port)
+
+
+def request_bytes(runtime_api: str, method: str, path: str, head: str, body: str) -> bytes:
+    """Return a request as it is sent; `head` are whole lines of its own headers, each with its line end."""
+    content = body.encode()
+    return (
+        f"{method} {path} HTTP/1.1\r\nHost: {runtime_api}\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n{head}\r\n"
+    ).encode() + content
+
+
+def is_whole(received: bytes, *, is_over: bool = False) -> bool:
+    """Say whether an answer has come to the end that it announces; without one, whether it `is_over`."""
+    status, headers, content, has_head = _split(received)
+    if not has_head or not status:
+        return False
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        return _join_chunks(content)[1]
+    length = headers.get("content-length", "")
+    return len(content) >= int(length) if length.isascii() and length.isdigit() else is_over
+
+
+def parse(received: bytes) -> "Answer":
+    """Return status, headers and body of an answer, as far as it came; status 0 where that is no answer."""
+    status, headers, content, _ = _split(received)
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        content = _join_chunks(content)[0]
+    return status, headers, content
+
+
+def _split(received: bytes) -> "tuple[int, dict[str, str], bytes, bool]":
+    """Return status, headers, what follows them, and whether the head is whole. Interim answers (1xx) are left out."""
+    top, end, content = received.partition(b"\r\n\r\n")
     status_line, *lines = top.decode("latin-1").split("\r\n")
+    words = status_line.split(" ")
+    status = int(words[1]) if len(words) > 1 and words[1].isascii() and words[1].isdigit() else 0
+    if end and 100 <= status < 200:
+        return _split(content)
     headers = {}
     for line in lines:
         field, _, value = line.partition(":")
         headers[field.strip().lower()] = value.strip()
-    words = status_line.split(" ")
-    if headers.get("transfer-encoding", "").lower() == "chunked":
-        content = _join_chunks(content)
-    return int(words[1]) if len(words) > 1 and words[1].isascii() and words[1].isdigit() else 0, headers, content
+    return status, headers, content, bool(end)
 
 
-def _is_whole(answer: bytes) -> bool:
-    """Say whether all of the body is there that the answer announces; never without an announced length."""
-    top, end, content = answer.partition(b"\r\n\r\n")
-    if not end:
-        return False
-    for line in top.split(b"\r\n")[1:]:
-        field, _, value = line.partition(b":")
-        if field.strip().lower() == b"content-length" and value.strip().isdigit():
-            return len(content) >= int(value)
-    return False
+def _join_chunks(content: bytes) -> "tuple[bytes, bool]":
+    """Return a chunked body without its framing, as far as it came, and whether that is all of it.
 
-
-def _join_chunks(content: bytes) -> bytes:
-    """Return a chunked body without its framing, as far as it came. Source: RFC 9112, section 7.1."""
+    Source: RFC 9112, section 7.1.
+    """
     body = b""
     while content:
-        size, _, content = content.partition(b"\r\n")
+        size, end, content = content.partition(b"\r\n")
         try:
             length = int(size.partition(b";")[0], 16)
         except ValueError:
             break
+        if end and not length:  # a trailer may follow, which says nothing to us
+            return body, True
         body += content[:length]
         content = content[length + 2 :]
-    return body
+    return body, False
 
 
 def say(message: str) -> None:

@@ -1,6 +1,7 @@
 """The calls to the Extensions and Telemetry APIs, against a server on loopback."""
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from telemetry_forwarder.errors import ExtensionsApiError
 from telemetry_forwarder.lambda_api import client as client_module
+from telemetry_forwarder.lambda_api import registration as registration_module
 from telemetry_forwarder.lambda_api.client import (
     ExtensionsClient,
     Invoke,
@@ -22,6 +24,8 @@ from telemetry_forwarder.lambda_api.client import (
     read_event,
     read_subscription,
 )
+from telemetry_forwarder.lambda_api.first_event import Early
+from telemetry_forwarder.lambda_api.registration import Registration, send, subscribing
 
 HANG_UP = object()
 SILENCE = object()
@@ -199,6 +203,100 @@ async def test_a_client_that_was_not_entered_says_so() -> None:
         await ExtensionsClient("127.0.0.1:1", "the-id").next_event()
 
 
+# --- how an answer is read -------------------------------------------------------------------------------------------
+
+EVENT = json.dumps(AN_INVOKE).encode()
+WITH_LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(EVENT), EVENT)
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n5;x=y\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (
+    EVENT[:5], len(EVENT) - 5, EVENT[5:],
+)  # fmt: skip
+
+
+@asynccontextmanager
+async def sends(pieces: list[bytes], *, then_closes: bool) -> AsyncIterator[str]:
+    """Answer the first call with `pieces`, a packet each, and every other with an event; yield the address."""
+    calls = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal calls
+        calls += 1
+        await reader.readuntil(b"\r\n\r\n")
+        for number, piece in enumerate(pieces if calls == 1 else [WITH_LENGTH]):
+            if number:
+                await asyncio.sleep(0.001)  # the case itself: packets of their own
+            writer.write(piece)
+        if not then_closes and calls == 1:
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+        writer.close()
+        ended.set()
+
+    ended = asyncio.Event()
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await ended.wait()
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [WITH_LENGTH], [WITH_LENGTH[:9], WITH_LENGTH[9:30], WITH_LENGTH[30:-1], WITH_LENGTH[-1:]],
+        [CHUNKED], [CHUNKED[:-3], CHUNKED[-3:]], [CHUNKED[at : at + 1] for at in range(len(CHUNKED))][:-2],
+        [b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", WITH_LENGTH],
+        [b"HTTP/1.1 200 OK\r\nODD:\r\nX Y : \xff\x01\r\nno colon\r\ncontent-LENGTH:\t%d \r\n\r\n" % len(EVENT), EVENT],
+    ],
+)  # fmt: skip
+async def test_an_answer_ends_where_it_says_though_the_connection_stays_open(pieces: list[bytes]) -> None:
+    """A proxy that a layer puts before the Runtime API may keep it open all the same."""
+    async with sends(pieces, then_closes=False) as address, ExtensionsClient(address, "the-id", pauses=()) as client:
+        async with asyncio.timeout(10):
+            assert await client.next_event() == Invoke("r", 5)
+
+
+async def test_an_answer_that_announces_no_length_ends_with_the_connection() -> None:
+    pieces = [b"HTTP/1.0 200 OK\r\n\r\n" + EVENT[:9], EVENT[9:]]
+    async with sends(pieces, then_closes=True) as address, ExtensionsClient(address, "the-id", pauses=()) as client:
+        assert await client.next_event() == Invoke("r", 5)
+
+
+@pytest.mark.parametrize("cut_off", [b"", b"HTTP/1.1 200 OK\r\nContent-", WITH_LENGTH[:-1], CHUNKED[:-7], b"\0" * 99])
+async def test_an_answer_that_is_cut_off_is_none(cut_off: bytes) -> None:
+    """And the event is asked for again, as after any connection that broke."""
+    async with sends([cut_off], then_closes=True) as address, ExtensionsClient(address, "the-id", pauses=()) as client:
+        with pytest.raises(ExtensionsApiError) as caught:
+            await client.next_event()
+        assert caught.value.status == 0
+        assert await client.next_event() == Invoke("r", 5)
+
+
+async def test_the_event_that_was_asked_for_while_loading_is_read_on_from_where_that_ended() -> None:
+    """The first answer comes in two packets; one was read before asyncio was there."""
+    with socket.create_server(("127.0.0.1", 0)) as place:
+        address = f"127.0.0.1:{place.getsockname()[1]}"
+        early = Early(address, "the-id", {}, send)
+        early._ask()
+        asked, _ = place.accept()
+        with asked:
+            asked.recv(65536)
+            asked.sendall(WITH_LENGTH[:50])
+            assert early._asked is not None
+            early._asked.setblocking(True)
+            early._read(early._asked)
+            early._asked.setblocking(False)
+            async with ExtensionsClient(address, "the-id", early, pauses=()) as client:
+                said = []
+                client.on_asked = lambda: said.append("asked")
+                assert client.is_asking
+                waiting = asyncio.ensure_future(client.next_event())
+                await asyncio.wait([waiting], timeout=0.02)
+                assert (waiting.done(), said) == (False, ["asked"])
+                asked.sendall(WITH_LENGTH[50:])
+                assert await waiting == Invoke("r", 5)
+
+
 # --- subscribing: what `bootstrap` was answered ----------------------------------------------------------------------
 
 
@@ -226,6 +324,42 @@ def test_a_subscription_that_was_refused_raises(status: int, answer: bytes, word
     with pytest.raises(ExtensionsApiError, match=words) as caught:
         read_subscription(status, answer)
     assert caught.value.status == status
+
+
+@pytest.mark.parametrize(
+    ("script", "outcome", "asked"),
+    [
+        ([(200, "OK")], (200, "2025-01-29", b'"OK"'), 1),
+        ([(400, {}), (200, "OK")], (200, "2022-12-13", b'"OK"'), 2),
+        ([(400, {"errorType": "x"}), (404, {})], (400, "2025-01-29", b'{"errorType": "x"}'), 2),
+        ([(403, {})], (403, "2025-01-29", b"{}"), 1),
+    ],
+)
+async def test_a_subscription_that_waits_for_the_server_asks_as_the_one_that_blocks(
+    script: list[Any], outcome: tuple[int, str, bytes], asked: int
+) -> None:
+    """On Managed Instances: nothing else of the event loop stands still for it."""
+    found = []
+    for is_blocking in (False, True):
+        async with connected(*script) as (client, server):
+            registration = Registration(client._runtime_api, "x", ())
+            registration.identifier = "the-id"
+            if is_blocking:
+                assert await asyncio.to_thread(registration_module.subscribe, registration, {}) == outcome
+            else:
+                assert await client.subscribe(subscribing(registration, {})) == outcome
+            found.append((server.asked, server.headers))
+            assert len(server.asked) == asked
+            assert server.asked[0][:2] == ("PUT", "/2022-07-01/telemetry")
+            assert {headers["lambda-extension-identifier"] for headers in server.headers} == {"the-id"}
+    assert found[0][0] == found[1][0]
+
+
+async def test_a_subscription_that_nobody_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "SUBSCRIBE_S", 0.05)
+    async with connected(SILENCE) as (client, _):
+        calls = subscribing(Registration(client._runtime_api, "x", ()), {})
+        assert await client.subscribe(calls) == (0, "2025-01-29", b"no answer within 0.05 s")
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------
