@@ -27,6 +27,7 @@ from telemetry_forwarder.spool.backlog import Backlog
 from telemetry_forwarder.spool.files import SegmentFiles
 from telemetry_forwarder.spool.segments import Owner
 from telemetry_forwarder.spool.spool import Spool
+from telemetry_forwarder.variables.reading import read_all
 
 ROOT = Path(__file__).parent.parent
 RUNS = 15
@@ -78,7 +79,7 @@ def main() -> None:
             lambda written=written: loads(written),
         )
     for name, environ in SINKS.items():
-        sink = load(name)(environ).sink
+        sink = load(name)(read_all(environ)).sink
         records = enriched(body)
         pair(
             f"encode 1,000 records for {name}",
@@ -151,7 +152,7 @@ def take(body: bytes, directory: str | None = None) -> float:
         spool = Spool(files, owner=owner, sinks=[*SINKS], max_bytes=1 << 26, clock=clock, log=log)
     workers = [
         Worker(
-            load(name)(environ).sink,
+            load(name)(read_all(environ)).sink,
             None,  # type: ignore[arg-type]
             capacity=Capacity(100_000, 1 << 30),
             clock=clock,

@@ -21,8 +21,9 @@ from telemetry_forwarder.secrets.answers import Answer, Outcome
 from telemetry_forwarder.secrets.cache import Cache
 from telemetry_forwarder.secrets.moments import now
 from telemetry_forwarder.secrets.names import Key
-from telemetry_forwarder.secrets.settings import secrets_from_env
+from telemetry_forwarder.secrets.settings import secrets_from
 from telemetry_forwarder.testing import virtual_time
+from telemetry_forwarder.variables.reading import read_all
 
 ROUNDS = 5
 REQUESTS = 4000
@@ -61,7 +62,7 @@ async def serve_cache(port: int) -> None:
         return Answer(Outcome.FOUND, now(SystemClock()), 200, BODY)
 
     async with asyncio.TaskGroup() as tasks:
-        policy = secrets_from_env({}, []).policy
+        policy = secrets_from(read_all({})).policy
         cache = Cache(fetch, policy=policy, clock=SystemClock(), spawn=tasks.create_task)
         guard = Guard(tokens=(Secret("t" * 1000),), allow=("/prod/*",))
         endpoint = Endpoint(cache, guard, spawn=tasks.create_task, stats=cpu)
@@ -232,7 +233,7 @@ def environment(service: Throttled, clock: Clock, tasks: asyncio.TaskGroup) -> C
         async def _attempt(self, key: Key) -> Answer:
             return await service.ask(key)
 
-    settings = secrets_from_env({}, [])
+    settings = secrets_from(read_all({}))
     upstream = Before(region=None, ca_file=None, timeout_s=settings.timeout_s, connections=3, clock=clock)
     return Cache(upstream.fetch, policy=settings.policy, clock=clock, spawn=tasks.create_task)
 

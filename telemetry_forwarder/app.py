@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -34,7 +34,7 @@ from telemetry_forwarder.spool.backlog import Backlog
 from telemetry_forwarder.spool.spool import Spool
 from telemetry_forwarder.transports.stack import check_health
 from telemetry_forwarder.turns import Turns
-from telemetry_forwarder.variables.reading import NEEDS, read
+from telemetry_forwarder.variables.reading import NEEDS, Values
 from telemetry_forwarder.variables.table import MANAGED_INSTANCES
 from telemetry_forwarder.wiring import failover_of, keeping, open_all, open_spool, open_vault_of, warm_all
 
@@ -45,17 +45,17 @@ if TYPE_CHECKING:
     from telemetry_forwarder.secrets.vault import Vault
 
 
-def run(registration: Registration, listener: Any, environ: Mapping[str, str], doors: Sequence[Any] = ()) -> int:
+def run(registration: Registration, listener: Any, values: Values, doors: Sequence[Any] = ()) -> int:
     """Run the extension to its end; return the exit code. A bug in here does not end the process: it idles.
 
     `listener` is for telemetry (None: its port could not be had), `doors` are for questions about secrets.
     """
     try:
-        settings = Settings.from_env(environ)
+        settings = Settings.from_values(values)
     except Exception as error:  # noqa: BLE001 - an extension that exits takes the user's function down with it
         Log().error("A bug kept the settings from being read. Please report it.", **where(error))
         close(listener, *doors)
-        return idle(registration, is_strict=read("TELEMETRY_FORWARDER_STRICT", environ))
+        return idle(registration, is_strict=values["TELEMETRY_FORWARDER_STRICT"])
     log = Log(settings.log_level)
     logging.basicConfig(handlers=[LibraryLines(log)], level=logging.WARNING, force=True)
     for problem in settings.problems:

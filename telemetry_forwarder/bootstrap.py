@@ -24,11 +24,11 @@ from telemetry_forwarder.variables import reading, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping
+    from collections.abc import Callable, MutableMapping
 
     from telemetry_forwarder.lambda_api.first_event import Early
 
-    Run = Callable[["Registration", "_socket.socket | None", Mapping[str, str], "list[_socket.socket]"], int]
+    Run = Callable[["Registration", "_socket.socket | None", reading.Values, "list[_socket.socket]"], int]
 
 BACKLOG = 128
 # Records refer to nothing that refers to them: looking for cycles seldom finds any, and may wait for a batch or more.
@@ -43,52 +43,53 @@ def main(name: str, environ: "MutableMapping[str, str]") -> int:
     if not runtime_api:
         say("AWS_LAMBDA_RUNTIME_API is not set: this program is started by Lambda, or by `telemetry-forwarder local`.")
         return 1
-    listener = listen(reading.read("TELEMETRY_FORWARDER_PORT", environ))
-    doors = listen_for_secrets(environ)
-    registration = register(runtime_api, name, events(environ, can_listen=listener is not None))
+    values = reading.read_all(environ)
+    listener = listen(values["TELEMETRY_FORWARDER_PORT"])
+    doors = listen_for_secrets(values)
+    registration = register(runtime_api, name, events(values, can_listen=listener is not None))
     if registration.status != 200 or not registration.identifier:
         reason = registration.body[:500].decode("utf-8", "replace")
         say(f"Lambda refused to register {name}: {registration.status} {reason}")
         return 1
-    if listener is not None and has_sink(environ):
-        if environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == table.MANAGED_INSTANCES:
+    if listener is not None and has_sink(values):
+        if values.given("AWS_LAMBDA_INITIALIZATION_TYPE") == table.MANAGED_INSTANCES:
             # Their core (AWS's emulator of it, at least) sends one batch at a time, gives up the next while that one is
             # not answered, and then gets stuck. There is no hurry either: INIT takes minutes there, if it has to.
-            registration.subscribe_later = subscribing(registration, environ)
+            registration.subscribe_later = subscribing(registration, values)
         else:
-            registration.subscription = subscribe(registration, environ)
-            registration.early = begin(registration, environ)
+            registration.subscription = subscribe(registration, values)
+            registration.early = begin(registration, values)
     try:
-        run = load(environ)
+        run = load(environ, values)
     except Exception as error:  # noqa: BLE001 - an older Python raises SyntaxError, a broken wheel anything
         # Most likely a layer made for another Python or another processor: the function must not suffer for it.
         say(f"The extension cannot run on Python {sys.version.split()[0]}: {error}. No telemetry is forwarded.")
         for one in (listener, *doors):  # nobody will ever answer there
             if one is not None:
                 one.close()
-        return idle(registration, is_strict=reading.read("TELEMETRY_FORWARDER_STRICT", environ))
-    return run(registration, listener, environ, doors)
+        return idle(registration, is_strict=values["TELEMETRY_FORWARDER_STRICT"])
+    return run(registration, listener, values, doors)
 
 
-def begin(registration: Registration, environ: "Mapping[str, str]") -> "Early | None":
+def begin(registration: Registration, values: reading.Values) -> "Early | None":
     """See to it that the first event is asked for in time, whatever is still to be loaded then.
 
     Not in strict mode, where INIT has to wait for the judgement on the settings; and not without a subscription, which
     has to be answered before.
     """
     subscribed = registration.subscription is not None and registration.subscription[0] in (200, 202)
-    if not subscribed or reading.read("TELEMETRY_FORWARDER_STRICT", environ):
+    if not subscribed or values["TELEMETRY_FORWARDER_STRICT"]:
         return None
     from telemetry_forwarder.lambda_api.first_event import Early, budget_ms
 
-    early = Early(registration.runtime_api, registration.identifier, environ, send)
+    early = Early(registration.runtime_api, registration.identifier, values, send)
     if registration.subscription is not None and registration.subscription[0] == 202:
         early.hold_s = 0.0  # no telemetry will come
-    early.start(budget_ms(environ) / 1000)
+    early.start(budget_ms(values) / 1000)
     return early
 
 
-def load(environ: "MutableMapping[str, str]") -> "Run":
+def load(environ: "MutableMapping[str, str]", values: reading.Values) -> "Run":
     """Import the application and what its sinks need. Here and not above: it takes ten times as long as this module.
 
     botocore's aiohttp loads the system's CA certificates when it is imported, for contexts that are not used here (a
@@ -102,9 +103,9 @@ def load(environ: "MutableMapping[str, str]") -> "Run":
     try:
         from telemetry_forwarder.app import run
 
-        if "cloudwatch" in reading.wanted_sinks(environ):
+        if "cloudwatch" in reading.wanted_sinks(values):
             import telemetry_forwarder.transports.cloudwatch_logs
-        if reading.needs_secrets(environ):
+        if reading.needs_secrets(values):
             import telemetry_forwarder.secrets.fetch  # noqa: F401 - loaded for the transports
     finally:
         for name, value in given.items():
@@ -136,15 +137,15 @@ def listen(port: int) -> "_socket.socket | None":
     return listener
 
 
-def listen_for_secrets(environ: "Mapping[str, str]") -> "list[_socket.socket]":
+def listen_for_secrets(values: reading.Values) -> "list[_socket.socket]":
     """Listen for questions about secrets, on loopback alone; nothing where they are off or the port cannot be had.
 
     Before `/register` too: the function may ask in the first line of its own init. `localhost` is 127.0.0.1, and ::1
     where the environment has it.
     """
-    if reading.read("TELEMETRY_FORWARDER_SECRETS", environ) == "off":
+    if values["TELEMETRY_FORWARDER_SECRETS"] == "off":
         return []
-    port = reading.read("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", environ)
+    port = values["PARAMETERS_SECRETS_EXTENSION_HTTP_PORT"]
     doors = []
     for family, address in ((_socket.AF_INET, "127.0.0.1"), (_socket.AF_INET6, "::1")):
         door = None

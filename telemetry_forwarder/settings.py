@@ -1,7 +1,7 @@
-"""From the environment to frozen settings, once. A pure function of the mapping; nothing here reads `os.environ`."""
+"""From the values of the environment to frozen settings. Nothing is parsed here, and nothing reads `os.environ`."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from telemetry_forwarder import sinks
@@ -16,15 +16,7 @@ from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.records.record import Origin
 from telemetry_forwarder.transports.stack import Network
 from telemetry_forwarder.variables.failover_target import Bucket, Queue
-from telemetry_forwarder.variables.reading import (
-    BY_NAME,
-    NEEDS,
-    buffering_timeout_ms,
-    given,
-    read,
-    unsound,
-    wanted_sinks,
-)
+from telemetry_forwarder.variables.reading import BY_NAME, NEEDS, Values, unsound, wanted_sinks
 from telemetry_forwarder.variables.table import Problem
 from telemetry_forwarder.variables.types import SecretReference
 from telemetry_forwarder.variables.wording import Notice
@@ -78,42 +70,44 @@ class Settings:
     problems: tuple[Problem, ...]
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> "Settings":
-        """Read every setting. Never raises: what is unsound is left out and named in `problems`."""
+    def from_values(cls, values: Values) -> "Settings":
+        """Make settings of the values. Never raises: what is unsound is left out and named in `problems`."""
         problems: list[Problem] = []
-        destinations = _destinations(environ, problems)
-        function = _origin(environ, problems)
-        strategy = _strategy(environ, problems)
-        ca_file = _ca_file(environ, problems)
+        destinations = _destinations(values, problems)
+        problems.extend(values.problems(None, "network"))
+        function = _origin(values)
+        ca_file = _ca_file(values, problems)
+        proxies = _proxies(values, problems)
+        secrets = _secrets(values, destinations, problems)
         holding = Holding(
-            longest_s=read("TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS", environ, problems) / 1000,
-            margin_s=read("TELEMETRY_FORWARDER_DEADLINE_MARGIN_MS", environ, problems) / 1000,
+            longest_s=values["TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS"] / 1000,
+            margin_s=values["TELEMETRY_FORWARDER_DEADLINE_MARGIN_MS"] / 1000,
         )
         return cls(
             destinations=destinations,
-            types=read("TELEMETRY_FORWARDER_TYPES", environ, problems),
-            port=read("TELEMETRY_FORWARDER_PORT", environ, problems),
+            types=values["TELEMETRY_FORWARDER_TYPES"],
+            port=values["TELEMETRY_FORWARDER_PORT"],
             buffering=Buffering(
-                timeout_ms=buffering_timeout_ms(environ, problems),
-                max_bytes=read("TELEMETRY_FORWARDER_BUFFERING_MAX_BYTES", environ, problems),
-                max_items=read("TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS", environ, problems),
+                timeout_ms=values["TELEMETRY_FORWARDER_BUFFERING_TIMEOUT_MS"],
+                max_bytes=values["TELEMETRY_FORWARDER_BUFFERING_MAX_BYTES"],
+                max_items=values["TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS"],
             ),
-            strategy=strategy,
+            strategy=_strategy(values),
             holding=holding,
-            log_level=read("TELEMETRY_FORWARDER_LOG_LEVEL", environ, problems),
-            is_strict=read("TELEMETRY_FORWARDER_STRICT", environ, problems),
+            log_level=values["TELEMETRY_FORWARDER_LOG_LEVEL"],
+            is_strict=values["TELEMETRY_FORWARDER_STRICT"],
             origin=function,
-            capacity=_capacity(environ, problems, function.memory_mb),
-            spooling=_spooling(environ, problems),
+            capacity=_capacity(values, function.memory_mb),
+            spooling=_spooling(values),
             network=Network(
-                proxies=_proxies(environ, problems),
+                proxies=proxies,
                 ca_file=ca_file,
                 region=function.region,
-                aws_ca_file=None if environ.get("AWS_CA_BUNDLE") else ca_file,
+                aws_ca_file=None if values.given("AWS_CA_BUNDLE") else ca_file,
             ),
-            secrets=_secrets(environ, destinations, problems),
-            failover=read("TELEMETRY_FORWARDER_FAILOVER", environ, problems),
-            problems=_without_repeats([*problems, *_unknown_names(environ)]),
+            secrets=secrets,
+            failover=values["TELEMETRY_FORWARDER_FAILOVER"],
+            problems=(*problems, *_unknown_names(values)),
         )
 
 
@@ -123,31 +117,31 @@ def capacity_bytes(memory_mb: int | None) -> int:
     return max(LEAST_CAPACITY_BYTES, min(MOST_CAPACITY_BYTES, share))
 
 
-def _capacity(environ: Mapping[str, str], problems: list[Problem], memory_mb: int | None) -> Capacity:
-    size: int = read("TELEMETRY_FORWARDER_BUFFER_BYTES", environ, problems) or capacity_bytes(memory_mb)
-    records: int | None = read("TELEMETRY_FORWARDER_BUFFER_RECORDS", environ, problems)
+def _capacity(values: Values, memory_mb: int | None) -> Capacity:
+    size: int = values["TELEMETRY_FORWARDER_BUFFER_BYTES"] or capacity_bytes(memory_mb)
+    records: int | None = values["TELEMETRY_FORWARDER_BUFFER_RECORDS"]
     return Capacity(
         max_records=records or size // RECORD_COST_BYTES,
         max_bytes=size,
-        when_full=WhenFull(read("TELEMETRY_FORWARDER_WHEN_FULL", environ, problems)),
+        when_full=WhenFull(values["TELEMETRY_FORWARDER_WHEN_FULL"]),
     )
 
 
-def _spooling(environ: Mapping[str, str], problems: list[Problem]) -> Spooling | None:
+def _spooling(values: Values) -> Spooling | None:
     """Read what concerns the spool; None where the user wants none."""
     spooling = Spooling(
-        path=read("TELEMETRY_FORWARDER_SPOOL_DIR", environ, problems),
-        max_bytes=read("TELEMETRY_FORWARDER_SPOOL_BYTES", environ, problems),
-        is_strict=read("TELEMETRY_FORWARDER_DURABILITY", environ, problems) == "strict",
+        path=values["TELEMETRY_FORWARDER_SPOOL_DIR"],
+        max_bytes=values["TELEMETRY_FORWARDER_SPOOL_BYTES"],
+        is_strict=values["TELEMETRY_FORWARDER_DURABILITY"] == "strict",
     )
-    return spooling if read("TELEMETRY_FORWARDER_WHEN_FULL", environ) == WhenFull.SPILL else None
+    return spooling if values["TELEMETRY_FORWARDER_WHEN_FULL"] == WhenFull.SPILL else None
 
 
-def _destinations(environ: Mapping[str, str], problems: list[Problem]) -> tuple[Destination[Any, Any], ...]:
+def _destinations(values: Values, problems: list[Problem]) -> tuple[Destination[Any, Any], ...]:
     found = []
-    for name in wanted_sinks(environ, problems):
+    for name in wanted_sinks(values):
         try:
-            destination = sinks.load(name)(environ)
+            destination = sinks.load(name)(values)
         except ConfigError as error:
             problems.extend(error.problems)
         else:
@@ -157,14 +151,15 @@ def _destinations(environ: Mapping[str, str], problems: list[Problem]) -> tuple[
 
 
 def _secrets(
-    environ: Mapping[str, str], destinations: Sequence[Destination[Any, Any]], problems: list[Problem]
+    values: Values, destinations: Sequence[Destination[Any, Any]], problems: list[Problem]
 ) -> "SecretsSettings | None":
     """Return the settings of the secrets cache where the function may ask, or a sink's credential is a reference."""
-    if read("TELEMETRY_FORWARDER_SECRETS", environ, problems) == "off" and not any(map(_has_reference, destinations)):
+    if values["TELEMETRY_FORWARDER_SECRETS"] == "off" and not any(map(_has_reference, destinations)):
         return None
-    from telemetry_forwarder.secrets.settings import secrets_from_env  # only where it is needed
+    from telemetry_forwarder.secrets.settings import secrets_from  # only where it is needed
 
-    return secrets_from_env(environ, problems)
+    problems.extend(values.problems("secrets"))
+    return secrets_from(values)
 
 
 def _has_reference(destination: Destination[Any, Any]) -> bool:
@@ -173,40 +168,39 @@ def _has_reference(destination: Destination[Any, Any]) -> bool:
     return credential is not None and isinstance(credential.secret, SecretReference)
 
 
-def _strategy(environ: Mapping[str, str], problems: list[Problem]) -> Strategy:
-    word, *seconds = read("TELEMETRY_FORWARDER_FLUSH", environ, problems)
+def _strategy(values: Values) -> Strategy:
+    word, *seconds = values["TELEMETRY_FORWARDER_FLUSH"]
     mode = Mode(word)
     return Strategy(mode, float(seconds[0]) if seconds else PERIODS_S.get(mode, BACKGROUND_PERIOD_S))
 
 
-def _origin(environ: Mapping[str, str], problems: list[Problem]) -> Origin:
-    read("AWS_REGION", environ, problems)  # the SDK reads it by itself, whatever it is
-    name = environ.get("AWS_LAMBDA_FUNCTION_NAME", "")
-    memory = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+def _origin(values: Values) -> Origin:
+    name = values.given("AWS_LAMBDA_FUNCTION_NAME")
     return Origin(
         function_name=name,
-        function_version=environ.get("AWS_LAMBDA_FUNCTION_VERSION") or None,
-        region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or None,
-        memory_mb=int(memory) if memory.isdigit() else None,
-        init_type=environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") or None,
-        service=read("DD_SERVICE", environ, problems) or name or None,
-        env=read("DD_ENV", environ, problems),
-        version=read("DD_VERSION", environ, problems),
-        tags=read("TELEMETRY_FORWARDER_TAGS", environ, problems),
+        function_version=values.given("AWS_LAMBDA_FUNCTION_VERSION") or None,
+        # As it is given: the SDK takes it so, whatever it is.
+        region=values.given("AWS_REGION") or values.given("AWS_DEFAULT_REGION") or None,
+        memory_mb=values["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"],
+        init_type=values.given("AWS_LAMBDA_INITIALIZATION_TYPE") or None,
+        service=values["DD_SERVICE"] or name or None,
+        env=values["DD_ENV"],
+        version=values["DD_VERSION"],
+        tags=values["TELEMETRY_FORWARDER_TAGS"],
     )
 
 
-def _proxies(environ: Mapping[str, str], problems: list[Problem]) -> dict[str, str]:
+def _proxies(values: Values, problems: list[Problem]) -> dict[str, str]:
     """Return the proxies by scheme, and the exceptions under "no", as urllib names them."""
     found = {}
     for scheme in ("http", "https"):
-        if (proxy := read(f"{scheme.upper()}_PROXY", environ, problems)) is not None:
+        if (proxy := values[f"{scheme.upper()}_PROXY"]) is not None:
             found[scheme] = proxy.reveal()
-    if exceptions := read("NO_PROXY", environ, problems):
+    if exceptions := values["NO_PROXY"]:
         found["no"] = ",".join(exceptions)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
-        other = environ.get(name.lower(), "")
-        if environ.get(name, "").strip() and other.strip() and other != environ[name]:
+        used, other = values.given(name), values.given(name.lower())
+        if used and other and other != used:
             problems.append(Notice(name, f"and {name.lower()} are set and differ: {name} is used."))
     return found
 
@@ -218,13 +212,13 @@ STEMS = (
 )  # fmt: skip
 
 
-def _unknown_names(environ: Mapping[str, str]) -> list[Notice]:
+def _unknown_names(values: Values) -> list[Notice]:
     """Name each variable that nobody reads, although a setting is meant by it.
 
     Of our own prefix all of them. Of another maker's those alone that mean one setting for certain, which is not given
     itself, of a sink that is wanted (or where none is): the tools of those makers have variables of their own.
     """
-    names = [name for name in environ if name not in BY_NAME and name.upper().startswith(STEMS)]
+    names = [name for name in values.environ if name not in BY_NAME and name.upper().startswith(STEMS)]
     if not names:
         return []
     from telemetry_forwarder.variables.advice import other_meant, own_meant  # only where something is wrong
@@ -237,21 +231,21 @@ def _unknown_names(environ: Mapping[str, str]) -> list[Notice]:
             found.append(
                 Notice(name, f"is set, but is the name of no setting: it has no effect. {hint}", is_wrong=True)
             )
-        elif (meant := other_meant(name, BY_NAME)) is not None and _is_missed(meant, environ):
+        elif (meant := other_meant(name, BY_NAME)) is not None and _is_missed(meant, values):
             found.append(Notice(name, f"is set, but is the name of no setting: it has no effect. Set {meant} instead."))
     return found
 
 
-def _is_missed(name: str, environ: Mapping[str, str]) -> bool:
+def _is_missed(name: str, values: Values) -> bool:
     """Say whether the variable `name` is of a sink that is wanted, and neither given nor replaced by another."""
-    sink, wanted = BY_NAME[name].sink, wanted_sinks(environ)
+    sink, wanted = BY_NAME[name].sink, wanted_sinks(values)
     instead = next((row for rows in NEEDS.values() for row in rows if name in row), (name,))
-    return (sink in wanted or not wanted) and not any(given(one, environ)[1] for one in instead)
+    return (sink in wanted or not wanted) and not any(values.given(one) for one in instead)
 
 
-def _ca_file(environ: Mapping[str, str], problems: list[Problem]) -> str | None:
+def _ca_file(values: Values, problems: list[Problem]) -> str | None:
     """Return the file of CA certificates; without a sound one, backends are checked against the system's."""
-    path: str | None = read("SSL_CERT_FILE", environ, problems)
+    path: str | None = values["SSL_CERT_FILE"]
     if path is None:
         return None
     try:
@@ -271,8 +265,3 @@ def _ca_file(environ: Mapping[str, str], problems: list[Problem]) -> str | None:
     problem.consequence = "It is left out: backends are checked against the authorities of the system."
     problems.append(problem)
     return None
-
-
-def _without_repeats(problems: list[Problem]) -> tuple[Problem, ...]:
-    """Keep each problem once: two readers may have met the same variable."""
-    return tuple({str(problem): problem for problem in problems}.values())

@@ -23,6 +23,7 @@ from telemetry_forwarder.log import Log
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.transports.stack import open_transport
 from telemetry_forwarder.variables.failover_target import Bucket, Place, Queue
+from telemetry_forwarder.variables.reading import read_all
 
 _ABOUT = """\
 Send the records that are kept in PLACE, s3://BUCKET[/PREFIX] or the URL of an SQS queue.
@@ -248,7 +249,7 @@ def _until_signalled(stop: asyncio.Event, say: Callable[[str], None]) -> Iterato
 
 def _settings(to: str, environ: Mapping[str, str]) -> Settings:
     """Read the settings as the extension does, for the sink `to` alone."""
-    settings = Settings.from_env({**environ, "TELEMETRY_FORWARDER_SINKS": to})
+    settings = Settings.from_values(read_all({**environ, "TELEMETRY_FORWARDER_SINKS": to}))
     if len(settings.destinations) != 1:
         reasons = " ".join(map(str, settings.problems)) or "Name one sink."
         _refuse(f"--to {to}: no such sink can be made of the environment. {reasons}")

@@ -20,7 +20,7 @@ from telemetry_forwarder.variables import reading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 # What lies between attempts to ask for one event, in seconds: the first may be a connection that a freeze has killed.
 # To end means to crash the function, so it is asked for as long as something that passes may take.
@@ -39,13 +39,12 @@ SMALL_BUDGET_MS = 20
 TICK_S = 0.01
 
 
-def budget_ms(environ: "Mapping[str, str]") -> int:
+def budget_ms(values: reading.Values) -> int:
     """Return how long INIT may wait for the first `/event/next` after registration: as set, else by memory size."""
-    given: int | None = reading.read("TELEMETRY_FORWARDER_INIT_BUDGET_MS", environ)
+    given: int | None = values["TELEMETRY_FORWARDER_INIT_BUDGET_MS"]
     if given is not None:
         return given
-    memory = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
-    return BIG_BUDGET_MS if memory.isascii() and memory.isdigit() and int(memory) >= BIG_MB else SMALL_BUDGET_MS
+    return BIG_BUDGET_MS if (values["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] or 0) >= BIG_MB else SMALL_BUDGET_MS
 
 
 class Early:
@@ -69,14 +68,14 @@ class Early:
     )  # fmt: skip
 
     def __init__(
-        self, runtime_api: str, identifier: str, environ: "Mapping[str, str]", send: "Callable[..., _socket.socket]"
+        self, runtime_api: str, identifier: str, values: reading.Values, send: "Callable[..., _socket.socket]"
     ) -> None:
         self._runtime_api = runtime_api
         self._send = send
         self._head = f"Lambda-Extension-Identifier: {identifier}\r\n"
-        holds = reading.read("TELEMETRY_FORWARDER_FLUSH", environ)[0] in ("adaptive", "end")
-        self.hold_s = reading.read("TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS", environ) / 1000 if holds else 0.0
-        self._margin_s = reading.read("TELEMETRY_FORWARDER_DEADLINE_MARGIN_MS", environ) / 1000
+        holds = values["TELEMETRY_FORWARDER_FLUSH"][0] in reading.HOLDING
+        self.hold_s = values["TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS"] / 1000 if holds else 0.0
+        self._margin_s = values["TELEMETRY_FORWARDER_DEADLINE_MARGIN_MS"] / 1000
         self._asked: _socket.socket | None = None
         self._answered = b""  # what was read of the answer
         self.given_up = b""

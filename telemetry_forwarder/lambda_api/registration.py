@@ -13,7 +13,7 @@ from telemetry_forwarder.variables import reading, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator
     from typing import TypeAlias
 
     from telemetry_forwarder.lambda_api.first_event import Early
@@ -54,40 +54,40 @@ class Registration:
         self.early: Early | None = None
 
 
-def events(environ: "Mapping[str, str]", *, can_listen: bool) -> "tuple[str, ...]":
+def events(values: reading.Values, *, can_listen: bool) -> "tuple[str, ...]":
     """Return the events to register for.
 
     With nothing to do for an invocation it is not registered for, so that none ever waits for this process; on
     Managed Instances INVOKE is refused. Source: AWS Lambda Developer Guide, "Lambda Managed Instances".
     """
-    if restores(environ):
+    if restores(values):
         return ("INVOKE", "SHUTDOWN")
-    if not can_listen or environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == table.MANAGED_INSTANCES:
+    if not can_listen or values.given("AWS_LAMBDA_INITIALIZATION_TYPE") == table.MANAGED_INSTANCES:
         return ("SHUTDOWN",)
-    return ("INVOKE", "SHUTDOWN") if has_sink(environ) else ("SHUTDOWN",)
+    return ("INVOKE", "SHUTDOWN") if has_sink(values) else ("SHUTDOWN",)
 
 
-def has_sink(environ: "Mapping[str, str]") -> bool:
+def has_sink(values: reading.Values) -> bool:
     """Say whether any sink has what it needs."""
-    return any(may_run(sink, environ) for sink in reading.wanted_sinks(environ))
+    return any(may_run(sink, values) for sink in reading.wanted_sinks(values))
 
 
-def restores(environ: "Mapping[str, str]") -> bool:
+def restores(values: reading.Values) -> bool:
     """Say whether secrets are served in an environment that is restored from a snapshot.
 
     Its first INVOKE is the one sure sign that the snapshot is behind. No invocation waits for us: without sinks the
     next event is asked for at once.
     """
     return (
-        environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
-        and reading.read("TELEMETRY_FORWARDER_SECRETS", environ) != "off"
+        values.given("AWS_LAMBDA_INITIALIZATION_TYPE") == table.SNAP_START
+        and values["TELEMETRY_FORWARDER_SECRETS"] != "off"
     )
 
 
-def may_run(sink: str, environ: "Mapping[str, str]") -> bool:
+def may_run(sink: str, values: reading.Values) -> bool:
     """Say whether `sink` has what it needs, or is a third party's, which only it can tell."""
     if sink in table.BUILT_IN_SINKS:
-        return reading.is_sound(sink, environ)
+        return reading.is_sound(sink, values)
     from importlib.metadata import entry_points  # slow, and needed for a name that is not ours alone
 
     return any(entry.name.lower() == sink for entry in entry_points(group="telemetry_forwarder.sinks"))
@@ -104,9 +104,9 @@ def register(runtime_api: str, name: str, wanted: "tuple[str, ...]") -> Registra
     return registration
 
 
-def subscribe(registration: Registration, environ: "Mapping[str, str]") -> "tuple[int, str, bytes]":
+def subscribe(registration: Registration, values: reading.Values) -> "tuple[int, str, bytes]":
     """Subscribe to telemetry with calls that block; return as `subscribing`."""
-    calls = subscribing(registration, environ)
+    calls = subscribing(registration, values)
     answer = None
     try:
         while True:
@@ -117,7 +117,7 @@ def subscribe(registration: Registration, environ: "Mapping[str, str]") -> "tupl
         return outcome
 
 
-def subscribing(registration: Registration, environ: "Mapping[str, str]") -> "Subscribing":
+def subscribing(registration: Registration, values: reading.Values) -> "Subscribing":
     """Ask for telemetry, in the newest schema that Lambda takes; return status, schema and answer.
 
     A generator of requests that is sent the answers, so that whoever makes the calls may block or not. Where every
@@ -129,16 +129,16 @@ def subscribing(registration: Registration, environ: "Mapping[str, str]") -> "Su
     same one: another would be a second subscription. Source: AWS Lambda Developer Guide, "Telemetry API".
     """
     # `platform` always, whatever is forwarded: the end of each invocation is seen in it.
-    wanted = dict.fromkeys(("platform", *reading.read("TELEMETRY_FORWARDER_TYPES", environ)))
+    wanted = dict.fromkeys(("platform", *values["TELEMETRY_FORWARDER_TYPES"]))
     types = ",".join(f'"{word}"' for word in wanted)
     buffering = ",".join(
         (
-            f'"maxItems":{reading.read("TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS", environ)}',
-            f'"maxBytes":{reading.read("TELEMETRY_FORWARDER_BUFFERING_MAX_BYTES", environ)}',
-            f'"timeoutMs":{reading.buffering_timeout_ms(environ)}',
+            f'"maxItems":{values["TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS"]}',
+            f'"maxBytes":{values["TELEMETRY_FORWARDER_BUFFERING_MAX_BYTES"]}',
+            f'"timeoutMs":{values["TELEMETRY_FORWARDER_BUFFERING_TIMEOUT_MS"]}',
         )
     )
-    port = reading.read("TELEMETRY_FORWARDER_PORT", environ)
+    port = values["TELEMETRY_FORWARDER_PORT"]
     head = f"Lambda-Extension-Identifier: {registration.identifier}\r\n"
     refusal = None
     for schema in SCHEMAS:

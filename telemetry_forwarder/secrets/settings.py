@@ -1,16 +1,13 @@
-"""The settings of the secrets endpoint and its cache. A pure function of the environment."""
+"""The settings of the secrets endpoint and its cache. A pure function of the values of the environment."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from telemetry_forwarder.lazy_dataclass import dataclass
 from telemetry_forwarder.secrets.cache import Policy
 from telemetry_forwarder.secrets.names import SECRETS_MANAGER, SSM, Prefetch, prefetch_of
-from telemetry_forwarder.variables.reading import read
+from telemetry_forwarder.variables.reading import Values
+from telemetry_forwarder.variables.table import SNAP_START
 from telemetry_forwarder.variables.types import Secret
-
-if TYPE_CHECKING:
-    from telemetry_forwarder.variables.table import Problem
 
 # What a question waits at most where the variable is 0. AWS's extension waits for ever then.
 TIMEOUT_S = 10.0
@@ -48,47 +45,46 @@ class SecretsSettings:
         return self.mode != "off"
 
 
-def secrets_from_env(environ: Mapping[str, str], problems: "list[Problem]") -> SecretsSettings:
-    """Read every setting. Never raises: what is unsound is left out and appended to `problems`."""
-    timeout_s = {name: read(variable, environ, problems) / 1000 or TIMEOUT_S for name, variable in TIMEOUT.items()}
+def secrets_from(values: Values) -> SecretsSettings:
+    """Return the settings of the endpoint; what is unsound was left out."""
+    timeout_s = {name: values[variable] / 1000 or TIMEOUT_S for name, variable in TIMEOUT.items()}
     return SecretsSettings(
-        mode=read("TELEMETRY_FORWARDER_SECRETS", environ, problems),
-        port=read("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", environ, problems),
-        tokens=_tokens(environ),
-        prefetch=prefetch_of(read("TELEMETRY_FORWARDER_SECRETS_PREFETCH", environ, problems)),
-        allow=_allow(environ, problems),
-        policy=_policy(environ, problems, max(timeout_s.values())),
+        mode=values["TELEMETRY_FORWARDER_SECRETS"],
+        port=values["PARAMETERS_SECRETS_EXTENSION_HTTP_PORT"],
+        tokens=_tokens(values),
+        prefetch=prefetch_of(values["TELEMETRY_FORWARDER_SECRETS_PREFETCH"]),
+        allow=_allow(values),
+        policy=_policy(values, max(timeout_s.values())),
         timeout_s=timeout_s,
-        connections=read("PARAMETERS_SECRETS_EXTENSION_MAX_CONNECTIONS", environ, problems),
-        is_snap_start=environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start",
+        connections=values["PARAMETERS_SECRETS_EXTENSION_MAX_CONNECTIONS"],
+        is_snap_start=values.given("AWS_LAMBDA_INITIALIZATION_TYPE") == SNAP_START,
     )
 
 
-def _tokens(environ: Mapping[str, str]) -> tuple[Secret, ...]:
+def _tokens(values: Values) -> tuple[Secret, ...]:
     """Return what a caller may show: it has the same variables as we have. With SnapStart there is no session token.
 
     Source: AWS Lambda Developer Guide, "Improving startup performance with Lambda SnapStart", credentials.
     """
     names = ("AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN")
-    return tuple(Secret(token) for name in names if (token := environ.get(name, "").strip()))
+    return tuple(Secret(token) for name in names if (token := values.given(name)))
 
 
-def _allow(environ: Mapping[str, str], problems: "list[Problem]") -> tuple[str, ...] | None:
+def _allow(values: Values) -> tuple[str, ...] | None:
     """Return the patterns. Whoever meant to limit what may be asked for does not get the contrary by a slip."""
     name = "TELEMETRY_FORWARDER_SECRETS_ALLOW"
-    patterns: tuple[str, ...] | None = read(name, environ, problems)
-    return () if patterns is None and environ.get(name, "").strip() else patterns
+    patterns: tuple[str, ...] | None = values[name]
+    return () if patterns is None and values.given(name) else patterns
 
 
-def _policy(environ: Mapping[str, str], problems: "list[Problem]", longest_timeout_s: float) -> Policy:
-    is_enabled = read("PARAMETERS_SECRETS_EXTENSION_CACHE_ENABLED", environ, problems)
-    ttl_s = {name: float(read(variable, environ, problems)) for name, variable in TTL.items()}
-    memory = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
-    share = (int(memory) if memory.isdecimal() else 128) * MEBIBYTE // MEMORY_SHARE
+def _policy(values: Values, longest_timeout_s: float) -> Policy:
+    is_enabled = values["PARAMETERS_SECRETS_EXTENSION_CACHE_ENABLED"]
+    ttl_s = {name: float(values[variable]) for name, variable in TTL.items()}
+    share = (values["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] or 128) * MEBIBYTE // MEMORY_SHARE
     return Policy(
         ttl_s=ttl_s if is_enabled else dict.fromkeys(ttl_s, 0.0),
         stale_s={name: min(MOST_STALE_S, max(LEAST_STALE_S, ttl)) for name, ttl in ttl_s.items()},
         flight_s=LOAD_S + longest_timeout_s,
-        max_entries=read("PARAMETERS_SECRETS_EXTENSION_CACHE_SIZE", environ, problems),
+        max_entries=values["PARAMETERS_SECRETS_EXTENSION_CACHE_SIZE"],
         max_bytes=max(LEAST_BYTES, min(MOST_BYTES, share)),
     )

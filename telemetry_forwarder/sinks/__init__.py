@@ -9,9 +9,10 @@ from typing import Any, TypeAlias, cast
 
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import Destination, Limits
+from telemetry_forwarder.variables.reading import Values
 from telemetry_forwarder.variables.table import Problem
 
-Create: TypeAlias = Callable[[Mapping[str, str]], Destination[Any, Any]]
+Create: TypeAlias = Callable[[Values], Destination[Any, Any]]
 
 BUILT_IN: Mapping[str, str] = {
     "splunk": "telemetry_forwarder.sinks.splunk_hec:create",
@@ -23,7 +24,7 @@ GROUP = "telemetry_forwarder.sinks"  # of entry points
 
 
 def load(name: str) -> Create:
-    """Return the function that makes the sink `name` from the environment.
+    """Return the function that makes the sink `name` from the values of the environment.
 
     A name that is not built in is looked for among the entry points of `GROUP`, in any case of letters. What such a
     function raises, or returns that is no Destination, becomes a ConfigError; so does a module that cannot be
@@ -53,9 +54,9 @@ def _installed(name: str) -> Any:
 
 
 def _guarded(name: str, create: Any) -> Create:
-    def guarded(environ: Mapping[str, str]) -> Destination[Any, Any]:
+    def guarded(values: Values) -> Destination[Any, Any]:
         try:
-            destination = create(environ)
+            destination = create(values.environ)  # its own variables are nobody else's
             fault = fault_of(destination)
         except ConfigError:
             raise

@@ -33,8 +33,7 @@ from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.sinks.http_answers import quoted
 from telemetry_forwarder.sinks.platform_lines import platform_text
 from telemetry_forwarder.sinks.truncate import fit, grouped, present
-from telemetry_forwarder.variables.reading import missing, read
-from telemetry_forwarder.variables.table import Problem
+from telemetry_forwarder.variables.reading import Values, missing
 
 DAY_MS = 86_400_000
 
@@ -204,18 +203,18 @@ def refused(batch: Batch, response: AwsResponse, group: str) -> Verdict:
     return Rejected(f"{detail}{quoted(response.message)}")
 
 
-def create(environ: Mapping[str, str]) -> Destination[PutLogEvents, AwsResponse]:
+def create(values: Values) -> Destination[PutLogEvents, AwsResponse]:
     """Make the sink from `CLOUDWATCH_…`. Raises ConfigError if it has no sound group.
 
     The fallback stream is named once, here, in Lambda's own pattern; so two calls do not give the same one.
     """
-    problems: list[Problem] = []
-    group = read("CLOUDWATCH_LOG_GROUP", environ, problems)
-    stream = read("CLOUDWATCH_LOG_STREAM", environ, problems)
-    retention_days = read("CLOUDWATCH_RETENTION_DAYS", environ, problems)
+    problems = values.problems("cloudwatch")
+    group = values["CLOUDWATCH_LOG_GROUP"]
+    stream = values["CLOUDWATCH_LOG_STREAM"]
+    retention_days = values["CLOUDWATCH_RETENTION_DAYS"]
     if group is None:
-        raise ConfigError(problems + missing("cloudwatch", environ))
-    version = environ.get("AWS_LAMBDA_FUNCTION_VERSION") or "$LATEST"
+        raise ConfigError(problems + missing("cloudwatch", values))
+    version = values.given("AWS_LAMBDA_FUNCTION_VERSION") or "$LATEST"
     fallback = f"{datetime.now(UTC):%Y/%m/%d}/[{version}]{uuid4().hex}"
     return Destination(
         sink=CloudWatchLogs(group=group, stream=stream, fallback_stream=fallback),

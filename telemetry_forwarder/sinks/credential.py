@@ -1,22 +1,19 @@
 """Which of the variables that may hold a sink's secret is used."""
 
-from collections.abc import Mapping
-
-from telemetry_forwarder.variables.reading import read
+from telemetry_forwarder.variables.reading import Values
 from telemetry_forwarder.variables.table import Problem
 from telemetry_forwarder.variables.types import Secret, SecretReference
 
 SUFFIXES = ("", "_SECRET_ARN", "_SSM_PARAMETER")  # the first that is given wins
 
 
-def choose(name: str, environ: Mapping[str, str], problems: list[Problem]) -> Secret | SecretReference | None:
+def choose(name: str, values: Values, problems: list[Problem]) -> Secret | SecretReference | None:
     """Return the secret `name`, else the reference to it; None where neither is given, or none is sound.
 
-    Of several the plain value wins, then Secrets Manager, then SSM. Unsound values, and each that is given beside
-    the one that is used, are appended to `problems`.
+    Of several the plain value wins, then Secrets Manager, then SSM. Each that is given beside the one that is used is
+    appended to `problems`.
     """
     names = [name + suffix for suffix in SUFFIXES]
-    values = {each: read(each, environ, problems) for each in names}
     sound = [each for each in names if values[each] is not None]
     if not sound:
         return None

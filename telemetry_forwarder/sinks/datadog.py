@@ -33,8 +33,7 @@ from telemetry_forwarder.sinks.credential import choose
 from telemetry_forwarder.sinks.http_answers import Advice, own_words, read_status, taken_unread, wait_seconds
 from telemetry_forwarder.sinks.platform_lines import platform_text
 from telemetry_forwarder.sinks.truncate import fit, present, text_of
-from telemetry_forwarder.variables.reading import missing, read, stops
-from telemetry_forwarder.variables.table import Problem
+from telemetry_forwarder.variables.reading import Values, missing, stops
 from telemetry_forwarder.variables.types import Site
 from telemetry_forwarder.variables.wording import Notice
 
@@ -205,15 +204,15 @@ def _tags(origin: Origin, cold_start: bool | None, more: tuple[tuple[str, str], 
     return ",".join((key if value == "" else f"{key}:{value}").replace(",", "_") for key, value in pairs)
 
 
-def create(environ: Mapping[str, str]) -> Destination[HttpRequest, HttpResponse]:
+def create(values: Values) -> Destination[HttpRequest, HttpResponse]:
     """Make the sink from `DD_…`. Raises ConfigError if it has no sound API key."""
-    problems: list[Problem] = []
-    key = choose("DD_API_KEY", environ, problems)
-    url = read("DD_LOGS_CONFIG_LOGS_DD_URL", environ, problems)
-    site = read("DD_SITE", environ, problems)
-    tags = read("DD_TAGS", environ, problems)
-    if key is None or stops(environ):
-        raise ConfigError(problems + missing("datadog", environ))
+    problems = values.problems("datadog")
+    key = choose("DD_API_KEY", values, problems)
+    url = values["DD_LOGS_CONFIG_LOGS_DD_URL"]
+    site = values["DD_SITE"]
+    tags = values["DD_TAGS"]
+    if key is None or stops(values):
+        raise ConfigError(problems + missing("datadog", values))
     if url is None and not site.endswith(Site.families):
         from telemetry_forwarder.variables.advice import unknown_site  # only where something may be wrong
 

@@ -5,7 +5,6 @@ projects against Splunk Enterprise 9.3 to 10.4 and Splunk Cloud 10.5, read 2026-
 """
 
 import re
-from collections.abc import Mapping
 from functools import lru_cache
 from os import urandom
 from typing import Any, ClassVar
@@ -37,8 +36,7 @@ from telemetry_forwarder.records.record import Origin, Record
 from telemetry_forwarder.sinks.credential import choose
 from telemetry_forwarder.sinks.http_answers import Advice, not_theirs, own_words, read_status, taken_unread
 from telemetry_forwarder.sinks.truncate import fit, grouped, present
-from telemetry_forwarder.variables.reading import missing, read
-from telemetry_forwarder.variables.table import Problem
+from telemetry_forwarder.variables.reading import Values, missing
 from telemetry_forwarder.variables.wording import Notice, split_port
 
 # Older releases and Splunk Cloud's documentation say 1 MB for a request (newer servers take more); whether the
@@ -314,20 +312,19 @@ def new_channel() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-a{digits[15:18]}-"
 
 
-def create(environ: Mapping[str, str]) -> Destination[HttpRequest, HttpResponse]:
+def create(values: Values) -> Destination[HttpRequest, HttpResponse]:
     """Make the sink from `SPLUNK_…`. Raises ConfigError if it has no sound address or no sound token.
 
     The channel is chosen once, here; so two calls do not give the same one.
     """
-    problems: list[Problem] = []
-    url = read("SPLUNK_HEC_URL", environ, problems)
-    token = choose("SPLUNK_HEC_TOKEN", environ, problems)
+    problems = values.problems("splunk")
+    url = values["SPLUNK_HEC_URL"]
+    token = choose("SPLUNK_HEC_TOKEN", values, problems)
     sink_settings = {
-        setting: read(f"SPLUNK_{setting.upper()}", environ, problems)
-        for setting in ("index", "source", "sourcetype", "host")
+        setting: values[f"SPLUNK_{setting.upper()}"] for setting in ("index", "source", "sourcetype", "host")
     }
     if url is None or token is None:
-        raise ConfigError(problems + missing("splunk", environ))
+        raise ConfigError(problems + missing("splunk", values))
     problems.extend(_doubts(url))
     sink = SplunkHec(url=ENDPOINT.sub("", url).rstrip("/"), channel=new_channel(), **sink_settings)
     health = HttpRequest(url=f"{sink.url}/services/collector/health", body=b"", headers={}, method="GET")

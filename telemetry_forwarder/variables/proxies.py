@@ -5,12 +5,17 @@ far as nothing contradicts. Sources: GitLab, "We need to talk: can we standardiz
 six); curl(1), NO_PROXY; Go, golang.org/x/net/http/httpproxy; read 2026-11-27.
 """
 
-import socket
-from collections.abc import Mapping
-from urllib.parse import quote, unquote
+import _socket
+
+TYPE_CHECKING = False  # read before registration: nothing is imported that takes time
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # What may stand before `://`; `socks5` and its like are another protocol, which is not spoken here.
 SCHEMES = ("http", "https")
+# Source: RFC 3986, section 2.3.
+UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+HEX = frozenset(b"0123456789abcdefABCDEF")
 PORTS = {"http": 80, "https": 443}
 SOCKS = "a SOCKS proxy cannot be used, only one that speaks HTTP"
 
@@ -41,10 +46,19 @@ def proxy_url(text: str) -> str:
 
 
 def encode(text: str) -> str:
-    return quote(unquote(text, errors="surrogateescape"), safe="", errors="surrogateescape")
+    """Return `text` percent-encoded; what is so already (`%23`) is left so."""
+    first, *rest = text.encode("utf-8", "surrogateescape").split(b"%")
+    plain = first + b"".join(_octet(piece) for piece in rest)
+    return "".join(chr(byte) if byte in UNRESERVED else f"%{byte:02X}" for byte in plain)
 
 
-def proxy_for(scheme: str, host: str, port: int | None, proxies: Mapping[str, str]) -> str | None:
+def _octet(piece: bytes) -> bytes:
+    """Return what a `%` and `piece` stand for: with two hexadecimal digits one byte, else themselves."""
+    digits = piece[:2]
+    return bytes.fromhex(digits.decode()) + piece[2:] if len(digits) == 2 and HEX.issuperset(digits) else b"%" + piece
+
+
+def proxy_for(scheme: str, host: str, port: int | None, proxies: "Mapping[str, str]") -> str | None:
     """Return the proxy's URL for connections to `host` and `port`, or None for the direct way.
 
     `proxies` holds the proxy of each scheme, and under `no` the entries of NO_PROXY, parted by commas. What is returned
@@ -119,9 +133,9 @@ def is_name(host: str) -> bool:
 
 def packed(address: str) -> bytes | None:
     """Return the bytes of an IP address, 4 or 16; None where it is none. IPv4 within IPv6 is IPv4."""
-    for family in (socket.AF_INET, socket.AF_INET6):
+    for family in (_socket.AF_INET, _socket.AF_INET6):
         try:
-            found = socket.inet_pton(family, address)
+            found = _socket.inet_pton(family, address)
         except (OSError, ValueError):  # ValueError: a zero byte in it
             continue
         return found[12:] if found[:12] == b"\0" * 10 + b"\xff\xff" else found

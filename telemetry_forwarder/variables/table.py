@@ -1,9 +1,8 @@
 """The public interface: every environment variable, as data, with the rule that reads it.
 
-This module and what it is made of (`kinds`, `wording`, `places`) import nothing else. Two readers need it
-at different times: `bootstrap` asks, before it registers and while the user's cold start waits, whether any sink can
-run; `settings` and the sinks read the values later. Importing `dataclasses` alone would double the time to
-`/register`, so the few classes here are plain. The tables of docs/settings.md are printed from `VARIABLES`.
+This module and what it is made of (`types`, `wording`, `failover_target`) import nothing else. The
+environment is read before registration, while the user's cold start waits. Importing `dataclasses` alone would double
+the time to `/register`, so the few classes here are plain. The tables of docs/settings.md are printed from `VARIABLES`.
 """
 
 from telemetry_forwarder.variables.failover_target import Place
@@ -34,17 +33,17 @@ from telemetry_forwarder.variables.wording import Problem as Problem  # a sink i
 # Only for type checkers: a bare `False`, because importing `typing` costs more than this module.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any
-
-    Environ = Mapping[str, str]
 
 
 # --- the variables --------------------------------------------------------------------------------------------------
 
 
 class Variable:
-    """One environment variable: `kind` reads it; `default` is used where it is unset, empty or unsound."""
+    """One environment variable: `kind` reads it; `default` is used where it is unset, empty or unsound.
+
+    `sink` is the one that it belongs to, or `secrets`, `network`, `sdk` (read by the AWS SDK alone); None for the rest.
+    """
 
     __slots__ = ("default", "kind", "meaning", "name", "sink")
 
@@ -171,9 +170,9 @@ VARIABLES = (
     Variable("DD_API_KEY_SECRET_ARN", SecretArn(), None, "Secrets Manager secret that holds the API key", "datadog"),
     Variable("DD_API_KEY_SSM_PARAMETER", SsmParameter(), None, "SSM parameter with the API key", "datadog"),
     Variable("DD_SITE", Site(), "datadoghq.com", "Datadog site", "datadog"),
-    Variable("DD_SERVICE", Text(), None, "Service, in every sink; unset: the function's name", "datadog"),
-    Variable("DD_ENV", Text(), None, "Environment, in every sink", "datadog"),
-    Variable("DD_VERSION", Text(), None, "Version of the application, in every sink", "datadog"),
+    Variable("DD_SERVICE", Text(), None, "Service, in every sink; unset: the function's name"),
+    Variable("DD_ENV", Text(), None, "Environment, in every sink"),
+    Variable("DD_VERSION", Text(), None, "Version of the application, in every sink"),
     Variable("DD_TAGS", Tags(spaces=True), (), "Further tags for Datadog alone", "datadog"),
     Variable(
         "DD_LOGS_CONFIG_LOGS_DD_URL", Url(bare_host=True, endpoint="/api/v2/logs"), None,
@@ -188,17 +187,16 @@ VARIABLES = (
         "CLOUDWATCH_RETENTION_DAYS", OneOf(*RETENTION_DAYS, convert=int), None,
         "Retention set on a group that was created; unset: kept for ever", "cloudwatch",
     ),
-    # Read by botocore itself, named here for the table.
     Variable(
         "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", Url(), None,
         "Another endpoint, as for every AWS SDK; so are `AWS_ENDPOINT_URL_SSM`, `AWS_ENDPOINT_URL_SECRETS_MANAGER`, "
         "`AWS_ENDPOINT_URL_S3` and `AWS_ENDPOINT_URL_SQS`",
-        "cloudwatch",
+        "sdk",
     ),
-    Variable("AWS_REGION", Region(), None, "Region; Lambda sets it", "cloudwatch"),
+    Variable("AWS_REGION", Region(), None, "Region; Lambda sets it"),
     Variable(
         "TELEMETRY_FORWARDER_SECRETS", OneOf("off", "token", "open"), "off",
-        "Whether functions may ask for parameters and secrets on localhost, with a token or without", "secrets",
+        "Whether functions may ask for parameters and secrets on localhost, with a token or without",
     ),
     Variable(
         "TELEMETRY_FORWARDER_SECRETS_PREFETCH", SecretNames(wild="path"), (),
@@ -249,3 +247,6 @@ VARIABLES = (
     Variable("NO_PROXY", NoProxy(), (), "What is reached without a proxy", "network"),
     Variable("SSL_CERT_FILE", FilePath(), None, "CA certificates that backends are checked against", "network"),
 )  # fmt: skip
+
+# Set by Lambda, so it is no setting. Source: AWS Lambda Developer Guide, "Defined runtime environment variables".
+MEMORY_SIZE = Variable("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", Integer(1, 1_000_000), None, "Memory, in MB", "lambda")

@@ -11,6 +11,7 @@ from telemetry_forwarder.records.lossless_json import exact_json
 from telemetry_forwarder.records.record import decode
 from telemetry_forwarder.sinks import load
 from telemetry_forwarder.testing.sink_contract import Answers, SinkContract
+from telemetry_forwarder.variables.reading import read_all
 from tests.builders import ORIGIN
 
 
@@ -27,7 +28,7 @@ class TestSplunk(SinkContract):
     )
 
     def destination(self) -> Destination[Any, Any]:
-        return load("splunk")({"SPLUNK_HEC_URL": "http://127.0.0.1:1", "SPLUNK_HEC_TOKEN": "t"})
+        return load("splunk")(read_all({"SPLUNK_HEC_URL": "http://127.0.0.1:1", "SPLUNK_HEC_TOKEN": "t"}))
 
 
 class TestDatadog(SinkContract):
@@ -40,7 +41,7 @@ class TestDatadog(SinkContract):
     )
 
     def destination(self) -> Destination[Any, Any]:
-        return load("datadog")({"DD_API_KEY": "k", "DD_LOGS_CONFIG_LOGS_DD_URL": "http://127.0.0.1:1"})
+        return load("datadog")(read_all({"DD_API_KEY": "k", "DD_LOGS_CONFIG_LOGS_DD_URL": "http://127.0.0.1:1"}))
 
 
 class TestCloudWatchLogs(SinkContract):
@@ -54,7 +55,7 @@ class TestCloudWatchLogs(SinkContract):
     )
 
     def destination(self) -> Destination[Any, Any]:
-        return load("cloudwatch")({"CLOUDWATCH_LOG_GROUP": "/my/group", "CLOUDWATCH_LOG_STREAM": "one"})
+        return load("cloudwatch")(read_all({"CLOUDWATCH_LOG_GROUP": "/my/group", "CLOUDWATCH_LOG_STREAM": "one"}))
 
 
 SINKS: tuple[SinkContract, ...] = (TestSplunk(), TestDatadog(), TestCloudWatchLogs())

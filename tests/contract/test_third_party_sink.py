@@ -15,6 +15,7 @@ from telemetry_forwarder.plugin import ConfigError, Destination, HttpResponse
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.sinks import load
 from telemetry_forwarder.testing.sink_contract import Answers, SinkContract
+from telemetry_forwarder.variables.reading import read_all
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = REPOSITORY / "examples/ndjson_sink"
@@ -45,27 +46,29 @@ class TestNdjson(SinkContract):
     )
 
     def destination(self) -> Destination[Any, Any]:
-        return load("ndjson")({"NDJSON_URL": "http://127.0.0.1:1/logs"})
+        return load("ndjson")(read_all({"NDJSON_URL": "http://127.0.0.1:1/logs"}))
 
 
 def test_third_party_sink_is_named_in_the_settings() -> None:
     environ = {"TELEMETRY_FORWARDER_SINKS": "ndjson", "NDJSON_URL": "https://logs.example.com"}
-    settings = Settings.from_env(environ)
+    settings = Settings.from_values(read_all(environ))
     assert [destination.sink.name for destination in settings.destinations] == ["ndjson"]
     assert settings.problems == ()
-    assert events(environ, can_listen=True) == ("INVOKE", "SHUTDOWN")
+    assert events(read_all(environ), can_listen=True) == ("INVOKE", "SHUTDOWN")
 
 
 def test_its_own_problem_is_reported_like_ours() -> None:
     with pytest.raises(ConfigError, match="NDJSON_URL is 'nowhere'"):
-        load("ndjson")({"NDJSON_URL": "nowhere"})
+        load("ndjson")(read_all({"NDJSON_URL": "nowhere"}))
 
 
 def test_unknown_sink_is_named_with_what_is_allowed() -> None:
-    settings = Settings.from_env({"TELEMETRY_FORWARDER_SINKS": "splnuk,ndjson", "NDJSON_URL": "https://a.example"})
+    settings = Settings.from_values(
+        read_all({"TELEMETRY_FORWARDER_SINKS": "splnuk,ndjson", "NDJSON_URL": "https://a.example"})
+    )
     assert [destination.sink.name for destination in settings.destinations] == ["ndjson"]
     assert "splnuk" in str(settings.problems[0])
-    assert events({"TELEMETRY_FORWARDER_SINKS": "splnuk"}, can_listen=True) == ("SHUTDOWN",)
+    assert events(read_all({"TELEMETRY_FORWARDER_SINKS": "splnuk"}), can_listen=True) == ("SHUTDOWN",)
 
 
 def own_modules_in(code: str) -> set[str]:

@@ -12,8 +12,9 @@ import aiohttp
 
 from telemetry_forwarder.clock import Clock, SystemClock
 from telemetry_forwarder.log import Log
-from telemetry_forwarder.secrets.settings import secrets_from_env
+from telemetry_forwarder.secrets.settings import secrets_from
 from telemetry_forwarder.secrets.vault import Vault, open_vault
+from telemetry_forwarder.variables.reading import read_all
 
 TARGETS = {"ssm": "AmazonSSM", "secretsmanager": "secretsmanager"}
 
@@ -46,7 +47,7 @@ class Room:
 @asynccontextmanager
 async def room(clock: Clock | None = None, **environ: str) -> AsyncIterator[Room]:
     """Open an endpoint with the variables of a function; open to all unless they say otherwise."""
-    settings = secrets_from_env({"TELEMETRY_FORWARDER_SECRETS": "open", **environ}, [])
+    settings = secrets_from(read_all({"TELEMETRY_FORWARDER_SECRETS": "open", **environ}))
     written: list[str] = []
     log = Log("debug", written.append)
     door = socket.create_server(("127.0.0.1", 0), backlog=1024)

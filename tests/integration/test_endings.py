@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from telemetry_forwarder.sinks import load
+from telemetry_forwarder.variables.reading import read_all
 from tests.integration.endings import ENDINGS, FOLDER, normal, page, tell
 from tests.integration.test_local_lambda_limits import can_have
 from tests.integration.world import SINKS
@@ -162,7 +163,7 @@ def cells() -> list[list[str]]:
 def test_what_is_searched_for_is_in_what_is_sent(column: int) -> None:
     sink = SINKS[column]
     pattern, members = SEARCHES[sink]
-    sent = members(loads(load(sink)(ENVIRON).sink.encode(ENDED).data))
+    sent = members(loads(load(sink)(read_all(ENVIRON)).sink.encode(ENDED).data))
     found = 0
     for row in cells():
         for names in re.findall(pattern, QUOTED.sub("", row[column])):

@@ -13,8 +13,9 @@ from telemetry_forwarder.clock import SystemClock
 from telemetry_forwarder.errors import SecretDenied, SecretNotFound, SecretUnavailable
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.secrets import fetch as fetching
-from telemetry_forwarder.secrets.settings import secrets_from_env
+from telemetry_forwarder.secrets.settings import secrets_from
 from telemetry_forwarder.secrets.vault import Vault, open_vault
+from telemetry_forwarder.variables.reading import read_all
 from telemetry_forwarder.variables.types import Secret, SecretReference
 
 from .aws_service import ENDPOINTS, REGION, Service, endpoint, environment, error, moto
@@ -26,7 +27,7 @@ __all__ = ["endpoint", "environment", "moto"]
 
 async def with_vault(use: Callable[[Vault], Any], region: str | None = None, **environ: str) -> Any:
     """Open a vault, use it, close it."""
-    settings = secrets_from_env(environ, [])
+    settings = secrets_from(read_all(environ))
     quiet = Log("error")
     async with open_vault(settings, [], region=region, ca_file=None, clock=SystemClock(), log=quiet) as vault:
         return await use(vault)

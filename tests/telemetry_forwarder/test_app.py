@@ -14,6 +14,7 @@ from telemetry_forwarder.records.record import Origin, complete
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.testing.memory_transport import HANG, MemoryTransport
 from telemetry_forwarder.transports.stack import check_health
+from telemetry_forwarder.variables.reading import read_all
 from telemetry_forwarder.wiring import open_all
 from tests.builders import Lines, ListSink, run
 
@@ -49,7 +50,7 @@ def test_a_transport_that_cannot_be_opened_leaves_its_sink_out(delivery: Any) ->
     async def main() -> None:
         async with AsyncExitStack() as stack:
             both = [destination("theirs", delivery), destination("fine", opens)]
-            opened = await open_all(both, Settings.from_env({}), stack, lines.log)
+            opened = await open_all(both, Settings.from_values(read_all({})), stack, lines.log)
             assert [(one.sink.name, transport) for one, transport in opened] == [("fine", FINE)]
 
     run(main())
@@ -60,7 +61,7 @@ def test_a_transport_that_cannot_be_opened_leaves_its_sink_out(delivery: Any) ->
 def test_in_strict_mode_it_fails_the_start() -> None:
     async def main() -> None:
         async with AsyncExitStack() as stack:
-            settings = Settings.from_env({"TELEMETRY_FORWARDER_STRICT": "true"})
+            settings = Settings.from_values(read_all({"TELEMETRY_FORWARDER_STRICT": "true"}))
             with pytest.raises(RuntimeError):
                 await open_all([destination("theirs", raises)], settings, stack, Lines().log)
 

@@ -21,7 +21,8 @@ from telemetry_forwarder.lambda_api import first_event
 from telemetry_forwarder.lambda_api.registration import Registration, call, events, idle, register, say, subscribe
 from telemetry_forwarder.log import is_own
 from telemetry_forwarder.settings import Settings
-from telemetry_forwarder.variables import reading, table
+from telemetry_forwarder.variables import table
+from telemetry_forwarder.variables.reading import read_all
 
 ROOT = Path(__file__).parents[2]
 HEAVY = (
@@ -30,11 +31,21 @@ HEAVY = (
 )  # fmt: skip
 
 
-def test_importing_bootstrap_loads_nothing_heavy() -> None:
+EVERYTHING_GIVEN = {
+    **dict.fromkeys((variable.name for variable in table.VARIABLES), "x"),
+    "HTTPS_PROXY": "http://user:p%23ss@proxy:3128", "NO_PROXY": "10.0.0.0/8,.internal", "DD_TAGS": "a:b,c",
+    "TELEMETRY_FORWARDER_SINKS": "datadog,splunk,cloudwatch",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("environ", [{}, EVERYTHING_GIVEN], ids=["nothing given", "everything given, most unsound"])
+def test_until_it_has_registered_nothing_heavy_is_loaded(environ: dict[str, str]) -> None:
     """Lambda starts the runtime when we have registered; a fresh interpreter, so that only our imports count."""
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); before = set(sys.modules)\n"
-        "import telemetry_forwarder.bootstrap\n"
+        "import telemetry_forwarder.bootstrap as bootstrap\n"
+        f"values = bootstrap.reading.read_all({environ!r})\n"
+        "bootstrap.events(values, can_listen=True); bootstrap.has_sink(values)\n"
         "print(*sorted(set(sys.modules) - before))"
     )
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
@@ -66,7 +77,7 @@ SOUND = {"CLOUDWATCH_LOG_GROUP": "/my/group"}
 def test_invocations_are_registered_for_only_where_there_is_something_to_do(
     environ: dict[str, str], can_listen: bool, wanted: tuple[str, ...]
 ) -> None:
-    assert events(environ, can_listen=can_listen) == wanted
+    assert events(read_all(environ), can_listen=can_listen) == wanted
 
 
 def test_a_third_party_is_found_in_any_case_of_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +87,7 @@ def test_a_third_party_is_found_in_any_case_of_letters(tmp_path: Path, monkeypat
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: third-party\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[telemetry_forwarder.sinks]\nMine = mine:create\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert events({"TELEMETRY_FORWARDER_SINKS": "Mine"}, can_listen=True) == ("INVOKE", "SHUTDOWN")
+    assert events(read_all({"TELEMETRY_FORWARDER_SINKS": "Mine"}), can_listen=True) == ("INVOKE", "SHUTDOWN")
 
 
 # --- calls ----------------------------------------------------------------------------------------------------------
@@ -242,7 +253,7 @@ def test_a_subscription_asks_for_the_newest_schema(word: str) -> None:
     """`AlreadySubscribed`: the generation before a reset subscribed with the same body."""
     environ = {"TELEMETRY_FORWARDER_PORT": "5001", "TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS": "2000"}
     with registered(http("200 OK", f'"{word}"')) as (registration, server):
-        assert subscribe(registration, environ) == (200, "2025-01-29", f'"{word}"'.encode())
+        assert subscribe(registration, read_all(environ)) == (200, "2025-01-29", f'"{word}"'.encode())
     assert server.asked[0].startswith(b"PUT /2022-07-01/telemetry HTTP/1.1\r\n")
     assert b"\r\nLambda-Extension-Identifier: the-id\r\n" in server.asked[0]
     assert b"\r\nContent-Type: application/json\r\n" in server.asked[0]
@@ -261,7 +272,7 @@ def test_a_subscription_asks_for_the_newest_schema(word: str) -> None:
 def test_platform_events_are_asked_for_whatever_is_forwarded(given: str, types: list[str] | None) -> None:
     """The end of each invocation is seen in them."""
     with registered(http("200 OK", '"OK"')) as (registration, server):
-        subscribe(registration, {"TELEMETRY_FORWARDER_TYPES": given})
+        subscribe(registration, read_all({"TELEMETRY_FORWARDER_TYPES": given}))
     assert body_of(server.asked[0])["types"] == (types or ["platform", "function"])
 
 
@@ -271,9 +282,9 @@ def test_lambda_gathers_for_no_longer_than_an_invocation_may_be_held() -> None:
     asked = []
     for flush in ("end", "continuous"):
         with registered(http("200 OK", '"OK"')) as (registration, server):
-            subscribe(registration, {**environ, "TELEMETRY_FORWARDER_FLUSH": flush})
+            subscribe(registration, read_all({**environ, "TELEMETRY_FORWARDER_FLUSH": flush}))
         asked.append(body_of(server.asked[0])["buffering"])
-        settings = Settings.from_env({**environ, "TELEMETRY_FORWARDER_FLUSH": flush})
+        settings = Settings.from_values(read_all({**environ, "TELEMETRY_FORWARDER_FLUSH": flush}))
         assert settings.buffering.timeout_ms == asked[-1]["timeoutMs"]  # type: ignore[index]
         assert [problem.variable for problem in settings.problems] == list(environ) * (flush == "end")
     assert [buffering["timeoutMs"] for buffering in asked] == [25, 1000]  # type: ignore[index]
@@ -281,27 +292,27 @@ def test_lambda_gathers_for_no_longer_than_an_invocation_may_be_held() -> None:
 
 def test_a_schema_that_is_refused_is_followed_by_an_older_one() -> None:
     with registered(http("400 Bad Request", TOO_NEW), http("200 OK", '"OK"')) as (registration, server):
-        assert subscribe(registration, {}) == (200, "2022-12-13", b'"OK"')
+        assert subscribe(registration, read_all({})) == (200, "2022-12-13", b'"OK"')
     first, second = map(body_of, server.asked)
     assert {**first, "schemaVersion": "2022-12-13"} == second
 
 
 def test_the_first_refusal_is_the_one_that_is_told() -> None:
     with registered(http("400 Bad Request", CLOSED), http("400 Bad Request", TOO_NEW)) as (registration, server):
-        assert subscribe(registration, {}) == (400, "2025-01-29", CLOSED.encode())
+        assert subscribe(registration, read_all({})) == (400, "2025-01-29", CLOSED.encode())
     assert len(server.asked) == 2
 
 
 @pytest.mark.parametrize("status", [202, 403, 500])
 def test_another_answer_is_final(status: int) -> None:
     with registered(http(f"{status} Word", CLOSED)) as (registration, server):
-        assert subscribe(registration, {}) == (status, "2025-01-29", CLOSED.encode())
+        assert subscribe(registration, read_all({})) == (status, "2025-01-29", CLOSED.encode())
     assert len(server.asked) == 1
 
 
 def test_nobody_there_is_told_too() -> None:
     registration = Registration("127.0.0.1:1", "x", ("INVOKE", "SHUTDOWN"))
-    status, _, reason = subscribe(registration, {})
+    status, _, reason = subscribe(registration, read_all({}))
     assert status == 0
     assert b"no answer" in reason
 
@@ -315,7 +326,7 @@ def test_telemetry_is_subscribed_to_before_anything_else_is_loaded(
     Without a sink there is nothing to subscribe for. Where the rest cannot be loaded, nobody listens any more.
     """
 
-    def broken(environ: object) -> None:
+    def broken(environ: object, values: object) -> None:
         raise ImportError("not for this Python")
 
     monkeypatch.setattr(bootstrap, "load", broken)
@@ -432,4 +443,4 @@ def test_any_text_is_said_in_one_line_of_json(message: str) -> None:
 
 
 def test_the_default_port_is_not_lambdas_own() -> None:
-    assert reading.read("TELEMETRY_FORWARDER_PORT", {}) not in table.RESERVED_PORTS
+    assert read_all({})["TELEMETRY_FORWARDER_PORT"] not in table.RESERVED_PORTS

@@ -5,6 +5,7 @@ import pytest
 from telemetry_forwarder.delivery.buffer import WhenFull
 from telemetry_forwarder.delivery.worker import Capacity
 from telemetry_forwarder.settings import Settings, Spooling
+from telemetry_forwarder.variables.reading import read_all
 
 MIB = 1024 * 1024
 
@@ -14,21 +15,23 @@ MIB = 1024 * 1024
 )
 def test_the_default_is_a_share_of_the_functions_memory(memory: str, size_mib: int) -> None:
     """It is the function's memory that is taken; a record takes a kilobyte beside its text."""
-    settings = Settings.from_env({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": memory})
+    settings = Settings.from_values(read_all({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": memory}))
     assert settings.capacity == Capacity(size_mib * 1024, size_mib * MIB, WhenFull.SPILL)
     assert settings.spooling == Spooling(path="/tmp/telemetry-forwarder", max_bytes=64 * MIB, is_strict=False)
     assert settings.problems == ()
 
 
 def test_all_of_it_can_be_set() -> None:
-    settings = Settings.from_env(
-        {
-            "TELEMETRY_FORWARDER_BUFFER_BYTES": "2000000",
-            "TELEMETRY_FORWARDER_BUFFER_RECORDS": "1234",
-            "TELEMETRY_FORWARDER_SPOOL_BYTES": "9000000",
-            "TELEMETRY_FORWARDER_SPOOL_DIR": "/tmp/elsewhere",
-            "TELEMETRY_FORWARDER_DURABILITY": "strict",
-        }
+    settings = Settings.from_values(
+        read_all(
+            {
+                "TELEMETRY_FORWARDER_BUFFER_BYTES": "2000000",
+                "TELEMETRY_FORWARDER_BUFFER_RECORDS": "1234",
+                "TELEMETRY_FORWARDER_SPOOL_BYTES": "9000000",
+                "TELEMETRY_FORWARDER_SPOOL_DIR": "/tmp/elsewhere",
+                "TELEMETRY_FORWARDER_DURABILITY": "strict",
+            }
+        )
     )
     assert settings.capacity == Capacity(1234, 2_000_000, WhenFull.SPILL)
     assert settings.spooling == Spooling(path="/tmp/elsewhere", max_bytes=9_000_000, is_strict=True)
@@ -36,7 +39,7 @@ def test_all_of_it_can_be_set() -> None:
 
 @pytest.mark.parametrize("when_full", ["drop_oldest", "drop_newest"])
 def test_who_drops_has_no_spool(when_full: str) -> None:
-    settings = Settings.from_env({"TELEMETRY_FORWARDER_WHEN_FULL": when_full})
+    settings = Settings.from_values(read_all({"TELEMETRY_FORWARDER_WHEN_FULL": when_full}))
     assert (settings.capacity.when_full, settings.spooling) == (when_full, None)
 
 
@@ -55,8 +58,8 @@ def test_who_drops_has_no_spool(when_full: str) -> None:
     ],
 )
 def test_what_is_wrong_is_named_and_left_out(name: str, text: str, allowed: str) -> None:
-    settings = Settings.from_env({f"TELEMETRY_FORWARDER_{name}": text})
+    settings = Settings.from_values(read_all({f"TELEMETRY_FORWARDER_{name}": text}))
     (problem,) = settings.problems
     assert str(problem).startswith(f"TELEMETRY_FORWARDER_{name} is '{text}'; allowed: {allowed}.")
-    assert settings.capacity == Settings.from_env({}).capacity
-    assert settings.spooling == Settings.from_env({}).spooling
+    assert settings.capacity == Settings.from_values(read_all({})).capacity
+    assert settings.spooling == Settings.from_values(read_all({})).spooling

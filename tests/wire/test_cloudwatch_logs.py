@@ -19,6 +19,7 @@ from telemetry_forwarder.interfaces import (
     TooLarge,
 )
 from telemetry_forwarder.sinks.cloudwatch_logs import CloudWatchLogs, create
+from telemetry_forwarder.variables.reading import read_all
 from tests.sink_records import BARE, FULL, GOLDEN, encode_all, loads, make_record, same
 
 SINK = CloudWatchLogs(group="/acme/orders", stream=None, fallback_stream="fallback")
@@ -214,7 +215,7 @@ def test_too_large_and_already_stored():
 
 def test_settings_reach_the_request():
     own = {"CLOUDWATCH_LOG_GROUP": "/g", "CLOUDWATCH_LOG_STREAM": "s", "CLOUDWATCH_RETENTION_DAYS": "14"}
-    destination = create(own)
+    destination = create(read_all(own))
     request = destination.sink.request(same(1))
     assert (request.group, request.stream) == ("/g", "s")
     assert destination.delivery == LogsDelivery(retention_days=14)
@@ -223,16 +224,16 @@ def test_settings_reach_the_request():
 
 def test_the_fallback_stream_is_made_once_in_lambdas_pattern():
     environ = {"CLOUDWATCH_LOG_GROUP": "/g", "AWS_LAMBDA_FUNCTION_VERSION": "7"}
-    sink = create(environ).sink
+    sink = create(read_all(environ)).sink
     batch = [sink.encode(make_record("x", origin=BARE))]
     stream = sink.request(batch).stream
     assert re.fullmatch(r"\d{4}/\d\d/\d\d/\[7\][0-9a-f]{32}", stream)
     assert sink.request(batch).stream == stream
-    assert create(environ).sink.request(batch).stream != stream
+    assert create(read_all(environ)).sink.request(batch).stream != stream
 
 
 def test_an_unsound_retention_is_left_out_and_said():
-    destination = create({"CLOUDWATCH_LOG_GROUP": "/g", "CLOUDWATCH_RETENTION_DAYS": "2"})
+    destination = create(read_all({"CLOUDWATCH_LOG_GROUP": "/g", "CLOUDWATCH_RETENTION_DAYS": "2"}))
     assert destination.delivery == LogsDelivery(retention_days=None)
     assert [problem.variable for problem in destination.problems] == ["CLOUDWATCH_RETENTION_DAYS"]
 
@@ -240,7 +241,7 @@ def test_an_unsound_retention_is_left_out_and_said():
 def test_without_a_sound_group_it_does_not_run():
     for environ in ({}, {"CLOUDWATCH_LOG_GROUP": "aws/mine"}):
         with pytest.raises(ConfigError) as caught:
-            create(environ)
+            create(read_all(environ))
         assert [problem.variable for problem in caught.value.problems] == ["CLOUDWATCH_LOG_GROUP"]
 
 

@@ -17,6 +17,7 @@ from telemetry_forwarder.interfaces import (
 )
 from telemetry_forwarder.lazy_dataclass import replace
 from telemetry_forwarder.sinks.datadog import Datadog, create
+from telemetry_forwarder.variables.reading import read_all
 from telemetry_forwarder.variables.types import Secret, SecretReference
 from tests.sink_records import BARE, FULL, GOLDEN, REPORT, encode_all, loads, make_record, same
 
@@ -239,11 +240,11 @@ def test_the_longer_of_the_waits_asked_for_is_kept(headers, seconds):
     ],
 )
 def test_the_address_comes_from_the_site_or_is_given(own, url):
-    assert create(ENVIRON | own).sink.request(same(1)).url == url
+    assert create(read_all(ENVIRON | own)).sink.request(same(1)).url == url
 
 
 def test_settings_reach_the_wire():
-    destination = create(ENVIRON | {"DD_TAGS": "team:a owner:b,c:d"})
+    destination = create(read_all(ENVIRON | {"DD_TAGS": "team:a owner:b,c:d"}))
     tags = loads(destination.sink.encode(make_record("x")).data)["ddtags"]
     assert tags.endswith(",team:a,owner:b,c:d")
     assert isinstance(destination.delivery, HttpDelivery)
@@ -255,7 +256,7 @@ def test_settings_reach_the_wire():
 
 
 def test_a_reference_will_do_and_unsound_settings_are_left_out():
-    destination = create({"DD_API_KEY_SSM_PARAMETER": "/dd/key", "DD_TAGS": ":none"})
+    destination = create(read_all({"DD_API_KEY_SSM_PARAMETER": "/dd/key", "DD_TAGS": ":none"}))
     assert isinstance(destination.delivery, HttpDelivery)
     assert destination.delivery.credential is not None
     assert destination.delivery.credential.secret == SecretReference("ssm", "/dd/key")
@@ -264,5 +265,5 @@ def test_a_reference_will_do_and_unsound_settings_are_left_out():
 
 def test_without_a_key_it_does_not_run():
     with pytest.raises(ConfigError) as caught:
-        create({"DD_SITE": "nowhere"})
+        create(read_all({"DD_SITE": "nowhere"}))
     assert [problem.variable for problem in caught.value.problems] == ["DD_SITE", "DD_API_KEY"]

@@ -18,6 +18,7 @@ from telemetry_forwarder.interfaces import (
     TooLarge,
 )
 from telemetry_forwarder.sinks.splunk_hec import SplunkHec, create
+from telemetry_forwarder.variables.reading import read_all
 from telemetry_forwarder.variables.types import Secret, SecretReference
 from tests.sink_records import FULL, GOLDEN, NOW_MS, SAMPLES, encode_all, loads, make_record, same
 
@@ -49,13 +50,13 @@ CHANNEL = "x-splunk-request-channel"
 
 def test_a_channel_is_sent_that_is_one_for_an_hour_of_a_process():
     """A token with acknowledgement wants one; a request that is repeated has the same one as before."""
-    sink = create(ENVIRON).sink
+    sink = create(read_all(ENVIRON)).sink
     first, same_hour = encode_all(sink)[:2]
     later = sink.encode(make_record("x", time_ms=NOW_MS + 3_600_000))
     channels = [sink.request([one]).headers[CHANNEL] for one in (first, same_hour, first, later)]
     assert all(GUID.fullmatch(channel) for channel in channels)
     assert channels[0] == channels[1] == channels[2] != channels[3]
-    assert create(ENVIRON).sink.request([first]).headers[CHANNEL] not in channels
+    assert create(read_all(ENVIRON)).sink.request([first]).headers[CHANNEL] not in channels
     assert sink.request([sink.encode(make_record("x", time_ms=-1))]).headers[CHANNEL]
 
 
@@ -355,7 +356,7 @@ def test_a_redirect_names_its_host_and_nothing_else_of_it():
 )  # fmt: skip
 def test_any_pasted_form_of_the_address_leads_to_the_endpoint(path):
     for base in ("https://splunk.example.com:8088", "http://proxy.example.com/hec"):
-        destination = create({**ENVIRON, "SPLUNK_HEC_URL": base + path})
+        destination = create(read_all({**ENVIRON, "SPLUNK_HEC_URL": base + path}))
         assert destination.sink.request(same(1)).url == f"{base}/services/collector/event"
         assert isinstance(destination.delivery, HttpDelivery)
         assert destination.delivery.health is not None
@@ -365,14 +366,14 @@ def test_any_pasted_form_of_the_address_leads_to_the_endpoint(path):
 
 def test_settings_reach_the_wire():
     own = {"SPLUNK_INDEX": "apps", "SPLUNK_SOURCE": "src", "SPLUNK_SOURCETYPE": "st", "SPLUNK_HOST": "web-1"}
-    destination = create(ENVIRON | own)
+    destination = create(read_all(ENVIRON | own))
     found = loads(destination.sink.encode(SAMPLES[0]).data)
     assert (found["index"], found["source"], found["sourcetype"], found["host"]) == ("apps", "src", "st", "web-1")
     assert destination.problems == ()
 
 
 def test_the_token_is_sent_as_splunk_wants_it_and_never_shown():
-    destination = create(ENVIRON)
+    destination = create(read_all(ENVIRON))
     assert isinstance(destination.delivery, HttpDelivery)
     credential = destination.delivery.credential
     assert credential is not None
@@ -384,12 +385,12 @@ def test_the_token_is_sent_as_splunk_wants_it_and_never_shown():
 def test_the_plain_token_wins_and_secrets_manager_comes_before_ssm():
     arn = "arn:aws:secretsmanager:eu-west-1:210987654321:secret:hec#token"
     references = {"SPLUNK_HEC_TOKEN_SECRET_ARN": arn, "SPLUNK_HEC_TOKEN_SSM_PARAMETER": "/hec/token"}
-    everything = create(ENVIRON | references)
+    everything = create(read_all(ENVIRON | references))
     assert isinstance(everything.delivery, HttpDelivery)
     assert everything.delivery.credential is not None
     assert everything.delivery.credential.secret == Secret("not-a-real-token")
     assert [problem.variable for problem in everything.problems] == list(references)
-    two = create({"SPLUNK_HEC_URL": ENVIRON["SPLUNK_HEC_URL"]} | references)
+    two = create(read_all({"SPLUNK_HEC_URL": ENVIRON["SPLUNK_HEC_URL"]} | references))
     assert isinstance(two.delivery, HttpDelivery)
     assert two.delivery.credential is not None
     assert two.delivery.credential.secret == SecretReference("secretsmanager", arn.partition("#")[0], "token")
@@ -406,6 +407,6 @@ def test_the_plain_token_wins_and_secrets_manager_comes_before_ssm():
 )
 def test_without_address_or_token_every_problem_is_named(environ, variables):
     with pytest.raises(ConfigError) as caught:
-        create(environ)
+        create(read_all(environ))
     assert [problem.variable for problem in caught.value.problems] == variables
     assert "two words" not in str(caught.value)

@@ -26,6 +26,7 @@ from telemetry_forwarder.lambda_api.client import (
 )
 from telemetry_forwarder.lambda_api.first_event import Early
 from telemetry_forwarder.lambda_api.registration import Registration, send, subscribing
+from telemetry_forwarder.variables.reading import read_all
 
 HANG_UP = object()
 SILENCE = object()
@@ -276,7 +277,7 @@ async def test_the_event_that_was_asked_for_while_loading_is_read_on_from_where_
     """The first answer comes in two packets; one was read before asyncio was there."""
     with socket.create_server(("127.0.0.1", 0)) as place:
         address = f"127.0.0.1:{place.getsockname()[1]}"
-        early = Early(address, "the-id", {}, send)
+        early = Early(address, "the-id", read_all({}), send)
         early._ask()
         asked, _ = place.accept()
         with asked:
@@ -345,9 +346,9 @@ async def test_a_subscription_that_waits_for_the_server_asks_as_the_one_that_blo
             registration = Registration(client._runtime_api, "x", ())
             registration.identifier = "the-id"
             if is_blocking:
-                assert await asyncio.to_thread(registration_module.subscribe, registration, {}) == outcome
+                assert await asyncio.to_thread(registration_module.subscribe, registration, read_all({})) == outcome
             else:
-                assert await client.subscribe(subscribing(registration, {})) == outcome
+                assert await client.subscribe(subscribing(registration, read_all({}))) == outcome
             found.append((server.asked, server.headers))
             assert len(server.asked) == asked
             assert server.asked[0][:2] == ("PUT", "/2022-07-01/telemetry")
@@ -358,7 +359,7 @@ async def test_a_subscription_that_waits_for_the_server_asks_as_the_one_that_blo
 async def test_a_subscription_that_nobody_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "SUBSCRIBE_S", 0.05)
     async with connected(SILENCE) as (client, _):
-        calls = subscribing(Registration(client._runtime_api, "x", ()), {})
+        calls = subscribing(Registration(client._runtime_api, "x", ()), read_all({}))
         assert await client.subscribe(calls) == (0, "2025-01-29", b"no answer within 0.05 s")
 
 

@@ -14,6 +14,7 @@ import pytest
 from telemetry_forwarder.lambda_api.client import Invoke, invocation_in
 from telemetry_forwarder.lambda_api.first_event import BIG_BUDGET_MS, SMALL_BUDGET_MS, Early, budget_ms, number_after
 from telemetry_forwarder.lambda_api.registration import receive, send
+from telemetry_forwarder.variables.reading import read_all
 
 
 class Lambda:
@@ -79,7 +80,7 @@ def early(
     if isinstance(api, Cut):
         api.at = cut_at
     before = signal.getsignal(signal.SIGALRM)
-    one = Early(api.address, "the-id", environ, send)
+    one = Early(api.address, "the-id", read_all(environ), send)
     try:
         yield one, api
     finally:
@@ -117,7 +118,7 @@ def wait_until_given_up(one: Early) -> None:
     ],
 )
 def test_init_waits_as_long_as_is_set_or_goes_with_the_memory(environ: dict[str, str], ms: int) -> None:
-    assert budget_ms(environ) == ms
+    assert budget_ms(read_all(environ)) == ms
 
 
 def test_the_first_event_is_asked_for_when_the_budget_is_spent_and_not_before() -> None:
@@ -214,7 +215,7 @@ def test_shutdown_is_left_to_the_application() -> None:
 
 
 def test_an_api_that_is_not_there_is_left_to_the_application_too() -> None:
-    one = Early("127.0.0.1:1", "the-id", {}, send)
+    one = Early("127.0.0.1:1", "the-id", read_all({}), send)
     before = signal.getsignal(signal.SIGALRM)
     try:
         one.start(0.0)

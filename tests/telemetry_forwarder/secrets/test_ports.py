@@ -7,6 +7,7 @@ import pytest
 
 from telemetry_forwarder.bootstrap import listen_for_secrets
 from telemetry_forwarder.lambda_api.registration import events
+from telemetry_forwarder.variables.reading import read_all
 
 
 def free_port() -> int:
@@ -21,7 +22,7 @@ def environ(port: int, mode: str = "token", **more: str) -> dict[str, str]:
 
 def test_it_listens_on_loopback_alone() -> None:
     port = free_port()
-    doors = listen_for_secrets(environ(port))
+    doors = listen_for_secrets(read_all(environ(port)))
     try:
         addresses = [door.getsockname()[:2] for door in doors]
         assert addresses[0] == ("127.0.0.1", port)
@@ -36,13 +37,13 @@ def test_it_listens_on_loopback_alone() -> None:
 
 @pytest.mark.parametrize("mode", ["off", "", "on"])
 def test_it_does_not_listen_where_it_is_off(mode: str) -> None:
-    assert listen_for_secrets(environ(free_port(), mode)) == []
+    assert listen_for_secrets(read_all(environ(free_port(), mode))) == []
 
 
 def test_a_taken_port_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert listen_for_secrets(environ(port)) == []
+        assert listen_for_secrets(read_all(environ(port))) == []
     said = json.loads(capsys.readouterr().out)["message"]
     assert said.startswith(f"Port {port} cannot be listened on, so no secrets are served: Address already in use.")
     assert "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT" in said
@@ -61,4 +62,4 @@ def test_invocations_are_registered_for_only_to_see_the_end_of_a_snapshot(
     init_type: str, mode: str, wanted: tuple[str, ...]
 ) -> None:
     given = environ(2773, mode, AWS_LAMBDA_INITIALIZATION_TYPE=init_type)
-    assert events(given, can_listen=True) == wanted
+    assert events(read_all(given), can_listen=True) == wanted

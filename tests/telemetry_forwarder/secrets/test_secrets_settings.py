@@ -3,14 +3,15 @@
 import pytest
 
 from telemetry_forwarder.secrets.names import Key
-from telemetry_forwarder.secrets.settings import SecretsSettings, secrets_from_env
+from telemetry_forwarder.secrets.settings import SecretsSettings, secrets_from
 from telemetry_forwarder.settings import Settings
+from telemetry_forwarder.variables.reading import read_all
 from telemetry_forwarder.variables.table import Problem
 
 
 def read(**environ: str) -> tuple[SecretsSettings, list[Problem]]:
-    problems: list[Problem] = []
-    return secrets_from_env(environ, problems), problems
+    values = read_all(environ)
+    return secrets_from(values), values.problems(None, "secrets")
 
 
 def test_defaults() -> None:
@@ -84,6 +85,6 @@ def test_memory_bounds_the_cache() -> None:
 
 
 def test_nobody_who_asks_for_secrets_has_settings_for_them() -> None:
-    assert Settings.from_env({"DD_API_KEY": "k"}).secrets is None
-    assert Settings.from_env({"DD_API_KEY_SSM_PARAMETER": "/k"}).secrets is not None
-    assert Settings.from_env({"TELEMETRY_FORWARDER_SECRETS": "token"}).secrets is not None
+    assert Settings.from_values(read_all({"DD_API_KEY": "k"})).secrets is None
+    assert Settings.from_values(read_all({"DD_API_KEY_SSM_PARAMETER": "/k"})).secrets is not None
+    assert Settings.from_values(read_all({"TELEMETRY_FORWARDER_SECRETS": "token"})).secrets is not None

@@ -4,13 +4,14 @@ import asyncio
 
 from telemetry_forwarder.clock import SystemClock
 from telemetry_forwarder.log import Log
-from telemetry_forwarder.secrets.settings import secrets_from_env
+from telemetry_forwarder.secrets.settings import secrets_from
 from telemetry_forwarder.secrets.vault import Vault
+from telemetry_forwarder.variables.reading import read_all
 from tests.builders import record
 
 
 async def vault_in(init_type: str, tasks: asyncio.TaskGroup) -> tuple[Vault, list[str]]:
-    settings = secrets_from_env({"AWS_LAMBDA_INITIALIZATION_TYPE": init_type}, [])
+    settings = secrets_from(read_all({"AWS_LAMBDA_INITIALIZATION_TYPE": init_type}))
     vault = Vault(settings, region=None, ca_file=None, tasks=tasks, clock=SystemClock(), log=Log("error"))
     dropped: list[str] = []
     drop_all = vault.cache.drop_all

@@ -9,6 +9,7 @@ from telemetry_forwarder.errors import EncodeError
 from telemetry_forwarder.interfaces import AwsResponse, HttpResponse, Partial, Verdict
 from telemetry_forwarder.records.lossless_json import to_json
 from telemetry_forwarder.sinks import BUILT_IN, load
+from telemetry_forwarder.variables.reading import read_all
 from tests.sink_records import SAMPLES, any_record, json_values, make_record, same
 
 ENVIRON = {
@@ -17,7 +18,7 @@ ENVIRON = {
     "DD_API_KEY": "k",
     "CLOUDWATCH_LOG_GROUP": "g",
 }
-SINKS = {name: load(name)(ENVIRON).sink for name in BUILT_IN}
+SINKS = {name: load(name)(read_all(ENVIRON)).sink for name in BUILT_IN}
 HTTP_SINKS = [SINKS["splunk"], SINKS["datadog"]]
 
 every_sink = pytest.mark.parametrize("sink", SINKS.values(), ids=SINKS)

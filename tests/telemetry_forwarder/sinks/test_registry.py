@@ -10,6 +10,7 @@ import pytest
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import Destination
 from telemetry_forwarder.sinks import BUILT_IN, GROUP, load
+from telemetry_forwarder.variables.reading import read_all
 from telemetry_forwarder.variables.table import BUILT_IN_SINKS
 
 MODULE = """
@@ -17,6 +18,7 @@ from dataclasses import replace
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import Destination, HttpDelivery
 from telemetry_forwarder.sinks.datadog import Datadog
+from telemetry_forwarder.variables.reading import read_all
 from telemetry_forwarder.variables.table import Problem
 
 def create(environ):
@@ -27,7 +29,7 @@ def create(environ):
     if environ.get("MINE") == "problem":
         raise ConfigError([Problem("MINE", "unsound", "anything else", "It does not run.")])
     from telemetry_forwarder.sinks.datadog import create
-    fine = create({"DD_API_KEY": "k"})
+    fine = create(read_all({"DD_API_KEY": "k"}))
     if environ.get("MINE") in CHANGES:
         return replace(fine, **CHANGES[environ["MINE"]])
     return fine
@@ -91,7 +93,7 @@ def test_our_own_entry_points_say_the_same():
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_built_in_sink_is_named_as_it_is_chosen(name):
     environ = {"SPLUNK_HEC_URL": "https://h", "SPLUNK_HEC_TOKEN": "t", "DD_API_KEY": "k", "CLOUDWATCH_LOG_GROUP": "g"}
-    assert load(name)(environ).sink.name == name
+    assert load(name)(read_all(environ)).sink.name == name
 
 
 def test_only_the_sink_that_is_asked_for_is_imported():
@@ -116,7 +118,7 @@ SITE = f"import sys; sys.path[:0] = {[path for path in sys.path if path]!r}\n"
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("name", ["mine", "Mine"])
 def test_an_installed_sink_is_found_by_its_entry_point(name):
-    assert isinstance(load(name)({}), Destination)
+    assert isinstance(load(name)(read_all({})), Destination)
 
 
 def test_an_unknown_name_says_which_there_are():
@@ -142,11 +144,11 @@ def test_a_module_that_cannot_be_imported_is_a_problem_of_the_setting(name, said
 @pytest.mark.usefixtures("installed")
 def test_what_its_function_raises_is_a_problem_too_and_tells_no_secret():
     with pytest.raises(ConfigError) as caught:
-        load("mine")({"MINE": "raise", "KEY": "not-a-real-key"})
+        load("mine")(read_all({"MINE": "raise", "KEY": "not-a-real-key"}))
     assert "RuntimeError" in str(caught.value)
     assert "not-a-real-key" not in str(caught.value)
     with pytest.raises(ConfigError, match="NoneType"):
-        load("mine")({"MINE": "none"})
+        load("mine")(read_all({"MINE": "none"}))
 
 
 @pytest.mark.usefixtures("installed")
@@ -154,11 +156,11 @@ def test_what_its_function_raises_is_a_problem_too_and_tells_no_secret():
 def test_a_destination_that_nobody_could_use_is_a_problem_of_the_setting(fault):
     """What everybody reads of it is read where its own sink alone is left out."""
     with pytest.raises(ConfigError, match=r"create\(environ\) (failed|returned)"):
-        load("mine")({"MINE": fault})
+        load("mine")(read_all({"MINE": fault}))
 
 
 @pytest.mark.usefixtures("installed")
 def test_its_own_config_error_passes_unchanged():
     with pytest.raises(ConfigError) as caught:
-        load("mine")({"MINE": "problem"})
+        load("mine")(read_all({"MINE": "problem"}))
     assert problem_of(caught).variable == "MINE"

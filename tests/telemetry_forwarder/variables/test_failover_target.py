@@ -4,8 +4,7 @@ import pytest
 
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.variables.failover_target import Bucket, Place, Queue
-from telemetry_forwarder.variables.reading import read
-from telemetry_forwarder.variables.table import Problem
+from telemetry_forwarder.variables.reading import read_all
 
 NAME = "TELEMETRY_FORWARDER_FAILOVER"
 
@@ -28,9 +27,9 @@ NAME = "TELEMETRY_FORWARDER_FAILOVER"
     ],
 )
 def test_buckets_and_queues_are_read(text: str, place: object) -> None:
-    problems: list[Problem] = []
-    assert read(NAME, {NAME: text}, problems) == place
-    assert problems == []
+    values = read_all({NAME: text})
+    assert values[NAME] == place
+    assert values.problems(None) == []
 
 
 @pytest.mark.parametrize(
@@ -46,24 +45,23 @@ def test_buckets_and_queues_are_read(text: str, place: object) -> None:
     ],
 )  # fmt: skip
 def test_anything_else_is_named_with_what_is_allowed(text: str) -> None:
-    problems: list[Problem] = []
-    assert read(NAME, {NAME: text}, problems) is None
-    (problem,) = problems
+    values = read_all({NAME: text})
+    assert values[NAME] is None
+    (problem,) = values.problems(None)
     assert str(problem).startswith(f"{NAME} is '{text[:20]}")
     assert Place.allowed in str(problem)
     assert str(problem).endswith("It is left out.")
 
 
 def test_a_password_in_a_queues_address_is_not_shown() -> None:
-    problems: list[Problem] = []
-    read(NAME, {NAME: "https://user:sesame@sqs.eu-central-1.amazonaws.com/123456789012/kept"}, problems)
+    problems = read_all({NAME: "https://user:sesame@sqs.eu-central-1.amazonaws.com/123456789012/kept"}).problems(None)
     assert "sesame" not in str(problems)
 
 
 def test_settings_know_the_place_and_whatever_is_wrong_with_it() -> None:
-    assert Settings.from_env({NAME: "s3://logs/a"}).failover == Bucket("logs", "a")
-    assert Settings.from_env({}).failover is None
-    settings = Settings.from_env({NAME: "somewhere"})
+    assert Settings.from_values(read_all({NAME: "s3://logs/a"})).failover == Bucket("logs", "a")
+    assert Settings.from_values(read_all({})).failover is None
+    settings = Settings.from_values(read_all({NAME: "somewhere"}))
     assert settings.failover is None
     assert [problem.variable for problem in settings.problems if problem.variable == NAME] == [NAME]
 

@@ -1,13 +1,14 @@
 """Which way a connection takes: proxies as people write them, and every form of NO_PROXY that tools agree on."""
 
 from base64 import b64decode
+from urllib.parse import quote, unquote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry_forwarder.transports.http import proxy_login
-from telemetry_forwarder.variables.proxies import is_entry, proxy_for, proxy_url
+from telemetry_forwarder.variables.proxies import encode, is_entry, proxy_for, proxy_url
 
 PROXIES = {"http": "http://p:1", "https": "http://p:2"}
 
@@ -158,3 +159,9 @@ def test_what_no_tool_understands_is_no_entry_and_stands_for_nothing(entry: str)
 def test_any_entry_is_either_one_or_not_and_nothing_else_happens(entry: str, host: str) -> None:
     is_entry(entry)
     proxy_for("http", host, 80, {**PROXIES, "no": entry})
+
+
+@given(st.text(st.one_of(st.sampled_from("%0aA2f"), st.characters())))
+def test_percent_encoding_is_that_of_the_standard_library(text: str) -> None:
+    """Which takes too long to import before registration."""
+    assert encode(text) == quote(unquote(text, errors="surrogateescape"), safe="", errors="surrogateescape")

@@ -1,11 +1,16 @@
 """What the environment may say, how it is read, and what is never shown of it."""
 
+from collections import UserDict
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from telemetry_forwarder.lambda_api.first_event import budget_ms
+from telemetry_forwarder.secrets.settings import secrets_from
+from telemetry_forwarder.settings import Settings, capacity_bytes
 from telemetry_forwarder.variables import reading
-from telemetry_forwarder.variables.reading import BY_NAME, is_sound, missing, read, wanted_sinks
+from telemetry_forwarder.variables.reading import BY_NAME, is_sound, missing, read_all, wanted_sinks
 from telemetry_forwarder.variables.table import VARIABLES, Problem
 from telemetry_forwarder.variables.types import Secret, SecretReference
 
@@ -14,16 +19,13 @@ each_name = pytest.mark.parametrize("name", NAMES)
 
 
 def problems_of(name: str, text: str) -> list[Problem]:
-    found: list[Problem] = []
-    read(name, {name: text}, found)
-    return found
+    return [describe() for describe in read_all({name: text}).faults.values()]
 
 
 @each_name
-@given(text=st.text(max_size=60))
+@given(text=st.text(st.characters(exclude_categories=()), max_size=60))
 def test_any_text_gives_a_value_or_the_default_and_a_problem(name: str, text: str) -> None:
-    found: list[Problem] = []
-    value = read(name, {name: text}, found)
+    value, found = read_all({name: text})[name], problems_of(name, text)
     assert not found or value == BY_NAME[name].default or "the rest of the list is used" in str(found[0])
     assert len(found) <= 1
     assert not found or text.strip()
@@ -32,9 +34,9 @@ def test_any_text_gives_a_value_or_the_default_and_a_problem(name: str, text: st
 @each_name
 @pytest.mark.parametrize("text", [None, "", "   "])
 def test_unset_and_empty_give_the_default_without_a_problem(name: str, text: str | None) -> None:
-    found: list[Problem] = []
-    assert read(name, {} if text is None else {name: text}, found) == BY_NAME[name].default
-    assert found == []
+    values = read_all({} if text is None else {name: text})
+    assert values[name] == BY_NAME[name].default
+    assert not values.faults
 
 
 def test_names_are_unique_and_defaults_are_explained() -> None:
@@ -74,9 +76,9 @@ def test_names_are_unique_and_defaults_are_explained() -> None:
     ],
 )
 def test_sound_values_are_read(name: str, text: str, value: object) -> None:
-    found: list[Problem] = []
-    assert read(name, {name: text}, found) == value
-    assert found == []
+    values = read_all({name: text})
+    assert values[name] == value
+    assert not values.faults
 
 
 @pytest.mark.parametrize(
@@ -119,6 +121,53 @@ def test_unsound_values_are_problems(name: str, text: str) -> None:
     (problem,) = problems_of(name, text)
     assert problem.variable == name
     assert str(problem).startswith(f"{name} is ")
+
+
+# --- all of them at once ----------------------------------------------------------------------------------------------
+
+
+class Counting(UserDict[str, str]):
+    """An environment that counts how often each variable is read."""
+
+    def __init__(self, **given: str) -> None:
+        super().__init__(given)
+        self.reads: list[str] = []
+
+    def __getitem__(self, name: str) -> str:
+        self.reads.append(name)
+        return super().__getitem__(name)
+
+
+def test_the_environment_is_read_once_and_what_becomes_of_it_changes_nothing() -> None:
+    environ = Counting(DD_API_KEY="k", TELEMETRY_FORWARDER_PORT="5000", TELEMETRY_FORWARDER_SINKS="datadog,mine")
+    values = read_all(environ)
+    assert sorted(environ.reads) == sorted(environ)
+    environ.clear()
+    assert (values["TELEMETRY_FORWARDER_PORT"], values["DD_API_KEY"]) == (5000, Secret("k"))
+    assert values.given("DD_API_KEY") == values.environ["DD_API_KEY"] == "k"
+    assert [one.sink.name for one in Settings.from_values(values).destinations] == ["datadog"]
+
+
+def test_problems_are_those_of_the_sinks_that_are_asked_after() -> None:
+    values = read_all({"DD_SITE": "x", "SPLUNK_INDEX": "\n\0", "TELEMETRY_FORWARDER_PORT": "0", "NO_PROXY": "?"})
+    asked = {sink: [problem.variable for problem in values.problems(sink)] for sink in (None, "datadog", "network")}
+    assert asked == {None: ["TELEMETRY_FORWARDER_PORT"], "datadog": ["DD_SITE"], "network": ["NO_PROXY"]}
+    assert len(values.problems(None, "network", "splunk")) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "memory_mb"),
+    [("128", 128), (" 10240\n", 10240), ("", None), ("much", None), ("\u00b2", None), ("0", None)],
+)
+def test_the_memory_size_has_one_rule(text: str, memory_mb: int | None) -> None:
+    """What is no number is none: buffers and the cache are as for 128 MB then, and INIT waits as on a small one."""
+    values = read_all({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": text})
+    settings = Settings.from_values(values)
+    assert settings.origin.memory_mb == memory_mb
+    assert settings.capacity.max_bytes == capacity_bytes(memory_mb or 128)
+    assert budget_ms(values) == (10 if memory_mb == 10240 else 20)
+    assert secrets_from(values).policy.max_bytes == (64 << 20 if memory_mb == 10240 else 4 << 20)
+    assert settings.problems == (), "it is Lambda's, and no setting"
 
 
 # --- secrets --------------------------------------------------------------------------------------------------------
@@ -184,21 +233,21 @@ SPLUNK = {"SPLUNK_HEC_URL": "https://splunk:8088", "SPLUNK_HEC_TOKEN": "t"}
 def test_sinks_run_that_are_listed_or_else_whose_settings_are_given(
     environ: dict[str, str], wanted: tuple[str, ...]
 ) -> None:
-    assert wanted_sinks(environ) == wanted
+    assert wanted_sinks(read_all(environ)) == wanted
 
 
 def test_a_sink_is_sound_with_one_sound_variable_of_each_need() -> None:
-    assert is_sound("splunk", SPLUNK)
-    assert not is_sound("splunk", {**SPLUNK, "SPLUNK_HEC_URL": "splunk"})
-    assert not is_sound("splunk", {"SPLUNK_HEC_URL": "https://splunk"})
-    assert is_sound("splunk", {"SPLUNK_HEC_URL": "https://splunk", "SPLUNK_HEC_TOKEN_SSM_PARAMETER": "/t"})
+    assert is_sound("splunk", read_all(SPLUNK))
+    assert not is_sound("splunk", read_all({**SPLUNK, "SPLUNK_HEC_URL": "splunk"}))
+    assert not is_sound("splunk", read_all({"SPLUNK_HEC_URL": "https://splunk"}))
+    assert is_sound("splunk", read_all({"SPLUNK_HEC_URL": "https://splunk", "SPLUNK_HEC_TOKEN_SSM_PARAMETER": "/t"}))
 
 
 def test_what_is_missing_is_named_once_and_what_is_unsound_is_not_repeated() -> None:
-    names = [problem.variable for problem in missing("splunk", {"SPLUNK_HEC_URL": "nonsense"})]
+    names = [problem.variable for problem in missing("splunk", read_all({"SPLUNK_HEC_URL": "nonsense"}))]
     assert names == ["SPLUNK_HEC_TOKEN"]
-    assert missing("splunk", SPLUNK) == []
-    assert "SPLUNK_HEC_TOKEN_SSM_PARAMETER" in missing("splunk", {})[1].allowed
+    assert missing("splunk", read_all(SPLUNK)) == []
+    assert "SPLUNK_HEC_TOKEN_SSM_PARAMETER" in missing("splunk", read_all({}))[1].allowed
 
 
 @pytest.mark.parametrize(

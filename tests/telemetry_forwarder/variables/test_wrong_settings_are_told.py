@@ -13,8 +13,7 @@ import pytest
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.sinks.datadog import Datadog, ddtags
 from telemetry_forwarder.sinks.splunk_hec import SplunkHec
-from telemetry_forwarder.variables.reading import read
-from telemetry_forwarder.variables.table import Problem
+from telemetry_forwarder.variables.reading import read_all
 from telemetry_forwarder.variables.types import Secret
 from tests.builders import record
 
@@ -26,7 +25,7 @@ STOPPED = "Sink datadog does not run"
 
 
 def told(environ: dict[str, str]) -> tuple[Settings, list[str]]:
-    settings = Settings.from_env({"AWS_REGION": "eu-west-1", **environ})
+    settings = Settings.from_values(read_all({"AWS_REGION": "eu-west-1", **environ}))
     return settings, [f"{problem.level}: {problem}" for problem in settings.problems]
 
 
@@ -160,15 +159,15 @@ TAKEN: list[tuple[str, str, Any]] = [
 
 @pytest.mark.parametrize(("name", "text", "value"), TAKEN)
 def test_another_way_to_write_it_is_taken_without_a_word(name: str, text: str, value: Any) -> None:
-    problems: list[Any] = []
-    assert read(name, {name: text}, problems) == value
-    assert problems == []
+    values = read_all({name: text})
+    assert values[name] == value
+    assert not values.faults
 
 
 @pytest.mark.parametrize("text", ["abc\n", "abc\u00a0", '"abc"', "\u200babc\ufeff", "'abc'\r\n"])
 @pytest.mark.parametrize("name", ["SPLUNK_HEC_TOKEN", "DD_API_KEY"])
 def test_what_is_pasted_with_a_secret_is_no_part_of_it(name: str, text: str) -> None:
-    assert read(name, {name: text}) == Secret("abc")
+    assert read_all({name: text})[name] == Secret("abc")
 
 
 @pytest.mark.parametrize(
@@ -216,9 +215,9 @@ PARTLY: list[tuple[str, str, Any, tuple[str, ...]]] = [
 def test_what_is_sound_of_a_list_is_used_and_the_rest_named(
     name: str, text: str, value: Any, parts: tuple[str, ...]
 ) -> None:
-    problems: list[Problem] = []
-    assert read(name, {name: text}, problems) == value
-    (line,) = map(str, problems)
+    values = read_all({name: text})
+    assert values[name] == value
+    (line,) = (str(describe()) for describe in values.faults.values())
     assert line.startswith(f"{name} is partly unsound: ")
     assert [part for part in parts if part not in line] == [], line
     assert line.endswith("It is left out, the rest of the list is used.")
@@ -314,7 +313,8 @@ def test_a_healthy_start_loads_nothing_of_what_says_what_is_wrong() -> None:
     environ = {**SPLUNK, **DATADOG, "DD_TAGS": "a:b", "DD_TRACE_ENABLED": "1", "SPLUNK_ACCESS_TOKEN": "x"}
     program = (
         "import sys; from telemetry_forwarder.settings import Settings\n"
-        f"assert not Settings.from_env({environ!r}).problems\n"
+        "from telemetry_forwarder.variables.reading import read_all\n"
+        f"assert not Settings.from_values(read_all({environ!r})).problems\n"
         "print([name for name in ('telemetry_forwarder.variables.advice', 'difflib') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
