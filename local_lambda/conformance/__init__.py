@@ -2,9 +2,9 @@
 
 model                       what the suite is given and what it says
 suite                       the list of checks, and the order of the work
-visits, posting, machine    the environments, and what is done and looked at in them
-seen                        what was seen in one: plain data
-starting, invoking,         the checks: pure functions of what was seen
+scenarios, posting, machine the environments, and what is done and looked at in them
+observations                what was observed in one: plain data
+starting, invoking,         the checks: pure functions of what was observed, each under its title and source
 receiving
 function/                   the function that runs beside the extension
 

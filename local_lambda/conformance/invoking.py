@@ -1,24 +1,33 @@
 """Checks of life and its ends: events, invocations, freezes, resets, shutdowns."""
 
 from local_lambda.conformance.model import (
+    EXTENSIONS,
+    TELEMETRY,
     Finding,
     Limits,
+    check,
     failed,
     not_applicable,
     not_checked,
     passed,
 )
-from local_lambda.conformance.observations import ACCEPTED, NEXT, REGISTER, SUBSCRIBE, Seen, Visit
+from local_lambda.conformance.observations import ACCEPTED, NEXT, REGISTER, SUBSCRIBE, ByScenario, Observations
 from local_lambda.results import ExtensionEnd, Invocation
 
 
-def next_once_per_invocation(seen: Seen, limits: Limits) -> Finding:
-    visit = seen["warm"]
-    calls = [call for call in visit.calls(NEXT) if call.generation == 1]
+@check(
+    title="asks for the next event once per invocation",
+    source=EXTENSIONS + "Next, and Invoke phase",
+    scenarios=("warm",),
+    from_the_start=True,
+)
+def next_once_per_invocation(scenarios: ByScenario, limits: Limits) -> Finding:
+    observed = scenarios["warm"]
+    calls = [call for call in observed.calls(NEXT) if call.generation == 1]
     if not calls:
-        if visit.crash:
-            return not_checked(f"It ended ({visit.crash}) before it asked for an event.")
-        if not any(call.status == 200 for call in visit.calls(REGISTER)):
+        if observed.crash:
+            return not_checked(f"It ended ({observed.crash}) before it asked for an event.")
+        if not any(call.status == 200 for call in observed.calls(REGISTER)):
             return not_checked("It did not register.")
         return failed(
             f"It never asked for its first event; the init was over after {limits.init_s:g} s.",
@@ -31,32 +40,37 @@ def next_once_per_invocation(seen: Seen, limits: Limits) -> Finding:
         )
     invoked = [call for call in calls if '"eventType":"INVOKE"' in call.answer]
     asked = len(calls) - 1
-    if asked == len(invoked) and (len(invoked) == len(visit.invocations) or "INVOKE" not in visit.registered_for):
+    if asked == len(invoked) and (len(invoked) == len(observed.invocations) or "INVOKE" not in observed.registered_for):
         events = f" and once after each of {len(invoked)} INVOKE events" if invoked else ""
         return passed(f"It asked once after its init{events}.")
     return failed(
-        f"It asked {asked} times after its init, for {len(invoked)} INVOKE events in {len(visit.invocations)}"
+        f"It asked {asked} times after its init, for {len(invoked)} INVOKE events in {len(observed.invocations)}"
         " invocations.",
         "Each /event/next says that the event before is done; without it Lambda waits until the function times out.",
     )
 
 
-def holds_briefly(seen: Seen, limits: Limits) -> Finding:
-    visit = seen["warm"]
-    if "INVOKE" not in visit.registered_for:
+@check(
+    title="does not hold invocations after the function's end",
+    source=EXTENSIONS + "Invoke phase, Performance impact and extension overhead",
+    scenarios=("warm",),
+)
+def holds_briefly(scenarios: ByScenario, limits: Limits) -> Finding:
+    observed = scenarios["warm"]
+    if "INVOKE" not in observed.registered_for:
         return not_applicable("It is not registered for INVOKE, so no invocation waits for it.")
-    return _held(visit, limits)
+    return _held(observed, limits)
 
 
-def _held(visit: Visit, limits: Limits) -> Finding:
-    late = [one for one in visit.invocations if one.status == "timeout"]
+def _held(observed: Observations, limits: Limits) -> Finding:
+    late = [one for one in observed.invocations if one.status == "timeout"]
     if late:
         return failed(
             "It did not ask for the next event, and the invocation ran into the function's timeout"
             f" ({limits.function_timeout_s:g} s).",
             "Lambda bills the whole timeout, resets the environment, and counts an error.",
         )
-    held = [_overhead_ms(one) for one in visit.invocations]
+    held = [_overhead_ms(one) for one in observed.invocations]
     longest = max(held, default=0.0)
     said = f"After the function's end it held invocations for up to {longest:.0f} ms"
     if longest <= limits.hold_s * 1000:
@@ -71,38 +85,49 @@ def _overhead_ms(invocation: Invocation) -> float:
     return invocation.extension_overhead_ms or 0.0
 
 
-def stays_alive(seen: Seen, limits: Limits) -> Finding:
-    visit = seen["warm"]
+@check(
+    title="does not end by itself",
+    source=EXTENSIONS + "Failure handling",
+    scenarios=("warm",),
+    from_the_start=True,
+)
+def stays_alive(scenarios: ByScenario, limits: Limits) -> Finding:
+    observed = scenarios["warm"]
     restart = "Lambda fails the init or the invocation, whatever the exit code, and starts the environment anew."
-    if not visit.started:
+    if not observed.started:
         return not_checked("It did not start.")
-    if visit.crash:
-        words = visit.init.message if visit.init and not visit.came_up else ""
-        return failed(f"It ended by itself ({visit.crash}){': ' + words if words else '.'}", restart)
-    if visit.transcript.generation > 1:
+    if observed.crash:
+        words = observed.init.message if observed.init and not observed.came_up else ""
+        return failed(f"It ended by itself ({observed.crash}){': ' + words if words else '.'}", restart)
+    if observed.transcript.generation > 1:
         return failed("It ended between two invocations.", restart)
-    if visit.end is not None:
-        end = visit.end.extensions[visit.name]
+    if observed.end is not None:
+        end = observed.end.extensions[observed.name]
         if end.exit_code is not None and not end.killed and not end.received_shutdown:
             return failed(f"It ended with exit code {end.exit_code} before it had the SHUTDOWN event.", restart)
-    if not visit.came_up:
+    if not observed.came_up:
         return not_checked("The environment did not come up.")
     return passed("It ran from the init to SHUTDOWN.")
 
 
-def survives_freeze(seen: Seen, limits: Limits) -> Finding:
-    visit = seen["warm"]
-    done = [one for one in visit.invocations if one.status == "success"]
-    if len(visit.invocations) < 2:
+@check(
+    title="goes on after freezes",
+    source=EXTENSIONS + "Lambda execution environment lifecycle",
+    scenarios=("warm",),
+)
+def survives_freeze(scenarios: ByScenario, limits: Limits) -> Finding:
+    observed = scenarios["warm"]
+    done = [one for one in observed.invocations if one.status == "success"]
+    if len(observed.invocations) < 2:
         return not_checked("There was no second invocation.")
-    if visit.transcript.generation > 1 or len(done) < len(visit.invocations):
+    if observed.transcript.generation > 1 or len(done) < len(observed.invocations):
         return failed(
             f"Invocation {len(done) + 1} went wrong after a freeze.",
             "Lambda freezes after each invocation, for milliseconds or hours: timers, connections and locks of before"
             " must not matter.",
         )
-    last = visit.calls(NEXT)[-2].ended if len(visit.calls(NEXT)) > 1 else None
-    tried = visit.deliveries(since=last or 0.0)
+    last = observed.calls(NEXT)[-2].ended if len(observed.calls(NEXT)) > 1 else None
+    tried = observed.deliveries(since=last or 0.0)
     if tried and not any(one.status in ACCEPTED for one in tried):
         return failed(
             f"After a freeze of {limits.freeze_s:g} s it took no telemetry any more: {_how(tried[-1].status)}.",
@@ -111,19 +136,24 @@ def survives_freeze(seen: Seen, limits: Limits) -> Finding:
     return passed(f"It went on after {len(done)} freezes, one of {limits.freeze_s:g} s.")
 
 
-def survives_reset(seen: Seen, limits: Limits) -> Finding:
-    visit = seen["reset"]
-    if not visit.came_up:
-        return failed(visit.why_not_up, "An environment comes up each time, or Lambda has none to offer.")
-    statuses = [one.status for one in visit.invocations]
+@check(
+    title="comes up again after a timeout, with the same subscription",
+    source=EXTENSIONS + "Failure handling",
+    scenarios=("reset",),
+)
+def survives_reset(scenarios: ByScenario, limits: Limits) -> Finding:
+    observed = scenarios["reset"]
+    if not observed.came_up:
+        return failed(observed.why_not_up, "An environment comes up each time, or Lambda has none to offer.")
+    statuses = [one.status for one in observed.invocations]
     if statuses[:2] != ["success", "timeout"]:
         return not_checked("The invocation before the timeout did not end well.")
     if statuses[2:] != ["success"]:
         return failed(
-            f"After a timeout it did not come up again ({visit.invocations[-1].error_type}).",
+            f"After a timeout it did not come up again ({observed.invocations[-1].error_type}).",
             "Lambda starts it anew in the same environment, with /tmp as it was; each invocation fails until it is up.",
         )
-    first, second = visit.calls(SUBSCRIBE, generation=1), visit.calls(SUBSCRIBE, generation=2)
+    first, second = observed.calls(SUBSCRIBE, generation=1), observed.calls(SUBSCRIBE, generation=2)
     if not first:
         return passed("After a timeout it registered again and the next invocation went well.")
     if not second:
@@ -137,20 +167,25 @@ def survives_reset(seen: Seen, limits: Limits) -> Finding:
     return passed("After a timeout it registered again and subscribed with the same body (AlreadySubscribed).")
 
 
-def exits_at_shutdown(seen: Seen, limits: Limits) -> Finding:
-    visits = [seen["warm"], seen["reset"]]
-    if "SHUTDOWN" not in visits[0].registered_for:
+@check(
+    title="exits with code 0 before the deadline of SHUTDOWN",
+    source=EXTENSIONS + "Shutdown phase",
+    scenarios=("warm", "reset"),
+)
+def exits_at_shutdown(scenarios: ByScenario, limits: Limits) -> Finding:
+    both = [scenarios["warm"], scenarios["reset"]]
+    if "SHUTDOWN" not in both[0].registered_for:
         return not_applicable("It is not registered for SHUTDOWN: Lambda kills it without a word, and what it holds.")
-    ends = [end for visit in visits if visit.came_up for end in visit.ends()]
+    ends = [end for observed in both if observed.came_up for end in observed.ends()]
     for reason, end in ends:
-        if fault := end_fault(reason, end):
+        if fault := _end_fault(reason, end):
             return fault
     longest = {reason: max(end.seconds for why, end in ends if why == reason) for reason, _ in ends}
     words = ", ".join(f"{reason} {seconds * 1000:.0f} ms" for reason, seconds in longest.items())
     return passed(f"It exited with code 0, after at most: {words}.")
 
 
-def end_fault(reason: str, end: ExtensionEnd) -> Finding | None:
+def _end_fault(reason: str, end: ExtensionEnd) -> Finding | None:
     """Return what is wrong with this end, if anything."""
     if end.killed:
         how = "" if end.received_shutdown else " and had not asked for the event"
@@ -166,14 +201,19 @@ def end_fault(reason: str, end: ExtensionEnd) -> Finding | None:
     return None
 
 
-def ends_uninvoked(seen: Seen, limits: Limits) -> Finding:
-    visit = seen["uninvoked"]
-    if not visit.came_up or visit.end is None:
-        return failed(visit.why_not_up, "With provisioned concurrency Lambda initialises ahead of any invocation.")
-    if "SHUTDOWN" not in visit.registered_for:
+@check(
+    title="ends promptly when it was never invoked",
+    source=EXTENSIONS + "Lambda execution environment lifecycle; provisioned concurrency",
+    scenarios=("uninvoked",),
+)
+def ends_uninvoked(scenarios: ByScenario, limits: Limits) -> Finding:
+    observed = scenarios["uninvoked"]
+    if not observed.came_up or observed.end is None:
+        return failed(observed.why_not_up, "With provisioned concurrency Lambda initialises ahead of any invocation.")
+    if "SHUTDOWN" not in observed.registered_for:
         return not_applicable("It is not registered for SHUTDOWN.")
-    end = visit.end.extensions[visit.name]
-    if fault := end_fault("spindown", end):
+    end = observed.end.extensions[observed.name]
+    if fault := _end_fault("spindown", end):
         return fault
     said = f"Without any invocation it was gone {end.seconds * 1000:.0f} ms after the beginning of the shutdown"
     if end.seconds <= limits.uninvoked_s:
@@ -184,12 +224,17 @@ def ends_uninvoked(seen: Seen, limits: Limits) -> Finding:
     )
 
 
-def leaves_no_process(seen: Seen, limits: Limits) -> Finding:
+@check(
+    title="leaves no process behind",
+    source=EXTENSIONS + "Shutdown phase",
+    scenarios=("warm", "reset"),
+)
+def leaves_no_process(scenarios: ByScenario, limits: Limits) -> Finding:
     found: list[str] = []
-    for visit in (seen["warm"], seen["reset"]):
-        if visit.left_behind is None:
+    for observed in (scenarios["warm"], scenarios["reset"]):
+        if observed.left_behind is None:
             return not_checked("This system does not say which processes there are.")
-        found += visit.left_behind.values()
+        found += observed.left_behind.values()
     if found:
         return failed(
             f"It left a process behind: {found[0]}.",
@@ -198,38 +243,48 @@ def leaves_no_process(seen: Seen, limits: Limits) -> Finding:
     return passed("No process outlived its environment.")
 
 
-def works_without_telemetry(seen: Seen, limits: Limits) -> Finding:
-    if not seen["warm"].calls(SUBSCRIBE):
+@check(
+    title="works where telemetry is not supported",
+    source="AWS Lambda Runtime Interface Emulator; " + TELEMETRY + "reference, Subscribe (202)",
+    scenarios=("warm", "no_telemetry"),
+)
+def works_without_telemetry(scenarios: ByScenario, limits: Limits) -> Finding:
+    if not scenarios["warm"].calls(SUBSCRIBE):
         return not_applicable("It does not subscribe to telemetry.")
-    visit = seen["deaf"]
+    observed = scenarios["no_telemetry"]
     consequence = "AWS's emulator and sam local answer 202: with this extension no function can be tried there."
-    if not visit.came_up:
-        return failed(f"Where telemetry is not supported (202): {visit.why_not_up}", consequence)
-    if visit.crash or any(one.status not in ("success", "timeout") for one in visit.invocations):
+    if not observed.came_up:
+        return failed(f"Where telemetry is not supported (202): {observed.why_not_up}", consequence)
+    if observed.crash or any(one.status not in ("success", "timeout") for one in observed.invocations):
         return failed("Where telemetry is not supported (202), an invocation failed.", consequence)
-    held = _held(visit, limits)
+    held = _held(observed, limits)
     if held.consequence:
         return failed(f"Where telemetry is not supported (202): {held.seen}", consequence)
-    for reason, end in visit.ends():
-        if "SHUTDOWN" in visit.registered_for and (fault := end_fault(reason, end)):
+    for reason, end in observed.ends():
+        if "SHUTDOWN" in observed.registered_for and (fault := _end_fault(reason, end)):
             return failed(f"Where telemetry is not supported (202): {fault.seen}", consequence)
     return passed("Where telemetry is not supported (202) it goes on without.")
 
 
-def fits_managed_instances(seen: Seen, limits: Limits) -> Finding:
-    visit = seen["managed"]
+@check(
+    title="registers on Lambda Managed Instances as it may",
+    source="AWS Lambda Managed Instances, execution environment, Extensions",
+    scenarios=("managed",),
+)
+def fits_managed_instances(scenarios: ByScenario, limits: Limits) -> Finding:
+    observed = scenarios["managed"]
     consequence = "Lambda Managed Instances refuse INVOKE with 403 Extension.InvalidEventType, and the init fails."
-    if refused := [call for call in visit.calls(REGISTER) if call.status != 200]:
+    if refused := [call for call in observed.calls(REGISTER) if call.status != 200]:
         return failed(f"It registered for {refused[0].sent} and was answered {refused[0].answer}.", consequence)
-    if not visit.came_up:
-        return failed(visit.why_not_up, "No environment comes up on Lambda Managed Instances.")
-    if refused := [call for call in visit.calls(SUBSCRIBE)[-1:] if call.status != 200]:
+    if not observed.came_up:
+        return failed(observed.why_not_up, "No environment comes up on Lambda Managed Instances.")
+    if refused := [call for call in observed.calls(SUBSCRIBE)[-1:] if call.status != 200]:
         answer = refused[0].answer
         return failed(f"Its subscription was refused: {answer}.", "Managed Instances take schema 2025-01-29 only.")
-    for reason, end in visit.ends():
-        if "SHUTDOWN" in visit.registered_for and (fault := end_fault(reason, end)):
+    for reason, end in observed.ends():
+        if "SHUTDOWN" in observed.registered_for and (fault := _end_fault(reason, end)):
             return fault
-    events = " and ".join(visit.registered_for) or "no event"
+    events = " and ".join(observed.registered_for) or "no event"
     return passed(f"With AWS_LAMBDA_INITIALIZATION_TYPE=lambda-managed-instances it registers for {events}.")
 
 

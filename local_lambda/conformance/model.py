@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Any
 from local_lambda.errors import EmulatorError, InvalidSetting
 
 if TYPE_CHECKING:
-    from local_lambda.conformance.observations import Seen
+    from local_lambda.conformance.observations import ByScenario
 
 PORT = "{port}"
+
+# Where AWS says what a check asks for: the beginning of its `source`.
+EXTENSIONS = "AWS Lambda Extensions API, "
+TELEMETRY = "AWS Lambda Telemetry API, "
+
 Delivered = Callable[[], Collection[str]]
 
 
@@ -104,17 +109,32 @@ def not_checked(why: str) -> Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that a good extension does. `source` is where AWS says so; `visits` are the environments it looks at.
+    """One thing that a good extension does. `source` is where AWS says so.
 
-    `judge` is pure. `from_the_start`: it says something also where no environment came up.
+    `judge` is pure: it reads what was observed in each of `scenarios`. `from_the_start`: it says something also where
+    no environment came up.
     """
 
     name: str
     title: str
     source: str
-    visits: tuple[str, ...]
-    judge: Callable[["Seen", Limits], Finding]
+    scenarios: tuple[str, ...]
+    judge: Callable[["ByScenario", Limits], Finding]
     from_the_start: bool = False
+
+
+def check(
+    *, title: str, source: str, scenarios: tuple[str, ...], from_the_start: bool = False
+) -> Callable[[Callable[["ByScenario", Limits], Finding]], Check]:
+    """Make a check of the function that judges, under its name with hyphens."""
+
+    def decorate(judge: Callable[["ByScenario", Limits], Finding]) -> Check:
+        name = judge.__name__.replace("_", "-")
+        return Check(
+            name=name, title=title, source=source, scenarios=scenarios, judge=judge, from_the_start=from_the_start
+        )
+
+    return decorate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What was seen of an extension in one environment: plain data, from which the checks judge."""
+"""What was observed of an extension in one environment: plain data, from which the checks judge."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ class Post:
 
 
 @dataclass(slots=True, kw_only=True)
-class Visit:
+class Observations:
     """One environment with the extension in it, from its start to its end.
 
     `listeners` are those after the init, `left_behind` the processes that outlived the environment (None: the system
@@ -123,4 +123,4 @@ class Visit:
         return [(shutdown.reason, shutdown.extensions[self.name]) for shutdown in told]
 
 
-Seen = Mapping[str, Visit]
+ByScenario = Mapping[str, Observations]

@@ -16,7 +16,7 @@ import aiohttp
 from local_lambda.conformance import machine
 from local_lambda.conformance.function.app import HOLDING
 from local_lambda.conformance.model import PORT, ConformanceError, Delivered, Limits, Subject
-from local_lambda.conformance.observations import Post, Visit
+from local_lambda.conformance.observations import Observations, Post
 from local_lambda.conformance.posting import Poster, rare_batches
 from local_lambda.errors import InitFailed, WaitedTooLong
 from local_lambda.local_lambda import LocalLambda
@@ -41,7 +41,7 @@ class _Place:
     """What an act works with."""
 
     env: LocalLambda
-    visit: Visit
+    observed: Observations
     limits: Limits
     folder: Path
     call: Mapping[str, Any]  # goes into every event
@@ -49,50 +49,50 @@ class _Place:
     async def invoke(self, **event: Any) -> bool:
         """Invoke the function; return whether the invocation went well and the environment lives on."""
         result = await self.env.invoke({**self.call, **event})
-        self.visit.invocations.append(result)
+        self.observed.invocations.append(result)
         return result.status == "success"
 
     def marker(self) -> str:
         """Return a text that is nowhere else, for a line that should arrive."""
         text = f"conformance marker {uuid.uuid4().hex}"
-        self.visit.markers.append(text)
+        self.observed.markers.append(text)
         return text
 
 
-class Visits:
-    """Makes each visit once, when it is asked for."""
+class Scenarios:
+    """Makes each observed once, when it is asked for."""
 
     def __init__(self, subject: Subject, limits: Limits, delivered: Delivered | None) -> None:
         self._subject = subject
         self._limits = limits
         self._delivered = delivered
-        self._made: dict[str, Visit] = {}
+        self._made: dict[str, Observations] = {}
 
-    async def get(self, kind: str) -> Visit:
-        """Return the visit of this kind. Raises ConformanceError when the suite's own function does not come up."""
+    async def get(self, kind: str) -> Observations:
+        """Return the observed of this kind. Raises ConformanceError when the suite's own function does not come up."""
         if kind not in self._made:
             self._made[kind] = await getattr(self, f"_{kind}")()
         return self._made[kind]
 
-    async def _warm(self) -> Visit:
-        return await self._visit(_invoke_and_freeze)
+    async def _warm(self) -> Observations:
+        return await self._play(_invoke_and_freeze)
 
-    async def _fed(self) -> Visit:
-        return await self._visit(_feed, timeout_s=self._limits.function_timeout_s + 10.0)
+    async def _flooded(self) -> Observations:
+        return await self._play(_feed, timeout_s=self._limits.function_timeout_s + 10.0)
 
-    async def _reset(self) -> Visit:
-        return await self._visit(_time_out)
+    async def _reset(self) -> Observations:
+        return await self._play(_time_out)
 
-    async def _uninvoked(self) -> Visit:
-        return await self._visit(_nothing, init_type="provisioned-concurrency")
+    async def _uninvoked(self) -> Observations:
+        return await self._play(_nothing, init_type="provisioned-concurrency")
 
-    async def _deaf(self) -> Visit:
-        return await self._visit(_invoke_once, platform={"telemetry_supported": False})
+    async def _no_telemetry(self) -> Observations:
+        return await self._play(_invoke_once, platform={"telemetry_supported": False})
 
-    async def _managed(self) -> Visit:
-        return await self._visit(_invoke_once, init_type="lambda-managed-instances")
+    async def _managed(self) -> Observations:
+        return await self._play(_invoke_once, init_type="lambda-managed-instances")
 
-    async def _disclosed(self) -> Visit:
+    async def _disclosed(self) -> Observations:
         """Start it once more by way of a script that sets what Lambda keeps from extensions."""
         given = environment.for_runtime(self._function({}), api="", log_stream="local/[$LATEST]0", log_fd=None)
         hidden = {name: value for name, value in given.items() if name not in environment.strip(given)}
@@ -103,7 +103,7 @@ class Visits:
             target = shlex.quote(str(self._subject.extension.resolve()))
             script.write_text(f'#!/bin/sh\n{exports}exec {target} "$@"\n')
             script.chmod(0o755)
-            return await self._visit(_invoke_once, extension=script)
+            return await self._play(_invoke_once, extension=script)
 
     def _function(self, variables: Mapping[str, str], **settings: Any) -> Function:
         settings = {"timeout_s": self._limits.function_timeout_s, "name": "conformance", **settings}
@@ -114,9 +114,9 @@ class Visits:
         port = str(machine.free_port()) if any(PORT in value for value in given.values()) else ""
         return {name: value.replace(PORT, port) for name, value in given.items()}
 
-    async def _visit(
+    async def _play(
         self, act: Act, *, extension: Path | None = None, platform: Mapping[str, Any] | None = None, **function: Any
-    ) -> Visit:
+    ) -> Observations:
         limits, mark = self._limits, uuid.uuid4().hex
         executable = extension or self._subject.extension
         settings = Platform(
@@ -129,21 +129,21 @@ class Visits:
         )
         described = self._function({_MARK: mark}, **function)
         env = LocalLambda(described, [executable], platform=settings)
-        visit = Visit(name=executable.name)
-        env.transcript = visit.transcript
+        observed = Observations(name=executable.name)
+        env.transcript = observed.transcript
         try:
             with tempfile.TemporaryDirectory() as folder, suppress(InitFailed):
                 async with env:
-                    visit.listeners, visit.subscriptions = machine.listeners(), env.subscriptions
+                    observed.listeners, observed.subscriptions = machine.listeners(), env.subscriptions
                     call = self._call()
-                    await act(_Place(env=env, visit=visit, limits=limits, folder=Path(folder), call=call))
-                    visit.end = await env.shutdown()
+                    await act(_Place(env=env, observed=observed, limits=limits, folder=Path(folder), call=call))
+                    observed.end = await env.shutdown()
         finally:
-            visit.left_behind = await _end_leftovers(f"{_MARK}={mark}")
-        _note(env, visit)
-        _check_function(visit)
-        visit.missing = await self._missing(visit, env.held_telemetry)
-        return visit
+            observed.left_behind = await _end_leftovers(f"{_MARK}={mark}")
+        _note(env, observed)
+        _check_function(observed)
+        observed.missing = await self._missing(observed, env.held_telemetry)
+        return observed
 
     def _call(self) -> Mapping[str, Any]:
         own = self._subject.function
@@ -151,33 +151,33 @@ class Visits:
             return {}
         return {"call": {"code": str(own.code.resolve()), "handler": own.handler, "event": own.event}}
 
-    async def _missing(self, visit: Visit, held: Collection[bytes]) -> list[str] | None:
+    async def _missing(self, observed: Observations, held: Collection[bytes]) -> list[str] | None:
         """Wait until all markers have arrived where the extension delivers to, and return those that did not.
 
         What the platform still holds, or has dropped, was not acknowledged and cannot be missed.
         """
-        if self._delivered is None or visit.end is None or visit.events("platform.logsDropped"):
+        if self._delivered is None or observed.end is None or observed.events("platform.logsDropped"):
             return None
         delivered, unsent = self._delivered, b"\n".join(held).decode("utf-8", "replace")
-        visit.markers = [marker for marker in visit.markers if marker not in unsent]
-        return await _last_look(lambda: _not_in(visit.markers, delivered()), within_s=_ARRIVAL_S)
+        observed.markers = [marker for marker in observed.markers if marker not in unsent]
+        return await _last_look(lambda: _not_in(observed.markers, delivered()), within_s=_ARRIVAL_S)
 
 
-def _note(env: LocalLambda, visit: Visit) -> None:
-    visit.init, visit.telemetry = env.init_outcome, env.telemetry
-    visit.output, visit.resets = env.extension_output(visit.name), env.resets
-    visit.subscriptions = env.subscriptions
-    visit.started = visit.init is None or visit.init.error_type != "Extension.LaunchError"
+def _note(env: LocalLambda, observed: Observations) -> None:
+    observed.init, observed.telemetry = env.init_outcome, env.telemetry
+    observed.output, observed.resets = env.extension_output(observed.name), env.resets
+    observed.subscriptions = env.subscriptions
+    observed.started = observed.init is None or observed.init.error_type != "Extension.LaunchError"
 
 
-def _check_function(visit: Visit) -> None:
+def _check_function(observed: Observations) -> None:
     """Raise ConformanceError when it is the function that does not work."""
-    outcome = visit.init
+    outcome = observed.init
     error_type = (outcome.error_type if outcome else None) or ""
     # Runtime.Unknown says no more than that time was up.
     if outcome and error_type.startswith("Runtime.") and error_type != "Runtime.Unknown":
         raise ConformanceError(f"The suite's function did not start ({error_type}): {outcome.message}")
-    for result in visit.invocations:
+    for result in observed.invocations:
         if result.status == "success" and result.function_error:
             said = result.payload.decode("utf-8", "replace")
             raise ConformanceError(f"The function failed, so nothing can be said about the extension: {said}")
@@ -234,7 +234,7 @@ async def _time_out(place: _Place) -> None:
 
 async def _feed(place: _Place) -> None:
     """Keep the function running, and with it the extension, while the suite sends batches and then listens."""
-    if not place.visit.subscriptions:
+    if not place.observed.subscriptions:
         return
     gate = place.folder / "gate"
     async with asyncio.TaskGroup() as tasks:
@@ -244,7 +244,7 @@ async def _feed(place: _Place) -> None:
             await _post_all(place)
             await _listen(place)
         except WaitedTooLong:
-            place.visit.posts.append(Post("anything", None, "the function did not get to run"))
+            place.observed.posts.append(Post("anything", None, "the function did not get to run"))
         finally:
             gate.touch()
     await invocation
@@ -256,34 +256,34 @@ def _is_holding(event: Mapping[str, Any]) -> bool:
 
 async def _post_all(place: _Place) -> None:
     """Send every rare batch until one is not taken, then one batch twice."""
-    visit, host = place.visit, place.env.platform.telemetry_host
+    observed, host = place.observed, place.env.platform.telemetry_host
     async with aiohttp.ClientSession() as session:
-        poster = Poster(visit.subscriptions[0], host, session)
-        for what, body in rare_batches(visit.subscriptions[0]):
+        poster = Poster(observed.subscriptions[0], host, session)
+        for what, body in rare_batches(observed.subscriptions[0]):
             post = await poster.post(what, body)
             if await _has_ended(place):
                 post = Post(what, None, "its process ended")
-            visit.posts.append(post)
+            observed.posts.append(post)
             if not post.is_accepted:
                 return
-        visit.repeated = await poster.post_twice("a batch that was sent before", place.marker())
+        observed.repeated = await poster.post_twice("a batch that was sent before", place.marker())
 
 
 async def _has_ended(place: _Place) -> bool:
     """Whether the process is gone. One that dies of a batch may do so just after its answer."""
     with suppress(WaitedTooLong):
-        await place.env.until(lambda: place.visit.name not in place.env.pids, timeout_s=_POLL_S)
-    return place.visit.name not in place.env.pids
+        await place.env.until(lambda: place.observed.name not in place.env.pids, timeout_s=_POLL_S)
+    return place.observed.name not in place.env.pids
 
 
 async def _listen(place: _Place) -> None:
     """Count the lines that the extension writes while nothing happens at all."""
-    visit, env = place.visit, place.env
-    if "extension" not in visit.subscribed_types or visit.name not in env.pids:
+    observed, env = place.observed, place.env
+    if "extension" not in observed.subscribed_types or observed.name not in env.pids:
         return
-    rounds = _QUARTERS * max(one.timeout_ms for one in visit.subscriptions) / 1000
-    visit.quiet_s = min(max(rounds, _QUIET_S[0]), _QUIET_S[1])
+    rounds = _QUARTERS * max(one.timeout_ms for one in observed.subscriptions) / 1000
+    observed.quiet_s = min(max(rounds, _QUIET_S[0]), _QUIET_S[1])
     for _ in range(_QUARTERS):
-        before = len(env.extension_output(visit.name))
-        await asyncio.sleep(visit.quiet_s / _QUARTERS)
-        visit.own_lines.append(len(env.extension_output(visit.name)) - before)
+        before = len(env.extension_output(observed.name))
+        await asyncio.sleep(observed.quiet_s / _QUARTERS)
+        observed.own_lines.append(len(env.extension_output(observed.name)) - before)

@@ -4,14 +4,17 @@ from datetime import datetime
 from pathlib import Path
 
 from local_lambda.conformance.model import (
+    EXTENSIONS,
+    TELEMETRY,
     Finding,
     Limits,
+    check,
     failed,
     not_applicable,
     not_checked,
     passed,
 )
-from local_lambda.conformance.observations import NEXT, REGISTER, SUBSCRIBE, Seen, Visit
+from local_lambda.conformance.observations import NEXT, REGISTER, SUBSCRIBE, ByScenario, Observations
 from local_lambda.transcript import Entry
 
 _FIRST_LINE_BYTES = 256
@@ -34,41 +37,59 @@ def why_it_cannot_start(extension: Path) -> str:
     return ""
 
 
-def starts(seen: Seen, limits: Limits) -> Finding:
-    visit = seen["warm"]
-    if visit.started:
+@check(
+    title="can be executed",
+    source=EXTENSIONS + "Init phase",
+    scenarios=("warm",),
+    from_the_start=True,
+)
+def starts(scenarios: ByScenario, limits: Limits) -> Finding:
+    observed = scenarios["warm"]
+    if observed.started:
         return passed("It was executed.")
     return failed(
-        f"It cannot be executed: {visit.init.message if visit.init else ''}",
+        f"It cannot be executed: {observed.init.message if observed.init else ''}",
         "Lambda fails the init with Extension.LaunchError.",
     )
 
 
-def registers(seen: Seen, limits: Limits) -> Finding:
-    visit = seen["warm"]
-    if not visit.started:
+@check(
+    title="registers in time, under the name of its file",
+    source=EXTENSIONS + "Init phase, and Register",
+    scenarios=("warm",),
+    from_the_start=True,
+)
+def registers(scenarios: ByScenario, limits: Limits) -> Finding:
+    observed = scenarios["warm"]
+    if not observed.started:
         return not_checked("It did not start.")
-    calls = visit.calls(REGISTER)
-    mine = [call for call in calls if call.name == visit.name]
+    calls = observed.calls(REGISTER)
+    mine = [call for call in calls if call.name == observed.name]
     if any(call.status == 200 for call in mine):
-        return passed(f"It registered as {visit.name}, for {' and '.join(visit.registered_for) or 'no event'}.")
+        return passed(f"It registered as {observed.name}, for {' and '.join(observed.registered_for) or 'no event'}.")
     waits = f"Lambda waits for it until the init fails, after {limits.init_s:g} s."
     if mine:
         return failed(f"Its registration was refused: {mine[0].answer}.", waits)
     if calls:
         consequence = f"Lambda takes any name but the file's own for that of an internal extension. {waits}"
-        return failed(f"It registered as {calls[0].name!r}; its file is called {visit.name!r}.", consequence)
-    if visit.crash:
-        return failed("It ended before it registered.", f"Lambda fails the init with {visit.crash}.")
+        return failed(f"It registered as {calls[0].name!r}; its file is called {observed.name!r}.", consequence)
+    if observed.crash:
+        return failed("It ended before it registered.", f"Lambda fails the init with {observed.crash}.")
     return failed(f"It did not register within {limits.init_s:g} s.", waits)
 
 
-def registers_first(seen: Seen, limits: Limits) -> Finding:
-    visit = seen["warm"]
-    calls = [call for call in visit.calls(REGISTER) if call.status == 200 and call.name == visit.name]
+@check(
+    title="registers before it does slow work",
+    source=EXTENSIONS + "Init phase",
+    scenarios=("warm",),
+    from_the_start=True,
+)
+def registers_first(scenarios: ByScenario, limits: Limits) -> Finding:
+    observed = scenarios["warm"]
+    calls = [call for call in observed.calls(REGISTER) if call.status == 200 and call.name == observed.name]
     if not calls:
         return not_checked("It did not register under its name.")
-    began = datetime.fromisoformat(next(e["time"] for e in visit.telemetry if e["type"] == "platform.initStart"))
+    began = datetime.fromisoformat(next(e["time"] for e in observed.telemetry if e["type"] == "platform.initStart"))
     after_ms = (calls[0].began - began.timestamp()) * 1000
     said = f"It registered {after_ms:.0f} ms after it was started"
     if after_ms <= limits.register_s * 1000:
@@ -79,9 +100,15 @@ def registers_first(seen: Seen, limits: Limits) -> Finding:
     )
 
 
-def needs_no_stripped_variable(seen: Seen, limits: Limits) -> Finding:
-    visit, disclosed = seen["warm"], seen.get("disclosed")
-    if not visit.started:
+@check(
+    title="does not need variables that Lambda keeps from extensions",
+    source=EXTENSIONS + "Permissions and configuration, Environment variables",
+    scenarios=("warm",),
+    from_the_start=True,
+)
+def needs_no_stripped_variable(scenarios: ByScenario, limits: Limits) -> Finding:
+    observed, disclosed = scenarios["warm"], scenarios.get("disclosed")
+    if not observed.started:
         return not_checked("It did not start.")
     if disclosed is None:
         return passed("It works without the variables that Lambda keeps from extensions.")
@@ -93,14 +120,20 @@ def needs_no_stripped_variable(seen: Seen, limits: Limits) -> Finding:
     return passed("It fails with those variables and without: they are not the reason.")
 
 
-def subscribes_in_time(seen: Seen, limits: Limits) -> Finding:
-    visit = seen["warm"]
-    calls = visit.calls(SUBSCRIBE)
+@check(
+    title="subscribes before its first event, with values that the API takes",
+    source=TELEMETRY + "Sending a subscription request, and Configuring memory usage and buffering",
+    scenarios=("warm",),
+    from_the_start=True,
+)
+def subscribes_in_time(scenarios: ByScenario, limits: Limits) -> Finding:
+    observed = scenarios["warm"]
+    calls = observed.calls(SUBSCRIBE)
     if not calls:
-        if not visit.came_up:
+        if not observed.came_up:
             return not_checked("The environment did not come up.")
         return not_applicable("It does not subscribe to telemetry.")
-    late = _late_subscription(visit)
+    late = _late_subscription(observed)
     if late is not None:
         return failed(
             "It subscribed after it had asked for its first event.",
@@ -115,29 +148,34 @@ def subscribes_in_time(seen: Seen, limits: Limits) -> Finding:
     shown = "; ".join(
         f"{one.schema}, {'+'.join(one.types)}, maxItems {one.max_items}, maxBytes {one.max_bytes},"
         f" timeoutMs {one.timeout_ms}"
-        for one in visit.subscriptions
+        for one in observed.subscriptions
     )
     return passed(f"It subscribed before its first event{fallback}: {shown}.")
 
 
-def _late_subscription(visit: Visit) -> Entry | None:
-    for generation in sorted({entry.generation for entry in visit.transcript}):
-        asked = visit.calls(NEXT, generation=generation)
-        calls = visit.calls(SUBSCRIBE, generation=generation)
+def _late_subscription(observed: Observations) -> Entry | None:
+    for generation in sorted({entry.generation for entry in observed.transcript}):
+        asked = observed.calls(NEXT, generation=generation)
+        calls = observed.calls(SUBSCRIBE, generation=generation)
         if asked and (late := [call for call in calls if call.began > asked[0].began]):
             return late[0]
     return None
 
 
-def serves_before_subscribing(seen: Seen, limits: Limits) -> Finding:
-    visit = seen["warm"]
-    if not visit.subscriptions:
+@check(
+    title="listens before it subscribes",
+    source=TELEMETRY + "Specifying a destination protocol",
+    scenarios=("warm",),
+)
+def serves_before_subscribing(scenarios: ByScenario, limits: Limits) -> Finding:
+    observed = scenarios["warm"]
+    if not observed.subscriptions:
         return not_applicable("It has no telemetry subscription.")
-    at_subscribe = visit.transcript.listeners_at_subscribe
+    at_subscribe = observed.transcript.listeners_at_subscribe
     if not at_subscribe or at_subscribe[-1] is None:
         return not_checked("This system does not say who listens.")
     open_ports = {listener.port for listener in at_subscribe[-1]}
-    for subscription in visit.subscriptions:
+    for subscription in observed.subscriptions:
         if subscription.port not in open_ports:
             return failed(
                 f"Nobody listened on port {subscription.port} when the subscription for it came.",
@@ -147,14 +185,19 @@ def serves_before_subscribing(seen: Seen, limits: Limits) -> Finding:
     return passed("Its listener was there when it subscribed.")
 
 
-def listens_where_lambda_is(seen: Seen, limits: Limits) -> Finding:
-    visit = seen["warm"]
-    if not visit.subscriptions:
+@check(
+    title="listens where Lambda reaches it",
+    source=TELEMETRY + "Specifying a destination protocol",
+    scenarios=("warm",),
+)
+def listens_where_lambda_is(scenarios: ByScenario, limits: Limits) -> Finding:
+    observed = scenarios["warm"]
+    if not observed.subscriptions:
         return not_applicable("It has no telemetry subscription.")
-    if visit.listeners is None:
+    if observed.listeners is None:
         return not_checked("This system does not say who listens.")
-    for subscription in visit.subscriptions:
-        here = [listener for listener in visit.listeners if listener.port == subscription.port]
+    for subscription in observed.subscriptions:
+        here = [listener for listener in observed.listeners if listener.port == subscription.port]
         if not here:
             return failed(
                 f"Nobody listens on port {subscription.port} after the init.",
