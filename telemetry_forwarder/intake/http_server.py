@@ -1,12 +1,23 @@
-"""HTTP in: takes telemetry bodies from Lambda and hands them on. Bounded in time and memory, whoever connects."""
+"""HTTP in: takes telemetry bodies from Lambda and hands them on. Bounded in time and memory, whoever connects.
+
+aiohttp's low-level server, without application and router, on a socket that has listened since before registration.
+What is not to be had from it is in `_Connection`, a subclass of its protocol: who connects is bounded, a request that
+does not come on is noticed and given up in the end, and one that breaks off is counted.
+"""
 
 import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
-import h11
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_writer import HttpVersion11
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import ERROR, RequestHandler
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response, StreamResponse
+from aiohttp.web_server import Server
 
 # A body may be twice `maxBytes` plus metadata. Source: AWS Lambda Developer Guide, Telemetry API, buffering. It does
 # not say whether before JSON's escapes: the longest line (256 KB) of control characters takes six times its length.
@@ -25,8 +36,13 @@ STALL_S = 0.2
 REQUEST_S = 10.0
 LATE_S = 0.25  # a timer that comes later than this was slept through
 
+# A connection is kept: Lambda's may be idle for as long as the environment is frozen. aiohttp would end it in an hour.
+_FOR_EVER_S = 1e9
+# What is read of a body before it is looked at, twice: more of it waits in the kernel.
+_READ_BYTES = 256 * 1024
+_CLOSE_S = 1.0  # for handlers that are cancelled when the server ends
+
 _POST = b"POST / "
-REASONS = {200: b"OK", 404: b"Not Found", 405: b"Method Not Allowed"}
 
 
 class Takes(Protocol):
@@ -60,80 +76,139 @@ async def serve(listener: socket.socket, intake: Takes, max_bytes: int) -> Async
     that is too long is counted and answered 200 like any other that cannot be used: Lambda would send it again and
     again, with everything else waiting behind it, the end of the invocation too.
     """
+    loop = asyncio.get_running_loop()
     limit = body_limit(max_bytes)
-    entrances: set[Entrance] = set()
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Entrance(intake, limit, entrances), sock=listener, backlog=BACKLOG
+    connections: set[_Connection] = set()
+
+    def request_of(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> BaseRequest:
+        """Make a request of what was read; aiohttp would answer one that is broken in HTTP/1.0."""
+        message = message._replace(version=HttpVersion11) if message is ERROR else message
+        return BaseRequest(message, payload, protocol, writer, task, loop)
+
+    http = Server(_answer, request_factory=request_of, handler_cancellation=True)
+    server = await loop.create_server(
+        lambda: _Connection(http, intake, limit, connections), sock=listener, backlog=BACKLOG
     )
     try:
         yield
     finally:
         server.close()
-        for entrance in list(entrances):
-            entrance.close()
-        await asyncio.sleep(0)  # the loop closes what was aborted
+        for connection in list(connections):
+            connection.drop()
+        await http.shutdown(_CLOSE_S)
 
 
-class Entrance(asyncio.Protocol):
-    """One connection on which telemetry comes: h11 keeps the rules of HTTP.
+async def _answer(request: BaseRequest) -> StreamResponse:
+    connection = request.protocol
+    assert isinstance(connection, _Connection)  # noqa: S101 - `serve` makes no other
+    return await connection.answer(request)
+
+
+class _GivenUp(Exception):
+    """No more of a body will be read; the answer is `status`."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+
+class _Connection(RequestHandler):
+    """One connection on which telemetry comes: aiohttp keeps the rules of HTTP.
 
     A body of more than `limit` bytes is read to its end, but not kept; nor is one that finds `MOST_HELD` times as much
     held for others. A request that does not come on is a sign of trouble, and in the end is given up.
+
+    aiohttp reads heads and hands them on one by one, while their bodies may still come: `_request_count` are the heads
+    that it has read (or that it could not read), `_taken` those of them that were handed on.
     """
 
-    def __init__(self, intake: Takes, limit: int, entrances: "set[Entrance]") -> None:
+    def __init__(self, http: Server, intake: Takes, limit: int, connections: "set[_Connection]") -> None:
+        super().__init__(
+            http, loop=asyncio.get_running_loop(), keepalive_timeout=_FOR_EVER_S, tcp_keepalive=False, lingering_time=0,
+            read_bufsize=_READ_BYTES, auto_decompress=False, access_log=None,  # type: ignore[arg-type]  # it may be
+        )  # fmt: skip
         self._intake = intake
         self._limit = limit
-        self._entrances = entrances
-        self._http = h11.Connection(h11.SERVER)
-        self._request: h11.Request | None = None
+        self._connections = connections
+        self._taken = 0
+        self._request: BaseRequest | None = None  # which is being read or answered
         self._pieces: list[bytes] = []
         self._size = 0
         self._is_over_limit = False
-        self._began_at: float | None = None  # when the first bytes came of a request that is not answered yet
+        self._began_at: float | None = None  # when the first bytes came of a request that is not here as a whole
         self._came_at = 0.0
         self._first = b""  # of its bytes, as many as it takes to know it
         self._timer: asyncio.TimerHandle | None = None
-        self._is_closing = False
-        self._is_due = False  # a request came whole, and is answered later
+        self._is_dropped = False
+        self._has_ended = False  # the sender sends nothing more
+        self._refused_with: int | None = None
         self.is_used = False  # whether a request was answered
         self.used_at = 0.0  # when the last one was, or the connection was made
 
-    def close(self) -> None:
-        self._is_closing = True
-        self._transport.abort()
+    def __repr__(self) -> str:
+        return f"<connection: {self._taken} of {self._request_count} requests, {self._size} bytes held>"
+
+    def drop(self) -> None:
+        """End the connection without a word; what was under way is not missed."""
+        self._is_dropped = True
+        if self.transport is not None:
+            self.transport.abort()
+
+    # --- what asyncio calls ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - create_server makes no other
-        self._transport = transport
-        self._loop = asyncio.get_running_loop()
         self.used_at = self._loop.time()
-        self._entrances.add(self)
-        if len(self._entrances) > MOST_CONNECTIONS:
-            min(self._entrances - {self}, key=lambda one: (one.is_used, one.used_at)).close()
+        super().connection_made(transport)
+        self._connections.add(self)
+        if len(self._connections) > MOST_CONNECTIONS:
+            min(self._connections - {self}, key=lambda one: (one.is_used, one.used_at)).drop()
 
-    def connection_lost(self, error: Exception | None) -> None:
-        self._entrances.discard(self)
+    def connection_lost(self, error: BaseException | None) -> None:
+        self._connections.discard(self)
         self._give_up("the connection ended")
+        super().connection_lost(error)
 
     def data_received(self, data: bytes) -> None:
-        self._came_at = self._loop.time()
-        if self._began_at is None:
-            self._began_at, self._first = self._came_at, data[: len(_POST)]
-        self._http.receive_data(data)
-        self._read()
-        if self._began_at is not None and self._timer is None and not self._is_due:
+        if data:  # aiohttp calls this with nothing where it goes on with what it has
+            self._came_at = self._loop.time()
+            if self._began_at is None and (self._request is None or self._request.content.is_eof()):
+                self._began_at, self._first = self._came_at, data[: len(_POST)]
+        super().data_received(data)
+        if self._request is not None and self._is_broken(self._request.content):
+            self._request.content.set_exception(_GivenUp(400))
+        self._watch()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's says None
+        """Keep the way back open for answers that are still to come."""
+        self._has_ended = True
+        if self._request is not None:
+            if self._is_broken(self._request.content):
+                self._request.content.set_exception(_GivenUp(400))
+        elif self._began_at is not None and self._taken == self._request_count:
+            self._break_off(400)
+        return self._request is not None or self._taken < self._request_count
+
+    # --- a request that does not come on, or breaks off ---
+
+    def _is_broken(self, content: StreamReader) -> bool:
+        """Say whether the rest of a body will not come: nothing more does, or what does is no part of it."""
+        return not content.is_eof() and (self._has_ended or self._taken < self._request_count)
+
+    def _watch(self) -> None:
+        if self._is_coming and self._timer is None:
             self._timer = self._loop.call_at(self._came_at + STALL_S, self._on_time)
 
-    def eof_received(self) -> None:
-        self._http.receive_data(b"")
-        self._read()
+    @property
+    def _is_coming(self) -> bool:
+        """Say whether a request has begun to come of which the rest is the sender's to send."""
+        if self._began_at is None or self._is_dropped:
+            return False
+        return not self._request.content.is_eof() if self._request else self._taken == self._request_count
 
     def _on_time(self) -> None:
         """Look after a request that has begun to come."""
         self._timer = None
         now = self._loop.time()
-        if self._began_at is None or self._is_closing:
+        if self._began_at is None or not self._is_coming:
             return
         if now - self._came_at >= STALL_S and self._is_telemetry:
             self._intake.on_interruption()
@@ -142,8 +217,12 @@ class Entrance(asyncio.Protocol):
             if now - max(self._came_at, self._began_at + REQUEST_S) > LATE_S:
                 self._began_at = now - REQUEST_S + STALL_S
             else:
+                request = self._request
                 self._give_up("it took too long")
-                self._refuse(408)
+                if request is None:
+                    self._break_off(408)
+                else:
+                    request.content.set_exception(_GivenUp(408))
                 return
         self._timer = self._loop.call_at(now + STALL_S, self._on_time)
 
@@ -151,18 +230,18 @@ class Entrance(asyncio.Protocol):
     def _is_telemetry(self) -> bool:
         if self._request is None:
             return self._first == _POST
-        return self._request.method == b"POST" and _path(self._request) == b"/"
+        return self._request.method == "POST" and _path(self._request) == "/"
 
     def _give_up(self, what: str) -> None:
         """Note that the request that was coming is not going to be answered as one."""
-        if self._began_at is not None and self._is_telemetry and not self._is_closing:
+        if self._began_at is not None and self._is_telemetry and not self._is_dropped:
             self._intake.interrupt(what)
+        self._stop_timer()
         self._rest()
 
     def _rest(self) -> None:
         """Hold nothing of a request any more."""
         self._request, self._pieces, self._size, self._is_over_limit = None, [], 0, False
-        self._stop_timer()
 
     def _stop_timer(self) -> None:
         """Note that nothing more of a request has to come."""
@@ -171,44 +250,48 @@ class Entrance(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
 
-    def _read(self) -> None:
-        """Take what has come, request by request."""
+    def _break_off(self, status: int) -> None:
+        """Refuse a head that has not come to its end: aiohttp answers one that is broken, and this breaks any."""
+        self._refused_with = status
+        super().data_received(b"\0")
+
+    # --- what aiohttp calls ---
+
+    async def answer(self, request: BaseRequest) -> Response:
+        """Read a request of which the head is there, deal with it and return the answer."""
+        self._taken += 1
+        self._request = request
+        self._began_at = self._began_at or self._came_at
+        self._watch()
         try:
-            while True:
-                event = self._http.next_event()
-                if event is h11.NEED_DATA:
-                    self._encourage()
-                    return
-                if not isinstance(event, h11.Event) or isinstance(event, h11.ConnectionClosed):
-                    return  # it is over, or the answer to the request before is not sent yet
-                self._take(event)
-        except h11.RemoteProtocolError as error:
+            if self._is_broken(request.content):
+                raise _GivenUp(400)
+            await self._read(request)
+        except _GivenUp as error:
             self._give_up("it is no sound HTTP")
-            self._refuse(error.error_status_hint)
+            return _refusal(error.status)
+        self._stop_timer()
+        status, text, due = self._handle(request)
+        if due is not None:
+            await due
+        self._rest()
+        self.is_used, self.used_at = True, self._came_at
+        response = Response(status=status, text=text, headers={"Allow": "POST"} if status == 405 else None)
+        if self._has_ended and self._taken == self._request_count:
+            response.force_close()
+        return response
 
-    def _take(self, event: h11.Event) -> None:
-        if isinstance(event, h11.Request):
-            self._request, self._pieces, self._size, self._is_over_limit = event, [], 0, False
-            self._began_at = self._began_at or self._came_at
-        elif isinstance(event, h11.Data):
-            self._hold(bytes(event.data))
-        elif isinstance(event, h11.EndOfMessage) and self._request is not None:
-            self._stop_timer()
-            status, text, due = self._handle(self._request)
-            if due is None:
-                self._answer(status, text)
-            else:
-                self._is_due = True
-                due.add_done_callback(self._answer_late)
-
-    def _answer_late(self, due: asyncio.Future[None]) -> None:
-        self._is_due = False
-        if not self._transport.is_closing():
-            self._answer(200, "")
-            self._read()
+    async def _read(self, request: BaseRequest) -> None:
+        """Read the body to its end, and hold it as far as that is allowed. Raises _GivenUp."""
+        content = request.content
+        is_expecting = request.headers.get("Expect", "").lower() == "100-continue" and request.version == HttpVersion11
+        if is_expecting and not content.is_eof() and not content.total_bytes and self.transport is not None:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while piece := await content.readany():
+            self._hold(piece)
 
     def _hold(self, piece: bytes) -> None:
-        held = sum(one._size for one in self._entrances) if self._pieces else 0
+        held = sum(one._size for one in self._connections) if self._pieces else 0
         self._is_over_limit |= self._size + len(piece) > self._limit or held > MOST_HELD * self._limit
         if self._is_over_limit:
             self._pieces.clear()
@@ -217,53 +300,37 @@ class Entrance(asyncio.Protocol):
             self._size += len(piece)
             self._pieces.append(piece)
 
-    def _handle(self, request: h11.Request) -> tuple[int, str, asyncio.Future[None] | None]:
+    def _handle(self, request: BaseRequest) -> tuple[int, str | None, asyncio.Future[None] | None]:
         """Deal with a whole request; return status and text of the answer, and what is done when it is due."""
         due = None
-        if _path(request) != b"/":
+        if _path(request) != "/":
             return 404, "telemetry is taken at /\n", None
-        if request.method != b"POST":
+        if request.method != "POST":
             return 405, "telemetry is sent with POST\n", None
         if self._is_over_limit:
             self._intake.refuse(self._limit)
         else:
             body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-            sequence_id = next((value for name, value in request.headers if name == b"sequence-id"), b"")
             self._pieces = []
-            due = self._intake.take(bytes(body), sequence_id.decode("latin-1"))
-        return 200, "", due
+            due = self._intake.take(body, request.headers.get("sequence-id", ""))
+        return 200, None, due
 
-    def _answer(self, status: int, text: str) -> None:
-        headers = [("Content-Length", str(len(text)))]
-        if text:
-            headers.append(("Content-Type", "text/plain"))
-        if status == 405:
-            headers.append(("Allow", "POST"))
-        parts = [self._http.send(h11.Response(status_code=status, headers=headers, reason=REASONS[status]))]
-        if text and self._request is not None and self._request.method != b"HEAD":
-            parts.append(self._http.send(h11.Data(data=text.encode())))
-        parts.append(self._http.send(h11.EndOfMessage()))
-        self._transport.write(b"".join(part for part in parts if part))
-        self._rest()
-        self.is_used, self.used_at = True, self._came_at
-        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
-            self._http.start_next_cycle()
-        else:
-            self._transport.close()
-
-    def _encourage(self) -> None:
-        """Say that the body may come, where a client waits to be told."""
-        if self._http.they_are_waiting_for_100_continue:
-            go_on = self._http.send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
-            self._transport.write(go_on or b"")
-
-    def _refuse(self, status: int) -> None:
-        """Answer what is no HTTP, or does not come, as far as that can be done, and hang up."""
-        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            head = h11.Response(status_code=status, headers=[("Content-Length", "0"), ("Connection", "close")])
-            self._transport.write((self._http.send(head) or b"") + (self._http.send(h11.EndOfMessage()) or b""))
-        self._transport.close()
+    def handle_error(
+        self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> StreamResponse:
+        """Answer what is no HTTP, or whose head does not come, as far as that can be done, and hang up."""
+        if not isinstance(exc, HttpProcessingError):
+            return super().handle_error(request, status, exc, message)
+        self._taken += 1
+        self._give_up("it is no sound HTTP")
+        return _refusal(self._refused_with or (431 if isinstance(exc, LineTooLong) else 400))
 
 
-def _path(request: h11.Request) -> bytes:
-    return request.target.partition(b"?")[0]
+def _refusal(status: int) -> Response:
+    response = Response(status=status)
+    response.force_close()
+    return response
+
+
+def _path(request: BaseRequest) -> str:
+    return request.raw_path.partition("?")[0]
