@@ -21,8 +21,8 @@ from telemetry_forwarder.failover.parcels import (
     word,
 )
 from telemetry_forwarder.failover.s3_sqs import called, open_client
+from telemetry_forwarder.transports.addresses import host_port
 from telemetry_forwarder.transports.aws import NO_ANSWER, translated
-from telemetry_forwarder.transports.http import host_port
 from telemetry_forwarder.variables.failover_target import Bucket, Queue
 
 # A person waits here, and no window closes: the SDK may try again.

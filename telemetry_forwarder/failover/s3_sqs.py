@@ -18,6 +18,7 @@ from botocore.handlers import add_expect_header
 from telemetry_forwarder.errors import ConfigError, FailoverError
 from telemetry_forwarder.failover.parcels import Parcel, Store, message_body, object_key, word
 from telemetry_forwarder.transports import aws_session
+from telemetry_forwarder.transports.addresses import host_port
 from telemetry_forwarder.transports.aws import (
     NO_ANSWER,
     NO_CREDENTIALS,
@@ -26,7 +27,6 @@ from telemetry_forwarder.transports.aws import (
     translated,
 )
 from telemetry_forwarder.transports.aws_session import new_session
-from telemetry_forwarder.transports.http import host_port
 from telemetry_forwarder.variables.failover_target import Bucket, Queue
 
 # A connection that is not made by then is tried again. Whoever calls bounds the whole.

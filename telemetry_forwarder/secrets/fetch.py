@@ -29,6 +29,7 @@ from telemetry_forwarder.secrets.meanings import (
 )
 from telemetry_forwarder.secrets.moments import Moment, now
 from telemetry_forwarder.secrets.names import SECRETS_MANAGER, SSM, Key
+from telemetry_forwarder.transports.addresses import host_port
 from telemetry_forwarder.transports.aws import (
     NO_ANSWER,
     NO_CREDENTIALS,
@@ -37,7 +38,6 @@ from telemetry_forwarder.transports.aws import (
     error_type,
 )
 from telemetry_forwarder.transports.aws_session import new_loader, new_session, open_client
-from telemetry_forwarder.transports.http import host_port
 from telemetry_forwarder.transports.steps import VPC
 
 CONNECT_S = 2.0

@@ -1,37 +1,41 @@
-"""From a host's name to a connected socket, in two steps, so that it can be said which of them is waited for."""
+"""Addresses in the form in which they may be said, and the proxy on the way to them. Opens no connection."""
 
-import asyncio
-import socket
-from typing import Any, TypeAlias
+from base64 import b64encode
+from collections.abc import Mapping
+from urllib.parse import unquote_to_bytes, urlsplit
 
-# An address that does not answer is given this long before the next one of the name is tried beside it.
-# Source: RFC 8305, section 5.
-NEXT_ADDRESS_S = 0.25
-
-# What `getaddrinfo` says of one address: family, type, protocol, canonical name, where.
-Address: TypeAlias = tuple[Any, Any, int, str, Any]
+from telemetry_forwarder.variables.proxies import PORTS, proxy_for
 
 
-async def addresses_of(host: str, port: int) -> list[Address]:
-    """Look up `host`; what is an address already is not asked for. Raises OSError."""
+def address(url: str, proxy: str | None) -> str:
+    """Return `host:port` of `url`, and of the proxy on the way; never a user name, path or query."""
+    text = host_port(url)
+    return f"{text} (through the proxy {host_port(proxy)})" if proxy else text
+
+
+def host_port(url: str) -> str:
     try:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except socket.gaierror:
-        return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        parts = urlsplit(url)
+        port = parts.port or PORTS.get(parts.scheme, 80)
+    except ValueError:
+        return "an address that is not a URL"
+    host = parts.hostname or "?"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def connected_socket(addresses: list[Address]) -> socket.socket:
-    """Return a socket that is connected to the first of `addresses` that answers. Raises OSError."""
-    if len(addresses) > 1:
-        from aiohappyeyeballs import start_connection  # a race costs an import; most tests and proxies have one address
+def choose_proxy(url: str, proxies: Mapping[str, str]) -> str | None:
+    """Return the proxy's URL for `url`, or None for the direct way (see `proxy_for`)."""
+    parts = urlsplit(url)
+    return proxy_for(parts.scheme, parts.hostname or "", parts.port, proxies)
 
-        return await start_connection(addresses, happy_eyeballs_delay=NEXT_ADDRESS_S)
-    family, kind, protocol, _, where = addresses[0]
-    connecting = socket.socket(family, kind, protocol)
-    try:
-        connecting.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(connecting, where)
-    except BaseException:
-        connecting.close()
-        raise
-    return connecting
+
+def proxy_login(proxy: str) -> dict[str, str]:
+    """Return the header with the user name and password of the proxy's URL, if it holds any.
+
+    By bytes, as aiohttp's own login knows the characters of Latin-1 alone.
+    """
+    parts = urlsplit(proxy)
+    if parts.username is None:
+        return {}
+    login = unquote_to_bytes(parts.username) + b":" + unquote_to_bytes(parts.password or "")
+    return {"Proxy-Authorization": "Basic " + b64encode(login).decode()}

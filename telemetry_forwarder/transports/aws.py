@@ -23,8 +23,9 @@ from telemetry_forwarder.errors import (
     TransportError,
 )
 from telemetry_forwarder.interfaces import Cause
+from telemetry_forwarder.transports.addresses import choose_proxy
 from telemetry_forwarder.transports.aws_session import ForeignAnswer
-from telemetry_forwarder.transports.http import KEEP_ALIVE_S, choose_proxy
+from telemetry_forwarder.transports.connections import KEEP_ALIVE_S
 from telemetry_forwarder.transports.steps import VPC, connection_wanted, name_wanted
 from telemetry_forwarder.transports.tls_failures import is_tls, tls_failure
 

@@ -10,6 +10,7 @@ from botocore.parsers import ResponseParserError
 
 from telemetry_forwarder.errors import ConfigError, TransportError
 from telemetry_forwarder.interfaces import AwsResponse, Cause, PutLogEvents
+from telemetry_forwarder.transports.addresses import host_port
 from telemetry_forwarder.transports.aws import (
     NO_ANSWER,
     NO_CREDENTIALS,
@@ -20,7 +21,6 @@ from telemetry_forwarder.transports.aws import (
     translated,
 )
 from telemetry_forwarder.transports.aws_session import ForeignAnswer, new_session, open_client, sdk_problem
-from telemetry_forwarder.transports.http import host_port
 
 if TYPE_CHECKING:
     from types_aiobotocore_logs.client import CloudWatchLogsClient

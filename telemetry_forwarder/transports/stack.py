@@ -1,23 +1,25 @@
 """From a destination's description to its open transport: the order of the wrappers, written once."""
 
 import asyncio
-from typing import TYPE_CHECKING, Any
-
-from telemetry_forwarder.errors import TransportError
-from telemetry_forwarder.interfaces import Destination, HttpDelivery, Transport
-from telemetry_forwarder.log import Log, where
-
-if TYPE_CHECKING:
-    pass
-
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
-from telemetry_forwarder.interfaces import Delivery, HttpRequest, HttpResponse, LogsDelivery
+from telemetry_forwarder.errors import TransportError
+from telemetry_forwarder.interfaces import (
+    Delivery,
+    Destination,
+    HttpDelivery,
+    HttpRequest,
+    HttpResponse,
+    LogsDelivery,
+    Transport,
+)
 from telemetry_forwarder.lazy_dataclass import dataclass, field
+from telemetry_forwarder.log import Log, where
+from telemetry_forwarder.transports.addresses import choose_proxy
 from telemetry_forwarder.transports.auth import AuthTransport, FetchSecret, TellsWait
 from telemetry_forwarder.transports.gzip import GzipTransport
-from telemetry_forwarder.transports.http import HttpTransport, choose_proxy
 
 # Longest wait for a connection; what is slower is tried again.
 CONNECT_S = 3.0
@@ -76,6 +78,8 @@ async def open_transport(
 def _http(
     delivery: HttpDelivery, network: Network, fetch: FetchSecret | None, tell: TellsWait | None
 ) -> Transport[HttpRequest, HttpResponse]:
+    from telemetry_forwarder.transports.http import HttpTransport  # aiohttp's client only where it is needed
+
     transport: Transport[HttpRequest, HttpResponse] = HttpTransport(
         proxy=choose_proxy(delivery.url, network.proxies), ca_file=network.ca_file, connect_s=CONNECT_S
     )

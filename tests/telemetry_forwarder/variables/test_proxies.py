@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_forwarder.transports.http import proxy_login
+from telemetry_forwarder.transports.addresses import proxy_login
 from telemetry_forwarder.variables.proxies import encode, is_entry, proxy_for, proxy_url
 
 PROXIES = {"http": "http://p:1", "https": "http://p:2"}

@@ -1,0 +1,56 @@
+"""What it means that a request brought no answer: words that name host and port, and hold nothing of the request."""
+
+import os
+import socket
+from collections.abc import Iterable
+
+from telemetry_forwarder.errors import ConnectionLost, TimedOut, TransportError
+from telemetry_forwarder.transports.tls_failures import is_tls, tls_failure
+
+NEEDS_LOGIN = 407
+TLS_ALERT = b"\x15\x03"
+
+
+def why_not(error: BaseException, *, is_proxy: bool, ca_file: str | None = None, names: Iterable[str] = ()) -> str:
+    """Say why no connection was made; `names` are those of a certificate that is for another name than ours."""
+    if isinstance(error, socket.gaierror) and not is_proxy:
+        return f"the name cannot be resolved ({plain(error)})"
+    if is_tls(error):
+        reason = tls_failure(error, ca_file=ca_file, names=names)
+        return f"TLS with the proxy: {reason}" if is_proxy else reason
+    return f"the proxy cannot be reached ({plain(error)})" if is_proxy else f"no connection ({plain(error)})"
+
+
+def refused_by_proxy(status: int) -> str:
+    hint = ""
+    if status == NEEDS_LOGIN:
+        hint = ": HTTP_PROXY or HTTPS_PROXY lacks the user name and password that it wants, or has others"
+    return f"the proxy refused the connection with status {status}{hint}"
+
+
+def not_http(where: str, received: bytes | bytearray = b"") -> ConnectionLost:
+    """Return the error of an answer that begins with no status line; `received` came instead."""
+    hint = "; it is an alert of TLS: write `https://`" if received.startswith(TLS_ALERT) else ""
+    return ConnectionLost(f"{where}: what came back is not HTTP{hint}")
+
+
+def lost(error: BaseException, where: str) -> TransportError:
+    """Return the transport error of a connection that ended, with `error`, before the answer to what was sent."""
+    if is_tls(error):  # TLS 1.3: a server judges its client when that has begun to send
+        return ConnectionLost(f"{where}: {tls_failure(error)}")
+    # A plain OSError for ETIMEDOUT is a TimeoutError too, and is a lost connection: it carries its number.
+    if isinstance(error, TimeoutError) and error.errno is None:
+        return TimedOut(f"{where}: no answer in time")
+    return ConnectionLost(f"{where}: the connection ended before the answer did ({plain(error)})")
+
+
+def plain(error: BaseException) -> str:
+    """Name what the operating system or OpenSSL said; other texts may quote what was sent and are left out."""
+    reason = getattr(error, "reason", None)  # ssl.SSLError
+    if isinstance(reason, str) and reason:
+        return reason.replace("_", " ").lower()
+    if isinstance(error, socket.gaierror) and error.strerror:
+        return error.strerror
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return type(error).__name__
