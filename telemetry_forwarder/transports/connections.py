@@ -18,7 +18,8 @@ from aiohttp.abc import ResolveResult
 from aiohttp.client import ClientRequest, ClientTimeout
 from aiohttp.client_exceptions import ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection, TCPConnector
+from aiohttp.connector import Connection as Lease
+from aiohttp.connector import TCPConnector
 from aiohttp.resolver import ThreadedResolver
 
 from telemetry_forwarder.clock import Clock
@@ -55,7 +56,7 @@ class Attempt:
     def __init__(self, url: str, proxy: str | None, way: Way) -> None:
         self.way = way
         self.where = address(url, proxy)
-        self.connection: _Protocol | None = None
+        self.connection: Connection | None = None
         self.is_with_proxy = proxy is not None
         self.is_tunnelling = False
         self._next = host_port(proxy or url)
@@ -82,7 +83,7 @@ class Attempt:
             self.is_tunnelling = True
             self.way.waits_for = tunnel_wanted(self.where, self._variable)
 
-    def is_sent_on(self, connection: "_Protocol") -> None:
+    def is_sent_on(self, connection: "Connection") -> None:
         self.connection = connection
         self.way.waits_for = None
 
@@ -102,28 +103,31 @@ class Connector(TCPConnector):
             keepalive_timeout=KEEP_ALIVE_S,
             happy_eyeballs_delay=NEXT_ADDRESS_S,
         )
-        self._factory = self._make_protocol  # type: ignore[assignment]  # aiohttp's is a partial of its own class
+        self._factory = self._make_connection  # type: ignore[assignment]  # aiohttp's is a partial of its own class
         self._clock = clock
 
-    async def connect(self, req: ClientRequest, traces: list[Any], timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109
+    def __repr__(self) -> str:
+        return f"{len(self._acquired)} connections busy, {sum(map(len, self._conns.values()))} idle"
+
+    async def connect(self, req: ClientRequest, traces: list[Any], timeout: ClientTimeout) -> Lease:  # noqa: ASYNC109
         attempt = CURRENT.get()
         attempt.connects()
         while True:
-            connection = await super().connect(req, traces, timeout)
-            protocol = connection.protocol
-            assert isinstance(protocol, _Protocol)  # noqa: S101 - the factory makes no other
-            if protocol.is_usable(self._clock.time()):
+            lease = await super().connect(req, traces, timeout)
+            connection = lease.protocol
+            assert isinstance(connection, Connection)  # noqa: S101 - the factory makes no other
+            if connection.is_usable(self._clock.time()):
                 break
-            connection.close()
-        protocol.begin()
-        connection.add_callback(lambda: protocol.rest(self._clock.time()))
-        attempt.is_sent_on(protocol)
-        return connection
+            lease.close()
+        connection.begin()
+        lease.add_callback(lambda: connection.rest(self._clock.time()))
+        attempt.is_sent_on(connection)
+        return lease
 
-    def _make_protocol(self) -> "_Protocol":
+    def _make_connection(self) -> "Connection":
         attempt = CURRENT.get()
         attempt.shakes_hands()
-        return _Protocol(self._loop, attempt)
+        return Connection(self._loop, attempt)
 
 
 class _Resolver(ThreadedResolver):
@@ -137,8 +141,8 @@ class _Resolver(ThreadedResolver):
         return found
 
 
-class _Protocol(ResponseHandler):
-    """One connection. `received` is the beginning of the answer, `end` why the connection is over, None if it is not.
+class Connection(ResponseHandler):
+    """One connection. `received` is the beginning of the answer, `end` why the connection is over (None: it is not).
 
     `is_garbled` once something came that is not HTTP.
     """

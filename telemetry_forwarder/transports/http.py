@@ -23,7 +23,13 @@ from telemetry_forwarder.errors import ConnectFailed
 from telemetry_forwarder.interfaces import Cause, HttpRequest, HttpResponse
 from telemetry_forwarder.transports.addresses import address, host_port, proxy_login
 from telemetry_forwarder.transports.answers import LONGEST_ANSWER_BYTES, Answer, begun_answer, read_answer, unread
-from telemetry_forwarder.transports.connections import CURRENT, LONGEST_HEAD_BYTES, Attempt, Connector
+from telemetry_forwarder.transports.connections import (
+    CURRENT,
+    LONGEST_HEAD_BYTES,
+    Attempt,
+    Connection,
+    Connector,
+)
 from telemetry_forwarder.transports.http_failures import NEEDS_LOGIN, lost, not_http, plain, refused_by_proxy, why_not
 from telemetry_forwarder.transports.steps import Way, Ways
 from telemetry_forwarder.transports.tls_failures import HUNG_UP, is_hung_up, is_other_name, is_tls, names_in
@@ -61,6 +67,9 @@ class HttpTransport:
         self._is_closed = False
         self._ways = Ways()
 
+    def __repr__(self) -> str:
+        return f"<HttpTransport: {self._session.connector if self._session else 'not used yet'}>"
+
     def waits_for(self) -> Cause | None:
         """Return the step of making a connection that the oldest request waits for; None where it was sent."""
         return self._ways.waits_for()
@@ -75,7 +84,7 @@ class HttpTransport:
                 response = await self._send(request, attempt)
             finally:
                 CURRENT.reset(current)
-        if response.status == NEEDS_LOGIN and attempt.is_with_proxy:  # no answer of the backend's
+        if response.status == NEEDS_LOGIN and self._proxy and request.url.startswith("http:"):  # not the backend's
             raise ConnectFailed(f"{attempt.where}: {refused_by_proxy(response.status)}")
         return response
 
@@ -95,16 +104,9 @@ class HttpTransport:
                 found = Answer(answer.status, {name.lower(): value for name, value in answer.headers.items()})
                 await read_body(answer, found.body)
         except (ClientError, OSError, ValueError) as error:
-            connection = attempt.connection
-            if connection is None or isinstance(error, ValueError):  # as an illegal header is: no byte of it was sent
+            if attempt.connection is None:
                 raise await self._not_sent(error, request.url, attempt) from error
-            begun = found or begun_answer(bytes(connection.received))
-            if begun is None:
-                failure = not_http(attempt.where, connection.received) if connection.is_garbled else None
-                raise failure or lost(connection.end or error, attempt.where) from error
-            if connection.is_garbled:
-                return unread(begun, "behind its status line it is not HTTP")
-            return unread(begun, f"the connection ended before it did ({plain(connection.end or error)})")
+            return cut_short(error, attempt.where, attempt.connection, found)
         if found.status < 200:  # a change of protocol that nobody asked for
             raise not_http(attempt.where)
         return read_answer(found)
@@ -127,7 +129,7 @@ class HttpTransport:
                 max_line_size=LONGEST_HEAD_BYTES,
                 max_field_size=LONGEST_HEAD_BYTES,
             )
-            self._session._retry_connection = False
+            self._session._retry_connection = False  # of a GET, which would outlive any deadline
         return self._session
 
     def _way_to(self, text: str) -> tuple[URL, dict[str, Any]]:
@@ -142,9 +144,7 @@ class HttpTransport:
             # Without the dot of a fully qualified name, which no certificate has.
             "server_hostname": url.raw_host.rstrip(".") if is_encrypted else None,
             "proxy": proxy.with_user(None) if proxy else None,
-            "proxy_headers": {"User-Agent": USER_AGENT, **proxy_login(self._proxy)}
-            if self._proxy and is_encrypted
-            else None,
+            "proxy_headers": {"User-Agent": USER_AGENT, **proxy_login(self._proxy or "")},  # of CONNECT
         }
 
     def _tls_context(self, url: str) -> ssl.SSLContext:
@@ -202,6 +202,22 @@ class HttpTransport:
         certificate = connection.transport.get_extra_info("peercert") if connection.transport else None
         connection.close()
         return names_in(certificate or {})
+
+
+def cut_short(error: Exception, where: str, connection: Connection, found: Answer | None) -> HttpResponse:
+    """Return what came of an answer before `error`, `found` or at least its status. Raises TransportError without one.
+
+    Why the connection ended is better known to itself than to aiohttp's exceptions.
+    """
+    begun = found or begun_answer(bytes(connection.received))
+    if begun is not None:
+        ended = f"the connection ended before it did ({plain(connection.end or error)})"
+        return unread(begun, "behind its status line it is not HTTP" if connection.is_garbled else ended)
+    if isinstance(error, ValueError):  # of a header: no byte was sent
+        raise ConnectFailed(f"{where}: the request cannot be sent ({type(error).__name__})") from error
+    if connection.is_garbled:
+        raise not_http(where, connection.received) from error
+    raise lost(connection.end or error, where) from error
 
 
 async def read_body(answer: ClientResponse, body: bytearray) -> None:
