@@ -16,10 +16,9 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
-from telemetry_forwarder.clock import Clock, SystemClock
+from telemetry_forwarder.clock import Clock, Moment, SystemClock
 from telemetry_forwarder.secrets.answers import Answer, Outcome
 from telemetry_forwarder.secrets.cache import Cache
-from telemetry_forwarder.secrets.moments import now
 from telemetry_forwarder.secrets.names import Key
 from telemetry_forwarder.secrets.settings import secrets_from
 from telemetry_forwarder.testing import virtual_time
@@ -59,7 +58,7 @@ async def serve_cache(port: int) -> None:
     from telemetry_forwarder.variables.types import Secret
 
     async def fetch(key: Key, on_trouble: Callable[[], None]) -> Answer:
-        return Answer(Outcome.FOUND, now(SystemClock()), 200, BODY)
+        return Answer(Outcome.FOUND, Moment.now(SystemClock()), 200, BODY)
 
     async with asyncio.TaskGroup() as tasks:
         policy = secrets_from(read_all({})).policy
@@ -210,7 +209,7 @@ class Throttled:
 
     async def ask(self, key: Key) -> Answer:
         self.calls += 1
-        asked = now(self._clock)
+        asked = Moment.now(self._clock)
         self._tokens = min(self._rate, self._tokens + (asked.monotonic - self._at) * self._rate)
         self._at = asked.monotonic
         is_refused = self._tokens < 1

@@ -1,7 +1,8 @@
-"""Time as a value: a clock to be handed down, and deadlines as points on its monotonic line."""
+"""Time as a value: a clock to be handed down, deadlines as points on its monotonic line, ages across a freeze."""
 
+import math
 import time
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from telemetry_forwarder.lazy_dataclass import dataclass
 
@@ -43,3 +44,22 @@ class Deadline:
     def left(self, clock: Clock) -> float:
         """Seconds until this point; 0.0 when it has passed."""
         return max(0.0, self.at - clock.monotonic())
+
+
+class Moment(NamedTuple):
+    """A point in time of which the age is asked later, perhaps behind a freeze: taken on both clocks, in seconds.
+
+    While an environment is frozen either clock may stand still, and the wall clock may be set anew at any time.
+    """
+
+    wall: float
+    monotonic: float
+
+    @classmethod
+    def now(cls, clock: Clock) -> "Moment":
+        return cls(clock.time(), clock.monotonic())
+
+    def age(self, clock: Clock) -> float:
+        """Return the seconds since then: by the clock that says more, for ever where both say that it is to come."""
+        age = max(clock.time() - self.wall, clock.monotonic() - self.monotonic)
+        return age if age >= 0 else math.inf

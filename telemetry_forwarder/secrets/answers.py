@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 
+from telemetry_forwarder.clock import Moment
 from telemetry_forwarder.lazy_dataclass import dataclass, field
-from telemetry_forwarder.secrets.moments import Moment
 
 
 class Outcome(StrEnum):

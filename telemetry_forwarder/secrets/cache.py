@@ -6,7 +6,7 @@
 | above the TTL                       | what one fetch brings, however many ask                                       |
 | above the TTL, and the fetch failed | the entry, marked, for at most `Policy.stale_s`; the fetch is repeated later  |
 
-No clock is trusted alone (`moments`). An answer is as old as the request that brought it: one that waited in a socket
+No clock is trusted alone (`Moment`). An answer is as old as the request that brought it: one that waited in a socket
 while the environment was frozen is old when it is read. Nothing here touches the network; tasks have an owner, `spawn`.
 """
 
@@ -16,10 +16,9 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from telemetry_forwarder.clock import Clock
+from telemetry_forwarder.clock import Clock, Moment
 from telemetry_forwarder.lazy_dataclass import dataclass
 from telemetry_forwarder.secrets.answers import Answer, Outcome
-from telemetry_forwarder.secrets.moments import Moment, now
 from telemetry_forwarder.secrets.names import Key
 
 # Fetches a key; calls what it is given when an attempt has failed and it goes on trying.
@@ -148,7 +147,7 @@ class Cache:
             if spare is not None and not fresh and self._is_pausing(spare):
                 return self._given_stale(spare)
             if (flight := self._join(key, fresh=fresh)) is None:
-                return Answer(Outcome.BUSY, now(self._clock), message="Too many keys are being fetched at once.")
+                return Answer(Outcome.BUSY, Moment.now(self._clock), message="Too many keys are being fetched at once.")
             answer = await self._wait(flight, is_patient=fresh or spare is None)
             if answer is not None and (answer.outcome.is_final or not takes_stale):
                 if self._is_of_now(key, flight, answer, fresh=fresh):
@@ -159,7 +158,7 @@ class Cache:
                 return answer
             else:
                 break
-        return Answer(Outcome.TIMED_OUT, now(self._clock), message=f"{key} could not be read in time.")
+        return Answer(Outcome.TIMED_OUT, Moment.now(self._clock), message=f"{key} could not be read in time.")
 
     async def prefetch(self, keys: Iterable[Key], fetch_many: FetchMany) -> dict[Key, Answer]:
         """Fetch `keys` with one call of `fetch_many`; who asks for one of them meanwhile waits for that call.
@@ -171,7 +170,9 @@ class Cache:
             found = await fetch_many(list(flights))
         except BaseException:
             for key, flight in flights.items():
-                self._land(key, flight, Answer(Outcome.FAILED, now(self._clock), message=f"{key} was not fetched."))
+                self._land(
+                    key, flight, Answer(Outcome.FAILED, Moment.now(self._clock), message=f"{key} was not fetched.")
+                )
             raise
         for key, flight in flights.items():
             if key in found:
@@ -221,7 +222,7 @@ class Cache:
     def _new_flight(self, key: Key) -> Flight:
         self.counts.fetches += 1
         loop = asyncio.get_running_loop()
-        flight = Flight(now(self._clock), self._generation, loop.create_future(), loop.create_future())
+        flight = Flight(Moment.now(self._clock), self._generation, loop.create_future(), loop.create_future())
         self._flights[key] = flight
         return flight
 
@@ -272,7 +273,7 @@ class Cache:
                 if len(self._negatives) > MOST_NEGATIVES:
                     self._negatives.popitem(last=False)
         elif (entry := self._entries.get(key)) is not None:
-            entry.failed = now(self._clock)
+            entry.failed = Moment.now(self._clock)
             entry.pause_s = random.uniform(*PAUSE_S)  # noqa: S311 - jitter
 
     def _store(self, key: Key, answer: Answer) -> None:

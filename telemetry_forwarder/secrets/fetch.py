@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 from aiobotocore.session import AioSession
 from botocore.exceptions import ClientError, NoRegionError, ParamValidationError
 
-from telemetry_forwarder.clock import Clock
+from telemetry_forwarder.clock import Clock, Moment
 from telemetry_forwarder.secrets.answers import Answer, Outcome, as_json, object_in, value_in
 from telemetry_forwarder.secrets.meanings import (
     BODY,
@@ -27,7 +27,6 @@ from telemetry_forwarder.secrets.meanings import (
     not_in_time,
     refused,
 )
-from telemetry_forwarder.secrets.moments import Moment, now
 from telemetry_forwarder.secrets.names import SECRETS_MANAGER, SSM, Key
 from telemetry_forwarder.transports.addresses import host_port
 from telemetry_forwarder.transports.aws import (
@@ -129,11 +128,11 @@ class Upstream:
             pass
         finally:
             look.cancel()
-        return in_time(key, last, now(self._clock), waited[-1] if waited else None)
+        return in_time(key, last, Moment.now(self._clock), waited[-1] if waited else None)
 
     async def _attempt(self, key: Key) -> Answer:
         """Ask once."""
-        asked = now(self._clock)
+        asked = Moment.now(self._clock)
         where = key.service
         try:
             client = await self._client(key.service, region_of(key.name) or self._region)
@@ -180,7 +179,7 @@ class Upstream:
         return answers
 
     async def _batch(self, service: str, region: str | None, keys: Sequence[Key], answers: dict[Key, Answer]) -> None:
-        asked = now(self._clock)
+        asked = Moment.now(self._clock)
         names = [key.selected_name for key in keys]
 
         async def call(client: Any) -> dict[str, Any]:
@@ -196,7 +195,7 @@ class Upstream:
         answers: dict[Key, Answer] = {}
         token: dict[str, str] = {}
         for _ in range(MOST_PAGES):
-            asked = now(self._clock)
+            asked = Moment.now(self._clock)
 
             async def call(client: Any, token: dict[str, str] = token) -> dict[str, Any]:
                 return await client.get_parameters_by_path(  # type: ignore[no-any-return]

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError, ConnectTimeoutError
 
+from telemetry_forwarder.clock import Moment
 from telemetry_forwarder.errors import TimedOut
 from telemetry_forwarder.secrets.answers import Answer, Outcome
-from telemetry_forwarder.secrets.moments import Moment
 from telemetry_forwarder.secrets.names import SECRETS_MANAGER, SSM, Key
 from telemetry_forwarder.transports.aws import error_type, translated
 from telemetry_forwarder.transports.steps import VPC, connection_wanted

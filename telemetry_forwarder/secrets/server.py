@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeAlias, cast
 
+from telemetry_forwarder.clock import Moment
 from telemetry_forwarder.lazy_dataclass import dataclass
 from telemetry_forwarder.secrets.answers import Answer, Outcome, as_json
 from telemetry_forwarder.secrets.cache import Cache
-from telemetry_forwarder.secrets.moments import Moment
 from telemetry_forwarder.secrets.routes import (
     Form,
     Page,

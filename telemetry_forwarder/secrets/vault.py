@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from telemetry_forwarder.clock import Clock
+from telemetry_forwarder.clock import Clock, Moment
 from telemetry_forwarder.errors import SecretDenied, SecretError, SecretNotFound, SecretUnavailable
 from telemetry_forwarder.interfaces import Cause, DropReason, cause
 from telemetry_forwarder.lazy_dataclass import replace
@@ -18,7 +18,6 @@ from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.records.record import Told
 from telemetry_forwarder.secrets.answers import Answer, Outcome
 from telemetry_forwarder.secrets.cache import Cache
-from telemetry_forwarder.secrets.moments import Moment, now
 from telemetry_forwarder.secrets.names import Key, is_allowed, key_of_reference
 from telemetry_forwarder.secrets.server import Endpoint, Guard, serving
 from telemetry_forwarder.secrets.settings import LOAD_S, SecretsSettings
@@ -150,7 +149,7 @@ class Vault:
             self._log.error("A bug in the secrets cache. Please report it.", **where(error))
 
     async def _fetch(self, key: Key, on_trouble: Callable[[], None]) -> Answer:
-        began = now(self._clock)
+        began = Moment.now(self._clock)
         try:
             async with asyncio.timeout(LOAD_S):
                 upstream = await self._ready()
@@ -166,7 +165,7 @@ class Vault:
         """Say that a fetch failed: once a minute as a warning, as the next most likely fails for the same reason."""
         is_first = self._said is None or self._said.age(self._clock) >= SILENCE_S
         if is_first:
-            self._said = now(self._clock)
+            self._said = Moment.now(self._clock)
         (self._log.warning if is_first else self._log.debug)(message)
 
     async def _ready(self) -> "Upstream":

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from telemetry_forwarder.clock import Clock
+from telemetry_forwarder.clock import Clock, Moment
 from telemetry_forwarder.secrets import cache as caching
 from telemetry_forwarder.secrets.answers import Answer, Outcome
 from telemetry_forwarder.secrets.cache import Cache, Policy
-from telemetry_forwarder.secrets.moments import now
 from telemetry_forwarder.secrets.names import Key
 from telemetry_forwarder.testing import virtual_time
 
@@ -50,7 +49,7 @@ class Service:
         return await self.answer(self.value)
 
     async def answer(self, value: str | Outcome) -> Answer:
-        asked = now(self.clock)
+        asked = Moment.now(self.clock)
         await asyncio.sleep(self.takes_s)
         if isinstance(value, Outcome):
             return Answer(value, asked, message=f"it is {value}")

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from telemetry_forwarder.clock import Moment
 from telemetry_forwarder.secrets import fetch as fetching
 from telemetry_forwarder.secrets.answers import Outcome
 from telemetry_forwarder.secrets.fetch import batched, found, matched, pause
 from telemetry_forwarder.secrets.meanings import in_time, meaning
-from telemetry_forwarder.secrets.moments import Moment
 from telemetry_forwarder.secrets.names import Key
 
 AT = Moment(0, 0)

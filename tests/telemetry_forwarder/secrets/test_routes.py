@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from telemetry_forwarder.clock import Moment
 from telemetry_forwarder.secrets.answers import Answer, Outcome
-from telemetry_forwarder.secrets.moments import Moment
 from telemetry_forwarder.secrets.names import Key
 from telemetry_forwarder.secrets.routes import Form, Page, Question, Refused, question_of, told
 from telemetry_forwarder.secrets.server import is_local, request_in

@@ -4,10 +4,10 @@ import traceback
 
 import pytest
 
+from telemetry_forwarder.clock import Moment
 from telemetry_forwarder.errors import SecretNotFound
 from telemetry_forwarder.secrets.answers import Answer, Outcome
 from telemetry_forwarder.secrets.fetch import region_of
-from telemetry_forwarder.secrets.moments import Moment
 from telemetry_forwarder.secrets.tokens import token_in, token_of
 from telemetry_forwarder.variables.types import SecretReference
 
