@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from telemetry_forwarder.clock import Clock, Deadline
+from telemetry_forwarder.delivery.window import SendWindow
 from telemetry_forwarder.delivery.worker import Capacity, Worker
 from telemetry_forwarder.errors import EncodeError
 from telemetry_forwarder.interfaces import Delivered, Encoded, Fallback, Limits, Verdict
@@ -293,6 +294,11 @@ class Workshop:
             await asyncio.wait([self.runner])
             if not self.runner.cancelled() and (error := self.runner.exception()):
                 raise error
+
+    def begin(self, until: Deadline) -> None:
+        """Open the window of an invocation; what the last one left over is sent at once."""
+        self.worker.allow(SendWindow(until))
+        self.worker.nudge(only_left_over=True)
 
     def check(self) -> None:
         """The ledger's law."""

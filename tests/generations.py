@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from telemetry_forwarder.delivery.buffer import WhenFull
+from telemetry_forwarder.delivery.window import answered_by
 from telemetry_forwarder.delivery.worker import Capacity, Worker
 from telemetry_forwarder.intake.intake import Intake, Keeping
 from telemetry_forwarder.intake.router import Router
@@ -265,7 +266,7 @@ class Process:
 
     async def flush(self, seconds: float = 1.0) -> None:
         deadline = in_seconds(seconds)
-        await asyncio.gather(*(worker.flush(deadline) for worker in self.workers.values()))
+        await asyncio.gather(*(worker.flush(answered_by(deadline)) for worker in self.workers.values()))
 
     def in_memory_alone(self, worker: Worker) -> int:
         """Count what a kill would take: records whose body had to leave a full spool, or never was there."""

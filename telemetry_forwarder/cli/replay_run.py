@@ -15,6 +15,7 @@ from typing import Any
 from telemetry_forwarder.cli.replay_journal import Journal, JournalError
 from telemetry_forwarder.cli.replay_source import Source, Waiting
 from telemetry_forwarder.clock import Clock, Deadline
+from telemetry_forwarder.delivery.window import NEVER, SendWindow
 from telemetry_forwarder.delivery.worker import Capacity, Worker
 from telemetry_forwarder.errors import FailoverError, TransportError
 from telemetry_forwarder.failover.parcels import NotReadable, digest_of, from_line, unpack
@@ -223,7 +224,7 @@ class Replay:
 
     async def _send(self) -> None:
         """Send what is held; give up, and stop, where the destination takes nothing for `patience_s`, or refuses."""
-        self._worker.go_on(LINGER_S)  # nothing is frozen here
+        self._worker.allow(SendWindow(linger=LINGER_S))  # nothing is frozen here
         taken_at = self._clock.monotonic()
         while (held := self._worker.held) and not self.stop.is_set():
             self._worker.nudge()
@@ -240,7 +241,7 @@ class Replay:
             else:  # it is left alone for a while
                 await self._until_stopped(asyncio.sleep(PAUSE_S), math.inf)
         if self._worker.held:
-            await self._worker.finish(Deadline(self._clock.monotonic() + LAST_ANSWERS_S))
+            await self._worker.flush(SendWindow(NEVER, answer_by=Deadline(self._clock.monotonic() + LAST_ANSWERS_S)))
 
     def _give_up(self, reason: str) -> None:
         self._say(f"The replay ends: {reason}. What is left stays where it is.")

@@ -36,6 +36,9 @@ class Breaker:
         self._failures = 0
         self._retry_at = 0.0
 
+    def __repr__(self) -> str:
+        return f"{self._failures} failures in a row"
+
     @property
     def has_tripped(self) -> bool:
         """Say whether the failures in a row are too many."""

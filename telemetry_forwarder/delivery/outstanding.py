@@ -46,6 +46,9 @@ class Outstanding:
         self._account = account
         self._on_settled = on_settled
 
+    def __repr__(self) -> str:
+        return f"{self.held} outstanding in {len(self.pieces)} pieces, {len(self._suspects)} of them refused"
+
     @property
     def held(self) -> int:
         return sum([len(piece) for piece in self.pieces]) + len(self._suspects)

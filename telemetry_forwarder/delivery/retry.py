@@ -1,10 +1,16 @@
-"""Deliver what one sink has to send, before a deadline. The only place in the project that tries again.
+"""Deliver what one sink has to send, in its window: when an attempt starts, and what its answer leads to.
 
-A request that hangs is not the only one. An answer that is unusually late will most likely never come: then the same
-bytes go out once more, on a connection of their own, beside the first, and whichever answer comes first counts. While
-the function is invoked that is one piece and one copy of it at a time, seldom enough to cost a slow destination little;
-what else is held waits. At SHUTDOWN, the last chance of every record, several pieces go out beside each other, and each
-is tried again when a third of the time that was left has passed without an answer.
+The only place that sends a sink's request again: a transport makes one attempt per call. It is tried again
+
+- after a pause, where the destination is throttling or unwell. The pauses grow, and the breaker's grow across windows;
+- at once, once, where the connection was lost: most likely a kept one that died while the environment was frozen;
+- beside the first, as the same bytes on a connection of its own, where an answer is unusually late: it will most likely
+  never come. Whichever answer comes first counts.
+
+But for the last window one piece is under way at a time, with one copy at most, and copies are seldom enough to cost a
+slow destination little; what else is held waits. In the last window, which is the last chance of every record, up to
+three pieces are under way beside each other, and each is tried up to four times: also as soon as a third of the time
+that was left when it was sent has passed without an answer.
 """
 
 import asyncio
@@ -19,6 +25,7 @@ from telemetry_forwarder.delivery.outstanding import Outcome, Outstanding, check
 from telemetry_forwarder.delivery.pieces import Attempt, Piece
 from telemetry_forwarder.delivery.refusals import pause_after
 from telemetry_forwarder.delivery.trouble import Readiness, cut_off, news_of, no_answer
+from telemetry_forwarder.delivery.window import CLOSED, SendWindow
 from telemetry_forwarder.errors import ConnectionLost, TransportError
 from telemetry_forwarder.interfaces import (
     Cause,
@@ -35,10 +42,8 @@ from telemetry_forwarder.interfaces import (
 )
 from telemetry_forwarder.ledger import Account
 
-# The last attempt ends this much before the deadline of a drain, so that its failure is still entered in the books.
-LAST_ANSWER_S = 0.02
-# At SHUTDOWN: how many pieces are under way beside each other, how often each is tried within the window, and what an
-# attempt or a pause may take of the time that is left while another may still succeed. Less than `LEAST_S` is no time.
+# In the last window: how many pieces are under way beside each other, how often each is tried, and what an attempt or a
+# pause may take of the time that is left while another may still succeed. Less than `LEAST_S` is no time.
 PIECES_AT_LAST, TRIES_AT_LAST, SHARE_AT_LAST, LEAST_S = 3, 4, 1 / 3, 0.1
 # Where the processor is withheld: a request is written within so many times as long as that lasts.
 WRITTEN_AFTER = 2
@@ -53,9 +58,8 @@ KEPT_SHARE = 0.25
 class Delivery:
     """The pieces that are being sent, the attempts under way, and what is known of the destination's health.
 
-    `deadline` bounds when the last attempt may start, `answer_by` when its answer has to be expected, and `stop_at`
-    cuts even a running one off (SHUTDOWN). `more` packs another piece and adds it; it says whether there was one.
-    `late_by`: for how long the processor may be withheld.
+    `more` packs another piece and adds it; it says whether there was one. `late_by`: for how long the processor may be
+    withheld.
     """
 
     def __init__(
@@ -73,12 +77,11 @@ class Delivery:
     ) -> None:
         self.breaker = breaker or Breaker()
         self.patience = Patience()
-        self.stop_at: Deadline | None = None
+        self.window = CLOSED
+        self.stop_at: Deadline | None = None  # of the window
         self.denied = False
         self._outstanding = Outstanding(sink.limits, account, on_settled)
         self._copies = Copies()
-        self._deadline = Deadline(0.0)
-        self._answer_by: Deadline | None = None
         self._readiness = Readiness(transport)
         self._allowed_at = self._thawed_at = self._last_call_at = self._answered_at = 0.0
         self._not_before = 0.0  # no attempt starts: a pause
@@ -110,6 +113,10 @@ class Delivery:
         """Return what keeps the attempt that is under way from being sent, where the transport can tell."""
         return step_of(self._transport) if self._outstanding.attempts else None
 
+    def __repr__(self) -> str:
+        attempts, last = len(self._outstanding.attempts), " for the last time" if self.window.is_last else ""
+        return f"<{self._outstanding!r}, {attempts} under way{last}, {self.breaker!r}>"
+
     def add(self, batch: list[Encoded]) -> None:
         """Take a batch to be sent."""
         self._outstanding.pieces.append(Piece(batch))
@@ -128,14 +135,22 @@ class Delivery:
 
     # --- when an attempt may start, and when it ends ---
 
-    def allow(self, until: Deadline, *, answer_by: Deadline | None = None) -> None:
-        """Let attempts start before `until`; where `answer_by` is given, only such as should be answered by then."""
+    def allow(self, window: SendWindow) -> None:
+        """Let attempts start as `window` says. After a last one nothing but another last one opens."""
+        if self.window.is_last and not window.is_last:
+            return
         now = self._clock.monotonic()
-        if self._deadline.at <= now < until.at:
+        if self.window.until.at <= now < window.until.at:
             self._thawed_at = now
-        self._deadline = until
-        self._answer_by = answer_by
-        self._allowed_at = now
+        if window.is_last and not self.window.is_last:
+            self._last_call_at = now
+            self._not_before = 0.0  # what the destination asked for is worth less than one more attempt
+        self.window, self._allowed_at, self.stop_at = window, now, window.stop_at
+        for attempt in self._outstanding.attempts:
+            if self.stop_at is not None:
+                attempt.stop_at(self.stop_at.at)
+            elif now < window.until.at and window.answer_by is None:
+                attempt.is_timed = False  # an event has come: it may have been through a freeze, and tells no pace
         self.wake()
 
     def wake(self) -> None:
@@ -145,42 +160,24 @@ class Delivery:
 
     def may_start(self) -> bool:
         """Say whether an attempt may start now."""
-        if self._clock.monotonic() >= self._deadline.at:
+        if self._clock.monotonic() >= self.window.until.at:
             return False
         if self.stop_at is not None:
             return self.stop_at.left(self._clock) > 0.0  # the last chance: neither health nor pace counts
-        if self._answer_by is not None and not self.patience.expects_answer_within(self._answer_by.left(self._clock)):
+        answer_by = self.window.answer_by
+        if answer_by is not None and not self.patience.expects_answer_within(answer_by.left(self._clock)):
             return False
         return self.breaker.may_try(self._clock.time())
-
-    def forget_time(self) -> None:
-        """Learn nothing of the pace from the attempts that are under way: they may have been through a freeze."""
-        for attempt in self._outstanding.attempts:
-            attempt.is_timed = False
-
-    def stop_by(self, deadline: Deadline) -> None:
-        """End even running attempts at `deadline`."""
-        self.stop_at = deadline
-        for attempt in self._outstanding.attempts:
-            attempt.stop_at(deadline.at)
-        self.wake()
-
-    def call_last(self, deadline: Deadline) -> None:
-        """Let attempts start until `deadline`, whatever failed before, and stop even running ones a little earlier."""
-        if self.stop_at is None:
-            self._last_call_at = self._clock.monotonic()
-            self._not_before = 0.0  # what the destination asked for is worth less than one more attempt
-        self.allow(deadline)
-        self.stop_by(deadline.earlier(LAST_ANSWER_S))
 
     def _may_begin(self) -> bool:
         """Say whether an attempt may start, also if the processor is withheld while its request is written."""
         if self.stop_at is not None:
             return self.may_start() and self.has_time_for(self._late_by())
-        if self._answer_by is None:
+        until = self.window.until.at
+        if self.window.answer_by is None:
             return self.may_start()
-        kept = min(self._late_by(), KEPT_SHARE * (self._deadline.at - self._allowed_at))
-        return self._clock.monotonic() + kept < self._deadline.at and self.may_start()
+        kept = min(self._late_by(), KEPT_SHARE * (until - self._allowed_at))
+        return self._clock.monotonic() + kept < until and self.may_start()
 
     def has_time_for(self, work_s: float) -> bool:
         """Say whether work that may take `work_s` is over before whatever is under way is cut off."""
@@ -189,7 +186,7 @@ class Delivery:
     def pack_until(self, longest_s: float) -> float:
         """Return until when a batch may be packed that is to be sent in time, at most for `longest_s` from now."""
         now = self._clock.monotonic()
-        ends = [self._deadline, *(one for one in (self._answer_by, self.stop_at) if one is not None)]
+        ends = [end for end in (self.window.until, self.window.answer_by, self.stop_at) if end is not None]
         return now + min(longest_s, PACK_SHARE * min(ends).left(self._clock))
 
     # --- the course of a delivery ---
@@ -235,7 +232,7 @@ class Delivery:
                 self._may_reconsider = False
                 self._outstanding.reconsider()
             piece, due = self._next()
-            if piece is None or due >= self._deadline.at:
+            if piece is None or due >= self.window.until.at:
                 return None
             if due - self._clock.monotonic() > NOTHING_S:
                 return due if self._may_wait() else None

@@ -1,11 +1,35 @@
-"""The one task of a sink: takes records from the buffer, encodes them, and has them delivered.
+"""One sink's part of the pipeline, from what is offered to what is settled, and the one task that sends it.
 
-A flush, a drain, a filling buffer or, in the background, its timer wakes it. It may be frozen at any point.
+Theory. The platform may freeze the process at any await, for hours, and end it without a word; so at each of them every
+record is in one place, and counted there:
+
+    place        counted by     leaves it when
+    queued       `_stock`       it is packed, oldest first. In memory or, where that is full, on disk
+    packed       `_packer`      the batch is full, or holds all there is, or took long: it becomes a piece
+    outstanding  `_delivery`    an answer settles it. It waits for an attempt, is on its way in one or more, or was
+                                refused and waits for proof that the fault is its own
+    leaving      `_leaving`     the fallback has taken it, or has not
+    settled      `_account`     never: delivered, dropped for one reason, or spilled, which is held by somebody else
+
+What is sent stays outstanding until its answer is read: one that never comes loses nothing, one that comes twice counts
+once. What may be sent is the window, which the lifecycle gives with every event and at every end:
+
+    window             sends what is held            an attempt starts before `until`, if          and is ended by
+    until              left over, on `nudge`, or     the destination's health allows it            its own limit
+                       where memory fills
+    until, answer_by   at once                       so too, and an answer is expected by then     its own limit
+    linger             so many seconds after it came the destination's health allows it            its own limit
+    until, is_last     at once, and what still comes there is time for it, whatever failed before  `stop_at`
+    closed             never                         never                                         its own limit
+
+Rules. Nobody waits for a destination that is not expected to answer, nor beyond `answer_by`. What is under way when a
+window closes is left as it is: its answer may be in the socket at the thaw. A pause that the destination asked for
+outlasts any window; only the last one cuts it short, and nothing but another last one opens after it. When the drain is
+over nothing is held, and what is offered then is settled where it stands.
 """
 
 import asyncio
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from telemetry_forwarder.clock import Clock, Deadline
@@ -16,6 +40,7 @@ from telemetry_forwarder.delivery.preparation import Preparation
 from telemetry_forwarder.delivery.queue import Stock
 from telemetry_forwarder.delivery.retry import Delivery
 from telemetry_forwarder.delivery.trouble import Reporter
+from telemetry_forwarder.delivery.window import LingerTimer, SendWindow
 from telemetry_forwarder.interfaces import DropReason, Encoded, Fallback, Sink, Transport, cause
 from telemetry_forwarder.lazy_dataclass import dataclass
 from telemetry_forwarder.ledger import Account, Statement
@@ -24,8 +49,6 @@ from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.spool.backlog import Backlog
 from telemetry_forwarder.turns import Turns
 
-# As long as the process lives.
-ALWAYS = Deadline(math.inf)
 # A destination that has not answered by then, in a drain, may not do so at all: the fallback gets ready beside it.
 WARM_AFTER_S = 0.15
 NO_ANSWER_YET = cause("it has not answered in time; its records stay held")
@@ -41,7 +64,7 @@ class Capacity:
 
 
 class Worker:
-    """One sink with its buffer, its account and its open batch. Only `run`, `flush` and `drain` ever wait."""
+    """One sink: its queue, its open batch, its delivery and its account. `run` sends what `allow` lets."""
 
     def __init__(
         self,
@@ -56,6 +79,7 @@ class Worker:
         turns: Turns | None = None,
     ) -> None:
         self.name = sink.name
+        self.on_idle: Callable[[], None] = lambda: None  # called when nothing more can be sent for now
         self._clock = clock
         self._log = log
         self._fallback = fallback
@@ -83,19 +107,19 @@ class Worker:
         self._encoder = Encoder(sink, self._account, clock, self._reporter.note)
         self._turns = turns or Turns(clock)
         self._packer = Packer(self._stock, self._encoder, sink.limits, self._turns, clock)
-        self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
+        self._wake, self._idle = asyncio.Event(), asyncio.Event()
         self._idle.set()
-        self._is_closed = False
-        self._is_drained = False
-        self._has_heir = False
+        self._is_closed = self._is_drained = self._has_heir = False
         self._is_well = False  # the drain has left nothing behind
         self._runner: asyncio.Task[Any] | None = None
         self._waited_for = 0  # the attempt that a hold was used up for, by its number
         self._has_left_over = bool(self._stock)
-        self._linger: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._waiting_since = 0.0  # on the wall clock
+        self._timer = LingerTimer(clock, self.nudge)
+
+    def __repr__(self) -> str:
+        queued, packed, leaving = len(self._stock), self._packer.held, len(self._leaving)
+        state = "drained" if self._is_drained else "idle" if self.is_idle else "sending"
+        return f"<Worker {self.name}: {state}, {queued} queued, {packed} packed, {leaving} leaving, {self._delivery!r}>"
 
     @property
     def held(self) -> int:
@@ -115,7 +139,7 @@ class Worker:
             return
         self._preparation.see(records)
         self._stock.offer(records)
-        if self._delivery.stop_at is not None or self._stock.is_above(self._early_records, self._early_bytes):
+        if self._delivery.window.is_last or self._stock.is_above(self._early_records, self._early_bytes):
             self._wake_up()
         self._linger_on()
 
@@ -127,71 +151,59 @@ class Worker:
         else:
             self._account.drop(records, DropReason.DEADLINE)
 
-    def begin(self, until: Deadline) -> None:
-        """Allow sending beside the function that runs now; nothing starts at or after `until`.
-
-        What the last invocation left over is sent at once. What came since then is little, and can wait for more.
-        """
-        self.stand_by(until)
-        if self._has_left_over:
+    def allow(self, window: SendWindow) -> None:
+        """Send what `window` lets, from now on and until another one is given."""
+        if self._clock.monotonic() >= window.until.at:
+            self._has_left_over = self.held > 0
+        self._delivery.allow(window)
+        if window.linger is None:
+            self._timer.stop()
+        elif self._timer.is_overdue(window.linger):
             self.nudge()
-
-    def stand_by(self, until: Deadline) -> None:
-        """Send nothing but what a filling buffer has to let go; nothing starts at or after `until`."""
-        self._stop_lingering()
-        self._delivery.forget_time()
-        self._delivery.allow(until)
-
-    def go_on(self, linger: float) -> None:
-        """Send in the background from now on, whatever runs: what is held, `linger` seconds after it came."""
-        self._linger = linger
-        self._delivery.forget_time()
-        self._delivery.allow(ALWAYS)
-        if self._timer is not None and self._clock.time() - self._waiting_since >= linger:
-            self.nudge()  # the timer may have stood still while nothing ran, the wall clock has not
         self._linger_on()
+        if window.is_last:
+            self._wake_up()
 
-    def freeze(self) -> None:
-        """Start nothing from here on: the environment may be frozen. A request under way is left as it is."""
-        self._stop_lingering()
-        self._delivery.allow(Deadline(0.0))
-        self._has_left_over = self.held > 0
+    def nudge(self, *, only_left_over: bool = False) -> None:
+        """Send what is held, if anything, as far as the window lets; nobody waits for it.
 
-    async def flush(self, deadline: Deadline) -> None:
-        """Send what is held; return when that is done, or has failed, or at `deadline`. What fails stays held.
-
-        Nobody waits for a destination that is unwell, for a request that has used up a flush's time before, nor for
-        an answer that is not expected by `deadline`; and none of these is begun.
+        With `only_left_over`, if anything was held when the last window closed: what came since is little, and waits
+        for more.
         """
-        self._delivery.allow(deadline, answer_by=deadline)
-        if not self.held or not self.is_worth_waiting_for(deadline):
-            return
-        self._wake_up()
-        await self._wait_for_answers(deadline)
+        if self.held and (self._has_left_over or not only_left_over):
+            self._wake_up()
 
-    async def finish(self, deadline: Deadline) -> None:
-        """Begin nothing more; wait for the request that is under way as `flush` would."""
-        self.freeze()
-        if self._delivery.under_way_for is not None and self.is_worth_waiting_for(deadline):
-            await self._wait_for_answers(deadline)
+    async def flush(self, window: SendWindow) -> None:
+        """Send what `window` lets; return when that is done, or has failed, or at `answer_by`. What fails stays held.
+
+        A window that is closed lets nothing start: then only what is under way is waited for. Nobody waits for a
+        destination that is unwell, for a request that has used up a flush's time before, nor for an answer that is not
+        expected by then; and none of these is begun.
+        """
+        self.allow(window)
+        answer_by = window.answer_by or window.until
+        has_work = self.held if self._clock.monotonic() < window.until.at else self._delivery.under_way_for is not None
+        if has_work and self.is_worth_waiting_for(answer_by):
+            self._wake_up()
+            await self._wait_for_answers(answer_by)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way and nothing more can be done for now."""
+        return self._idle.is_set()
 
     async def wait_idle(self) -> None:
-        """Wait until nothing is under way and nothing more can be done for now."""
         await self._idle.wait()
 
     async def _wait_for_answers(self, deadline: Deadline) -> None:
         begun_at, delivered = self._clock.monotonic(), self._account.delivered
-        try:
-            async with asyncio.timeout_at(deadline.at):
-                await self._idle.wait()
-        except TimeoutError:
-            if self._delivery.under_way_for is None:
-                return  # there was no time to ask
-            self._waited_for = self._account.attempts
-            if self._account.delivered == delivered:
-                self._delivery.patience.waited_in_vain(self._clock.monotonic() - begun_at)
-                self._get_ready_to_fall_back()
-                self._reporter.waiting(self._delivery.waits_for() or NO_ANSWER_YET)
+        if await self._is_idle_by(deadline.at) or self._delivery.under_way_for is None:
+            return  # or there was no time to ask
+        self._waited_for = self._account.attempts
+        if self._account.delivered == delivered:
+            self._delivery.patience.waited_in_vain(self._clock.monotonic() - begun_at)
+            self._get_ready_to_fall_back()
+            self._reporter.waiting(self._delivery.waits_for() or NO_ANSWER_YET)
 
     def is_worth_waiting_for(self, deadline: Deadline) -> bool:
         """Say whether a flush until `deadline` would wait for the destination, if there is something to send."""
@@ -207,26 +219,14 @@ class Worker:
         if self._fallback is not None:
             self._fallback.warm()
 
-    def nudge(self) -> None:
-        """Send what is held, if anything, while the function runs: nobody waits for it."""
-        if self.held:
-            self._wake_up()
-
-    def hurry(self, deadline: Deadline) -> None:
-        """Send what is held for the last time: now, whatever failed before, cut off at `deadline`."""
-        self._stop_lingering()
-        self._delivery.call_last(deadline)
-        self._wake_up()
-
     async def drain(self, deadline: Deadline, store_until: Deadline | None = None) -> None:
         """Send what is held until `deadline`, give what is left to the fallback until `store_until`; settle the rest,
         and what is offered later, as spilled where there is an heir, else as dropped.
         """
         self._is_closed = True
-        self.hurry(deadline)
-        soon = min(deadline.at, self._clock.monotonic() + WARM_AFTER_S)
-        if self._fallback is not None and not await self._is_idle_by(soon):
-            self._fallback.warm()
+        self.allow(SendWindow(deadline, is_last=True))
+        if not await self._is_idle_by(min(deadline.at, self._clock.monotonic() + WARM_AFTER_S)):
+            self._get_ready_to_fall_back()
         if not await self._is_idle_by(deadline.at):
             self._reporter.blame(self._delivery.waits_for())
             await self._end_runner()
@@ -249,7 +249,7 @@ class Worker:
         if encoded is None:
             return
         self._delivery.add([encoded])
-        self._delivery.call_last(deadline)
+        self._delivery.allow(SendWindow(deadline, is_last=True))
         try:
             async with asyncio.timeout_at(deadline.at):
                 await self._delivery.run()
@@ -345,6 +345,7 @@ class Worker:
                     self._wake.set()  # the other records have done nothing wrong, and this may be the last chance
             if not self._wake.is_set():
                 self._idle.set()
+                self.on_idle()
                 self._linger_on()  # for what has failed
 
     async def _end_runner(self) -> None:
@@ -377,22 +378,9 @@ class Worker:
         return bool(batch)
 
     def _linger_on(self) -> None:
-        """Set the timer for what is held, where the worker sends in the background; an idle one has no timer."""
-        if self._linger is None or self._timer is not None or not self.held:
-            return
-        self._waiting_since = self._clock.time()
-        pause = max(self._linger, self._delivery.breaker.pause(self._clock.time()))
-        self._timer = asyncio.get_running_loop().call_later(pause, self._lingered)
-
-    def _lingered(self) -> None:
-        self._timer = None
-        self.nudge()
-
-    def _stop_lingering(self) -> None:
-        self._linger = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Set the timer for what is held, where the window has one."""
+        if (linger := self._delivery.window.linger) is not None and self.held:
+            self._timer.start(max(linger, self._delivery.breaker.pause(self._clock.time())))
 
 
 async def _let_others_work() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 
 from telemetry_forwarder.clock import Clock, Deadline
+from telemetry_forwarder.delivery.window import CLOSED, NEVER, SendWindow, answered_by
 from telemetry_forwarder.delivery.worker import Worker
 from telemetry_forwarder.intake.inbox import Inbox
 from telemetry_forwarder.lambda_api.client import ExtensionsClient, Invoke, Shutdown
@@ -181,7 +182,7 @@ class Lifecycle:
     def go_on(self) -> None:
         """Send in the background from now on, where nothing is ever frozen and no invocation is seen."""
         for worker in self._workers:
-            worker.go_on(self._strategy.period_s)
+            worker.allow(SendWindow(linger=self._strategy.period_s))
 
     async def _invocation(self, event: Invoke) -> None:
         """Deal with an invocation as the strategy wants it; return when the next event may be asked for."""
@@ -192,7 +193,8 @@ class Lifecycle:
         if Action.WAIT in actions:
             self._doubt.on_line(self._now_ms)
             for worker in self._workers:
-                worker.begin(limits.flush_until)
+                worker.allow(SendWindow(limits.flush_until))
+                worker.nudge(only_left_over=True)
             actions = await self._wait_for_end(limits)
         for action in actions:
             await self._do(action, limits)
@@ -228,7 +230,7 @@ class Lifecycle:
                 await self._flush_beside(limits)
             case Action.STAND_BY if not self._ended.is_set():
                 for worker in self._workers:
-                    worker.stand_by(limits.flush_until)
+                    worker.allow(SendWindow(limits.flush_until))
             case Action.GO_ON:
                 self.go_on()
             case Action.FREEZE:
@@ -298,13 +300,13 @@ class Lifecycle:
             await self.inbox.wait_empty(deadline)
         async with asyncio.TaskGroup() as group:
             for worker in self._workers:
-                group.create_task(worker.flush(deadline))
+                group.create_task(worker.flush(answered_by(deadline)))
         self._flushed_at = self._clock.time()
 
     async def _flush_beside(self, limits: InvocationBudget) -> None:
         """Send what is held while the function runs; once it has ended, wait for what is under way, in its bounds."""
         for worker in self._workers:
-            worker.begin(limits.flush_until)
+            worker.allow(SendWindow(limits.flush_until))
             worker.nudge()
         silent_until = Deadline(self._clock.monotonic() + self._silence_s)
         if not await self._is_idle_or_over_by(min(limits.flush_until, silent_until), limits):
@@ -315,7 +317,7 @@ class Lifecycle:
         deadline = self._end_of_hold(limits.hold_until(self._clock, self._ended_ms))
         async with asyncio.TaskGroup() as group:
             for worker in self._workers:
-                group.create_task(worker.finish(deadline))
+                group.create_task(worker.flush(SendWindow(NEVER, answer_by=deadline)))
         self._flushed_at = self._clock.time()
 
     async def _is_idle_or_over_by(self, deadline: Deadline, limits: InvocationBudget) -> bool:
@@ -340,7 +342,7 @@ class Lifecycle:
 
     def _freeze(self) -> None:
         for worker in self._workers:
-            worker.freeze()
+            worker.allow(CLOSED)
 
     async def _shutdown(self, event: Shutdown) -> None:
         """Send what is held while the tail still comes in, then settle everything."""
@@ -349,7 +351,7 @@ class Lifecycle:
         if event.reason in ("timeout", "failure"):
             self.expect_heir()
         for worker in self._workers:
-            worker.hurry(limits.send_until)
+            worker.allow(SendWindow(limits.send_until, is_last=True))
         await self._receive_tail(limits.receive_until, reason=event.reason)
         await self.drain(limits)
 

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from telemetry_forwarder.clock import Deadline
+from telemetry_forwarder.delivery.window import CLOSED, answered_by
 from telemetry_forwarder.delivery.worker import Capacity, Worker
 from telemetry_forwarder.errors import ConnectionLost, EncodeError
 from telemetry_forwarder.interfaces import (
@@ -319,9 +320,9 @@ class SinkContract:
                 for part in (given[:third], given[third : 2 * third], given[2 * third :]):
                     worker.offer(part)
                     assert worker.statement().is_balanced()
-                    await worker.flush(Deadline(now.monotonic() + 5.0))
+                    await worker.flush(answered_by(Deadline(now.monotonic() + 5.0)))
                     assert worker.statement().is_balanced()
-                    worker.freeze()
+                    worker.allow(CLOSED)
                     await asyncio.sleep(60.0)
                 send_until = Deadline(now.monotonic() + 1.5)
                 await worker.drain(send_until)

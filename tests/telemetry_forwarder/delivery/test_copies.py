@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from telemetry_forwarder.delivery.answer_time import UNUSUAL_S, Copies, Patience
 from telemetry_forwarder.delivery.retry import THAW_S
+from telemetry_forwarder.delivery.window import CLOSED, SendWindow, answered_by
 from telemetry_forwarder.errors import ConnectionLost
 from telemetry_forwarder.interfaces import Delivered, Retry
 from telemetry_forwarder.turns import Turns
@@ -22,13 +23,13 @@ async def ten_short_invocations(shop: Workshop, *, gap_s: float, is_frozen: bool
     """Play ten invocations of 20 lines, each flushed at its end; return for how long each was held."""
     held = []
     for number in range(10):
-        shop.worker.begin(in_seconds(3.0))
+        shop.begin(in_seconds(3.0))
         await asyncio.sleep(0.01)
         shop.worker.offer(records(20, prefix=f"{number}-"))
         before = shop.clock.monotonic()
-        await shop.worker.flush(in_seconds(HOLD_S))
+        await shop.worker.flush(answered_by(in_seconds(HOLD_S)))
         held.append(shop.clock.monotonic() - before)
-        shop.worker.freeze()
+        shop.worker.allow(CLOSED)
         if is_frozen:
             freeze(gap_s)
         else:
@@ -98,7 +99,7 @@ def test_the_ledger_counts_copies_at_the_end_too() -> None:
 def test_nothing_else_goes_out_beside_a_request_that_hangs_while_the_function_is_invoked() -> None:
     async def main() -> None:
         async with Workshop(then=Hang(), sink=ListSink(limits=limits(max_records=1))) as shop:
-            shop.worker.begin(in_seconds(8.0))
+            shop.begin(in_seconds(8.0))
             shop.worker.offer(records(5))
             await asyncio.sleep(7.0)
             assert shop.transport.ids == [("r0",), ("r0",)]
@@ -148,7 +149,7 @@ def test_the_tail_is_sent_when_it_comes_and_not_when_the_tail_is_over() -> None:
         async with Workshop(then=Slow(1.0)) as shop:
             end = in_seconds(1.55)
             shop.worker.offer(records(3))
-            shop.worker.hurry(end)
+            shop.worker.allow(SendWindow(end, is_last=True))
             await asyncio.sleep(0.4)
             shop.worker.offer(records(1, prefix="tail"))
             await asyncio.sleep(0.4)
@@ -175,12 +176,12 @@ def test_a_copy_is_never_started_in_a_freeze_nor_before_an_answer_that_waits_is_
     async def main() -> None:
         async with Workshop(Slow(30.0)) as shop:
             shop.worker.offer(records(2))
-            await shop.worker.flush(in_seconds(HOLD_S))
-            shop.worker.freeze()
+            await shop.worker.flush(answered_by(in_seconds(HOLD_S)))
+            shop.worker.allow(CLOSED)
             await asyncio.sleep(5.0)
             assert len(shop.transport.sent) == 1, "nothing is started after the freeze"
             freeze(600.0)
-            shop.worker.begin(in_seconds(60.0))
+            shop.begin(in_seconds(60.0))
             await asyncio.sleep(THAW_S / 2)
             assert (shop.delivered, len(shop.transport.sent)) == (2, 1)
 
@@ -190,7 +191,7 @@ def test_a_copy_is_never_started_in_a_freeze_nor_before_an_answer_that_waits_is_
 def test_a_slow_destination_is_not_asked_twice_for_ever() -> None:
     async def main() -> None:
         async with Workshop(then=Slow(1.5)) as shop:
-            shop.worker.begin(in_seconds(1000.0))
+            shop.begin(in_seconds(1000.0))
             for number in range(100):
                 shop.worker.offer(records(1, prefix=f"{number}-"))
                 shop.worker.nudge()
@@ -205,7 +206,7 @@ def test_a_destination_that_is_slow_now_and_then_is_asked_twice_within_a_budget(
     async def main() -> None:
         slow_now_and_then: list[Any] = [Slow(0.02), *[Slow(0.02)] * 8, Slow(5.0)] * 40
         async with Workshop(*slow_now_and_then) as shop:
-            shop.worker.begin(in_seconds(10_000.0))
+            shop.begin(in_seconds(10_000.0))
             for number in range(200):
                 shop.worker.offer(records(1, prefix=f"{number}-"))
                 shop.worker.nudge()
@@ -224,7 +225,7 @@ def test_what_has_not_been_sent_yet_is_not_copied(is_last: bool) -> None:
         bench = Bench(Slow(1.1))
         bench.transport.is_preparing = lambda: bench.clock.monotonic() < 1001.05  # type: ignore[attr-defined]
         if is_last:
-            bench.delivery.call_last(in_seconds(3.0))
+            bench.delivery.allow(SendWindow(in_seconds(3.0), is_last=True))
         assert await bench.delivery.run()
         assert (bench.account.attempts, bench.account.copies) == (1, 0)
 
@@ -282,7 +283,7 @@ def test_copies_are_at_most_one_for_every_ten_requests_and_two_more(wishes: list
 def test_an_answered_copy_is_no_failure_and_is_said_to_nobody() -> None:
     async def main() -> None:
         async with Workshop(Hang(), Delivered()) as shop:
-            shop.worker.begin(in_seconds(60.0))
+            shop.begin(in_seconds(60.0))
             shop.worker.offer(records(2))
             shop.worker.nudge()
             await asyncio.sleep(2.0)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from telemetry_forwarder.delivery.packer import LONGEST_PACK_S
+from telemetry_forwarder.delivery.window import CLOSED, answered_by
 from telemetry_forwarder.delivery.worker import Capacity, Worker
 from telemetry_forwarder.interfaces import Delivered, Encoded, Retry
 from telemetry_forwarder.records.record import Record
@@ -45,14 +46,14 @@ def test_a_flush_ends_at_its_deadline_whatever_is_half_done_and_the_rest_stays_h
         sink = CostlySink(limits=limits(max_records=10_000, max_bytes=10**6))
         async with Workshop(sink=sink) as shop:
             shop.worker.offer(records(4000))
-            await shop.worker.flush(in_seconds(0.5))
-            shop.worker.freeze()
+            await shop.worker.flush(answered_by(in_seconds(0.5)))
+            shop.worker.allow(CLOSED)
             assert shop.clock.monotonic() <= 1000.5 + SLICE_S + 0.001
             assert 200 <= shop.delivered <= 500
             assert shop.delivered + shop.worker.held == 4000
             await asyncio.sleep(60.0)
             assert shop.delivered + shop.worker.held == 4000
-            shop.worker.begin(in_seconds(60.0))
+            shop.begin(in_seconds(60.0))
             await shop.worker.wait_idle()
             assert shop.delivered == 4000
             assert sink.encodings == 4000
@@ -65,7 +66,7 @@ def test_a_flush_without_time_begins_nothing_and_does_not_blame_the_destination(
     async def main() -> None:
         async with Workshop(sink=CostlySink(limits=limits(max_records=10_000), costs_s=0.01)) as shop:
             shop.worker.offer(records(90))
-            await shop.worker.flush(in_seconds(0.0))
+            await shop.worker.flush(answered_by(in_seconds(0.0)))
             assert shop.transport.sent == []
             assert not shop.lines.written
             assert shop.worker.is_worth_waiting_for(in_seconds(0.5))
@@ -77,7 +78,7 @@ def test_what_takes_long_to_pack_is_sent_in_time_although_more_would_fit() -> No
     async def main() -> None:
         async with Workshop(sink=CostlySink(limits=limits(max_records=10_000, max_bytes=10**6))) as shop:
             shop.worker.offer(records(1000))
-            shop.worker.begin(in_seconds(60.0))
+            shop.begin(in_seconds(60.0))
             shop.worker.nudge()
             await shop.worker.wait_idle()
             sizes = [len(ids) for ids in shop.transport.ids]
@@ -91,7 +92,7 @@ def test_a_full_batch_is_sent_full_where_packing_takes_no_time() -> None:
     async def main() -> None:
         async with Workshop(sink=ListSink(limits=limits(max_records=3000, max_bytes=10**6))) as shop:
             shop.worker.offer(records(7000))
-            await shop.worker.flush(in_seconds(0.5))
+            await shop.worker.flush(answered_by(in_seconds(0.5)))
             assert [len(ids) for ids in shop.transport.ids] == [3000, 3000, 1000]
 
     run(main())
@@ -110,7 +111,7 @@ def test_one_sinks_work_does_not_keep_another_waiting(seconds: float) -> None:
         running = [asyncio.ensure_future(worker.run()) for worker in workers]
         for worker, count in zip(workers, (5000, 5), strict=True):
             worker.offer(records(count))
-        await asyncio.gather(*(worker.flush(in_seconds(seconds)) for worker in workers))
+        await asyncio.gather(*(worker.flush(answered_by(in_seconds(seconds))) for worker in workers))
         assert transports[1].times[0] <= 3 * SLICE_S
         assert clock().monotonic() <= 1000.0 + seconds + SLICE_S + 0.001
         for task in running:

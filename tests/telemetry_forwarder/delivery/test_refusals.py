@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetry_forwarder.delivery.refusals import CONVINCED, MOST_TOKENS, SUSPICIOUS, Refusals
+from telemetry_forwarder.delivery.window import CLOSED, answered_by
 from telemetry_forwarder.interfaces import Delivered, DropReason, Partial, Rejected, TooLarge, Verdict
 from tests.builders import ListSink, ScriptedTransport, Sent, Workshop, in_seconds, limits, records, run
 
@@ -58,7 +59,7 @@ def test_bad_records_among_good_ones_are_found_and_only_they_are_lost(bad: tuple
         async with Workshop(sink=ListSink(limits=limits(max_records=1000, max_bytes=1_000_000))) as shop:
             transport = pick(shop, reader(*bad))
             shop.worker.offer(records(1000))
-            await shop.worker.flush(in_seconds(0.5))
+            await shop.worker.flush(answered_by(in_seconds(0.5)))
             assert (shop.delivered, shop.dropped) == (1000 - len(bad), {"rejected": len(bad)})
             assert len(transport.sent) <= 25 * len(bad)
             assert transport.records_sent <= 1000 * (1 + 2 * len(bad)) + len(transport.sent)
@@ -80,12 +81,12 @@ def test_a_destination_that_refuses_everything_costs_little_and_loses_nothing_on
             transport = pick(shop, refusal)
             held = []
             for number in range(8):
-                shop.worker.begin(in_seconds(3.0))
+                shop.begin(in_seconds(3.0))
                 shop.worker.offer(records(400, prefix=f"{number}-"))
                 before = shop.clock.monotonic()
-                await shop.worker.flush(in_seconds(0.5))
+                await shop.worker.flush(answered_by(in_seconds(0.5)))
                 held.append(shop.clock.monotonic() - before)
-                shop.worker.freeze()
+                shop.worker.allow(CLOSED)
                 await asyncio.sleep(1.0)
             assert (shop.delivered, shop.dropped, shop.worker.held) == (0, {}, 3200)
             assert len(transport.sent) <= CONVINCED
@@ -106,10 +107,10 @@ def test_a_destination_that_begins_to_refuse_everything_is_left_alone_too() -> N
         async with Workshop() as shop:
             transport = pick(shop, all_or_nothing())
             shop.worker.offer(records(5))
-            await shop.worker.flush(in_seconds(0.5))
+            await shop.worker.flush(answered_by(in_seconds(0.5)))
             transport.judge = lambda ids: Rejected("HTTP 400")
             shop.worker.offer(records(50, prefix="held"))
-            await shop.worker.flush(in_seconds(0.5))
+            await shop.worker.flush(answered_by(in_seconds(0.5)))
             assert (shop.delivered, shop.dropped, shop.worker.held) == (5, {}, 50)
             assert not shop.worker.is_worth_waiting_for(in_seconds(0.5))
 
@@ -121,7 +122,7 @@ def test_what_is_refused_to_the_end_is_dropped_for_that_reason() -> None:
         async with Workshop() as shop:
             pick(shop, lambda ids: Rejected("HTTP 400"))
             shop.worker.offer(records(50))
-            await shop.worker.flush(in_seconds(0.5))
+            await shop.worker.flush(answered_by(in_seconds(0.5)))
             await shop.worker.drain(in_seconds(1.55))
             assert shop.dropped == {"rejected": 50}
 
@@ -133,11 +134,11 @@ def test_one_record_that_is_refused_is_held_until_another_is_taken() -> None:
         async with Workshop() as shop:
             transport = pick(shop, all_or_nothing("bad0"))
             shop.worker.offer(records(1, prefix="bad"))
-            await shop.worker.flush(in_seconds(0.5))
+            await shop.worker.flush(answered_by(in_seconds(0.5)))
             assert (shop.worker.held, shop.dropped) == (1, {})
             assert shop.worker.is_worth_waiting_for(in_seconds(0.5)), "one refusal says nothing of the destination"
             shop.worker.offer(records(3, prefix="good"))
-            await shop.worker.flush(in_seconds(0.5))
+            await shop.worker.flush(answered_by(in_seconds(0.5)))
             assert (shop.delivered, shop.dropped) == (3, {"rejected": 1})
             assert transport.ids == [("bad0",), ("good0", "good1", "good2"), ("bad0",)]
 
@@ -150,7 +151,7 @@ def test_one_record_that_is_the_only_one_and_refused_is_asked_for_seldom() -> No
             transport = pick(shop, all_or_nothing("bad0"))
             shop.worker.offer(records(1, prefix="bad"))
             for _ in range(100):
-                await shop.worker.flush(in_seconds(0.5))
+                await shop.worker.flush(answered_by(in_seconds(0.5)))
                 await asyncio.sleep(1.0)
             assert len(transport.sent) <= SUSPICIOUS + 5
             await shop.worker.drain(in_seconds(1.55))
@@ -167,13 +168,13 @@ def test_a_bad_record_does_not_keep_good_ones_from_being_tried() -> None:
             pick(shop, all_or_nothing("bad0"))
             shop.worker.offer(records(1, prefix="bad"))
             for _ in range(5):
-                await shop.worker.flush(in_seconds(0.5))
+                await shop.worker.flush(answered_by(in_seconds(0.5)))
             for number in range(20):
-                shop.worker.begin(in_seconds(3.0))
+                shop.begin(in_seconds(3.0))
                 shop.worker.offer(records(2, prefix=f"good{number}-"))
                 await asyncio.sleep(0.1)
-                await shop.worker.flush(in_seconds(0.5))
-                shop.worker.freeze()
+                await shop.worker.flush(answered_by(in_seconds(0.5)))
+                shop.worker.allow(CLOSED)
                 await asyncio.sleep(31.0)
             assert (shop.delivered, shop.dropped) == (40, {"rejected": 1})
 
@@ -196,10 +197,10 @@ def test_whatever_is_bad_no_good_record_is_lost(bad: set[int], is_stream: bool, 
             transport = pick(shop, lambda ids: Rejected("all") if len(transport.sent) <= mended_after else judge(ids))
             shop.worker.offer(records(64))
             for _ in range(200):
-                shop.worker.begin(in_seconds(30.0))
+                shop.begin(in_seconds(30.0))
                 await asyncio.sleep(0.1)
-                await shop.worker.flush(in_seconds(5.0))
-                shop.worker.freeze()
+                await shop.worker.flush(answered_by(in_seconds(5.0)))
+                shop.worker.allow(CLOSED)
                 await asyncio.sleep(31.0)
             if len(bad) < 64 and len(transport.sent) > mended_after:
                 assert shop.delivered == 64 - len(bad)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from telemetry_forwarder.delivery.answer_time import FIRST_S
 from telemetry_forwarder.delivery.breaker import DENIED_PAUSE_S, Breaker, backoff
 from telemetry_forwarder.delivery.retry import Delivery
+from telemetry_forwarder.delivery.window import SendWindow
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, TimedOut
 from telemetry_forwarder.interfaces import (
     Delivered,
@@ -56,7 +57,7 @@ class Bench:
             breaker=Breaker(tolerated=tolerated),
         )
         self.delivery.add(encoded_list(count))
-        self.delivery.allow(in_seconds(deadline))
+        self.delivery.allow(SendWindow(in_seconds(deadline)))
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -202,7 +203,7 @@ def test_too_many_failures_in_a_row_end_the_delivery() -> None:
 def test_the_end_of_the_environment_overrules_an_open_breaker() -> None:
     async def main() -> None:
         bench = Bench(then=Retry(), tolerated=1, deadline=2.0)
-        bench.delivery.stop_by(in_seconds(2.0))
+        bench.delivery.allow(SendWindow(in_seconds(2.0), is_last=True))
         await bench.delivery.run()
         assert len(bench.transport.sent) > 3
 
@@ -212,7 +213,7 @@ def test_the_end_of_the_environment_overrules_an_open_breaker() -> None:
 def test_nothing_is_begun_that_cannot_be_answered_in_time() -> None:
     async def main() -> None:
         bench = Bench(Slow(1.0, Partial((1, 2, 3))))
-        bench.delivery.allow(in_seconds(60.0), answer_by=in_seconds(1.5))
+        bench.delivery.allow(SendWindow(in_seconds(60.0), answer_by=in_seconds(1.5)))
         assert not await bench.delivery.run()
         assert bench.transport.times == [0.0]
         assert bench.delivery.held == 3

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from telemetry_forwarder.clock import Deadline
-from telemetry_forwarder.delivery.answer_time import AFTER_THAW_S, FIRST_S, GRACE_S
-from telemetry_forwarder.delivery.retry import LAST_ANSWER_S, THAW_S
+from telemetry_forwarder.delivery.answer_time import AFTER_THAW_S, FIRST_S
+from telemetry_forwarder.delivery.retry import THAW_S
+from telemetry_forwarder.delivery.window import CLOSED, LAST_ANSWER_S, SendWindow
 from telemetry_forwarder.interfaces import Delivered, Retry, Verdict
 from tests.builders import Hang, Slow, freeze, in_seconds, run
 from tests.telemetry_forwarder.delivery.test_retry import Bench
@@ -40,7 +40,7 @@ def test_an_answer_that_comes_soon_after_a_thaw_is_read_too() -> None:
         await asyncio.sleep(0.9)
         freeze(3600.0)
         asyncio.get_running_loop().call_later(AFTER_THAW_S - 0.1, answers.put_nowait, Delivered())
-        bench.delivery.allow(in_seconds(60.0))
+        bench.delivery.allow(SendWindow(in_seconds(60.0)))
         await running
         assert bench.account.attempts == 2
         assert bench.account.delivered == 4
@@ -57,7 +57,7 @@ def test_an_answer_that_comes_within_the_first_moments_after_a_thaw_is_waited_fo
         await asyncio.sleep(0.9)
         freeze(3600.0)
         asyncio.get_running_loop().call_later(THAW_S - 0.01, answers.put_nowait, Delivered())
-        bench.delivery.allow(in_seconds(60.0))
+        bench.delivery.allow(SendWindow(in_seconds(60.0)))
         await running
         assert bench.account.attempts == 1
 
@@ -92,7 +92,7 @@ def test_no_pace_is_learned_from_an_attempt_that_may_have_been_frozen() -> None:
         bench = Bench(Slow(7.0))
         running = asyncio.ensure_future(bench.delivery.run())
         await asyncio.sleep(1.0)
-        bench.delivery.forget_time()
+        bench.delivery.allow(SendWindow(in_seconds(60.0)))  # an event came
         assert await running
         assert bench.delivery.patience.expects_answer_within(0.0)
 
@@ -100,40 +100,41 @@ def test_no_pace_is_learned_from_an_attempt_that_may_have_been_frozen() -> None:
 
 
 @pytest.mark.parametrize("frozen_s", [0.0, 3600.0])
-def test_stop_by_cuts_a_running_attempt(frozen_s: float) -> None:
+def test_a_last_window_cuts_a_running_attempt(frozen_s: float) -> None:
     async def main() -> None:
         bench = Bench(then=Hang())
         running = asyncio.ensure_future(bench.delivery.run())
         await asyncio.sleep(1.0)
         freeze(frozen_s)
-        bench.delivery.allow(in_seconds(1.5))
-        bench.delivery.stop_by(in_seconds(1.5))
+        bench.delivery.allow(SendWindow(in_seconds(1.5), is_last=True))
         assert not await running
-        assert bench.clock.monotonic() == pytest.approx(1002.5 + frozen_s)
+        assert bench.clock.monotonic() == pytest.approx(1002.5 + frozen_s - LAST_ANSWER_S)
         assert bench.transport.open == 0
 
     run(main())
 
 
-def test_stop_by_never_gives_an_attempt_more_time() -> None:
+def test_after_a_last_window_nothing_but_another_last_one_opens() -> None:
+    """The end of the function may be told while the environment ends: nothing closes then."""
+
     async def main() -> None:
-        bench = Bench(Hang(), deadline=0.9)
-        running = asyncio.ensure_future(bench.delivery.run())
-        await asyncio.sleep(1.0)
-        bench.delivery.stop_by(in_seconds(100))
-        bench.delivery.allow(Deadline(0.0))
-        assert not await running
-        assert bench.clock.monotonic() == pytest.approx(1000.0 + FIRST_S + GRACE_S)
+        bench = Bench(Retry())
+        last = SendWindow(in_seconds(3.0), is_last=True)
+        for window in (last, CLOSED, SendWindow(in_seconds(60.0)), SendWindow(linger=1.0)):
+            bench.delivery.allow(window)
+            assert bench.delivery.window is last
+        assert await bench.delivery.run()
+        assert len(bench.transport.sent) == 2
 
     run(main())
 
 
-def test_stop_by_bounds_attempts_that_start_later() -> None:
+def test_a_last_window_bounds_attempts_that_start_later() -> None:
     async def main() -> None:
         bench = Bench(then=Hang(), deadline=3.0)
-        bench.delivery.stop_by(in_seconds(3.0))
+        bench.delivery.allow(SendWindow(in_seconds(3.0), is_last=True))
         assert not await bench.delivery.run()
-        assert bench.clock.monotonic() == pytest.approx(1003.0)
+        assert bench.clock.monotonic() == pytest.approx(1003.0 - LAST_ANSWER_S)
 
     run(main())
 
@@ -143,7 +144,7 @@ def test_nothing_is_begun_whose_answer_nobody_would_read() -> None:
 
     async def main() -> None:
         bench = Bench()
-        bench.delivery.call_last(in_seconds(1.0))
+        bench.delivery.allow(SendWindow(in_seconds(1.0), is_last=True))
         freeze(1.0 - LAST_ANSWER_S / 2)
         assert not await bench.delivery.run()
         assert (bench.transport.sent, bench.account.attempts, bench.delivery.held) == ([], 0, 4)
@@ -158,7 +159,7 @@ def test_a_pause_ends_when_the_deadline_is_moved_before_it() -> None:
         bench = Bench(Retry(after=20.0))
         running = asyncio.ensure_future(bench.delivery.run())
         await asyncio.sleep(1.0)
-        bench.delivery.allow(in_seconds(2.0))
+        bench.delivery.allow(SendWindow(in_seconds(2.0)))
         assert not await running
         assert bench.clock.monotonic() == 1001.0
 
@@ -171,7 +172,7 @@ def test_a_pause_goes_on_where_the_deadline_is_moved_behind_it() -> None:
         running = asyncio.ensure_future(bench.delivery.run())
         for _ in range(3):
             await asyncio.sleep(1.0)
-            bench.delivery.allow(in_seconds(30.0))
+            bench.delivery.allow(SendWindow(in_seconds(30.0)))
         assert await running
         assert bench.transport.times == [0.0, 20.0]
 
@@ -185,7 +186,7 @@ def test_shutdown_ends_a_pause_with_one_more_attempt() -> None:
         bench = Bench(Retry(after=20.0))
         running = asyncio.ensure_future(bench.delivery.run())
         await asyncio.sleep(1.0)
-        bench.delivery.call_last(in_seconds(1.5))
+        bench.delivery.allow(SendWindow(in_seconds(1.5), is_last=True))
         assert await running
         assert bench.transport.times == [0.0, 1.0]
 
@@ -197,7 +198,7 @@ def test_a_wait_that_is_asked_for_at_the_end_and_does_not_fit_is_cut_to_a_third_
 
     async def main() -> None:
         bench = Bench(Retry(after=20.0), Retry(after=30.0))
-        bench.delivery.call_last(in_seconds(1.52))
+        bench.delivery.allow(SendWindow(in_seconds(1.52), is_last=True))
         assert await bench.delivery.run()
         assert bench.transport.times == pytest.approx([0.0, 0.5, 0.5 + 1.0 / 3], abs=0.01)
 
@@ -207,7 +208,7 @@ def test_a_wait_that_is_asked_for_at_the_end_and_does_not_fit_is_cut_to_a_third_
 def test_what_asks_for_a_pause_until_the_end_is_asked_a_few_times_more() -> None:
     async def main() -> None:
         bench = Bench(then=Retry(after=30.0))
-        bench.delivery.call_last(in_seconds(1.52))
+        bench.delivery.allow(SendWindow(in_seconds(1.52), is_last=True))
         assert not await bench.delivery.run()
         assert 4 <= len(bench.transport.sent) <= 9
         assert bench.clock.monotonic() <= 1001.52
@@ -236,7 +237,7 @@ def test_an_answer_that_waits_in_the_socket_is_read_before_a_copy_is_begun(starv
         bench = Bench()
         bench.transport.send = send  # type: ignore[method-assign]
         if is_last:
-            bench.delivery.call_last(in_seconds(3.2))
+            bench.delivery.allow(SendWindow(in_seconds(3.2), is_last=True))
         running = asyncio.ensure_future(bench.delivery.run())
         await asyncio.sleep(1.0 - starved_s)
         freeze(starved_s)

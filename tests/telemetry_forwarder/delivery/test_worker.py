@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetry_forwarder.delivery.retry import PIECES_AT_LAST, TRIES_AT_LAST
+from telemetry_forwarder.delivery.window import CLOSED, SendWindow, answered_by
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, TimedOut
 from telemetry_forwarder.interfaces import Delivered, Denied, DropReason, Partial, Rejected, Retry, TooLarge
 from tests.builders import (
@@ -63,19 +64,19 @@ def test_the_books_balance_at_every_await_point_and_nothing_is_held_after_a_drai
                     offered += len(how)
                 elif verb == "flush":
                     before = shop.clock.monotonic()
-                    await worker.flush(in_seconds(how))
+                    await worker.flush(answered_by(in_seconds(how)))
                     assert shop.clock.monotonic() <= before + how + 1e-6
                 elif verb == "begin":
-                    worker.begin(in_seconds(how))
+                    shop.begin(in_seconds(how))
                 elif verb == "freeze":
-                    worker.freeze()
+                    worker.allow(CLOSED)
                     await asyncio.sleep(how)
                 else:
                     await asyncio.sleep(how)
                 shop.check()
             send_until = in_seconds(1.5)
             if hurries:
-                worker.hurry(send_until)
+                worker.allow(SendWindow(send_until, is_last=True))
                 worker.offer(records(2, prefix="late"))
                 offered += 2
                 await asyncio.sleep(0.4)
@@ -105,7 +106,7 @@ def test_a_flush_sends_everything_in_order_and_in_as_few_requests_as_the_limits_
     async def main() -> None:
         async with Workshop(sink=ListSink(limits=limits(max_records=3))) as shop:
             shop.worker.offer(records(7))
-            await shop.worker.flush(in_seconds(2.0))
+            await shop.worker.flush(answered_by(in_seconds(2.0)))
             assert [len(ids) for ids in shop.transport.ids] == [3, 3, 1]
             assert all_ids(shop.transport.ids) == [f"r{n}" for n in range(7)]
             assert shop.delivered == 7
@@ -130,7 +131,7 @@ def test_nothing_is_sent_before_it_is_allowed() -> None:
 def test_a_flush_with_nothing_held_returns_at_once() -> None:
     async def main() -> None:
         async with Workshop() as shop:
-            await shop.worker.flush(in_seconds(2.0))
+            await shop.worker.flush(answered_by(in_seconds(2.0)))
             assert shop.clock.monotonic() == 1000.0
             assert shop.transport.sent == []
 
@@ -141,7 +142,7 @@ def test_a_flush_returns_at_its_deadline_while_the_attempt_lives_on() -> None:
     async def main() -> None:
         async with Workshop(Slow(5.0)) as shop:
             shop.worker.offer(records(2))
-            await shop.worker.flush(in_seconds(0.5))
+            await shop.worker.flush(answered_by(in_seconds(0.5)))
             assert shop.clock.monotonic() == pytest.approx(1000.5)
             assert (shop.transport.open, shop.worker.held) == (1, 2)
             await asyncio.sleep(5.0)
@@ -155,13 +156,13 @@ def test_an_attempt_that_lived_on_through_a_freeze_is_not_repeated() -> None:
     async def main() -> None:
         async with Workshop(Slow(5.0)) as shop:
             shop.worker.offer(records(1))
-            await shop.worker.flush(in_seconds(0.5))
-            shop.worker.freeze()
+            await shop.worker.flush(answered_by(in_seconds(0.5)))
+            shop.worker.allow(CLOSED)
             freeze(600.0)  # the answer comes as the environment thaws
-            shop.worker.begin(in_seconds(60.0))
+            shop.begin(in_seconds(60.0))
             await asyncio.sleep(0.01)
             shop.worker.offer(records(1, prefix="next"))
-            await shop.worker.flush(in_seconds(2.0))
+            await shop.worker.flush(answered_by(in_seconds(2.0)))
             assert shop.transport.ids == [("r0",), ("next0",)]
             assert shop.delivered == 2
 
@@ -172,8 +173,8 @@ def test_a_frozen_worker_starts_nothing() -> None:
     async def main() -> None:
         async with Workshop(Slow(1.0), sink=ListSink(limits=limits(max_records=1))) as shop:
             shop.worker.offer(records(3))
-            await shop.worker.flush(in_seconds(0.5))
-            shop.worker.freeze()
+            await shop.worker.flush(answered_by(in_seconds(0.5)))
+            shop.worker.allow(CLOSED)
             await asyncio.sleep(5.0)
             assert len(shop.transport.sent) == 1
             assert (shop.delivered, shop.worker.held) == (1, 2)
@@ -187,7 +188,7 @@ def test_a_failed_flush_returns_when_no_further_attempt_fits() -> None:
     async def main() -> None:
         async with Workshop(Retry(after=60.0)) as shop:
             shop.worker.offer(records(2))
-            await shop.worker.flush(in_seconds(2.0))
+            await shop.worker.flush(answered_by(in_seconds(2.0)))
             assert shop.clock.monotonic() == 1000.0
             assert shop.worker.held == 2
 
@@ -199,10 +200,10 @@ def test_a_flush_does_not_wait_for_a_pause_that_does_not_fit() -> None:
 
     async def main() -> None:
         async with Workshop(Retry(after=20.0), sink=ListSink(limits=limits(max_records=1))) as shop:
-            shop.worker.begin(in_seconds(60.0))
+            shop.begin(in_seconds(60.0))
             shop.worker.offer(records(2))
             await asyncio.sleep(1.0)
-            await shop.worker.flush(in_seconds(2.0))
+            await shop.worker.flush(answered_by(in_seconds(2.0)))
             assert shop.clock.monotonic() == pytest.approx(1001.0)
 
     run(main())
@@ -212,13 +213,13 @@ def test_an_unwell_sink_is_skipped_at_the_next_flush() -> None:
     async def main() -> None:
         async with Workshop(Retry(after=20.0)) as shop:
             shop.worker.offer(records(1))
-            await shop.worker.flush(in_seconds(2.0))
+            await shop.worker.flush(answered_by(in_seconds(2.0)))
             await asyncio.sleep(5.0)
-            await shop.worker.flush(in_seconds(2.0))
+            await shop.worker.flush(answered_by(in_seconds(2.0)))
             assert len(shop.transport.sent) == 1
             assert shop.clock.monotonic() == pytest.approx(1005.0)
             await asyncio.sleep(16.0)
-            await shop.worker.flush(in_seconds(2.0))
+            await shop.worker.flush(answered_by(in_seconds(2.0)))
             assert shop.delivered == 1
 
     run(main())
@@ -228,7 +229,7 @@ def test_a_drain_tries_an_unwell_sink_once_more() -> None:
     async def main() -> None:
         async with Workshop(Denied("401")) as shop:
             shop.worker.offer(records(1))
-            await shop.worker.flush(in_seconds(2.0))
+            await shop.worker.flush(answered_by(in_seconds(2.0)))
             await shop.worker.drain(in_seconds(1.5))
             assert (shop.delivered, shop.dropped) == (1, {})
             assert shop.transport.times == [0.0, 0.0]
@@ -241,7 +242,7 @@ def test_a_sink_that_is_well_again_says_so_once() -> None:
         async with Workshop(Retry(), Retry(), Delivered(), Delivered()) as shop:
             for _ in range(2):
                 shop.worker.offer(records(1))
-                await shop.worker.flush(in_seconds(2.0))
+                await shop.worker.flush(answered_by(in_seconds(2.0)))
             assert shop.lines.said("delivering again") == 1
             assert shop.lines.said("come back later", "WARN") == 1
 
@@ -254,7 +255,7 @@ def test_a_sink_that_is_well_again_says_so_once() -> None:
 def test_more_than_one_requests_worth_is_sent_early() -> None:
     async def main() -> None:
         async with Workshop(sink=ListSink(limits=limits(max_records=3))) as shop:
-            shop.worker.begin(in_seconds(60.0))
+            shop.begin(in_seconds(60.0))
             shop.worker.offer(records(3))
             await asyncio.sleep(1.0)
             assert shop.transport.sent == []
@@ -268,7 +269,7 @@ def test_more_than_one_requests_worth_is_sent_early() -> None:
 def test_more_bytes_than_a_request_holds_are_sent_early() -> None:
     async def main() -> None:
         async with Workshop(sink=ListSink(limits=limits(max_bytes=250))) as shop:
-            shop.worker.begin(in_seconds(60.0))
+            shop.begin(in_seconds(60.0))
             shop.worker.offer(records(3))
             await asyncio.sleep(1.0)
             assert shop.delivered == 3
@@ -281,11 +282,11 @@ def test_a_buffer_smaller_than_a_request_is_sent_early_too() -> None:
 
     async def main() -> None:
         async with Workshop(sink=ListSink(limits=limits(max_records=100)), capacity=10) as shop:
-            shop.worker.begin(in_seconds(60.0))
+            shop.begin(in_seconds(60.0))
             for batch in range(10):
                 shop.worker.offer(records(4, prefix=f"b{batch}-"))
                 await asyncio.sleep(0.1)
-            await shop.worker.flush(in_seconds(1.0))
+            await shop.worker.flush(answered_by(in_seconds(1.0)))
             assert (shop.delivered, shop.dropped) == (40, {})
 
     run(main())
@@ -297,7 +298,7 @@ def test_a_full_buffer_drops_the_oldest_and_counts_them() -> None:
             shop.worker.offer(records(10))
             assert shop.dropped == {"buffer_full": 6}
             assert shop.worker.held == 4
-            await shop.worker.flush(in_seconds(1.0))
+            await shop.worker.flush(answered_by(in_seconds(1.0)))
             assert shop.transport.ids == [("r6", "r7", "r8", "r9")]
             assert shop.lines.said("buffer is full", "WARN") == 1
 
@@ -310,7 +311,7 @@ def test_a_slow_sink_does_not_delay_another() -> None:
             same = records(3)
             for shop in (slow, quick):
                 shop.worker.offer(same)
-            flushes = [asyncio.ensure_future(shop.worker.flush(in_seconds(2.0))) for shop in (slow, quick)]
+            flushes = [asyncio.ensure_future(shop.worker.flush(answered_by(in_seconds(2.0)))) for shop in (slow, quick)]
             await asyncio.wait_for(flushes[1], 0.001)
             assert (quick.delivered, slow.delivered) == (3, 0)
             await flushes[0]
@@ -327,7 +328,7 @@ def test_each_record_that_cannot_be_encoded_is_dropped_alone() -> None:
         async with Workshop() as shop:
             bodies = ["a", "inexpressible", "bug in encode", "nothing encoded", "x" * 20_000, "b"]
             shop.worker.offer([record(body, id=body[:1]) for body in bodies])
-            await shop.worker.flush(in_seconds(1.0))
+            await shop.worker.flush(answered_by(in_seconds(1.0)))
             assert shop.transport.ids == [("a", "b")]
             assert shop.dropped == {"unencodable": 1, "sink_failed": 2, "oversize": 1}
 
@@ -339,7 +340,7 @@ def test_oversize_counts_overhead_and_framing() -> None:
         sink = ListSink(limits=limits(max_bytes=20, overhead_bytes=3, framing_bytes=2))
         async with Workshop(sink=sink) as shop:
             shop.worker.offer([record("x" * 15, id="fits"), record("x" * 16, id="no")])
-            await shop.worker.flush(in_seconds(1.0))
+            await shop.worker.flush(answered_by(in_seconds(1.0)))
             assert shop.transport.ids == [("fits",)]
             assert shop.dropped == {"oversize": 1}
 
@@ -351,7 +352,7 @@ def test_records_older_than_the_destination_takes_are_dropped_and_said() -> None
         async with Workshop(sink=ListSink(limits=limits(max_age_ms=60_000))) as shop:
             now_ms = shop.clock.epoch_ms()
             shop.worker.offer([record(id="old", time_ms=now_ms - 60_001), record(id="just", time_ms=now_ms - 60_000)])
-            await shop.worker.flush(in_seconds(1.0))
+            await shop.worker.flush(answered_by(in_seconds(1.0)))
             assert shop.transport.ids == [("just",)]
             assert shop.dropped == {"too_old": 1}
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from telemetry_forwarder.clock import Deadline
+from telemetry_forwarder.delivery.window import SendWindow, answered_by
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, CredentialUnavailable
 from telemetry_forwarder.interfaces import Delivered, Denied, DropReason, Retry
 from tests.builders import Hang, ListSink, Slow, Workshop, freeze, in_seconds, limits, record, records, run
@@ -77,9 +78,9 @@ def test_hurry_sends_what_is_held_before_the_tail_has_come() -> None:
     async def main() -> None:
         async with Workshop(Retry(after=20.0)) as shop:
             shop.worker.offer(records(1))
-            await shop.worker.flush(in_seconds(2.0))
+            await shop.worker.flush(answered_by(in_seconds(2.0)))
             end = in_seconds(1.5)
-            shop.worker.hurry(end)
+            shop.worker.allow(SendWindow(end, is_last=True))
             await asyncio.sleep(0.1)
             assert shop.delivered == 1
             shop.worker.offer(records(1, prefix="tail"))
@@ -92,7 +93,7 @@ def test_hurry_sends_what_is_held_before_the_tail_has_come() -> None:
 def test_shutdown_in_a_pause_gives_the_records_one_more_attempt() -> None:
     async def main() -> None:
         async with Workshop(Retry(after=20.0), sink=ListSink(limits=limits(max_records=1))) as shop:
-            shop.worker.begin(in_seconds(60.0))
+            shop.begin(in_seconds(60.0))
             shop.worker.offer(records(2))
             await asyncio.sleep(1.0)
             await shop.worker.drain(in_seconds(1.5))
@@ -187,7 +188,7 @@ def test_request_that_hung_before_the_drain_is_tried_again_within_it() -> None:
     async def main() -> None:
         async with Workshop(Hang()) as shop:
             shop.worker.offer(records(3))
-            await shop.worker.flush(in_seconds(0.5))
+            await shop.worker.flush(answered_by(in_seconds(0.5)))
             assert shop.delivered == 0
             began = shop.clock.monotonic()
             await shop.worker.drain(in_seconds(1.0))
@@ -202,7 +203,7 @@ def test_request_that_is_answered_within_a_third_of_the_drain_is_sent_once() -> 
     async def main() -> None:
         async with Workshop(Slow(0.8)) as shop:
             shop.worker.offer(records(3))
-            await shop.worker.flush(in_seconds(0.5))
+            await shop.worker.flush(answered_by(in_seconds(0.5)))
             await shop.worker.drain(in_seconds(1.0))
             assert shop.delivered == 3
             assert len(shop.transport.sent) == 1

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from telemetry_forwarder.clock import Deadline
+from telemetry_forwarder.delivery.window import answered_by
 from telemetry_forwarder.interfaces import Denied, Retry
 from telemetry_forwarder.records.record import Record
 from tests.builders import Hang, Slow, Workshop, in_seconds, record, records, run
@@ -131,7 +132,7 @@ def test_the_fallback_is_warmed_when_a_sink_is_first_in_trouble(answers: object,
         async with Workshop(then=answers, fallback=shelf) as shop:
             shop.worker.offer(records(1))
             for _ in range(5):
-                await shop.worker.flush(in_seconds(by_s))
+                await shop.worker.flush(answered_by(in_seconds(by_s)))
             assert shelf.warmed_at
             assert shelf.warmed_at[0] <= 5 * by_s
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from telemetry_forwarder.delivery.window import answered_by
 from telemetry_forwarder.interfaces import Delivered, Partial
 from tests.builders import Bug, ListSink, Workshop, in_seconds, limits, record, records, run
 
@@ -13,7 +14,7 @@ def test_a_bug_costs_the_batch_it_met_and_spares_the_rest(answers: tuple[Any, ..
     async def main() -> None:
         async with Workshop(*answers, sink=ListSink(limits=limits(max_records=2))) as shop:
             shop.worker.offer(records(5))
-            await shop.worker.flush(in_seconds(1.0))
+            await shop.worker.flush(answered_by(in_seconds(1.0)))
             assert shop.dropped == {"sink_failed": 2}
             assert shop.delivered == 3
             assert shop.lines.said("a bug in the sink") == 1
@@ -28,7 +29,7 @@ def test_a_verdict_that_is_none_costs_its_batch_and_is_counted(made_up: Any) -> 
     async def main() -> None:
         async with Workshop(made_up, sink=ListSink(limits=limits(max_records=2))) as shop:
             shop.worker.offer(records(5))
-            await shop.worker.flush(in_seconds(1.0))
+            await shop.worker.flush(answered_by(in_seconds(1.0)))
             shop.check()
             assert shop.dropped == {"sink_failed": 2}
             assert shop.delivered == 3
@@ -43,7 +44,7 @@ def test_of_a_bug_its_place_is_said_and_not_its_text() -> None:
     async def main() -> None:
         async with Workshop(ValueError("http://token@host")) as shop:
             shop.worker.offer(records(1))
-            await shop.worker.flush(in_seconds(1.0))
+            await shop.worker.flush(answered_by(in_seconds(1.0)))
             (line,) = (line for line in shop.lines.written if "a bug in the sink" in line["message"])
             assert line["error"] == "ValueError"
             assert "builders.py" in line["trace"][-1]
@@ -58,7 +59,7 @@ def test_what_a_destination_wants_known_is_said_once() -> None:
     async def main() -> None:
         async with Workshop(then=Delivered("nearly full"), sink=ListSink(limits=limits(max_records=1))) as shop:
             shop.worker.offer(records(3))
-            await shop.worker.flush(in_seconds(1.0))
+            await shop.worker.flush(answered_by(in_seconds(1.0)))
             assert (shop.delivered, shop.dropped) == (3, {})
             assert shop.lines.said("nearly full", "WARN") == 1
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from telemetry_forwarder.delivery.buffer import WhenFull
+from telemetry_forwarder.delivery.window import SendWindow
 from telemetry_forwarder.delivery.worker import Capacity, Worker
 from telemetry_forwarder.intake.inbox import Inbox
 from telemetry_forwarder.intake.intake import AT_ONCE, LINE, SMALL_BYTES, Intake, Keeping
@@ -141,7 +142,8 @@ def test_timers_fire_in_time_while_much_is_read_from_the_spool() -> None:
         assert hall.backlog.waiting >= 2000
         hall.backlog._enricher = CostlyEnricher(ORIGIN)
         longest = Longest(asyncio.get_running_loop())
-        hall.worker.begin(in_seconds(60.0))
+        hall.worker.allow(SendWindow(in_seconds(60.0)))
+        hall.worker.nudge(only_left_over=True)
         hall.worker.nudge()
         await hall.worker.wait_idle()
         assert longest.stop() <= SLICE_S + (READ_AT_ONCE + 1) * COST_S
@@ -230,7 +232,8 @@ def test_a_small_body_is_digested_as_it_comes_unless_another_waits() -> None:
         hall.inbox.take(body("c"), "3")
         assert hall.worker.held == 2
         await hall.inbox.wait_empty(in_seconds(60.0))
-        hall.worker.begin(in_seconds(60.0))
+        hall.worker.allow(SendWindow(in_seconds(60.0)))
+        hall.worker.nudge(only_left_over=True)
         hall.worker.nudge()
         await hall.worker.wait_idle()
         sent = [one for ids in hall.transport.ids for one in ids]
