@@ -27,7 +27,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("wiring", "cli"),
     ("app", "bootstrap", "__main__"),
 )
-NETWORK = ("h11", "aiohttp", "aiobotocore", "botocore")
+NETWORK = ("aiohttp", "aiobotocore", "botocore")
 MAY_USE_NETWORK = ("transports*", "intake.http_server", "lambda_api*", "secrets*", "failover*", "cli*")
 MAY_SEE_ENVIRONMENT = ("__main__", "cli*")
 LONGEST_FILE = 400
