@@ -20,32 +20,32 @@ import orjson
 from benchmarks.measure import cpu_s, free_port, memory_mb
 from benchmarks.subjects import Subject
 
-RECORD_BYTES = 200
-IN_A_BODY = 1000
-STREAM_SHARE = 0.9
+_RECORD_BYTES = 200
+_IN_A_BODY = 1000
+_STREAM_SHARE = 0.9
 REQUEST = "8f5b6c1e-2c5a-4a0b-9d55-0123456789ab"
 LINES = 50  # different bodies, sent in turn
 
 
 def bodies() -> list[bytes]:
-    """Return telemetry bodies of Python log lines as Lambda sends them, each record of about `RECORD_BYTES`."""
+    """Return telemetry bodies of Python log lines as Lambda sends them, each record of about `_RECORD_BYTES`."""
     made = []
     for number in range(LINES):
         lines = []
-        for index in range(IN_A_BODY):
+        for index in range(_IN_A_BODY):
             when = f"2026-11-23T10:{index % 60:02}:{number % 60:02}.{index:03}Z"
             text = (
                 f"[INFO]\t{when}\t{REQUEST}\torder {number * 7919 + index * 104729:09} of customer {index * 31 % 977}"
             )
             record = {"time": when, "type": "function", "record": text + " accepted\n"}
-            missing = RECORD_BYTES - len(json.dumps(record, separators=(",", ":"))) - 1
+            missing = _RECORD_BYTES - len(json.dumps(record, separators=(",", ":"))) - 1
             record["record"] = text + " " + "accepted and forwarded to the warehouse"[: max(0, missing)] + "\n"
             lines.append(record)
         made.append(orjson.dumps(lines))
     return made
 
 
-def in_round(number: int, body: bytes) -> bytes:
+def _in_round(number: int, body: bytes) -> bytes:
     """Return `body` with another time of its first record: the same bytes again would be a batch that is sent again."""
     return body.replace(b'"time":"2026-11-23', b'"time":"%04d-11-23' % (2026 + number), 1)
 
@@ -97,7 +97,7 @@ class Server:
                 peer.sendall(self.answer(*found))
 
 
-class Api(Server):
+class _Api(Server):
     """Lambda as far as it is needed: one invocation that does not end before it is told to."""
 
     def __init__(self) -> None:
@@ -125,7 +125,7 @@ class Api(Server):
         return b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n%b" % (headers, len(content), content)
 
 
-class Hec(Server):
+class _Hec(Server):
     """Keeps every body; they are unpacked and counted afterwards."""
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ def unpacked(body: bytes) -> bytes:
 
 
 @dataclass
-class Flood:
+class _Flood:
     """What came of it. Memory in MiB, times in seconds."""
 
     sent: int
@@ -161,10 +161,10 @@ class Flood:
     bodies: list[bytes] = field(repr=False, default_factory=list)
 
 
-def pour(subject: Subject, records: int, memory_mb_of_function: int = 1769, **environment: str) -> Flood:
+def pour(subject: Subject, records: int, memory_mb_of_function: int = 1769, **environment: str) -> _Flood:
     """Start the extension, pour `records` in as fast as it answers, and wait until nothing more comes out."""
     given = bodies()
-    api, hec, port = Api(), Hec(), free_port()
+    api, hec, port = _Api(), _Hec(), free_port()
     variables = {
         "PATH": os.environ["PATH"],
         "AWS_LAMBDA_RUNTIME_API": api.address,
@@ -185,7 +185,7 @@ def pour(subject: Subject, records: int, memory_mb_of_function: int = 1769, **en
         variables["TELEMETRY_FORWARDER_SPOOL_DIR"] = spool
         process = subprocess.Popen([str(subject.executable)], env=variables, stdout=subprocess.DEVNULL)
         try:
-            with on_other_processors(process.pid):
+            with _on_other_processors(process.pid):
                 return _pour(process.pid, api, hec, port, given, records)
         finally:
             process.kill()
@@ -194,26 +194,26 @@ def pour(subject: Subject, records: int, memory_mb_of_function: int = 1769, **en
             hec.close()
 
 
-def _pour(pid: int, api: Api, hec: Hec, port: int, given: list[bytes], records: int) -> Flood:
+def _pour(pid: int, api: _Api, hec: _Hec, port: int, given: list[bytes], records: int) -> _Flood:
     if not (api.subscribed.wait(20) and api.waiting.wait(20)):
         raise RuntimeError("the extension did not start")
     with socket.create_connection(("127.0.0.1", port), 10) as platform:
         platform.settimeout(30)
-        post(platform, start_of_request(), "s-0")
+        post(platform, _start_of_request(), "s-0")
         settle(pid)
         idle, cpu, began = memory_mb(pid), cpu_s(pid), time.perf_counter()
-        for number in range(records // IN_A_BODY):
-            post(platform, in_round(number // len(given), given[number % len(given)]), f"s-{number + 1}")
+        for number in range(records // _IN_A_BODY):
+            post(platform, _in_round(number // len(given), given[number % len(given)]), f"s-{number + 1}")
         settle(pid)
     peak = memory_mb(pid, "VmHWM")
     delivered = hec.records() - 1  # less the platform.start
     # What is left at the end waits for its turn in the background: the rate is that of the stream before it.
-    count = max(1, round(len(hec.times) * STREAM_SHARE))
-    rate = hec.records(STREAM_SHARE) / (hec.times[count - 1] - began) if hec.times else 0.0
-    return Flood(records, delivered, rate, cpu_s(pid) - cpu, idle, peak, hec.bodies)
+    count = max(1, round(len(hec.times) * _STREAM_SHARE))
+    rate = hec.records(_STREAM_SHARE) / (hec.times[count - 1] - began) if hec.times else 0.0
+    return _Flood(records, delivered, rate, cpu_s(pid) - cpu, idle, peak, hec.bodies)
 
 
-def start_of_request() -> bytes:
+def _start_of_request() -> bytes:
     started = {"requestId": REQUEST, "version": "$LATEST"}
     return orjson.dumps([{"time": "2026-11-23T10:00:00.000Z", "type": "platform.start", "record": started}])
 
@@ -243,7 +243,7 @@ def settle(pid: int) -> None:
 
 
 @contextlib.contextmanager
-def on_other_processors(pid: int) -> Iterator[None]:
+def _on_other_processors(pid: int) -> Iterator[None]:
     """Give the process `pid` one processor and ourselves the others, if there is more than one."""
     ours = os.sched_getaffinity(0)
     if len(ours) > 1:
@@ -264,7 +264,7 @@ def bare_loop(sent: list[bytes], level: int = 3) -> float:
     if not count:
         raise RuntimeError("nothing was delivered")
     began = time.process_time()
-    for number in range(-(-count // IN_A_BODY)):
+    for number in range(-(-count // _IN_A_BODY)):
         records += len(orjson.loads(given[number % len(given)]))
     reading = time.process_time() - began
     began = time.process_time()

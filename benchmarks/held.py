@@ -16,14 +16,14 @@ from tests.matrix.room import Room, room
 
 STRATEGIES = ("end", "periodic", "continuous", "adaptive")
 INVOCATIONS = 200
-HANGING = 60
+_HANGING = 60
 WORK_S = 0.01
-ANSWER_S = 0.02
-BUFFERING_MS = 25.0
+_ANSWER_S = 0.02
+_BUFFERING_MS = 25.0
 FLUSH_TIMEOUT_MS = 500.0
 # What the extension may add to what Lambda holds back and to one round trip; and what the others may cost at all.
-OWN_MS = 5.0
-ASIDE_MS = 2.0
+_OWN_MS = 5.0
+_ASIDE_MS = 2.0
 # The breaker has opened by then.
 OPENED = 10
 
@@ -37,11 +37,11 @@ async def show() -> None:
     print(f"{'held after the function, ms':<44}{'p50':>8}{'p95':>8}{'max':>8}{'target':>20}")
     for strategy in STRATEGIES:
         aside = strategy in ("periodic", "continuous")
-        target = ASIDE_MS if aside else BUFFERING_MS + ANSWER_S * 1000 + OWN_MS
-        held = await measure(strategy, Slow(ANSWER_S, times=None), INVOCATIONS)
-        row(f"{strategy}, a backend that answers in {ANSWER_S * 1000:.0f} ms", held, f"p50 <= {target:.0f}")
+        target = _ASIDE_MS if aside else _BUFFERING_MS + _ANSWER_S * 1000 + _OWN_MS
+        held = await measure(strategy, Slow(_ANSWER_S, times=None), INVOCATIONS)
+        row(f"{strategy}, a backend that answers in {_ANSWER_S * 1000:.0f} ms", held, f"p50 <= {target:.0f}")
     for strategy in STRATEGIES:
-        held = await measure(strategy, Hang(None, times=None), HANGING)
+        held = await measure(strategy, Hang(None, times=None), _HANGING)
         row(f"{strategy}, a hanging backend, first {OPENED}", held[:OPENED], f"max <= {FLUSH_TIMEOUT_MS:.0f}")
         row(f"{strategy}, a hanging backend, from then on", held[OPENED:], "nothing added")
 

@@ -22,8 +22,8 @@ from aiohttp import web
 
 ROOT = Path(__file__).parent.parent
 MEBIBYTE = 1024 * 1024
-TOTAL_BYTES = int(os.environ.get("MEMORY_TOTAL_MB", "500")) * 1_000_000
-BODY_BYTES = 256 * 1024
+_TOTAL_BYTES = int(os.environ.get("MEMORY_TOTAL_MB", "500")) * 1_000_000
+_BODY_BYTES = 256 * 1024
 PROGRAM = (
     f"import os, sys; sys.path.insert(0, {str(ROOT)!r});"
     "from telemetry_forwarder.bootstrap import main; sys.exit(main('x', os.environ))"
@@ -68,7 +68,7 @@ async def platform() -> AsyncIterator[tuple[Platform, int]]:
     await runner.cleanup()
 
 
-def size_of(spool: str) -> int:
+def _size_of(spool: str) -> int:
     return sum(file.stat().st_size for file in Path(spool).rglob("*.log"))
 
 
@@ -82,7 +82,7 @@ def free_port() -> int:
 def body(number: int) -> bytes:
     """Return 256 KB of lines, half of them JSON, that differ from all others."""
     lines, size = [], 0
-    while size < BODY_BYTES - 300:
+    while size < _BODY_BYTES - 300:
         text = f"order {number}-{len(lines)} accepted, " + "x" * 120
         record: Any = {"level": "INFO", "message": text, "price": number / 7} if len(lines) % 2 else text + "\n"
         item = {"time": "2026-11-23T10:00:00.123Z", "type": "function", "record": record}
@@ -91,7 +91,7 @@ def body(number: int) -> bytes:
     return orjson.dumps(lines)
 
 
-def status_kb(pid: int, name: str) -> int:
+def _status_kb(pid: int, name: str) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(name + ":"):
             return int(line.split()[1])
@@ -114,12 +114,12 @@ async def pour(kind: str, sinks: dict[str, str], more: dict[str, str]) -> None:
                 sys.executable, "-I", "-c", PROGRAM, env=environ, stdout=asyncio.subprocess.PIPE, limit=2**20
             )
             await lambda_.subscribed.wait()
-            await post_all(port, 1, "warm up")  # an idle process is one that has worked before
+            await _post_all(port, 1, "warm up")  # an idle process is one that has worked before
             await settle(process.pid)
-            idle = status_kb(process.pid, "VmRSS")
-            times = await post_all(port, TOTAL_BYTES, "pour")
-            peak = status_kb(process.pid, "VmHWM")
-            disk = size_of(spool)
+            idle = _status_kb(process.pid, "VmRSS")
+            times = await _post_all(port, _TOTAL_BYTES, "pour")
+            peak = _status_kb(process.pid, "VmHWM")
+            disk = _size_of(spool)
             lambda_.end.set()
             out = (await process.communicate())[0].decode().splitlines()
     ledger = next(orjson.loads(line) for line in out if '"message":"ledger' in line)
@@ -134,18 +134,18 @@ async def pour(kind: str, sinks: dict[str, str], more: dict[str, str]) -> None:
 
 async def settle(pid: int) -> None:
     """Wait until the process uses no more processor time, and has tried to send what it was given."""
-    used, before = cpu_ticks(pid), -1
+    used, before = _cpu_ticks(pid), -1
     while used != before:
         await asyncio.sleep(2.0)
-        before, used = used, cpu_ticks(pid)
+        before, used = used, _cpu_ticks(pid)
 
 
-def cpu_ticks(pid: int) -> int:
+def _cpu_ticks(pid: int) -> int:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 
 
-async def post_all(port: int, total_bytes: int, name: str) -> list[float]:
+async def _post_all(port: int, total_bytes: int, name: str) -> list[float]:
     times = []
     poured = number = 0
     async with aiohttp.ClientSession() as session:
@@ -165,7 +165,7 @@ async def post_all(port: int, total_bytes: int, name: str) -> list[float]:
 
 
 async def main() -> None:
-    print(f"{TOTAL_BYTES / 1e6:.0f} MB of records into dead backends, a function of 128 MB (4 MiB for each sink)")
+    print(f"{_TOTAL_BYTES / 1e6:.0f} MB of records into dead backends, a function of 128 MB (4 MiB for each sink)")
     print(f"{'':<34}{'idle':>7}{'peak':>8}{'more':>9}{'disk':>9}{'answer to 256 KB, ms':>25}")
     print(f"{'':<34}{'MB':>7}{'MB':>8}{'MB':>9}{'MiB':>9}{'median':>9}{'p99':>8}{'max':>8}")
     with socket.create_server(("127.0.0.1", 0), backlog=1000) as hanging:  # accepts by the kernel, answers never

@@ -30,8 +30,8 @@ from telemetry_forwarder.spool.spool import Spool
 from telemetry_forwarder.variables.reading import read_all
 
 ROOT = Path(__file__).parent.parent
-RUNS = 15
-BATCH = 1000
+_RUNS = 15
+_BATCH = 1000
 
 
 def main() -> None:
@@ -71,7 +71,7 @@ def main() -> None:
             lambda: take(body),
         )
     for what, line in LINES.items():
-        written = batch_of(line)
+        written = _batch_of(line)
         pair(
             f"decode and enrich 1,000 of {what}",
             "orjson.loads of them",
@@ -112,7 +112,7 @@ ORIGIN = Origin(function_name="orders", region="eu-west-1", account_id="12345678
 def pair(what: str, against: str, first: Callable[[], float], second: Callable[[], float]) -> None:
     """Measure both in turn and print the first one's median, and the median of the ratios."""
     first(), second()
-    figures = [(first(), second()) for _ in range(RUNS)]
+    figures = [(first(), second()) for _ in range(_RUNS)]
     median = statistics.median(a for a, _ in figures)
     ratio = statistics.median(a / b for a, b in figures)
     print(f"{what:<58}{median * 1000:>9.2f} ms{against:>26}{ratio:>8.1f}")
@@ -131,14 +131,14 @@ def batch() -> bytes:
         {"time": when, "type": "function", "record": f"order {i} accepted\n"}
         if i % 2
         else {"time": when, "type": "function", "record": {"level": "INFO", "message": f"order {i}", "price": i / 7}}
-        for i in range(BATCH)
+        for i in range(_BATCH)
     ]
     return orjson.dumps(lines)
 
 
-def batch_of(line: Callable[[int], object]) -> bytes:
+def _batch_of(line: Callable[[int], object]) -> bytes:
     """Return a telemetry body of lines of one kind."""
-    return orjson.dumps([{"time": _WHEN, "type": "function", "record": line(i)} for i in range(BATCH)])
+    return orjson.dumps([{"time": _WHEN, "type": "function", "record": line(i)} for i in range(_BATCH)])
 
 
 def take(body: bytes, directory: str | None = None) -> float:

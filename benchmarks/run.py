@@ -74,12 +74,12 @@ class Row:
 def main() -> None:
     options = arguments()
     if options.layer is not None:
-        enter_layer(options)
+        _enter_layer(options)
     rounds = FULL if options.full else QUICK
     with tempfile.TemporaryDirectory() as folder:
         compared = subjects(Path(folder), options.python, options.layer, options.before)
         began = time.monotonic()
-        rows = [row for part in PARTS for row in measured(part, compared, rounds, options)]
+        rows = [row for part in _PARTS for row in measured(part, compared, rounds, options)]
     if options.layer is not None:
         rows += sizes(options.layer)
     report(rows, options, time.monotonic() - began)
@@ -87,7 +87,7 @@ def main() -> None:
         sys.exit(f"not measured: {', '.join(options.failed)}")
 
 
-def enter_layer(options: argparse.Namespace) -> None:
+def _enter_layer(options: argparse.Namespace) -> None:
     """Lay the layer at /opt, where its interpreter expects itself, in a mount namespace of this run alone."""
     if options.layer.resolve() != Path("/opt"):
         words = [word for word in sys.argv[1:] if word != "--layer" and Path(word) != options.layer]
@@ -106,7 +106,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--layer", type=Path, help="an unpacked layer instead of the checkout")
     parser.add_argument("--before", type=Path, help="a checkout of an older version to compare with")
-    parser.add_argument("--only", help="a part: " + ", ".join(part.__name__ for part in PARTS))
+    parser.add_argument("--only", help="a part: " + ", ".join(part.__name__ for part in _PARTS))
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json", help="where the figures go")
     parser.set_defaults(failed=[])
     return parser.parse_args()
@@ -184,7 +184,7 @@ def stream(compared: list[Subject], rounds: Rounds, options: argparse.Namespace)
             "ratio": each / bare,
             "bare_us": bare * 1e6,
             "lost": float(found.sent - found.delivered),
-            "peak_added": found.peak_mb - found.idle_mb - capacity_mb(),
+            "peak_added": found.peak_mb - found.idle_mb - _capacity_mb(),
         }
     count = f"{rounds.records:,}"
     return [
@@ -197,7 +197,7 @@ def stream(compared: list[Subject], rounds: Rounds, options: argparse.Namespace)
     ]
 
 
-PARTS = (register, starts, invocations, stream)
+_PARTS = (register, starts, invocations, stream)
 
 
 def row(
@@ -213,7 +213,7 @@ def row(
     return Row(what, unit, most, figures, least)
 
 
-def capacity_mb() -> float:
+def _capacity_mb() -> float:
     """Return the buffer that is configured by default in a function of 1769 MB, in MiB."""
     from telemetry_forwarder.settings import capacity_bytes
 
@@ -240,7 +240,7 @@ def report(rows: list[Row], options: argparse.Namespace, seconds: float) -> None
         cells = [shown(one.figures.get(name), one.unit) for name in columns]
         met = {True: "met", False: "not met", None: ""}[one.is_met]
         print(f"| {one.what} | {one.bound} | {' | '.join(cells)} | {met} |")
-    where = conditions(options)
+    where = _conditions(options)
     print(f"\n{where['cpu quota']}; Python {where['python']} of the checkout; {seconds:.0f} s.")
     options.json.parent.mkdir(parents=True, exist_ok=True)
     found = [
@@ -258,7 +258,7 @@ def shown(figure: float | None, unit: str) -> str:
     return f"{number} {unit}".strip()
 
 
-def conditions(options: argparse.Namespace) -> dict[str, Any]:
+def _conditions(options: argparse.Namespace) -> dict[str, Any]:
     limits = Limits(function(1769, {}), PLATFORM)
     try:
         enforced = limits.enforced.cpu

@@ -25,7 +25,7 @@ from telemetry_forwarder.testing import virtual_time
 from telemetry_forwarder.variables.reading import read_all
 
 ROUNDS = 5
-REQUESTS = 4000
+_REQUESTS = 4000
 BODY = b'{"Parameter":{"Name":"/prod/db/pass","Type":"SecureString","Value":"correct horse battery staple"}}'
 # What a client's library sends along.
 REQUEST = (
@@ -33,26 +33,26 @@ REQUEST = (
     b"User-Agent: python-requests/2.32\r\nConnection: keep-alive\r\n"
     b"X-Aws-Parameters-Secrets-Token: " + b"t" * 1000 + b"\r\n\r\n"
 )
-SSM_S = (0.020, 0.050)  # what a call to SSM takes within a region, as the documentation of such caches has it
+_SSM_S = (0.020, 0.050)  # what a call to SSM takes within a region, as the documentation of such caches has it
 ENVIRONMENTS, PER_SECOND = 200, 40
 
 
 def main() -> None:
     if len(sys.argv) > 1:
-        asyncio.run(SERVERS[sys.argv[1]](int(sys.argv[2])))
+        asyncio.run(_SERVERS[sys.argv[1]](int(sys.argv[2])))
         return
     with served("cache") as ours, served("bare") as bare:
         hits(ours, bare)
-        throughput(1, ours, bare)
-        throughput(4, ours, bare)
+        _throughput(1, ours, bare)
+        _throughput(4, ours, bare)
     burst()
-    cold_starts()
+    _cold_starts()
 
 
 # --- the servers, in processes of their own -------------------------------------------------------------------------
 
 
-async def serve_cache(port: int) -> None:
+async def _serve_cache(port: int) -> None:
     """Serve one secret with what the extension runs, asked for with a token."""
     from telemetry_forwarder.secrets.server import Endpoint, Guard, serving
     from telemetry_forwarder.variables.types import Secret
@@ -69,7 +69,7 @@ async def serve_cache(port: int) -> None:
             await asyncio.Event().wait()
 
 
-async def serve_bare(port: int) -> None:
+async def _serve_bare(port: int) -> None:
     """Serve the same words with aiohttp's low-level server, which checks nothing and looks nothing up."""
     from aiohttp import web
 
@@ -84,7 +84,7 @@ async def serve_bare(port: int) -> None:
     await asyncio.Event().wait()
 
 
-SERVERS = {"cache": serve_cache, "bare": serve_bare}
+_SERVERS = {"cache": _serve_cache, "bare": _serve_bare}
 
 
 def cpu() -> dict[str, Any]:
@@ -119,20 +119,20 @@ def served(name: str) -> Any:
 
 def hits(ours: int, bare: int) -> None:
     """Print how long one hit takes on a connection that is kept."""
-    rounds = [(latencies(ours), latencies(bare)) for _ in range(ROUNDS)]
+    rounds = [(_latencies(ours), _latencies(bare)) for _ in range(ROUNDS)]
     for name, index in (("the cache", 0), ("a bare aiohttp handler", 1)):
-        p50, p99 = (statistics.median(quantile(one[index], share) for one in rounds) * 1000 for share in (0.5, 0.99))
+        p50, p99 = (statistics.median(_quantile(one[index], share) for one in rounds) * 1000 for share in (0.5, 0.99))
         print(f"a hit on a kept connection, {name:<24} p50 {p50:.3f} ms, p99 {p99:.3f} ms")
         if index == 0:
-            gains = " to ".join(f"{seconds * 1000 / p50:.0f}" for seconds in SSM_S)
+            gains = " to ".join(f"{seconds * 1000 / p50:.0f}" for seconds in _SSM_S)
             print(f"  a call to SSM of 20 to 50 ms takes {gains} times as long")
 
 
-def latencies(port: int) -> list[float]:
+def _latencies(port: int) -> list[float]:
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         times = []
-        for _ in range(REQUESTS):
+        for _ in range(_REQUESTS):
             start = time.perf_counter()
             connection.sendall(REQUEST)
             read_answer(connection)
@@ -155,11 +155,11 @@ def is_whole(data: bytes) -> bool:
     return len(body) >= int(length.partition(b":")[2])
 
 
-def quantile(values: list[float], share: float) -> float:
+def _quantile(values: list[float], share: float) -> float:
     return sorted(values)[int(share * (len(values) - 1))]
 
 
-def throughput(connections: int, ours: int, bare: int) -> None:
+def _throughput(connections: int, ours: int, bare: int) -> None:
     """Print hits per second with several connections at once; and per second of the server's own processor time."""
     rounds = [(rate(ours, connections), rate(bare, connections)) for _ in range(ROUNDS)]
     for name, index in (("the cache", 0), ("a bare aiohttp handler", 1)):
@@ -173,21 +173,21 @@ def rate(port: int, connections: int) -> tuple[float, float]:
     for one in sockets:
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         selector.register(one, selectors.EVENT_READ)
-    cpu_before, start, done = cpu_of(port), time.perf_counter(), 0
+    cpu_before, start, done = _cpu_of(port), time.perf_counter(), 0
     for one in sockets:
         one.send(REQUEST)
-    while done < REQUESTS:
+    while done < _REQUESTS:
         for key, _ in selector.select():
             key.fileobj.recv(65536)  # type: ignore[union-attr]  # one answer: it fits a segment
             key.fileobj.send(REQUEST)  # type: ignore[union-attr]
             done += 1
-    seconds, used = time.perf_counter() - start, cpu_of(port) - cpu_before
+    seconds, used = time.perf_counter() - start, _cpu_of(port) - cpu_before
     for one in sockets:
         one.close()
     return done / seconds, done / used
 
 
-def cpu_of(port: int) -> float:
+def _cpu_of(port: int) -> float:
     import json
 
     with socket.create_connection(("127.0.0.1", port)) as connection:
@@ -250,7 +250,7 @@ def burst() -> None:
     virtual_time.run(play())
 
 
-def cold_starts() -> None:
+def _cold_starts() -> None:
     async def play() -> None:
         async with asyncio.TaskGroup() as tasks:
             clock = virtual_time.clock()
@@ -264,7 +264,7 @@ def cold_starts() -> None:
             ends = await asyncio.gather(*(start() for _ in range(ENVIRONMENTS)))
         times = [seconds for seconds, _ in ends]
         found = sum(outcome is Outcome.FOUND for _, outcome in ends)
-        shown = ", ".join(f"p{share:.0%} {quantile(times, share):.2f} s".replace("%", "") for share in SHARES)
+        shown = ", ".join(f"p{share:.0%} {_quantile(times, share):.2f} s".replace("%", "") for share in _SHARES)
         print(
             f"{ENVIRONMENTS} environments at once, {PER_SECOND} calls a second allowed: {found} answered, {shown}, "
             f"last {max(times):.2f} s of 10; {service.calls} calls, {service.refused} of them throttled"
@@ -273,7 +273,7 @@ def cold_starts() -> None:
     virtual_time.run(play())
 
 
-SHARES = (0.25, 0.5, 0.75, 0.9)
+_SHARES = (0.25, 0.5, 0.75, 0.9)
 
 if __name__ == "__main__":
     main()

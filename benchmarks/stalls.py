@@ -14,30 +14,30 @@ from pathlib import Path
 from local_lambda.errors import LimitsUnavailable
 from tests.matrix.room import room
 
-WATCHED = Path(__file__).parent / "programs/watched.py"
+_WATCHED = Path(__file__).parent / "programs/watched.py"
 SINKS = ("splunk", "datadog", "cloudwatch")
-MEMORY_MB = 128
+_MEMORY_MB = 128
 LINES = 4000
 INVOCATIONS = 3
 WORK_S = 0.01
 # A slice of work (turns.py), a body of telemetry that is looked over, a piece that is compressed; the AWS SDK
 # writes a request in one go.
-TARGET_MS = {"splunk": 15, "datadog": 15, "cloudwatch": 30}
+_TARGET_MS = {"splunk": 15, "datadog": 15, "cloudwatch": 30}
 
 
 def main() -> None:
     try:
         asyncio.run(show())
     except LimitsUnavailable as error:
-        print(f"rounds of the event loop at {MEMORY_MB} MB: not measured. {error}")
+        print(f"rounds of the event loop at {_MEMORY_MB} MB: not measured. {error}")
 
 
 async def show() -> None:
-    what = f"longest round, {LINES:,} lines at {MEMORY_MB} MB"
+    what = f"longest round, {LINES:,} lines at {_MEMORY_MB} MB"
     print(f"{what:<44}{'CPU, ms':>10}{'clock, ms':>11}{'held, ms':>10}{'target':>18}")
     for sink in SINKS:
         cpu_s, took_s, held_ms = await measure(sink)
-        target = f"CPU <= {TARGET_MS[sink]}"
+        target = f"CPU <= {_TARGET_MS[sink]}"
         print(f"{sink:<44}{cpu_s * 1000:>10.1f}{took_s * 1000:>11.0f}{held_ms:>10.0f}{target:>18}")
 
 
@@ -47,10 +47,10 @@ async def measure(sink: str) -> tuple[float, float, float]:
         folder = Path(name)
         noted = folder / "rounds"
         extension = folder / "telemetry-forwarder"
-        extension.write_text(f"#!/bin/sh\nexec {sys.executable} -I {WATCHED}\n")
+        extension.write_text(f"#!/bin/sh\nexec {sys.executable} -I {_WATCHED}\n")
         extension.chmod(0o755)
         given = {"WATCHED_FILE": str(noted), "TELEMETRY_FORWARDER_INIT_BUDGET_MS": "9000"}
-        async with room(folder, [sink], timeout_s=30.0, memory_mb=MEMORY_MB, extension=extension, **given) as opened:
+        async with room(folder, [sink], timeout_s=30.0, memory_mb=_MEMORY_MB, extension=extension, **given) as opened:
             await opened.invoke(sleep=WORK_S)  # the first one: connections are made, and modules loaded
             began, held = time.time(), []
             for _ in range(INVOCATIONS):

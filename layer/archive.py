@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a ZIP file can name
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a ZIP file can name
 
 
 def files(tree: Path) -> Iterator[Path]:
@@ -17,7 +17,7 @@ def zip_tree(tree: Path, archive: Path) -> None:
     """Write `tree` as a ZIP whose bytes depend on names, contents and the right to execute, and on nothing else."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as out:
         for path in files(tree):
-            entry = zipfile.ZipInfo(path.relative_to(tree).as_posix(), EPOCH)
+            entry = zipfile.ZipInfo(path.relative_to(tree).as_posix(), _EPOCH)
             entry.create_system = 3  # Unix, whose mode follows
             mode = 0o755 if os.access(path, os.X_OK) else 0o644
             entry.external_attr = (0o100000 | mode) << 16

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from layer.interpreter import Interpreter
 
-LICENCE_NAMES = ("LICEN*", "COPYING*", "NOTICE*", "AUTHORS*", "licen*")
-SYSTEM_LICENCES = ("usr/share/doc", "usr/share/licenses")  # dpkg's and rpm's
+_LICENCE_NAMES = ("LICEN*", "COPYING*", "NOTICE*", "AUTHORS*", "licen*")
+_SYSTEM_LICENCES = ("usr/share/doc", "usr/share/licenses")  # dpkg's and rpm's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ def of_wheels(modules: Path) -> list[Component]:
         head = HeaderParser().parsestr((info / "METADATA").read_text(encoding="utf-8"))
         name, version = head["Name"].lower(), head["Version"]
         if name != "telemetry-forwarder":
-            texts = sorted({path for words in LICENCE_NAMES for path in info.rglob(words) if path.is_file()})
+            texts = sorted({path for words in _LICENCE_NAMES for path in info.rglob(words) if path.is_file()})
             found.append(
                 Component(
                     name=name,
@@ -58,7 +58,7 @@ def _short(head: Message) -> str:
 def of_interpreter(root: Path, python: Interpreter, files: list[Path]) -> Component:
     """Describe `python`, of which the layer has `files`; `root` is / to it."""
     texts = [python.stdlib / "LICENSE.txt", python.program.parents[1] / "LICENSE.txt"]
-    package = package_of(python.program, root)
+    package = _package_of(python.program, root)
     return Component(
         name="cpython",
         version=python.version,
@@ -71,9 +71,9 @@ def of_interpreter(root: Path, python: Interpreter, files: list[Path]) -> Compon
 
 def of_libraries(root: Path, brought: dict[Path, Path]) -> list[Component]:
     """Describe shared libraries, `brought` from where the values say, by the system's packages that they belong to."""
-    packages: dict[str, tuple[Package, list[Path]]] = {}
+    packages: dict[str, tuple[_Package, list[Path]]] = {}
     for copy, origin in sorted(brought.items()):
-        package = package_of(origin, root) or Package(copy.name, "", f"pkg:generic/{copy.name}", "NOASSERTION", ())
+        package = _package_of(origin, root) or _Package(copy.name, "", f"pkg:generic/{copy.name}", "NOASSERTION", ())
         packages.setdefault(package.purl, (package, []))[1].append(copy)
     return [
         Component(
@@ -89,7 +89,7 @@ def of_libraries(root: Path, brought: dict[Path, Path]) -> list[Component]:
 
 
 @dataclass(frozen=True, slots=True)
-class Package:
+class _Package:
     """A package of this system."""
 
     name: str
@@ -99,16 +99,16 @@ class Package:
     texts: tuple[Path, ...]
 
 
-def package_of(path: Path, root: Path = Path("/")) -> Package | None:
+def _package_of(path: Path, root: Path = Path("/")) -> _Package | None:
     """Ask the dpkg or rpm of `root` for the package that brought `path`; None where neither knows it."""
     dpkg, rpm = f"--admindir={root / 'var/lib/dpkg'}", f"--root={root}"
     for name in _names_of(Path("/") / path.relative_to(root)):
         if owner := _ask("dpkg-query", dpkg, "--search", name):
             package = owner.split(":")[0].split(",")[0]
             version = _ask("dpkg-query", dpkg, "--show", "--showformat=${Version}\n", package).split("\n")[0]
-            text = root / SYSTEM_LICENCES[0] / package / "copyright"
+            text = root / _SYSTEM_LICENCES[0] / package / "copyright"
             texts: tuple[Path, ...] = (text,) if text.is_file() else ()
-            return Package(
+            return _Package(
                 package, version, f"pkg:deb/{_distribution(root)}/{package}@{version}", _of_debian(text), texts
             )
     if owner := _ask(
@@ -120,8 +120,8 @@ def package_of(path: Path, root: Path = Path("/")) -> Package | None:
         str(Path("/") / path.relative_to(root)),
     ):
         package, version, licence = owner.split("\n")[0].split("\t")
-        texts = tuple(sorted(path for path in (root / SYSTEM_LICENCES[1] / package).glob("*") if path.is_file()))
-        return Package(package, version, f"pkg:rpm/{_distribution(root)}/{package}@{version}", licence, texts)
+        texts = tuple(sorted(path for path in (root / _SYSTEM_LICENCES[1] / package).glob("*") if path.is_file()))
+        return _Package(package, version, f"pkg:rpm/{_distribution(root)}/{package}@{version}", licence, texts)
     return None
 
 

@@ -22,7 +22,7 @@ from layer.interpreter import Interpreter, compiler_for
 
 HERE = Path(__file__).resolve().parent
 PRIVATE = "telemetry-forwarder"
-SYSTEM = (2, 34)  # the C library of Amazon Linux 2023
+_SYSTEM = (2, 34)  # the C library of Amazon Linux 2023
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Built:
         return self.private / "bin" / f"python{self.python.minor}"
 
 
-def build(into: Path, python: Interpreter, *, carry: bool = True, oldest: elf.Version = SYSTEM) -> Built:
+def build(into: Path, python: Interpreter, *, carry: bool = True, oldest: elf.Version = _SYSTEM) -> Built:
     """Build the layer's tree `into` an empty or missing directory, around `python`. Raises Refused.
 
     Without `carry` the interpreter stays behind, and the layer serves the runtime with that Python alone. `oldest` is
@@ -82,7 +82,7 @@ def build(into: Path, python: Interpreter, *, carry: bool = True, oldest: elf.Ve
     )
     wheels.drop_licences(layer.modules)
     say("compiling all to byte code")
-    compile_all(layer)
+    _compile_all(layer)
     launcher(layer)
     say("starting it once")
     layer.was_started = checks.loads(layer.private, python, carries_c_library=layer.carries_c_library)
@@ -134,7 +134,7 @@ def check(layer: Built, oldest: elf.Version) -> None:
     layer.runtimes = tuple(name for served in libraries.served(needed) for name in served.identifiers)
 
 
-def compile_all(layer: Built) -> None:
+def _compile_all(layer: Built) -> None:
     """Put byte code in the place of every source, and refuse where a module is imported that was left behind."""
     command = [str(compiler_for(layer.python)), "-I", "-S", "-B", str(HERE / "bytecode.py")]
     printed = run([*command, str(layer.private), libraries.ROOT], "Please report it, with this output")

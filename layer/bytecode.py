@@ -28,21 +28,21 @@ def main(tree: str, prefix: str) -> None:
                 path = os.path.join(directory, name)
                 with open(path, "rb") as file:
                     parsed = ast.parse(file.read(), path)
-                imports[path[len(tree) + 1 :]] = sorted(set(imports_of(parsed, whole=f"/{OWN}/" in path)))
+                imports[path[len(tree) + 1 :]] = sorted(set(_imports_of(parsed, whole=f"/{OWN}/" in path)))
                 write(parsed, path, prefix + path[len(tree) :])
     print(json.dumps(imports))
 
 
 def write(parsed: ast.Module, path: str, shown: str) -> None:
     """Put the byte code of `parsed` in the place of the source at `path`."""
-    code = compile(without_docstrings(parsed), shown, "exec", dont_inherit=True, optimize=0)
+    code = compile(_without_docstrings(parsed), shown, "exec", dont_inherit=True, optimize=0)
     # Kind, time and size of a source, which are not looked at where there is none: nothing of this machine remains.
     with open(path + "c", "wb") as file:
         file.write(importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code))
     os.remove(path)
 
 
-def without_docstrings(parsed: ast.Module) -> ast.Module:
+def _without_docstrings(parsed: ast.Module) -> ast.Module:
     for node in ast.walk(parsed):
         if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             continue
@@ -54,7 +54,7 @@ def without_docstrings(parsed: ast.Module) -> ast.Module:
     return parsed
 
 
-def imports_of(node: ast.AST, whole: bool) -> Iterator[str]:
+def _imports_of(node: ast.AST, whole: bool) -> Iterator[str]:
     """Yield the modules that `node` imports unconditionally; with `whole`, those that its functions import too.
 
     What stands under `if` (a platform, TYPE_CHECKING) or in a `try` is expected to be missing at times.
@@ -66,9 +66,9 @@ def imports_of(node: ast.AST, whole: bool) -> Iterator[str]:
             yield str(child.module)
         elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             if whole:
-                yield from imports_of(child, whole)
+                yield from _imports_of(child, whole)
         elif not isinstance(child, (ast.If, ast.Try, ast.expr)):
-            yield from imports_of(child, whole)
+            yield from _imports_of(child, whole)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ from layer.commands import run
 from layer.errors import Refused
 from layer.interpreter import Interpreter
 
-SMOKE = Path(__file__).with_name("smoke.py")
+_SMOKE = Path(__file__).with_name("smoke.py")
 MEGABYTE = 1_000_000
-MOST_ZIPPED_MB = 15
-MOST_UNZIPPED_MB = 45
+_MOST_ZIPPED_MB = 15
+_MOST_UNZIPPED_MB = 45
 
 
 def made_for(tree: Path, python: Interpreter) -> None:
@@ -96,15 +96,15 @@ def loads(tree: Path, python: Interpreter, *, carries_c_library: bool) -> bool:
         loader = tree / "lib" / libraries.LOADERS[python.arch]
         command = [str(loader), "--inhibit-cache", "--library-path", str(tree / "lib"), *command]
     modules = tree / "lib" / f"python{python.minor}"
-    run([*command, "-IS", str(SMOKE), str(modules)], "Choose another interpreter with --python", environ={})
+    run([*command, "-IS", str(_SMOKE), str(modules)], "Choose another interpreter with --python", environ={})
     return True
 
 
 def small_enough(tree: Path, archive: Path | None) -> None:
     """Refuse what is over the limits that this project set itself; Lambda's own is 250 MB for all layers together."""
-    sizes = [("unzipped", sum(path.stat().st_size for path in files(tree)), MOST_UNZIPPED_MB)]
+    sizes = [("unzipped", sum(path.stat().st_size for path in files(tree)), _MOST_UNZIPPED_MB)]
     if archive is not None:
-        sizes.append(("zipped", archive.stat().st_size, MOST_ZIPPED_MB))
+        sizes.append(("zipped", archive.stat().st_size, _MOST_ZIPPED_MB))
     for words, size, most in sizes:
         if size > most * MEGABYTE:
             largest = max(files(tree), key=lambda path: path.stat().st_size)

@@ -12,8 +12,8 @@ from elftools.elf.elffile import ELFFile
 
 from layer.errors import Refused
 
-MAGIC = b"\x7fELF"
-MACHINES = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64"}
+_MAGIC = b"\x7fELF"
+_MACHINES = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64"}
 Version = tuple[int, ...]
 
 
@@ -49,7 +49,7 @@ def is_elf(path: Path) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
     with path.open("rb") as file:
-        return file.read(4) == MAGIC
+        return file.read(4) == _MAGIC
 
 
 def read(path: Path) -> Elf:
@@ -69,7 +69,7 @@ def _read_once(path: Path, mtime_ns: int, size: int) -> Elf:
 
 
 def _read(path: Path, elf: Any) -> Elf:
-    arch = MACHINES.get(elf["e_machine"])
+    arch = _MACHINES.get(elf["e_machine"])
     if arch is None or elf.elfclass != 64 or not elf.little_endian:
         raise Refused(
             f"{path} is made for {elf.get_machine_arch()}, and Lambda has x86_64 and arm64 alone",
@@ -141,7 +141,7 @@ def _symbols(elf: Any) -> list[tuple[str, Version]]:
 # Offsets of what is changed in the header of a 64-bit file, and the layout of one entry in the table of sections:
 # name, type, flags, addr, offset, size, link, info, addralign, entsize. Source: the ELF specification, chapter 4.
 E_SHOFF, E_SHENTSIZE = 0x28, 0x3A
-SECTION = struct.Struct("<IIQQQQIIQQ")
+_SECTION = struct.Struct("<IIQQQQIIQQ")
 SHF_ALLOC, SHF_INFO_LINK, SHT_REL, SHT_RELA = 0x2, 0x40, 9, 4
 
 
@@ -154,9 +154,9 @@ def strip(path: Path) -> None:
     content = path.read_bytes()
     (shoff,) = struct.unpack_from("<Q", content, E_SHOFF)
     size, count, names_at = struct.unpack_from("<HHH", content, E_SHENTSIZE)
-    if not shoff or size != SECTION.size or not count:
+    if not shoff or size != _SECTION.size or not count:
         return
-    sections = [SECTION.unpack_from(content, shoff + number * size) for number in range(count)]
+    sections = [_SECTION.unpack_from(content, shoff + number * size) for number in range(count)]
     end = _end_of_loaded(content)
     kept = [0, *(number for number, section in enumerate(sections) if section[2] & SHF_ALLOC)]
     if any(sections[number][4] > end for number in kept):
@@ -184,10 +184,10 @@ def _without(loaded: bytes, sections: list[tuple[int, ...]], kept: list[int], na
     out += bytes(-len(out) % 8)
     table_at = len(out)
     for number in kept:
-        out += SECTION.pack(*_moved(sections[number], places))
-    out += SECTION.pack(names[0], names[1], names[2], 0, len(loaded), *names[5:])
+        out += _SECTION.pack(*_moved(sections[number], places))
+    out += _SECTION.pack(names[0], names[1], names[2], 0, len(loaded), *names[5:])
     struct.pack_into("<Q", out, E_SHOFF, table_at)
-    struct.pack_into("<HHH", out, E_SHENTSIZE, SECTION.size, len(kept) + 1, len(kept))
+    struct.pack_into("<HHH", out, E_SHENTSIZE, _SECTION.size, len(kept) + 1, len(kept))
     return bytes(out)
 
 

@@ -18,7 +18,7 @@ OLDEST = (3, 11)
 CONTAINER = Path("/var/lang/bin")  # where the build images of AWS SAM, and the runtimes, keep their Python
 
 # What a program is asked about itself. -I and -S: neither the environment nor a site-packages may answer for it.
-QUESTION = """
+_QUESTION = """
 import json, sys, sysconfig
 try:
     import ssl
@@ -70,7 +70,7 @@ def find(given: str | None, arch: str) -> Interpreter:
                 f"Name one for {arch} (`uv python install` fetches it), or build with --arch {found.arch}",
             )
         return found
-    for program, origin in candidates():
+    for program, origin in _candidates():
         found = describe(program, origin)
         if found.arch == arch and tuple(map(int, found.minor.split("."))) >= OLDEST:
             return found
@@ -81,9 +81,9 @@ def find(given: str | None, arch: str) -> Interpreter:
     )
 
 
-def candidates() -> Iterator[tuple[Path, str]]:
+def _candidates() -> Iterator[tuple[Path, str]]:
     """Name the programs that are taken without being asked for, best first, each with the words for its origin."""
-    if program := managed_by_uv():
+    if program := _managed_by_uv():
         yield program, "managed by uv"
     for program in sorted(CONTAINER.glob("python3.[0-9]*"), reverse=True):
         if re.fullmatch(r"python3\.\d+", program.name):
@@ -91,7 +91,7 @@ def candidates() -> Iterator[tuple[Path, str]]:
     yield Path(sys.executable), "the current one"
 
 
-def managed_by_uv() -> Path | None:
+def _managed_by_uv() -> Path | None:
     """Ask uv for a Python that it has installed; it is not told to fetch one."""
     uv = shutil.which("uv")
     if uv is None:
@@ -107,17 +107,17 @@ def managed_by_uv() -> Path | None:
 def describe(path: Path, origin: str) -> Interpreter:
     """Describe the interpreter `path`: a program, or a directory with bin and lib. Raises Refused."""
     if path.is_dir():
-        path = program_in(path)
+        path = _program_in(path)
     if not path.exists():
         raise Refused(f"{path} does not exist", "Name a program such as /usr/bin/python3.13, or its directory")
     told = ask(path)
     if told is None:
-        return at_rest(path.resolve(), origin)
+        return _at_rest(path.resolve(), origin)
     if told["implementation"] != "cpython":
         raise Refused(f"{path} is {told['implementation']}, not CPython", "Name a CPython")
     if tuple(map(int, told["version"].split(".")))[:2] < OLDEST:
         raise Refused(f"{path} is Python {told['version']}", f"Name one of {elf.dotted(OLDEST)} or newer")
-    program = program_of(told)
+    program = _program_of(told)
     refuse_another_c_library(program)
     return Interpreter(
         program=program,
@@ -131,7 +131,7 @@ def describe(path: Path, origin: str) -> Interpreter:
     )
 
 
-def program_in(home: Path) -> Path:
+def _program_in(home: Path) -> Path:
     found = [path for path in (home / "bin").glob("python3.*") if re.fullmatch(r"python3\.\d+", path.name)]
     if len(found) != 1:
         raise Refused(
@@ -143,7 +143,7 @@ def program_in(home: Path) -> Path:
 
 def ask(program: Path) -> dict[str, Any] | None:
     """Let `program` tell about itself; None where it does not run (another processor's, a shim without a version)."""
-    command = [str(program), "-I", "-S", "-c", QUESTION]
+    command = [str(program), "-I", "-S", "-c", _QUESTION]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     except OSError:
@@ -151,7 +151,7 @@ def ask(program: Path) -> dict[str, Any] | None:
     return json.loads(found.stdout) if found.returncode == 0 else None
 
 
-def program_of(told: dict[str, Any]) -> Path:
+def _program_of(told: dict[str, Any]) -> Path:
     """Return the real program: that of a virtual environment is a link to it, or a copy that names its origin."""
     program = Path(str(told["program"])).resolve()
     named = Path(str(told["base"])) / "bin" / f"python{'.'.join(str(told['version']).split('.')[:2])}"
@@ -165,7 +165,7 @@ def refuse_another_c_library(program: Path) -> None:
         raise Refused(f"{program} is made for musl ({loader})", "Name one made for glibc with --python")
 
 
-def at_rest(program: Path, origin: str) -> Interpreter:
+def _at_rest(program: Path, origin: str) -> Interpreter:
     """Describe an interpreter that does not run here, by its files alone."""
     if not elf.is_elf(program):
         raise Refused(f"{program} does not start and is no ELF program", "Name a CPython for Linux")

@@ -17,17 +17,17 @@ ROOT = "/opt/telemetry-forwarder"  # where Lambda lays the layer's private direc
 
 # The C library's own parts: of one version, or not at all. The last four are empty shells since glibc 2.34, which
 # something older asks for by name: what the function preloads (LD_PRELOAD), a name service of the system's.
-C_LIBRARY = ("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1")
-RESOLVER = ("libresolv.so.2",)
+_C_LIBRARY = ("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1")
+_RESOLVER = ("libresolv.so.2",)
 LOADERS = {"x86_64": "ld-linux-x86-64.so.2", "aarch64": "ld-linux-aarch64.so.1"}
-OF_C_LIBRARY = frozenset((*C_LIBRARY, *RESOLVER, *LOADERS.values()))
+OF_C_LIBRARY = frozenset((*_C_LIBRARY, *_RESOLVER, *LOADERS.values()))
 
-DIRECTORIES = ("/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib")
-OLDEST_WITH_RESOLVER_INSIDE = (2, 34)
+_DIRECTORIES = ("/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib")
+_OLDEST_WITH_RESOLVER_INSIDE = (2, 34)
 
 
 @dataclass(frozen=True, slots=True)
-class Runtimes:
+class _Runtimes:
     """What Lambda runs on one generation of Amazon Linux: its C library, and the runtimes' identifiers, newest first.
 
     Source: AWS Lambda Developer Guide, "Lambda runtimes", and the API's list; the glibc of each image; read 2026-11-23.
@@ -38,7 +38,7 @@ class Runtimes:
     identifiers: tuple[str, ...]
 
 
-AMAZON_LINUX_2023 = Runtimes(
+AMAZON_LINUX_2023 = _Runtimes(
     "Amazon Linux 2023",
     (2, 34),
     (
@@ -46,15 +46,15 @@ AMAZON_LINUX_2023 = Runtimes(
         "dotnet10", "dotnet8", "ruby3.4", "ruby3.3", "provided.al2023",
     ),
 )  # fmt: skip
-AMAZON_LINUX_2 = Runtimes(
+_AMAZON_LINUX_2 = _Runtimes(
     "Amazon Linux 2",
     (2, 26),
     ("provided.al2", "python3.11", "python3.10", "java17", "java11", "java8.al2", "ruby3.2"),
 )
-GENERATIONS = (AMAZON_LINUX_2023, AMAZON_LINUX_2)
+GENERATIONS = (AMAZON_LINUX_2023, _AMAZON_LINUX_2)
 
 
-def served(glibc: elf.Version) -> tuple[Runtimes, ...]:
+def served(glibc: elf.Version) -> tuple[_Runtimes, ...]:
     """Return the generations in which what needs `glibc` loads; () where none is new enough."""
     return tuple(runtimes for runtimes in GENERATIONS if runtimes.glibc >= glibc)
 
@@ -108,7 +108,7 @@ def _places(name: str, needed_by: elf.Elf, origins: Iterable[Path]) -> Iterable[
         yield Path(directory) / name
     yield from (origin / name for origin in origins)
     yield from (path for path in _cached(name))
-    yield from (Path(directory) / name for directory in DIRECTORIES)
+    yield from (Path(directory) / name for directory in _DIRECTORIES)
 
 
 def _cached(name: str) -> list[Path]:
@@ -157,15 +157,15 @@ def bring_c_library(tree: Path, program: elf.Elf, newer: Iterable[str]) -> dict[
             "(`uv python install` fetches such)",
         )
     names = {LOADERS[program.arch]: loader} | {
-        name: find(name, program, [loader.parent, *directories_in(root)]) for name in C_LIBRARY
+        name: find(name, program, [loader.parent, *directories_in(root)]) for name in _C_LIBRARY
     }
-    if (found := version_of(names["libc.so.6"])) < OLDEST_WITH_RESOLVER_INSIDE:
+    if (found := version_of(names["libc.so.6"])) < _OLDEST_WITH_RESOLVER_INSIDE:
         raise Refused(
             f"The C library of this machine is {elf.dotted(found)}, and one to carry along must be 2.34 or newer",
             "Build on a newer system, or name an interpreter that needs less with --python",
         )
     wanted = {name for path in tree.rglob("*") if elf.is_elf(path) for name in elf.read(path).needs}
-    names |= {name: find(name, program, [loader.parent, *directories_in(root)]) for name in RESOLVER if name in wanted}
+    names |= {name: find(name, program, [loader.parent, *directories_in(root)]) for name in _RESOLVER if name in wanted}
     for name, origin in names.items():
         shutil.copyfile(origin, tree / "lib" / name)
     (tree / "lib" / LOADERS[program.arch]).chmod(0o755)  # the kernel executes it

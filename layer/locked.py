@@ -56,7 +56,7 @@ def pinned(lock: str, name: str) -> str | None:
     return found[0] + "\n" if found else None
 
 
-class Failed(Exception):
+class _Failed(Exception):
     """A step failed; the text says which, and its own words stand above."""
 
 
@@ -94,7 +94,7 @@ def _run(command: Iterable[str], stdin: str = "") -> None:
     try:
         subprocess.run(words, check=True, env=environment(os.environ), input=stdin, text=True)  # noqa: S603
     except subprocess.CalledProcessError as error:
-        raise Failed(f"exit code {error.returncode} of: {shlex.join(words)}") from None
+        raise _Failed(f"exit code {error.returncode} of: {shlex.join(words)}") from None
 
 
 def _say(line: str) -> None:
@@ -109,7 +109,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         install(options.venv, options.lock, options.editable)
-    except Failed as failure:
+    except _Failed as failure:
         _say(str(failure))
         return 1
     return 0

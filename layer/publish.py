@@ -20,7 +20,7 @@ from layer.errors import Refused
 
 NAMES = {"x86_64": "x86_64", "aarch64": "arm64"}  # of processors, as the API has them
 MOST_RUNTIMES = 15  # Source: AWS Lambda API Reference, PublishLayerVersion, CompatibleRuntimes; read 2026-11-23.
-MOST_DIRECT_BYTES = 50 * 1024 * 1024  # of a ZIP file in the request. Source: Lambda quotas; read 2026-11-23.
+_MOST_DIRECT_BYTES = 50 * 1024 * 1024  # of a ZIP file in the request. Source: Lambda quotas; read 2026-11-23.
 
 
 def main() -> int:
@@ -62,7 +62,7 @@ def call(archive: Path, name: str, runtimes: str | None, region: str | None) -> 
         )
     if len(named) > MOST_RUNTIMES:
         raise Refused(f"{len(named)} runtimes are named", f"Name up to {MOST_RUNTIMES} with --runtimes")
-    if archive.stat().st_size > MOST_DIRECT_BYTES:
+    if archive.stat().st_size > _MOST_DIRECT_BYTES:
         raise Refused(f"{archive} is over 50 MB, which Lambda takes from S3 alone", "Build a smaller one")
     return [
         "aws", "lambda", "publish-layer-version",

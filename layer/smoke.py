@@ -19,7 +19,7 @@ import os
 import ssl
 from collections.abc import Iterator
 
-NOBODY = (
+_NOBODY = (
     "http://127.0.0.1:9"  # the port of a service that discards, which nobody runs; were it run, it would not answer
 )
 CALLS: dict[str, tuple[str, dict[str, object]]] = {
@@ -28,12 +28,12 @@ CALLS: dict[str, tuple[str, dict[str, object]]] = {
     "secretsmanager": ("get_secret_value", {"SecretId": "x"}),
     "sts": ("get_caller_identity", {}),
     "s3": ("put_object", {"Bucket": "bucket", "Key": "x", "Body": b"x"}),
-    "sqs": ("send_message", {"QueueUrl": f"{NOBODY}/1/x", "MessageBody": "x"}),
+    "sqs": ("send_message", {"QueueUrl": f"{_NOBODY}/1/x", "MessageBody": "x"}),
 }
-COMPILED = ("aiohttp._http_parser", "aiohttp._http_writer", "multidict._multidict", "yarl._quoting_c", "orjson.orjson")
+_COMPILED = ("aiohttp._http_parser", "aiohttp._http_writer", "multidict._multidict", "yarl._quoting_c", "orjson.orjson")
 
 
-async def make_clients() -> None:
+async def _make_clients() -> None:
     session = importlib.import_module("aiobotocore.session").get_session()
     once = importlib.import_module("aiobotocore.config").AioConfig(retries={"total_max_attempts": 1}, connect_timeout=5)
     expected = importlib.import_module("botocore.exceptions").ConnectionError
@@ -41,12 +41,12 @@ async def make_clients() -> None:
     for service, (operation, words) in CALLS.items():
         async with session.create_client(service, **given) as client:
             assert "eu-west-1" in client.meta.endpoint_url, client.meta.endpoint_url
-        async with session.create_client(service, endpoint_url=NOBODY, **given) as client:
+        async with session.create_client(service, endpoint_url=_NOBODY, **given) as client:
             with contextlib.suppress(expected):
                 await getattr(client, operation)(**words)
 
 
-def own_modules() -> Iterator[str]:
+def _own_modules() -> Iterator[str]:
     """Name every module of ours: none may have been left behind by accident."""
     root = os.path.join(MODULES, "telemetry_forwarder")
     for directory, _, names in os.walk(root):
@@ -54,13 +54,13 @@ def own_modules() -> Iterator[str]:
         yield from (f"{package}.{name.split('.')[0]}" for name in names if not name.startswith("__"))
 
 
-for name in (*COMPILED, *own_modules()):
+for name in (*_COMPILED, *_own_modules()):
     importlib.import_module(name)
 ssl.create_default_context(cafile=os.path.join(MODULES, "botocore", "cacert.pem"))
-asyncio.run(make_clients())
+asyncio.run(_make_clients())
 sinks = importlib.metadata.entry_points(group="telemetry_forwarder.sinks")
 assert {"splunk", "datadog", "cloudwatch"} <= {sink.name for sink in sinks}, "the sinks' entry points are missing"
-roots = tuple(entry for entry in sys.path if entry)
+_roots = tuple(entry for entry in sys.path if entry)
 foreign = [file for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))]
-foreign = [file for file in foreign if not file.startswith((*roots, __file__, "/opt/telemetry-forwarder/"))]
+foreign = [file for file in foreign if not file.startswith((*_roots, __file__, "/opt/telemetry-forwarder/"))]
 assert not foreign, f"loaded from elsewhere: {foreign}"

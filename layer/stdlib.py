@@ -6,12 +6,12 @@ from pathlib import Path
 
 from layer.interpreter import Interpreter
 
-LANDMARK = "This is no archive: it keeps the interpreter from looking for one in /opt/lib.\n"
-LIST = Path(__file__).with_name("stdlib.txt")
-KEPT = frozenset(word for line in LIST.read_text().splitlines() if not line.startswith("#") for word in line.split())
+_LANDMARK = "This is no archive: it keeps the interpreter from looking for one in /opt/lib.\n"
+_LIST = Path(__file__).with_name("stdlib.txt")
+KEPT = frozenset(word for line in _LIST.read_text().splitlines() if not line.startswith("#") for word in line.split())
 
 # Parts of those packages that serve other systems, tools, or formats that nobody here reads.
-NOT_KEPT = (
+_NOT_KEPT = (
     "asyncio/__main__.py", "asyncio/proactor_events.py", "asyncio/windows_events.py", "asyncio/windows_utils.py",
     "concurrent/futures/process.py", "ctypes", "email/architecture.rst", "http/cookiejar.py", "http/server.py",
     "importlib/simple.py", "json/tool.py", "logging/config.py", "re/_casefix.py.in", "urllib/robotparser.py",
@@ -19,7 +19,7 @@ NOT_KEPT = (
 )  # fmt: skip
 
 # Of 120 codecs those that a header, a host name, a certificate or a log line can ask for.
-CODECS = {
+_CODECS = {
     "__init__", "aliases", "ascii", "charmap", "cp1252", "cp437", "idna", "iso8859_1", "iso8859_15", "latin_1",
     "punycode", "raw_unicode_escape", "unicode_escape", "utf_16", "utf_16_be", "utf_16_le", "utf_32", "utf_32_be",
     "utf_32_le", "utf_8", "utf_8_sig",
@@ -36,7 +36,7 @@ def copy(python: Interpreter, into: Path) -> None:
     # The interpreter knows its own place by two landmarks that it looks for from here upwards. The first is a ZIP file,
     # of which one in /opt/lib, which is the function's, would do; so there is something of that name, and no ZIP file.
     # The second is lib-dynload: where it is missing, each start warns.
-    (into.parent / f"python{python.minor.replace('.', '')}.zip").write_text(LANDMARK)
+    (into.parent / f"python{python.minor.replace('.', '')}.zip").write_text(_LANDMARK)
     dynload = into / "lib-dynload"
     dynload.mkdir()
     (dynload / "README").write_text("Compiled modules of the standard library.\n")
@@ -52,9 +52,9 @@ def _superfluous(stdlib: Path) -> Callable[[str, list[str]], set[str]]:
         return {
             name
             for name in names
-            if f"{here}/{name}" in NOT_KEPT
-            or name in NOT_KEPT
-            or (of_codecs and name.removesuffix(".py") not in CODECS)
+            if f"{here}/{name}" in _NOT_KEPT
+            or name in _NOT_KEPT
+            or (of_codecs and name.removesuffix(".py") not in _CODECS)
             or not (name.endswith(".py") or (Path(directory) / name).is_dir())
         }
 

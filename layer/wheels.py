@@ -22,23 +22,23 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements-layer.lock"
 
 # Parts of our own package that serve development only.
-NOT_IN_LAYER = ("local_lambda/", "local_backends/", "telemetry_forwarder/cli/", "telemetry_forwarder/testing/")
+_NOT_IN_LAYER = ("local_lambda/", "local_backends/", "telemetry_forwarder/cli/", "telemetry_forwarder/testing/")
 
 # Of botocore's 400 services those that the extension calls, and what every client is made from.
-BOTOCORE_DATA = {
+_BOTOCORE_DATA = {
     "logs", "ssm", "secretsmanager", "sts", "s3", "sqs",
     "endpoints.json", "partitions.json", "sdk-default-configuration.json", "_retry.json",
 }  # fmt: skip
 
 # Sources of compiled modules, type stubs, tests; and what installers note about themselves.
-SUPERFLUOUS = (
+_SUPERFLUOUS = (
     "*.c", "*.h", "*.hash", "*.pxd", "*.pxi", "*.pyi", "*.pyx", "py.typed", "tests", "__pycache__", "bin", ".lock",
     "dateutil/zoneinfo", "pytest_plugin.py", "test_utils.py",
     "_frozenlist.*.so",  # alone needs libstdc++, 2 MB for lists of a few callbacks; the package has the same in Python
 )  # fmt: skip
 
 # Of what installers note: by METADATA importlib finds a distribution, by entry points we find the sinks.
-KEPT_NOTES = ("METADATA", "entry_points.txt")
+_KEPT_NOTES = ("METADATA", "entry_points.txt")
 
 
 def requirements(lock: str, python: str, arch: str) -> str:
@@ -47,7 +47,7 @@ def requirements(lock: str, python: str, arch: str) -> str:
     pip reads markers for the Python that runs it, whatever `--python-version` says: built on 3.13 for 3.12, the
     layer would lack typing-extensions.
     """
-    target = target_environment(python, arch)
+    target = _target_environment(python, arch)
     kept = []
     for requirement in re.split(r"\n(?=\S)", lock.strip()):
         first, *hashes = requirement.split("\n")
@@ -57,7 +57,7 @@ def requirements(lock: str, python: str, arch: str) -> str:
     return "\n".join(kept) + "\n"
 
 
-def target_environment(python: str, arch: str) -> dict[str, str]:
+def _target_environment(python: str, arch: str) -> dict[str, str]:
     return {name: str(value) for name, value in default_environment().items()} | {
         "implementation_name": "cpython",
         "os_name": "posix",
@@ -97,7 +97,7 @@ def complete(lib: Path, python: str, arch: str) -> None:
     What pip's own `check` does for an environment, for a directory that is made for another Python or processor.
     """
     found = {_normal(one.name): one for one in distributions(path=[str(lib)])}
-    target = target_environment(python, arch)
+    target = _target_environment(python, arch)
     lacking = []
     asked: list[tuple[str, str]] = [(name, "") for name in found]
     for name, extra in asked:  # grows while it is walked: an extra that is asked for asks in its turn
@@ -119,13 +119,13 @@ def _normal(name: str) -> str:
 
 
 def install_package(into: Path) -> str:
-    """Lay our own package, as its wheel has it, `into` the layer, without `NOT_IN_LAYER`; return its version."""
+    """Lay our own package, as its wheel has it, `into` the layer, without `_NOT_IN_LAYER`; return its version."""
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", scratch]
         run(command, "Run `make install`, which installs hatchling", cwd=ROOT)
         (wheel,) = Path(scratch).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
-            names = [name for name in archive.namelist() if not name.startswith(NOT_IN_LAYER)]
+            names = [name for name in archive.namelist() if not name.startswith(_NOT_IN_LAYER)]
             archive.extractall(into, names)
         return wheel.name.split("-")[1]
 
@@ -133,20 +133,20 @@ def install_package(into: Path) -> str:
 def trim(lib: Path) -> None:
     """Remove what no run needs. Licences stay, as do METADATA and entry points, by which sinks are found."""
     for entry in (lib / "botocore" / "data").iterdir():
-        if entry.name not in BOTOCORE_DATA:
+        if entry.name not in _BOTOCORE_DATA:
             remove(entry)
-    thin_endpoints(lib / "botocore" / "data" / "endpoints.json")
-    for pattern in SUPERFLUOUS:
+    _thin_endpoints(lib / "botocore" / "data" / "endpoints.json")
+    for pattern in _SUPERFLUOUS:
         for found in list(lib.rglob(pattern)):
             remove(found)
 
 
-def thin_endpoints(path: Path) -> None:
+def _thin_endpoints(path: Path) -> None:
     """Leave in botocore's list of endpoints the services that are called: read whole, it takes 6 MB of memory."""
     data = json.loads(path.read_text())
     for partition in data["partitions"]:
         services = partition["services"]
-        partition["services"] = {name: services[name] for name in services if name in BOTOCORE_DATA}
+        partition["services"] = {name: services[name] for name in services if name in _BOTOCORE_DATA}
     path.write_text(json.dumps(data, separators=(",", ":")))
 
 
@@ -161,5 +161,5 @@ def drop_licences(lib: Path) -> None:
     """Remove the licence texts beside the packages: `bill` has laid them all in one place."""
     for info in lib.glob("*.dist-info"):
         for entry in list(info.iterdir()):
-            if entry.name not in KEPT_NOTES:
+            if entry.name not in _KEPT_NOTES:
                 remove(entry)

@@ -16,13 +16,13 @@ from aiohttp import web
 from local_backends.faults import Answer, Fault, Throttle, TooLarge
 from local_backends.server import Backend, Call, Reply
 
-CONTENT_TYPE = "application/x-amz-json-1.1"
-MAX_SKEW = 300.0  # seconds between X-Amz-Date and the service's clock
-AUTHORIZATION = re.compile(
+_CONTENT_TYPE = "application/x-amz-json-1.1"
+_MAX_SKEW = 300.0  # seconds between X-Amz-Date and the service's clock
+_AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=(?P<key>\w{1,128})/(?P<day>[0-9]{8})/(?P<region>[a-z0-9-]+)/(?P<service>[a-z0-9-]+)"
     r"/aws4_request, ?SignedHeaders=(?P<signed>[a-z0-9;-]+), ?Signature=(?P<signature>[0-9a-f]{64})"
 )
-USUAL_TYPE: Mapping[int, str] = {
+_USUAL_TYPE: Mapping[int, str] = {
     400: "InvalidParameterException",
     403: "AccessDeniedException",
     408: "RequestTimeoutException",
@@ -93,7 +93,7 @@ class AwsJson(Backend):
     def refuse(self, fault: Answer | Throttle | TooLarge, call: Call) -> Reply:
         match fault:
             case Answer(status=status, code=code, retry_after=wait):
-                error_type = code if isinstance(code, str) else USUAL_TYPE.get(status, "InternalFailure")
+                error_type = code if isinstance(code, str) else _USUAL_TYPE.get(status, "InternalFailure")
                 return _error(error_type, "as scripted", status, wait)
             case Throttle(retry_after=wait, header=header):
                 return _error("ThrottlingException", "Rate exceeded", 400, wait, header)
@@ -126,14 +126,14 @@ class AwsJson(Backend):
             raise AwsError("UnknownOperationException", "only POST / is served", 404)
         if call.operation not in self._operations:
             raise AwsError("UnknownOperationException", f"no such operation: {call.operation}")
-        if call.headers.get("Content-Type", "").partition(";")[0].strip() != CONTENT_TYPE:
-            raise AwsError("SerializationException", f"Content-Type must be {CONTENT_TYPE}")
+        if call.headers.get("Content-Type", "").partition(";")[0].strip() != _CONTENT_TYPE:
+            raise AwsError("SerializationException", f"Content-Type must be {_CONTENT_TYPE}")
 
     def _check_signature(self, call: Call) -> None:
         header = call.headers.get("Authorization")
         if header is None:
             raise AwsError("MissingAuthenticationTokenException", "Missing Authentication Token")
-        found = AUTHORIZATION.fullmatch(header)
+        found = _AUTHORIZATION.fullmatch(header)
         if found is None:
             raise AwsError("IncompleteSignatureException", "Authorization header is not of the form of SigV4")
         self._check_scope(found["service"], found["region"])
@@ -160,7 +160,7 @@ class AwsJson(Backend):
             raise AwsError("IncompleteSignatureException", "X-Amz-Date is missing or malformed") from error
         if date[:8] != day:
             raise AwsError("InvalidSignatureException", "Date in Credential scope does not match X-Amz-Date")
-        if abs(moment.timestamp() - call.time) > MAX_SKEW:
+        if abs(moment.timestamp() - call.time) > _MAX_SKEW:
             raise AwsError("InvalidSignatureException", "Signature expired or not yet current")
 
 
@@ -184,7 +184,7 @@ def _members(call: Call) -> Members:
 
 def _reply(status: int, members: Members, headers: Mapping[str, str] | None = None) -> Reply:
     return Reply(
-        status, orjson.dumps(members), CONTENT_TYPE, {"x-amzn-RequestId": str(uuid.uuid4()), **(headers or {})}
+        status, orjson.dumps(members), _CONTENT_TYPE, {"x-amzn-RequestId": str(uuid.uuid4()), **(headers or {})}
     )
 
 

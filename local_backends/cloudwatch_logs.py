@@ -24,10 +24,10 @@ from local_backends.log_groups import (
 )
 from local_backends.server import Call
 
-GROUP_NAME = re.compile(r"[.\-_/#A-Za-z0-9]+")
-STREAM_NAME = re.compile(r"[^:*]*")
-CLASSES = frozenset({"STANDARD", "INFREQUENT_ACCESS", "DELIVERY"})
-MAX_TAGS = 50
+_GROUP_NAME = re.compile(r"[.\-_/#A-Za-z0-9]+")
+_STREAM_NAME = re.compile(r"[^:*]*")
+_CLASSES = frozenset({"STANDARD", "INFREQUENT_ACCESS", "DELIVERY"})
+_MAX_TAGS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +94,15 @@ class CloudWatchLogs(AwsJson):
     # --- creating ---------------------------------------------------------------------------------------------------
 
     def _create_group(self, given: Members, call: Call, _fault: Fault | None) -> Members:
-        name = self.text(given, "logGroupName", GROUP_NAME, 512)
+        name = self.text(given, "logGroupName", _GROUP_NAME, 512)
         if name.startswith("aws/"):
             self.invalid("Log groups starting with AWS/ are reserved for AWS.")
         log_class = given.get("logGroupClass", "STANDARD")
-        if log_class not in CLASSES:
-            self.constraint("logGroupClass", f"Member must satisfy enum value set: {sorted(CLASSES)}")
+        if log_class not in _CLASSES:
+            self.constraint("logGroupClass", f"Member must satisfy enum value set: {sorted(_CLASSES)}")
         tags = given.get("tags", {})
-        if len(tags) > MAX_TAGS:
-            self.constraint("tags", f"Member must have length less than or equal to {MAX_TAGS}")
+        if len(tags) > _MAX_TAGS:
+            self.constraint("tags", f"Member must have length less than or equal to {_MAX_TAGS}")
         if name in self.groups:
             raise AwsError("ResourceAlreadyExistsException", "The specified log group already exists")
         self.groups[name] = LogGroup(name, round(call.time * 1000), log_class=log_class, tags=tags)
@@ -110,7 +110,7 @@ class CloudWatchLogs(AwsJson):
 
     def _create_stream(self, given: Members, call: Call, _fault: Fault | None) -> Members:
         group = self._group(given)
-        name = self.text(given, "logStreamName", STREAM_NAME, 512)
+        name = self.text(given, "logStreamName", _STREAM_NAME, 512)
         if name in group.streams:
             raise AwsError("ResourceAlreadyExistsException", "The specified log stream already exists")
         group.streams[name] = LogStream(name, round(call.time * 1000))
@@ -248,13 +248,13 @@ class CloudWatchLogs(AwsJson):
     # --- finding ----------------------------------------------------------------------------------------------------
 
     def _group(self, given: Members) -> LogGroup:
-        group = self.groups.get(self.text(given, "logGroupName", GROUP_NAME, 512))
+        group = self.groups.get(self.text(given, "logGroupName", _GROUP_NAME, 512))
         if group is None:
             raise AwsError("ResourceNotFoundException", "The specified log group does not exist.")
         return group
 
     def _stream(self, given: Members) -> tuple[LogGroup, LogStream]:
-        name = self.text(given, "logStreamName", STREAM_NAME, 512)
+        name = self.text(given, "logStreamName", _STREAM_NAME, 512)
         group = self._group(given)
         if name not in group.streams:
             raise AwsError("ResourceNotFoundException", "The specified log stream does not exist.")

@@ -13,9 +13,9 @@ from local_backends.faults import Answer, Fault, Throttle, TooLarge
 from local_backends.server import Backend, Call, Reply
 
 PATH = "/api/v2/logs"
-PHRASES = {status.value: status.phrase for status in HTTPStatus}
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 # "5 MB" uncompressed, read as the Agent does; Datadog's Lambda extension counts 5 * 1024 * 1024.
-MAX_BODY_BYTES = 5_000_000
+_MAX_BODY_BYTES = 5_000_000
 
 
 class Datadog(Backend):
@@ -31,7 +31,7 @@ class Datadog(Backend):
     """
 
     deliveries: ClassVar[frozenset[str]] = frozenset({"logs"})
-    wire_limit = 2 * MAX_BODY_BYTES
+    wire_limit = 2 * _MAX_BODY_BYTES
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Datadog(Backend):
         if self.strict and not _is_json(call.headers.get("Content-Type", "")):
             return _error(415, "this local intake reads application/json only")
         try:
-            body = decoded(call.body, encoding, MAX_BODY_BYTES, accepted=self._encodings, zstd=self._zstd)
+            body = decoded(call.body, encoding, _MAX_BODY_BYTES, accepted=self._encodings, zstd=self._zstd)
             logs = read_logs(body, call.time, strict=self.strict)
         except Unsupported as error:
             return _error(415, f"content encoding {error}")
@@ -103,6 +103,6 @@ def _is_json(content_type: str) -> bool:
 
 def _error(status: int, detail: str = "", *, wait: float | None = None, header: str = "Retry-After") -> Reply:
     """Return an error in Datadog's form: string values, one entry."""
-    title = PHRASES.get(status, "Error")
+    title = _PHRASES.get(status, "Error")
     body = orjson.dumps({"errors": [{"status": str(status), "title": title, "detail": detail or title}]})
     return Reply(status, body, headers={} if wait is None else {header: f"{wait:g}"})

@@ -10,14 +10,14 @@ from typing import Any
 
 import orjson
 
-MAX_ENTRIES = 1_000
-MAX_LOG_BYTES = 1_000_000  # "1 MB"; some shippers read 1024 * 1024
+_MAX_ENTRIES = 1_000
+_MAX_LOG_BYTES = 1_000_000  # "1 MB"; some shippers read 1024 * 1024
 OLDEST = 18 * 3600.0  # seconds before the intake's clock
-NEWEST = 2 * 3600.0  # and after it
-TIME_KEYS = ("@timestamp", "timestamp", "_timestamp", "Timestamp", "eventTime", "date", "published_date")
-STATUS_KEYS = ("status", "severity", "level")
-RESERVED = frozenset({"message", "ddsource", "ddtags", "hostname", "service", "status", "timestamp"})
-STATUSES = ("emerg", "alert", "critical", "error", "warning", "notice", "info", "debug")  # by syslog number, 0 to 7
+_NEWEST = 2 * 3600.0  # and after it
+_TIME_KEYS = ("@timestamp", "timestamp", "_timestamp", "Timestamp", "eventTime", "date", "published_date")
+_STATUS_KEYS = ("status", "severity", "level")
+_RESERVED = frozenset({"message", "ddsource", "ddtags", "hostname", "service", "status", "timestamp"})
+_STATUSES = ("emerg", "alert", "critical", "error", "warning", "notice", "info", "debug")  # by syslog number, 0 to 7
 PREFIXES = (
     ("emerg", "emerg"),
     ("f", "emerg"),
@@ -78,8 +78,8 @@ def read_logs(body: bytes, now: float, *, strict: bool) -> list[DatadogLog]:
     except orjson.JSONDecodeError as error:
         raise Malformed(f"not JSON: {error}") from error
     entries = given if isinstance(given, list) else [given]
-    if len(entries) > MAX_ENTRIES:
-        raise Malformed(f"{len(entries)} entries; an array holds {MAX_ENTRIES}")
+    if len(entries) > _MAX_ENTRIES:
+        raise Malformed(f"{len(entries)} entries; an array holds {_MAX_ENTRIES}")
     for place, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise Malformed(f"entry {place} is no object")
@@ -91,10 +91,10 @@ def read_logs(body: bytes, now: float, *, strict: bool) -> list[DatadogLog]:
 def status_of(value: Any) -> str:
     """Return Datadog's status for what was sent: a syslog number, or a word judged by its first letters."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return STATUSES[value] if 0 <= value < len(STATUSES) else "info"
+        return _STATUSES[value] if 0 <= value < len(_STATUSES) else "info"
     word = str(value).strip().lower()
-    if word.isdecimal() and int(word) < len(STATUSES):
-        return STATUSES[int(word)]
+    if word.isdecimal() and int(word) < len(_STATUSES):
+        return _STATUSES[int(word)]
     return next((status for prefix, status in PREFIXES if word.startswith(prefix)), "info")
 
 
@@ -128,15 +128,15 @@ def _check(entry: Mapping[str, Any], place: int) -> None:
             raise Malformed(f"entry {place}: `{key}` must be a string")
     if not isinstance(entry.get("status", ""), str | int):
         raise Malformed(f"entry {place}: `status` must be a string or a number from 0 to 7")
-    for key in TIME_KEYS:
+    for key in _TIME_KEYS:
         if key in entry and timestamp_of(entry[key]) is None:
             raise Malformed(f"entry {place}: `{key}` must be integer milliseconds, ISO 8601 or RFC 3164")
 
 
 def _log(entry: Mapping[str, Any], now: float) -> DatadogLog:
-    times = (timestamp_of(entry[key]) for key in TIME_KEYS if key in entry)
+    times = (timestamp_of(entry[key]) for key in _TIME_KEYS if key in entry)
     timestamp = next((moment for moment in times if moment is not None), round(now * 1000))
-    status = next((entry[key] for key in STATUS_KEYS if key in entry), "info")
+    status = next((entry[key] for key in _STATUS_KEYS if key in entry), "info")
     message, is_cut = _message(entry)
     return DatadogLog(
         message,
@@ -146,9 +146,9 @@ def _log(entry: Mapping[str, Any], now: float) -> DatadogLog:
         str(entry.get("ddtags", "")),
         str(entry.get("hostname", entry.get("host", ""))),
         str(entry.get("service", "")),
-        {key: value for key, value in entry.items() if key not in RESERVED},
+        {key: value for key, value in entry.items() if key not in _RESERVED},
         is_cut,
-        not now - OLDEST <= timestamp / 1000 <= now + NEWEST,
+        not now - OLDEST <= timestamp / 1000 <= now + _NEWEST,
         entry,
     )
 
@@ -156,7 +156,7 @@ def _log(entry: Mapping[str, Any], now: float) -> DatadogLog:
 def _message(entry: Mapping[str, Any]) -> tuple[str, bool]:
     """Return the message, without its end where the log is over 1 MB."""
     message = str(entry.get("message", ""))
-    excess = len(orjson.dumps(entry)) - MAX_LOG_BYTES
+    excess = len(orjson.dumps(entry)) - _MAX_LOG_BYTES
     if excess <= 0:
         return message, False
     data = message.encode()

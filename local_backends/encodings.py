@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Callable
 
 GZIP = 16 + zlib.MAX_WBITS
-ZLIB = zlib.MAX_WBITS
+_ZLIB = zlib.MAX_WBITS
 
 
 class Corrupt(Exception):
@@ -30,7 +30,7 @@ def decoded(
         case "gzip":
             body = _inflated(body, GZIP, limit)
         case "deflate":
-            body = _inflated(body, ZLIB, limit)  # RFC 9110: the zlib format, not a bare deflate stream
+            body = _inflated(body, _ZLIB, limit)  # RFC 9110: the zlib format, not a bare deflate stream
         case "zstd" if zstd is not None:
             body = _unpacked(body, zstd)
     if len(body) > limit:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 KEYS = frozenset({"time", "host", "source", "sourcetype", "index", "event", "fields"})
-SPACE = re.compile(r"[ \t\r\n]*")
-EXPONENT = re.compile(r'"time"\s*:\s*-?[0-9.]+[eE]')
-PLAIN_NUMBER = re.compile(r"\s*-?[0-9]+(\.[0-9]+)?\s*")
+_SPACE = re.compile(r"[ \t\r\n]*")
+_EXPONENT = re.compile(r'"time"\s*:\s*-?[0-9.]+[eE]')
+_PLAIN_NUMBER = re.compile(r"\s*-?[0-9]+(\.[0-9]+)?\s*")
 
 NO_DATA, BAD_FORMAT, WRONG_INDEX = 5, 6, 7
 EVENT_REQUIRED, EVENT_BLANK, BAD_FIELDS = 12, 13, 15
@@ -150,7 +150,7 @@ def _objects(body: bytes, rules: Rules) -> Iterator[Any]:
 
 def _has_exponent(text: str) -> bool:
     """Whether the object's own `time` is written like 1.7E9: code 15 on Splunk 10. The search is a cheap first look."""
-    if not EXPONENT.search(text):
+    if not _EXPONENT.search(text):
         return False
     written = json.loads(text, parse_float=str).get("time")
     return isinstance(written, str) and "e" in written.lower()
@@ -161,7 +161,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _after_space(text: str, place: int) -> int:
-    found = SPACE.match(text, place)
+    found = _SPACE.match(text, place)
     return found.end() if found else place
 
 
@@ -196,7 +196,7 @@ def _event(given: Any, defaults: Defaults, rules: Rules) -> HecEvent | None:
 
 
 def _time(value: Any) -> float:
-    if isinstance(value, str) and PLAIN_NUMBER.fullmatch(value):
+    if isinstance(value, str) and _PLAIN_NUMBER.fullmatch(value):
         return float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _Bad(BAD_FIELDS)

@@ -11,10 +11,10 @@ from typing import Any
 
 MAX_EVENTS = 10_000
 MAX_BATCH_BYTES = 1_048_576
-OVERHEAD_BYTES = 26  # per event, on top of the UTF-8 message
-MAX_SPAN_MS = 24 * 3_600_000
-MAX_AGE_MS = 14 * 24 * 3_600_000
-MAX_AHEAD_MS = 2 * 3_600_000
+_OVERHEAD_BYTES = 26  # per event, on top of the UTF-8 message
+_MAX_SPAN_MS = 24 * 3_600_000
+_MAX_AGE_MS = 14 * 24 * 3_600_000
+_MAX_AHEAD_MS = 2 * 3_600_000
 DAY_MS = 24 * 3_600_000
 RETENTION_DAYS = frozenset(
     {1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731} | {1096, 1827, 2192, 2557, 2922, 3288, 3653}
@@ -90,8 +90,8 @@ class Window:
 
 def window(times: Sequence[int], now_ms: int, retention_days: int | None) -> Window:
     """Sort out which of the ascending `times` are too old (14 days), expired (by the retention) or 2 h ahead."""
-    too_old = sum(time < now_ms - MAX_AGE_MS for time in times)
-    too_new = sum(time <= now_ms + MAX_AHEAD_MS for time in times)
+    too_old = sum(time < now_ms - _MAX_AGE_MS for time in times)
+    too_new = sum(time <= now_ms + _MAX_AHEAD_MS for time in times)
     expired = too_old
     if retention_days is not None:
         expired = max(too_old, sum(time < now_ms - retention_days * DAY_MS for time in times))
@@ -108,7 +108,7 @@ def check_sizes(messages: Sequence[str], max_event_bytes: int) -> None:
     """Raise BatchRefused when an event or the batch is too large, counting UTF-8 bytes and 26 for each event."""
     total = 0
     for message in messages:
-        size = len(message.encode("utf-8", "surrogatepass")) + OVERHEAD_BYTES
+        size = len(message.encode("utf-8", "surrogatepass")) + _OVERHEAD_BYTES
         if size > max_event_bytes:
             raise BatchRefused(f"Log event too large: {size} bytes exceeds limit of {max_event_bytes}")
         total += size
@@ -124,7 +124,7 @@ def check_order(times: Sequence[int]) -> None:
 
 def check_span(times: Sequence[int]) -> None:
     """Raise BatchRefused when the ascending `times` lie more than 24 hours apart."""
-    if times and times[-1] - times[0] > MAX_SPAN_MS:
+    if times and times[-1] - times[0] > _MAX_SPAN_MS:
         raise BatchRefused("The batch of log events in a single PutLogEvents request cannot span more than 24 hours.")
 
 

@@ -30,8 +30,8 @@ from local_backends.faults import (
     Withhold,
 )
 
-SECRET_HEADERS = frozenset({"authorization", "dd-api-key", "x-amz-security-token", "cookie"})
-RESET_NOW = struct.pack("ii", 1, 0)  # SO_LINGER: on, zero seconds; closing then sends RST and not FIN
+_SECRET_HEADERS = frozenset({"authorization", "dd-api-key", "x-amz-security-token", "cookie"})
+_RESET_NOW = struct.pack("ii", 1, 0)  # SO_LINGER: on, zero seconds; closing then sends RST and not FIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Seen:
     answered: float | None = None
 
 
-class OverWireLimit(Exception):
+class _OverWireLimit(Exception):
     """The body is longer than this backend ever reads."""
 
 
@@ -244,7 +244,7 @@ class Backend(ABC):
         """Read the request and answer it under `fault`; None stands for a reset connection."""
         try:
             call = await self._read(request, operation)
-        except OverWireLimit:
+        except _OverWireLimit:
             return self.refuse(TooLarge(), self._call(request, operation, b""))
         self._update(place, size=len(call.body))
         return await self._play(fault, call, place)
@@ -284,7 +284,7 @@ class Backend(ABC):
     def _reset(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.transport is not None:
             connection = request.transport.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_NOW)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_NOW)
             request.transport.abort()
         self._notify()
         return web.Response()  # goes nowhere: the transport is gone
@@ -294,7 +294,7 @@ class Backend(ABC):
         async for chunk in request.content.iter_any():
             body += chunk
             if len(body) > self.wire_limit:
-                raise OverWireLimit
+                raise _OverWireLimit
         return self._call(request, operation, bytes(body))
 
     def _call(self, request: web.BaseRequest, operation: str, body: bytes) -> Call:
@@ -304,7 +304,7 @@ class Backend(ABC):
     # --- the list of what was asked ---------------------------------------------------------------------------------
 
     def _note(self, request: web.BaseRequest, operation: str, fault: Fault | None) -> int:
-        headers = {k.lower(): v for k, v in request.headers.items() if k.lower() not in SECRET_HEADERS}
+        headers = {k.lower(): v for k, v in request.headers.items() if k.lower() not in _SECRET_HEADERS}
         self.requests.append(Seen(request.method, request.path, operation, self.now(), headers, fault=fault))
         self._notify()
         return len(self.requests) - 1

@@ -51,7 +51,7 @@ CODES: Mapping[int, tuple[int, str]] = {
     27: (429, "Ack channel at capacity"),
     28: (400, "Data channel is missing"),
 }
-USUAL_CODE: Mapping[int, int] = {
+_USUAL_CODE: Mapping[int, int] = {
     400: 6,
     401: 3,
     403: 4,
@@ -60,7 +60,7 @@ USUAL_CODE: Mapping[int, int] = {
     503: 9,
 }  # what `Answer(status)` says by itself
 
-PATHS: Mapping[str, str] = {
+_PATHS: Mapping[str, str] = {
     "/services/collector": "event",
     "/services/collector/1.0": "event",
     "/services/collector/event": "event",
@@ -73,8 +73,8 @@ PATHS: Mapping[str, str] = {
     "/services/collector/health/1.0": "health",
 }
 NOT_FOUND = orjson.dumps({"text": "The requested URL was not found on this server.", "code": 404})
-ENCODINGS = frozenset({"identity", "gzip"})
-BODY_LIMITS: Mapping[str, int] = {
+_ENCODINGS = frozenset({"identity", "gzip"})
+_BODY_LIMITS: Mapping[str, int] = {
     "enterprise": 838_860_800,  # limits.conf [http_input] max_content_length of 10.4; 1,000,000 before about 7
     "cloud": 1_000_000,  # as documented; a trial stack took 5,242,881 and refused 6,000,000
 }
@@ -147,7 +147,7 @@ class SplunkHec(Backend):
         self.events: list[HecEvent] = []
         self.lines: list[HecEvent] = []
         self.mode = mode
-        self.max_content_length = max_content_length or BODY_LIMITS[mode]
+        self.max_content_length = max_content_length or _BODY_LIMITS[mode]
         self.wire_limit = self.max_content_length
         self._counts_wire_bytes = counts_wire_bytes
         self._query_token = query_token
@@ -163,7 +163,7 @@ class SplunkHec(Backend):
         return self.events
 
     def operation(self, request: web.BaseRequest) -> str:
-        return PATHS.get(request.path, "unknown")
+        return _PATHS.get(request.path, "unknown")
 
     def respond(self, call: Call, fault: Fault | None = None) -> Reply:
         allowed = ("GET", "HEAD") if call.operation == "health" else ("POST",)
@@ -183,7 +183,7 @@ class SplunkHec(Backend):
     def refuse(self, fault: Answer | Throttle | TooLarge, call: Call) -> Reply:
         match fault:
             case Answer(status=status, code=code, retry_after=wait):
-                number = code if isinstance(code, int) else USUAL_CODE.get(status)
+                number = code if isinstance(code, int) else _USUAL_CODE.get(status)
                 reply = Reply(status, b"", "text/html") if number is None else _reply(number, status=status)
                 return reply if wait is None else _with_header(reply, "Retry-After", wait)
             case Throttle(retry_after=wait, header=header):
@@ -242,9 +242,9 @@ class SplunkHec(Backend):
 
     def _body(self, call: Call) -> bytes:
         encoding = call.headers.get("Content-Encoding", "identity")
-        limit = BODY_LIMITS["enterprise"] if self._counts_wire_bytes else self.max_content_length
+        limit = _BODY_LIMITS["enterprise"] if self._counts_wire_bytes else self.max_content_length
         try:
-            body = decoded(call.body, encoding, limit, accepted=ENCODINGS)
+            body = decoded(call.body, encoding, limit, accepted=_ENCODINGS)
         except Corrupt as error:
             raise _Refused(6) from error
         if not body.strip():

@@ -13,7 +13,7 @@ from local_backends.faults import Fault
 from local_backends.server import Call
 
 NAME = re.compile(r"[a-zA-Z0-9_./-]+")
-ANY_NAME = re.compile(r".+", re.DOTALL)
+_ANY_NAME = re.compile(r".+", re.DOTALL)
 Kind = Literal["String", "StringList", "SecureString"]
 
 
@@ -57,7 +57,7 @@ class Ssm(AwsJson):
         del self._parameters[name]
 
     def _get(self, given: Members, _call: Call, _fault: Fault | None) -> Members:
-        wanted = self.text(given, "Name", ANY_NAME, 2048)
+        wanted = self.text(given, "Name", _ANY_NAME, 2048)
         with_decryption = given.get("WithDecryption", False)
         if not isinstance(with_decryption, bool):
             raise AwsError("SerializationException", "WithDecryption is not a boolean")

@@ -20,18 +20,18 @@ from local_lambda.errors import EmulatorError, Throttled
 from local_lambda.fleet import Details, Fleet, Served
 from local_lambda.rules.log_lines import text_of
 
-ROUTE = "/2015-03-31/functions/{name}/invocations"
+_ROUTE = "/2015-03-31/functions/{name}/invocations"
 # Source: Lambda quotas; the asynchronous one was 256 KB until October 2025.
-MAX_SYNCHRONOUS_BYTES = 6 * 1024 * 1024
-MAX_ASYNCHRONOUS_BYTES = 1024 * 1024
-MAX_CONTEXT_BYTES = 3583  # source: Lambda API Reference, X-Amz-Client-Context
-LOG_TAIL_BYTES = 4096
+_MAX_SYNCHRONOUS_BYTES = 6 * 1024 * 1024
+_MAX_ASYNCHRONOUS_BYTES = 1024 * 1024
+_MAX_CONTEXT_BYTES = 3583  # source: Lambda API Reference, X-Amz-Client-Context
+_LOG_TAIL_BYTES = 4096
 
 _TYPES = ("RequestResponse", "Event", "DryRun")
 _NAME = re.compile(r"(?:(?:arn:[a-z-]+:lambda:[a-z0-9-]+:)?\d{12}:function:)?([A-Za-z0-9_-]+)(?::([A-Za-z0-9$_-]+))?")
 
 
-class ApiError(Exception):
+class _ApiError(Exception):
     """An answer with a status and the name of an exception of the Lambda API."""
 
     def __init__(self, status: int, code: str, message: str, **more: str) -> None:
@@ -54,7 +54,7 @@ class InvokeEndpoint:
 
     async def __aenter__(self) -> Self:
         app = web.Application()
-        app.add_routes([web.post(ROUTE, self._answer)])
+        app.add_routes([web.post(_ROUTE, self._answer)])
         self._runner, self._port = await serve(app, self._port)
         return self
 
@@ -73,7 +73,7 @@ class InvokeEndpoint:
         request_id = str(uuid.uuid4())
         try:
             response = await self._invoke(request, request_id)
-        except ApiError as error:
+        except _ApiError as error:
             response = web.Response(status=error.status, body=error.body, content_type="application/json")
             response.headers["x-amzn-ErrorType"] = error.code
         response.headers["x-amzn-RequestId"] = request_id
@@ -84,7 +84,7 @@ class InvokeEndpoint:
         kind = request.headers.get("X-Amz-Invocation-Type", "RequestResponse")
         if kind not in _TYPES:
             message = f"The invocation type {kind!r} is none of {', '.join(_TYPES)}."
-            raise ApiError(400, "InvalidParameterValueException", message)
+            raise _ApiError(400, "InvalidParameterValueException", message)
         payload = await _payload(request, kind)
         details = Details(
             request_id=request_id,
@@ -100,9 +100,9 @@ class InvokeEndpoint:
             served = await self._fleet.serve(payload, **details)
         except Throttled:
             reason = "ReservedFunctionConcurrentInvocationLimitExceeded"
-            raise ApiError(429, "TooManyRequestsException", "Rate Exceeded.", Reason=reason) from None
+            raise _ApiError(429, "TooManyRequestsException", "Rate Exceeded.", Reason=reason) from None
         except EmulatorError as error:
-            raise ApiError(500, "ServiceException", str(error)) from error
+            raise _ApiError(500, "ServiceException", str(error)) from error
         return self._response(served, wants_log=request.headers.get("X-Amz-Log-Type") == "Tail")
 
     def _check_name(self, given: str, qualifier: str | None) -> None:
@@ -112,7 +112,7 @@ class InvokeEndpoint:
         qualifier = qualifier or suffix
         if name != function.name or qualifier not in (None, "$LATEST", function.version):
             arn = f"{function.arn.rpartition(':')[0]}:{name}" + (f":{qualifier}" if qualifier else "")
-            raise ApiError(404, "ResourceNotFoundException", f"Function not found: {arn}")
+            raise _ApiError(404, "ResourceNotFoundException", f"Function not found: {arn}")
 
     def _response(self, served: Served, *, wants_log: bool) -> web.Response:
         result = served.invocation
@@ -121,19 +121,19 @@ class InvokeEndpoint:
         if result.function_error is not None:
             response.headers["X-Amz-Function-Error"] = result.function_error
         if wants_log:
-            response.headers["X-Amz-Log-Result"] = base64.b64encode(log_tail(served.telemetry)).decode()
+            response.headers["X-Amz-Log-Result"] = base64.b64encode(_log_tail(served.telemetry)).decode()
         return response
 
 
-def log_tail(telemetry: Sequence[Mapping[str, Any]]) -> bytes:
+def _log_tail(telemetry: Sequence[Mapping[str, Any]]) -> bytes:
     """Return the last 4 KB of what CloudWatch Logs would show of these events."""
     lines = [text for event in telemetry if (text := text_of(event)) is not None]
-    return "".join(f"{line}\n" for line in lines).encode()[-LOG_TAIL_BYTES:]
+    return "".join(f"{line}\n" for line in lines).encode()[-_LOG_TAIL_BYTES:]
 
 
 async def _payload(request: web.Request, kind: str) -> bytes:
     """Read the event; an empty body is an empty object. Raises ApiError."""
-    limit = MAX_ASYNCHRONOUS_BYTES if kind == "Event" else MAX_SYNCHRONOUS_BYTES
+    limit = _MAX_ASYNCHRONOUS_BYTES if kind == "Event" else _MAX_SYNCHRONOUS_BYTES
     body, size = bytearray(), 0
     async for chunk in request.content.iter_any():
         size += len(chunk)
@@ -144,13 +144,13 @@ async def _payload(request: web.Request, kind: str) -> bytes:
         message = f"Request must be smaller than {limit} bytes for the InvokeFunction operation"
         if kind == "Event":
             message = f"{size} byte payload is too large for the Event invocation type (limit {limit} bytes)"
-        raise ApiError(413, "RequestEntityTooLargeException", message)
+        raise _ApiError(413, "RequestEntityTooLargeException", message)
     payload = bytes(body) or b"{}"
     try:
         orjson.loads(payload)
     except orjson.JSONDecodeError as error:
         message = f"Could not parse request body into json: {error}"
-        raise ApiError(400, "InvalidRequestContentException", message) from None
+        raise _ApiError(400, "InvalidRequestContentException", message) from None
     return payload
 
 
@@ -164,8 +164,8 @@ def _client_context(headers: Mapping[str, str]) -> str | None:
         orjson.loads(decoded)
     except (binascii.Error, orjson.JSONDecodeError):
         message = "Client context must be a valid Base64-encoded JSON object."
-        raise ApiError(400, "InvalidRequestContentException", message) from None
-    if len(given) > MAX_CONTEXT_BYTES:
-        message = f"Client context must be no more than {MAX_CONTEXT_BYTES} bytes when Base64-encoded."
-        raise ApiError(400, "InvalidRequestContentException", message)
+        raise _ApiError(400, "InvalidRequestContentException", message) from None
+    if len(given) > _MAX_CONTEXT_BYTES:
+        message = f"Client context must be no more than {_MAX_CONTEXT_BYTES} bytes when Base64-encoded."
+        raise _ApiError(400, "InvalidRequestContentException", message)
     return orjson.dumps(orjson.loads(decoded)).decode()  # without line breaks: it becomes a header

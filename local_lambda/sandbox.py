@@ -67,7 +67,7 @@ class Sandbox:
         self.telemetry = telemetry
         self.transcript = transcript
         self.watch = watch
-        self.instance_id = log_stream_name(function.version)
+        self.instance_id = _log_stream_name(function.version)
         self.launcher = Launcher(max_line_bytes=platform.max_line_bytes)
         self.output: dict[str, list[str]] = {name: [] for name in self.executables}
         self.resets: list[Shutdown] = []  # how each generation that an invocation broke came to its end
@@ -217,7 +217,7 @@ class Sandbox:
         agent.exited(code, in_shutdown=self.is_ending)
         # Source: captures. Code 0 reads "exit code 0", any other "exit status N".
         self.break_(
-            agent.error_type or "Extension.Crash", f"exit code {code}" if code == 0 else exit_words(code), agent.name
+            agent.error_type or "Extension.Crash", f"exit code {code}" if code == 0 else _exit_words(code), agent.name
         )
 
     def _on_runtime_exit(self, process: Process, code: int) -> None:
@@ -227,7 +227,7 @@ class Sandbox:
             self.watch.notify()
             return
         error_type = self._oom_error_type() if self.limits.was_out_of_memory() else "Runtime.ExitError"
-        self.break_(error_type, f"Runtime exited with error: {exit_words(code)}", "runtime")
+        self.break_(error_type, f"Runtime exited with error: {_exit_words(code)}", "runtime")
 
     def _oom_error_type(self) -> str:
         return "Runtime.OutOfMemory" if self.function.is_managed else self.platform.oom_error_type
@@ -236,13 +236,13 @@ class Sandbox:
         return any(process.is_running for process in self.all_processes() if wanted(process))
 
 
-def exit_words(code: int) -> str:
+def _exit_words(code: int) -> str:
     """Say how a process ended, in the words that Lambda uses."""
     if code >= 0:
         return f"exit status {code}"
     return f"signal: {_SIGNALS.get(-code) or (signal.strsignal(-code) or str(-code)).lower()}"
 
 
-def log_stream_name(version: str) -> str:
+def _log_stream_name(version: str) -> str:
     """Return a new log stream name, which is also the instance's id."""
     return f"{datetime.fromtimestamp(time.time(), UTC):%Y/%m/%d}/[{version}]{uuid.uuid4().hex}"

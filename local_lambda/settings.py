@@ -10,14 +10,14 @@ from typing import Literal, get_args
 
 from local_lambda.errors import FunctionNotFound, InvalidSetting
 
-LogFormat = Literal["Text", "JSON"]
-InitType = Literal["on-demand", "provisioned-concurrency", "snap-start", "lambda-managed-instances"]
-OnInitFailure = Literal["raise", "retry"]
+_LogFormat = Literal["Text", "JSON"]
+_InitType = Literal["on-demand", "provisioned-concurrency", "snap-start", "lambda-managed-instances"]
+_OnInitFailure = Literal["raise", "retry"]
 SchemaReading = Literal["captured", "documented"]
-TcpConnect = Literal["subscribe", "first-batch"]
-FreezeWith = Literal["auto", "cgroup", "signal"]
-Enforce = Literal["auto", "cgroup", "off"]
-OomErrorType = Literal["Runtime.ExitError", "Runtime.OutOfMemory"]
+_TcpConnect = Literal["subscribe", "first-batch"]
+_FreezeWith = Literal["auto", "cgroup", "signal"]
+_Enforce = Literal["auto", "cgroup", "off"]
+_OomErrorType = Literal["Runtime.ExitError", "Runtime.OutOfMemory"]
 
 APPLICATION_LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")  # from low to high
 SYSTEM_LEVELS = ("DEBUG", "INFO", "WARN")
@@ -46,10 +46,10 @@ class Function:
     region: str = "us-east-1"
     account_id: str = "123456789012"
     environment: Mapping[str, str] = field(default_factory=dict)
-    log_format: LogFormat = "Text"
+    log_format: _LogFormat = "Text"
     application_log_level: str | None = None
     system_log_level: str | None = None
-    init_type: InitType = "on-demand"
+    init_type: _InitType = "on-demand"
     max_concurrency: int = 8
 
     def __post_init__(self) -> None:
@@ -58,10 +58,10 @@ class Function:
             raise InvalidSetting(f"Memory is {self.memory_mb} MB; Lambda allows 128 to 10240.")
         if not 0 < self.timeout_s <= 900:
             raise InvalidSetting(f"The timeout is {self.timeout_s} s; Lambda allows up to 900, and it must be above 0.")
-        if self.log_format not in get_args(LogFormat):
+        if self.log_format not in get_args(_LogFormat):
             raise InvalidSetting(f"The log format {self.log_format!r} is none of Text, JSON.")
-        if self.init_type not in get_args(InitType):
-            raise InvalidSetting(f"The init type {self.init_type!r} is none of {', '.join(get_args(InitType))}.")
+        if self.init_type not in get_args(_InitType):
+            raise InvalidSetting(f"The init type {self.init_type!r} is none of {', '.join(get_args(_InitType))}.")
         if not 1 <= self.max_concurrency <= 1600:
             raise InvalidSetting(f"The concurrency is {self.max_concurrency}; Lambda allows 1 to 1600.")
         self._check_level("application", self.application_log_level, APPLICATION_LEVELS)
@@ -169,15 +169,15 @@ class Platform:
     runtime_share_s: float = 0.3  # of the above; AWS's pages say 0.3, its source 0.6
     managed_runtime_share_s: float = 0.6  # the same on Managed Instances, of which only the source speaks
     freeze: bool = True
-    freeze_with: FreezeWith = "auto"
-    memory_limit: Enforce = "auto"
-    cpu_quota: Enforce = "off"
-    oom_error_type: OomErrorType = "Runtime.ExitError"
-    on_init_failure: OnInitFailure = "raise"
+    freeze_with: _FreezeWith = "auto"
+    memory_limit: _Enforce = "auto"
+    cpu_quota: _Enforce = "off"
+    oom_error_type: _OomErrorType = "Runtime.ExitError"
+    on_init_failure: _OnInitFailure = "raise"
     schemas: Sequence[str] = SCHEMAS
     schema_reading: SchemaReading = "captured"
     telemetry_supported: bool = True
-    tcp_connect: TcpConnect = "subscribe"
+    tcp_connect: _TcpConnect = "subscribe"
     filter_telemetry: bool = False
     fresh_deadline_after_reinit: bool = True
     buffer_bytes: int = 8 * 1024 * 1024

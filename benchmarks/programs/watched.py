@@ -11,28 +11,28 @@ from asyncio import base_events, events
 
 from telemetry_forwarder.bootstrap import main
 
-NOTED_S = 0.001
+_NOTED_S = 0.001
 found = open(os.environ["WATCHED_FILE"], "a", buffering=1)  # noqa: SIM115 - until the process ends
 run, run_once = events.Handle._run, base_events.BaseEventLoop._run_once
 began = None
 
 
-def timed_run(handle):
+def _timed_run(handle):
     global began
     if began is None:
         began = time.monotonic(), time.thread_time()
     run(handle)
 
 
-def timed_round(loop):
+def _timed_round(loop):
     global began
     began = None
     run_once(loop)
     if began is not None:
         took_s, cpu_s = time.monotonic() - began[0], time.thread_time() - began[1]
-        if cpu_s > NOTED_S:
+        if cpu_s > _NOTED_S:
             found.write(f"{time.time()} {cpu_s} {took_s}\n")
 
 
-events.Handle._run, base_events.BaseEventLoop._run_once = timed_run, timed_round
+events.Handle._run, base_events.BaseEventLoop._run_once = _timed_run, _timed_round
 sys.exit(main("telemetry-forwarder", os.environ))

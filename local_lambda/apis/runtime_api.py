@@ -12,10 +12,10 @@ from local_lambda.rules.telemetry_events import timestamp
 from local_lambda.sandbox import Sandbox
 
 BASE = "/2018-06-01"
-MAX_MANAGED_ERROR_BYTES = 1024 * 1024
+_MAX_MANAGED_ERROR_BYTES = 1024 * 1024
 _CREDENTIALS_LAST_S = 12 * 3600.0
 _OK = b'{"status":"OK"}\n'
-MAX_STREAM_BYTES = 200 * 1024 * 1024
+_MAX_STREAM_BYTES = 200 * 1024 * 1024
 _WITH_CAUSE = "application/vnd.aws.lambda.error.cause+json"
 _TOO_LARGE = orjson.dumps(
     {
@@ -92,7 +92,7 @@ class RuntimeApi:
         began = now()
         # A streamed response may be larger on Lambda; here it is gathered all the same.
         try:
-            body = await read(request, MAX_RESPONSE_BYTES if mode != "streaming" else MAX_STREAM_BYTES)
+            body = await read(request, MAX_RESPONSE_BYTES if mode != "streaming" else _MAX_STREAM_BYTES)
         except Refused:
             # Its answer all the same: the runtime reads 413, the caller this.
             runtime.fail(call, _TOO_LARGE, "Function.ResponseSizeTooLarge")
@@ -109,7 +109,7 @@ class RuntimeApi:
         name_caller("runtime")
         runtime = self._sandbox.runtime
         call = runtime.check_open(request.match_info["id"], "InvocationErrorResponse")
-        body = await read(request, MAX_MANAGED_ERROR_BYTES if runtime.concurrent else MAX_RESPONSE_BYTES)
+        body = await read(request, _MAX_MANAGED_ERROR_BYTES if runtime.concurrent else MAX_RESPONSE_BYTES)
         if request.headers.get("Content-Type") == _WITH_CAUSE:
             body = _without_cause(body)
         runtime.fail(call, body, request.headers.get("Lambda-Runtime-Function-Error-Type"))

@@ -14,7 +14,7 @@ from local_lambda.sandbox import Sandbox
 from local_lambda.settings import MANAGED_SCHEMAS
 
 PATH = "/2022-07-01/telemetry"  # the schema's version goes into the body, never here
-LOGS_PATH = "/2020-08-15/logs"
+_LOGS_PATH = "/2020-08-15/logs"
 
 
 class TelemetryApi:
@@ -24,7 +24,7 @@ class TelemetryApi:
         self._sandbox = sandbox
 
     def routes(self) -> list[web.RouteDef]:
-        logs = [] if self._sandbox.function.is_managed else [web.put(LOGS_PATH, self.subscribe_to_logs)]
+        logs = [] if self._sandbox.function.is_managed else [web.put(_LOGS_PATH, self.subscribe_to_logs)]
         return [web.put(PATH, self.subscribe), *logs]
 
     async def subscribe(self, request: web.Request) -> web.Response:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 ERROR_TYPE = "lambda-runtime-function-error-type"
-ERROR_BODY = "lambda-runtime-function-error-body"
+_ERROR_BODY = "lambda-runtime-function-error-body"
 
 _KEPT_BYTES = 64 * 1024  # trailers are headers, far smaller
 _tails: "WeakKeyDictionary[asyncio.BaseTransport, Tail]" = WeakKeyDictionary()
@@ -67,7 +67,7 @@ def parse(data: bytes) -> dict[str, str]:
 
 def error_body(trailers: dict[str, str]) -> bytes:
     """Return the error that the trailers carry, which is base64; one that is not is handed on as it is."""
-    given = trailers.get(ERROR_BODY, "")
+    given = trailers.get(_ERROR_BODY, "")
     try:
         return base64.b64decode(given, validate=True)
     except binascii.Error:

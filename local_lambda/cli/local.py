@@ -25,7 +25,7 @@ _PATH = click.Path(path_type=Path)
 _ASKED_WRONGLY = (FunctionNotFound, ExtensionNotFound, InvalidLayer, InvalidSetting, TooManyExtensions)
 
 
-class Usage(click.ClickException):
+class _Usage(click.ClickException):
     """What was asked for cannot be: one sentence, without the lines that click puts before its own."""
 
     exit_code = 2
@@ -125,7 +125,7 @@ def local(
 def _failure(error: EmulatorError, *, plural: bool) -> click.ClickException:
     """Make one sentence for people: 2 for what was asked wrongly, 1 for what went wrong."""
     if isinstance(error, _ASKED_WRONGLY):
-        return Usage(str(error))
+        return _Usage(str(error))
     if isinstance(error, InitFailed) and error.error_type.startswith("Extension.") and plural:
         hint = "If it listens on a fixed port, name the variable that holds the port with --port-variable."
         return click.ClickException(f"{error} {hint}")
@@ -138,14 +138,14 @@ def _words(command: str | None) -> list[str] | None:
     try:
         return shlex.split(command)
     except ValueError as error:
-        raise Usage(f"--command {command!r} cannot be split into words: {error}.") from None
+        raise _Usage(f"--command {command!r} cannot be split into words: {error}.") from None
 
 
 def _variables(given: Sequence[str]) -> dict[str, str]:
     pairs = [text.partition("=") for text in given]
     for name, equals, _ in pairs:
         if not (name and equals):
-            raise Usage(f"--env {name!r} is not of the form NAME=VALUE.")
+            raise _Usage(f"--env {name!r} is not of the form NAME=VALUE.")
     return {name: value for name, _, value in pairs}
 
 
@@ -155,6 +155,6 @@ def _event(file: TextIO | None) -> Any:
     try:
         return orjson.loads(file.read())
     except orjson.JSONDecodeError as error:
-        raise Usage(f"--event: {file.name} is not JSON: {error}.") from None
+        raise _Usage(f"--event: {file.name} is not JSON: {error}.") from None
     except UnicodeDecodeError:
-        raise Usage(f"--event: {file.name} is not JSON: it is not UTF-8.") from None
+        raise _Usage(f"--event: {file.name} is not JSON: it is not UTF-8.") from None

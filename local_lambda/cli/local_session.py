@@ -34,7 +34,7 @@ class Plan:
     watch: bool
 
 
-class Interruptions:
+class _Interruptions:
     """Why work is to end early: a signal, or a change of the files. A second signal ends everything at once."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Interruptions:
 
 async def session(plan: Plan, *, as_json: bool) -> int:
     """Carry out the plan; return the exit code. Raises EmulatorError when it cannot be carried out."""
-    interruptions = Interruptions()
+    interruptions = _Interruptions()
     output = Output(as_json=as_json, numbered=plan.concurrency > 1, on_broken=interruptions.stop)
     if plan.watch:
         await _watched(plan, output, interruptions)
@@ -103,7 +103,7 @@ async def session(plan: Plan, *, as_json: bool) -> int:
     return 1 if output.problems else 0
 
 
-async def _once(plan: Plan, output: Output, interruptions: Interruptions) -> None:
+async def _once(plan: Plan, output: Output, interruptions: _Interruptions) -> None:
     fleet = Fleet(
         plan.function,
         plan.extensions,
@@ -138,13 +138,13 @@ async def _invoke(plan: Plan, fleet: Fleet, output: Output) -> None:
             output.invocation(served.environment, served.invocation)
 
 
-async def _serve(port: int, fleet: Fleet, output: Output, interruptions: Interruptions) -> None:
+async def _serve(port: int, fleet: Fleet, output: Output, interruptions: _Interruptions) -> None:
     async with InvokeEndpoint(fleet, port=port) as endpoint:
         output.listening(endpoint.url, fleet.function.name)
         await interruptions.wait()
 
 
-async def _watched(plan: Plan, output: Output, interruptions: Interruptions) -> None:
+async def _watched(plan: Plan, output: Output, interruptions: _Interruptions) -> None:
     """Carry out the plan again at each change. What cannot be carried out is said, and tried again then."""
     async with asyncio.TaskGroup() as tasks:
         watchers = [tasks.create_task(watcher) for watcher in _watchers(plan, interruptions)]
@@ -161,7 +161,7 @@ async def _watched(plan: Plan, output: Output, interruptions: Interruptions) -> 
             watcher.cancel()
 
 
-def _watchers(plan: Plan, interruptions: Interruptions) -> list[Coroutine[Any, Any, None]]:
+def _watchers(plan: Plan, interruptions: _Interruptions) -> list[Coroutine[Any, Any, None]]:
     """Return what watches the code and layers (all that is in them), and each single file (in its directory)."""
     folders = {plan.function.code, *(layer for layer in plan.layers if layer.is_dir())}
     files = {path.absolute() for path in (*plan.extensions, *plan.layers) if path.is_file()}
@@ -174,7 +174,7 @@ def _watchers(plan: Plan, interruptions: Interruptions) -> list[Coroutine[Any, A
 
 
 async def _watch(
-    folders: Sequence[Path], wanted: Callable[[Change, str], bool], interruptions: Interruptions, *, recursive: bool
+    folders: Sequence[Path], wanted: Callable[[Change, str], bool], interruptions: _Interruptions, *, recursive: bool
 ) -> None:
     changes: set[tuple[Change, str]]
     async for changes in awatch(*folders, watch_filter=wanted, recursive=recursive):

@@ -17,7 +17,7 @@ SUBSCRIBE = "PUT /2022-07-01/telemetry"
 ACCEPTED = range(200, 300)
 
 
-class Recorder(Transcript):
+class _Recorder(Transcript):
     """A transcript that also notes who listened on this machine at the moment a subscription came in."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Observations:
 
     name: str
     started: bool = False
-    transcript: Recorder = field(default_factory=Recorder)
+    transcript: _Recorder = field(default_factory=_Recorder)
     init: InitOutcome | None = None
     telemetry: Sequence[Mapping[str, Any]] = ()
     output: Sequence[str] = ()

@@ -33,7 +33,7 @@ _GONE_S = 1.0
 _POLL_S = 0.02
 
 Found = TypeVar("Found")
-Act = Callable[["_Place"], Awaitable[None]]
+_Act = Callable[["_Place"], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,7 @@ class Scenarios:
         return {name: value.replace(PORT, port) for name, value in given.items()}
 
     async def _play(
-        self, act: Act, *, extension: Path | None = None, platform: Mapping[str, Any] | None = None, **function: Any
+        self, act: _Act, *, extension: Path | None = None, platform: Mapping[str, Any] | None = None, **function: Any
     ) -> Observations:
         limits, mark = self._limits, uuid.uuid4().hex
         executable = extension or self._subject.extension

@@ -18,7 +18,7 @@ from local_lambda.machine.reaper import guard
 
 Controller = Literal["memory", "cpu", "freezer"]
 
-CONTROLLERS: tuple[Controller, ...] = ("memory", "cpu", "freezer")
+_CONTROLLERS: tuple[Controller, ...] = ("memory", "cpu", "freezer")
 _PERIOD_US = 100_000
 _FREEZE_LIMIT_S = 0.05
 _REMOVE_LIMIT_S = 1.0
@@ -51,10 +51,10 @@ def places(proc: Path = Path("/proc/self")) -> Mapping[Controller, Place]:
             below = path.removeprefix(root if root != "/" else "").lstrip("/")
             if not names and kind == "cgroup2":
                 found |= {
-                    name: Place(point / below, 2) for name in CONTROLLERS if name not in found or name == "freezer"
+                    name: Place(point / below, 2) for name in _CONTROLLERS if name not in found or name == "freezer"
                 }
             elif kind == "cgroup" and names:
-                mine = [name for name in CONTROLLERS if name in names.split(",") and name in options]
+                mine = [name for name in _CONTROLLERS if name in names.split(",") and name in options]
                 found |= {name: Place(point / below, 1) for name in mine if name not in found or name != "freezer"}
     return found
 

@@ -16,8 +16,8 @@ from local_lambda.machine.reaper import guard
 from local_lambda.rules.extensions import LIMIT
 
 _DISABLING_FILE = "disable-extensions-jwigqn8j"
-MAX_LAYERS = 5
-MAX_UNZIPPED_BYTES = 250 * 1024 * 1024
+_MAX_LAYERS = 5
+_MAX_UNZIPPED_BYTES = 250 * 1024 * 1024
 
 
 class Opt:
@@ -31,8 +31,8 @@ class Opt:
         self._removal: weakref.finalize[..., Opt] | None = None
         if not layers:
             return
-        if len(layers) > MAX_LAYERS:
-            raise InvalidLayer(f"There are {len(layers)} layers; a function may have up to {MAX_LAYERS}.")
+        if len(layers) > _MAX_LAYERS:
+            raise InvalidLayer(f"There are {len(layers)} layers; a function may have up to {_MAX_LAYERS}.")
         self.path = own = Path(tempfile.mkdtemp(prefix="local-lambda-opt-"))
         guard.add("tree", str(own))
         self._removal = weakref.finalize(self, _remove, own)  # also if it is never entered
@@ -77,7 +77,7 @@ def _lay(layer: Path, into: Path) -> None:
 
 def _unzip(archive: zipfile.ZipFile, layer: Path, into: Path) -> None:
     members = archive.infolist()
-    if sum(member.file_size for member in members) > MAX_UNZIPPED_BYTES:
+    if sum(member.file_size for member in members) > _MAX_UNZIPPED_BYTES:
         raise InvalidLayer(f"The layer {layer} is over 250 MB unzipped, which Lambda does not allow.")
     for member in members:
         path = Path(member.filename)

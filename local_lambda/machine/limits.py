@@ -13,9 +13,9 @@ from local_lambda.machine.processes import Process
 from local_lambda.results import Enforced
 from local_lambda.settings import Function, Platform
 
-MB_PER_VCPU = 1769
-INIT_VCPUS = 2.0
-Wish = Literal["auto", "cgroup", "off", "signal"]
+_MB_PER_VCPU = 1769
+_INIT_VCPUS = 2.0
+_Wish = Literal["auto", "cgroup", "off", "signal"]
 
 
 class Limits:
@@ -24,7 +24,7 @@ class Limits:
     def __init__(self, function: Function, platform: Platform, where: Mapping[Controller, Place] | None = None) -> None:
         self._where = places() if where is None else where
         self._groups: dict[Controller, Group] = {}
-        self._vcpus = function.memory_mb / MB_PER_VCPU
+        self._vcpus = function.memory_mb / _MB_PER_VCPU
         self._oom_kills_seen = 0
         freezes = platform.freeze and not function.is_managed
         try:
@@ -39,7 +39,7 @@ class Limits:
             self.remove()
             raise
 
-    def _take(self, controller: Controller, wish: Wish, otherwise: str) -> str:
+    def _take(self, controller: Controller, wish: _Wish, otherwise: str) -> str:
         if wish in ("off", "signal"):
             return f"{otherwise}: as set"
         place = self._where.get(controller)
@@ -69,7 +69,7 @@ class Limits:
     def init_begins(self) -> None:
         """Give the processors of an init: two, whatever the memory."""
         if cpu := self._groups.get("cpu"):
-            cpu.limit_cpu(max(INIT_VCPUS, self._vcpus))
+            cpu.limit_cpu(max(_INIT_VCPUS, self._vcpus))
 
     def init_ends(self) -> None:
         """Give the share of a processor that goes with the memory."""

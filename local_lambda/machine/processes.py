@@ -12,13 +12,13 @@ from local_lambda.machine.framing import Frames, Lines, Message, Splitter
 from local_lambda.machine.reaper import guard
 
 OnMessage = Callable[[bytes, float | None], None]
-OnExit = Callable[["Process", int], None]
+_OnExit = Callable[["Process", int], None]
 
 _CHUNK = 64 * 1024
 _STOP_LIMIT_S = 0.05  # one in an uninterruptible call (a slow disk) stops when that returns
 
 
-class Pipe:
+class _Pipe:
     """One pipe from a process. `drain` takes all that is there now, without the event loop: what a process
     wrote before it called the API is seen before the call's effects.
     """
@@ -74,7 +74,7 @@ class Pipe:
 class Process:
     """One running program. After its leader's end the rest of its group is killed and its output read to the end."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, pipes: Sequence[Pipe]) -> None:
+    def __init__(self, name: str, process: asyncio.subprocess.Process, pipes: Sequence[_Pipe]) -> None:
         self.name = name
         self.pid = process.pid
         self.exit_code: int | None = None
@@ -89,7 +89,7 @@ class Process:
     def is_running(self) -> bool:
         return self.exit_code is None
 
-    async def wait(self, on_exit: OnExit) -> None:
+    async def wait(self, on_exit: _OnExit) -> None:
         """Wait for its end and report it once."""
         code = await self._process.wait()
         self._signal(signal.SIGKILL)  # children that outlived it; the leader is gone
@@ -175,9 +175,9 @@ class Launcher:
 
         Raises OSError when it cannot be executed.
         """
-        pipes = [Pipe(Lines(self._max_line_bytes), on_message) for _ in range(2)]
+        pipes = [_Pipe(Lines(self._max_line_bytes), on_message) for _ in range(2)]
         if framed:
-            pipes.append(Pipe(Frames(), on_message))
+            pipes.append(_Pipe(Frames(), on_message))
         log_fd = pipes[2].write_fd if framed else None
         try:
             process = await asyncio.create_subprocess_exec(

@@ -15,7 +15,7 @@ from local_lambda.sandbox import Broken, Sandbox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RestoreOutcome:
+class _RestoreOutcome:
     """How a restore went. `payload` is what the runtime said of its failure."""
 
     status: str
@@ -29,7 +29,7 @@ class RestoreOutcome:
         return self.status == "success"
 
 
-async def restore(sandbox: Sandbox) -> RestoreOutcome | None:
+async def restore(sandbox: Sandbox) -> _RestoreOutcome | None:
     """Release a runtime that waits in `/restore/next`; wait for its hooks. None when nothing is to be restored."""
     runtime, function, telemetry = sandbox.runtime, sandbox.function, sandbox.telemetry
     if not function.is_snap_start or runtime.is_restored:
@@ -44,7 +44,7 @@ async def restore(sandbox: Sandbox) -> RestoreOutcome | None:
     return outcome
 
 
-async def _outcome(sandbox: Sandbox, began: float) -> RestoreOutcome:
+async def _outcome(sandbox: Sandbox, began: float) -> _RestoreOutcome:
     runtime, limit = sandbox.runtime, sandbox.platform.restore_limit_s
     status, error_type, message, payload = "success", None, "", None
     runtime.release_restore()
@@ -61,6 +61,6 @@ async def _outcome(sandbox: Sandbox, began: float) -> RestoreOutcome:
         status, message = "error", "The runtime reported a restore error"
         error_type, payload = runtime.restore_error
     duration_ms = (time.monotonic() - began) * 1000
-    return RestoreOutcome(
+    return _RestoreOutcome(
         status=status, duration_ms=duration_ms, error_type=error_type, message=message, payload=payload
     )

@@ -53,7 +53,7 @@ def for_runtime(
         "AWS_LAMBDA_LOG_FORMAT": "JSON" if function.is_json else "Text",
         "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
         "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
-        "AWS_EXECUTION_ENV": execution_env(function),
+        "AWS_EXECUTION_ENV": _execution_env(function),
         "LAMBDA_TASK_ROOT": str(function.code.resolve()),
         "LAMBDA_RUNTIME_DIR": str(Path(sys.prefix)),
         "_HANDLER": function.handler,
@@ -118,7 +118,7 @@ def strip(variables: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in variables.items() if name[:1] != "_" and name not in NOT_FOR_EXTENSIONS}
 
 
-def execution_env(function: Function) -> str:
+def _execution_env(function: Function) -> str:
     """Return `AWS_EXECUTION_ENV`: the running Python's with awslambdaric, else that of an OS-only runtime."""
     if function.command is not None:
         return "AWS_Lambda_provided.al2023"

@@ -17,21 +17,21 @@ def passes(function: Function, type_: str, record: Any) -> bool:
     if not function.is_json or type_ == "extension" or not isinstance(record, dict):
         return True
     if type_ == "function":
-        return _rank(APPLICATION_LEVELS, application_level(record)) >= _rank(
+        return _rank(APPLICATION_LEVELS, _application_level(record)) >= _rank(
             APPLICATION_LEVELS, function.application_log_level or "INFO"
         )
     wanted = function.system_log_level or "INFO"
-    return _rank(SYSTEM_LEVELS, system_level(type_, record)) >= _rank(SYSTEM_LEVELS, wanted)
+    return _rank(SYSTEM_LEVELS, _system_level(type_, record)) >= _rank(SYSTEM_LEVELS, wanted)
 
 
-def application_level(record: dict[str, Any]) -> str:
+def _application_level(record: dict[str, Any]) -> str:
     """Return the level of a function's record; one without a known level counts as INFO."""
     level = str(record.get("level") or record.get("log_level") or "INFO").upper()
     level = _ALIASES.get(level, level)
     return level if level in APPLICATION_LEVELS else "INFO"
 
 
-def system_level(type_: str, record: dict[str, Any]) -> str:
+def _system_level(type_: str, record: dict[str, Any]) -> str:
     """Return the level of a platform event."""
     failed = record.get("status") not in (None, "success")
     if type_ == "platform.logsDropped":

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 Fields = dict[str, Any]
-Typed = tuple[str, Any]  # an event's type and its record
+_Typed = tuple[str, Any]  # an event's type and its record
 
 LOGS_SCHEMAS = ("2020-08-15", "2021-03-18")
 _REPORT_METRICS = ("durationMs", "billedDurationMs", "memorySizeMB", "maxMemoryUsedMB", "initDurationMs")
@@ -20,14 +20,14 @@ def is_legacy(schema: str) -> bool:
     return schema in LOGS_SCHEMAS
 
 
-def translate(type_: str, record: Any, text: str | None, schema: str) -> list[Typed]:
+def translate(type_: str, record: Any, text: str | None, schema: str) -> list[_Typed]:
     """Return the events of the Logs API, none or several, that tell what one of the Telemetry API does."""
     if text is not None:
         return [(type_, text)]
     return list(_platform(type_, record, schema))
 
 
-def _platform(type_: str, record: Fields, schema: str) -> Iterator[Typed]:
+def _platform(type_: str, record: Fields, schema: str) -> Iterator[_Typed]:
     match type_:
         case "platform.start":
             yield type_, _only(record, "requestId", "version")

@@ -13,10 +13,10 @@ import orjson
 from local_lambda.rules.logs_schema import LOGS_SCHEMAS
 from local_lambda.rules.refusals import Refused
 
-HOSTS = ("sandbox.localdomain", "sandbox")  # the short name is used in production by two vendors
-TYPES = ("platform", "function", "extension")
-KNOWN_SCHEMAS = (*LOGS_SCHEMAS, "2022-07-01", "2022-12-13", "2025-01-29")
-RESERVED_PORT = 9001
+_HOSTS = ("sandbox.localdomain", "sandbox")  # the short name is used in production by two vendors
+_TYPES = ("platform", "function", "extension")
+_KNOWN_SCHEMAS = (*LOGS_SCHEMAS, "2022-07-01", "2022-12-13", "2025-01-29")
+_RESERVED_PORT = 9001
 Fields = Mapping[str, Any]
 Limits = Mapping[str, tuple[int, int, int]]  # name: (default, least, most)
 _BUFFERING: Limits = {
@@ -96,19 +96,19 @@ def _schema(asked: Fields, accepted: Collection[str]) -> str:
     schema = asked.get("schemaVersion")
     if schema is None:
         raise _invalid("TelemetryAPI only supports the SchemaVersion released after 2021-03-18")
-    if schema not in KNOWN_SCHEMAS or (schema in KNOWN_SCHEMAS[2:] and schema not in accepted):
+    if schema not in _KNOWN_SCHEMAS or (schema in _KNOWN_SCHEMAS[2:] and schema not in accepted):
         # One that was taken away (`Platform.schemas`) is refused as a platform refuses what it has never heard of.
-        known = [known for known in KNOWN_SCHEMAS if known in KNOWN_SCHEMAS[:2] or known in accepted]
+        known = [known for known in _KNOWN_SCHEMAS if known in _KNOWN_SCHEMAS[:2] or known in accepted]
         listed = ", ".join(f"`{known}`" for known in known)
         raise _malformed(f"unknown variant `{schema}`, expected one of {listed}")
-    if schema in KNOWN_SCHEMAS[:2]:
+    if schema in _KNOWN_SCHEMAS[:2]:
         raise _invalid("TelemetryAPI only supports the SchemaVersion released after 2021-03-18")
     return str(schema)
 
 
 def _logs_schema(asked: Fields) -> str:
     schema = asked.get("schemaVersion") or LOGS_SCHEMAS[0]
-    if schema in KNOWN_SCHEMAS and schema not in LOGS_SCHEMAS:
+    if schema in _KNOWN_SCHEMAS and schema not in LOGS_SCHEMAS:
         raise _invalid(f"Logs API does not support the SchemaVersion {schema}")
     if schema not in LOGS_SCHEMAS:
         raise _malformed(
@@ -125,7 +125,7 @@ def _types(asked: Fields) -> tuple[str, ...]:
         raise _malformed("invalid type: types should be a sequence")
     if not types:
         raise _invalid("types should not be empty")
-    if any(word not in TYPES for word in types):
+    if any(word not in _TYPES for word in types):
         raise _invalid("Unrecognized enum variant")
     if len(set(types)) != len(types):
         raise _invalid("types should be unique")
@@ -180,7 +180,7 @@ def _uri(uri: object) -> tuple[int, str]:
         raise _invalid("URI is not valid") from None
     if parts.scheme != "http":
         raise _denied("Only 'http' scheme is supported.")
-    if parts.hostname not in HOSTS:
+    if parts.hostname not in _HOSTS:
         raise _denied("Only 'sandbox.localdomain' hostname is supported.")
     if port is None:
         raise _invalid("URI port is not provided")
@@ -192,8 +192,8 @@ def _port(port: object) -> int:
         raise _malformed("missing field `port`")
     if not isinstance(port, int) or isinstance(port, bool) or not 0 < port <= 65535:
         raise _malformed("invalid value: port should be between 1 and 65535")
-    if port == RESERVED_PORT:
-        raise _invalid(f"Port {RESERVED_PORT} is reserved")
+    if port == _RESERVED_PORT:
+        raise _invalid(f"Port {_RESERVED_PORT} is reserved")
     return port
 
 

@@ -13,7 +13,7 @@ from local_lambda.rules.buffering import Buffer
 from local_lambda.rules.subscriptions import Subscription
 from local_lambda.settings import Platform, Retry
 
-Heard = Callable[[Subscription, int, int | None, str], None]  # subscription, records, status (None: no answer), detail
+_Heard = Callable[[Subscription, int, int | None, str], None]  # subscription, records, status (None: no answer), detail
 
 
 class Destination(Protocol):
@@ -95,7 +95,7 @@ class TcpDestination:
 class Sender:
     """The platform's sender for one subscription. It lives as long as the environment, `run` as one generation."""
 
-    def __init__(self, subscription: Subscription, platform: Platform, heard: Heard) -> None:
+    def __init__(self, subscription: Subscription, platform: Platform, heard: _Heard) -> None:
         self.subscription = subscription
         self.buffer = Buffer(
             max_items=subscription.max_items,
