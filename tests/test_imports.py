@@ -19,7 +19,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("", "variables", "lazy_dataclass"),
     ("errors", "clock", "log"),
     ("records", "turns"),
-    ("interfaces", "foreign"),
+    ("interfaces", "foreign", "http_serving"),
     ("ledger", "spool", "sinks", "transports"),
     ("intake", "delivery", "lambda_api", "secrets", "plugin"),
     ("lifecycle", "failover", "testing"),
@@ -28,7 +28,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("app", "bootstrap", "__main__"),
 )
 NETWORK = ("aiohttp", "aiobotocore", "botocore")
-MAY_USE_NETWORK = ("transports*", "intake.http_server", "lambda_api*", "secrets*", "failover*", "cli*")
+MAY_USE_NETWORK = ("http_serving", "transports*", "intake.http_server", "lambda_api*", "secrets*", "failover*", "cli*")
 MAY_SEE_ENVIRONMENT = ("__main__", "cli*")
 LONGEST_FILE = 400
 

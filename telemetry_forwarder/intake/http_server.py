@@ -7,17 +7,17 @@ does not come on is noticed and given up in the end, and one that breaks off is 
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.http_writer import HttpVersion11
 from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import ERROR, RequestHandler
 from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import Response, StreamResponse
 from aiohttp.web_server import Server
+
+from telemetry_forwarder import http_serving
 
 # A body may be twice `maxBytes` plus metadata. Source: AWS Lambda Developer Guide, Telemetry API, buffering. It does
 # not say whether before JSON's escapes: the longest line (256 KB) of control characters takes six times its length.
@@ -36,11 +36,8 @@ STALL_S = 0.2
 REQUEST_S = 10.0
 LATE_S = 0.25  # a timer that comes later than this was slept through
 
-# A connection is kept: Lambda's may be idle for as long as the environment is frozen. aiohttp would end it in an hour.
-_FOR_EVER_S = 1e9
 # What is read of a body before it is looked at, twice: more of it waits in the kernel.
 _READ_BYTES = 256 * 1024
-_CLOSE_S = 1.0  # for handlers that are cancelled when the server ends
 
 _POST = b"POST / "
 
@@ -68,34 +65,18 @@ def body_limit(max_bytes: int) -> int:
     return 2 * max_bytes + _LONGEST_LINE_BYTES + _METADATA_BYTES
 
 
-@asynccontextmanager
-async def serve(listener: socket.socket, intake: Takes, max_bytes: int) -> AsyncIterator[None]:
+def serve(listener: socket.socket, intake: Takes, max_bytes: int) -> AbstractAsyncContextManager[None]:
     """Serve telemetry at `/` on a socket that already listens; `max_bytes` is the subscription's.
 
     What arrived before this is called waits in the kernel's queue. Leaving the context closes the socket. A body
     that is too long is counted and answered 200 like any other that cannot be used: Lambda would send it again and
     again, with everything else waiting behind it, the end of the invocation too.
     """
-    loop = asyncio.get_running_loop()
     limit = body_limit(max_bytes)
     connections: set[_Connection] = set()
-
-    def request_of(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> BaseRequest:
-        """Make a request of what was read; aiohttp would answer one that is broken in HTTP/1.0."""
-        message = message._replace(version=HttpVersion11) if message is ERROR else message
-        return BaseRequest(message, payload, protocol, writer, task, loop)
-
-    http = Server(_answer, request_factory=request_of, handler_cancellation=True)
-    server = await loop.create_server(
-        lambda: _Connection(http, intake, limit, connections), sock=listener, backlog=BACKLOG
+    return http_serving.serving(
+        [listener], _answer, lambda http: _Connection(http, intake, limit, connections), connections, backlog=BACKLOG
     )
-    try:
-        yield
-    finally:
-        server.close()
-        for connection in list(connections):
-            connection.drop()
-        await http.shutdown(_CLOSE_S)
 
 
 async def _answer(request: BaseRequest) -> StreamResponse:
@@ -111,7 +92,7 @@ class _GivenUp(Exception):
         self.status = status
 
 
-class _Connection(RequestHandler):
+class _Connection(http_serving.Connection):
     """One connection on which telemetry comes: aiohttp keeps the rules of HTTP.
 
     A body of more than `limit` bytes is read to its end, but not kept; nor is one that finds `MOST_HELD` times as much
@@ -122,10 +103,7 @@ class _Connection(RequestHandler):
     """
 
     def __init__(self, http: Server, intake: Takes, limit: int, connections: "set[_Connection]") -> None:
-        super().__init__(
-            http, loop=asyncio.get_running_loop(), keepalive_timeout=_FOR_EVER_S, tcp_keepalive=False, lingering_time=0,
-            read_bufsize=_READ_BYTES, auto_decompress=False, access_log=None,  # type: ignore[arg-type]  # it may be
-        )  # fmt: skip
+        super().__init__(http, read_bufsize=_READ_BYTES, auto_decompress=False)
         self._intake = intake
         self._limit = limit
         self._connections = connections
@@ -150,8 +128,7 @@ class _Connection(RequestHandler):
     def drop(self) -> None:
         """End the connection without a word; what was under way is not missed."""
         self._is_dropped = True
-        if self.transport is not None:
-            self.transport.abort()
+        super().drop()
 
     # --- what asyncio calls ---
 

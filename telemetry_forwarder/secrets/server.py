@@ -1,24 +1,31 @@
-"""The endpoint on loopback: as much HTTP/1.1 as asking needs, and no more. GET, a head, no body.
+"""The endpoint on loopback: aiohttp's low-level server, and what a port that gives secrets needs beyond it.
 
-Written on asyncio's protocol and not on a framework: an answer that is held is given in the same turn of the loop in
-which its request came, a head that does not end or is too long costs one buffer, and whatever is not expected is
-refused before anything is looked up. Source of the grammar: RFC 9112, sections 2 to 5, and RFC 9110, section 7.2.
+GET, a head, no body; whatever else comes is refused with a reason before anything is looked up. aiohttp reads heads and
+writes answers. `_Connection`, a subclass of its protocol, gives it one head at a time, and only one that is whole: so a
+head that does not end or is too long costs one buffer, and who does not read his answers is asked nothing more.
+Sources: RFC 9112, sections 2 to 5, and RFC 9110, section 7.2.
 """
 
 import asyncio
 import hmac
 import socket
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, TypeAlias, cast
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Any, TypeAlias
 
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_writer import HttpVersion10, HttpVersion11
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response, StreamResponse
+from aiohttp.web_server import Server
+
+from telemetry_forwarder import http_serving
 from telemetry_forwarder.clock import Moment
 from telemetry_forwarder.lazy_dataclass import dataclass
 from telemetry_forwarder.secrets.answers import Answer, Outcome, as_json
 from telemetry_forwarder.secrets.cache import Cache
 from telemetry_forwarder.secrets.routes import (
-    Form,
     Page,
     Question,
     Refused,
@@ -47,14 +54,12 @@ MOST_CONNECTIONS = 640
 
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "[::1]"}
 # What tells that a request was made on behalf of somebody else.
-FORWARDED = {b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"forwarded"}
-TOKEN = b"x-aws-parameters-secrets-token"
+FORWARDED = ("X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Forwarded")
+TOKEN = "X-Aws-Parameters-Secrets-Token"  # noqa: S105 - the name of a header
 
-REASONS = {
-    200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
-    408: "Request Timeout", 414: "URI Too Long", 429: "Too Many Requests", 431: "Request Header Fields Too Large",
-    500: "Internal Server Error", 504: "Gateway Timeout", 505: "HTTP Version Not Supported",
-}  # fmt: skip
+# What is given to aiohttp in the place of a head that is refused before it is read as one.
+_NO_HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+_REASONS = {414: "URI Too Long"}  # as RFC 9110 has it; the standard library does from Python 3.13 on
 
 BEFORE = Moment(0.0, 0.0)
 
@@ -77,19 +82,19 @@ class Guard:
 
 
 class Endpoint:
-    """What all connections share."""
+    """What all callers share, and how one request of theirs is answered."""
 
     def __init__(self, cache: Cache, guard: Guard, *, spawn: Spawn, stats: Stats) -> None:
-        self.cache = cache
-        self.guard = guard
-        self.spawn = spawn
         self.refused = 0
         self.waiting = 0
-        self.stats = stats
         # In the order in which they were last heard of.
-        self.connections: OrderedDict[Connection, None] = OrderedDict()
+        self.connections: OrderedDict[_Connection, None] = OrderedDict()
+        self._cache = cache
+        self._guard = guard
+        self._spawn = spawn
+        self._stats = stats
 
-    def admit(self, connection: "Connection") -> bool:
+    def admit(self, connection: "_Connection") -> bool:
         """Take a new connection in; where there are too many, the one that has been silent for longest goes."""
         if len(self.connections) >= MOST_CONNECTIONS:
             idle = next((other for other in self.connections if not other.is_waiting), None)
@@ -99,109 +104,159 @@ class Endpoint:
         self.connections[connection] = None
         return True
 
+    async def answer(self, request: BaseRequest) -> StreamResponse:
+        """Answer one request, of which the head is there."""
+        connection = request.protocol
+        assert isinstance(connection, _Connection)  # noqa: S101 - `serving` makes no other
+        closes = True  # what follows a head that is not understood cannot be trusted to be a request
+        try:
+            if connection.refused is not None:
+                raise connection.refused
+            check_head(request)
+            closes = not request.keep_alive
+            asked = self._admitted(request)
+        except Refused as refused:
+            return self.refusal(connection, refused, closes=closes)
+        if isinstance(asked, Page):
+            body = b'"healthy"' if asked is Page.PING else as_json(self._stats())
+            return _Response(connection, 200, body, closes=closes)
+        answer = None if asked.is_fresh else self._cache.hit(asked.key)
+        if answer is None:
+            answer = await self._fetch(asked)
+        status, body = told(answer, asked.form)
+        extra = {}
+        if answer.stale_s is not None:
+            extra["Telemetry-Forwarder-Stale"] = f"{answer.stale_s:.0f}"
+        elif answer.outcome is Outcome.BUSY:
+            extra["Retry-After"] = "1"
+        return _Response(connection, status, body, closes=closes, extra=extra)
 
-class Connection(asyncio.Protocol):
-    """One caller. Its requests are answered one after the other."""
+    def refusal(self, connection: "_Connection", refused: Refused, *, closes: bool = True) -> StreamResponse:
+        """Say why a request is not answered."""
+        self.refused += 1
+        extra = {"Allow": "GET"} if refused.status == 405 else {}
+        return _Response(connection, refused.status, error_json(refused.reason), closes=closes, extra=extra)
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.is_waiting = False
+    def _admitted(self, request: BaseRequest) -> Question | Page:
+        """Return what is asked for by somebody who may. Raises Refused."""
+        asked = question_of(request.raw_path)
+        if asked is Page.PING:
+            return asked
+        token = request.headers.getall(TOKEN, [""])[-1].encode("utf-8", "surrogateescape")
+        if not self._guard.admits(token):
+            word = "is wrong" if token else "is missing"
+            raise Refused(403, f"The header {TOKEN} {word}; send $AWS_SESSION_TOKEN.")
+        if isinstance(asked, Question):
+            check_allowed(asked, self._guard.allow)
+        return asked
+
+    async def _fetch(self, asked: Question) -> Answer:
+        if self.waiting >= MOST_WAITING:
+            return busy()
+        found = [Answer(Outcome.FAILED, BEFORE, message="A bug kept this from being answered. Please report it.")]
+
+        async def fetch() -> None:
+            found.append(await self._cache.get(asked.key, fresh=asked.is_fresh))
+
+        self.waiting += 1
+        try:
+            await self._spawn(fetch())  # a bug is logged by the task's owner
+        finally:
+            self.waiting -= 1
+        return found[-1]
+
+
+class _Connection(http_serving.Connection):
+    """One caller. Its requests are answered one after the other, by aiohttp; what it may not do ends here."""
+
+    def __init__(self, endpoint: Endpoint, http: Server) -> None:
+        super().__init__(http, max_line_size=LONGEST_HEAD, max_field_size=LONGEST_HEAD, max_headers=LONGEST_HEAD)
+        self.is_waiting = False  # a request was given to aiohttp, and its answer is not written yet
+        self.refused: Refused | None = None  # in place of a request, before its head was read
         self._endpoint = endpoint
-        self._transport: asyncio.Transport | None = None
         self._unread = b""
         self._is_leaving = False
-        self._ticks = 0
+        self._ended = asyncio.Event()  # the caller sends nothing more
         self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._is_full = False  # the caller does not read what it asked for
-        self._has_ended = False  # the caller sends nothing more
         self._forgotten = 0
+
+    def __repr__(self) -> str:
+        state = "leaving" if self._is_leaving else "waiting" if self.is_waiting else "idle"
+        return f"<connection: {state}, {len(self._unread)} bytes unread>"
 
     # --- what asyncio calls ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        super().connection_made(transport)
         if not self._endpoint.admit(self):
             self._refuse(Refused(429, "There are too many connections."))
 
     def data_received(self, data: bytes) -> None:
-        if self._is_leaving:
+        if not data:  # aiohttp goes on with what it has
+            super().data_received(data)
+        elif self._is_leaving:
             self._forgotten += len(data)
             if self._forgotten > MOST_FORGOTTEN:
                 self.drop()
-            return
-        self._endpoint.connections.move_to_end(self)
-        self._unread = self._unread + data if self._unread else data
-        if not self.is_waiting and not self._is_full:
+        else:
+            if self in self._endpoint.connections:
+                self._endpoint.connections.move_to_end(self)
+            self._unread += data
             self._read_on()
-        elif len(self._unread) > LONGEST_HEAD and self._transport is not None:
-            self._transport.pause_reading()
+            if len(self._unread) > LONGEST_HEAD and self.is_waiting and self.transport is not None:
+                self.transport.pause_reading()
 
-    def eof_received(self) -> bool:
+    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's says None
         """Keep the way back open for an answer that is still to come."""
-        self._has_ended = True
+        self._ended.set()
         return self.is_waiting
 
-    def pause_writing(self) -> None:
-        self._is_full = True
-
-    def resume_writing(self) -> None:
-        self._is_full = False
-        if not self.is_waiting:
-            self._read_on()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._transport = None
+    def connection_lost(self, error: BaseException | None) -> None:
         self._unread = b""
+        self._ended.set()
         self._stop_timer()
         self._endpoint.connections.pop(self, None)
-        if self._task is not None:
-            self._task.cancel()
-
-    # --- reading ---
+        super().connection_lost(error)
 
     def drop(self) -> None:
         """End the connection without a word."""
         self._endpoint.connections.pop(self, None)
-        if self._transport is not None:
-            self._transport.abort()
+        super().drop()
+
+    # --- reading ---
 
     def _read_on(self) -> None:
-        """Answer every request whose head is whole, until one has to wait."""
-        while self._unread and self._is_ready():
-            head, end, rest = self._unread.partition(b"\r\n\r\n")
-            if not end:
-                self._judge_unfinished(head)
-                return
+        """Give aiohttp the next head, if it is whole and the request before is answered."""
+        if not self._unread or self.is_waiting or self._is_leaving:
+            return
+        head, end, rest = self._unread.partition(b"\r\n\r\n")
+        first = head.partition(b"\r\n")[0]
+        if len(head) > LONGEST_HEAD or len(first) > LONGEST_TARGET + 32:
+            self._refuse(too_long(head))
+        elif not end and self._timer is None:
+            self._timer = self._loop.call_later(TICK_S, self._tick, 1)
+        elif end and first.count(b" ") != 2:  # aiohttp allows more, and none at all
+            self._refuse(Refused(400, "The first line is no request."))
+        elif end:
             self._unread = rest
             self._stop_timer()
-            if len(head) > LONGEST_HEAD:
-                self._refuse(too_long(head))
-            else:
-                self._answer(head)
-        if self._transport is not None and not self._transport.is_reading() and self._is_ready():
-            self._transport.resume_reading()
+            self.is_waiting = True
+            super().data_received(head + end)
 
-    def _is_ready(self) -> bool:
-        return not (self.is_waiting or self._is_full or self._is_leaving or self._transport is None)
+    def _refuse(self, refused: Refused) -> None:
+        """Refuse in place of a request."""
+        self.refused = refused
+        self._unread = b""
+        self._stop_timer()
+        self.is_waiting = True
+        super().data_received(_NO_HEAD)
 
-    def _judge_unfinished(self, head: bytes) -> None:
-        if len(head) > LONGEST_HEAD or (b"\r\n" not in head and len(head) > LONGEST_TARGET + 32):
-            self._refuse(too_long(head))
-        elif self._timer is None:
-            self._ticks = 0
-            self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
-
-    def _tick(self) -> None:
-        self._ticks += 1
-        is_late = self._ticks >= HEAD_TICKS
-        if self._is_leaving and (is_late or not (self._transport and self._transport.get_write_buffer_size())):
-            self.drop()
-        elif self._is_leaving:
-            self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
-        elif is_late:
+    def _tick(self, ticks: int) -> None:
+        self._timer = None
+        if ticks >= HEAD_TICKS:
             self._refuse(Refused(408, f"The head of the request did not come to its end within {HEAD_TICKS} s."))
         else:
-            self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+            self._timer = self._loop.call_later(TICK_S, self._tick, ticks + 1)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -210,148 +265,86 @@ class Connection(asyncio.Protocol):
 
     # --- answering ---
 
-    def _answer(self, head: bytes) -> None:
-        endpoint = self._endpoint
-        closes = True  # what follows a head that is not understood cannot be trusted to be a request
-        try:
-            request = request_in(head)
-            closes = request.closes
-            asked = self._admitted(request)
-        except Refused as refused:
-            self._refuse(refused, closes=closes, is_head=head.startswith(b"HEAD "))
-            return
-        if isinstance(asked, Page):
-            body = b'"healthy"' if asked is Page.PING else as_json(endpoint.stats())
-            self._write(200, body, closes=request.closes)
-        elif not asked.is_fresh and (answer := endpoint.cache.hit(asked.key)) is not None:
-            self._tell(answer, asked.form, closes=request.closes)
-        elif endpoint.waiting >= MOST_WAITING:
-            self._tell(busy(), asked.form, closes=request.closes)
-        else:
-            self.is_waiting = True
-            endpoint.waiting += 1
-            self._task = endpoint.spawn(self._fetch(asked, closes=request.closes))
-            self._task.add_done_callback(self._done)
+    def handle_error(
+        self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> StreamResponse:
+        """Answer what aiohttp found to be no request. Its own words would repeat what was sent."""
+        if not isinstance(exc, HttpProcessingError):
+            return super().handle_error(request, status, exc, message)
+        return self._endpoint.refusal(self, Refused(400, "This is no request, or a header is missing or malformed."))
 
-    def _admitted(self, request: "Request") -> Question | Page:
-        """Return what is asked for by somebody who may. Raises Refused."""
-        asked = question_of(request.target)
-        if asked is Page.PING:
-            return asked
-        if not self._endpoint.guard.admits(request.token):
-            word = "is wrong" if request.token else "is missing"
-            raise Refused(403, f"The header X-Aws-Parameters-Secrets-Token {word}; send $AWS_SESSION_TOKEN.")
-        if isinstance(asked, Question):
-            check_allowed(asked, self._endpoint.guard.allow)
-        return asked
-
-    async def _fetch(self, asked: Question, *, closes: bool) -> None:
-        answer = Answer(Outcome.FAILED, BEFORE, message="A bug kept this from being answered. Please report it.")
-        try:
-            answer = await self._endpoint.cache.get(asked.key, fresh=asked.is_fresh)
-        finally:  # a bug is logged by the task's owner
-            self._tell(answer, asked.form, closes=closes)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def go_on(self) -> None:
+        """Read the next request, as one is answered."""
         self.is_waiting = False
-        self._task = None
-        self._endpoint.waiting -= 1
         self._read_on()
+        if self._ended.is_set() and not self.is_waiting:
+            self.close()  # aiohttp does, behind this answer
+        elif self.transport is not None and not self.is_waiting:
+            self.transport.resume_reading()
 
-    def _tell(self, answer: Answer, form: Form, *, closes: bool) -> None:
-        status, body = told(answer, form)
-        extra = ""
-        if answer.stale_s is not None:
-            extra = f"Telemetry-Forwarder-Stale: {answer.stale_s:.0f}\r\n"
-        elif answer.outcome is Outcome.BUSY:
-            extra = "Retry-After: 1\r\n"
-        self._write(status, body, closes=closes, extra=extra)
-
-    def _refuse(self, refused: Refused, *, closes: bool = True, is_head: bool = False) -> None:
-        """Say why."""
-        self._endpoint.refused += 1
-        body = error_json(refused.reason)
-        extra = "Allow: GET\r\n" if refused.status == 405 else ""
-        self._write(refused.status, body, closes=closes, extra=extra, leaves_body_out=is_head)
-
-    def _write(self, status: int, body: bytes, *, closes: bool, extra: str = "", leaves_body_out: bool = False) -> None:
-        if self._transport is None or self._is_leaving:
-            return
-        closes = closes or self._has_ended
-        head = (
-            f"HTTP/1.1 {status} {REASONS.get(status, 'Error')}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\n{extra}"
-            f"{'Connection: close' if closes else 'Connection: keep-alive'}\r\n\r\n"
-        ).encode()
-        self._transport.write(head if leaves_body_out else head + body)
-        if closes:
-            self._leave(self._transport)
-
-    def _leave(self, transport: asyncio.Transport) -> None:
+    async def leave(self) -> None:
         """Close our side; the caller's when it closes, or after a tick."""
-        self._is_leaving = True
-        self._unread = b""
-        self._stop_timer()
-        if self._has_ended:
-            transport.close()
+        self.is_waiting, self._is_leaving = False, True
+        if self.transport is None or self._ended.is_set():
+            return
+        self.transport.write_eof()
+        self.transport.resume_reading()
+        for _ in range(HEAD_TICKS):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._ended.wait()
+            if self._ended.is_set() or self.transport is None or not self.transport.get_write_buffer_size():
+                return
+        self.drop()
+
+
+class _Response(Response):
+    """An answer that tells its connection when it is written."""
+
+    def __init__(
+        self, connection: _Connection, status: int, body: bytes, *, closes: bool, extra: dict[str, str] | None = None
+    ) -> None:
+        headers = {
+            "Content-Type": "application/json", "Content-Length": str(len(body)), "Cache-Control": "no-store",
+            **(extra or {}), "Connection": "close" if closes else "keep-alive",
+        }  # fmt: skip
+        super().__init__(status=status, reason=_REASONS.get(status), body=body, headers=headers)
+        self._connection = connection
+        self._closes = closes
+        if closes:
+            self.force_close()
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        await super().write_eof(data)
+        if self._closes:
+            await self._connection.leave()
         else:
-            transport.write_eof()
-            transport.resume_reading()
-            self._ticks = 0
-            self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+            self._connection.go_on()
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What matters of a head."""
-
-    target: str
-    token: bytes
-    closes: bool
-
-
-def request_in(head: bytes) -> Request:
-    """Read the head of a request, without the empty line that ends it. Raises Refused for whatever is not expected."""
-    first, *lines = head.split(b"\r\n")
-    words = first.split(b" ")
-    if len(words) != 3 or not words[1] or not words[2].startswith(b"HTTP/"):
-        raise Refused(400, "The first line is no request.")
-    method, target, version = words
-    host, token, connection = None, b"", b""
-    for line in lines:
-        name, colon, value = line.partition(b":")
-        field = name.lower()
-        if not colon or not name or name[:1] in b" \t" or name[-1:] in b" \t":
-            raise Refused(400, "A header is malformed.")
-        if field == b"host":
-            if host is not None:
-                raise Refused(400, "There are two Host headers.")
-            host = value.strip()
-        elif field == TOKEN:
-            token = value.strip()
-        elif field == b"connection":
-            connection = value.strip().lower()
-        elif field in FORWARDED:
-            raise Refused(403, f"Forwarded requests ({name.decode('latin-1')}) are not answered.")
-        elif field == b"transfer-encoding" or (field == b"content-length" and value.strip() != b"0"):
-            raise Refused(405 if method != b"GET" else 400, "Only GET without a body is answered.")
-    if len(target) > LONGEST_TARGET:
-        raise too_long(first)
-    if method != b"GET":
+def check_head(request: BaseRequest) -> None:
+    """Refuse whatever is not expected. Raises Refused."""
+    headers = request.headers
+    for name in FORWARDED:
+        if name in headers:
+            raise Refused(403, f"Forwarded requests ({name}) are not answered.")
+    if len(request.raw_path) > LONGEST_TARGET:
+        raise too_long(request.raw_path.encode("utf-8", "surrogateescape"))
+    if request.method != "GET":
         raise Refused(405, "Only GET is answered.")
-    if version not in (b"HTTP/1.1", b"HTTP/1.0"):
+    if "Transfer-Encoding" in headers or headers.get("Content-Length", "0") != "0":
+        raise Refused(400, "Only GET without a body is answered.")
+    if request.version not in (HttpVersion10, HttpVersion11):
         raise Refused(505, "HTTP/1.1 is spoken here.")
-    if not is_local(host):
+    if not is_local(headers.get("Host", "").encode("utf-8", "surrogateescape")):
         raise Refused(403, "The Host is not local; ask localhost or 127.0.0.1.")
-    if not target.startswith(b"/") or not target.isascii():
+    if not request.raw_path.startswith("/") or not request.raw_path.isascii():
         raise Refused(400, "The target of the request must be a path, with other characters than ASCII escaped.")
-    closes = b"close" in connection or (version == b"HTTP/1.0" and b"keep-alive" not in connection)
-    return Request(target.decode(), token, closes)
 
 
-def is_local(host: bytes | None) -> bool:
-    """Say whether a Host header names this machine, with any port or none; one that is missing does not."""
-    name, colon, port = (host or b"").decode("latin-1").lower().rpartition(":")
+def is_local(host: bytes) -> bool:
+    """Say whether a Host header names this machine, with any port or none; an empty one does not."""
+    name, colon, port = host.decode("latin-1").lower().rpartition(":")
     if not colon or "]" in port:
         name, port = f"{name}{colon}{port}", ""
     return name in LOCAL_HOSTS and (port == "" or (port.isascii() and port.isdigit() and len(port) < 6))
@@ -368,15 +361,9 @@ def busy() -> Answer:
     return Answer(Outcome.BUSY, BEFORE, message="Too many requests are waiting; ask again in a second.")
 
 
-@asynccontextmanager
-async def serving(listeners: Sequence[socket.socket], endpoint: Endpoint) -> AsyncIterator[None]:
+def serving(listeners: Sequence[socket.socket], endpoint: Endpoint) -> AbstractAsyncContextManager[None]:
     """Serve on sockets that already listen; what came before this waits in the kernel's queue."""
-    loop = asyncio.get_running_loop()
-    async with AsyncExitStack() as stack:
-        for listener in listeners:
-            listener.setblocking(False)
-            server = await loop.create_server(lambda: Connection(endpoint), sock=listener, backlog=MOST_CONNECTIONS)
-            stack.callback(server.close)
-        yield
-        for connection in list(endpoint.connections):
-            connection.drop()
+    return http_serving.serving(
+        listeners, endpoint.answer, lambda http: _Connection(endpoint, http), endpoint.connections,
+        backlog=MOST_CONNECTIONS,
+    )  # fmt: skip

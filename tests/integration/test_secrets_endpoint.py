@@ -355,7 +355,8 @@ async def test_only_what_is_allowed_may_be_asked_for(endpoint):
     [
         (head("GET", "/?name=/a", "localhost", "X-Forwarded-For: 10.0.0.1"), 403),
         (head("GET", "/?name=/a", "evil.example"), 403),
-        (b"GET /?name=/a HTTP/1.1\r\n\r\n", 403),
+        (b"GET /?name=/a HTTP/1.0\r\n\r\n", 403),
+        (b"GET /?name=/a HTTP/1.1\r\n\r\n", 400),  # RFC 9112, section 3.2: without Host it is no request
         (head("POST", "/?name=/a", "localhost", "Content-Length: 2") + b"{}", 405),
         (head("PUT", "/?name=/a"), 405),
         (head("OPTIONS", "/?name=/a"), 405),

@@ -13,7 +13,6 @@ from telemetry_forwarder.clock import Moment
 from telemetry_forwarder.secrets.answers import Answer, Outcome
 from telemetry_forwarder.secrets.names import Key
 from telemetry_forwarder.secrets.routes import Form, Page, Question, Refused, question_of, told
-from telemetry_forwarder.secrets.server import is_local, request_in
 
 ARN = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:db-AbCdEf"
 GET = "/systemsmanager/parameters/get"
@@ -132,71 +131,3 @@ def test_half_a_surrogate_pair_is_told_too() -> None:
 def test_a_binary_secret_is_told_in_base64_and_marked() -> None:
     answer = Answer(Outcome.FOUND, AT, 200, b'{"SecretBinary":"AAH/"}')
     assert json.loads(told(answer, Form.VALUE)[1]) == {"value": "AAH/", "encoding": "base64"}
-
-
-# --- heads ----------------------------------------------------------------------------------------------------------
-
-HOST = b"\r\nHost: localhost:2773"
-
-
-@pytest.mark.parametrize(
-    ("head", "closes"),
-    [
-        (b"GET / HTTP/1.1" + HOST, False),
-        (b"GET / HTTP/1.1\r\nhost:127.0.0.1", False),
-        (b"GET / HTTP/1.1\r\nHOST: [::1]:2773\r\nConnection: close", True),
-        (b"GET / HTTP/1.0" + HOST, True),
-        (b"GET / HTTP/1.0\r\nConnection: Keep-Alive" + HOST, False),
-        (b"GET / HTTP/1.1\r\nContent-Length: 0" + HOST, False),
-    ],
-)
-def test_a_sound_head_is_read(head: bytes, closes: bool) -> None:
-    assert request_in(head).closes is closes
-    assert request_in(head + b"\r\nX-AWS-Parameters-Secrets-Token:  t \r\nX: y").token == b"t"
-
-
-@pytest.mark.parametrize(
-    ("head", "status"),
-    [
-        (b"", 400),
-        (b"GET /", 400),
-        (b"GET  / HTTP/1.1" + HOST, 400),
-        (b"\x16\x03\x01\x02\x00", 400),
-        (b"GET http://localhost/ HTTP/1.1" + HOST, 400),
-        (b"GET /\xff HTTP/1.1" + HOST, 400),
-        (b"GET / HTTP/2.0" + HOST, 505),
-        (b"get / HTTP/1.1" + HOST, 405),
-        (b"POST / HTTP/1.1" + HOST, 405),
-        (b"POST / HTTP/1.1\r\nContent-Length: 5" + HOST, 405),
-        (b"GET / HTTP/1.1\r\nContent-Length: 5" + HOST, 400),
-        (b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked" + HOST, 400),
-        (b"GET / HTTP/1.1", 403),
-        (b"GET / HTTP/1.1\r\nHost: evil.example:2773", 403),
-        (b"GET / HTTP/1.1\r\nHost: localhost.evil.example", 403),
-        (b"GET / HTTP/1.1\r\nHost: localhost:2773:2773", 403),
-        (b"GET / HTTP/1.1\r\nHost: 169.254.100.1", 403),
-        (b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost", 400),
-        (b"GET / HTTP/1.1" + HOST + b"\r\n folded: x", 400),
-        (b"GET / HTTP/1.1" + HOST + b"\r\nX-Forwarded-For : x", 400),
-        (b"GET / HTTP/1.1" + HOST + b"\r\nx-forwarded-for: 10.0.0.1", 403),
-        (b"GET / HTTP/1.1" + HOST + b"\r\nForwarded: for=10.0.0.1", 403),
-        (b"GET /" + b"a" * 8192 + b" HTTP/1.1" + HOST, 414),
-    ],
-)
-def test_anything_else_is_refused(head: bytes, status: int) -> None:
-    with pytest.raises(Refused) as caught:
-        request_in(head)
-    assert caught.value.status == status
-
-
-@given(st.binary(max_size=300))
-def test_any_bytes_are_a_request_or_refused(noise: bytes) -> None:
-    for head in (noise, b"GET /" + noise, b"GET / HTTP/1.1" + HOST + b"\r\n" + noise):
-        assert refusal(request_in, head) in (None, 400, 403, 405, 505)
-
-
-@pytest.mark.parametrize(
-    "host", [b"localhost", b"LocalHost:1", b"127.0.0.1:65535", b"[::1]", b"[::1]:80", b"localhost:"]
-)
-def test_hosts_of_this_machine(host: bytes) -> None:
-    assert is_local(host)
