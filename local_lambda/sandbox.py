@@ -14,7 +14,7 @@ from local_lambda.machine.processes import Launcher, OnMessage, Process
 from local_lambda.results import Shutdown
 from local_lambda.rules import environment
 from local_lambda.rules import telemetry_events as events
-from local_lambda.rules.extensions import Agents
+from local_lambda.rules.extensions import Extensions
 from local_lambda.rules.runtime import Runtime
 from local_lambda.settings import Function, Platform
 from local_lambda.telemetry.telemetry import Telemetry
@@ -81,7 +81,7 @@ class Sandbox:
 
     def renew(self) -> None:
         """Forget the processes of the last generation. The log stream, subscriptions and /tmp stay."""
-        self.agents = Agents(self.executables, managed=self.function.is_managed)
+        self.extensions = Extensions(self.executables, managed=self.function.is_managed)
         self.runtime = Runtime(concurrent=self.function.is_managed)
         self.processes: dict[str, Process] = {}
         self.runtime_process: Process | None = None
@@ -106,7 +106,7 @@ class Sandbox:
 
     async def launch_extension(self, name: str) -> None:
         """Execute an extension; its end outside a shutdown breaks the environment."""
-        agent = self.agents[name]
+        extension = self.extensions[name]
         path = self.executables[name].absolute()  # not resolved: its name is the name to register under
         try:
             process = await self.launcher.start(
@@ -117,7 +117,7 @@ class Sandbox:
                 on_message=self._on_extension_line(name),
             )
         except OSError as error:
-            agent.launch_failed("Extension.LaunchError")
+            extension.launch_failed("Extension.LaunchError")
             self.break_("Extension.LaunchError", f"{path} cannot be executed: {error.strerror or error}.", name)
             return
         self.limits.admit(process)
@@ -203,10 +203,10 @@ class Sandbox:
     def _on_extension_exit(self, process: Process, code: int) -> None:
         if self.processes.get(process.name) is not process:
             return
-        agent = self.agents[process.name]
+        extension = self.extensions[process.name]
         self.transcript.exits.append(
             Exit(
-                name=agent.name,
+                name=extension.name,
                 code=code,
                 at=time.time(),
                 generation=self.transcript.generation,
@@ -214,10 +214,12 @@ class Sandbox:
                 in_shutdown=self.is_ending,
             )
         )
-        agent.exited(code, in_shutdown=self.is_ending)
+        extension.exited(code, in_shutdown=self.is_ending)
         # Source: captures. Code 0 reads "exit code 0", any other "exit status N".
         self.break_(
-            agent.error_type or "Extension.Crash", f"exit code {code}" if code == 0 else _exit_words(code), agent.name
+            extension.error_type or "Extension.Crash",
+            f"exit code {code}" if code == 0 else _exit_words(code),
+            extension.name,
         )
 
     def _on_runtime_exit(self, process: Process, code: int) -> None:

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from local_lambda.apis.server import answer, name_caller, read
 from local_lambda.rules import subscriptions
-from local_lambda.rules.extensions import Agent
+from local_lambda.rules.extensions import Extension
 from local_lambda.rules.refusals import Refused
 from local_lambda.rules.subscriptions import Subscription
 from local_lambda.sandbox import Sandbox
@@ -28,27 +28,27 @@ class TelemetryApi:
         return [web.put(PATH, self.subscribe), *logs]
 
     async def subscribe(self, request: web.Request) -> web.Response:
-        agent, body = await self._caller(request)
+        extension, body = await self._caller(request)
         platform, managed = self._sandbox.platform, self._sandbox.function.is_managed
         if not platform.telemetry_supported:
             return _not_supported("Telemetry")
         prefix = "" if managed else "Telemetry."
         self._check_open(prefix, "Telemetry")
         allowed = [schema for schema in platform.schemas if not managed or schema in MANAGED_SCHEMAS]
-        asked = subscriptions.parse(agent.name, body, schemas=allowed, managed=managed)
+        asked = subscriptions.parse(extension.name, body, schemas=allowed, managed=managed)
         return await self._accept(asked, prefix, other="Logs")
 
     async def subscribe_to_logs(self, request: web.Request) -> web.Response:
-        agent, body = await self._caller(request)
+        extension, body = await self._caller(request)
         if not self._sandbox.platform.telemetry_supported:
             return _not_supported("Logs")
         self._check_open("Logs.", "Logs")
-        return await self._accept(subscriptions.parse_logs(agent.name, body), "Logs.", other="Telemetry")
+        return await self._accept(subscriptions.parse_logs(extension.name, body), "Logs.", other="Telemetry")
 
-    async def _caller(self, request: web.Request) -> tuple[Agent, bytes]:
-        agent = self._sandbox.agents.find(request.headers.get("Lambda-Extension-Identifier"))
-        name_caller(agent.name)
-        return agent, await read(request)
+    async def _caller(self, request: web.Request) -> tuple[Extension, bytes]:
+        extension = self._sandbox.extensions.find(request.headers.get("Lambda-Extension-Identifier"))
+        name_caller(extension.name)
+        return extension, await read(request)
 
     def _check_open(self, prefix: str, api: str) -> None:
         if self._sandbox.telemetry.is_closed:

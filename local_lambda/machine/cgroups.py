@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from local_lambda.machine.reaper import guard
+from local_lambda.machine.reaper import reaper
 
 Controller = Literal["memory", "cpu", "freezer"]
 
@@ -69,7 +69,7 @@ class Group:
             _delegate(place.folder, controller)
         self.path = place.folder / f"local-lambda-{uuid.uuid4().hex[:12]}"
         self.path.mkdir()
-        guard.add("cgroup", str(self.path))
+        reaper.add("cgroup", str(self.path))
 
     def add(self, pid: int) -> None:
         """Move a process and the children it has by now into the group."""
@@ -150,9 +150,9 @@ class Group:
                 self.path.rmdir()
             except OSError:
                 if time.monotonic() > give_up_at:
-                    return  # the guard tries again when this process ends
+                    return  # the reaper tries again when this process ends
                 time.sleep(0.002)
-        guard.remove("cgroup", str(self.path))
+        reaper.remove("cgroup", str(self.path))
 
     def _number(self, name: str, key: str) -> int:
         rows = (row.split() for row in (self.path / name).read_text().splitlines())

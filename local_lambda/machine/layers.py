@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from local_lambda.errors import ExtensionNotFound, InvalidLayer, TooManyExtensions
-from local_lambda.machine.reaper import guard
+from local_lambda.machine.reaper import reaper
 from local_lambda.rules.extensions import LIMIT
 
 _DISABLING_FILE = "disable-extensions-jwigqn8j"
@@ -34,7 +34,7 @@ class Opt:
         if len(layers) > _MAX_LAYERS:
             raise InvalidLayer(f"There are {len(layers)} layers; a function may have up to {_MAX_LAYERS}.")
         self.path = own = Path(tempfile.mkdtemp(prefix="local-lambda-opt-"))
-        guard.add("tree", str(own))
+        reaper.add("tree", str(own))
         self._removal = weakref.finalize(self, _remove, own)  # also if it is never entered
         try:
             for layer in layers if directory is None else [directory, *layers]:
@@ -51,7 +51,7 @@ class Opt:
 
 def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    guard.remove("tree", str(folder))
+    reaper.remove("tree", str(folder))
 
 
 def _lay(layer: Path, into: Path) -> None:

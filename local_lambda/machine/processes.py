@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from local_lambda.machine.framing import Frames, Lines, Message, Splitter
-from local_lambda.machine.reaper import guard
+from local_lambda.machine.reaper import reaper
 
 OnMessage = Callable[[bytes, float | None], None]
 _OnExit = Callable[["Process", int], None]
@@ -83,7 +83,7 @@ class Process:
         self.peak_kb = 0
         self._process = process
         self._pipes = pipes
-        guard.add("process", str(self.pid))
+        reaper.add("process", str(self.pid))
 
     @property
     def is_running(self) -> bool:
@@ -95,7 +95,7 @@ class Process:
         self._signal(signal.SIGKILL)  # children that outlived it; the leader is gone
         for pipe in self._pipes:
             pipe.close()
-        guard.remove("process", str(self.pid))
+        reaper.remove("process", str(self.pid))
         self.exit_code = code
         self.ended_at = time.monotonic()
         on_exit(self, code)

@@ -17,7 +17,7 @@ Kind = Literal["process", "cgroup", "tree"]
 _PROGRAM = Path(__file__).with_name("reaper_program.py")
 
 
-class Guard:
+class Reaper:
     """One for this Python process; it starts the second with the first thing that it is told, and ends it at exit."""
 
     def __init__(self) -> None:
@@ -26,13 +26,13 @@ class Guard:
 
     def add(self, kind: Kind, name: str) -> None:
         """Have `name` (a process group's id, or a path) cleaned up should this process die."""
-        self._tell("+", kind, name)
+        self._write("+", kind, name)
 
     def remove(self, kind: Kind, name: str) -> None:
         """Say that `name` is gone."""
-        self._tell("-", kind, name)
+        self._write("-", kind, name)
 
-    def _tell(self, sign: str, kind: Kind, name: str) -> None:
+    def _write(self, sign: str, kind: Kind, name: str) -> None:
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 self._process = self._start()
@@ -60,4 +60,4 @@ class Guard:
             self._process = None
 
 
-guard = Guard()
+reaper = Reaper()

@@ -1,4 +1,4 @@
-"""The program of `guard`: remember what is told on standard input, and at its end clean up what is left.
+"""The program of `reaper`: remember what is told on standard input, and at its end clean up what is left.
 
 It runs by itself, with the standard library only, and is started with -I -S.
 """

@@ -49,12 +49,15 @@ async def initialise(sandbox: Sandbox, phase: Phase, limit: float) -> InitOutcom
     telemetry.emit("platform.initStart", events.init_start(function, sandbox.instance_id, version, phase))
     outcome = await _outcome(sandbox, limit, began)
     sandbox.limits.init_ends()
-    sandbox.agents.is_closed = True
+    sandbox.extensions.is_closed = True
     telemetry.close_subscriptions(forget=outcome.is_success)  # after a failed init there will be another
     status, error_type = outcome.status, outcome.error_type
     telemetry.emit("platform.initRuntimeDone", events.init_runtime_done(function, phase, status, error_type))
-    for agent in sandbox.agents:
-        telemetry.emit("platform.extension", events.extension(agent.name, agent.state, agent.events, agent.error_type))
+    for extension in sandbox.extensions:
+        telemetry.emit(
+            "platform.extension",
+            events.extension(extension.name, extension.state, extension.events, extension.error_type),
+        )
     telemetry.emit("platform.initReport", events.init_report(function, phase, status, error_type, outcome.duration_ms))
     sandbox.is_up = outcome.is_success
     return outcome
@@ -76,16 +79,16 @@ async def _outcome(sandbox: Sandbox, limit: float, began: float) -> InitOutcome:
 
 
 async def _bring_up(sandbox: Sandbox) -> None:
-    agents, runtime = sandbox.agents, sandbox.runtime
+    extensions, runtime = sandbox.extensions, sandbox.runtime
     await asyncio.gather(*(sandbox.launch_extension(name) for name in sandbox.executables))
-    await sandbox.until(agents.all_registered)
+    await sandbox.until(extensions.all_registered)
     await sandbox.launch_runtime()  # not before: an extension that registers late delays the runtime
     await sandbox.until(lambda: runtime.is_initialised or runtime.init_error is not None)
     if runtime.init_error is not None:
         error_type, body = runtime.init_error
         raise Broken(Fault(error_type, _message_of(body), "runtime"))
-    agents.is_closed = True
-    await sandbox.until(agents.all_ready)
+    extensions.is_closed = True
+    await sandbox.until(extensions.all_ready)
 
 
 def describe(fault: Fault) -> str:
@@ -97,12 +100,12 @@ def describe(fault: Fault) -> str:
 
 def _laggard(sandbox: Sandbox) -> str:
     """Say what an init that took too long was waiting for."""
-    waiting = [agent.name for agent in sandbox.agents if not agent.is_registered]
+    waiting = [extension.name for extension in sandbox.extensions if not extension.is_registered]
     if waiting:
         return f"the extension {', '.join(waiting)} did not register"
     if not sandbox.runtime.is_initialised:
         return "the runtime did not ask for its first invocation"
-    waiting = [agent.name for agent in sandbox.agents if not agent.is_idle]
+    waiting = [extension.name for extension in sandbox.extensions if not extension.is_idle]
     return f"the extension {', '.join(waiting)} did not ask for its first event"
 
 

@@ -138,7 +138,7 @@ class _Course:
         if sandbox.runtime_process is not None:
             sandbox.runtime_process.drain()  # its lines come before platform.runtimeDone
         self._runtime_done("success", None)
-        await sandbox.until(lambda: sandbox.agents.all_ready("INVOKE"))
+        await sandbox.until(lambda: sandbox.extensions.all_ready("INVOKE"))
 
     def _timed_out(self) -> Failure:
         seconds = self._sandbox.function.timeout_s
@@ -159,7 +159,7 @@ class _Course:
         sandbox = self._sandbox
         for process in sandbox.all_processes():
             process.drain()
-        asked = [agent.asked_at or 0.0 for agent in sandbox.agents if agent.wants("INVOKE")]
+        asked = [extension.asked_at or 0.0 for extension in sandbox.extensions if extension.wants("INVOKE")]
         self._ended = max([self._done_at, *asked])
         if sandbox.freezes:
             sandbox.telemetry.pause()
@@ -206,7 +206,7 @@ class _Course:
             metrics["restoreDurationMs"] = round(self._restore_ms, 3)
             metrics["billedRestoreDurationMs"] = math.ceil(self._restore_ms)
         spans = []
-        if failure is None and any(agent.wants("INVOKE") for agent in self._sandbox.agents):
+        if failure is None and any(extension.wants("INVOKE") for extension in self._sandbox.extensions):
             spans = [events.span("extensionOverhead", self._done_at, self._ended)]
         is_error = failure is not None and failure.status != "timeout"
         record = events.report(
@@ -258,12 +258,14 @@ class _Course:
         )
 
     def _held_ms(self) -> Mapping[str, float | None]:
-        agents = [agent for agent in self._sandbox.agents if agent.wants("INVOKE")]
+        extensions = [extension for extension in self._sandbox.extensions if extension.wants("INVOKE")]
         released_at = self._call.released_at if self._call is not None else math.inf
         return {
-            agent.name: (agent.asked_at - released_at) * 1000 if (agent.asked_at or 0.0) >= released_at else None
-            for agent in agents
-            if agent.asked_at is not None
+            extension.name: (extension.asked_at - released_at) * 1000
+            if (extension.asked_at or 0.0) >= released_at
+            else None
+            for extension in extensions
+            if extension.asked_at is not None
         }
 
 
@@ -287,9 +289,9 @@ def release(sandbox: Sandbox, request: Request, deadline_ms: int) -> Call:
     }
     if request.trace is not None:
         body["tracing"] = {"type": "X-Amzn-Trace-Id", "value": request.trace}
-    for agent in sandbox.agents:
-        if agent.wants("INVOKE"):
-            agent.release(Event("INVOKE", orjson.dumps(body), "application/json", str(uuid.uuid4())))
+    for extension in sandbox.extensions:
+        if extension.wants("INVOKE"):
+            extension.release(Event("INVOKE", orjson.dumps(body), "application/json", str(uuid.uuid4())))
     sandbox.runtime.give(call)
     sandbox.watch.notify()
     return call

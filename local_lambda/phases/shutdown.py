@@ -13,7 +13,7 @@ import orjson
 
 from local_lambda.machine.processes import Process
 from local_lambda.results import ExtensionEnd, Shutdown
-from local_lambda.rules.extensions import Agent, Event
+from local_lambda.rules.extensions import Event, Extension
 from local_lambda.sandbox import Sandbox
 from local_lambda.watch import Condition
 
@@ -30,8 +30,8 @@ async def end(sandbox: Sandbox, reason: Reason) -> Shutdown:
     await _stop_runtime(sandbox, reason, began, budget)
     body = {"eventType": "SHUTDOWN", "deadlineMs": deadline_ms, "shutdownReason": reason}
     event = Event("SHUTDOWN", orjson.dumps(body), "text/plain; charset=utf-8", None)
-    for agent in sandbox.agents.external():
-        _tell(sandbox, agent, event)
+    for extension in sandbox.extensions.external():
+        _announce(sandbox, extension, event)
     sandbox.watch.notify()
     await _until_gone(sandbox, deadline, sandbox.any_running)
     await kill(sandbox)
@@ -40,7 +40,9 @@ async def end(sandbox: Sandbox, reason: Reason) -> Shutdown:
         started_ms=began_ms,
         deadline_ms=deadline_ms,
         seconds=time.monotonic() - began,
-        extensions={agent.name: _extension_end(sandbox, agent, began) for agent in sandbox.agents.external()},
+        extensions={
+            extension.name: _extension_end(sandbox, extension, began) for extension in sandbox.extensions.external()
+        },
         runtime_exit_code=sandbox.runtime_process.exit_code if sandbox.runtime_process else None,
         undelivered_records=sandbox.telemetry.undelivered,
     )
@@ -56,9 +58,9 @@ async def kill(sandbox: Sandbox) -> None:
 
 
 def _budget(sandbox: Sandbox) -> float:
-    if sandbox.agents.external():
+    if sandbox.extensions.external():
         return sandbox.platform.shutdown_s
-    return sandbox.platform.internal_shutdown_s if list(sandbox.agents) else 0.0
+    return sandbox.platform.internal_shutdown_s if list(sandbox.extensions) else 0.0
 
 
 async def _stop_runtime(sandbox: Sandbox, reason: Reason, began: float, budget: float) -> None:
@@ -74,10 +76,10 @@ async def _stop_runtime(sandbox: Sandbox, reason: Reason, began: float, budget: 
     await sandbox.watch.until(lambda: not runtime.is_running)
 
 
-def _tell(sandbox: Sandbox, agent: Agent, event: Event) -> None:
-    if agent.wants("SHUTDOWN"):
-        agent.release(event)
-    elif process := sandbox.processes.get(agent.name):
+def _announce(sandbox: Sandbox, extension: Extension, event: Event) -> None:
+    if extension.wants("SHUTDOWN"):
+        extension.release(event)
+    elif process := sandbox.processes.get(extension.name):
         process.kill()
 
 
@@ -89,13 +91,13 @@ async def _until_gone(sandbox: Sandbox, deadline: float, runs: Condition) -> Non
         return  # what happens then is the caller's business: it kills
 
 
-def _extension_end(sandbox: Sandbox, agent: Agent, began: float) -> ExtensionEnd:
-    process: Process | None = sandbox.processes.get(agent.name)
+def _extension_end(sandbox: Sandbox, extension: Extension, began: float) -> ExtensionEnd:
+    process: Process | None = sandbox.processes.get(extension.name)
     ended_at = process.ended_at if process and process.ended_at is not None else began
     return ExtensionEnd(
-        name=agent.name,
+        name=extension.name,
         exit_code=process.exit_code if process else None,
         seconds=max(0.0, ended_at - began),
         killed=process.killed if process else False,
-        received_shutdown=agent.received_shutdown,
+        received_shutdown=extension.received_shutdown,
     )

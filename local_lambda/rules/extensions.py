@@ -43,7 +43,7 @@ class Event:
     id: str | None  # Lambda-Extension-Event-Identifier; SHUTDOWN has none
 
 
-class Agent:
+class Extension:
     """One extension. Methods either move it to another state or raise Refused and change nothing."""
 
     def __init__(self, name: str, *, external: bool) -> None:
@@ -133,43 +133,43 @@ class Agent:
         return Refused(403, "Extension.InvalidExtensionState", message)
 
 
-class Agents:
+class Extensions:
     """All extensions of one generation of processes. External ones are known by file name before they register."""
 
     def __init__(self, external: Iterable[str], *, managed: bool = False) -> None:
-        self._by_name = {name: Agent(name, external=True) for name in external}
+        self._by_name = {name: Extension(name, external=True) for name in external}
         self._managed = managed
         self.is_closed = False
 
-    def __iter__(self) -> Iterator[Agent]:
+    def __iter__(self) -> Iterator[Extension]:
         return iter(self._by_name.values())
 
-    def __getitem__(self, name: str) -> Agent:
+    def __getitem__(self, name: str) -> Extension:
         return self._by_name[name]
 
-    def external(self) -> list[Agent]:
-        return [agent for agent in self if agent.external]
+    def external(self) -> list[Extension]:
+        return [extension for extension in self if extension.external]
 
     def all_registered(self) -> bool:
-        return all(agent.is_registered for agent in self)
+        return all(extension.is_registered for extension in self)
 
     def all_ready(self, event: str | None = None) -> bool:
         """Whether all of them (all that are registered for `event`) wait in `/event/next`."""
-        return all(agent.is_idle for agent in self if event is None or agent.wants(event))
+        return all(extension.is_idle for extension in self if event is None or extension.wants(event))
 
-    def register(self, name: str, body: bytes) -> Agent:
+    def register(self, name: str, body: bytes) -> Extension:
         """Register the extension `name` for the events that the JSON `body` lists. Raises Refused."""
         if not name:
             raise Refused(403, "Extension.InvalidExtensionName", "Empty extension name")
         events = _events(body)
-        agent = self._by_name.get(name)
-        if agent is not None and agent.external:
+        extension = self._by_name.get(name)
+        if extension is not None and extension.external:
             self._check_events(events, external=True)
-            agent.register(events)
-            return agent
-        return self._register_internal(name, events, agent)
+            extension.register(events)
+            return extension
+        return self._register_internal(name, events, extension)
 
-    def _register_internal(self, name: str, events: list[str], known: Agent | None) -> Agent:
+    def _register_internal(self, name: str, events: list[str], known: Extension | None) -> Extension:
         if self.is_closed:
             raise Refused(403, "Extension.RegistrationClosed", "Extension registration closed already")
         if known is not None:
@@ -177,10 +177,10 @@ class Agents:
         self._check_events(events, external=False)
         if len(self._by_name) >= LIMIT:
             raise Refused(403, "Extension.TooManyExtensions", f"Extension limit ({LIMIT}) reached")
-        agent = Agent(name, external=False)
-        agent.register(events)
-        self._by_name[name] = agent
-        return agent
+        extension = Extension(name, external=False)
+        extension.register(events)
+        self._by_name[name] = extension
+        return extension
 
     def _check_events(self, events: list[str], *, external: bool) -> None:
         if self._managed and not external and events:
@@ -195,13 +195,13 @@ class Agents:
             if reason:
                 raise Refused(403, "Extension.InvalidEventType", f"{event}: {reason}")
 
-    def find(self, identifier: str | None, *, unknown: str = "Unknown extension {}") -> Agent:
+    def find(self, identifier: str | None, *, unknown: str = "Unknown extension {}") -> Extension:
         """Return the extension that `Lambda-Extension-Identifier` names. Raises Refused, with the text `unknown`."""
         wanted = read_identifier(identifier)
-        for agent in self:
+        for extension in self:
             # One that has not registered was told no identifier, so it cannot have this one.
-            if agent.id == wanted and agent.is_registered:
-                return agent
+            if extension.id == wanted and extension.is_registered:
+                return extension
         raise Refused(403, "Extension.UnknownExtensionIdentifier", unknown.format(wanted))
 
 

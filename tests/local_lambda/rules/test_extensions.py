@@ -4,36 +4,36 @@ import uuid
 
 import pytest
 
-from local_lambda.rules.extensions import Agent, Agents, Event, State
+from local_lambda.rules.extensions import Event, Extension, Extensions, State
 from local_lambda.rules.refusals import Refused
 
 INVOKE = Event("INVOKE", b"{}", "application/json", "id")
 SHUTDOWN = Event("SHUTDOWN", b"{}", "text/plain", None)
 
 
-def agent_in(state: State) -> Agent:
-    agent = Agent("mine", external=True)
+def extension_in(state: State) -> Extension:
+    extension = Extension("mine", external=True)
     if state is State.STARTED:
-        return agent
-    agent.register(["INVOKE", "SHUTDOWN"])
+        return extension
+    extension.register(["INVOKE", "SHUTDOWN"])
     if state is State.INIT_ERROR:
-        agent.report_init_error("Extension.InitError")
+        extension.report_init_error("Extension.InitError")
     if state in (State.READY, State.RUNNING, State.EXIT_ERROR):
-        agent.ask_next(1.0)
+        extension.ask_next(1.0)
     if state is State.RUNNING:
-        agent.release(INVOKE)
-        agent.take()
+        extension.release(INVOKE)
+        extension.take()
     if state is State.EXIT_ERROR:
-        agent.report_exit_error("Extension.ExitError")
-    assert agent.state is state
-    return agent
+        extension.report_exit_error("Extension.ExitError")
+    assert extension.state is state
+    return extension
 
 
 ACTIONS = {
-    "register": lambda agent: agent.register([]),
-    "next": lambda agent: agent.ask_next(2.0),
-    "init_error": lambda agent: agent.report_init_error("x"),
-    "exit_error": lambda agent: agent.report_exit_error("x"),
+    "register": lambda extension: extension.register([]),
+    "next": lambda extension: extension.ask_next(2.0),
+    "init_error": lambda extension: extension.report_init_error("x"),
+    "exit_error": lambda extension: extension.report_exit_error("x"),
 }
 DRAWN = {
     (State.STARTED, "register"): State.REGISTERED,
@@ -53,23 +53,23 @@ STATES = [State.STARTED, State.REGISTERED, State.READY, State.RUNNING, State.INI
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.fidelity("1.2-after-error", "1.3-init-error", "1.3-exit-error", "1.4-transitions")
 def test_only_the_transitions_drawn_are_allowed(state: State, action: str) -> None:
-    agent = agent_in(state)
+    extension = extension_in(state)
     if target := DRAWN.get((state, action)):
-        ACTIONS[action](agent)
-        assert agent.state is target
+        ACTIONS[action](extension)
+        assert extension.state is target
     else:
         with pytest.raises(Refused) as caught:
-            ACTIONS[action](agent)
+            ACTIONS[action](extension)
         assert (caught.value.status, caught.value.error_type) == (403, "Extension.InvalidExtensionState")
-        assert agent.state is state
+        assert extension.state is state
 
 
 @pytest.mark.fidelity("1.5-twice")
 def test_registering_twice_is_refused_in_the_words_of_the_real_api() -> None:
-    agents = Agents(["mine"])
-    agents.register("mine", b"{}")
+    extensions = Extensions(["mine"])
+    extensions.register("mine", b"{}")
     with pytest.raises(Refused) as caught:
-        agents.register("mine", b"{}")
+        extensions.register("mine", b"{}")
     assert caught.value.body == (
         b'{"errorMessage":"State transition from Registered to Registered failed for extension mine. '
         b'Error: State transition is not allowed","errorType":"Extension.InvalidExtensionState"}\n'
@@ -77,24 +77,24 @@ def test_registering_twice_is_refused_in_the_words_of_the_real_api() -> None:
 
 
 def test_a_busy_extension_gets_the_shutdown_with_its_next_call() -> None:
-    agent = agent_in(State.RUNNING)
-    agent.release(SHUTDOWN)
-    assert not agent.received_shutdown
-    agent.ask_next(3.0)
-    assert not agent.is_idle
-    assert agent.take() is SHUTDOWN
-    assert agent.received_shutdown
+    extension = extension_in(State.RUNNING)
+    extension.release(SHUTDOWN)
+    assert not extension.received_shutdown
+    extension.ask_next(3.0)
+    assert not extension.is_idle
+    assert extension.take() is SHUTDOWN
+    assert extension.received_shutdown
 
 
 @pytest.mark.fidelity("1.4-underneath")
 def test_a_wait_whose_state_changes_underneath_is_refused() -> None:
-    agent = agent_in(State.READY)
-    assert not agent.has_event
-    agent.report_exit_error("Extension.ExitError")
-    assert agent.has_event
+    extension = extension_in(State.READY)
+    assert not extension.has_event
+    extension.report_exit_error("Extension.ExitError")
+    assert extension.has_event
     with pytest.raises(Refused) as caught:
-        agent.take()
-    failed = f"State transition from ExitError to Ready failed for extension {agent.id}. "
+        extension.take()
+    failed = f"State transition from ExitError to Ready failed for extension {extension.id}. "
     assert caught.value.message == failed + "Error: Concurrent state modification"
 
 
@@ -111,15 +111,15 @@ def test_a_wait_whose_state_changes_underneath_is_refused() -> None:
 def test_the_end_of_a_process_is_judged_by_its_moment(
     code: int, in_shutdown: bool, state: State, error_type: str | None
 ) -> None:
-    agent = agent_in(State.RUNNING)
-    agent.exited(code, in_shutdown=in_shutdown)
-    assert (agent.state, agent.error_type) == (state, error_type)
+    extension = extension_in(State.RUNNING)
+    extension.exited(code, in_shutdown=in_shutdown)
+    assert (extension.state, extension.error_type) == (state, error_type)
 
 
 def test_the_first_error_gives_the_end_its_name() -> None:
-    agent = agent_in(State.EXIT_ERROR)
-    agent.exited(1, in_shutdown=False)
-    assert (agent.state, agent.error_type) == (State.EXIT_ERROR, "Extension.ExitError")
+    extension = extension_in(State.EXIT_ERROR)
+    extension.exited(1, in_shutdown=False)
+    assert (extension.state, extension.error_type) == (State.EXIT_ERROR, "Extension.ExitError")
 
 
 @pytest.mark.parametrize(
@@ -147,61 +147,61 @@ def test_the_first_error_gives_the_end_its_name() -> None:
 @pytest.mark.fidelity("1.5-bad-json", "1.5-internal-shutdown")
 def test_a_registration_is_checked(name: str, body: bytes, error_type: str, message: str) -> None:
     with pytest.raises(Refused) as caught:
-        Agents(["mine"]).register(name, body)
+        Extensions(["mine"]).register(name, body)
     assert (caught.value.status, caught.value.error_type) == (403, error_type)
     assert message in caught.value.message
 
 
 @pytest.mark.fidelity("1.5-internal-twice", "1.5-closed")
 def test_internal_extensions_come_while_registration_is_open_each_under_its_own_name() -> None:
-    agents = Agents(["mine"])
-    agents.register("inside", b'{"events":["INVOKE"]}')
+    extensions = Extensions(["mine"])
+    extensions.register("inside", b'{"events":["INVOKE"]}')
     with pytest.raises(Refused, match="Extension with this name already registered"):
-        agents.register("inside", b"{}")
-    agents.is_closed = True
+        extensions.register("inside", b"{}")
+    extensions.is_closed = True
     with pytest.raises(Refused, match="Extension registration closed already"):
-        agents.register("another", b"{}")
+        extensions.register("another", b"{}")
 
 
 @pytest.mark.fidelity("1.5-too-many")
 def test_there_are_ten_at_most() -> None:
-    agents = Agents([str(number) for number in range(9)])
-    agents.register("inside", b"{}")
+    extensions = Extensions([str(number) for number in range(9)])
+    extensions.register("inside", b"{}")
     with pytest.raises(Refused, match=r"TooManyExtensions: Extension limit \(10\) reached"):
-        agents.register("another", b"{}")
+        extensions.register("another", b"{}")
 
 
 @pytest.mark.fidelity("1.5-managed-invoke")
 def test_managed_instances_refuse_invoke() -> None:
     with pytest.raises(Refused, match="InvalidEventType"):
-        Agents(["mine"], managed=True).register("mine", b'{"events":["INVOKE"]}')
-    assert Agents(["mine"], managed=True).register("mine", b'{"events":["SHUTDOWN"]}').events == ("SHUTDOWN",)
+        Extensions(["mine"], managed=True).register("mine", b'{"events":["INVOKE"]}')
+    assert Extensions(["mine"], managed=True).register("mine", b'{"events":["SHUTDOWN"]}').events == ("SHUTDOWN",)
 
 
 @pytest.mark.fidelity("1.5-no-identifier", "1.5-no-uuid", "1.5-unknown")
 def test_an_identifier_is_checked() -> None:
-    agents = Agents(["mine"])
+    extensions = Extensions(["mine"])
     unknown = str(uuid.uuid4())
     for identifier, error_type in [
         (None, "Extension.MissingExtensionIdentifier"),
         ("", "Extension.MissingExtensionIdentifier"),
         ("me", "Extension.InvalidExtensionIdentifier"),
         (unknown, "Extension.UnknownExtensionIdentifier"),
-        (agents["mine"].id, "Extension.UnknownExtensionIdentifier"),  # not registered yet
+        (extensions["mine"].id, "Extension.UnknownExtensionIdentifier"),  # not registered yet
     ]:
         with pytest.raises(Refused) as caught:
-            agents.find(identifier)
+            extensions.find(identifier)
         assert caught.value.error_type == error_type
-    agent = agents.register("mine", b"{}")
-    assert agents.find(agent.id.upper()) is agent
+    extension = extensions.register("mine", b"{}")
+    assert extensions.find(extension.id.upper()) is extension
 
 
 def test_only_those_who_asked_for_an_event_are_waited_for() -> None:
-    agents = Agents(["holds", "only-shutdown"])
-    agents.register("holds", b'{"events":["INVOKE"]}').ask_next(1.0)
-    agents.register("only-shutdown", b'{"events":["SHUTDOWN"]}')
-    assert agents.all_registered()
-    assert agents.all_ready("INVOKE")
-    assert not agents.all_ready()
-    agents["holds"].release(INVOKE)
-    assert not agents.all_ready("INVOKE"), "an event on its way is not idleness"
+    extensions = Extensions(["holds", "only-shutdown"])
+    extensions.register("holds", b'{"events":["INVOKE"]}').ask_next(1.0)
+    extensions.register("only-shutdown", b'{"events":["SHUTDOWN"]}')
+    assert extensions.all_registered()
+    assert extensions.all_ready("INVOKE")
+    assert not extensions.all_ready()
+    extensions["holds"].release(INVOKE)
+    assert not extensions.all_ready("INVOKE"), "an event on its way is not idleness"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from local_lambda.rules.extensions import Agents, read_identifier
+from local_lambda.rules.extensions import Extensions, read_identifier
 from local_lambda.rules.refusals import Refused
 from local_lambda.rules.runtime import Call, Runtime
 
@@ -32,10 +32,10 @@ def test_answer_to_an_invocation_that_never_was_is_invalid() -> None:
 
 @pytest.mark.parametrize("event", ["INVOKE", "SHUTDOWN", "WAKE"])
 def test_internal_extension_has_no_events_on_managed_instances(event: str) -> None:
-    agents = Agents([], managed=True)
+    extensions = Extensions([], managed=True)
     with pytest.raises(Refused, match="No events allowed for internal extensions"):
-        agents.register("internal", b'{"events":["' + event.encode() + b'"]}')
-    assert agents.register("internal", b'{"events":[]}').is_registered
+        extensions.register("internal", b'{"events":["' + event.encode() + b'"]}')
+    assert extensions.register("internal", b'{"events":[]}').is_registered
 
 
 @pytest.mark.parametrize(("given", "text"), [(None, "Missing"), ("", "Missing"), ("no uuid", "Invalid")])
