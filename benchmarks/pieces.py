@@ -16,7 +16,7 @@ from benchmarks.cold import Refusing
 from benchmarks.measure import run_cpu_s
 from telemetry_forwarder.clock import SystemClock
 from telemetry_forwarder.delivery.worker import Capacity, Worker
-from telemetry_forwarder.intake.intake import Intake, Keeping
+from telemetry_forwarder.intake.intake import Intake
 from telemetry_forwarder.intake.router import Router
 from telemetry_forwarder.ledger import Door
 from telemetry_forwarder.log import Log
@@ -168,7 +168,7 @@ def take(body: bytes, directory: str | None = None) -> float:
         on_records=lambda records: None,
         clock=clock,
         log=log,
-        keeping=Keeping(spool) if spool else None,
+        spool=spool,
     )
     seconds = timed(lambda: intake.take(body, "s"))
     if files is not None:

@@ -36,7 +36,7 @@ from telemetry_forwarder.transports.stack import check_health
 from telemetry_forwarder.turns import Turns
 from telemetry_forwarder.variables.reading import NEEDS, Values
 from telemetry_forwarder.variables.table import MANAGED_INSTANCES
-from telemetry_forwarder.wiring import failover_of, keeping, open_all, open_spool, open_vault_of, warm_all
+from telemetry_forwarder.wiring import failover_of, open_all, open_spool, open_vault_of, warm_all
 
 # What INIT waits for the sinks' own secrets once the AWS SDK is loaded, where it waits for the extension at all.
 OWN_SECRETS_S = 1.0
@@ -160,6 +160,7 @@ async def _serve(
         lifecycle.on_invoke = on_invoke
         intake = None
         if listener is not None and workers:
+            is_strict = settings.spooling is not None and settings.spooling.is_strict
             intake = Intake(
                 enricher=enricher,
                 router=Router(settings.types, workers, door),
@@ -170,10 +171,10 @@ async def _serve(
                 clock=clock,
                 log=log,
                 heir=heir,
-                keeping=keeping(spool, settings),
+                spool=spool,
+                soon=None if is_strict else asyncio.get_running_loop().call_soon,
                 known=inherited.batches(),
             )
-            is_strict = settings.spooling is not None and settings.spooling.is_strict
             lifecycle.inbox = Inbox(
                 intake, workers, turns, log, max_bytes=settings.capacity.max_bytes, is_strict=is_strict
             )

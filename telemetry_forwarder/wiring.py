@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from telemetry_forwarder.clock import Clock
 from telemetry_forwarder.errors import ConfigError
-from telemetry_forwarder.intake.intake import Keeping
 from telemetry_forwarder.interfaces import Destination, Transport, warm
 from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.records.record import Origin
@@ -114,13 +113,6 @@ def open_spool(settings: Settings, origin: Origin, sinks: list[str], clock: Cloc
     spool = Spool(files, owner=owner, sinks=sinks, max_bytes=settings.spooling.max_bytes, clock=clock, log=log)
     spool.recover()
     return spool
-
-
-def keeping(spool: Spool | None, settings: Settings) -> Keeping | None:
-    """Say when bodies are written to the spool: before the answer, or as soon as that is sent."""
-    if spool is None or settings.spooling is None:
-        return None
-    return Keeping(spool, None if settings.spooling.is_strict else asyncio.get_running_loop().call_soon)
 
 
 async def warm_all(open_sinks: Sequence[tuple[Destination[Any, Any], Transport[Any, Any]]], settings: Settings) -> None:

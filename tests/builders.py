@@ -68,7 +68,7 @@ def record(
     size_bytes: int = 100,
 ) -> Record:
     return Record(
-        id=id,
+        batch=id,
         time_ms=time_ms,
         type=type,
         body=body,

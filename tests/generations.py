@@ -13,7 +13,7 @@ import orjson
 from telemetry_forwarder.delivery.buffer import WhenFull
 from telemetry_forwarder.delivery.window import answered_by
 from telemetry_forwarder.delivery.worker import Capacity, Worker
-from telemetry_forwarder.intake.intake import Intake, Keeping
+from telemetry_forwarder.intake.intake import Intake
 from telemetry_forwarder.intake.router import Router
 from telemetry_forwarder.interfaces import Delivered
 from telemetry_forwarder.ledger import Door
@@ -210,9 +210,9 @@ class Environment:
         """The ledger's law, and the bounds of memory."""
         for worker in self.process.workers.values():
             assert worker.statement().is_balanced(), worker.statement()
-            peak = worker._stock._buffer.statistics()
-            assert peak.peak_records <= self.capacity.max_records
-            assert peak.peak_bytes <= self.capacity.max_bytes
+            buffer = worker._stock._buffer
+            assert len(buffer) <= self.capacity.max_records
+            assert buffer.size_bytes <= self.capacity.max_bytes
         assert self.process.door.is_balanced()
 
 
@@ -253,7 +253,8 @@ class Process:
             on_records=lambda records: None,
             clock=environment.clock,
             log=log,
-            keeping=Keeping(self.spool, None if environment.is_strict else self.pending.append),
+            spool=self.spool,
+            soon=None if environment.is_strict else self.pending.append,
         )
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(worker.run()) for worker in self.workers.values()]

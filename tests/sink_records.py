@@ -38,7 +38,7 @@ def make_record(body: Any, type: str = "function", **more: Any) -> Record:
     """Make a record around `body`; a JSON object (also one in a text) becomes its `fields`, as decoding does it."""
     fields = body if isinstance(body, dict) and not type.startswith("platform.") else None
     members: dict[str, Any] = {
-        "id": "0190f3-1",
+        "batch": "0190f3-1",
         "time_ms": NOW_MS,
         "type": type,
         "body": body,
@@ -75,33 +75,33 @@ assert LOSS is not None
 
 # What a golden request carries: every kind of record, in ascending order of time.
 SAMPLES = (
-    make_record("paid order 17 — ✓", id="0190f3-1"),
+    make_record("paid order 17 — ✓", batch="0190f3-1"),
     make_record(
         {"level": "ERROR", "message": "no stock", "order": 17, "items": ["a", None]},
-        id="0190f3-2",
+        batch="0190f3-2",
         time_ms=NOW_MS + 1,
         level="error",
     ),
     make_record(
         '{"level":"WARN", "msg":"slow"}',
-        id="0190f3-3",
+        batch="0190f3-3",
         time_ms=NOW_MS + 2,
         fields={"level": "WARN", "msg": "slow"},
         level="warn",
         cold_start=False,
     ),
-    make_record(REPORT, "platform.report", id="0190f3-4", time_ms=NOW_MS + 900),
+    make_record(REPORT, "platform.report", batch="0190f3-4", time_ms=NOW_MS + 900),
     make_record(
         {"reason": "consumer slower than producer", "droppedRecords": 1800, "droppedBytes": 412300},
         "platform.logsDropped",
-        id="0190f3-5",
+        batch="0190f3-5",
         time_ms=NOW_MS + 900,
         request_id=None,
         cold_start=None,
         origin=BARE,
     ),
-    make_record("", id="0190f3-6", time_ms=NOW_MS + 901, request_id=None, cold_start=None, origin=BARE),
-    make_record([1, "two"], id="0190f3-7", time_ms=NOW_MS + 902, request_id=None, cold_start=None, origin=BARE),
+    make_record("", batch="0190f3-6", time_ms=NOW_MS + 901, request_id=None, cold_start=None, origin=BARE),
+    make_record([1, "two"], batch="0190f3-7", time_ms=NOW_MS + 902, request_id=None, cold_start=None, origin=BARE),
     LOSS,
 )
 

@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
-from telemetry_forwarder.lazy_dataclass import dataclass
 from telemetry_forwarder.records.record import Record
 
 
@@ -16,16 +15,6 @@ class WhenFull(StrEnum):
     DROP_NEWEST = "drop_newest"  # the first lines are those that explain a start
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """What a buffer holds, and the most it ever held."""
-
-    records: int
-    size_bytes: int
-    peak_records: int
-    peak_bytes: int
-
-
 class Buffer:
     """At most `max_records` records and `max_bytes` bytes of them, oldest first."""
 
@@ -35,17 +24,12 @@ class Buffer:
         self._when_full = when_full
         self._records: deque[Record] = deque()
         self._bytes = 0
-        self._peak_records = 0
-        self._peak_bytes = 0
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __iter__(self) -> Iterator[Record]:
         return iter(self._records)
-
-    def statistics(self) -> Statistics:
-        return Statistics(len(self._records), self._bytes, self._peak_records, self._peak_bytes)
 
     @property
     def size_bytes(self) -> int:
@@ -56,7 +40,7 @@ class Buffer:
         size = sum([record.size_bytes for record in records])
         if len(self._records) + len(records) <= self.max_records and self._bytes + size <= self.max_bytes:
             self._records.extend(records)  # nearly always
-            self._grow(size)
+            self._bytes += size
             return len(records)
         for number, record in enumerate(records):
             if self._records and not self._has_room(record):
@@ -92,12 +76,7 @@ class Buffer:
 
     def _append(self, record: Record) -> None:
         self._records.append(record)
-        self._grow(record.size_bytes)
-
-    def _grow(self, size_bytes: int) -> None:
-        self._bytes += size_bytes
-        self._peak_records = max(self._peak_records, len(self._records))
-        self._peak_bytes = max(self._peak_bytes, self._bytes)
+        self._bytes += record.size_bytes
 
     def pop(self) -> Record:
         """Remove and return the oldest record. Raises IndexError where there is none."""

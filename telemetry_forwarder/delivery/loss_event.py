@@ -37,7 +37,7 @@ def loss_record(
         body |= {"droppedRecords": lost_before_us, "droppedBytes": lost_before_us_bytes}
     data = to_json(body)
     return Record(
-        id=_id(origin, time_ms, data),
+        batch=_id(origin, time_ms, data),
         time_ms=time_ms,
         type=RECORDS_LOST,
         body=body,

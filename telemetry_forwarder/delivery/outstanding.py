@@ -14,6 +14,7 @@ from telemetry_forwarder.delivery.pieces import Attempt, Piece, batched
 from telemetry_forwarder.delivery.refusals import Refusals
 from telemetry_forwarder.interfaces import Delivered, DropReason, Encoded, Limits, Partial, Rejected, TooLarge, Verdict
 from telemetry_forwarder.ledger import Account
+from telemetry_forwarder.records.record import Record
 
 # With fewer records than this the next try of a destination that refuses everything is made with another one, if any
 # has come: these few may be what is at fault.
@@ -37,7 +38,7 @@ class Outstanding:
     """
 
     def __init__(
-        self, limits: Limits, account: Account, on_settled: Callable[[Sequence[Encoded]], None] | None = None
+        self, limits: Limits, account: Account, on_settled: Callable[[Sequence[Record]], None] = lambda records: None
     ) -> None:
         self.pieces: deque[Piece] = deque()
         self.refusals = Refusals()
@@ -151,9 +152,8 @@ class Outstanding:
         self.pieces.remove(piece)
 
     def _note_settled(self, piece: Piece, left: Sequence[Encoded]) -> None:
-        if self._on_settled:
-            kept = {id(encoded) for encoded in left}
-            self._on_settled([encoded for encoded in piece if id(encoded) not in kept] if kept else piece.records)
+        kept = {id(encoded) for encoded in left}
+        self._on_settled([encoded.record for encoded in piece if id(encoded) not in kept])
 
     def _note_resolved(self) -> None:
         if not self.pieces and not self._suspects:
@@ -176,10 +176,9 @@ class Outstanding:
         faulty = [piece for piece in self.pieces if piece.is_faulty]
         for piece in faulty:
             self._remove(piece)
-        dropped = [encoded for records in faulty or self.take() for encoded in records]
+        dropped = [encoded.record for records in faulty or self.take() for encoded in records]
         self._account.drop(len(dropped), reason)
-        if self._on_settled:
-            self._on_settled(dropped)
+        self._on_settled(dropped)
         return len(dropped)
 
     def drop_suspects(self) -> int:
@@ -191,8 +190,7 @@ class Outstanding:
 
     def _give_up(self, encoded: Encoded, verdict: Rejected | TooLarge) -> None:
         self._account.settle([encoded], verdict)
-        if self._on_settled:
-            self._on_settled([encoded])
+        self._on_settled([encoded.record])
 
 
 def _takes_something(piece: Piece, verdict: Verdict) -> bool:

@@ -93,7 +93,7 @@ class Stock:
     def settle(self, records: Sequence[Record]) -> None:
         """Take note that `records` need nothing more, so that no other generation sends them again."""
         if self._backlog is not None and records:
-            self._backlog.settle(record.id for record in records)
+            self._backlog.settle(records)
 
     def drop(self, records: Sequence[Record], reason: DropReason) -> None:
         """Give up on `records`, which are not in the stock any more."""

@@ -41,6 +41,7 @@ from telemetry_forwarder.interfaces import (
     step_of,
 )
 from telemetry_forwarder.ledger import Account
+from telemetry_forwarder.records.record import Record
 
 # In the last window: how many pieces are under way beside each other, how often each is tried, and what an attempt or a
 # pause may take of the time that is left while another may still succeed. Less than `LEAST_S` is no time.
@@ -70,7 +71,7 @@ class Delivery:
         clock: Clock,
         on_trouble: Callable[[Cause], None],
         on_warning: Callable[[str], None] = lambda text: None,
-        on_settled: Callable[[Sequence[Encoded]], None] | None = None,
+        on_settled: Callable[[Sequence[Record]], None] = lambda records: None,
         breaker: Breaker | None = None,
         more: Callable[[], Awaitable[bool]] | None = None,
         late_by: Callable[[], float] = lambda: 0.0,

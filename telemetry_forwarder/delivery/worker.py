@@ -41,7 +41,7 @@ from telemetry_forwarder.delivery.queue import Stock
 from telemetry_forwarder.delivery.retry import Delivery
 from telemetry_forwarder.delivery.trouble import Reporter
 from telemetry_forwarder.delivery.window import LingerTimer, SendWindow
-from telemetry_forwarder.interfaces import DropReason, Encoded, Fallback, Sink, Transport, cause
+from telemetry_forwarder.interfaces import DropReason, Fallback, Sink, Transport, cause
 from telemetry_forwarder.lazy_dataclass import dataclass
 from telemetry_forwarder.ledger import Account, Statement
 from telemetry_forwarder.log import Log, where
@@ -90,6 +90,8 @@ class Worker:
         self._early_records = min(sink.limits.max_records, capacity.max_records // 2)
         self._early_bytes = min(sink.limits.max_bytes, capacity.max_bytes // 2)
         self._reporter = Reporter(sink.name, log, clock, lambda: self.held)
+        buffer = Buffer(max_records=capacity.max_records, max_bytes=capacity.max_bytes, when_full=capacity.when_full)
+        self._stock = Stock(buffer, backlog, self._account, self._reporter.note)
         self._delivery = Delivery(
             sink,
             transport,
@@ -97,13 +99,11 @@ class Worker:
             clock,
             self._reporter.trouble,
             self._reporter.note,
-            self._forget,
+            self._stock.settle,
             more=self._load,
             late_by=lambda: self._turns.withheld_s,
         )
         self._preparation = Preparation(sink, transport)
-        buffer = Buffer(max_records=capacity.max_records, max_bytes=capacity.max_bytes, when_full=capacity.when_full)
-        self._stock = Stock(buffer, backlog, self._account, self._reporter.note)
         self._encoder = Encoder(sink, self._account, clock, self._reporter.note)
         self._turns = turns or Turns(clock)
         self._packer = Packer(self._stock, self._encoder, sink.limits, self._turns, clock)
@@ -320,10 +320,6 @@ class Worker:
 
     def _take_encoded(self) -> list[Record]:
         return [encoded.record for batch in self._delivery.take() for encoded in batch] + self._packer.take()
-
-    def _forget(self, batch: Sequence[Encoded]) -> None:
-        """Take note of what an answer settled."""
-        self._stock.settle([encoded.record for encoded in batch])
 
     async def run(self) -> None:
         """Serve until cancelled, or until closed and empty."""

@@ -49,7 +49,7 @@ class NotReadable(DecodeError):
 
 
 def to_line(record: Record) -> bytes:
-    """Return `record` as one line of JSON, with its line end. `from_line` gives an equal record.
+    """Return `record` as one line of JSON, with its line end. `from_line` gives it back, by its id and without a place.
 
     Raises EncodeError for what JSON cannot hold, which no record made by `records.decode` is.
     """
@@ -83,7 +83,7 @@ def from_line(line: bytes) -> Record:
     _check_types(members)
     body = members["body"]
     return Record(
-        id=members["id"],
+        batch=members["id"],
         time_ms=members["time_ms"],
         type=members["type"],
         body=body,

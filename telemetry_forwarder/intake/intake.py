@@ -21,8 +21,7 @@ from telemetry_forwarder.log import Log
 from telemetry_forwarder.records.enrich import Enricher, Knowledge, batch_id, restored_as
 from telemetry_forwarder.records.handover import HeritageFile
 from telemetry_forwarder.records.record import Decoded, Event, Record, Told, decode_in_steps, events_in
-from telemetry_forwarder.spool.frames import KeptBody, all_of
-from telemetry_forwarder.spool.segments import masks_of
+from telemetry_forwarder.spool.frames import kept_body
 from telemetry_forwarder.spool.spool import Spool
 from telemetry_forwarder.variables.table import SNAP_START
 
@@ -39,17 +38,6 @@ _RESTORED, _RESTORE, _START = "platform.restoreStart", b'"platform.restoreStart"
 SMALL_BYTES = 16 * 1024
 # Records that are made before others may have their turn: a tenth of a slice.
 AT_ONCE = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Keeping:
-    """Where bodies are kept, and how what is to be done when the answer has gone out is handed on.
-
-    Without `soon` a body is written before it is answered.
-    """
-
-    spool: Spool
-    soon: Callable[[Callable[[], None]], object] | None = None
 
 
 @dataclass(slots=True)
@@ -90,10 +78,15 @@ class Intake:
         on_loss: Callable[[], None] = lambda: None,
         on_interruption: Callable[[], None] = lambda: None,
         heir: HeritageFile | None = None,
-        keeping: Keeping | None = None,
+        spool: Spool | None = None,
+        soon: Callable[[Callable[[], None]], object] | None = None,
         known: Sequence[str] = (),
     ) -> None:
-        """Begin to take bodies; `known` are the identities of those that the generation before took last."""
+        """Begin to take bodies; `known` are the identities of those that the generation before took last.
+
+        They are kept in `spool`; `soon` calls what is to be done when the answer has gone out. Without it a body is
+        written before it is answered.
+        """
         self._enricher = enricher
         self._router = router
         self._door = door
@@ -107,8 +100,9 @@ class Intake:
         self._heir = heir
         self._left = enricher.heritage
         self._environment = self._left.restored  # None while it goes by the name that it was initialised with
-        self._keeping = keeping
-        kept = keeping.spool.identities()[-_REMEMBERED:] if keeping else []
+        self._spool = spool
+        self._soon = soon
+        kept = spool.identities()[-_REMEMBERED:] if spool else []
         self._recent = deque(dict.fromkeys([*known, *kept]), maxlen=2 * _REMEMBERED)
 
     def take(self, body: bytes, sequence_id: str) -> None:
@@ -207,9 +201,7 @@ class Intake:
         if self._left != self._enricher.heritage:
             self.leave()
         self._count(decoded)
-        wanted = self._router.wanted(records)
-        self._keep(arrived, len(items), [record.id for record in wanted], before)
-        self._router.offer(wanted)
+        self._router.route(records, lambda wanted: self._keep(arrived, len(items), wanted, before))
         for record in records:
             if record.type == "platform.logsDropped" and record.fields:
                 self._note_loss(record.fields)
@@ -224,11 +216,9 @@ class Intake:
         items = decoded.items
         self._enricher.consult(items, decoded.gaps)
         self._count(decoded)
-        wanted = self._router.wanted(items)
+        wanted = self._router.count(items)
         if keep:
-            places = {id(item): index for index, item in enumerate(items)}
-            ids = [f"{arrived.identity}{places[id(item)]:04x}" for item in wanted]
-            self._keep(arrived, len(items), ids, None)
+            self._keep(arrived, len(items), wanted, None)
         return len(wanted)
 
     def _decode(self, arrived: Arrived) -> Iterator[None]:
@@ -294,25 +284,23 @@ class Intake:
             self._left = self._enricher.heritage
             self._heir.write(replace(self._left, taken="".join([*self._recent][-_REMEMBERED:])))
 
-    def _keep(self, arrived: Arrived, items: int, wanted: list[str], before: Knowledge | None) -> None:
+    def _keep(self, arrived: Arrived, items: int, wanted: Sequence[int], before: Knowledge | None) -> None:
         """Write the body down: now, or when it is answered; at the latest when a sink has no room for its records.
 
-        `wanted` are the ids of the records that the sinks want, `before` what the enricher knew before it; None: it has
-        not seen the body, and who reads it must learn from it whatever there is.
+        `wanted` are the indices of what the sinks want, `before` what was known before it; None: nobody has read it.
         """
-        if self._keeping is None or not items:
+        if self._spool is None or not items:
             return
-        mask = all_of(items) if len(wanted) == items else masks_of(wanted).get(arrived.identity, 0)
         after = self._enricher.knowledge
         teaches = before is None or after is not before
-        if not mask and not teaches:
-            return
-        kept = KeptBody(
-            identity=arrived.identity, received_ms=arrived.received_ms, items=items, mask=mask, teaches=teaches,
-            body=arrived.body,
-        )  # fmt: skip
-        self._keeping.spool.add(kept, before or after, after)
-        (self._keeping.soon or _now)(self._keeping.spool.commit)
+        kept = kept_body(
+            arrived.identity, arrived.body, arrived.received_ms, items=items, wanted=wanted, teaches=teaches
+        )
+        self._spool.add(kept, before or after, after)
+        if self._soon is None:
+            self._spool.commit()
+        else:
+            self._soon(self._spool.commit)
 
     def refuse(self, limit: int) -> None:
         """Count a body that was longer than `limit` bytes, and say so: nobody knows how many records it held."""
@@ -331,10 +319,6 @@ class Intake:
         self._door.lost_before_us += records
         self._door.lost_before_us_bytes += size
         self._log.warning(f"Lambda dropped {records} records ({size} bytes) before they reached the extension.")
-
-
-def _now(work: Callable[[], None]) -> None:
-    work()
 
 
 def _whole(value: object) -> int:

@@ -1,7 +1,7 @@
 """Which records go on, and to whom. Every sink is offered every record that the user wants."""
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Protocol
 
 from telemetry_forwarder.ledger import Door, Unrouted
 from telemetry_forwarder.log import is_own
@@ -24,9 +24,6 @@ class Kind(Protocol):
     def body(self) -> Any: ...
 
 
-Routed = TypeVar("Routed", bound=Kind)
-
-
 class Router:
     """Counts each record as routed or unrouted and offers the routed ones to every taker."""
 
@@ -35,18 +32,19 @@ class Router:
         self._takers = tuple(takers)
         self._door = door
 
-    def route(self, records: Sequence[Record]) -> None:
-        self.offer(self.wanted(records))
+    def route(self, records: Sequence[Record], keep: Callable[[Sequence[int]], None] = lambda wanted: None) -> None:
+        """Count `records`, have the indices of those that go on kept, and offer these to every taker."""
+        wanted = self.count(records)
+        keep(wanted)
+        chosen = records if len(wanted) == len(records) else [records[index] for index in wanted]
+        for taker in self._takers:
+            taker.offer(chosen)
 
-    def wanted(self, records: Sequence[Routed]) -> list[Routed]:
-        """Return the records that go on, and count all of them; what is returned has to be offered next."""
-        wanted = [record for record in records if self._is_wanted(record)]
+    def count(self, items: Sequence[Kind]) -> list[int]:
+        """Count `items` as routed or unrouted; return the indices of those that go on, which nobody is offered here."""
+        wanted = [index for index, item in enumerate(items) if self._is_wanted(item)]
         self._door.routed += len(wanted)
         return wanted
-
-    def offer(self, wanted: Sequence[Record]) -> None:
-        for taker in self._takers:
-            taker.offer(wanted)
 
     def _is_wanted(self, record: Kind) -> bool:
         if record.type == "extension" and is_own(record.body):

@@ -154,7 +154,7 @@ class Enricher:
         )
 
     def enrich(self, items: Sequence[Item], batch_id: str, gaps: Sequence[int] = ()) -> list[Record]:
-        """Return a record for each item. Ids are `batch_id` with the index, so a batch sent again repeats them.
+        """Return a record for each item; its place is in the batch `batch_id`, so one sent again repeats their ids.
 
         `gaps` are the indices before which something is lost (`records.Decoded`).
         """
@@ -169,8 +169,7 @@ class Enricher:
         for start, end in zip(starts, [*starts[1:], len(items)], strict=False):
             if start in gaps:
                 self.lose()
-            some = enumerate(items[start:end], start)
-            yield [self._record(item, f"{batch_id}{index:04x}") for index, item in some]
+            yield [self._record(item, batch_id, index) for index, item in enumerate(items[start:end], start)]
         if len(items) in gaps:
             self.lose()
 
@@ -181,7 +180,7 @@ class Enricher:
         if self._running.current is None:
             self._dead = _ended_before_any_start(items) or self._before.request_id
 
-    def _record(self, item: Item, record_id: str) -> Record:
+    def _record(self, item: Item, batch: str, index: int) -> Record:
         time_ms, kind, body, size_bytes = item
         fields: Mapping[str, Any] | None
         level: str | None
@@ -198,7 +197,8 @@ class Enricher:
             request_id = self._request_id(item, told_ids, is_sure)
             is_cold = self._is_cold(request_id)
         return Record(
-            id=record_id,
+            batch=batch,
+            index=index,
             time_ms=time_ms,
             type=kind,
             body=body,

@@ -50,10 +50,12 @@ class Record:
     `body` is the item's `record` member as it came (text, or any JSON value), with one trailing newline removed
     from text. `fields` is the JSON object that `body` is, or that its text holds (a JSON log line under the text
     format arrives as text, perhaps behind the prefix of a runtime's console); None where it is neither.
-    `size_bytes` is its share of the body it came in.
+    `batch` and `index` are its place: in which body of Lambda's it came, and where in it (a record that came in none
+    has an id of its own as `batch`). `size_bytes` is its share of that body.
     """
 
-    id: str  # the same in every retry and in every sink
+    batch: str
+    index: int | None = None
     time_ms: int  # since the epoch, UTC
     type: str  # "function", "extension", "platform.report", …; "forwarder.…" is our own
     body: Any
@@ -63,6 +65,11 @@ class Record:
     cold_start: bool | None  # None where it cannot be known
     level: str | None  # debug, info, warn, error, critical; None where the record names none
     size_bytes: int
+
+    @property
+    def id(self) -> str:
+        """The name that backends show: the same in every retry, in every sink, and when the batch is sent again."""
+        return self.batch if self.index is None else f"{self.batch}{self.index:04x}"
 
     @property
     def is_event(self) -> bool:

@@ -3,6 +3,7 @@
 import errno
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 from telemetry_forwarder.errors import DecodeError
 from telemetry_forwarder.interfaces import DropReason
@@ -10,7 +11,7 @@ from telemetry_forwarder.lazy_dataclass import dataclass
 from telemetry_forwarder.records.enrich import Enricher
 from telemetry_forwarder.records.record import Decoded, Origin, Record, decode
 from telemetry_forwarder.spool.frames import KeptBody
-from telemetry_forwarder.spool.segments import IDENTITY_DIGITS, Body, Segment, masks_of
+from telemetry_forwarder.spool.segments import Body, Segment, masks_of
 from telemetry_forwarder.spool.spool import Spool
 
 # Records that are made between two looks at the clock: a few tenths of a millisecond.
@@ -36,6 +37,8 @@ class Backlog:
         self.on_gone: Callable[[int, DropReason], None] = lambda records, reason: None
         self._spool = spool
         self._sink = spool.sinks.index(name)
+        # Takes records of which nothing has to be done for the sink any more.
+        self.settle: Callable[[Iterable[Record]], None] = partial(spool.settle, self._sink)
         self._waiting: deque[tuple[Body, int]] = deque((body, body.open[self._sink]) for body in self._open())
         self._enricher = Enricher(origin)
         self._segment: Segment | None = None  # of which the enricher has seen the bodies before number `_next`
@@ -59,25 +62,21 @@ class Backlog:
     def leave(self, records: Sequence[Record]) -> bool:
         """Let `records` of one body, the newest of all, wait on disk; return False where they are not there."""
         self._spool.commit()
-        body = self._spool.find(records[0].id[:IDENTITY_DIGITS])
+        body = self._spool.find(records[0].batch)
         if body is not None and len(records) == body.open[self._sink].bit_count():  # all of a body, as mostly
             self._waiting.append((body, body.open[self._sink]))
             return True
-        found = [(self._spool.find(identity), mask) for identity, mask in masks_of(r.id for r in records).items()]
+        found = [(self._spool.find(identity), mask) for identity, mask in masks_of(records).items()]
         waiting = [(body, mask) for body, mask in found if body is not None]
         if len(waiting) < len(found):
             return False
         self._waiting.extend(waiting)
         return True
 
-    def settle(self, ids: Iterable[str]) -> None:
-        """Note that nothing has to be done for these records of the sink any more."""
-        self._spool.settle(self._sink, ids)
-
     def keeps(self, record: Record) -> bool:
         """Say whether `record` is on disk for the next generation."""
-        body = self._spool.find(record.id[:IDENTITY_DIGITS])
-        return body is not None and bool(body.open[self._sink] >> int(record.id[IDENTITY_DIGITS:], 16) & 1)
+        body = self._spool.find(record.batch)
+        return body is not None and record.index is not None and bool(body.open[self._sink] >> record.index & 1)
 
     def keeps_body(self, identity: str) -> bool:
         """Say whether the body with this identity is on disk, none of it settled."""
@@ -112,7 +111,7 @@ class Backlog:
 
     def put_back(self, records: Sequence[Record]) -> None:
         """Let `records`, just read, wait on."""
-        for identity, mask in reversed(masks_of(record.id for record in records).items()):
+        for identity, mask in reversed(masks_of(records).items()):
             if (body := self._spool.find(identity)) is not None:
                 self._waiting.appendleft((body, mask))
         self._segment = self._opened = None  # the enricher has seen them

@@ -40,7 +40,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame of a segment: where it lies in the file, in bytes, and what it holds."""
+    """One frame: where it lies in the bytes that were read, and what it holds."""
 
     kind: int
     start: int
@@ -94,11 +94,8 @@ def settled_frame(sink: int, notes: Iterable[Note]) -> list[bytes]:
     return _frame(Kind.SETTLED, [b"".join(parts)])
 
 
-def frames(data: bytes, offset: int = 0) -> Iterator[Frame]:
-    """Yield the frames of a segment, or of one frame's bytes, up to the first that is torn or damaged.
-
-    `offset` is the place of `data` in the file.
-    """
+def frames(data: bytes) -> Iterator[Frame]:
+    """Yield the frames of a segment, or of one frame's bytes, up to the first that is torn or damaged."""
     view = memoryview(data)
     at = 0
     while at + _HEAD.size <= len(data):
@@ -107,8 +104,16 @@ def frames(data: bytes, offset: int = 0) -> Iterator[Frame]:
         payload = view[at + _HEAD.size : end]
         if end > len(data) or zlib.crc32(payload, zlib.crc32(_GUARDED.pack(length, kind))) != checksum:
             return
-        yield Frame(kind, offset + at, offset + end, payload)
+        yield Frame(kind, at, end, payload)
         at = end
+
+
+def kept_body(
+    identity: str, body: bytes, received_ms: int, *, items: int, wanted: Sequence[int], teaches: bool
+) -> KeptBody:
+    """Return the body as it is kept, of which the sinks want the items at the indices `wanted`."""
+    mask = all_of(items) if len(wanted) == items else mask_of_indexes(wanted)
+    return KeptBody(identity=identity, received_ms=received_ms, items=items, mask=mask, teaches=teaches, body=body)
 
 
 def read_header(payload: memoryview) -> dict[str, Any]:
@@ -176,6 +181,16 @@ def mask_of(ranges: Iterable[tuple[int, int]]) -> int:
     for first, last in ranges:
         mask |= all_of(last - first + 1) << first
     return mask
+
+
+def mask_of_indexes(indexes: Sequence[int]) -> int:
+    """Return the mask with a bit for each of `indexes`, which differ."""
+    if not indexes:
+        return 0
+    low, high = min(indexes), max(indexes)
+    if high - low + 1 == len(indexes):  # nearly always
+        return all_of(len(indexes)) << low
+    return sum([1 << index for index in indexes])
 
 
 def _frame(kind: Kind, parts: list[bytes]) -> list[bytes]:

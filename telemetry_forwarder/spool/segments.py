@@ -8,18 +8,18 @@ from typing import Any
 
 from telemetry_forwarder.lazy_dataclass import dataclass, field
 from telemetry_forwarder.records.enrich import Knowledge
+from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.spool.frames import (
     Frame,
     KeptBody,
     Kind,
     frames,
     mask_of,
+    mask_of_indexes,
     read_body,
     read_header,
     read_settled,
 )
-
-IDENTITY_DIGITS = 24  # of a record's id; the rest is its index in the body, in hexadecimal
 
 
 class Body:
@@ -160,16 +160,10 @@ def _read_header(frame: Frame, owner: Owner) -> tuple[list[str], Knowledge]:
     return [*header["sinks"]], Knowledge(**known)
 
 
-def masks_of(ids: Iterable[str]) -> dict[str, int]:
-    """Group records' ids by the identity of their body; the mask has a bit for each index."""
-    indexes: dict[str, set[int]] = {}
-    for one in ids:
-        indexes.setdefault(one[:IDENTITY_DIGITS], set()).add(int(one[IDENTITY_DIGITS:], 16))
-    return {identity: _mask(found) for identity, found in indexes.items()}
-
-
-def _mask(indexes: set[int]) -> int:
-    low, high = min(indexes), max(indexes)
-    if high - low + 1 == len(indexes):  # nearly always
-        return ((1 << len(indexes)) - 1) << low
-    return sum(1 << index for index in indexes)
+def masks_of(records: Iterable[Record]) -> dict[str, int]:
+    """Group records by the identity of their body; the mask has a bit for each index. One of no body is left out."""
+    indexes: dict[str, list[int]] = {}
+    for record in records:
+        if record.index is not None:
+            indexes.setdefault(record.batch, []).append(record.index)
+    return {identity: mask_of_indexes(found) for identity, found in indexes.items()}

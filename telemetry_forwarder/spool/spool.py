@@ -16,6 +16,7 @@ from telemetry_forwarder.interfaces import DropReason
 from telemetry_forwarder.lazy_dataclass import asdict
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.records.enrich import Knowledge
+from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.spool import frames
 from telemetry_forwarder.spool.frames import KeptBody, Kind, Note, body_frame, ranges_of
 from telemetry_forwarder.spool.merging import longest_run, merge
@@ -69,7 +70,7 @@ class Spool:
 
     def add(self, kept: KeptBody, before: Knowledge, after: Knowledge) -> None:
         """Take a body, to be written by the next `commit`, and what the enricher knew before and after it."""
-        if kept.identity in self._bodies or self._pauses.is_paused:
+        if kept.identity in self._bodies or self._pauses.is_paused or not (kept.mask or kept.teaches):
             return
         body = Body(kept.identity, teaches=kept.teaches, open=[kept.mask] * len(self.sinks))
         self._bodies[kept.identity] = body
@@ -81,9 +82,8 @@ class Spool:
         for one in pending:
             if self._pauses.is_paused or not self._write(one):
                 self._bodies.pop(one.body.identity, None)
-        if (
-            self._unsure and not self._pauses.is_paused
-        ):  # one for each body: there may be many, and nobody is to wait for it
+        if self._unsure and not self._pauses.is_paused:
+            # One for each body: there may be many, and nobody is to wait for it.
             self._secure(self._unsure.pop())
 
     def _write(self, one: Pending) -> bool:
@@ -166,9 +166,9 @@ class Spool:
 
     # --- out --------------------------------------------------------------------------------------------------------
 
-    def settle(self, sink: int, ids: Iterable[str]) -> None:
+    def settle(self, sink: int, records: Iterable[Record]) -> None:
         """Note that the sink with the number `sink` has no further need of these records."""
-        self.settle_masks(sink, masks_of(ids).items())
+        self.settle_masks(sink, masks_of(records).items())
 
     def settle_masks(self, sink: int, masks: Iterable[tuple[str, int]]) -> None:
         """Do so for records that are given as the identities of bodies, with a bit for each index."""

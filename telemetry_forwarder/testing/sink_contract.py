@@ -127,7 +127,7 @@ def records(count: int, *, text: str = "line", first: int = 0) -> list[Record]:
             kind, body = "platform.report", {"requestId": "r", "status": "success", "metrics": {"durationMs": 1.5}}
         made.append(
             Record(
-                id=f"id-{index:06d}-",
+                batch=f"id-{index:06d}-",
                 time_ms=EPOCH_MS + index,
                 type=kind,
                 body=body,

@@ -229,7 +229,7 @@ def test_refused_records_are_lost_for_this_run_and_tried_again_by_the_next(tmp_p
 @pytest.mark.parametrize("body", ["inexpressible", "bug in encode"])
 def test_record_that_the_sink_cannot_express_is_counted_and_stays(tmp_path: Path, body: str) -> None:
     async def main(journal: Any) -> None:
-        bad = replace(record(body), id="bad")
+        bad = replace(record(body), batch="bad")
         with journal() as opened:
             turn = Turn(Place(parcel([*many(0, 3), bad])), opened)
             await turn.replay.run(TO)

@@ -63,7 +63,7 @@ def any_record(draw: st.DrawFn) -> Record:
     body = draw(JSON | JSON.map(json.dumps) | st.text())
     told = body if isinstance(body, dict) else object_in(body)
     return Record(
-        id=draw(st.text(max_size=30)),
+        batch=draw(st.text(max_size=30)),
         time_ms=draw(st.integers(-(2**62), 2**62)),
         type=draw(st.sampled_from(["function", "extension", "platform.report"]) | st.text(max_size=10)),
         body=body,

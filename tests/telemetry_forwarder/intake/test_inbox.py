@@ -12,7 +12,7 @@ from telemetry_forwarder.delivery.buffer import WhenFull
 from telemetry_forwarder.delivery.window import SendWindow
 from telemetry_forwarder.delivery.worker import Capacity, Worker
 from telemetry_forwarder.intake.inbox import Inbox
-from telemetry_forwarder.intake.intake import AT_ONCE, LINE, SMALL_BYTES, Intake, Keeping
+from telemetry_forwarder.intake.intake import AT_ONCE, LINE, SMALL_BYTES, Intake
 from telemetry_forwarder.intake.router import Router
 from telemetry_forwarder.ledger import Door
 from telemetry_forwarder.records.enrich import Enricher
@@ -33,9 +33,9 @@ CAPACITY = Capacity(max_records=100_000, max_bytes=10**8)
 class CostlyEnricher(Enricher):
     """A small function's: each record takes a millisecond."""
 
-    def _record(self, item: Item, record_id: str) -> Record:
+    def _record(self, item: Item, batch: str, index: int) -> Record:
         freeze(COST_S)
-        return super()._record(item, record_id)
+        return super()._record(item, batch, index)
 
 
 class Hall:
@@ -65,7 +65,7 @@ class Hall:
             on_loss=lambda: self.losses.append(clock().monotonic() - 1000.0),
             clock=clock(),
             log=self.lines.log,
-            keeping=Keeping(self.spool),
+            spool=self.spool,
         )
         self.inbox = Inbox(
             self.intake, [self.worker], self.turns, self.lines.log, max_bytes=max_bytes, is_strict=is_strict
@@ -314,10 +314,10 @@ def test_no_telemetry_is_counted_and_the_next_body_digested() -> None:
 
 def test_a_bug_in_one_body_spares_the_next() -> None:
     class Buggy(CostlyEnricher):
-        def _record(self, item: Item, record_id: str) -> Record:
+        def _record(self, item: Item, batch: str, index: int) -> Record:
             if "bug" in item.body:
                 raise KeyError("oops")
-            return super()._record(item, record_id)
+            return super()._record(item, batch, index)
 
     async def main() -> None:
         hall = Hall()

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from telemetry_forwarder.intake import http_server as entrances
 from telemetry_forwarder.intake.http_server import body_limit, serve
-from telemetry_forwarder.intake.intake import Intake, Keeping
+from telemetry_forwarder.intake.intake import Intake
 from telemetry_forwarder.intake.router import Router
 from telemetry_forwarder.ledger import Door, Unrouted
 from telemetry_forwarder.records.enrich import Enricher
@@ -45,7 +45,7 @@ class Entrance:
         *types: str,
         heir: HeritageFile | None = None,
         known: Sequence[str] = (),
-        keeping: Keeping | None = None,
+        spool: Spool | None = None,
         origin: Origin = ORIGIN,
         before: Heritage | None = None,
     ) -> None:
@@ -67,7 +67,7 @@ class Entrance:
             log=self.lines.log,
             heir=heir,
             known=known,
-            keeping=keeping,
+            spool=spool,
         )
 
     def offer(self, records: Sequence[Record]) -> None:
@@ -265,7 +265,7 @@ def test_what_was_read_in_doubt_is_made_again_of_the_spool_as_it_was() -> None:
         clock, log = ManualClock(), Lines().log
         return Spool(store, owner=owner, sinks=["list"], max_bytes=10**7, clock=clock, log=log)
 
-    entrance = Entrance(keeping=Keeping(spool()))
+    entrance = Entrance(spool=spool())
     entrance.enricher.hear(invocation("a", 30))
     for number, data in enumerate((at(30, {"requestId": "a"}, kind="platform.start"), at(31, "x"), at(40, "y", "z"))):
         if number == 2:
@@ -340,7 +340,7 @@ def test_what_a_restored_environment_sent_is_made_again_of_the_spool_as_it_was()
     def spool() -> Spool:
         return Spool(store, owner=owner, sinks=["list"], max_bytes=10**7, clock=ManualClock(), log=Lines().log)
 
-    entrance = Entrance(keeping=Keeping(spool()))
+    entrance = Entrance(spool=spool())
     for one in (BORN, restored(None), STARTED, at(32, "a line")):
         entrance.intake.take(one, "s")
     again = spool()

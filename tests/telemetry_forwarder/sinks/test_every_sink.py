@@ -53,7 +53,7 @@ def test_encoding_is_pure(sink):
 
 @every_sink
 def test_the_id_is_in_what_was_cut_too(sink):
-    encoded = sink.encode(make_record("x" * 3_000_000, id="the-id"))
+    encoded = sink.encode(make_record("x" * 3_000_000, batch="the-id"))
     assert encoded.is_cut
     assert b'"record_id":"the-id"' in encoded.data
 

@@ -77,9 +77,9 @@ def test_a_header_of_another_format_is_refused() -> None:
 
 def test_frames_say_where_they_lie() -> None:
     data = whole(*SEGMENT)
-    found = list(frames(data, 100))
+    found = list(frames(data))
     assert [frame.kind for frame in found] == [Kind.HEADER, Kind.BODY, Kind.SETTLED]
-    assert (found[0].start, found[-1].end) == (100, 100 + len(data))
+    assert (found[0].start, found[-1].end) == (0, len(data))
     assert [frame.start for frame in found[1:]] == [frame.end for frame in found[:-1]]
 
 

@@ -133,7 +133,7 @@ def test_records_made_again_equal_those_made_first() -> None:
         world = Environment(clock(), "a", capacity=1, max_bytes=1_000_000)
         world.backends["a"].is_well = False
         first: list[Any] = []
-        world.process.intake._router.offer = _noting(world.process.intake._router.offer, first)  # type: ignore[method-assign]
+        world.offer = _noting(world.offer, first)  # type: ignore[method-assign]
         begin = (
             b'[{"time":"x","type":"platform.initStart","record":{"instanceId":"i-1","initializationType":"on-demand"}}]'
         )
