@@ -1,7 +1,8 @@
 """The cache in virtual time: what is given at which age, who fetches, and what a freeze or a restore leaves of it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from telemetry_forwarder.secrets.answers import Answer, Outcome
 from telemetry_forwarder.secrets.cache import Cache, Policy
 from telemetry_forwarder.secrets.names import Key
 from telemetry_forwarder.testing import virtual_time
+from telemetry_forwarder.testing.virtual_time import in_virtual_time
 
 DB = Key("ssm", "/prod/db")
 API = Key("secretsmanager", "api")
@@ -80,27 +82,25 @@ class World:
         return answer.value()[0] if answer.is_found else f"({answer.outcome})"
 
 
-def play(main: Callable[[World], Coroutine[Any, Any, None]], **policy: Any) -> None:
-    async def within() -> None:
-        async with asyncio.TaskGroup() as tasks:
-            await main(World(tasks, **policy))
-
-    virtual_time.run(within())
+@asynccontextmanager
+async def open_world(**policy: Any) -> AsyncIterator[World]:
+    async with asyncio.TaskGroup() as tasks:
+        yield World(tasks, **policy)
 
 
-def test_a_value_is_fetched_once_for_as_long_as_it_is_good() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_a_value_is_fetched_once_for_as_long_as_it_is_good() -> None:
+    async with open_world() as world:
         for _ in range(100):
             assert await world.value() == "v1"
             await asyncio.sleep(2.5)
         assert world.calls == 1
         assert (world.cache.counts.hits, world.cache.counts.misses) == (99, 1)
 
-    play(main)
 
-
-def test_after_its_time_a_changed_value_is_seen() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_after_its_time_a_changed_value_is_seen() -> None:
+    async with open_world(ttl_s=1.0) as world:
         assert await world.value() == "v1"
         world.service.value = "v2"
         await asyncio.sleep(0.85)
@@ -108,20 +108,18 @@ def test_after_its_time_a_changed_value_is_seen() -> None:
         await asyncio.sleep(0.15)
         assert await world.value() == "v2"
 
-    play(main, ttl_s=1.0)
 
-
-def test_five_hundred_who_ask_at_once_share_one_fetch() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_five_hundred_who_ask_at_once_share_one_fetch() -> None:
+    async with open_world() as world:
         values = await asyncio.gather(*(world.value() for _ in range(500)))
         assert values == ["v1"] * 500
         assert world.calls == 1
 
-    play(main)
 
-
-def test_one_of_them_that_goes_away_takes_nothing_from_the_others() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_one_of_them_that_goes_away_takes_nothing_from_the_others() -> None:
+    async with open_world() as world:
         async with asyncio.TaskGroup() as tasks:
             gone, stays = tasks.create_task(world.value()), tasks.create_task(world.value())
             await asyncio.sleep(0.01)
@@ -129,11 +127,10 @@ def test_one_of_them_that_goes_away_takes_nothing_from_the_others() -> None:
         assert stays.result() == "v1"
         assert world.calls == 1
 
-    play(main)
 
-
-def test_shortly_before_its_time_is_over_it_is_renewed_and_nobody_waits() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_shortly_before_its_time_is_over_it_is_renewed_and_nobody_waits() -> None:
+    async with open_world() as world:
         await world.value()
         await asyncio.sleep(280)
         world.service.value = "v2"
@@ -147,14 +144,13 @@ def test_shortly_before_its_time_is_over_it_is_renewed_and_nobody_waits() -> Non
         assert await world.value() == "v2"
         assert world.calls == 2
 
-    play(main)
-
 
 @pytest.mark.parametrize(
     "outcome", [Outcome.THROTTLED, Outcome.UNAVAILABLE, Outcome.TIMED_OUT, Outcome.BAD_CREDENTIALS]
 )
-def test_what_is_past_its_time_stands_in_marked_while_the_service_is_down(outcome: Outcome) -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_what_is_past_its_time_stands_in_marked_while_the_service_is_down(outcome: Outcome) -> None:
+    async with open_world() as world:
         await world.value()
         await asyncio.sleep(310)
         world.service.value = outcome
@@ -164,11 +160,10 @@ def test_what_is_past_its_time_stands_in_marked_while_the_service_is_down(outcom
         await asyncio.sleep(300)
         assert await world.value() == f"({outcome})", "not for ever"
 
-    play(main)
 
-
-def test_while_the_service_is_down_it_is_not_asked_by_every_request() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_while_the_service_is_down_it_is_not_asked_by_every_request() -> None:
+    async with open_world() as world:
         await world.value()
         await asyncio.sleep(310)
         world.service.value = Outcome.UNAVAILABLE
@@ -180,11 +175,10 @@ def test_while_the_service_is_down_it_is_not_asked_by_every_request() -> None:
         await asyncio.sleep(caching.PAUSE_S[1])
         assert await world.value() == "v2"
 
-    play(main)
 
-
-def test_nobody_waits_long_for_a_slow_service_while_there_is_something_to_give() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_nobody_waits_long_for_a_slow_service_while_there_is_something_to_give() -> None:
+    async with open_world() as world:
         await world.value()
         await asyncio.sleep(310)
         world.service.takes_s, world.service.value = 8.0, "v2"
@@ -197,11 +191,10 @@ def test_nobody_waits_long_for_a_slow_service_while_there_is_something_to_give()
         assert await world.value() == "v2"
         assert world.calls == 2
 
-    play(main)
 
-
-def test_a_failed_attempt_ends_the_wait_of_those_who_can_have_something_older() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_a_failed_attempt_ends_the_wait_of_those_who_can_have_something_older() -> None:
+    async with open_world() as world:
         await world.value()
         await asyncio.sleep(310)
         world.service.takes_s, world.service.value, world.service.is_troubled = 8.0, "v2", True
@@ -211,21 +204,19 @@ def test_a_failed_attempt_ends_the_wait_of_those_who_can_have_something_older() 
         assert await world.value(API) == "v2", "who has nothing older waits"
         assert world.clock.monotonic() - before == pytest.approx(8.0)
 
-    play(main)
 
-
-def test_a_forced_fetch_is_waited_for() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_a_forced_fetch_is_waited_for() -> None:
+    async with open_world() as world:
         await world.value()
         world.service.takes_s, world.service.value, world.service.is_troubled = 5.0, "v2", True
         assert await world.value(fresh=True) == "v2"
 
-    play(main)
-
 
 @pytest.mark.parametrize("outcome", [Outcome.NOT_FOUND, Outcome.DENIED])
-def test_what_is_not_there_is_believed_for_a_few_seconds(outcome: Outcome) -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_what_is_not_there_is_believed_for_a_few_seconds(outcome: Outcome) -> None:
+    async with open_world() as world:
         world.service.value = outcome
         assert [await world.value() for _ in range(10)] == [f"({outcome})"] * 10
         assert world.calls == 1
@@ -233,33 +224,30 @@ def test_what_is_not_there_is_believed_for_a_few_seconds(outcome: Outcome) -> No
         await asyncio.sleep(caching.NEGATIVE_S)
         assert await world.value() == "v1"
 
-    play(main)
-
 
 @pytest.mark.parametrize("outcome", [Outcome.NOT_FOUND, Outcome.DENIED])
-def test_what_was_deleted_or_forbidden_is_not_given_any_longer(outcome: Outcome) -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_what_was_deleted_or_forbidden_is_not_given_any_longer(outcome: Outcome) -> None:
+    async with open_world() as world:
         await world.value()
         await asyncio.sleep(310)
         world.service.value = outcome
         assert await world.value() == f"({outcome})"
         assert world.cache.statistics()["entries"] == 0
 
-    play(main)
 
-
-def test_a_failure_is_not_kept() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_a_failure_is_not_kept() -> None:
+    async with open_world() as world:
         world.service.value = Outcome.UNAVAILABLE
         assert await world.value() == "(unavailable)"
         world.service.value = "v1"
         assert await world.value() == "v1"
 
-    play(main)
 
-
-def test_wrong_names_do_not_drive_out_right_ones() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_wrong_names_do_not_drive_out_right_ones() -> None:
+    async with open_world(max_entries=10) as world:
         await world.value()
         world.service.value = Outcome.NOT_FOUND
         for number in range(1000):
@@ -267,11 +255,10 @@ def test_wrong_names_do_not_drive_out_right_ones() -> None:
         assert await world.value() == "v1"
         assert len(world.cache._negatives) == caching.MOST_NEGATIVES
 
-    play(main, max_entries=10)
 
-
-def test_the_least_recently_used_goes_first() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_the_least_recently_used_goes_first() -> None:
+    async with open_world(max_entries=3) as world:
         keys = [Key("ssm", f"/{number}") for number in range(4)]
         for key in keys[:3]:
             await world.value(key)
@@ -284,11 +271,10 @@ def test_the_least_recently_used_goes_first() -> None:
         assert world.calls == 5
         assert world.cache.counts.evictions == 2
 
-    play(main, max_entries=3)
 
-
-def test_bytes_are_bounded_and_counted() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_bytes_are_bounded_and_counted() -> None:
+    async with open_world(max_bytes=10_000) as world:
         world.service.value = "x" * 1000
         for number in range(50):
             await world.value(Key("ssm", f"/{number}"))
@@ -298,45 +284,41 @@ def test_bytes_are_bounded_and_counted() -> None:
         assert len(await world.value(Key("ssm", "/large"))) == 20_000, "given, though too large to keep"
         assert world.cache.statistics()["entries"] == len(entries) > 1
 
-    play(main, max_bytes=10_000)
 
-
-def test_a_ttl_of_nothing_keeps_nothing() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_a_ttl_of_nothing_keeps_nothing() -> None:
+    async with open_world(ttl_s=0.0) as world:
         assert [await world.value() for _ in range(3)] == ["v1"] * 3
         assert world.calls == 3
         assert world.cache.statistics()["entries"] == 0
 
-    play(main, ttl_s=0.0)
-
 
 @pytest.mark.parametrize(("wall", "monotonic"), [(600, 0), (0, 600), (600, 600), (600, -500), (-500, 600)])
-def test_a_freeze_of_ten_minutes_expires_what_it_must_whichever_clock_stood_still(
+@in_virtual_time
+async def test_a_freeze_of_ten_minutes_expires_what_it_must_whichever_clock_stood_still(
     wall: float, monotonic: float
 ) -> None:
-    async def main(world: World) -> None:
+    async with open_world() as world:
         await world.value()
         world.service.value = "v2"
         world.clock.wall_ahead += wall
         world.clock.monotonic_ahead += monotonic
         assert await world.value() == "v2"
 
-    play(main)
 
-
-def test_a_clock_that_was_set_back_expires_everything() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_a_clock_that_was_set_back_expires_everything() -> None:
+    async with open_world() as world:
         await world.value()
         world.service.value = "v2"
         world.clock.wall_ahead -= 100
         world.clock.monotonic_ahead -= 100
         assert await world.value() == "v2"
 
-    play(main)
 
-
-def test_an_answer_that_waited_in_its_socket_through_a_freeze_is_asked_for_again() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_an_answer_that_waited_in_its_socket_through_a_freeze_is_asked_for_again() -> None:
+    async with open_world() as world:
         async with asyncio.TaskGroup() as tasks:
             asking = tasks.create_task(world.value())
             await asyncio.sleep(0.01)
@@ -345,11 +327,10 @@ def test_an_answer_that_waited_in_its_socket_through_a_freeze_is_asked_for_again
         assert asking.result() == "v2"
         assert await world.value() == "v2"
 
-    play(main)
 
-
-def test_a_renewal_that_a_freeze_caught_neither_holds_nor_misleads_who_asks_after_it() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_a_renewal_that_a_freeze_caught_neither_holds_nor_misleads_who_asks_after_it() -> None:
+    async with open_world() as world:
         await world.value()
         await asyncio.sleep(280)
         world.service.takes_s = 30.0  # its connection died in the freeze
@@ -362,11 +343,10 @@ def test_a_renewal_that_a_freeze_caught_neither_holds_nor_misleads_who_asks_afte
         await asyncio.sleep(60)
         assert await world.value() == "v2", "what comes late is not kept"
 
-    play(main)
 
-
-def test_a_restore_drops_everything_and_what_is_under_way() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_a_restore_drops_everything_and_what_is_under_way() -> None:
+    async with open_world() as world:
         await world.value()
         async with asyncio.TaskGroup() as tasks:
             asking = tasks.create_task(world.value(API))
@@ -376,33 +356,30 @@ def test_a_restore_drops_everything_and_what_is_under_way() -> None:
         assert asking.result() == "v2"
         assert await world.value() == "v2"
 
-    play(main)
 
-
-def test_nothing_is_kept_before_a_snapshot() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_nothing_is_kept_before_a_snapshot() -> None:
+    async with open_world(keeps=False) as world:
         assert [await world.value() for _ in range(2)] == ["v1", "v1"]
         assert (world.calls, world.cache.statistics()["entries"]) == (2, 0)
         world.cache.drop_all()
         assert [await world.value() for _ in range(2)] == ["v1", "v1"]
         assert world.calls == 3
 
-    play(main, keeps=False)
 
-
-def test_a_forced_fetch_asks_the_service_and_renews_what_is_held() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_a_forced_fetch_asks_the_service_and_renews_what_is_held() -> None:
+    async with open_world() as world:
         await world.value()
         world.service.value = "v2"
         assert await world.value(fresh=True) == "v2"
         assert await world.value() == "v2"
         assert world.calls == 2
 
-    play(main)
 
-
-def test_a_forced_fetch_does_not_take_the_word_of_one_that_began_before_it() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_a_forced_fetch_does_not_take_the_word_of_one_that_began_before_it() -> None:
+    async with open_world() as world:
         async with asyncio.TaskGroup() as tasks:
             first = tasks.create_task(world.value())
             await asyncio.sleep(0.01)
@@ -411,32 +388,30 @@ def test_a_forced_fetch_does_not_take_the_word_of_one_that_began_before_it() -> 
         assert (first.result(), forced.result()) == ("v1", "v2")
         assert await world.value() == "v2", "the older answer does not take the newer one's place"
 
-    play(main)
 
-
-def test_whoever_takes_nothing_stale_gets_the_failure() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_whoever_takes_nothing_stale_gets_the_failure() -> None:
+    async with open_world() as world:
         await world.value()
         world.service.value = Outcome.UNAVAILABLE
         assert await world.value(fresh=True) == "v1"
         assert await world.value(fresh=True, takes_stale=False) == "(unavailable)"
 
-    play(main)
 
-
-def test_keys_under_way_are_bounded() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_keys_under_way_are_bounded() -> None:
+    async with open_world() as world:
         keys = [Key("ssm", f"/{number}") for number in range(600)]
         values = await asyncio.gather(*(world.value(key) for key in keys))
         assert values.count("v1") == caching.MOST_FLIGHTS
         assert values.count("(busy)") == 600 - caching.MOST_FLIGHTS
         assert await world.value(keys[-1]) == "v1"
 
-    play(main)
 
+@in_virtual_time
+async def test_who_asks_for_what_is_being_prefetched_waits_for_that() -> None:
+    async with open_world() as world:
 
-def test_who_asks_for_what_is_being_prefetched_waits_for_that() -> None:
-    async def main(world: World) -> None:
         async def many(keys: Any) -> dict[Key, Answer]:
             return {key: await world.service.answer("v1") for key in keys if key == DB}
 
@@ -446,26 +421,25 @@ def test_who_asks_for_what_is_being_prefetched_waits_for_that() -> None:
             assert await world.value() == "v1"
         assert world.service.calls == [API], "what it did not bring is fetched alone"
 
-    play(main)
 
+@in_virtual_time
+async def test_a_bug_in_fetching_leaves_nobody_waiting() -> None:
+    async def broken(key: Key, on_trouble: Callable[[], None]) -> Answer:
+        raise RuntimeError("a bug")
 
-def test_a_bug_in_fetching_leaves_nobody_waiting() -> None:
-    async def main(world: World) -> None:
-        async def broken(key: Key, on_trouble: Callable[[], None]) -> Answer:
-            raise RuntimeError("a bug")
-
-        world.cache._fetch = broken
-        assert await world.value() == "(failed)"
+    async def ask() -> None:
+        async with open_world() as world:
+            world.cache._fetch = broken
+            assert await world.value() == "(failed)"
 
     with pytest.raises(ExceptionGroup):  # whoever owns the tasks is told
-        play(main)
+        await ask()
 
 
-def test_neither_an_answer_nor_the_statistics_show_a_value() -> None:
-    async def main(world: World) -> None:
+@in_virtual_time
+async def test_neither_an_answer_nor_the_statistics_show_a_value() -> None:
+    async with open_world() as world:
         world.service.value = "hunter2"
         answer = await world.cache.get(DB)
         assert b"hunter2" in answer.value_json()
         assert "hunter2" not in repr(answer) + str(answer) + repr(world.cache.statistics()) + repr(world.cache._entries)
-
-    play(main)
