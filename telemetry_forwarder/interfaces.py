@@ -176,13 +176,17 @@ class PutLogEvents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwsResponse:
-    """An AWS answer: `error` is the type without its namespace (None on success), `status` the HTTP status."""
+    """An AWS answer: `error` is the type without its namespace (None on success), `status` the HTTP status.
+
+    One that `is_unsent` is the SDK's own: it refused the request on our side. A body may hold a secret.
+    """
 
     status: int
     error: str | None = None
     message: str = ""
     retry_after: float = 0.0
-    body: Mapping[str, Any] = field(default_factory=dict)
+    body: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    is_unsent: bool = False
 
 
 Request = TypeVar("Request")

@@ -19,7 +19,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("", "variables", "lazy_dataclass"),
     ("errors", "clock", "log"),
     ("records", "turns"),
-    ("interfaces", "foreign", "http_serving"),
+    ("interfaces", "foreign", "aws_errors", "http_serving"),
     ("ledger", "spool", "sinks", "transports"),
     ("intake", "delivery", "lambda_api", "secrets", "plugin"),
     ("lifecycle", "failover", "testing"),

@@ -22,7 +22,7 @@ from telemetry_forwarder.failover.parcels import (
 )
 from telemetry_forwarder.failover.s3_sqs import called, open_client
 from telemetry_forwarder.transports.addresses import host_port
-from telemetry_forwarder.transports.aws import NO_ANSWER, translated
+from telemetry_forwarder.transports.aws_calls import SDK_ERRORS, translated
 from telemetry_forwarder.variables.failover_target import Bucket, Queue
 
 # A person waits here, and no window closes: the SDK may try again.
@@ -117,7 +117,7 @@ class Objects:
             try:
                 async with answer["Body"] as body:
                     data: bytes = await body.read()
-            except NO_ANSWER as error:
+            except SDK_ERRORS as error:
                 raise translated(error, host_port(self._client.meta.endpoint_url)) from error
             return data
 

@@ -12,20 +12,16 @@ from urllib.parse import urlsplit
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.exceptions import BotoCoreError
 from botocore.handlers import add_expect_header
 
+from telemetry_forwarder.aws_errors import Meaning, meaning_of, short
 from telemetry_forwarder.errors import ConfigError, FailoverError
 from telemetry_forwarder.failover.parcels import Parcel, Store, message_body, object_key, word
+from telemetry_forwarder.interfaces import AwsResponse
 from telemetry_forwarder.transports import aws_session
-from telemetry_forwarder.transports.addresses import host_port
-from telemetry_forwarder.transports.aws import (
-    NO_ANSWER,
-    NO_CREDENTIALS,
-    client_config,
-    error_type,
-    translated,
-)
+from telemetry_forwarder.transports.aws import client_config
+from telemetry_forwarder.transports.aws_calls import call
 from telemetry_forwarder.transports.aws_session import new_session
 from telemetry_forwarder.variables.failover_target import Bucket, Queue
 
@@ -33,12 +29,10 @@ from telemetry_forwarder.variables.failover_target import Bucket, Queue
 CONNECT_S = 1.0
 READ_S = 30.0
 
-# Errors that pass, beside those of status 408, 409, 425, 429 and 5xx.
-PASSING = {
-    "RequestTimeout", "RequestTimeoutException", "SlowDown", "ThrottlingException", "RequestThrottled", "Throttling",
-    "RequestLimitExceeded", "ConditionalRequestConflict", "OperationAborted", "KmsThrottled",
-}  # fmt: skip
+# What passes: errors of these meanings, and of these statuses or 5xx.
+PASSING = (Meaning.THROTTLED, Meaning.BUSY)
 PASSING_STATUS = (408, 409, 425, 429)
+ALREADY_THERE = 412
 
 # What the role lacks, or what is wrong with the place, in words for whoever configured it.
 HINTS = {
@@ -47,6 +41,7 @@ HINTS = {
     "NoSuchBucket": "there is no such bucket",
     "PermanentRedirect": "the bucket is in another region",
     "NonExistentQueue": "there is no such queue in this region",
+    "QueueDoesNotExist": "there is no such queue in this region",
 }
 
 
@@ -151,9 +146,10 @@ class ObjectStore:
             "Metadata": {"records": str(len(parcel.records)), "sink": word(sink)},
             "IfNoneMatch": "*",
         }
-        # 412: it is there, and the answer to the attempt before this one was lost.
-        answer = await called(self._client, "put_object", parameters, accept=412)
-        if not answer.get("ETag") and "Error" not in answer:
+        response = await call(self._client, "put_object", parameters)
+        if response.status == ALREADY_THERE:  # the answer to the attempt before this one was lost
+            return
+        if not accepted(response).get("ETag"):
             raise FailoverError("what answered is not S3: it names no ETag; check AWS_ENDPOINT_URL_S3 and the proxy")
 
 
@@ -194,38 +190,18 @@ def _text(value: str) -> dict[str, str]:
     return {"DataType": "String", "StringValue": value}
 
 
-async def called(
-    client: Any, operation: str, parameters: Mapping[str, Any], *, accept: int | None = None
-) -> Mapping[str, Any]:
-    """Call `operation` once and return its answer; for an error of the status `accept` that, with its `Error`.
-
-    Raises FailoverError for a refusal, and TransportError where no answer came.
-    """
-    place = host_port(client.meta.endpoint_url)
-    try:
-        answer: Mapping[str, Any] = await getattr(client, operation)(**parameters)
-    except ClientError as error:
-        if _status(error.response) == accept:
-            return error.response
-        raise refusal(error.response) from error
-    except NO_CREDENTIALS as error:
-        raise FailoverError("there are no AWS credentials") from error
-    except ParamValidationError as error:
-        raise FailoverError(f"the AWS SDK refuses {operation} ({str(error)[:300]})") from error
-    except NO_ANSWER as error:
-        raise translated(error, place) from error
-    return answer
+async def called(client: Any, operation: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Call `operation` once and return its answer. Raises FailoverError for an error, TransportError without answer."""
+    return accepted(await call(client, operation, parameters))
 
 
-def refusal(response: Mapping[str, Any]) -> FailoverError:
-    """Return what an error of the service means."""
-    kind, status = error_type(response), _status(response)
-    # SQS speaks of `AWS.SimpleQueueService.NonExistentQueue` and of `QueueDoesNotExist`.
-    short = kind.rpartition(".")[2].removesuffix("Exception").replace("QueueDoesNotExist", "NonExistentQueue")
-    hint = f"; {HINTS[short]}" if short in HINTS else ""
-    may_pass = kind in PASSING or status in PASSING_STATUS or status >= 500
-    return FailoverError(f"{kind} (HTTP {status}){hint}", may_pass=may_pass)
-
-
-def _status(response: Mapping[str, Any]) -> int:
-    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400))
+def accepted(response: AwsResponse) -> Mapping[str, Any]:
+    """Return the members of an answer. Raises FailoverError, with what it means, for an error."""
+    if response.error is None:
+        return response.body
+    if response.is_unsent:
+        raise FailoverError(response.message)
+    kind, status = response.error, response.status
+    hint = f"; {HINTS[short(kind)]}" if short(kind) in HINTS else ""
+    may_pass = meaning_of(kind) in PASSING or status in PASSING_STATUS or status >= 500
+    raise FailoverError(f"{kind} (HTTP {status}){hint}", may_pass=may_pass)

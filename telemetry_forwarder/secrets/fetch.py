@@ -7,20 +7,22 @@ answers), and someone may log it. What the service says is taken as it came off 
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from typing import Any, NamedTuple, TypeAlias
 
 from aiobotocore.session import AioSession
-from botocore.exceptions import ClientError, NoRegionError, ParamValidationError
+from botocore.exceptions import NoRegionError
 
+from telemetry_forwarder.aws_errors import Meaning, meaning_of
 from telemetry_forwarder.clock import Clock, Moment
+from telemetry_forwarder.errors import TransportError
+from telemetry_forwarder.interfaces import AwsResponse
 from telemetry_forwarder.secrets.answers import Answer, Outcome, as_json, object_in, value_in
 from telemetry_forwarder.secrets.meanings import (
     BODY,
     SERVICES,
-    THROTTLED,
     Wait,
     in_time,
     no_answer,
@@ -29,13 +31,8 @@ from telemetry_forwarder.secrets.meanings import (
 )
 from telemetry_forwarder.secrets.names import SECRETS_MANAGER, SSM, Key
 from telemetry_forwarder.transports.addresses import host_port
-from telemetry_forwarder.transports.aws import (
-    NO_ANSWER,
-    NO_CREDENTIALS,
-    Road,
-    client_config,
-    error_type,
-)
+from telemetry_forwarder.transports.aws import Road, client_config
+from telemetry_forwarder.transports.aws_calls import SDK_ERRORS, call, failed
 from telemetry_forwarder.transports.aws_session import new_loader, new_session, open_client
 from telemetry_forwarder.transports.steps import VPC
 
@@ -71,7 +68,11 @@ class _Asked(NamedTuple):
     at: float
 
 
-Call: TypeAlias = Callable[[Any], Awaitable[dict[str, Any]]]
+# What is asked: the operation and its parameters.
+Question: TypeAlias = tuple[str, dict[str, Any]]
+
+# There is no client of such a region or endpoint.
+NO_CLIENT = (NoRegionError, ValueError)
 
 
 class Upstream:
@@ -133,29 +134,33 @@ class Upstream:
     async def _attempt(self, key: Key) -> Answer:
         """Ask once."""
         asked = Moment.now(self._clock)
-        where = key.service
+        region = region_of(key.name) or self._region
         try:
-            client = await self._client(key.service, region_of(key.name) or self._region)
-            where = host_port(client.meta.endpoint_url)
-            self.calls += 1
-            self._asked[key] = _Asked(where, self._clock.monotonic())
-            return found(key, await ask(client, key), asked)
-        except ClientError as error:
-            answer = refused(key, error, asked)
-        except NO_CREDENTIALS:
-            answer = Answer(
-                Outcome.BAD_CREDENTIALS, asked, message=f"{key} cannot be read: there are no AWS credentials."
-            )
-        except (NoRegionError, ParamValidationError, ValueError) as error:  # region, endpoint or name of wrong form
-            is_asked_wrongly = isinstance(error, ParamValidationError) or region_of(key.name) is not None
-            kind = Outcome.INVALID if is_asked_wrongly else Outcome.FAILED
+            response = await self._call(key.service, region, question(key), key)
+        except TransportError as error:
+            return no_answer(key, error, asked)
+        except NO_CLIENT as error:
+            kind = Outcome.FAILED if region_of(key.name) is None else Outcome.INVALID
             text = f"{key} cannot be asked for: {type(error).__name__}; check name and region."
-            answer = Answer(kind, asked, message=text)
-        except NO_ANSWER as error:
-            answer = no_answer(key, error, where, asked)
+            return Answer(kind, asked, message=text)
+        return found(key, response.body[BODY], asked) if response.error is None else refused(key, response, asked)
+
+    async def _call(self, service: str, region: str | None, asked: Question, key: Key | None = None) -> AwsResponse:
+        """Make one call, for `key` where it is for one alone. Raises TransportError, and one of `NO_CLIENT`."""
+        try:
+            client = await self._client(service, region)
+        except NO_CLIENT:
+            raise
+        except SDK_ERRORS as error:
+            return failed(error, service, "to open a client")
+        self.calls += 1
+        if key is None:
+            return await call(client, *asked)
+        self._asked[key] = _Asked(host_port(client.meta.endpoint_url), self._clock.monotonic())
+        try:
+            return await call(client, *asked)
         finally:
             self._asked.pop(key, None)
-        return answer
 
     def waits_for(self, key: Key) -> Wait | None:
         """Return for how long the call for `key` that is under way has been, and for what; None where none is."""
@@ -181,13 +186,10 @@ class Upstream:
     async def _batch(self, service: str, region: str | None, keys: Sequence[Key], answers: dict[Key, Answer]) -> None:
         asked = Moment.now(self._clock)
         names = [key.selected_name for key in keys]
-
-        async def call(client: Any) -> dict[str, Any]:
-            if service == SSM:
-                return await client.get_parameters(Names=names, WithDecryption=True)  # type: ignore[no-any-return]
-            return await client.batch_get_secret_value(SecretIdList=names)  # type: ignore[no-any-return]
-
-        body, _ = await self._body(service, region, call)  # whoever asks for one of them alone is told why
+        question: Question = ("batch_get_secret_value", {"SecretIdList": names})
+        if service == SSM:
+            question = ("get_parameters", {"Names": names, "WithDecryption": True})
+        body, _ = await self._body(service, region, question)  # whoever asks for one of them alone is told why
         answers |= matched(keys, body, asked)
 
     async def fetch_path(self, path: str) -> tuple[dict[Key, Answer], str]:
@@ -196,13 +198,8 @@ class Upstream:
         token: dict[str, str] = {}
         for _ in range(MOST_PAGES):
             asked = Moment.now(self._clock)
-
-            async def call(client: Any, token: dict[str, str] = token) -> dict[str, Any]:
-                return await client.get_parameters_by_path(  # type: ignore[no-any-return]
-                    Path=path, Recursive=True, WithDecryption=True, MaxResults=MOST_PARAMETERS, **token
-                )
-
-            body, failure = await self._body(SSM, self._region, call)
+            below = {"Path": path, "Recursive": True, "WithDecryption": True, "MaxResults": MOST_PARAMETERS}
+            body, failure = await self._body(SSM, self._region, ("get_parameters_by_path", below | token))
             for member in body.get("Parameters", []):
                 answers[Key(SSM, member["Name"])] = found_parameter(member, asked)
             if not body.get("NextToken"):
@@ -210,21 +207,19 @@ class Upstream:
             token = {"NextToken": body["NextToken"]}
         return answers, f"it has more than {MOST_PAGES * MOST_PARAMETERS} parameters"
 
-    async def _body(self, service: str, region: str | None, call: Call) -> tuple[dict[str, Any], str]:
+    async def _body(self, service: str, region: str | None, question: Question) -> tuple[dict[str, Any], str]:
         """Make one call, again while the service throttles. Return its JSON, or why there is none."""
         await self._prepare(service, region)
         try:
             async with asyncio.timeout(self._timeout_s[service]):
                 for attempt in count():
-                    try:
-                        client = await self._client(service, region)
-                        self.calls += 1
-                        return object_in((await call(client))[BODY]), ""
-                    except ClientError as error:
-                        if (kind := error_type(error.response)) not in THROTTLED:
-                            return {}, kind
+                    response = await self._call(service, region, question)
+                    if response.error is None:
+                        return object_in(response.body[BODY]), ""
+                    if meaning_of(response.error) is not Meaning.THROTTLED:
+                        return {}, response.error
                     await asyncio.sleep(pause(attempt))
-        except (TimeoutError, ValueError, *NO_ANSWER) as error:
+        except (TimeoutError, TransportError, *NO_CLIENT) as error:
             return {}, type(error).__name__
         raise AssertionError("unreachable")
 
@@ -241,7 +236,7 @@ class Upstream:
 
     async def _prepare(self, service: str, region: str | None) -> None:
         """Make the client before the time of a call begins: the first one takes longer than many a call."""
-        with contextlib.suppress(ValueError, *NO_ANSWER):  # the call that follows meets the same, and says so
+        with contextlib.suppress(ValueError, *SDK_ERRORS):  # the call that follows meets the same, and says so
             await self._client(service, region)
 
     async def _client(self, service: str, region: str | None) -> Any:
@@ -293,17 +288,11 @@ def pause(attempt: int) -> float:
     return random.uniform(0.0, min(LONGEST_PAUSE_S, PAUSE_S * 2.0 ** min(attempt, 10)))  # noqa: S311 - jitter
 
 
-async def ask(client: Any, key: Key) -> bytes:
-    """Return the service's JSON."""
+def question(key: Key) -> Question:
     if key.service == SSM:
-        answer = await client.get_parameter(Name=key.selected_name, WithDecryption=key.decrypt)
-    else:
-        given = {"VersionId": key.version, "VersionStage": key.stage}
-        answer = await client.get_secret_value(
-            SecretId=key.name, **{name: text for name, text in given.items() if text}
-        )
-    body: bytes = answer[BODY]
-    return body
+        return "get_parameter", {"Name": key.selected_name, "WithDecryption": key.decrypt}
+    given = {"VersionId": key.version, "VersionStage": key.stage}
+    return "get_secret_value", {"SecretId": key.name, **{name: text for name, text in given.items() if text}}
 
 
 def found(key: Key, body: bytes, asked: Moment) -> Answer:

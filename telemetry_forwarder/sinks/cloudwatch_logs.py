@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 from uuid import uuid4
 
+from telemetry_forwarder.aws_errors import Meaning, meaning_of, short
 from telemetry_forwarder.errors import ConfigError, EncodeError
 from telemetry_forwarder.interfaces import (
     AwsResponse,
@@ -48,21 +49,11 @@ LIMITS = Limits(
 
 LONGEST_NAME = 512
 
-# The namespace is removed from error types by the SDK; some services write them without `Exception`.
-BUSY = frozenset({
-    "Throttling", "ThrottledException", "TooManyRequests", "RequestLimitExceeded", "RequestThrottled",
-    "ServiceUnavailable", "InternalFailure", "InternalServer", "InternalServerError", "InternalService",
-    "InternalError", "RequestTimeout", "OperationAborted", "InvalidSequenceToken",
-})  # fmt: skip
-EXPIRED = frozenset({"ExpiredToken", "RequestExpired", "RequestTimeTooSkewed"})  # the next attempt signs anew
-DENIED = frozenset({
-    "AccessDenied", "UnrecognizedClient", "InvalidSignature", "SignatureDoesNotMatch", "IncompleteSignature",
-    "InvalidClientTokenId", "InvalidAccessKeyId", "MissingAuthenticationToken", "NotAuthorized", "AuthFailure",
-    "OptInRequired", "LimitExceeded",  # of groups in the account, when ours was to be created
-})  # fmt: skip
 CREATING = "logs:CreateLogGroup and logs:CreateLogStream"
 ALLOW = f"allow logs:PutLogEvents, {CREATING} on"
-TOO_LARGE = frozenset({"RequestEntityTooLarge", "RequestTooLarge"})
+# Worth another attempt, whose signature is a new one.
+PASSING = (Meaning.THROTTLED, Meaning.BUSY, Meaning.EXPIRED)
+REFUSED = (Meaning.FORBIDDEN, Meaning.BAD_CREDENTIALS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,15 +168,15 @@ def refused(batch: Batch, response: AwsResponse, group: str) -> Verdict:
     """Read an error by its type, then by its HTTP status: throttling comes as a 400."""
     if response.error == "ForeignAnswer":
         return Denied(response.message, DropReason.WRONG_ADDRESS)
-    error, status = (response.error or "").removesuffix("Exception"), response.status
+    error, meaning, status = short(response.error or ""), meaning_of(response.error), response.status
     detail = response.error or f"HTTP {status}"
     if error == "DataAlreadyAccepted":
         return Delivered()
-    if error in TOO_LARGE or status == 413:
+    if meaning is Meaning.TOO_LARGE or status == 413:
         return TooLarge(detail)
     # After a freeze a request may be sent long after it was signed. The type is that of a wrong key.
     is_stale = error == "InvalidSignature" and response.message.startswith("Signature expired")
-    if error in BUSY or error in EXPIRED or is_stale or (status in (408, 425, 429) or not 200 <= status < 500):
+    if meaning in PASSING or is_stale or (status in (408, 425, 429) or not 200 <= status < 500):
         return Retry(after=max(0.0, response.retry_after), detail=detail)
     if error == "ResourceNotFound":
         text = f"{detail}: log group {group} or its stream is missing and was not created; check CLOUDWATCH_LOG_GROUP"
@@ -195,7 +186,7 @@ def refused(batch: Batch, response: AwsResponse, group: str) -> Verdict:
         return Denied(f"{detail}: {said}{ALLOW} log group {group} (CLOUDWATCH_LOG_GROUP) to the function's role")
     if error == "LimitExceeded":
         return Denied(f"{detail}: log group {group} is missing, and the account may have no more")
-    if error in DENIED or status in (401, 403):
+    if meaning in REFUSED or status in (401, 403):
         return Denied(f"{detail}: AWS does not accept the credentials of the function's role, or something between")
     if status in (404, 405, 407) or status < 400:
         text = f"{detail}: something that is not CloudWatch Logs answered; check AWS_ENDPOINT_URL_CLOUDWATCH_LOGS and "

@@ -5,22 +5,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
-from botocore.parsers import ResponseParserError
+from botocore.exceptions import BotoCoreError
 
-from telemetry_forwarder.errors import ConfigError, TransportError
+from telemetry_forwarder.errors import ConfigError, NotTheService, TransportError
 from telemetry_forwarder.interfaces import AwsResponse, Cause, PutLogEvents
 from telemetry_forwarder.transports.addresses import host_port
-from telemetry_forwarder.transports.aws import (
-    NO_ANSWER,
-    NO_CREDENTIALS,
-    Road,
-    client_config,
-    error_type,
-    not_aws,
-    translated,
-)
-from telemetry_forwarder.transports.aws_session import ForeignAnswer, new_session, open_client, sdk_problem
+from telemetry_forwarder.transports.aws import Road, client_config
+from telemetry_forwarder.transports.aws_calls import call
+from telemetry_forwarder.transports.aws_session import new_session, open_client, sdk_problem
 
 if TYPE_CHECKING:
     from types_aiobotocore_logs.client import CloudWatchLogsClient
@@ -36,8 +28,6 @@ RETENTION_S = 2.0
 STEP_S = 0.5
 NEXT_STEP_S = 0.2
 LATE_S = 0.05
-
-LONGEST_MESSAGE = 500
 
 # The type of an answer that no service of AWS gave.
 FOREIGN = "ForeignAnswer"
@@ -83,8 +73,7 @@ class LogsTransport:
     the put then finds no stream, the answer is the one that the creation got, because that is what must be mended or
     retried (OperationAbortedException: another environment is creating the same group).
 
-    What the SDK refuses on our side comes as an answer too: parameters as InvalidParameterException, missing
-    credentials as UnrecognizedClientException, both with status 400.
+    What the SDK refuses on our side comes as an answer too (`aws_calls.call`).
     """
 
     def __init__(
@@ -218,21 +207,9 @@ class LogsTransport:
 
     async def _call(self, operation: str, **parameters: Any) -> AwsResponse:
         try:
-            answer = await getattr(self._client, operation)(**parameters)
-        except ClientError as error:
-            return refused(error.response)
-        except ParamValidationError as error:
-            return AwsResponse(status=400, error="InvalidParameterException", message=str(error)[:LONGEST_MESSAGE])
-        except NO_CREDENTIALS as error:
-            return AwsResponse(status=400, error="UnrecognizedClientException", message=str(error))
-        except (ForeignAnswer, ResponseParserError) as error:
-            return AwsResponse(
-                status=200, error=FOREIGN, message=not_aws(error, host_port(self._client.meta.endpoint_url))
-            )
-        except NO_ANSWER as error:
-            raise translated(error, host_port(self._client.meta.endpoint_url)) from error
-        body = {name: value for name, value in answer.items() if name != "ResponseMetadata"}
-        return AwsResponse(status=answer["ResponseMetadata"]["HTTPStatusCode"], body=body)
+            return await call(self._client, operation, parameters)
+        except NotTheService as error:  # the address is wrong, which no other attempt changes
+            return AwsResponse(status=200, error=FOREIGN, message=str(error))
 
 
 class _Calls:
@@ -287,23 +264,3 @@ def is_failed(answer: AwsResponse | TransportError) -> bool:
 def is_missing(answer: AwsResponse | TransportError) -> bool:
     """Say whether a stream could not be created for lack of its group."""
     return isinstance(answer, AwsResponse) and answer.error == "ResourceNotFoundException"
-
-
-def refused(response: Mapping[str, Any]) -> AwsResponse:
-    """Return the answer that a `ClientError.response` holds."""
-    metadata = response.get("ResponseMetadata", {})
-    return AwsResponse(
-        status=int(metadata.get("HTTPStatusCode", 400)),
-        error=error_type(response),
-        message=str(response.get("Error", {}).get("Message", ""))[:LONGEST_MESSAGE],
-        retry_after=wait_asked_for(metadata.get("HTTPHeaders", {})),
-    )
-
-
-def wait_asked_for(headers: Mapping[str, str]) -> float:
-    """Return the seconds that `x-amz-retry-after` (in ms) or `retry-after` (in s) ask for; 0.0 where they do not."""
-    for name, unit in (("x-amz-retry-after", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name, "").strip()
-        if value.isascii() and value.isdigit():
-            return int(value) * unit
-    return 0.0

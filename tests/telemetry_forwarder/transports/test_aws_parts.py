@@ -5,9 +5,8 @@ import pytest
 from botocore import exceptions as aws
 
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, CredentialUnavailable, TimedOut
-from telemetry_forwarder.transports.aws import translated
+from telemetry_forwarder.transports.aws_calls import refused, translated, wait_asked_for
 from telemetry_forwarder.transports.aws_session import FewServices, OrjsonFiles
-from telemetry_forwarder.transports.cloudwatch_logs import refused, wait_asked_for
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,57 @@
+"""What the error types of AWS mean: one table for CloudWatch Logs, S3, SQS, SSM and Secrets Manager. Pure.
+
+Sources, read 2026-11-23: the API references of the five, each with its common errors; Amazon S3, "Error responses".
+"""
+
+from enum import StrEnum
+
+
+class Meaning(StrEnum):
+    """What an error says, whichever service said it."""
+
+    THROTTLED = "throttled"
+    BUSY = "busy"  # the service is unwell, or what is asked for is being changed
+    EXPIRED = "expired"  # a signature or a token, as after a freeze: the next attempt signs anew
+    BAD_CREDENTIALS = "bad credentials"
+    FORBIDDEN = "forbidden"
+    UNREADABLE_KEY = "unreadable key"  # of KMS
+    MISSING = "missing"  # or being deleted
+    MALFORMED = "malformed"
+    TOO_LARGE = "too large"
+    UNKNOWN = "unknown"
+
+
+# Some services write a type with `Exception` behind it, some without: here all stand without.
+TYPES = {
+    Meaning.THROTTLED: (
+        "Throttling", "Throttled", "RequestThrottled", "TooManyRequests", "RequestLimitExceeded", "SlowDown",
+        "KmsThrottled",
+    ),
+    Meaning.BUSY: (
+        "ServiceUnavailable", "InternalFailure", "InternalServer", "InternalServerError", "InternalService",
+        "InternalError", "RequestTimeout", "OperationAborted", "InvalidSequenceToken", "ConditionalRequestConflict",
+    ),
+    Meaning.EXPIRED: ("ExpiredToken", "RequestExpired", "RequestTimeTooSkewed"),
+    Meaning.BAD_CREDENTIALS: (
+        "UnrecognizedClient", "InvalidSignature", "SignatureDoesNotMatch", "IncompleteSignature", "InvalidAccessKeyId",
+        "InvalidClientTokenId", "MissingAuthenticationToken", "AuthFailure", "OptInRequired",
+    ),
+    Meaning.FORBIDDEN: ("AccessDenied", "NotAuthorized"),
+    Meaning.UNREADABLE_KEY: ("DecryptionFailure", "InvalidKeyId"),
+    Meaning.MISSING: (
+        "ResourceNotFound", "ParameterNotFound", "ParameterVersionNotFound", "ParameterVersionLabelNotFound",
+        "InvalidRequest",  # a secret that is scheduled for deletion
+    ),
+    Meaning.MALFORMED: ("InvalidParameter", "Validation", "InvalidKeyId.Malformed"),
+    Meaning.TOO_LARGE: ("RequestEntityTooLarge", "RequestTooLarge"),
+}  # fmt: skip
+_MEANINGS = {name: meaning for meaning, names in TYPES.items() for name in names}
+
+
+def short(error_type: str) -> str:
+    """Return an error type without `Exception`, and without the name of SQS before it."""
+    return error_type.removeprefix("AWS.SimpleQueueService.").removesuffix("Exception")
+
+
+def meaning_of(error_type: str | None) -> Meaning:
+    return _MEANINGS.get(short(error_type or ""), Meaning.UNKNOWN)
