@@ -136,19 +136,22 @@ async def _serve(
         )
         inherited = before(registration.subscription, heir)
         enricher = Enricher(origin, before=inherited)
-        machine = Machine(sees_ends="INVOKE" in registration.events)
+        machine = Machine(
+            clock=clock,
+            strategy=settings.strategy,
+            holding=settings.holding,
+            buffering_s=settings.buffering.timeout_ms / 1000,
+            sees_ends="INVOKE" in registration.events,
+            has_fallback=failover is not None,
+        )
         lifecycle = Lifecycle(
             client=client,
             machine=machine,
-            strategy=settings.strategy,
-            holding=settings.holding,
             workers=workers,
             door=door,
-            buffering_s=settings.buffering.timeout_ms / 1000,
             clock=clock,
             log=log,
             turns=turns,
-            has_fallback=failover is not None,
             last_word=lambda: _tell_of_losses(enricher.origin, door, workers, clock),
         )
 

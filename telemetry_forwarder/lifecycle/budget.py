@@ -16,6 +16,8 @@ LONGEST_TAIL_S = 0.8
 MOST_TAIL_SHARE = 0.75  # of the time for sending, which must not end with the last record
 LEDGER_S = 0.1
 EXIT_SHARE = 0.1
+# Where the processor is withheld, either may begin as late as that lasts: of a narrow window it gets up to this share.
+LATE_SHARE = 0.15
 # For telling the sinks that are well what was lost.
 TELL_SHARE = 0.1
 LONGEST_TELL_S = 0.2
@@ -80,12 +82,16 @@ class ShutdownBudget:
     exit_by: Deadline
 
 
-def for_shutdown(deadline_ms: int, clock: Clock, *, has_fallback: bool = False) -> ShutdownBudget:
-    """Divide what is left of the shutdown window, backwards from its end."""
+def for_shutdown(deadline_ms: int, clock: Clock, *, has_fallback: bool = False, late_by: float = 0.0) -> ShutdownBudget:
+    """Divide what is left of the shutdown window, backwards from its end.
+
+    `late_by`: for how long the processor may be withheld, so that what ends at a deadline ends so much later.
+    """
     end = Deadline.from_epoch_ms(deadline_ms, clock)
     left = end.left(clock)
-    exit_by = end.earlier(min(EXIT_S, left * EXIT_SHARE))
-    tell_until = exit_by.earlier(min(LEDGER_S, left * EXIT_SHARE))
+    late = min(late_by, left * LATE_SHARE)
+    exit_by = end.earlier(max(late, min(EXIT_S, left * EXIT_SHARE)))
+    tell_until = exit_by.earlier(max(late, min(LEDGER_S, left * EXIT_SHARE)))
     store_until = tell_until.earlier(min(LONGEST_TELL_S, left * TELL_SHARE))
     send_until = store_until.earlier(min(LONGEST_STORE_S, left * STORE_SHARE)) if has_fallback else store_until
     tail = min(LONGEST_TAIL_S, left * TAIL_SHARE, send_until.left(clock) * MOST_TAIL_SHARE)

@@ -37,16 +37,15 @@ class Strategy:
     mode: Mode = Mode.ADAPTIVE
     period_s: float = 1.0
 
-    def decide(self, now: float, last_flush: float, recent_gaps: "Gaps") -> Decision:
-        """Decide about an invocation that begins `now`; both times are seconds since the epoch."""
+    def decide(self, since_flush: float, recent_gaps: "Gaps") -> Decision:
+        """Decide about an invocation that begins now, `since_flush` seconds after the last flush."""
         match self.mode:
             case Mode.END:
                 return Decision.HOLD
             case Mode.CONTINUOUS:
                 return Decision.BACKGROUND
             case Mode.PERIODIC:
-                # A clock that was set back must not keep records for longer than a period.
-                return Decision.LATER if 0 <= now - last_flush < self.period_s else Decision.BESIDE
+                return Decision.LATER if since_flush < self.period_s else Decision.BESIDE
             case Mode.ADAPTIVE:
                 return Decision.BACKGROUND if recent_gaps.are_short else Decision.HOLD
 

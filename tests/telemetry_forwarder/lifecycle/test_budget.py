@@ -38,11 +38,11 @@ def test_a_hold_counts_from_the_functions_end_and_never_reaches_into_the_margin(
     assert until.at <= clock.now + 60.0 - holding.margin_s + NEAR
 
 
-@given(OFFSETS_MS, MONOTONIC, st.booleans())
-def test_a_shutdowns_budget_is_in_order(offset_ms: int, monotonic: float, has_fallback: bool) -> None:
+@given(OFFSETS_MS, MONOTONIC, st.booleans(), st.floats(0, 0.2))
+def test_a_shutdowns_budget_is_in_order(offset_ms: int, monotonic: float, has_fallback: bool, late_by: float) -> None:
     clock = ManualClock(monotonic)
     end = Deadline.from_epoch_ms(EPOCH_MS + offset_ms, clock)
-    limits = budget.for_shutdown(EPOCH_MS + offset_ms, clock, has_fallback=has_fallback)
+    limits = budget.for_shutdown(EPOCH_MS + offset_ms, clock, has_fallback=has_fallback, late_by=late_by)
     assert has_fallback or limits.store_until == limits.send_until
     assert limits.receive_until <= limits.send_until <= limits.store_until <= limits.tell_until
     assert limits.tell_until <= limits.exit_by <= end
@@ -73,6 +73,17 @@ def test_a_fallback_has_its_share_of_the_window_between_sending_and_telling() ->
     assert limits.store_until.left(clock) == pytest.approx(1.55)
     assert limits.send_until.left(clock) == pytest.approx(0.85)
     assert limits.receive_until.left(clock) == pytest.approx(0.6375)
+
+
+@pytest.mark.parametrize(("window_ms", "least_s"), [(2000, 0.25), (1000, 0.2), (700, 0.2), (200, 0.06)])
+def test_where_the_processor_is_withheld_the_books_are_written_in_time_all_the_same(
+    window_ms: int, least_s: float
+) -> None:
+    """What ends at a deadline ends as late as the processor is withheld, and so does what is done then."""
+    clock = ManualClock()
+    limits = budget.for_shutdown(EPOCH_MS + window_ms, clock, late_by=0.1)
+    assert window_ms / 1000 - limits.tell_until.left(clock) >= least_s - 1e-6
+    assert limits.send_until.left(clock) >= 0.5 * window_ms / 1000, "most of it is still for sending"
 
 
 def test_a_narrow_window_still_has_time_for_sending() -> None:

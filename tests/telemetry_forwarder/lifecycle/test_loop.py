@@ -13,8 +13,8 @@ from telemetry_forwarder.lambda_api.client import Event, Invoke, Shutdown
 from telemetry_forwarder.ledger import Door
 from telemetry_forwarder.lifecycle import budget
 from telemetry_forwarder.lifecycle.budget import Holding
-from telemetry_forwarder.lifecycle.loop import RUNNING_PERIOD_S, SILENCE_S, Lifecycle
-from telemetry_forwarder.lifecycle.machine import Machine
+from telemetry_forwarder.lifecycle.loop import Lifecycle
+from telemetry_forwarder.lifecycle.machine import RUNNING_PERIOD_S, SILENCE_S, Machine
 from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.records.running import Invocation
@@ -77,17 +77,14 @@ class Stage:
         self.door = Door()
         self.lambda_ = FakeLambda(shop, *script)
         self.lambda_.is_freezing = is_freezing
-        self.machine = Machine(**machine)
+        self.machine = Machine(clock=shop.clock, strategy=strategy, holding=holding, buffering_s=buffering_s, **machine)
         if init_is_told:
-            self.machine.on_init_report()
+            self.machine.on_records([INIT_REPORT])
         self.lifecycle = Lifecycle(
             client=self.lambda_,  # type: ignore[arg-type]
             machine=self.machine,
-            strategy=strategy,
-            holding=holding,
             workers=[shop.worker],
             door=self.door,
-            buffering_s=buffering_s,
             clock=shop.clock,
             log=shop.lines.log,
             last_word=last_word,
@@ -352,6 +349,16 @@ def test_periodic_holds_nobody_for_longer_than_a_hold() -> None:
         INVOKE, (20.0, ("invoke", "b"), 30.0), SPINDOWN, holding=Holding(0.5, 0.2),
         telemetry=[(0.1, record(), done("a")), (20.1, done("b"))],
         strategy=Strategy(Mode.PERIODIC, 10.0), answers=[Hang()], check=check,
+    )  # fmt: skip
+
+
+def test_periodic_holds_nobody_for_longer_than_a_hold_whose_end_came_before_its_invocation_was_read() -> None:
+    def check(stage: Stage) -> None:
+        assert stage.lambda_.when("next") == pytest.approx([0.0, 1.4])
+
+    play(
+        (1.0, ("invoke", "a"), 30.0), SPINDOWN, holding=Holding(0.5, 0.2), telemetry=[(0.9, record(), done("a"))],
+        strategy=Strategy(Mode.PERIODIC, 10.0), then=Hang(), check=check,
     )  # fmt: skip
 
 

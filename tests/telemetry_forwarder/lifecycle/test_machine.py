@@ -4,16 +4,57 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_forwarder.lifecycle.machine import Action, Machine
-from telemetry_forwarder.lifecycle.strategy import Decision
+from telemetry_forwarder.delivery.window import CLOSED, SendWindow
+from telemetry_forwarder.lifecycle.budget import Holding
+from telemetry_forwarder.lifecycle.machine import Action, Machine, Phase
+from telemetry_forwarder.lifecycle.strategy import Decision, Mode, Strategy
+from tests.builders import ManualClock, record
 
-FLUSH_NEXT = (Action.FLUSH, Action.FREEZE, Action.NEXT)
-WAIT = (Action.WAIT,)
+FLUSH_NEXT = (Action.FLUSH, Action.ALLOW, Action.NEXT)
+WAIT = (Action.ALLOW, Action.NUDGE_LEFT_OVER, Action.WAIT)
 IDS = st.sampled_from(["a", "b", "c", "unknown"])
 NEWS = st.one_of(
-    st.tuples(st.just("done"), IDS), st.tuples(st.just("report"), IDS), st.tuples(st.just("time up"), st.just("")),
-    st.tuples(st.sampled_from([f"invoke {one}" for one in Decision]), IDS), st.tuples(st.just("shutdown"), st.just("")),
+    st.tuples(st.sampled_from(["platform.runtimeDone", "platform.start", "platform.report", "function"]), IDS),
+    st.tuples(st.sampled_from(["passes", "is idle", "loss", "interruption", "shutdown"]), st.just("")),
+    st.tuples(st.sampled_from([f"invoke {one}" for one in Decision]), IDS),
 )  # fmt: skip
+TIMEOUT_S = 30.0
+
+
+class Stage:
+    """A machine with a clock that is moved by hand."""
+
+    def __init__(self, *, sees_ends: bool = True) -> None:
+        self.clock = ManualClock()
+        self.machine = Machine(
+            clock=self.clock, strategy=Strategy(Mode.END), holding=Holding(), buffering_s=0.025, sees_ends=sees_ends
+        )
+
+    def hear(self, kind: str, request_id: str) -> tuple[Action, ...]:
+        return self.machine.on_records([record({}, type=kind, request=request_id, time_ms=self._ms())])
+
+    def end(self, request_id: str) -> tuple[Action, ...]:
+        """Tell of an end; return what is done then."""
+        return self.hear("platform.runtimeDone", request_id) or self.machine.decide()
+
+    def invoke(self, request_id: str, decision: Decision | None = None) -> tuple[Action, ...]:
+        return self.machine.on_invoke(request_id, self._ms(TIMEOUT_S), decision=decision)
+
+    def pass_by(self, seconds: float) -> tuple[Action, ...]:
+        self.clock.now += seconds
+        self.clock.epoch += seconds
+        return self.machine.decide()
+
+    def shut_down(self, reason: str = "spindown") -> tuple[Action, ...]:
+        return self.machine.on_shutdown(reason, self._ms(2.0))
+
+    def is_report_due(self) -> bool:
+        """Say whether the tail would be waited for, in peace."""
+        self.hear("platform.initReport", "")
+        return self.shut_down()[-1] is Action.WAIT and self.machine.decide() == ()
+
+    def _ms(self, seconds: float = 0.0) -> int:
+        return round((self.clock.time() + seconds) * 1000)
 
 
 @given(st.lists(NEWS, max_size=40), st.booleans())
@@ -21,166 +62,189 @@ def test_any_order_asks_next_once_per_invocation_and_drains_at_most_once(
     news: list[tuple[str, str]], sees_ends: bool
 ) -> None:
     """Lambda sends an INVOKE only when the next event has been asked for; everything else may come at any time."""
-    machine, asked, invoked, drained, closed = Machine(sees_ends=sees_ends), 1, 0, 0, False
+    stage, asked, invoked, drained, closed = Stage(sees_ends=sees_ends), 1, 0, 0, False
+    machine = stage.machine
     for word, id in news:
         if word.startswith("invoke"):
             if asked == invoked and not closed:
                 continue
-            actions = machine.on_invoke(id, Decision(word.partition(" ")[2]))
+            actions = stage.invoke(id, Decision(word.partition(" ")[2]))
             invoked += not closed
-        elif word == "done":
-            actions = machine.on_runtime_done(id)
-        elif word == "report":
-            actions = ()
-            machine.on_report(id)
-        elif word == "time up":
-            actions = machine.on_time_up()
+        elif word == "passes":
+            actions = stage.pass_by(0.3)
+        elif word == "is idle":
+            actions = machine.decide(is_idle=True)
+        elif word in ("loss", "interruption"):
+            (machine.on_loss if word == "loss" else machine.on_interruption)()
+            actions = machine.decide()
+        elif word == "shutdown":
+            actions, closed = stage.shut_down("failure"), True
         else:
-            actions, closed = machine.on_shutdown(), True
+            actions = stage.hear(word, id)
         asked += actions.count(Action.NEXT)
         drained += actions.count(Action.DRAIN)
+        if Action.NEXT in actions:
+            machine.on_next()
         assert invoked <= asked <= invoked + 1
-        assert drained == closed
-        assert (machine.held is not None) == (asked == invoked and not closed)
+        assert drained == (machine.phase is Phase.CLOSED)
+        assert (machine.phase in (Phase.HOLDING, Phase.BESIDE)) == (asked == invoked and not closed)
         assert not (closed and Action.NEXT in actions)
-    if machine.held is not None:  # whatever came, time is up at last
-        assert machine.on_time_up() == FLUSH_NEXT
+        assert machine.window.is_last == closed, "what is open at the end is for the last time"
+        if machine.phase not in (Phase.ASKING, Phase.CLOSED):
+            assert machine.wake_at <= stage.clock.monotonic() + TIMEOUT_S, "never waits for ever"
+    if machine.phase in (Phase.HOLDING, Phase.BESIDE):  # whatever came, time is up at last
+        assert stage.pass_by(TIMEOUT_S)[-1] is Action.NEXT
+    elif machine.phase is Phase.ENDING:
+        assert stage.pass_by(2.0) == (Action.DRAIN,)
 
 
 def test_an_invocation_is_flushed_at_its_end() -> None:
-    machine = Machine()
-    assert machine.on_invoke("a") == WAIT
-    assert machine.held == "a"
-    assert machine.on_runtime_done("a") == FLUSH_NEXT
-    assert machine.held is None
+    stage = Stage()
+    assert stage.invoke("a") == WAIT
+    assert stage.machine.phase is Phase.HOLDING
+    assert stage.end("a") == FLUSH_NEXT
+    assert stage.machine.window is CLOSED
+    stage.machine.on_next()
+    assert stage.machine.phase is Phase.ASKING
 
 
 def test_an_end_that_was_seen_before_its_invocation_was_read_counts() -> None:
     """A fast function is done before its own INVOKE has been read."""
-    machine = Machine()
-    assert machine.on_runtime_done("a") == ()
-    assert machine.on_invoke("a") == FLUSH_NEXT
+    stage = Stage()
+    assert stage.end("a") == ()
+    assert stage.invoke("a") == FLUSH_NEXT
 
 
 def test_the_end_of_an_earlier_request_is_not_this_ones() -> None:
-    machine = Machine()
-    machine.on_invoke("a")
-    machine.on_time_up()
-    machine.on_invoke("b")
-    assert machine.on_runtime_done("a") == ()
-    assert machine.held == "b"
+    stage = Stage()
+    stage.invoke("a")
+    stage.pass_by(TIMEOUT_S)
+    stage.machine.on_next()
+    stage.invoke("b")
+    assert stage.end("a") == ()
+    assert stage.machine.phase is Phase.HOLDING
 
 
 @pytest.mark.parametrize("is_early", [False, True])
 def test_a_retry_under_the_same_id_is_waited_for(is_early: bool) -> None:
     """Lambda retries an asynchronous invocation that failed under its request id, in the same environment."""
-    machine = Machine()
+    stage = Stage()
     if is_early:
-        machine.on_runtime_done("a")
-        machine.on_invoke("a")
+        stage.end("a")
+        stage.invoke("a")
     else:
-        machine.on_invoke("a")
-        machine.on_runtime_done("a")
-    assert machine.on_invoke("a") == WAIT
-    assert machine.on_runtime_done("a") == FLUSH_NEXT
+        stage.invoke("a")
+        stage.end("a")
+    stage.machine.on_next()
+    assert stage.invoke("a") == WAIT
+    assert stage.end("a") == FLUSH_NEXT
 
 
 def test_repeated_news_does_nothing() -> None:
-    machine = Machine()
-    machine.on_invoke("a")
-    machine.on_runtime_done("a")
-    assert machine.on_runtime_done("a") == ()
-    assert machine.on_time_up() == ()
+    stage = Stage()
+    stage.invoke("a")
+    stage.end("a")
+    stage.machine.on_next()
+    assert stage.end("a") == ()
+    assert stage.pass_by(TIMEOUT_S) == ()
 
 
-def test_shutdown_drains_once_whatever_runs() -> None:
-    machine = Machine()
-    machine.on_invoke("a")
-    assert machine.on_shutdown() == (Action.DRAIN,)
-    assert machine.on_shutdown() == ()
-    assert machine.on_runtime_done("a") == machine.on_time_up() == machine.on_invoke("b") == ()
+@pytest.mark.parametrize(("reason", "followed"), [("spindown", ()), ("timeout", (Action.FOLLOWED,))])
+def test_shutdown_drains_once_whatever_runs(reason: str, followed: tuple[Action, ...]) -> None:
+    stage = Stage()
+    stage.invoke("a")
+    assert stage.shut_down(reason) == (*followed, Action.ALLOW, Action.WAIT)
+    assert stage.machine.ending is not None
+    assert stage.machine.window == SendWindow(stage.machine.ending.send_until, is_last=True)
+    assert stage.shut_down(reason) == ()
+    assert stage.end("a") == stage.invoke("b") == ()
+    assert stage.pass_by(2.0) == (Action.DRAIN,)
+    assert stage.pass_by(2.0) == stage.shut_down(reason) == stage.end("a") == ()
 
 
 def test_without_telemetry_there_is_nothing_to_wait_for() -> None:
-    machine = Machine()
-    machine.lives_without_telemetry()
-    assert machine.on_invoke("a") == (Action.NEXT,)
-    assert machine.held is None
-    assert not machine.is_report_due
-
-
-def test_a_report_is_due_for_what_was_invoked() -> None:
-    machine = Machine()
-    assert not machine.is_report_due
-    machine.on_invoke("a")
-    assert machine.is_report_due
-    machine.on_report("unknown")
-    assert machine.is_report_due
-    machine.on_report("a")
-    assert not machine.is_report_due
-
-
-def test_a_report_ends_the_wait_for_earlier_ones() -> None:
-    """The report of a request that died with its generation never comes."""
-    machine = Machine()
-    for id in ("a", "b", "c"):
-        machine.on_invoke(id)
-        machine.on_runtime_done(id)
-    machine.on_report("b")
-    assert machine.is_report_due
-    machine.on_report("a")
-    assert machine.is_report_due
-    machine.on_report("c")
-    assert not machine.is_report_due
+    stage = Stage()
+    stage.machine.lives_without_telemetry()
+    assert stage.invoke("a") == (Action.NEXT,)
+    assert stage.machine.phase is Phase.ASKING
+    assert not stage.is_report_due()
 
 
 @pytest.mark.parametrize(
-    ("decision", "plan"),
-    [
-        (Decision.BESIDE, (Action.FLUSH_BESIDE, Action.STAND_BY, Action.NEXT)),
-        (Decision.LATER, (Action.STAND_BY, Action.NEXT)),
-        (Decision.BACKGROUND, (Action.GO_ON, Action.NEXT)),
-    ],
+    ("reported", "is_due"),
+    # The report of a request that died with its generation never comes: a later one ends the wait for it.
+    [([], True), (["unknown"], True), (["b"], True), (["b", "a"], True), (["b", "a", "c"], False), (["c"], False)],
 )
-def test_without_a_hold_the_next_event_is_asked_for_whatever_runs(decision: Decision, plan: tuple[Action, ...]) -> None:
-    machine = Machine()
-    assert machine.on_invoke("a", decision) == plan
-    assert machine.held is None
+def test_a_report_is_due_for_what_was_invoked_last(reported: list[str], is_due: bool) -> None:
+    stage = Stage()
+    for id in ("a", "b", "c"):
+        stage.invoke(id)
+        stage.end(id)
+        stage.machine.on_next()
+    for id in reported:
+        stage.hear("platform.report", id)
+    assert stage.is_report_due() is is_due
+
+
+def test_no_report_is_due_where_nothing_was_invoked() -> None:
+    assert not Stage().is_report_due()
+
+
+@pytest.mark.parametrize("decision", [Decision.LATER, Decision.BACKGROUND])
+def test_without_a_hold_the_next_event_is_asked_for_whatever_runs(decision: Decision) -> None:
+    stage = Stage()
+    assert stage.invoke("a", decision) == (Action.ALLOW, Action.NEXT)
+    assert stage.machine.phase is Phase.ASKING
+    assert stage.machine.window.linger == (None if decision is Decision.LATER else Strategy().period_s)
+
+
+def test_what_is_sent_beside_the_function_holds_its_next_event_until_it_is_sent() -> None:
+    stage = Stage()
+    assert stage.invoke("a", Decision.BESIDE) == (Action.ALLOW, Action.NUDGE, Action.WAIT)
+    assert stage.machine.decide() == ()
+    window = stage.machine.window
+    assert stage.machine.decide(is_idle=True) == (Action.FINISH, Action.ALLOW, Action.NEXT)
+    assert stage.machine.window is window, "the function runs on"
 
 
 @pytest.mark.parametrize("decision", [Decision.BESIDE, Decision.LATER])
 def test_the_end_of_what_is_not_waited_for_ends_all_sending(decision: Decision) -> None:
-    machine = Machine()
-    machine.on_invoke("a", decision)
-    assert machine.on_runtime_done("a") == (Action.FREEZE,)
+    stage = Stage()
+    stage.invoke("a", decision)
+    assert stage.end("a") == (Action.ALLOW,)
+    assert stage.machine.window is CLOSED
 
 
-@pytest.mark.parametrize("decision", [Decision.BESIDE, Decision.LATER])
+@pytest.mark.parametrize("decision", [Decision.BESIDE, Decision.LATER, Decision.HOLD])
 def test_where_the_end_is_known_already_nothing_is_left_allowed(decision: Decision) -> None:
-    machine = Machine()
-    machine.on_runtime_done("a")
-    *_, last_but_one, last = machine.on_invoke("a", decision)
-    assert (last_but_one, last) == (Action.FREEZE, Action.NEXT)
+    stage = Stage()
+    stage.end("a")
+    *_, last_but_one, last = stage.invoke("a", decision)
+    assert (last_but_one, last) == (Action.ALLOW, Action.NEXT)
+    assert stage.machine.window is CLOSED
 
 
 def test_in_the_background_no_end_stops_anything() -> None:
-    machine = Machine()
-    machine.on_invoke("a", Decision.BACKGROUND)
-    assert machine.on_runtime_done("a") == ()
+    stage = Stage()
+    stage.invoke("a", Decision.BACKGROUND)
+    assert stage.end("a") == ()
+    assert stage.machine.window.linger is not None
 
 
 def test_a_late_end_of_an_earlier_request_does_not_stop_the_one_that_runs() -> None:
-    machine = Machine()
-    machine.on_invoke("a", Decision.LATER)
-    machine.on_invoke("b", Decision.LATER)
-    assert machine.on_runtime_done("a") == ()
-    assert machine.on_runtime_done("b") == (Action.FREEZE,)
+    stage = Stage()
+    stage.invoke("a", Decision.LATER)
+    stage.machine.on_next()
+    stage.invoke("b", Decision.LATER)
+    assert stage.end("a") == ()
+    assert stage.end("b") == (Action.ALLOW,)
 
 
 @pytest.mark.parametrize("decision", list(Decision))
 def test_an_end_that_was_not_waited_for_is_not_taken_for_that_of_a_retry(decision: Decision) -> None:
-    machine = Machine()
-    machine.on_invoke("a", decision)
-    machine.on_time_up()
-    machine.on_runtime_done("a")
-    assert machine.on_invoke("a", Decision.HOLD) == WAIT
+    stage = Stage()
+    stage.invoke("a", decision)
+    stage.pass_by(TIMEOUT_S)
+    stage.machine.on_next()
+    stage.end("a")
+    assert stage.invoke("a", Decision.HOLD) == WAIT

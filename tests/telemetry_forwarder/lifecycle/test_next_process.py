@@ -47,12 +47,11 @@ def test_what_is_held_at_the_end_goes_to_the_next_process_where_there_is_one(rea
         lambda_ = EndingLambda(world, reason)
         lifecycle = Lifecycle(
             client=lambda_,  # type: ignore[arg-type]
-            machine=Machine(),
-            strategy=Strategy(Mode.END),
-            holding=Holding(longest_s=0.5),
+            machine=Machine(
+                clock=world.clock, strategy=Strategy(Mode.END), holding=Holding(longest_s=0.5), buffering_s=0.025
+            ),
             workers=[worker],
             door=world.process.door,
-            buffering_s=0.025,
             clock=world.clock,
             log=world.lines.log,
             last_word=lambda: None,

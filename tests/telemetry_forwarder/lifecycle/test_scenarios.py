@@ -16,8 +16,8 @@ from telemetry_forwarder.lambda_api.client import Event, Invoke, Shutdown
 from telemetry_forwarder.ledger import Door
 from telemetry_forwarder.lifecycle import budget
 from telemetry_forwarder.lifecycle.budget import Holding
-from telemetry_forwarder.lifecycle.loop import SILENCE_S, Lifecycle
-from telemetry_forwarder.lifecycle.machine import Machine
+from telemetry_forwarder.lifecycle.loop import Lifecycle
+from telemetry_forwarder.lifecycle.machine import SILENCE_S, Machine
 from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.records.record import Record
 from tests.builders import Bug, Hang, ListSink, Slow, Workshop, freeze, limits, record, run
@@ -160,12 +160,9 @@ def test_whatever_happens(
             course = Course(shops, calls, reason, window_s)
             course.lifecycle = Lifecycle(
                 client=course,  # type: ignore[arg-type]
-                machine=Machine(),
-                strategy=strategy,
-                holding=HOLDING,
+                machine=Machine(clock=shops[0].clock, strategy=strategy, holding=HOLDING, buffering_s=BUFFERING_S),
                 workers=[shop.worker for shop in shops],
                 door=Door(),
-                buffering_s=BUFFERING_S,
                 clock=shops[0].clock,
                 log=shops[0].lines.log,
             )
