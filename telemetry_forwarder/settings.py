@@ -15,7 +15,7 @@ from telemetry_forwarder.lifecycle.budget import Holding
 from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.records.record import Origin
 from telemetry_forwarder.transports.stack import Network
-from telemetry_forwarder.variables.failover_target import Bucket, Queue
+from telemetry_forwarder.variables.failover_target import S3Prefix, SqsQueue
 from telemetry_forwarder.variables.reading import BY_NAME, NEEDS, Values, unsound, wanted_sinks
 from telemetry_forwarder.variables.table import Problem
 from telemetry_forwarder.variables.types import SecretReference
@@ -66,7 +66,7 @@ class Settings:
     spooling: Spooling | None
     network: Network
     secrets: "SecretsSettings | None"  # None: nobody asks for any
-    failover: Bucket | Queue | None
+    failover: S3Prefix | SqsQueue | None
     problems: tuple[Problem, ...]
 
     @classmethod

@@ -22,7 +22,7 @@ from telemetry_forwarder.ledger import Statement
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.transports.stack import open_transport
-from telemetry_forwarder.variables.failover_target import Bucket, Place, Queue
+from telemetry_forwarder.variables.failover_target import FailoverTarget, S3Prefix, SqsQueue
 from telemetry_forwarder.variables.reading import read_all
 
 _ABOUT = """\
@@ -39,9 +39,9 @@ def replay(arguments: Sequence[str]) -> None:
     """Carry out the command. Raises SystemExit."""
     options = _parser().parse_args(arguments)
     try:
-        place: Bucket | Queue = Place().read(options.place)
+        place: S3Prefix | SqsQueue = FailoverTarget().read(options.place)
     except ValueError:
-        _refuse(f"{options.place!r} is no place that can be read; allowed: {Place.allowed}.")
+        _refuse(f"{options.place!r} is no place that can be read; allowed: {FailoverTarget.allowed}.")
     settings = _settings(options.to, os.environ)
     (destination,) = settings.destinations
     target = target_of(destination)
@@ -146,7 +146,7 @@ class _Run:
 
     def __init__(
         self,
-        place: Bucket | Queue,
+        place: S3Prefix | SqsQueue,
         kept_for: str,
         settings: Settings,
         journal: Journal,
@@ -165,7 +165,7 @@ class _Run:
     async def count(self) -> dict[str, Any]:
         """Count what is there. A queue's messages cannot be read without being taken, so only their number is known."""
         async with self._source() as source:
-            if isinstance(self._place, Queue):
+            if isinstance(self._place, SqsQueue):
                 parcels, _ = await self._guarded(source.size(self._kept_for)) or (0, None)
                 return _report(Counts(parcels=parcels), None, source, is_whole=not self._failed)
             counting = count(source, self._kept_for, self._journal, self._bar.say)

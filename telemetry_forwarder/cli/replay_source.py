@@ -23,7 +23,7 @@ from telemetry_forwarder.failover.parcels import (
 from telemetry_forwarder.failover.s3_sqs import called, open_client
 from telemetry_forwarder.transports.addresses import host_port
 from telemetry_forwarder.transports.aws_calls import SDK_ERRORS, translated
-from telemetry_forwarder.variables.failover_target import Bucket, Queue
+from telemetry_forwarder.variables.failover_target import S3Prefix, SqsQueue
 
 # A person waits here, and no window closes: the SDK may try again.
 ATTEMPTS = 4
@@ -61,13 +61,13 @@ class Source(Protocol):
 
 @asynccontextmanager
 async def open_source(
-    place: Bucket | Queue, *, region: str | None, ca_file: str | None, proxies: Mapping[str, str] | None = None
+    place: S3Prefix | SqsQueue, *, region: str | None, ca_file: str | None, proxies: Mapping[str, str] | None = None
 ) -> AsyncIterator[Source]:
     """Open `place` for reading, with the AWS SDK's own settings (profiles too). Raises ConfigError."""
     async with open_client(
         place, region=region, ca_file=ca_file, proxies=proxies, session=AioSession, attempts=ATTEMPTS
     ) as client:
-        yield Objects(client, place) if isinstance(place, Bucket) else Messages(client, place)
+        yield Objects(client, place) if isinstance(place, S3Prefix) else Messages(client, place)
 
 
 class Objects:
@@ -75,7 +75,7 @@ class Objects:
 
     keeps = True
 
-    def __init__(self, client: Any, bucket: Bucket) -> None:
+    def __init__(self, client: Any, bucket: S3Prefix) -> None:
         self._client = client
         self._bucket = bucket
         self.others = 0
@@ -132,7 +132,7 @@ class Messages:
 
     keeps = False
 
-    def __init__(self, client: Any, queue: Queue) -> None:
+    def __init__(self, client: Any, queue: SqsQueue) -> None:
         self._client = client
         self._queue = queue
         self.others = 0

@@ -16,7 +16,7 @@ from telemetry_forwarder.failover.parcels import Packed, Parcel, Store, pack_mes
 from telemetry_forwarder.lazy_dataclass import dataclass, field
 from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.records.record import Record
-from telemetry_forwarder.variables.failover_target import Bucket, Queue
+from telemetry_forwarder.variables.failover_target import S3Prefix, SqsQueue
 
 # How many parcels of one sink are under way at once.
 PARALLEL = 4
@@ -49,7 +49,7 @@ class Failover:
 
     def __init__(
         self,
-        place: Bucket | Queue,
+        place: S3Prefix | SqsQueue,
         *,
         clock: Clock,
         log: Log,
@@ -99,7 +99,7 @@ class Failover:
         if not records:
             return []
         self._wanted.set()
-        pack = pack_objects if isinstance(self._place, Bucket) else pack_messages
+        pack = pack_objects if isinstance(self._place, S3Prefix) else pack_messages
         job = _Job(sink, pack(records), deadline)
         try:
             async with asyncio.timeout_at(deadline.at):
@@ -174,7 +174,7 @@ class Failover:
 
 
 def _import_stores(
-    place: Bucket | Queue, region: str | None, ca_file: str | None, proxies: Mapping[str, str] | None
+    place: S3Prefix | SqsQueue, region: str | None, ca_file: str | None, proxies: Mapping[str, str] | None
 ) -> OpenStore:
     # botocore only where it is needed
     from telemetry_forwarder.failover.s3_sqs import loaded_session, open_store

@@ -23,7 +23,7 @@ from telemetry_forwarder.transports import aws_session
 from telemetry_forwarder.transports.aws import client_config
 from telemetry_forwarder.transports.aws_calls import call
 from telemetry_forwarder.transports.aws_session import new_session
-from telemetry_forwarder.variables.failover_target import Bucket, Queue
+from telemetry_forwarder.variables.failover_target import S3Prefix, SqsQueue
 
 # A connection that is not made by then is tried again. Whoever calls bounds the whole.
 CONNECT_S = 1.0
@@ -49,7 +49,7 @@ HINTS = {
 COMMON_DATA = ("partitions", "endpoints", "sdk-default-configuration", "_retry")
 
 
-def loaded_session(place: Bucket | Queue) -> AioSession:
+def loaded_session(place: S3Prefix | SqsQueue) -> AioSession:
     """Return a session that has read what a client for `place` is made of.
 
     It takes 50 ms of a processor, seven times as long as making the client, which has to be done on the event loop.
@@ -58,7 +58,7 @@ def loaded_session(place: Bucket | Queue) -> AioSession:
     loader = session.get_component("data_loader")
     for kind in ("service-2", "endpoint-rule-set-1"):
         # What is read is remembered under these very arguments.
-        loader.load_service_model("s3" if isinstance(place, Bucket) else "sqs", kind, api_version=None)
+        loader.load_service_model("s3" if isinstance(place, S3Prefix) else "sqs", kind, api_version=None)
     for name in COMMON_DATA:
         loader.load_data(name)
     return session
@@ -66,7 +66,7 @@ def loaded_session(place: Bucket | Queue) -> AioSession:
 
 @asynccontextmanager
 async def open_store(
-    place: Bucket | Queue,
+    place: S3Prefix | SqsQueue,
     *,
     region: str | None = None,
     ca_file: str | None = None,
@@ -79,12 +79,12 @@ async def open_store(
     made of them.
     """
     async with open_client(place, region=region, ca_file=ca_file, proxies=proxies, session=session) as client:
-        yield ObjectStore(client, place) if isinstance(place, Bucket) else MessageStore(client, place)
+        yield ObjectStore(client, place) if isinstance(place, S3Prefix) else MessageStore(client, place)
 
 
 @asynccontextmanager
 async def open_client(
-    place: Bucket | Queue,
+    place: S3Prefix | SqsQueue,
     *,
     region: str | None = None,
     ca_file: str | None = None,
@@ -102,7 +102,7 @@ async def open_client(
 
     async with AsyncExitStack() as stack:
         try:
-            if isinstance(place, Queue):
+            if isinstance(place, SqsQueue):
                 client = await client_of(
                     "sqs", region=place.region or region, endpoint_url=None if place.region else origin(place.url)
                 )
@@ -114,7 +114,7 @@ async def open_client(
                 # It would wait for the service's `100 Continue` before it sends anything: a round trip of the window.
                 client.meta.events.unregister("before-call.s3", add_expect_header)
         except (BotoCoreError, ValueError) as error:
-            service = "sqs" if isinstance(place, Queue) else "s3"
+            service = "sqs" if isinstance(place, SqsQueue) else "s3"
             problem = aws_session.sdk_problem(error, service, "There is no failover without it.")
             raise ConfigError([problem]) from error
         yield client
@@ -133,7 +133,7 @@ def is_of_aws(url: str) -> bool:
 class ObjectStore:
     """A bucket of S3: one object for each parcel, never written twice."""
 
-    def __init__(self, client: Any, bucket: Bucket) -> None:
+    def __init__(self, client: Any, bucket: S3Prefix) -> None:
         self._client = client
         self._bucket = bucket
 
@@ -160,7 +160,7 @@ class MessageStore:
     minutes; of any other queue `replay` knows a message that it has seen by its digest.
     """
 
-    def __init__(self, client: Any, queue: Queue) -> None:
+    def __init__(self, client: Any, queue: SqsQueue) -> None:
         self._client = client
         self._queue = queue
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from telemetry_forwarder.variables.failover_target import Place
+from telemetry_forwarder.variables.failover_target import FailoverTarget
 from telemetry_forwarder.variables.types import (
     Flag,
     Flush,
@@ -66,7 +66,7 @@ def shown(kind: Any, text: str) -> str:
         return HIDDEN
     if isinstance(kind, (SecretArn, SsmParameter, SecretNames)) and not text.startswith(("arn:", "/")):
         return HIDDEN  # most likely the secret itself in the place of its reference
-    if isinstance(kind, (Url, ProxyUrl, Place, Site)):
+    if isinstance(kind, (Url, ProxyUrl, FailoverTarget, Site)):
         if "@" in text:  # whatever stands before the host may be a password, with any character in it
             scheme, separator, _ = text.partition("://")
             known = f"{scheme}://" if separator and scheme.isalnum() else ""
@@ -274,7 +274,7 @@ def exception(name: str, kind: NoProxy, text: str) -> str:
     return write(value) if value != text and is_sound(kind, value) else ""
 
 
-def place(name: str, kind: Place, text: str) -> str:
+def place(name: str, kind: FailoverTarget, text: str) -> str:
     parts = text.split(":", 5)
     if text.startswith("arn:") and len(parts) == 6 and parts[2] in ("s3", "sqs"):
         value = (
@@ -318,7 +318,7 @@ def printable(name: str, kind: Text, text: str) -> str:
 FINDERS: Mapping[type, Callable[[str, Any, str], str]] = {
     Integer: number, OneOf: word, Flag: flag, Flush: flush, Words: some_words, Tags: tags, Site: site, Url: url,
     Region: region, SecretText: secret, SecretArn: secret_arn, SsmParameter: parameter, ProxyUrl: proxy,
-    NoProxy: exception, Text: printable, Place: place, LogGroup: log_group,
+    NoProxy: exception, Text: printable, FailoverTarget: place, LogGroup: log_group,
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from telemetry_forwarder.variables.types import Url
 from telemetry_forwarder.variables.wording import only
 
 
-class Bucket:
+class S3Prefix:
     """A place in S3: a bucket's name, and what the keys begin with (without slashes at its ends; it may be empty)."""
 
     __slots__ = ("name", "prefix")
@@ -20,16 +20,16 @@ class Bucket:
         return f"s3://{self.name}/{self.prefix}".rstrip("/")
 
     def __repr__(self) -> str:
-        return f"Bucket({self.name!r}, {self.prefix!r})"
+        return f"S3Prefix({self.name!r}, {self.prefix!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Bucket) and repr(self) == repr(other)
+        return isinstance(other, S3Prefix) and repr(self) == repr(other)
 
     def __hash__(self) -> int:
         return hash(repr(self))
 
 
-class Queue:
+class SqsQueue:
     """A queue of SQS by its URL; `region` is what a host of AWS's names, else None."""
 
     __slots__ = ("region", "url")
@@ -46,16 +46,16 @@ class Queue:
         return self.url
 
     def __repr__(self) -> str:
-        return f"Queue({self.url!r}, {self.region!r})"
+        return f"SqsQueue({self.url!r}, {self.region!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Queue) and repr(self) == repr(other)
+        return isinstance(other, SqsQueue) and repr(self) == repr(other)
 
     def __hash__(self) -> int:
         return hash(repr(self))
 
 
-class Place:
+class FailoverTarget:
     """A bucket of S3, with a prefix, or a queue of SQS.
 
     Sources, read 2026-11-23: Amazon S3 User Guide, "General purpose bucket naming rules" (3 to 63 of lower-case
@@ -67,26 +67,26 @@ class Place:
     allowed = "`s3://BUCKET[/PREFIX]`, or the URL of an SQS queue, `https://sqs.REGION.amazonaws.com/ACCOUNT/NAME`"
     longest_prefix = 512  # of the 1024 bytes of a key
 
-    def read(self, text: str) -> "Bucket | Queue":
+    def read(self, text: str) -> "S3Prefix | SqsQueue":
         return self._bucket(text[5:]) if text.lower().startswith("s3://") else self._queue(text)
 
-    def _bucket(self, text: str) -> Bucket:
+    def _bucket(self, text: str) -> S3Prefix:
         name, _, prefix = text.partition("/")
         prefix = prefix.strip("/")
         ends_well = name[:1].isalnum() and name[-1:].isalnum() and ".." not in name
         is_name = 3 <= len(name) <= 63 and only(name, ".-") and name == name.lower() and ends_well
         if not is_name or len(prefix) > self.longest_prefix or not only(prefix, "/!-_.*'()=") or "//" in prefix:
             raise ValueError(self.allowed)
-        return Bucket(name, prefix)
+        return S3Prefix(name, prefix)
 
-    def _queue(self, text: str) -> Queue:
+    def _queue(self, text: str) -> SqsQueue:
         scheme, _, rest = Url().read(text).partition("://")
         authority, *path = rest.split("/")
         if len(path) != 2 or len(path[0]) != 12 or not path[0].isdigit() or not is_queue_name(path[1]):
             raise ValueError(self.allowed)
         host = authority.partition(":")[0].split(".")
         is_of_aws = len(host) > 3 and host[0] == "sqs" and host[2] == "amazonaws"
-        return Queue(f"{scheme}://{rest}", host[1] if is_of_aws else None)
+        return SqsQueue(f"{scheme}://{rest}", host[1] if is_of_aws else None)
 
 
 def is_queue_name(name: str) -> bool:

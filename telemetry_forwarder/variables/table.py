@@ -5,7 +5,7 @@ environment is read before registration, while the user's cold start waits. Impo
 the time to `/register`, so the few classes here are plain. The tables of docs/settings.md are printed from `VARIABLES`.
 """
 
-from telemetry_forwarder.variables.failover_target import Place
+from telemetry_forwarder.variables.failover_target import FailoverTarget
 from telemetry_forwarder.variables.types import (
     DirectoryPath,
     FilePath,
@@ -149,7 +149,7 @@ VARIABLES = (
         "`true`: a wrong setting fails the start of the function instead of leaving that setting out",
     ),
     Variable(
-        "TELEMETRY_FORWARDER_FAILOVER", Place(), None,
+        "TELEMETRY_FORWARDER_FAILOVER", FailoverTarget(), None,
         "Where records are kept that a sink has not taken when the environment ends; "
         "`telemetry-forwarder replay` sends them later",
     ),

@@ -23,7 +23,7 @@ from telemetry_forwarder.failover.parcels import (
 )
 from telemetry_forwarder.failover.s3_sqs import is_of_aws, loaded_session, open_store
 from telemetry_forwarder.transports.aws_session import OrjsonFiles
-from telemetry_forwarder.variables.failover_target import Bucket, Queue
+from telemetry_forwarder.variables.failover_target import S3Prefix, SqsQueue
 from tests.builders import Lines, record, records
 
 from .aws_service import REGION, environment, moto
@@ -31,7 +31,7 @@ from .sockets import Answer, Seen, hang, raw, says, serving
 
 __all__ = ["environment", "moto"]
 
-BUCKET = Bucket("kept", "logs")
+BUCKET = S3Prefix("kept", "logs")
 FORBIDDEN = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 CONFLICT = b"<Error><Code>ConditionalRequestConflict</Code><Message>conflict</Message></Error>"
@@ -195,7 +195,7 @@ async def test_missing_credentials_are_said(s3_at: Any, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    "place", [BUCKET, Queue("https://sqs.eu-central-1.amazonaws.com/123456789012/kept", REGION)], ids=["s3", "sqs"]
+    "place", [BUCKET, SqsQueue("https://sqs.eu-central-1.amazonaws.com/123456789012/kept", REGION)], ids=["s3", "sqs"]
 )
 async def test_client_is_made_on_the_loop_without_reading_a_file(
     environment: None, place: Any, monkeypatch: pytest.MonkeyPatch
@@ -265,7 +265,7 @@ async def test_queue_gets_messages_within_its_limit_that_hold_every_record(moto:
         record(f"{number} " + "".join(map(chr, range(0x4E00, 0x4E00 + 20_000))), id=f"r{number}")
         for number in range(40)
     ]
-    async with failover(Queue(url), Lines()) as keeper:
+    async with failover(SqsQueue(url), Lines()) as keeper:
         assert await keeper.store("splunk", some, soon(30)) == []
     found = await messages(moto, url)
     assert all(len(one["Body"]) <= 262_144 - 4096 for one in found)
@@ -286,7 +286,7 @@ async def test_fifo_queue_takes_the_same_message_once_for_each_sink(moto: str, s
     url = await make_queue(moto, "kept.fifo", FifoQueue="true")
     (packed,) = pack_messages(records(3))
     assert packed.parcel is not None
-    async with open_store(Queue(url), region=REGION) as store:
+    async with open_store(SqsQueue(url), region=REGION) as store:
         for sink in ("splunk", "splunk", "datadog", "datadog"):
             await store.put(sink, packed.parcel)
     found = await messages(moto, url)
@@ -297,6 +297,6 @@ async def test_fifo_queue_takes_the_same_message_once_for_each_sink(moto: str, s
 
 async def test_missing_queue_is_said(moto: str, sqs_at: Any) -> None:
     sqs_at(moto)
-    async with open_store(Queue(f"{moto}/123456789012/nowhere"), region=REGION) as store:
+    async with open_store(SqsQueue(f"{moto}/123456789012/nowhere"), region=REGION) as store:
         with pytest.raises(FailoverError, match="there is no such queue"):
             await store.put("splunk", parcel_of(1))

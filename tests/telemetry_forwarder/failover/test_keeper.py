@@ -12,12 +12,12 @@ from telemetry_forwarder.failover.keeper import Failover, OpenStore
 from telemetry_forwarder.failover.parcels import Parcel
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.testing.virtual_time import in_virtual_time
-from telemetry_forwarder.variables.failover_target import Bucket, Queue
+from telemetry_forwarder.variables.failover_target import S3Prefix, SqsQueue
 from telemetry_forwarder.variables.table import Problem
 from tests.builders import Hang, Lines, clock, in_seconds, record, records
 
-BUCKET = Bucket("kept", "logs")
-QUEUE = Queue("https://sqs.eu-central-1.amazonaws.com/123456789012/kept", "eu-central-1")
+BUCKET = S3Prefix("kept", "logs")
+QUEUE = SqsQueue("https://sqs.eu-central-1.amazonaws.com/123456789012/kept", "eu-central-1")
 REFUSAL = FailoverError("AccessDenied (HTTP 403)")
 BUSY = FailoverError("SlowDown (HTTP 503)", may_pass=True)
 LOST = ConnectionLost("s3:443: the connection ended before the answer did")

@@ -3,7 +3,7 @@
 import pytest
 
 from telemetry_forwarder.settings import Settings
-from telemetry_forwarder.variables.failover_target import Bucket, Place, Queue
+from telemetry_forwarder.variables.failover_target import FailoverTarget, S3Prefix, SqsQueue
 from telemetry_forwarder.variables.reading import read_all
 
 NAME = "TELEMETRY_FORWARDER_FAILOVER"
@@ -12,18 +12,18 @@ NAME = "TELEMETRY_FORWARDER_FAILOVER"
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("s3://logs", Bucket("logs")),
-        ("S3://my.logs-1/", Bucket("my.logs-1")),
-        ("s3://logs/a/b_c=1/", Bucket("logs", "a/b_c=1")),
+        ("s3://logs", S3Prefix("logs")),
+        ("S3://my.logs-1/", S3Prefix("my.logs-1")),
+        ("s3://logs/a/b_c=1/", S3Prefix("logs", "a/b_c=1")),
         (
             "https://sqs.eu-central-1.amazonaws.com/123456789012/kept",
-            Queue("https://sqs.eu-central-1.amazonaws.com/123456789012/kept", "eu-central-1"),
+            SqsQueue("https://sqs.eu-central-1.amazonaws.com/123456789012/kept", "eu-central-1"),
         ),
         (
             "https://sqs.cn-north-1.amazonaws.com.cn/123456789012/kept.fifo",
-            Queue("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/kept.fifo", "cn-north-1"),
+            SqsQueue("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/kept.fifo", "cn-north-1"),
         ),
-        ("http://127.0.0.1:4566/123456789012/kept", Queue("http://127.0.0.1:4566/123456789012/kept")),
+        ("http://127.0.0.1:4566/123456789012/kept", SqsQueue("http://127.0.0.1:4566/123456789012/kept")),
     ],
 )
 def test_buckets_and_queues_are_read(text: str, place: object) -> None:
@@ -49,7 +49,7 @@ def test_anything_else_is_named_with_what_is_allowed(text: str) -> None:
     assert values[NAME] is None
     (problem,) = values.problems(None)
     assert str(problem).startswith(f"{NAME} is '{text[:20]}")
-    assert Place.allowed in str(problem)
+    assert FailoverTarget.allowed in str(problem)
     assert str(problem).endswith("It is left out.")
 
 
@@ -59,7 +59,7 @@ def test_a_password_in_a_queues_address_is_not_shown() -> None:
 
 
 def test_settings_know_the_place_and_whatever_is_wrong_with_it() -> None:
-    assert Settings.from_values(read_all({NAME: "s3://logs/a"})).failover == Bucket("logs", "a")
+    assert Settings.from_values(read_all({NAME: "s3://logs/a"})).failover == S3Prefix("logs", "a")
     assert Settings.from_values(read_all({})).failover is None
     settings = Settings.from_values(read_all({NAME: "somewhere"}))
     assert settings.failover is None
@@ -67,8 +67,8 @@ def test_settings_know_the_place_and_whatever_is_wrong_with_it() -> None:
 
 
 def test_places_are_written_as_they_are_given() -> None:
-    assert str(Bucket("logs", "a/b")) == "s3://logs/a/b"
-    assert str(Bucket("logs")) == "s3://logs"
-    assert len({Bucket("logs"), Bucket("logs", ""), Bucket("logs", "a")}) == 2
-    assert Queue("https://sqs.x.amazonaws.com/123456789012/a.fifo").is_fifo
-    assert len({Queue("a", "r"), Queue("a", "r"), Queue("a")}) == 2
+    assert str(S3Prefix("logs", "a/b")) == "s3://logs/a/b"
+    assert str(S3Prefix("logs")) == "s3://logs"
+    assert len({S3Prefix("logs"), S3Prefix("logs", ""), S3Prefix("logs", "a")}) == 2
+    assert SqsQueue("https://sqs.x.amazonaws.com/123456789012/a.fifo").is_fifo
+    assert len({SqsQueue("a", "r"), SqsQueue("a", "r"), SqsQueue("a")}) == 2
