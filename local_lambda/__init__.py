@@ -1,16 +1,16 @@
 """A local Lambda: the Runtime, Extensions and Telemetry APIs on one machine. Nothing in the layer imports it.
 
-settings, results, errors      what a user gives and gets
-local_lambda                   the environment as an async context manager, over the state in sandbox
-fleet, invoke_endpoint         several of them, as Lambda scales; what `aws lambda invoke` talks to
-pytest_plugin, cli             how it is used: from tests, and as a command
+settings, results, errors      what the user passes in and gets back
+local_lambda                   one environment as an async context manager; its state is in sandbox
+fleet, invoke_endpoint         several environments, scaled as Lambda does; the endpoint for `aws lambda invoke`
+pytest_plugin, cli             the two ways to use it: from tests, and as a command
 phases                         init, invocation, managed, restore, shutdown
-apis                           what processes talk to: the Runtime, Extensions and Telemetry APIs
-rules                          what these APIs and the platform's logs hold to: pure
+apis                           the Runtime, Extensions and Telemetry APIs, which the processes call
+rules                          the rules of these APIs and of the platform's logs: pure
 telemetry                      the platform's telemetry and its sender
-machine                        processes and pipes, layers, limits and the freezer, what cleans up if this is killed
-conformance                    judges an extension: checks, the scenarios they need, what was observed in them
-transcript, watch              what crossed the APIs; waiting
+machine                        processes and pipes, layers, limits, the freezer, and the reaper that cleans up
+conformance                    judges an extension: the checks, the scenarios they need, the observations made
+transcript, watch              a log of all API calls; waiting for a condition
 """
 
 from typing import TYPE_CHECKING
@@ -40,7 +40,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # aiohttp takes a fifth of a second to import; those who only name a Function need not wait for it.
+    # Importing aiohttp takes a fifth of a second; code that only needs `Function` does not wait for it.
     if name == "LocalLambda":
         from local_lambda.local_lambda import LocalLambda
 

@@ -1,40 +1,40 @@
-"""The exceptions of the local Lambda. Each message is one sentence: what was given, and what is wrong with it."""
+"""The exceptions of the local Lambda. Each message is one sentence: the value given, and what is wrong with it."""
 
 
 class EmulatorError(Exception):
-    """The root of all of them."""
+    """The base class of all exceptions here."""
 
 
 class InvalidSetting(EmulatorError):
-    """A member of `Function` or `Platform`, or an argument, cannot be."""
+    """A field of `Function` or `Platform`, or an argument, has a value that is not allowed."""
 
 
 class FunctionNotFound(EmulatorError):
-    """The directory with the function's code, or the module that the handler names, is not there."""
+    """The directory with the function's code, or the module that the handler names, does not exist."""
 
 
 class ExtensionNotFound(EmulatorError):
-    """An extension, or the directory that should hold some, is not there or not a file."""
+    """An extension, or the directory of extensions, does not exist or is not a file."""
 
 
 class InvalidLayer(EmulatorError):
-    """A layer is not there, is no ZIP file, or is beyond what Lambda allows."""
+    """A layer does not exist, is not a ZIP file, or exceeds Lambda's limits."""
 
 
 class TooManyExtensions(EmulatorError):
-    """More than ten executables. Source: Lambda quotas; `Extension.TooManyExtensions`."""
+    """There are more than ten executables. Source: Lambda quotas; `Extension.TooManyExtensions`."""
 
 
 class AddressInUse(EmulatorError):
-    """The port that was asked for is taken."""
+    """The requested port is already in use."""
 
 
 class LimitsUnavailable(EmulatorError):
-    """A control group was asked for by name, and the system does not let one be made."""
+    """The settings require a control group, and the system does not let one be created."""
 
 
 class InitFailed(EmulatorError):
-    """The environment did not come up; `error_type` is Lambda's name for the reason."""
+    """The environment failed to start; `error_type` is Lambda's name for the reason."""
 
     def __init__(self, error_type: str, message: str) -> None:
         super().__init__(f"The environment did not come up ({error_type}): {message}")
@@ -43,7 +43,7 @@ class InitFailed(EmulatorError):
 
 
 class EnvironmentClosed(EmulatorError):
-    """The environment was shut down or killed, or is not open yet, so it cannot be invoked."""
+    """The environment cannot be invoked: it was shut down or killed, or is not open yet."""
 
 
 class Throttled(EmulatorError):
@@ -51,4 +51,4 @@ class Throttled(EmulatorError):
 
 
 class WaitedTooLong(EmulatorError):
-    """What a test or a user waited for did not happen in time."""
+    """The event that a test or a user waited for did not happen in time."""

@@ -1,7 +1,8 @@
-"""Several environments of one function, started as Lambda does: a new one for each request that finds none idle.
+"""Several environments of one function, scaled as Lambda does: a request that finds none idle starts a new one.
 
-Each environment has an owner task, which opens and ends it; invocations are tasks of the fleet, so that a caller who
-leaves does not end them, as on Lambda. What changes the lists is synchronous: decide first, then wait.
+Each environment has an owner task, which opens and ends it. Invocations are tasks of the fleet, so an invocation
+continues when its caller leaves, as on Lambda. The lists of environments are changed by synchronous code only: decide
+first, then await.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ End = Literal["spindown", "timeout", "failure", "kill"]
 
 
 class Details(TypedDict, total=False):
-    """What may go with a payload; see `LocalLambda.invoke`."""
+    """The options of one invocation; see `LocalLambda.invoke`."""
 
     request_id: str | None
     trace: str | None
@@ -34,7 +35,7 @@ class Details(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """An invocation, the number of the environment that served it, and the telemetry that it produced."""
+    """An invocation, the number of the environment that served it, and the telemetry it produced."""
 
     environment: int
     invocation: Invocation
@@ -42,7 +43,7 @@ class Served:
 
 
 class _Resident:
-    """One environment of the fleet, by its number, which counts from 1."""
+    """One environment of the fleet and its number; numbers start at 1."""
 
     def __init__(self, number: int, env: LocalLambda) -> None:
         self.number = number
@@ -58,13 +59,13 @@ class Fleet:
         async with Fleet(Function(code=Path("src")), [Path("extensions/mine")], concurrency=5) as fleet:
             results = await asyncio.gather(*(fleet.invoke({"n": n}) for n in range(5)))
 
-    Environments are started by need and reused, the last used one first. Each has API ports of its own. What an
-    extension binds itself is not the emulator's to choose: every variable of `port_variables` is set to a port that is
-    free, another one in each environment. With a `concurrency` above 1 TMPDIR names a directory of the environment's
-    own; `/tmp` itself is shared. `layers` are those of `LocalLambda`. `on_start` is
-    called with each new environment and its number before it is opened.
+    Environments are started on demand and reused; the one used last is taken first. Each has its own API ports. The
+    emulator cannot choose the ports that an extension itself listens on, so each variable in `port_variables` is set to
+    a free port, a different one in each environment. With a `concurrency` above 1, TMPDIR names a private directory of
+    each environment; `/tmp` itself is shared. `layers` are those of `LocalLambda`. `on_start` is called with the number
+    and the object of each new environment before it is opened.
 
-    Leaving ends all environments as a spin-down does, or kills them when an exception passes through.
+    Leaving the context ends all environments with a spin-down, or kills them if an exception passes through.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Fleet:
             raise InvalidSetting(f"The concurrency is {concurrency}; 1 to 1000 are possible.")
         self.function = function
         self.concurrency = concurrency
-        self.failures: list[EmulatorError] = []  # of invocations that nobody waits for
+        self.failures: list[EmulatorError] = []  # of submitted invocations, which have no caller
         self.shutdowns: dict[int, Shutdown] = {}
         self._extensions = extensions
         self._platform = platform
@@ -125,9 +126,9 @@ class Fleet:
     # What a user does
 
     async def provision(self, count: int) -> None:
-        """Start `count` more environments at once, and return when all of them wait for an invocation.
+        """Start `count` more environments at once; return when all of them wait for an invocation.
 
-        Raises Throttled beyond the concurrency, and what starting one raises.
+        Raises Throttled if that exceeds the concurrency, and whatever starting an environment raises.
         """
         self._check_open()
         if len(self._residents) + count > self.concurrency:
@@ -142,29 +143,29 @@ class Fleet:
                 raise outcome
 
     async def invoke(self, payload: Any = None, *, wait: bool = False, **details: Unpack[Details]) -> Invocation:
-        """Invoke the function in an environment that is idle, else in a new one; see `LocalLambda.invoke`.
+        """Invoke the function in an idle environment, or in a new one; see `LocalLambda.invoke`.
 
-        Raises Throttled when all are busy (with `wait` it waits for one instead), and what starting one raises.
+        Raises Throttled if all are busy (with `wait` it waits for one instead), and whatever starting one raises.
         """
         return (await self.serve(payload, wait=wait, **details)).invocation
 
     async def serve(self, payload: Any = None, *, wait: bool = False, **details: Unpack[Details]) -> Served:
-        """Invoke, and say where it was done and what it produced. Raises as `invoke`."""
+        """Invoke the function; return the result, the environment's number and the telemetry. Raises as `invoke`."""
         if wait:
             await self._until_room()
         resident = self._take()
         done: asyncio.Future[Served] = asyncio.get_running_loop().create_future()
-        done.add_done_callback(lambda future: future.cancelled() or future.exception())  # its caller may have left
+        done.add_done_callback(lambda future: future.cancelled() or future.exception())  # its caller may be gone
         self._own(self._call(resident, done, payload, details))
         return await asyncio.shield(done)
 
     def submit(self, payload: Any = None, **details: Unpack[Details]) -> None:
-        """Have the function invoked as soon as there is room; nobody waits. What goes wrong is in `failures`."""
+        """Invoke the function as soon as an environment is free, without waiting. Errors are added to `failures`."""
         self._check_open()
         self._own(self._submitted(payload, details))
 
     async def shutdown(self, end: End = "spindown") -> dict[int, Shutdown]:
-        """End all environments at once; return how, by number. Invocations under way are abandoned."""
+        """End all environments at once; return how each ended, by number. Running invocations are abandoned."""
         self._is_open = False
         self._watch.notify()
         calls = list(self._calls)
@@ -182,7 +183,7 @@ class Fleet:
 
     @property
     def environments(self) -> dict[int, LocalLambda]:
-        """The environments that are up or starting, by number."""
+        """The environments that are running or starting, by number."""
         return {resident.number: resident.env for resident in self._residents}
 
     # Invocations
@@ -250,7 +251,7 @@ class Fleet:
         return resident
 
     async def _reside(self, resident: _Resident) -> None:
-        """Own an environment from its opening to its end."""
+        """Own an environment from its start to its end."""
         try:
             async with resident.env as env:
                 resident.opened.set_result(None)
@@ -264,14 +265,14 @@ class Fleet:
                 raise
             resident.opened.set_exception(error)
         finally:
-            resident.opened.cancel()  # if nothing else was said, nobody waits in vain
+            resident.opened.cancel()  # if it has no outcome yet: otherwise its callers would wait for ever
             self._residents.remove(resident)
             if resident in self._idle:
                 self._idle.remove(resident)
             self._watch.notify()
 
     def _function(self, number: int) -> Function:
-        """Return the function with the variables that set this environment apart."""
+        """Return the function with the environment variables that are specific to this environment."""
         own = {name: str(self._free_port()) for name in self._port_variables}
         if self.concurrency > 1:
             folder = self._folder / f"tmp-{number}"
@@ -280,7 +281,7 @@ class Fleet:
         return dataclasses.replace(self.function, environment={**self.function.environment, **own})
 
     def _free_port(self) -> int:
-        """Return a port that is free on all addresses and that no other environment was given."""
+        """Return a port that is free on all addresses and was not given to another environment."""
         while True:
             with socket.socket() as probe:
                 probe.bind(("0.0.0.0", 0))  # noqa: S104 - as the extension will

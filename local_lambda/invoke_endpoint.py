@@ -32,7 +32,7 @@ _NAME = re.compile(r"(?:(?:arn:[a-z-]+:lambda:[a-z0-9-]+:)?\d{12}:function:)?([A
 
 
 class _ApiError(Exception):
-    """An answer with a status and the name of an exception of the Lambda API."""
+    """An error answer: a status and the name of an exception of the Lambda API."""
 
     def __init__(self, status: int, code: str, message: str, **more: str) -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ class InvokeEndpoint:
 
     @property
     def url(self) -> str:
-        """What to give as `--endpoint-url`."""
+        """The value for `--endpoint-url`."""
         return f"http://127.0.0.1:{self._port}"
 
     async def _answer(self, request: web.Request) -> web.Response:
@@ -126,21 +126,21 @@ class InvokeEndpoint:
 
 
 def _log_tail(telemetry: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return the last 4 KB of what CloudWatch Logs would show of these events."""
+    """Return the last 4 KB of the log lines that CloudWatch Logs would show for these events."""
     lines = [text for event in telemetry if (text := text_of(event)) is not None]
     return "".join(f"{line}\n" for line in lines).encode()[-_LOG_TAIL_BYTES:]
 
 
 async def _payload(request: web.Request, kind: str) -> bytes:
-    """Read the event; an empty body is an empty object. Raises ApiError."""
+    """Return the request's body, or `{}` if it is empty. Raises _ApiError if it is too large or not JSON."""
     limit = _MAX_ASYNCHRONOUS_BYTES if kind == "Event" else _MAX_SYNCHRONOUS_BYTES
     body, size = bytearray(), 0
     async for chunk in request.content.iter_any():
         size += len(chunk)
-        if size <= limit:  # what is beyond is read and thrown away, so that the client hears the answer
+        if size <= limit:  # read the rest too, but drop it: the client reads the answer only then
             body += chunk
     if size > limit:
-        # The API reference calls it RequestTooLargeException; callers of real Lambda see this code and these texts.
+        # The API reference calls it RequestTooLargeException; real Lambda answers with this code and these texts.
         message = f"Request must be smaller than {limit} bytes for the InvokeFunction operation"
         if kind == "Event":
             message = f"{size} byte payload is too large for the Event invocation type (limit {limit} bytes)"
@@ -155,7 +155,7 @@ async def _payload(request: web.Request, kind: str) -> bytes:
 
 
 def _client_context(headers: Mapping[str, str]) -> str | None:
-    """Decode X-Amz-Client-Context: base64 of a JSON object. Raises ApiError."""
+    """Decode X-Amz-Client-Context, base64 of a JSON object. Raises _ApiError if it is malformed or too long."""
     given = headers.get("X-Amz-Client-Context")
     if given is None:
         return None

@@ -1,4 +1,4 @@
-"""The local Lambda itself: one execution environment as an async context manager."""
+"""The local Lambda: one execution environment as an async context manager."""
 
 import asyncio
 import time
@@ -39,15 +39,17 @@ class LocalLambda:
             assert result.json() == "ok"
             await env.shutdown()
 
-    Entering runs the init and freezes; leaving shuts down (spindown), or kills everything at once when an exception
-    passes through. Either way no process, port or stopped child is left. `extensions` are executables, `opt` a
-    directory that plays /opt: every regular file in its `extensions` is started too. `layers` are directories or ZIP
-    files, low to high, that are put over it in a private directory which lives as long as this. Nothing is mounted at
-    /opt itself: what an extension carries along it must find beside its own file; `opt`/bin and `opt`/lib are on PATH
-    and LD_LIBRARY_PATH, `opt`/python on the PYTHONPATH of a Python function.
+    Entering runs the init and then freezes the environment. Leaving shuts it down (spindown), or kills everything at
+    once if an exception passes through. Either way no process, stopped or not, and no port is left behind.
 
-    Raises on construction: ExtensionNotFound, TooManyExtensions, InvalidLayer. On entering: AddressInUse,
-    LimitsUnavailable; InitFailed, unless the platform is told to retry as Lambda does.
+    `extensions` are executables. `opt` is a directory that stands for /opt: every regular file in its `extensions` is
+    started too. `layers` are directories or ZIP files, lowest first; they are unpacked over `opt` in a private
+    directory, which is removed with the environment. Nothing is mounted at /opt itself, so an extension must look for
+    its other files next to its executable. `opt`/bin and `opt`/lib are on PATH and LD_LIBRARY_PATH; `opt`/python is on
+    the PYTHONPATH of a Python function.
+
+    The constructor raises ExtensionNotFound, TooManyExtensions or InvalidLayer. Entering raises AddressInUse,
+    LimitsUnavailable or InitFailed; not InitFailed if the platform is set to retry as Lambda does.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class LocalLambda:
             raise
         self._extensions_enabled = not disables_extensions(self._opt.path)
         self._watch = Watch()
-        self._turn = asyncio.Lock()  # a classic environment does one thing at a time
+        self._turn = asyncio.Lock()  # an environment runs one invocation at a time, except on Managed Instances
         self._tasks = asyncio.TaskGroup()
         self._is_open = False
         self._sandbox: Sandbox | None = None
@@ -107,7 +109,7 @@ class LocalLambda:
         self._session = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
         app = web.Application(middlewares=[recording(self.transcript)])
         self._limits = Limits(self.function, self.platform)
-        # Routes are asked for their environment at each call, and the environment needs the port: hence this order.
+        # The routes need the sandbox, and the sandbox needs the server's port: hence this order.
         telemetry = Telemetry(self.platform, self._tasks, self._session, self._watch, self.transcript, self.function)
         self._sandbox = sandbox = Sandbox(
             self.function,
@@ -141,7 +143,9 @@ class LocalLambda:
             raise InitFailed(outcome.error_type or "Runtime.Unknown", outcome.message)
 
     async def _close(self, error: BaseException | None) -> None:
-        """Leave nothing behind. Killing comes first and needs no event loop, whatever happens to the rest."""
+        """Release everything. The processes are killed first: that needs no event loop, so it works even if the rest
+        fails.
+        """
         self._is_open = False
         if self._sandbox is not None:
             self._sandbox.kill()
@@ -156,7 +160,7 @@ class LocalLambda:
             self._opt.remove()
             if self._session is not None:
                 await self._session.close()
-            # A task group wraps what its body raised; it needs to hear of a cancellation only, which may be its own.
+            # A task group wraps any exception that it is given; it only needs to know of a cancellation, maybe its own.
             heard = error if isinstance(error, asyncio.CancelledError) else None
             await self._tasks.__aexit__(type(heard) if heard else None, heard, heard.__traceback__ if heard else None)
 
@@ -172,10 +176,10 @@ class LocalLambda:
         cognito_identity: str | None = None,
         tenant_id: str | None = None,
     ) -> Invocation:
-        """Invoke the function; return when the answer is there and the environment is frozen again, its report made.
+        """Invoke the function; return after its answer, its report and the freeze of the environment.
 
-        `payload` is sent as JSON, bytes as they are. `trace` is an X-Amzn-Trace-Id, `client_context` and
-        `cognito_identity` are JSON as the runtime gets them. A function that fails, times out or
+        `payload` is sent as JSON, or unchanged if it is bytes. `trace` is an X-Amzn-Trace-Id; `client_context` and
+        `cognito_identity` are JSON texts, passed to the runtime as they are. A function that fails, times out or
         crashes gives a result, not an exception. Raises EnvironmentClosed.
         """
         request = invocation.Request(
@@ -192,7 +196,7 @@ class LocalLambda:
             return await invocation.invoke(self._open_sandbox(), request)
 
     async def shutdown(self, reason: shutdown.Reason = "spindown") -> Shutdown:
-        """End the environment as Lambda does and say how each extension took it. Raises EnvironmentClosed."""
+        """End the environment as Lambda does; return how each extension ended. Raises EnvironmentClosed."""
         async with self._turn:
             sandbox = self._open_sandbox()
             self._is_open = False
@@ -200,10 +204,10 @@ class LocalLambda:
             return self.shutdown_result
 
     async def kill(self) -> None:
-        """End the environment without a word, as the loss of a host would. Raises EnvironmentClosed."""
+        """End the environment without notice, as the loss of a host would. Raises EnvironmentClosed."""
         sandbox = self._open_sandbox()
         self._is_open = False
-        sandbox.break_("Sandbox.Failure", "The environment was killed.", "platform")  # ends an invocation under way
+        sandbox.break_("Sandbox.Failure", "The environment was killed.", "platform")  # ends a running invocation
         await shutdown.kill(sandbox)
 
     # What happened
@@ -215,60 +219,60 @@ class LocalLambda:
 
     @property
     def instance_id(self) -> str:
-        """The environment's id, which is also its log stream's name."""
+        """The environment's id, which is also the name of its log stream."""
         return self._sandbox.instance_id if self._sandbox is not None else ""
 
     @property
     def telemetry(self) -> list[TelemetryDict]:
-        """Every event that was produced, in order, as the newest schema has it."""
+        """All telemetry events so far, oldest first, in the newest schema."""
         return [event.as_dict() for event in self._sandbox.telemetry.events] if self._sandbox is not None else []
 
     def telemetry_since(self, number: int) -> list[TelemetryDict]:
-        """Return what was produced after the first `number` events."""
+        """Return the events produced after the first `number` events."""
         produced = self._sandbox.telemetry.events if self._sandbox is not None else []
         return [event.as_dict() for event in produced[number:]]
 
     @property
     def telemetry_count(self) -> int:
-        """How many events were produced."""
+        """The number of events produced so far."""
         return len(self._sandbox.telemetry.events) if self._sandbox is not None else 0
 
     def observe(self, observer: Callable[[], None]) -> None:
-        """Have `observer` called whenever something happened here: quickly, and without raising."""
+        """Call `observer` after every change in the environment. It must be quick and must not raise."""
         self._watch.observe(observer)
 
     @property
     def pids(self) -> dict[str, int]:
-        """The processes of this generation that run, by extension name or "runtime"."""
+        """The ids of the running processes of this generation, by extension name or "runtime"."""
         processes = self._sandbox.all_processes() if self._sandbox is not None else []
         return {process.name: process.pid for process in processes if process.is_running}
 
     @property
     def subscriptions(self) -> list[Subscription]:
-        """The telemetry subscriptions that stand, in the order in which they were made."""
+        """The current telemetry subscriptions, oldest first."""
         return self._sandbox.telemetry.subscriptions if self._sandbox is not None else []
 
     @property
     def held_telemetry(self) -> list[bytes]:
-        """The records that no subscriber has acknowledged so far, as they would be sent."""
+        """The records that no subscriber has acknowledged yet, encoded as they would be sent."""
         return self._sandbox.telemetry.held if self._sandbox is not None else []
 
     @property
     def resets(self) -> list[Shutdown]:
-        """How each generation ended that a timeout or a crash broke within an invocation."""
+        """The shutdowns of the generations that a timeout or a crash ended during an invocation."""
         return list(self._sandbox.resets) if self._sandbox is not None else []
 
     @property
     def limits(self) -> Enforced | None:
-        """What the system enforces on this environment; None before it is entered."""
+        """The limits that the system enforces on this environment; None before it is entered."""
         return self._limits.enforced if self._limits is not None else None
 
     def extension_output(self, name: str) -> list[str]:
-        """Return the lines that an extension wrote to stdout and stderr, over all generations."""
+        """Return the lines that an extension wrote to stdout and stderr, over all its generations."""
         return list(self._sandbox.output[name]) if self._sandbox is not None else []
 
     async def report(self, request_id: str, *, timeout_s: float = 5.0) -> TelemetryDict:
-        """Wait for the `platform.report` of an invocation to be produced. Raises WaitedTooLong."""
+        """Wait for the `platform.report` event of an invocation and return it. Raises WaitedTooLong."""
 
         def is_it(event: TelemetryDict) -> bool:
             return bool(event["type"] == "platform.report" and event["record"]["requestId"] == request_id)
@@ -276,11 +280,11 @@ class LocalLambda:
         return await self.event(is_it, timeout_s=timeout_s)
 
     async def event(self, wanted: Callable[[TelemetryDict], bool], *, timeout_s: float = 5.0) -> TelemetryDict:
-        """Wait for the first event that is `wanted`. Raises WaitedTooLong."""
+        """Wait for the first event for which `wanted` returns true, and return it. Raises WaitedTooLong."""
         found: list[TelemetryDict] = []
         looked_at = 0
 
-        def is_there() -> bool:  # looks at each event once, however often it is asked
+        def is_there() -> bool:  # called often, so it checks each event only once
             nonlocal looked_at
             events = self._sandbox.telemetry.events if self._sandbox is not None else []
             while looked_at < len(events) and not found:
@@ -294,7 +298,7 @@ class LocalLambda:
         return found[0]
 
     async def until(self, condition: Callable[[], bool], *, timeout_s: float = 5.0) -> None:
-        """Wait until `condition` holds; it is tried whenever something happens here. Raises WaitedTooLong."""
+        """Wait until `condition` holds; it is evaluated after every change here. Raises WaitedTooLong."""
         began = time.monotonic()
         try:
             async with asyncio.timeout(timeout_s):

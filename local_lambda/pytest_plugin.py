@@ -1,8 +1,8 @@
-"""The local Lambda for pytest. Loaded by itself where the package is installed, so it imports nothing that is slow.
+"""The pytest plugin of the local Lambda. pytest loads it wherever the package is installed, so it imports nothing slow.
 
-- `local_lambda`: `env = await local_lambda(extension, …)` opens an environment that is closed at the test's end.
-- `conformance_check`: a test that asks for it is run once for each check of the conformance suite, against the
-  extension that the fixture `conformance_subject` names; it calls what it got.
+- `local_lambda`: `env = await local_lambda(extension, …)` opens an environment, which is closed at the test's end.
+- `conformance_check`: a test with this fixture runs once for each check of the conformance suite, against the
+  extension that the fixture `conformance_subject` returns. The test calls the value of the fixture.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ CHECK = "conformance_check"
 
 
 class OpenLambda(Protocol):
-    """What the fixture `local_lambda` gives."""
+    """The type of the fixture `local_lambda`."""
 
     def __call__(
         self, *extensions: "Path", function: "Function | None" = None, platform: "Platform | None" = None
     ) -> Awaitable["LocalLambda"]:
-        """Open an environment with these extensions, of the function given or of one that does nothing."""
+        """Open an environment with these extensions, for the given function or for one that does nothing."""
         ...
 
 
@@ -54,14 +54,14 @@ def _no_pytest_asyncio() -> None:
 
 try:
     import pytest_asyncio
-except ImportError:  # the conformance suite does without
+except ImportError:  # the conformance suite does not need it
     local_lambda: Any = pytest.fixture(name="local_lambda")(_no_pytest_asyncio)
 else:
     local_lambda = pytest_asyncio.fixture(name="local_lambda")(_local_lambda)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that asks for a check once for each of them."""
+    """Run each test that has the fixture `conformance_check` once per check."""
     if CHECK in metafunc.fixturenames:
         from local_lambda.conformance import CHECKS
 
@@ -70,7 +70,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="module")
 def conformance_limits() -> "Limits":
-    """Where the checks draw their lines; override it for others."""
+    """Return the thresholds of the checks; override this fixture to change them."""
     from local_lambda.conformance import Limits
 
     return Limits()
@@ -78,7 +78,7 @@ def conformance_limits() -> "Limits":
 
 @pytest.fixture(scope="module")
 def conformance_delivered() -> "Delivered | None":
-    """Tell the suite what has arrived at the destination; override it, else that is not checked."""
+    """Return a function that tells the suite what reached the destination; without an override that is not checked."""
     return None
 
 
@@ -86,7 +86,7 @@ def conformance_delivered() -> "Delivered | None":
 def conformance_suite(
     conformance_subject: "Subject", conformance_limits: "Limits", conformance_delivered: "Delivered | None"
 ) -> "Suite":
-    """The suite of this module. Its environments are made once, by the first check that needs them."""
+    """Return the suite of this module. Each of its environments is made once, by the first check that needs it."""
     from local_lambda.conformance import Suite
 
     return Suite(conformance_subject, conformance_limits, conformance_delivered)
@@ -94,7 +94,7 @@ def conformance_suite(
 
 @pytest.fixture
 def conformance_check(request: pytest.FixtureRequest, conformance_suite: "Suite") -> Callable[[], None]:
-    """A function that raises AssertionError if the extension fails the check, and skips what cannot be said of it."""
+    """Return a function that fails the test if the extension fails the check, and skips it if there is no verdict."""
 
     def check() -> None:
         from local_lambda.conformance import Outcome

@@ -1,4 +1,4 @@
-"""What an invocation and a shutdown come back with."""
+"""The results of an invocation and of a shutdown."""
 
 import json
 from collections.abc import Mapping
@@ -10,9 +10,10 @@ from typing import Any
 class Invocation:
     """One finished invocation; the environment is frozen again. Times are in milliseconds.
 
-    `status` is that of `platform.report` (an exception that the runtime handled is a success there);
-    `function_error` is what the caller sees, with `error_type` from the payload or the platform.
-    `held_ms` says for each INVOKE extension how long after the event it asked for the next one (None: it did not).
+    `status` is the one in `platform.report`, where an exception that the runtime handled counts as success.
+    `function_error` is what the caller sees; `error_type` comes from the payload or from the platform. `held_ms` maps
+    each extension registered for INVOKE to the time from the event until it asked for the next one (None: it did not
+    ask).
     """
 
     request_id: str
@@ -24,23 +25,23 @@ class Invocation:
     billed_ms: int | None  # None on Managed Instances
     init_duration_ms: float | None
     max_memory_mb: int
-    response_ms: float | None  # from the start of the invocation until the response was there
-    extension_overhead_ms: float | None  # from the end of the runtime until the last extension asked for the next event
+    response_ms: float | None  # from the start of the invocation until the response
+    extension_overhead_ms: float | None  # from the end of the runtime to the last extension's next call
     held_ms: Mapping[str, float | None]
     cold_start: bool
-    stream_error: bytes | None = None  # what broke off a streamed response, whose beginning is the payload
+    stream_error: bytes | None = None  # the error that ended a streamed response; `payload` is the part before it
     restore_duration_ms: float | None = None  # SnapStart
 
     def json(self) -> Any:
-        """Return the payload read as JSON. Raises ValueError when it is none."""
+        """Return the payload parsed as JSON. Raises ValueError if it is not JSON."""
         return json.loads(self.payload)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtensionEnd:
-    """How one external extension ended. `exit_code` is negative for a signal, as in `subprocess`.
+    """How one external extension ended. A negative `exit_code` is a signal, as in `subprocess`.
 
-    `received_shutdown` says whether it fetched the event; `seconds` are from the start of the shutdown to its end.
+    `received_shutdown` says whether it fetched the SHUTDOWN event. `seconds` count from the start of the shutdown.
     """
 
     name: str
@@ -52,7 +53,7 @@ class ExtensionEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enforced:
-    """What the system enforces: "cgroup v1" or "cgroup v2", else what is done instead and why."""
+    """How each limit is enforced: "cgroup v1" or "cgroup v2", or else what is done instead and why."""
 
     memory: str
     cpu: str
@@ -61,7 +62,7 @@ class Enforced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shutdown:
-    """How the environment ended. `undelivered_records` is what telemetry the platform still held, in all."""
+    """How the environment ended. `undelivered_records` counts the telemetry records that the platform still held."""
 
     reason: str
     started_ms: int

@@ -1,4 +1,4 @@
-"""One execution environment: the state that its APIs and its lifecycle share."""
+"""The state of one execution environment, which its APIs and the phases of its lifecycle share."""
 
 import asyncio
 import signal
@@ -21,13 +21,13 @@ from local_lambda.telemetry.telemetry import Telemetry
 from local_lambda.transcript import Exit, Transcript
 from local_lambda.watch import Condition, Watch
 
-# The words are those of Go's runtime, in which Lambda's core is written.
+# Go's runtime uses these words, and Lambda's core is written in Go.
 _SIGNALS = {int(signal.SIGABRT): "aborted", int(signal.SIGSEGV): "segmentation fault"}
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What broke the environment first, by Lambda's name, and the words that its callers read."""
+    """The first failure that broke the environment: Lambda's name for it, and the message that callers read."""
 
     error_type: str
     message: str
@@ -35,7 +35,7 @@ class Fault:
 
 
 class Broken(Exception):
-    """A wait ended because the environment broke."""
+    """Raised when the environment broke during a wait."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.message)
@@ -43,7 +43,7 @@ class Broken(Exception):
 
 
 class Sandbox:
-    """The state of one environment. Everything runs on one event loop, so nothing here is locked."""
+    """The state of one environment. It needs no locks, because everything runs on one event loop."""
 
     def __init__(
         self,
@@ -63,24 +63,24 @@ class Sandbox:
         self.executables = {path.name: path for path in executables}
         self.opt = opt
         self.limits = limits
-        self.api = ""  # host:port, known when the server is up
+        self.api = ""  # host:port; set once the server listens
         self.telemetry = telemetry
         self.transcript = transcript
         self.watch = watch
         self.instance_id = _log_stream_name(function.version)
         self.launcher = Launcher(max_line_bytes=platform.max_line_bytes)
         self.output: dict[str, list[str]] = {name: [] for name in self.executables}
-        self.resets: list[Shutdown] = []  # how each generation that an invocation broke came to its end
-        self.is_up = False  # processes of a finished init are there
+        self.resets: list[Shutdown] = []  # the shutdowns of generations that ended during an invocation
+        self.is_up = False  # the init has finished and its processes run
         self.is_frozen = False
         self.is_ending = False
-        self.unreported_init_ms: float | None = None  # of a normal init that no invocation has paid for yet
-        self.repair = asyncio.Lock()  # Managed Instances: one of several invocations replaces what broke
+        self.unreported_init_ms: float | None = None  # duration of a successful init that is not in a report yet
+        self.repair = asyncio.Lock()  # only one of several invocations replaces a broken environment
         self._tasks = tasks
         self.renew()
 
     def renew(self) -> None:
-        """Forget the processes of the last generation. The log stream, subscriptions and /tmp stay."""
+        """Forget the processes of the last generation. The log stream, the subscriptions and /tmp are kept."""
         self.extensions = Extensions(self.executables, managed=self.function.is_managed)
         self.runtime = Runtime(concurrent=self.function.is_managed)
         self.processes: dict[str, Process] = {}
@@ -91,13 +91,13 @@ class Sandbox:
     # Waiting
 
     async def until(self, condition: Condition) -> None:
-        """Wait for `condition`. Raises Broken when the environment breaks first."""
+        """Wait for `condition`. Raises Broken if the environment breaks first."""
         await self.watch.until(lambda: self.fault is not None or condition())
         if self.fault is not None:
             raise Broken(self.fault)
 
     def break_(self, error_type: str, message: str, by: str) -> None:
-        """Note what broke the environment; the first one counts."""
+        """Record what broke the environment. Only the first failure counts, and none during a shutdown."""
         if self.fault is None and not self.is_ending:
             self.fault = Fault(error_type, message, by)
         self.watch.notify()
@@ -105,14 +105,14 @@ class Sandbox:
     # Processes
 
     async def launch_extension(self, name: str) -> None:
-        """Execute an extension; its end outside a shutdown breaks the environment."""
+        """Start an extension. If it exits outside a shutdown, the environment breaks."""
         extension = self.extensions[name]
-        path = self.executables[name].absolute()  # not resolved: its name is the name to register under
+        path = self.executables[name].absolute()  # not resolved: the extension registers under this file name
         try:
             process = await self.launcher.start(
                 name,
                 [str(path)],
-                cwd=Path("/"),  # Lambda does not document one; this one shows relative paths up
+                cwd=Path("/"),  # Lambda documents none; with / a wrong relative path fails
                 variables=lambda _: self.variables_for_extension(),
                 on_message=self._on_extension_line(name),
             )
@@ -126,7 +126,7 @@ class Sandbox:
         self.watch.notify()
 
     async def launch_runtime(self) -> None:
-        """Execute the runtime with a descriptor for framed log messages."""
+        """Start the runtime, with a file descriptor for framed log messages."""
         argv = self.function.argv
         try:
             process = await self.launcher.start(
@@ -161,11 +161,13 @@ class Sandbox:
 
     @property
     def freezes(self) -> bool:
-        """Whether this environment stands still between invocations: not on Managed Instances, nor if told so."""
+        """Whether the environment is frozen between invocations: not on Managed Instances, nor with `Platform.freeze`
+        off.
+        """
         return self.platform.freeze and not self.function.is_managed
 
     def freeze(self) -> None:
-        """Stop the platform's own sender and every process."""
+        """Pause the platform's telemetry sender and stop every process."""
         if self.is_frozen or not self.freezes:
             return
         self.is_frozen = True
@@ -178,14 +180,14 @@ class Sandbox:
         self.telemetry.resume(hurry=hurry)
 
     def kill(self) -> None:
-        """Kill every process that still runs, at once."""
+        """Kill every running process at once."""
         self.is_ending = True
         for process in self.all_processes():
             process.kill()
-        self.limits.thaw([])  # a frozen group dies only then
+        self.limits.thaw([])  # a frozen group dies only after it is thawed
 
     def memory_mb(self) -> int:
-        """Return the most memory that the processes have used, together."""
+        """Return the peak memory of all processes together, in MB."""
         return self.limits.memory_mb(self.all_processes())
 
     # What processes do
@@ -239,12 +241,12 @@ class Sandbox:
 
 
 def _exit_words(code: int) -> str:
-    """Say how a process ended, in the words that Lambda uses."""
+    """Return how a process ended, in Lambda's words."""
     if code >= 0:
         return f"exit status {code}"
     return f"signal: {_SIGNALS.get(-code) or (signal.strsignal(-code) or str(-code)).lower()}"
 
 
 def _log_stream_name(version: str) -> str:
-    """Return a new log stream name, which is also the instance's id."""
+    """Return a new log stream name, which is also the environment's id."""
     return f"{datetime.fromtimestamp(time.time(), UTC):%Y/%m/%d}/[{version}]{uuid.uuid4().hex}"

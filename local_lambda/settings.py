@@ -1,4 +1,4 @@
-"""What the local Lambda is told: the function to run, and how the platform should behave."""
+"""The settings of the local Lambda: the function to run, and how the platform behaves."""
 
 import ipaddress
 import re
@@ -27,12 +27,13 @@ MANAGED_SCHEMAS = ("2025-01-29",)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
-    """The function, as its configuration in Lambda would describe it.
+    """A Lambda function, with the same settings as its configuration in AWS.
 
-    `code` is the directory that plays /var/task. `command` is any program that speaks the Runtime API; without one,
-    `handler` is run by awslambdaric under the interpreter that runs this. `environment` holds the customer's variables,
-    which the function and the extensions both see. The log levels belong to the JSON format (None: INFO). On Managed
-    Instances the runtime is told to serve `max_concurrency` invocations at once; awslambdaric starts a worker for each.
+    `code` is the directory that stands for /var/task. `command` is any program that speaks the Runtime API; without
+    one, awslambdaric runs `handler` with the current Python interpreter. `environment` holds the user's variables,
+    which the function and the extensions both see. The log levels need the log format JSON (None means INFO). On
+    Managed Instances the runtime may serve `max_concurrency` invocations at once; awslambdaric starts one worker for
+    each.
     Raises InvalidSetting or FunctionNotFound.
     """
 
@@ -53,7 +54,7 @@ class Function:
     max_concurrency: int = 8
 
     def __post_init__(self) -> None:
-        # Sources of the ranges: Lambda quotas (memory 128-10240 MB, timeout up to 900 s).
+        # Source: Lambda quotas (memory 128-10240 MB, timeout up to 900 s).
         if not 128 <= self.memory_mb <= 10240:
             raise InvalidSetting(f"Memory is {self.memory_mb} MB; Lambda allows 128 to 10240.")
         if not 0 < self.timeout_s <= 900:
@@ -93,7 +94,7 @@ class Function:
 
     @property
     def argv(self) -> list[str]:
-        """What is executed as the runtime process."""
+        """The command line of the runtime process."""
         if self.command is not None:
             return [str(word) for word in self.command]
         return [sys.executable, "-m", "awslambdaric", self.handler]
@@ -105,12 +106,12 @@ class Function:
 
     @property
     def is_managed(self) -> bool:
-        """Whether this is a function on Lambda Managed Instances."""
+        """Whether the function runs on Lambda Managed Instances."""
         return self.init_type == "lambda-managed-instances"
 
     @property
     def is_snap_start(self) -> bool:
-        """Whether this is a function that starts from a snapshot."""
+        """Whether the function starts from a snapshot."""
         return self.init_type == "snap-start"
 
     @property
@@ -121,10 +122,10 @@ class Function:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """How the platform repeats a telemetry batch that was not answered 2xx.
+    """How the platform retries a telemetry batch that was not answered with 2xx. Times are in seconds.
 
-    AWS documents that it retries with backoff, not how often or how long; these are choices. A batch is dropped, and
-    counted in `platform.logsDropped`, after `attempts`. Time does not pass for any of these while frozen.
+    AWS documents that it retries with backoff, but not how often or how long, so these values are chosen. After
+    `attempts` the batch is dropped and counted in `platform.logsDropped`. Time spent frozen does not count.
     """
 
     first_s: float = 0.05
@@ -138,36 +139,39 @@ class Retry:
 class Platform:
     """How the platform behaves. Times are in seconds.
 
-    `telemetry_host` is where `sandbox.localdomain` leads: a loopback address other than 127.0.0.1, so that a listener
-    which Lambda could not reach is not reached here either (macOS needs `ifconfig lo0 alias 127.0.0.2`). `schemas` are
-    the telemetry schemas accepted; take one out to try an extension's fallback. `telemetry_supported=False` answers
-    202, as AWS's emulator does.
-    `on_init_failure`: "raise" gives `InitFailed` from `async with`; "retry" does as Lambda does, once more inside the
-    first invocation. `schema_reading`: how older schemas differ on the wire, as "captured" on real Lambda (hardly) or
-    as "documented". `fresh_deadline_after_reinit`: whether the function's timeout starts anew after an init inside an
-    invocation. `buffer_bytes` bounds what the platform holds per subscription. `tcp_connect`: whether a TCP
-    destination is connected to when it is subscribed, which is refused with 400 if nobody listens (so AWS's emulator of
-    Managed Instances does), or for its first batch.
-    `spoil`, a fault for tests: it is given the records of each batch, each as its JSON, and what it returns is sent in
-    their place; nothing is sent, and nobody told, where that is empty.
-    `filter_telemetry`: whether the log levels of the function thin out the telemetry as they do CloudWatch Logs.
-    `freeze_with`, `memory_limit` and `cpu_quota` say whether a control group does it: "auto" where the system allows
-    it, "cgroup" or else LimitsUnavailable, "signal" and "off" not; `LocalLambda.limits` says what came of it. The quota
-    is off by default, as this machine's processors are not Lambda's. `oom_error_type`: how the end of a runtime
-    that ran out of memory is called; on Managed Instances always Runtime.OutOfMemory. Not documented by AWS, so chosen:
-    `buffer_bytes`, `retry`, `fresh_deadline_after_reinit`, `max_line_bytes`, `tcp_connect`,
-    `filter_telemetry`.
+    Addresses and schemas: `telemetry_host` is the address of `sandbox.localdomain`. It is a loopback address other than
+    127.0.0.1, so that a listener which Lambda could not reach is not reached here either (macOS needs `ifconfig lo0
+    alias 127.0.0.2`). `schemas` are the telemetry schemas accepted; remove one to test an extension's fallback. With
+    `telemetry_supported=False` the Telemetry API answers 202, as AWS's emulator does. `schema_reading` says how older
+    schemas differ: as "captured" on real Lambda (hardly) or as "documented". `tcp_connect`: when the platform connects
+    to a TCP destination. "subscribe": at once, and the subscription is refused with 400 if nobody listens, as AWS's
+    emulator of Managed Instances does; "first-batch": for the first batch. `filter_telemetry`: whether the function's
+    log levels filter the telemetry as they filter CloudWatch Logs. `buffer_bytes` limits the records held for each
+    subscription. `spoil` is a fault for tests: it gets the records of each batch as JSON, and what it returns is sent
+    instead; if that is empty, nothing is sent and nobody is told.
+
+    Init: `on_init_failure="raise"` raises `InitFailed` from `async with`; "retry" repeats the init once in the first
+    invocation, as Lambda does. `fresh_deadline_after_reinit`: whether the function's timeout restarts after such an
+    init.
+
+    Limits: `freeze_with`, `memory_limit` and `cpu_quota` say whether a control group is used. "auto": where the system
+    allows it; "cgroup": always, else LimitsUnavailable is raised; "signal" and "off": never. `LocalLambda.limits` shows
+    the result. The CPU quota is off by default, as this machine's processors are not Lambda's. `oom_error_type` is the
+    error type of a runtime that ran out of memory; on Managed Instances it is always Runtime.OutOfMemory.
+
+    AWS does not document these, so they are chosen: `buffer_bytes`, `retry`, `fresh_deadline_after_reinit`,
+    `max_line_bytes`, `tcp_connect`, `filter_telemetry`.
     """
 
     telemetry_host: str = "127.0.0.2"
     api_port: int = 0  # 0: any free one
     init_limit_s: float = 10.0
-    long_init_limit_s: float = 130.0  # provisioned concurrency, SnapStart, Managed Instances: or the timeout if longer
+    long_init_limit_s: float = 130.0  # provisioned concurrency, SnapStart, Managed Instances; the timeout if longer
     restore_limit_s: float = 10.0  # SnapStart's hooks after a restore
     shutdown_s: float = 2.0  # with an external extension
-    internal_shutdown_s: float = 0.5  # with internal ones only; 0 with none
-    runtime_share_s: float = 0.3  # of the above; AWS's pages say 0.3, its source 0.6
-    managed_runtime_share_s: float = 0.6  # the same on Managed Instances, of which only the source speaks
+    internal_shutdown_s: float = 0.5  # with internal extensions only; 0 without any
+    runtime_share_s: float = 0.3  # part of the above; AWS's docs say 0.3, its source code 0.6
+    managed_runtime_share_s: float = 0.6  # the same on Managed Instances; only the source code says so
     freeze: bool = True
     freeze_with: _FreezeWith = "auto"
     memory_limit: _Enforce = "auto"

@@ -1,4 +1,4 @@
-"""Everything that crossed the APIs, in order."""
+"""The transcript: all API calls and telemetry deliveries of one environment, in order."""
 
 import time
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ _SHOWN_BYTES = 200
 
 @dataclass(slots=True, kw_only=True)
 class Entry:
-    """One call. `began` and `ended` are seconds since the epoch; `ended` and `status` are None while it waits.
+    """One call. `began` and `ended` are seconds since the epoch; `ended` and `status` are None while it is pending.
 
-    `direction` is "in" for a call to the platform, "out" for a delivery by it; `name` is the extension or "runtime";
-    `sent` and `answer` hold the beginning of the two bodies.
+    `direction` is "in" for a call to the platform, "out" for a delivery by the platform. `name` is the extension or
+    "runtime". `sent` and `answer` hold the first bytes of the request and of the answer.
     """
 
     direction: Literal["in", "out"]
@@ -29,7 +29,7 @@ class Entry:
     answer: str = ""
 
     def close(self, status: int | None, answer: bytes = b"") -> None:
-        """Note how the call ended."""
+        """Record the end of the call: its status and its answer."""
         self.ended = time.time()
         self.status = status
         self.answer = summary(answer)
@@ -42,7 +42,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
-    """The end of an extension's process, at `at` seconds since the epoch. `code` is negative for a signal."""
+    """The exit of an extension's process, at `at` seconds since the epoch. A negative `code` is a signal."""
 
     name: str
     code: int
@@ -53,13 +53,13 @@ class Exit:
 
 
 def summary(body: bytes) -> str:
-    """Return the beginning of a body as text."""
+    """Return the first bytes of a body as text."""
     text = body[:_SHOWN_BYTES].decode("utf-8", "replace").rstrip("\n")
     return text if len(body) <= _SHOWN_BYTES else f"{text}… ({len(body)} bytes)"
 
 
 class Transcript:
-    """The entries of one environment over all its generations of processes."""
+    """The entries of one environment, over all generations of its processes."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
@@ -73,27 +73,29 @@ class Transcript:
         return "\n".join(map(str, self.entries))
 
     def received(self, name: str, call: str) -> Entry:
-        """Begin an entry for a call to the platform."""
+        """Add and return a pending entry for a call to the platform."""
         entry = Entry(direction="in", name=name, call=call, generation=self.generation)
         self.entries.append(entry)
         return entry
 
     def sent(self, name: str, call: str, status: int | None, what: str) -> None:
-        """Add an entry for a delivery that has ended."""
+        """Add a finished entry for a delivery."""
         entry = Entry(direction="out", name=name, call=call, generation=self.generation, sent=what)
         entry.close(status)
         self.entries.append(entry)
 
     def calls(self, name: str, call: str) -> list[Entry]:
-        """Return the calls whose text begins with `call`, such as "PUT " or "POST /2020-01-01/extension/register"."""
+        """Return the calls that begin with `call`, such as "PUT " or "POST /2020-01-01/extension/register"."""
         return [entry for entry in self.entries if entry.name == name and entry.call.startswith(call)]
 
     def next_calls(self, name: str) -> list[Entry]:
-        """Return the calls of `/event/next` by this extension."""
+        """Return the calls of `/event/next` by one extension."""
         return self.calls(name, "GET /2020-01-01/extension/event/next")
 
     def assert_next_once_per_invocation(self, name: str | None = None) -> None:
-        """Raise AssertionError unless each extension asked once at init and once after each INVOKE, never refused."""
+        """Raise AssertionError unless each extension called next once at init and once after each INVOKE, never
+        refused.
+        """
         callers = {entry.name for entry in self.entries if "/extension/event/next" in entry.call}
         names = callers if name is None else {name}
         if not names:

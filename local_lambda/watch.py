@@ -1,4 +1,4 @@
-"""Wait for a state instead of sleeping: those who change something say so, those who wait state a condition."""
+"""Waiting for a condition, without sleeping: code that changes state calls `notify`, code that waits calls `until`."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,14 +7,14 @@ Condition = Callable[[], bool]
 
 
 class Watch:
-    """The one place where waits end. Conditions are cheap, pure and evaluated at each `notify`."""
+    """Holds all waits of one environment. Conditions must be cheap and pure: each `notify` evaluates them all."""
 
     def __init__(self) -> None:
         self._waiting: dict[asyncio.Future[None], Condition] = {}
         self._observers: list[Callable[[], None]] = []
 
     def notify(self) -> None:
-        """Say that something changed, and wake those whose condition holds now."""
+        """Announce a change: wake the waiters whose condition now holds, and call the observers."""
         for future, condition in list(self._waiting.items()):
             if not future.done() and condition():
                 future.set_result(None)
@@ -26,7 +26,7 @@ class Watch:
         self._observers.append(observer)
 
     async def until(self, condition: Condition) -> None:
-        """Return when `condition` was seen to hold; it may have ceased to when the caller runs again."""
+        """Return after `condition` held once. It may no longer hold when the caller resumes."""
         if condition():
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
