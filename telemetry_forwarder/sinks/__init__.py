@@ -1,6 +1,6 @@
-"""Sinks by name: the built-in ones, and those that other packages bring as entry points.
+"""Find a sink by its name: a built-in sink, or one that another package publishes as an entry point.
 
-Names map to strings, so that a sink that is not configured is never imported.
+Names map to import strings, so a sink that is not configured is never imported.
 """
 
 import importlib
@@ -20,15 +20,15 @@ BUILT_IN: Mapping[str, str] = {
     "cloudwatch": "telemetry_forwarder.sinks.cloudwatch_logs:create",
 }
 
-GROUP = "telemetry_forwarder.sinks"  # of entry points
+GROUP = "telemetry_forwarder.sinks"  # the entry point group for sinks of other packages
 
 
 def load(name: str) -> Create:
-    """Return the function that makes the sink `name` from the values of the environment.
+    """Return the function that makes the sink `name` from the environment variables.
 
-    A name that is not built in is looked for among the entry points of `GROUP`, in any case of letters. What such a
-    function raises, or returns that is no Destination, becomes a ConfigError; so does a module that cannot be
-    imported. Raises ConfigError, naming TELEMETRY_FORWARDER_SINKS, if there is no such sink.
+    If the name is not built in, search the entry points of `GROUP`, ignoring case. Raises ConfigError, naming
+    TELEMETRY_FORWARDER_SINKS, if there is no such sink or its module cannot be imported. The returned function raises
+    ConfigError if a third-party sink fails with any exception or returns something other than a valid Destination.
     """
     if name in BUILT_IN:
         module, _, function = BUILT_IN[name].partition(":")
@@ -38,29 +38,29 @@ def load(name: str) -> Create:
 
 
 def _installed(name: str) -> Any:
-    # Reading the metadata of every installed package takes long; only those who use it pay for it.
+    # Imported here because reading the metadata of every installed package is slow.
     from importlib.metadata import entry_points
 
     found = [entry for entry in entry_points(group=GROUP) if entry.name.lower() == name.lower()]
     if not found:
-        from telemetry_forwarder.variables.advice import sink_meant  # only where something is wrong
+        from telemetry_forwarder.variables.advice import sink_meant  # loaded only to explain an error
 
         allowed = ", ".join(f"`{word}`" for word in BUILT_IN) + f", or the name of an installed entry point of {GROUP}"
         raise ConfigError([_problem(name, allowed, sink_meant(name, BUILT_IN))])
     try:
         return found[0].load()
-    except Exception as error:  # importing foreign code may raise anything
+    except Exception as error:  # importing third-party code may raise anything
         raise ConfigError([_broken(name, f"{found[0].value} was not imported", error)]) from error
 
 
 def _guarded(name: str, create: Any) -> Create:
     def guarded(values: Values) -> Destination[Any, Any]:
         try:
-            destination = create(values.environ)  # its own variables are nobody else's
+            destination = create(values.environ)  # the plain environment: our table does not know its variables
             fault = fault_of(destination)
         except ConfigError:
             raise
-        except Exception as error:  # and so may calling it
+        except Exception as error:  # calling third-party code may raise anything, too
             raise ConfigError([_broken(name, "its create(environ) failed", error)]) from error
         if fault:
             raise ConfigError([_broken(name, f"its create(environ) returned {fault}")])
@@ -70,9 +70,10 @@ def _guarded(name: str, create: Any) -> Create:
 
 
 def fault_of(destination: object) -> str | None:
-    """Say what is wrong with what a third party's `create` returned; None where nothing is.
+    """Return what is wrong with the result of a third party's `create`, in a few words; None if it is valid.
 
-    What everybody reads of it is read here once, so that whatever it raises is raised where its sink alone is left out.
+    Reads every attribute that the pipeline reads later. If one of them raises, it raises here, and only this sink is
+    left out.
     """
     if not isinstance(destination, Destination):
         return type(destination).__name__
@@ -88,7 +89,7 @@ def fault_of(destination: object) -> str | None:
 def _broken(name: str, what: str, error: Exception | None = None) -> Problem:
     if isinstance(error, ImportError | AttributeError):
         what += f" ({type(error).__name__}: {error})"
-    elif error is not None:  # its text may hold what it read from the environment
+    elif error is not None:  # not its text: that may quote secrets from the environment
         what += f" ({type(error).__name__})"
     return _problem(name, f"a sink that can be made, but {what}")
 

@@ -1,7 +1,7 @@
-"""CloudWatch Logs: one JSON object per event, with PutLogEvents.
+"""The CloudWatch Logs sink: each record becomes one log event holding a JSON object, sent with PutLogEvents.
 
-Sources: the service model, the CloudWatch Logs API reference (PutLogEvents, common errors) and its quota page, with
-what Vector and Fluent Bit found beside it, read 2026-11-23.
+Sources: the service model, the CloudWatch Logs API reference (PutLogEvents, common errors) and its quota page, and
+findings of Vector and Fluent Bit, read 2026-11-23.
 """
 
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ DAY_MS = 86_400_000
 LIMITS = Limits(
     max_records=10_000,
     max_bytes=1_048_576,
-    max_record_bytes=1_000_000,  # the event limit is 1 MB since 2025; Fluent Bit's cap, too
+    max_record_bytes=1_000_000,  # the event limit is 1 MB since 2025; Fluent Bit uses the same value
     overhead_bytes=26,
     max_span_ms=DAY_MS,
     is_sorted=True,
@@ -51,24 +51,27 @@ LONGEST_NAME = 512
 
 CREATING = "logs:CreateLogGroup and logs:CreateLogStream"
 ALLOW = f"allow logs:PutLogEvents, {CREATING} on"
-# Worth another attempt, whose signature is a new one.
+# Errors worth a retry. EXPIRED is one, because each attempt gets a new signature.
 PASSING = (Meaning.THROTTLED, Meaning.BUSY, Meaning.EXPIRED)
 REFUSED = (Meaning.FORBIDDEN, Meaning.BAD_CREDENTIALS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudWatchLogs:
-    """Write records into one log group. `stream` None: the stream of the environment that a record comes from."""
+    """Write records into one log group. If `stream` is None, each environment writes into a stream of its own."""
 
     name: ClassVar[str] = "cloudwatch"
     limits: ClassVar[Limits] = LIMITS
 
     group: str
     stream: str | None
-    fallback_stream: str  # where the environment has not said who it is
+    fallback_stream: str  # used while the name of the environment's own stream is unknown
 
     def encode(self, record: Record) -> Encoded:
-        """Return one JSON object; a record that is too large becomes its text, cut. Raises EncodeError."""
+        """Return the record as one JSON object; a record that is too large becomes its text, cut.
+
+        Raises EncodeError if the record cannot be sent.
+        """
         if record.time_ms < 0:
             raise EncodeError("CloudWatch Logs takes no time before 1970")
 
@@ -86,14 +89,14 @@ class CloudWatchLogs:
         )
 
     def verdict(self, batch: Batch, response: AwsResponse) -> Verdict:
-        """Read an answer: a 200 may still refuse events that are too old or too new."""
+        """Return what a response means for `batch`. A 200 may still refuse events that are too old or too new."""
         if response.error is None and 200 <= response.status < 300:
             return taken(batch, response.body)
         return refused(batch, response, self.group)
 
 
 def content(record: Record) -> dict[str, Any]:
-    """Return the event: a JSON record's members at the root, text as `message`, what we know under `lambda`."""
+    """Return the log event as a dict: members of a JSON record at the root, text as `message`, facts as `lambda`."""
     known = facts(record)
     if record.is_event:
         line = platform_text(record.type, record.body)
@@ -128,22 +131,24 @@ def facts(record: Record, is_cut: bool = False) -> dict[str, Any]:
 
 
 def instance_of(batch: Batch) -> str | None:
-    """Return the environment that the batch comes from: what was received before it said who it is is of it, too.
+    """Return the id of the environment that the batch comes from; None if no record names one.
 
-    Where it was renamed, as a copy of a snapshot is when it is restored, the last name counts.
+    The last id in the batch counts for all its records. The first records may have arrived before the id was known,
+    and the id changes when a snapshot is restored.
     """
     return next((name for encoded in reversed(batch) if (name := encoded.record.origin.instance_id)), None)
 
 
 def stream_name(instance_id: str | None) -> str | None:
-    """Return a valid stream name for an environment (1 to 512 characters, no `:` and no `*`); None for none."""
+    """Return a valid stream name for an environment (1 to 512 characters, no `:` or `*`); None without an id."""
     return instance_id.replace(":", "-").replace("*", "-")[:LONGEST_NAME] if instance_id else None
 
 
 def taken(batch: Batch, body: Mapping[str, Any]) -> Verdict:
-    """Read `rejectedLogEventsInfo`: the events before, or from, an index on are lost for good; the rest is stored.
+    """Return the verdict for a 200, from the `rejectedLogEventsInfo` in its body.
 
-    Both ends of the too old are exclusive (the model does not say so of the expired ones), the start of the too new
+    Events before the index of the too old ones, and from the index of the too new ones on, are lost for good. All
+    others are stored. Both end indices are exclusive (for expired events the model does not say so); the start index
     is inclusive. Source: service model of PutLogEvents, RejectedLogEventsInfo.
     """
     info = body.get("rejectedLogEventsInfo")
@@ -165,7 +170,7 @@ def index(info: Mapping[str, Any], name: str, default: int) -> int:
 
 
 def refused(batch: Batch, response: AwsResponse, group: str) -> Verdict:
-    """Read an error by its type, then by its HTTP status: throttling comes as a 400."""
+    """Return the verdict for an error, by its type first and then by its HTTP status: throttling comes as a 400."""
     if response.error == "ForeignAnswer":
         return Denied(response.message, DropReason.WRONG_ADDRESS)
     error, meaning, status = short(response.error or ""), meaning_of(response.error), response.status
@@ -174,14 +179,15 @@ def refused(batch: Batch, response: AwsResponse, group: str) -> Verdict:
         return Delivered()
     if meaning is Meaning.TOO_LARGE or status == 413:
         return TooLarge(detail)
-    # After a freeze a request may be sent long after it was signed. The type is that of a wrong key.
+    # A request signed before a freeze may be sent long after it. AWS answers with the same error type as for a wrong
+    # key; only the message differs.
     is_stale = error == "InvalidSignature" and response.message.startswith("Signature expired")
     if meaning in PASSING or is_stale or (status in (408, 425, 429) or not 200 <= status < 500):
         return Retry(after=max(0.0, response.retry_after), detail=detail)
     if error == "ResourceNotFound":
         text = f"{detail}: log group {group} or its stream is missing and was not created; check CLOUDWATCH_LOG_GROUP"
         return Denied(f"{text} and AWS_REGION, create it, or allow {CREATING}", DropReason.WRONG_ADDRESS)
-    if error == "AccessDenied":  # AWS says which action is missing; other messages may quote a session token
+    if error == "AccessDenied":  # this message names the missing action; messages of others may quote a session token
         said = f"{response.message[:300].rstrip('.')}; " if response.message else ""
         return Denied(f"{detail}: {said}{ALLOW} log group {group} (CLOUDWATCH_LOG_GROUP) to the function's role")
     if error == "LimitExceeded":
@@ -195,9 +201,9 @@ def refused(batch: Batch, response: AwsResponse, group: str) -> Verdict:
 
 
 def create(values: Values) -> Destination[PutLogEvents, AwsResponse]:
-    """Make the sink from `CLOUDWATCH_…`. Raises ConfigError if it has no sound group.
+    """Make the sink from the `CLOUDWATCH_…` variables. Raises ConfigError if there is no valid log group.
 
-    The fallback stream is named once, here, in Lambda's own pattern; so two calls do not give the same one.
+    Each call gives the fallback stream a new random name, in Lambda's own pattern.
     """
     problems = values.problems("cloudwatch")
     group = values["CLOUDWATCH_LOG_GROUP"]

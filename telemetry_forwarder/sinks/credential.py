@@ -1,16 +1,16 @@
-"""Which of the variables that may hold a sink's secret is used."""
+"""Choose which variable a sink's secret comes from: the plain value, Secrets Manager or SSM."""
 
 from telemetry_forwarder.variables.reading import Values
 from telemetry_forwarder.variables.table import Problem
 from telemetry_forwarder.variables.types import Secret, SecretReference
 
-SUFFIXES = ("", "_SECRET_ARN", "_SSM_PARAMETER")  # the first that is given wins
+SUFFIXES = ("", "_SECRET_ARN", "_SSM_PARAMETER")  # in order of precedence
 
 
 def choose(name: str, values: Values, problems: list[Problem]) -> Secret | SecretReference | None:
-    """Return the secret `name`, else the reference to it; None where neither is given, or none is sound.
+    """Return the secret in variable `name`, or a reference to it; None if no variable has a valid value.
 
-    Of several the plain value wins, then Secrets Manager, then SSM. Each that is given beside the one that is used is
+    If several are set, the plain value wins, then Secrets Manager, then SSM. Each variable that is set but not used is
     appended to `problems`.
     """
     names = [name + suffix for suffix in SUFFIXES]

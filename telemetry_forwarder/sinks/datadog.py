@@ -1,7 +1,7 @@
-"""Datadog logs intake: a JSON array of flat objects, to `/api/v2/logs`.
+"""The Datadog sink: each batch becomes a JSON array of log objects, sent to `/api/v2/logs` of the logs intake.
 
-Sources: Datadog's Logs API reference and pipeline pages; the sources of Datadog's Lambda extension and Agent and of
-Vector, read 2026-11-23.
+Sources: Datadog's Logs API reference and pipeline pages; the source code of Datadog's Lambda extension and Agent and
+of Vector, read 2026-11-23.
 """
 
 from collections.abc import Mapping
@@ -42,12 +42,13 @@ HOUR_MS = 3_600_000
 
 LIMITS = Limits(
     max_records=1_000,
-    # The ceiling is 5 MB before compression, by 10^6 or by 2^20; Vector aims for this much, too.
+    # The limit is 5 MB before compression; whether a MB is 10^6 or 2^20 is not said. Vector aims for this value, too.
     max_bytes=4_250_000,
-    max_record_bytes=1_000_000,  # a longer one is accepted, and cut by Datadog without a mark
+    max_record_bytes=1_000_000,  # Datadog accepts a longer record, but cuts it without a mark
     overhead_bytes=1,  # the comma
     framing_bytes=2,  # the brackets
-    # Older than 18 h is answered 202 and then thrown away; 5 minutes are for the way and for clocks that differ.
+    # Datadog answers 202 for records older than 18 h and then drops them. 5 minutes are spare, for transfer time and
+    # clock differences.
     max_age_ms=18 * HOUR_MS - 300_000,
 )
 
@@ -63,22 +64,25 @@ ELSEWHERE = Advice(
     address="DD_LOGS_CONFIG_LOGS_DD_URL (DD_SITE is not used beside it)",
 )
 
-RATE_LIMIT_HEADERS = ("retry-after", "x-ratelimit-reset")  # seconds, both
+RATE_LIMIT_HEADERS = ("retry-after", "x-ratelimit-reset")  # both in seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Datadog:
-    """Send records as Datadog logs. `url` is the intake without its path; `tags` are added to each record's own."""
+    """Send records as Datadog logs. `url` is the intake's URL without path; `tags` are added to every record."""
 
     name: ClassVar[str] = "datadog"
     limits: ClassVar[Limits] = LIMITS
 
     url: str
     tags: tuple[tuple[str, str], ...] = ()
-    is_elsewhere: bool = False  # not Datadog's own intake: a worker of Observability Pipelines, Vector, a proxy
+    is_elsewhere: bool = False  # `url` is not Datadog's intake, but e.g. Observability Pipelines, Vector or a proxy
 
     def encode(self, record: Record) -> Encoded:
-        """Return one log; a record that is too large becomes its text, cut. Raises EncodeError."""
+        """Return the record as one log object; a record that is too large becomes its text, cut.
+
+        Raises EncodeError if the record cannot be sent.
+        """
         data = self._log(record, message(record), structure(record))
 
         def with_text(text: str, is_cut: bool) -> bytes:
@@ -94,7 +98,10 @@ class Datadog:
         )
 
     def verdict(self, batch: Batch, response: HttpResponse) -> Verdict:
-        """Read an answer by its status. A batch is taken or refused as a whole; a 400 does not say for which record."""
+        """Return what a response means for `batch`, mainly by its status.
+
+        Datadog accepts or refuses a batch as a whole; a 400 does not say which record is at fault.
+        """
         if (taken := taken_unread(response) or self._taken(response)) is not None:
             return taken
         if response.status == 400:
@@ -105,9 +112,10 @@ class Datadog:
         return answer
 
     def _taken(self, response: HttpResponse) -> Delivered | None:
-        """Return that the records were taken, if the answer says so as Datadog does: 202, in the past 200 with `{}`.
+        """Return Delivered if the response says, as Datadog does, that the records were accepted; else None.
 
-        Vector's source for Datadog's Agent, and so Datadog's own Observability Pipelines, answer 200 and nothing else.
+        Datadog answers 202; in the past it answered 200 with `{}`. Vector's datadog_agent source, and with it Datadog's
+        own Observability Pipelines, answer 200 with an empty body.
         Source: vectordotdev/vector, src/sources/datadog_agent, read 2026-11-27.
         """
         if response.status == 202 and not is_page(response.body, response.headers):
@@ -139,18 +147,18 @@ class Datadog:
                 {
                     "arn": origin.function_arn,
                     "request_id": record.request_id,
-                    "instance_id": origin.instance_id,  # an init that failed has no request to find it by
+                    "instance_id": origin.instance_id,  # a failed init has no request id to search for
                 }
             ),
             "record_id": record.id,
         }
-        if log["status"] is None:  # a status that is sent keeps Datadog from finding one itself
+        if log["status"] is None:  # without the member, Datadog derives the status from the log itself
             del log["status"]
         return to_json({**log, **more})
 
 
 def says_well(body: bytes) -> bool:
-    """Say whether an answer is JSON of one that took the logs: `{}`, or a status that is ok."""
+    """Return whether a response body reports success: the JSON `{}`, or an object with the status `ok`."""
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -159,18 +167,18 @@ def says_well(body: bytes) -> bool:
 
 
 def message(record: Record) -> str:
-    """Return the text; of a JSON record its JSON text, which Datadog takes apart again."""
+    """Return the record's text, or its JSON text: Datadog parses JSON in a message."""
     line = platform_text(record.type, record.body) if record.is_event else None
     return text_of(record) if line is None else line
 
 
 def structure(record: Record) -> dict[str, Any]:
-    """Return what an event keeps beside its line: itself."""
+    """Return the members that hold a platform event in full, beside its message; none for other records."""
     return {"platform": {"type": record.type, "record": record.body}} if record.is_event else {}
 
 
 def status(record: Record) -> str | None:
-    """Return the record's level, if it names one; a report of an invocation that did not succeed is an error."""
+    """Return the record's level, None if unknown. The report of an invocation that did not succeed is an `error`."""
     if record.type == "platform.report" and isinstance(record.body, Mapping):
         outcome = record.body.get("status")
         if isinstance(outcome, str) and outcome != "success":
@@ -179,13 +187,13 @@ def status(record: Record) -> str | None:
 
 
 def ddtags(record: Record, more: tuple[tuple[str, str], ...] = ()) -> str:
-    """Return the tags as Datadog's own extension names them, then the user's; a comma within one becomes `_`."""
+    """Return `ddtags`: tags named as in Datadog's own extension, then the user's. A comma in a tag becomes `_`."""
     return _tags(record.origin, record.cold_start, more)
 
 
 @lru_cache(maxsize=64)
 def _tags(origin: Origin, cold_start: bool | None, more: tuple[tuple[str, str], ...]) -> str:
-    """Write the tags once for all lines that have them in common: that was two thirds of what a line cost."""
+    """Return the tags as text, cached for records with equal tags: making it took two thirds of the time per record."""
     known = {
         "functionname": origin.function_name,
         "function_arn": origin.function_arn.lower() if origin.function_arn else None,
@@ -205,7 +213,7 @@ def _tags(origin: Origin, cold_start: bool | None, more: tuple[tuple[str, str], 
 
 
 def create(values: Values) -> Destination[HttpRequest, HttpResponse]:
-    """Make the sink from `DD_…`. Raises ConfigError if it has no sound API key."""
+    """Make the sink from the `DD_…` variables. Raises ConfigError if there is no valid API key."""
     problems = values.problems("datadog")
     key = choose("DD_API_KEY", values, problems)
     url = values["DD_LOGS_CONFIG_LOGS_DD_URL"]
@@ -214,7 +222,7 @@ def create(values: Values) -> Destination[HttpRequest, HttpResponse]:
     if key is None or stops(values):
         raise ConfigError(problems + missing("datadog", values))
     if url is None and not site.endswith(Site.families):
-        from telemetry_forwarder.variables.advice import unknown_site  # only where something may be wrong
+        from telemetry_forwarder.variables.advice import unknown_site  # loaded only to explain a doubt
 
         problems.append(Notice("DD_SITE", unknown_site(site)))
     sink = Datadog(url=url or f"https://http-intake.logs.{site}", tags=tags, is_elsewhere=url is not None)

@@ -1,8 +1,8 @@
-"""What an HTTP status means where a destination gives it no meaning of its own.
+"""Turn HTTP responses into verdicts, for all statuses to which a destination gives no meaning of its own.
 
-Of an answer's body only a refusal's own words are quoted, cut and cleaned, and what `foreign` does: it may echo what
-was sent. Source: a retry table drawn from the vendors' pages and from the practice of Vector, the OpenTelemetry
-Collector and Datadog's Agent.
+A body may echo what was sent, secrets included. So texts quote little of it: the message of a refusal, cut and
+cleaned, and what `foreign` allows. Source: a retry table drawn from the vendors' pages and from the practice of
+Vector, the OpenTelemetry Collector and Datadog's Agent.
 """
 
 import re
@@ -28,19 +28,19 @@ SECONDS = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*", re.ASCII)
 LOCATION = re.compile(r"https?://(?:[^/?#@]*@)?([A-Za-z0-9.:\[\]-]{1,253})(?:[/?#]|$)", re.ASCII)
 
 LONGEST_WORDS = 160
-# Where services put what they have to say, the more telling first.
+# Members in which services put an error message, the most specific first.
 SAID_IN = ("detail", "text", "message", "error", "title", "reason", "errors")
 MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
-# What is as long as a token and holds a digit may be one, or a line that was sent.
+# A word as long as a token that holds a digit: it may be a token, or part of a record that was sent.
 TOKEN = re.compile(r"(?=[A-Za-z_+/=-]*\d)[A-Za-z0-9_+/=-]{20,}", re.ASCII)
 
 UNAVAILABLE = (408, 425, 429)
-NEVER = 501  # the one of the 5xx that another attempt cannot mend
+NEVER = 501  # the only 5xx for which a retry is useless
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
-    """A destination's name, and what to check where its credential is refused, and where its address is wrong."""
+    """The parts of error texts: a destination's name, and what to check if its credential or its address is wrong."""
 
     who: str
     credential: str
@@ -48,10 +48,10 @@ class Advice:
 
 
 def read_status(response: HttpResponse, advice: Advice) -> Verdict:
-    """Return what `response.status` alone says, with the wait that the headers ask for, and what to do about it.
+    """Return the verdict for `response.status`, with the wait that the headers ask for; `advice` is for its text.
 
-    A status 2xx says nothing alone: any page has it. The sink knows how its destination says that it took the records.
-    Only where the rest cannot be read it has to do.
+    The sink must have looked for success before, by the body, because any web page may come with a 2xx. So a 2xx means
+    here that something else answered, unless the body could not be read: then the status alone counts as success.
     """
     status = response.status
     detail = f"HTTP {status}"
@@ -70,14 +70,14 @@ def read_status(response: HttpResponse, advice: Advice) -> Verdict:
     if status == 407:
         text = f"{detail}: the proxy wants a user name and password; check HTTPS_PROXY and HTTP_PROXY"
         return Denied(text, DropReason.UNREACHABLE)
-    # What is no HTTP status at all came from something broken on the way, not from the destination.
+    # A number that is no valid HTTP status comes from something broken on the way, not from the destination: retry.
     if status in UNAVAILABLE or (status != NEVER and not 400 <= status < 500):
         return Retry(after=wait_seconds(response.headers, "retry-after"), detail=detail)
     return Rejected(detail + own_words(response.body))
 
 
 def own_words(body: bytes) -> str:
-    """Return what a refusal says, quoted, as the end of a sentence about it; "" where it says nothing."""
+    """Return the error message in a response body as ` ("message")`, to append to a sentence; "" if there is none."""
     try:
         said = next(texts_in(orjson.loads(body)), "")
     except orjson.JSONDecodeError:
@@ -86,7 +86,7 @@ def own_words(body: bytes) -> str:
 
 
 def texts_in(answer: Any) -> Iterator[str]:
-    """Yield the texts of an answer in JSON, the more telling first."""
+    """Yield the error messages in a parsed JSON body, the most specific first."""
     if isinstance(answer, str):
         yield answer
     elif isinstance(answer, list):
@@ -98,7 +98,7 @@ def texts_in(answer: Any) -> Iterator[str]:
 
 
 def quoted(text: str) -> str:
-    """Return ` ("text")`, on one line, cut and without what may be a secret; "" for none."""
+    """Return ` ("text")`, on one line, cut and without possible secrets; "" if `text` is empty."""
     text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     text = TOKEN.sub("***", text).replace('"', "'")
     if len(text) > LONGEST_WORDS:
@@ -107,7 +107,7 @@ def quoted(text: str) -> str:
 
 
 def refused(response: HttpResponse, advice: Advice) -> Denied:
-    """Return what a 401 or 403 means: most likely the credential, unless a page of something between says it."""
+    """Return the verdict for a 401 or 403: a wrong credential, or, if the body is a page, perhaps a proxy's refusal."""
     detail = f"HTTP {response.status}: {advice.who} refused the credential; check {advice.credential}"
     if is_page(response.body, response.headers):
         answer = what_answered(response.status, response.body, response.headers)
@@ -116,16 +116,16 @@ def refused(response: HttpResponse, advice: Advice) -> Denied:
 
 
 def not_theirs(response: HttpResponse, advice: Advice) -> Denied:
-    """Return what it means that something answered well that is not the destination: nothing was delivered."""
+    """Return the verdict for a 2xx that did not come from the destination: nothing was delivered."""
     answer = what_answered(response.status, response.body, response.headers)
     text = f"{answer}: that is not how {advice.who} takes records, so something else answered; check "
     return Denied(f"{text}{advice.address}, and the proxy if there is one", DropReason.WRONG_ADDRESS)
 
 
 def taken_unread(response: HttpResponse) -> Delivered | None:
-    """Return what a 2xx means of which the rest cannot be read: taken. To send it again would store it again.
+    """Return Delivered for a 2xx with an unreadable body: a retry would most likely store the records twice.
 
-    None where all of it was read, or enough to see that it is a page.
+    Return None if the response has another status, was read in full, or is seen to be a page.
     """
     if not response.unreadable or not 200 <= response.status < 300 or is_page(response.body, response.headers):
         return None
@@ -136,15 +136,15 @@ def taken_unread(response: HttpResponse) -> Delivered | None:
 
 
 def wait_seconds(headers: Mapping[str, str], *names: str) -> float:
-    """Return the longest wait that the headers `names` ask for; 0.0 where none does.
+    """Return the longest wait, in seconds, that the headers `names` ask for; 0.0 if none does.
 
-    Only seconds are read: the other form of Retry-After, a date, would need a clock.
+    The other form of Retry-After, a date, is ignored, because it would need a clock.
     """
     found = (SECONDS.fullmatch(headers.get(name, "")) for name in names)
     return max((float(match[1]) for match in found if match), default=0.0)
 
 
 def location_host(headers: Mapping[str, str]) -> str:
-    """Return the host that a redirect names; the rest of the address may hold secrets."""
+    """Return only the host that a redirect leads to, because the rest of the URL may hold secrets."""
     match = LOCATION.match(headers.get("location", ""))
     return match[1] if match else "another address"

@@ -1,8 +1,8 @@
-"""The familiar `START`, `END`, `REPORT` … lines, made from platform records.
+"""Make the familiar `START`, `END`, `REPORT` … lines from platform records.
 
-Lambda writes these lines into CloudWatch Logs itself; the Telemetry API delivers the facts they are made of. The
-members of a platform record differ between schema versions, kinds of function and years, so nothing is required but
-what a line cannot do without, and a member of an unexpected kind is left out of the line (it is still in the record).
+Lambda itself writes these lines into CloudWatch Logs; the Telemetry API delivers the same facts as JSON records. The
+members of a record vary with the schema version, the kind of function and the year. So only the members that a line
+cannot do without are required. A member of an unexpected type is left out of the line; the record still has it.
 
 Source: "Lambda Telemetry API Event schema reference" and lines captured from Lambda, read 2026-11-23.
 """
@@ -14,9 +14,9 @@ Members = Mapping[str, Any]
 
 
 def platform_text(type: str, record: Any) -> str | None:
-    """Return the line that Lambda writes for a platform record of `type`; None where it writes none.
+    """Return the line that Lambda writes for a platform record of `type`, without line end; None if it writes none.
 
-    `record` is the item's `record` member, whatever it holds. There is no line end. Never raises.
+    `record` is the `record` member of the Telemetry API's item; it may hold anything. Never raises.
     """
     make = LINES.get(type)
     return make(record) if make is not None and isinstance(record, Mapping) else None
@@ -27,7 +27,7 @@ def init_start(record: Members) -> str | None:
 
 
 def init_report(record: Members) -> str | None:
-    """Make the line that is written for an init that failed, or that no invocation pays for."""
+    """Return the line for an init that failed or was not on demand; Lambda writes none for other inits."""
     if word(record, "status") in (None, "success") and word(record, "initializationType") in (None, "on-demand"):
         return None
     parts = [milliseconds("Init Duration", metrics(record), "durationMs"), member("Phase", record, "phase")]
@@ -42,7 +42,7 @@ def start(record: Members) -> str | None:
 
 
 def end(record: Members) -> str | None:
-    """Make the line of an end; with how it failed, which Lambda's own leaves to a report that may come much later."""
+    """Return the END line. Unlike Lambda's it says how the invocation failed: the report may come much later."""
     if word(record, "requestId") is None:
         return None
     return line("END ", [member("RequestId", record, "requestId"), *failure(record)])
@@ -88,7 +88,7 @@ def subscription(record: Members) -> str | None:
 
 
 def records_lost(record: Members) -> str | None:
-    """Take the sentence that `loss` made: this event is our own, not Lambda's."""
+    """Return the sentence that `loss` made. This event is our own, not Lambda's."""
     return word(record, "message")
 
 
@@ -110,7 +110,7 @@ LINES: Mapping[str, Callable[[Members], str | None]] = {
 
 
 def line(head: str, parts: list[str | None]) -> str | None:
-    """Join what there is of `parts` with tabs behind `head`; None where there is nothing."""
+    """Return `head` and the `parts` that are not None, joined with tabs; None if all parts are None."""
     found = [part for part in parts if part is not None]
     return head + "\t".join(found) if found else None
 
@@ -151,7 +151,7 @@ def metrics(record: Members) -> Members:
 
 
 def number(record: Members, key: str) -> float | None:
-    """Return a number that can be printed; the comparison leaves out NaN and what overflows a float, too."""
+    """Return the number `key`, None if it cannot be printed; the comparison excludes NaN and huge integers, too."""
     value = record.get(key)
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None

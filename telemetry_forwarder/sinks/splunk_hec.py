@@ -1,4 +1,4 @@
-"""Splunk HTTP Event Collector: JSON objects one after the other, to `/services/collector/event`.
+"""The Splunk sink: each batch becomes JSON objects, one after the other, sent to `/services/collector/event`.
 
 Sources: Splunk's HEC REST reference, `inputs.conf` and `limits.conf` specifications, and measurements of other
 projects against Splunk Enterprise 9.3 to 10.4 and Splunk Cloud 10.5, read 2026-11-23.
@@ -39,15 +39,15 @@ from telemetry_forwarder.sinks.truncate import fit, grouped, present
 from telemetry_forwarder.variables.reading import Values, missing
 from telemetry_forwarder.variables.wording import Notice, split_port
 
-# Older releases and Splunk Cloud's documentation say 1 MB for a request (newer servers take more); whether the
-# compressed or the raw body is measured is not known, so it is the raw one. Vector's default is the same.
+# Older releases and Splunk Cloud's documentation limit a request to 1 MB (newer servers take more). Whether that is
+# the compressed or the raw size is not known; we assume the raw one, as Vector's default does.
 MAX_BYTES = 1_000_000
 
 LIMITS = Limits(
-    max_records=10_000,  # HEC has no limit; the fewer, the less is sent again when one of them is bad
+    max_records=10_000,  # HEC has no limit, but one bad record causes the records after it to be sent again
     max_bytes=MAX_BYTES,
     max_record_bytes=MAX_BYTES - 1,
-    overhead_bytes=1,  # the line end
+    overhead_bytes=1,  # the newline between records
 )
 
 ENDPOINT = re.compile(r"(/+services(/+collector(/(event|raw|health|ack|mint))?(/1\.0)?)?/*)+$")
@@ -56,7 +56,7 @@ NO_CHANNEL = (
     "the header X-Splunk-Request-Channel, which is sent, did not arrive, and the token has indexer acknowledgement: "
     "let it through on the way, or turn useACK off"
 )
-# Source: Splunk, HEC troubleshooting, "Possible error codes"; the texts are ours.
+# HEC's error codes, with texts of our own. Source: Splunk, HEC troubleshooting, "Possible error codes".
 CODES = {
     1: "the token is disabled", 2: "no token was sent", 3: "the authorization is malformed", 4: "the token is unknown",
     5: "no data", 6: "malformed data", 7: "the token may not write to the index (SPLUNK_INDEX, or its default)",
@@ -67,7 +67,7 @@ CODES = {
     28: NO_CHANNEL,
 }  # fmt: skip
 
-# A token with indexer acknowledgement (`useACK`) refuses what comes without a channel; any other does not look at it.
+# For a token with indexer acknowledgement (`useACK`) HEC refuses requests without a channel; else it ignores channels.
 # Source: Splunk, "About HTTP Event Collector Indexer Acknowledgment".
 HOUR_MS = 3_600_000
 CHANNEL = "x-splunk-request-channel"
@@ -80,7 +80,7 @@ ADVICE = Advice(
     address="SPLUNK_HEC_URL: it has to lead to an HTTP Event Collector",
 )
 
-TAKEN = (200, 202)  # the second from older releases of the OpenTelemetry Collector alone
+TAKEN = (200, 202)  # only older releases of the OpenTelemetry Collector answer 202
 NEARLY_FULL = (24, 25)
 UNWELL = (8, 9, 18, 19, 20, 23, 26, 27)
 TOKEN_AT_FAULT = (1, 2, 3, 4, 10, 21, 22, 28)
@@ -90,7 +90,7 @@ BAD_INDEX = 7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplunkHec:
-    """Send records as HEC events. `url` is the address without `/services/…`; what is None is left to HEC or us."""
+    """Send records as HEC events. `url` has no `/services/…`. Where a member is None, HEC's or our default is used."""
 
     name: ClassVar[str] = "splunk"
     limits: ClassVar[Limits] = LIMITS
@@ -100,13 +100,13 @@ class SplunkHec:
     source: str | None = None
     sourcetype: str | None = None
     host: str | None = None
-    channel: str | None = None  # a GUID without its last twelve digits, which count the hours
+    channel: str | None = None  # a GUID without its last twelve digits; `_channel` adds them
 
     def encode(self, record: Record) -> Encoded:
-        """Return one HEC object; a record that is too large becomes its text, cut. Raises EncodeError."""
+        """Return the record as one HEC object; a record that is too large becomes its text, cut. Raises EncodeError."""
 
         data = self._object(record, event(record))
-        if len(data) <= LIMITS.max_record_bytes:  # nearly always
+        if len(data) <= LIMITS.max_record_bytes:  # the usual case, kept fast
             return Encoded(record, data)
 
         def with_text(text: str, is_cut: bool) -> bytes:
@@ -122,7 +122,7 @@ class SplunkHec:
         )
 
     def verdict(self, batch: Batch, response: HttpResponse) -> Verdict:
-        """Read an answer by its `code`, never by its text, which may be HTML or nothing at all."""
+        """Return what a response means for `batch`, by its status and `code`; its text may be HTML or empty."""
         code, number = code_and_number(response.body)
         if response.status in TAKEN:
             if code in NEARLY_FULL:
@@ -139,10 +139,11 @@ class SplunkHec:
         return read_status(response, ADVICE)
 
     def _channel(self, time_ms: int) -> dict[str, str]:
-        """Return the header for a token with acknowledgement, which we never ask for: a 200 counts.
+        """Return the channel header, which a token with indexer acknowledgement needs; {} without a channel.
 
-        HEC refuses a channel in which a million are not asked for, and forgets one that is not used for ten minutes.
-        So it is another one each hour (of the first record, by which a request that is repeated has the same).
+        We never poll for acknowledgements; a 200 is enough. HEC refuses a channel with a million acknowledgements that
+        nobody polled for, and forgets a channel that is not used for ten minutes. So each hour has a new channel. The
+        hour is that of the batch's first record, so a retried request keeps its channel.
         """
         return {CHANNEL: f"{self.channel}{max(0, time_ms) // HOUR_MS:012x}"} if self.channel else {}
 
@@ -157,12 +158,12 @@ def frame(
     sink: SplunkHec, origin: Origin, kind: str, request_id: str | None, cold_start: bool | None, level: str | None,
     is_cut: bool,
 ) -> tuple[bytes, bytes]:  # fmt: skip
-    """Return what stands between `time` and `event`, and behind the record's id in `fields`.
+    """Return two parts of an HEC object as JSON: the metadata before `event`, and the `fields` after the record's id.
 
-    The lines of a request have nearly all of it in common: written once, it costs a record a tenth.
+    They are cached, because the records of an invocation have them in common: that costs a tenth of making them.
     """
-    # Every key on every object, since it is not certain that Splunk forgets those of the object before; and no
-    # other key: at an unknown one HEC stops reading, answers 200 and loses the rest.
+    # Every object has every key, because Splunk may apply metadata of one object to the next. There must be no other
+    # keys: at an unknown one HEC stops reading, answers 200 and loses the rest.
     members = {
         "host": sink.host or origin.function_name,
         "source": sink.source or f"lambda:{origin.function_name}",
@@ -175,7 +176,7 @@ def frame(
 
 
 def seconds(time_ms: int) -> bytes:
-    """Write a time as seconds with three decimals. HEC takes no exponent, and a float may lose the milliseconds."""
+    """Return a time as seconds with three decimals: HEC takes no exponent, and a float may lose the milliseconds."""
     if time_ms < 0:
         return b"-" + seconds(-time_ms)
     digits = b"%04d" % time_ms
@@ -183,9 +184,9 @@ def seconds(time_ms: int) -> bytes:
 
 
 def event(record: Record) -> Any:
-    """Return what becomes `event`: a JSON record as it is, text as text, an event with its type.
+    """Return the value of `event`: a JSON record as it is, text as text, a platform event together with its type.
 
-    HEC refuses a blank event, and an empty object or array: those are wrapped.
+    Blank texts and empty objects or arrays are wrapped in an object, because HEC refuses them.
     """
     if record.is_event:
         return {"type": record.type, "record": record.body}
@@ -201,9 +202,9 @@ def not_blank(value: Any) -> Any:
 def fields(
     origin: Origin, kind: str, request_id: str | None, cold_start: bool | None, level: str | None, is_cut: bool
 ) -> dict[str, str | list[str]]:
-    """Return the indexed fields but for `record_id`, which comes first: flat, texts or lists of texts, as HEC has them.
+    """Return the indexed fields except `record_id`. HEC requires a flat object of texts or lists of texts.
 
-    A tag never takes the place of one of them, nor of the metadata: it is called `tag_…` then.
+    A tag with the name of another field, or of metadata, is renamed to `tag_…`.
     Source: Splunk, "Automate indexed field extractions with HTTP Event Collector".
     """
     ours = {
@@ -237,7 +238,7 @@ def as_text(value: Any) -> str:
 
 
 def code_and_number(body: bytes) -> tuple[int | None, int | None]:
-    """Return `code` and `invalid-event-number` of an answer; None for what is not there or is no whole number."""
+    """Return `code` and `invalid-event-number` of a response body; each is None if missing or no integer."""
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -249,7 +250,7 @@ def code_and_number(body: bytes) -> tuple[int | None, int | None]:
 
 
 def says_well(body: bytes) -> bool:
-    """Say whether an answer without a code is one of those that compatible receivers give: `OK`, or a text `Success`.
+    """Return whether a body without a code is the success of a compatible receiver: `OK`, or a text `Success`.
 
     Source: older releases of the OpenTelemetry Collector's splunkhecreceiver answer `OK`, read 2026-11-27.
     """
@@ -263,11 +264,12 @@ def says_well(body: bytes) -> bool:
 
 
 def bad_request(batch: Batch, code: int | None, number: int | None, said: str = "") -> Verdict:
-    """Read a 400. HEC reads the body as a stream: what stood before the bad object is stored already.
+    """Return the verdict for a 400 with `code` and invalid event `number`; `said` is HEC's own message.
 
-    So the bad object alone is at fault and only those behind it are sent again. For a bad index the number is one
-    too high; where nothing stood before it the fault is not in the record, as all name the same index. `said` are
-    HEC's own words. Source: measured on Enterprise 9.3 to 10.4 and Cloud 10.5 by other projects.
+    HEC reads the body as a stream, so all records before the bad one are stored already. The bad record is rejected,
+    and the records after it are sent again. For a bad index HEC's number is one too high. If no record precedes the
+    bad index, the record is not at fault, because all records name the same index.
+    Source: measured on Enterprise 9.3 to 10.4 and Cloud 10.5 by other projects.
     """
     if code is None:
         return Rejected(f"HTTP 400{said}")
@@ -287,12 +289,12 @@ def bad_request(batch: Batch, code: int | None, number: int | None, said: str = 
     return Rejected(detail)
 
 
-# Ports of Splunk's that take no events. Source: Splunk, "Configure ports", read 2026-11-27.
+# Splunk's ports that accept no events. Source: Splunk, "Configure ports", read 2026-11-27.
 OTHER_PORTS = {"8000": "Splunk's web pages", "8089": "Splunk's management API", "9997": "Splunk's forwarders"}
 
 
 def _doubts(url: str) -> list[Notice]:
-    """Name what is allowed in an address, but leads to an HEC hardly ever."""
+    """Return notices about a URL that is allowed, but hardly ever leads to an HEC."""
     authority = url.partition("://")[2].partition("/")[0]
     host, port = split_port(authority)
     if port in OTHER_PORTS:
@@ -307,15 +309,15 @@ def _doubts(url: str) -> list[Notice]:
 
 
 def new_channel() -> str:
-    """Return a random GUID but for its last twelve digits."""
+    """Return a random GUID without its last twelve digits."""
     digits = urandom(10).hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-a{digits[15:18]}-"
 
 
 def create(values: Values) -> Destination[HttpRequest, HttpResponse]:
-    """Make the sink from `SPLUNK_…`. Raises ConfigError if it has no sound address or no sound token.
+    """Make the sink from the `SPLUNK_…` variables. Raises ConfigError if there is no valid URL or no valid token.
 
-    The channel is chosen once, here; so two calls do not give the same one.
+    Each call chooses a new random channel.
     """
     problems = values.problems("splunk")
     url = values["SPLUNK_HEC_URL"]

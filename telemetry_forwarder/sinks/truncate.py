@@ -1,4 +1,4 @@
-"""Cut a text that is over a destination's limit, and say in the text that it was cut."""
+"""Cut a record's text that is over a destination's size limit, and mark in the text that it was cut."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
@@ -11,36 +11,36 @@ from telemetry_forwarder.interfaces import Encoded
 from telemetry_forwarder.records.lossless_json import Restated, clean, to_json
 from telemetry_forwarder.records.record import Record
 
-MARK = "…[cut, {} bytes]"  # how many bytes of the text, in UTF-8, are missing
+MARK = "…[cut, {} bytes]"  # the number of bytes (UTF-8) that were cut off
 
 
 def fit(record: Record, data: bytes, max_bytes: int, with_text: Callable[[str, bool], bytes]) -> Encoded:
-    """Return `data`, the record's wire form, if it has at most `max_bytes`; else a form that has.
+    """Return the record's wire form `data` if it has at most `max_bytes`, else a form with its text, cut to fit.
 
-    `with_text(text, is_cut)` makes the wire form that holds nothing of the record's value but `text`. It is given
-    the text (or the JSON text) of the record, cut as far as needed. Raises EncodeError as `cut` does.
+    `with_text(text, is_cut)` makes a wire form that holds `text` in place of the record's value. It gets the text (or
+    the JSON text) of the record, cut as far as needed. Raises EncodeError as `cut` does.
     """
     if len(data) <= max_bytes:
         return Encoded(record, data)
     text = clean(text_of(record))
-    around = max(len(with_text("", is_cut)) for is_cut in (True, False))  # which it will be is not known yet
+    around = max(len(with_text("", is_cut)) for is_cut in (True, False))  # not known yet whether it will be cut
     kept = cut(text, max_bytes - around)
-    is_cut = kept != text  # what was too large by its structure alone may be whole as text
+    is_cut = kept != text  # the text may fit uncut, because the wire form of the text is smaller
     return Encoded(record, with_text(kept, is_cut), is_cut)
 
 
 def cut(text: str, max_bytes: int) -> str:
-    """Return `text` so that it takes at most `max_bytes` inside a JSON string (escapes included, quotes not).
+    """Return `text`, cut to at most `max_bytes` inside a JSON string (escapes included, quotes not).
 
-    A text that fits is returned whole. Of any other the longest beginning that fits is kept, up to a character,
-    with `MARK` behind it. Lone surrogates become U+FFFD either way. Raises EncodeError if not even the mark fits.
+    A text that fits is returned whole. Otherwise the result is the longest beginning that fits, in whole characters,
+    followed by `MARK`. Lone surrogates become U+FFFD in both cases. Raises EncodeError if not even the mark fits.
     """
     text = clean(text)
-    # A character takes at least one byte, so the first comparison spares huge texts the second.
+    # A character takes at least one byte, so for huge texts the cheap first comparison is enough.
     if len(text) <= max_bytes and escaped_bytes(text) <= max_bytes:
         return text
     total_bytes = len(text.encode())
-    room = max_bytes - escaped_bytes(MARK.format(total_bytes))  # the number in the mark is never longer than this one
+    room = max_bytes - escaped_bytes(MARK.format(total_bytes))  # no mark is longer than the one for all bytes
     if room < 0:
         raise EncodeError("no room for the record's text beside what is known about it")
     sizes = range(min(len(text), room) + 1)
@@ -54,19 +54,19 @@ def escaped_bytes(text: str) -> int:
 
 
 def text_of(record: Record) -> str:
-    """Return the record's text as it came, or the JSON text of its value; of a line that holds JSON, that JSON's."""
+    """Return the record's text as it came, or JSON text: of its value, or of its fields if they are `Restated`."""
     if not isinstance(record.body, str):
         return to_json(record.body).decode()
     return to_json(record.fields).decode() if isinstance(record.fields, Restated) else record.body
 
 
 def present(members: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `members` without those that are unknown (None) or hold nothing (an empty mapping)."""
+    """Return `members` without values that are unknown (None) or an empty mapping."""
     return {key: value for key, value in members.items() if value is not None and value != {}}
 
 
 def grouped(pairs: tuple[tuple[str, str], ...]) -> dict[str, str | list[str]]:
-    """Return tags by key, in order; a key that was given several values keeps them all, as a list."""
+    """Return tags by key, in order. A key with several values gets the list of them."""
     found: dict[str, str | list[str]] = {}
     for key, value in pairs:
         before = found.get(key)
