@@ -1,18 +1,35 @@
-"""What a cold start costs: until `/register`, in INIT, in the first response, and behind it."""
+"""What a cold start costs: until `/register`, in INIT, in the first response, and behind it.
 
+    python -m benchmarks.cold [--python PROGRAM] [--before DIR] [--rounds N]
+
+prints the bounds of a cold start alone, beside an idle extension and an older checkout: what the first response and
+INIT have added, for how long the first invocation is held at each size, what stays resident, and what is lost where an
+environment of the smallest size is invoked once and shut down at once.
+"""
+
+import argparse
 import asyncio
+import contextlib
 import socket
+import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
-from benchmarks.measure import free_port, median, run_cpu_s
-from benchmarks.subjects import NOTHING, OURS, Subject
-from benchmarks.world import world
+from benchmarks.measure import free_port, median, memory_mb, run_cpu_s
+from benchmarks.subjects import BEFORE, IDLE_PYTHON, NOTHING, OURS, Subject, subjects
+from benchmarks.world import PLATFORM, function, world
+from local_backends import Datadog, SplunkHec
+from local_lambda import LocalLambda
 
 # The sizes of a function: one full processor; and a small one, where INIT is cheap and what follows is not.
 SIZES = (1769, 256)
 BUSY_INIT_MS = 200
+_SMALLEST_MB = 128
+_KEY = "t"
+_LINES = (1, 10, 1000)
+_HELD_AT_MOST_MS = 500  # TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS by default
 
 
 class Refusing:
@@ -103,19 +120,96 @@ async def starts(
             "init_added": median([a["init"] - b["init"] for a, b in zip(runs, bare, strict=True)]),
             "response_added": median([a["response"] - b["response"] for a, b in zip(runs, bare, strict=True)]),
             "held": median([a["held"] for a in runs]),
+            "held_most": max(a["held"] for a in runs),
             "init": median([a["init"] for a in runs]),
         }
     return table
 
 
-if __name__ == "__main__":  # one figure alone, while working on it
-    import sys
-    import tempfile
+async def resident_mb(subject: Subject, memory: int) -> float:
+    """Return what is resident after the first invocations, in MiB."""
+    async with world(subject, memory) as w:
+        for _ in range(5):
+            await w.env.invoke({"lines": 20})
+        return memory_mb(w.extension())
 
-    from benchmarks.subjects import subjects
 
+async def lost(subject: Subject, sink: str, lines: int) -> int:
+    """Invoke an environment of the smallest size once, shut it down at once; return how many lines did not arrive."""
+    async with contextlib.AsyncExitStack() as stack:
+        spool = stack.enter_context(tempfile.TemporaryDirectory())
+        kind = SplunkHec(token=_KEY) if sink == "splunk" else Datadog(api_key=_KEY)
+        backend = await stack.enter_async_context(kind)
+        given = {
+            "TELEMETRY_FORWARDER_PORT": str(free_port()),
+            "TELEMETRY_FORWARDER_SINKS": sink,
+            "TELEMETRY_FORWARDER_SPOOL_DIR": spool,
+            "SPLUNK_HEC_URL": backend.url,
+            "SPLUNK_HEC_TOKEN": _KEY,
+            "DD_API_KEY": _KEY,
+            "DD_LOGS_CONFIG_LOGS_DD_URL": backend.url,
+        }
+        described = function(_SMALLEST_MB, given)
+        env = await stack.enter_async_context(LocalLambda(described, subject.executables, platform=PLATFORM))
+        await env.invoke({"lines": lines})
+        await env.shutdown()
+        texts = (
+            [str(event.event) for event in backend.events]
+            if isinstance(backend, SplunkHec)
+            else [log.message for log in backend.logs]
+        )
+    return lines - len({number for number in range(lines) if any(f"order {number:08} of" in text for text in texts)})
+
+
+async def table(compared: list[Subject], rounds: int) -> None:
+    """Print the bounds of a cold start, a row each, a subject a column."""
+    names = [one.name for one in compared if one.name != NOTHING]
+    forwarders = [one for one in compared if one.name in (OURS, BEFORE)]
+    print(f"| figure | bound | {' | '.join(names)} |\n| --- | --- |{' ---: |' * len(names)}", flush=True)
+
+    def row(what: str, bound: str, figures: dict[str, float]) -> None:
+        cells = [f"{figures[name]:.1f}" if name in figures else "" for name in names]
+        print(f"| {what} | {bound} | {' | '.join(cells)} |", flush=True)
+
+    for size, response, held in (
+        (1769, "≤ 20", "≤ 150"),
+        (256, "≤ 40", f"≤ {_HELD_AT_MOST_MS}"),
+        (_SMALLEST_MB, "", f"≤ {_HELD_AT_MOST_MS}"),
+    ):
+        found = await starts(compared, size, 0, rounds)
+        row(
+            f"first response added, empty function, {size} MB, ms",
+            response,
+            {n: found[n]["response_added"] for n in names},
+        )
+        row(f"held behind it, {size} MB, ms", held, {n: found[n]["held"] for n in names})
+        row(f"held behind it at most, {size} MB, ms", held, {n: found[n]["held_most"] for n in names})
+    found = await starts(compared, 1769, BUSY_INIT_MS, rounds)
+    idle = found[IDLE_PYTHON]["init_added"]
+    row(
+        "INIT added, function with 200 ms of its own, 1769 MB, ms",
+        f"≤ {idle + 10:.1f}",
+        {n: found[n]["init_added"] for n in names},
+    )
+    row("held behind it, ms", "0", {n: found[n]["held"] for n in names})
+    row("resident, one HTTP sink, MB", "≤ 40", {one.name: await resident_mb(one, 1769) for one in forwarders})
+    for sink in ("splunk", "datadog"):
+        for lines in _LINES:
+            gone = {one.name: float(sum([await lost(one, sink, lines) for _ in range(rounds)])) for one in forwarders}
+            row(f"lost of {rounds} x {lines} lines, {sink}, {_SMALLEST_MB} MB, shut down at once", "0", gone)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--python", type=Path, default=Path(sys.executable), help="run the checkouts with this")
+    parser.add_argument("--before", type=Path, help="a checkout of an older version to compare with")
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        all_of_them = subjects(Path(folder), Path(sys.executable), None, None)
-        wanted = [one for one in all_of_them if one.name in (NOTHING, OURS)]
-        for size in SIZES:
-            print(size, asyncio.run(starts(wanted, size, 0, 7)))
+        everything = subjects(Path(folder), options.python, None, options.before)
+        wanted = [one for one in everything if one.name in (NOTHING, IDLE_PYTHON, OURS, BEFORE)]
+        asyncio.run(table(wanted, options.rounds))
+
+
+if __name__ == "__main__":
+    main()

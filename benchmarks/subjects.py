@@ -53,7 +53,9 @@ def subjects(folder: Path, python: Path, layer: Path | None, before: Path | None
         text = PROGRAM.format(python=python, paths=[str(ROOT), site])
         found.append(Subject(OURS, script(folder, "telemetry-forwarder", text)))
     if before is not None:
-        text = PROGRAM.format(python=sys.executable, paths=[str(before), site])
+        # With its own packages, where it has them, and on the same interpreter.
+        own = next(iter(before.glob(".venv/lib/python3*/site-packages")), site)
+        text = PROGRAM.format(python=python, paths=[str(before), str(own)])
         found.append(Subject(BEFORE, script(folder, "forwarder-before", text)))
     if (Path(site) / "requests").is_dir():
         tutorial = (PROGRAMS / "tutorial.py").read_text()

@@ -31,9 +31,15 @@ NEXT = "/2020-01-01/extension/event/next"
 # How long INIT waits by default; the measurements behind it are in docs/performance.md. A function of one processor and
 # more soon makes up for what is loaded behind its first handler. A smaller one pays for each ms of CPU several times
 # over once INIT, which has two processors whatever the size, is done; so there more of it is spent before.
+#
+# The smallest load all of it in INIT, if that takes no longer than this: behind it, a fourteenth of a processor for the
+# hold of one invocation and for the shutdown window is less than loading takes, and what a function wrote that crashed
+# in its first invocation would be lost.
 BIG_MB = 1024
 BIG_BUDGET_MS = 10
+SMALL_MB = 256
 SMALL_BUDGET_MS = 20
+SMALLEST_BUDGET_MS = 300
 
 # How often is looked whether an invocation has come, while loading goes on behind INIT.
 TICK_S = 0.01
@@ -44,7 +50,10 @@ def budget_ms(values: reading.Values) -> int:
     given: int | None = values["TELEMETRY_FORWARDER_INIT_BUDGET_MS"]
     if given is not None:
         return given
-    return BIG_BUDGET_MS if (values["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] or 0) >= BIG_MB else SMALL_BUDGET_MS
+    memory_mb: int = values["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] or SMALL_MB
+    if memory_mb >= BIG_MB:
+        return BIG_BUDGET_MS
+    return SMALL_BUDGET_MS if memory_mb >= SMALL_MB else SMALLEST_BUDGET_MS
 
 
 class Early:

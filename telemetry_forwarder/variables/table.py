@@ -99,7 +99,7 @@ VARIABLES = (
     Variable(
         "TELEMETRY_FORWARDER_INIT_BUDGET_MS", Integer(0, 9000), None,
         "Longest time, in ms, that INIT waits for the extension once it has registered; what is not loaded by then is "
-        "loaded behind it. Unset: 10 from 1024 MB of memory on, 20 below",
+        "loaded behind it. Unset: 10 from 1024 MB of memory on, 20 from 256 MB on, 300 below",
     ),
     Variable(
         "TELEMETRY_FORWARDER_BUFFER_BYTES", Integer(1048576, 1073741824), None,

@@ -59,6 +59,28 @@ async def ms_beyond_the_bound(sinks: str, memory_mb: int) -> float:
     return beyond
 
 
+@pytest.mark.parametrize("lines", [1, 10, 1000])
+@pytest.mark.parametrize("sink", ["splunk", "datadog"])
+async def test_nothing_is_lost_of_an_environment_that_is_invoked_once_and_shut_down_at_once(
+    sink: str, lines: int
+) -> None:
+    """As where a function crashes in its first invocation: loading has to be done by then, or nearly.
+
+    With the budget of INIT that such a function has by default; on a busy machine one of three environments counts.
+    """
+    command = [sys.executable, "-I", "-S", str(FUNCTION)]
+    environment: dict[str, str | None] = {
+        "TELEMETRY_FORWARDER_SINKS": sink, "TELEMETRY_FORWARDER_INIT_BUDGET_MS": None,
+    }  # fmt: skip
+    lost = []
+    while len(lost) < TRIES and 0 not in lost:
+        async with world(platform=SHARED, environment=environment, command=command, memory_mb=128) as w:
+            await w.env.invoke({"lines": lines})
+            await w.env.shutdown()
+        lost.append(lines - len(w.numbers(sink)))
+    assert 0 in lost, lost
+
+
 @pytest.mark.parametrize("sink", ["splunk", "datadog"])
 async def test_nothing_is_lost_of_an_invocation_that_was_cut_short(sink: str) -> None:
     """What the hold has no time for is sent in the shutdown window."""

@@ -12,7 +12,14 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from telemetry_forwarder.lambda_api.client import Invoke, invocation_in
-from telemetry_forwarder.lambda_api.first_event import BIG_BUDGET_MS, SMALL_BUDGET_MS, Early, budget_ms, number_after
+from telemetry_forwarder.lambda_api.first_event import (
+    BIG_BUDGET_MS,
+    SMALL_BUDGET_MS,
+    SMALLEST_BUDGET_MS,
+    Early,
+    budget_ms,
+    number_after,
+)
 from telemetry_forwarder.lambda_api.registration import receive, send
 from telemetry_forwarder.variables.reading import read_all
 
@@ -110,6 +117,8 @@ def wait_until_given_up(one: Early) -> None:
     [
         ({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769"}, BIG_BUDGET_MS),
         ({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256"}, SMALL_BUDGET_MS),
+        ({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "255"}, SMALLEST_BUDGET_MS),
+        ({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128"}, SMALLEST_BUDGET_MS),
         ({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "much"}, SMALL_BUDGET_MS),
         ({}, SMALL_BUDGET_MS),
         ({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769", "TELEMETRY_FORWARDER_INIT_BUDGET_MS": "0"}, 0),

@@ -165,7 +165,7 @@ def test_the_memory_size_has_one_rule(text: str, memory_mb: int | None) -> None:
     settings = Settings.from_values(values)
     assert settings.origin.memory_mb == memory_mb
     assert settings.capacity.max_bytes == capacity_bytes(memory_mb or 128)
-    assert budget_ms(values) == (10 if memory_mb == 10240 else 20)
+    assert budget_ms(values) == {10240: 10, 128: 300}.get(memory_mb or 0, 20)
     assert secrets_from(values).policy.max_bytes == (64 << 20 if memory_mb == 10240 else 4 << 20)
     assert settings.problems == (), "it is Lambda's, and no setting"
 
