@@ -18,9 +18,10 @@ from telemetry_forwarder.intake.router import Router
 from telemetry_forwarder.lazy_dataclass import dataclass, replace
 from telemetry_forwarder.ledger import Door, Unrouted
 from telemetry_forwarder.log import Log
-from telemetry_forwarder.records.enrich import Enricher, Knowledge, batch_id, restored_as
+from telemetry_forwarder.records.enrich import Enricher, restored_as
 from telemetry_forwarder.records.handover import HeritageFile
-from telemetry_forwarder.records.record import Decoded, Event, Record, Told, decode_in_steps, events_in
+from telemetry_forwarder.records.knowledge import Knowledge
+from telemetry_forwarder.records.record import Decoded, Event, Record, Told, batch_id, decode_in_steps, events_in
 from telemetry_forwarder.spool.frames import kept_body
 from telemetry_forwarder.spool.spool import Spool
 from telemetry_forwarder.variables.table import SNAP_START
@@ -195,7 +196,7 @@ class Intake:
         self._enricher.consult(items, gaps)
         before = self._enricher.knowledge
         records: list[Record] = []
-        for some in self._enricher.enrich_some(items, arrived.identity, AT_ONCE, gaps):
+        for some in self._enricher.enrich_in_steps(items, arrived.identity, AT_ONCE, gaps):
             records += some
             yield
         if self._left != self._enricher.heritage:
@@ -215,10 +216,12 @@ class Intake:
             return 0
         items = decoded.items
         self._enricher.consult(items, decoded.gaps)
+        before = self._enricher.knowledge
+        self._enricher.learn(items, decoded.gaps)
         self._count(decoded)
         wanted = self._router.count(items)
         if keep:
-            self._keep(arrived, len(items), wanted, None)
+            self._keep(arrived, len(items), wanted, before)
         return len(wanted)
 
     def _decode(self, arrived: Arrived) -> Iterator[None]:
@@ -284,19 +287,19 @@ class Intake:
             self._left = self._enricher.heritage
             self._heir.write(replace(self._left, taken="".join([*self._recent][-_REMEMBERED:])))
 
-    def _keep(self, arrived: Arrived, items: int, wanted: Sequence[int], before: Knowledge | None) -> None:
+    def _keep(self, arrived: Arrived, items: int, wanted: Sequence[int], before: Knowledge) -> None:
         """Write the body down: now, or when it is answered; at the latest when a sink has no room for its records.
 
-        `wanted` are the indices of what the sinks want, `before` what was known before it; None: nobody has read it.
+        `wanted` are the indices of what the sinks want, `before` is what was known before it.
         """
         if self._spool is None or not items:
             return
         after = self._enricher.knowledge
-        teaches = before is None or after is not before
+        teaches = after is not before
         kept = kept_body(
             arrived.identity, arrived.body, arrived.received_ms, items=items, wanted=wanted, teaches=teaches
         )
-        self._spool.add(kept, before or after, after)
+        self._spool.add(kept, before, after)
         if self._soon is None:
             self._spool.commit()
         else:

@@ -5,7 +5,6 @@ lost between the two. Where something was, the INVOKE events tell which request 
 request: a line without one can be found by its time, a line of a wrong one misleads.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -30,32 +29,45 @@ class Invocation(NamedTuple):
     at_ms: int
 
 
-class Running:
-    """Follows the invocations. What `at` returns depends on the public members alone, which `Knowledge` keeps.
+class Heard(NamedTuple):
+    """The INVOKE events that came last, oldest first, and the request of the first one of all.
 
-    `told` are the invocations from the current one on, as far as they are needed: INVOKE events are heard beside the
-    telemetry, so they are taken over from `_heard` only where it leaves something open.
+    They come beside the telemetry, as soon as their requests run: before what is told of those, or behind it.
     """
 
-    def __init__(self) -> None:
-        self.current: str | None = None  # the request of the last start
-        self.is_lost = False  # whether something was lost since then, or since the beginning
-        self.end: tuple[str, int] | None = None  # the request whose end was told last since then, and when it was over
-        self.told: tuple[Invocation, ...] = ()
-        self._heard: deque[Invocation] = deque(maxlen=_MOST_HEARD)
-        self._first_heard: str | None = None
+    invocations: tuple[Invocation, ...] = ()
+    first: str | None = None
 
-    def hear(self, invocation: Invocation) -> None:
-        """Note an INVOKE event; it comes as soon as its request runs, before its telemetry or behind it."""
-        self._heard.append(invocation)
-        self._first_heard = self._first_heard or invocation.request_id
+    def and_of(self, invocation: Invocation) -> "Heard":
+        return Heard((*self.invocations, invocation)[-_MOST_HEARD:], self.first or invocation.request_id)
+
+    def since(self, request_id: str | None, time_ms: int) -> tuple[Invocation, ...]:
+        """Return those from the request on that started at `time_ms`; all where none has started."""
+        return self.invocations if request_id is None else _from(request_id, time_ms, self.invocations)
+
+
+class Running:
+    """What runs, while the items of one batch pass. `enrich.Knowledge` has the same members between two batches.
+
+    `told` are the invocations from the current one on, as far as they are needed: INVOKE events are taken over from
+    `Heard` only where the telemetry leaves something open (`consult`).
+    """
+
+    def __init__(
+        self, current: str | None, started_ms: int, is_lost: bool, end: tuple[str, int] | None,
+        told: tuple[Invocation, ...],
+    ) -> None:  # fmt: skip
+        self.current = current  # the request of the last start
+        self.started_ms = started_ms
+        self.is_lost = is_lost  # whether something was lost since then, or since the beginning
+        self.end = end  # the request whose end was told last since then, and when it was over
+        self.told = told
 
     def start(self, request_id: str, time_ms: int) -> list[str]:
         """Note a start; return the requests before it whose start was not seen."""
         missed = [one.request_id for one in self.told if one.at_ms < time_ms and one.request_id != self.current]
-        self.current, self.is_lost, self.end = request_id, False, None
+        self.current, self.started_ms, self.is_lost, self.end = request_id, time_ms, False, None
         self.told = _from(request_id, time_ms, self.told)
-        self._heard = deque(_from(request_id, time_ms, tuple(self._heard)), maxlen=_MOST_HEARD)
         return [one for one in missed if one != request_id]
 
     def finish(self, request_id: str, time_ms: int) -> bool:
@@ -70,29 +82,6 @@ class Running:
         """Note that telemetry was lost: a start may have been among it. Return whether that was new."""
         was_lost, self.is_lost = self.is_lost, True
         return not was_lost
-
-    def consult(self, items: Sequence[Item], gaps: Sequence[int]) -> bool:
-        """Take over which invocations were heard of where that is needed for `items`; return whether that was new."""
-        heard = tuple(self._heard)
-        if not heard or self.told[-len(heard) :] == heard:
-            return False
-        if not (self.is_lost or gaps or any(map(is_loss, items)) or self._outruns(items, heard[-1])):
-            return False
-        self.told = heard
-        return True
-
-    @property
-    def first_told(self) -> str | None:
-        """The first request of this process, where INVOKE events were needed."""
-        return self._first_heard if self.told else None
-
-    @property
-    def newest(self) -> str | None:
-        """The request that ran last, where that is certain."""
-        newest = self._heard[-1] if self._heard else self.told[-1] if self.told else None
-        if newest is not None:
-            return self.current if newest.request_id == self.current or not self.is_in_doubt else None
-        return None if self.is_lost else self.current
 
     @property
     def is_in_doubt(self) -> bool:
@@ -132,16 +121,18 @@ class Running:
     def _is_over(self, request_id: str, time_ms: int) -> bool:
         return self.end is not None and self.end[0] == request_id and time_ms > self.end[1]
 
-    def _outruns(self, items: Sequence[Item], newest: Invocation) -> bool:
-        """Say whether a line among `items` was written beside `newest`, whose start has not come."""
-        if newest.request_id == self.current:
-            return False
-        for item in items:
-            if item.type == "platform.start" and not is_loss(item) and item.body["requestId"] == newest.request_id:
-                return False
-            if item.type == "function" and item.time_ms >= newest.at_ms:
-                return True
+
+def is_needed(heard: tuple[Invocation, ...], current: str | None, items: Sequence[Item]) -> bool:
+    """Say whether a line among `items` was written beside the newest of `heard`, whose start has not come."""
+    newest = heard[-1]
+    if newest.request_id == current:
         return False
+    for item in items:
+        if item.type == "platform.start" and not is_loss(item) and item.body["requestId"] == newest.request_id:
+            return False
+        if item.type == "function" and item.time_ms >= newest.at_ms:
+            return True
+    return False
 
 
 def is_loss(item: Item) -> bool:

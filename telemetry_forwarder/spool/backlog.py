@@ -8,7 +8,8 @@ from functools import partial
 from telemetry_forwarder.errors import DecodeError
 from telemetry_forwarder.interfaces import DropReason
 from telemetry_forwarder.lazy_dataclass import dataclass
-from telemetry_forwarder.records.enrich import Enricher
+from telemetry_forwarder.records.enrich import enrich_in_steps, learn
+from telemetry_forwarder.records.knowledge import Knowledge
 from telemetry_forwarder.records.record import Decoded, Origin, Record, decode
 from telemetry_forwarder.spool.frames import KeptBody
 from telemetry_forwarder.spool.segments import Body, Segment, masks_of
@@ -40,8 +41,9 @@ class Backlog:
         # Takes records of which nothing has to be done for the sink any more.
         self.settle: Callable[[Iterable[Record]], None] = partial(spool.settle, self._sink)
         self._waiting: deque[tuple[Body, int]] = deque((body, body.open[self._sink]) for body in self._open())
-        self._enricher = Enricher(origin)
-        self._segment: Segment | None = None  # of which the enricher has seen the bodies before number `_next`
+        self._origin = origin
+        self._knowledge: Knowledge | None = None  # after the bodies before number `_next` of this segment
+        self._segment: Segment | None = None
         self._section = 0  # and in it those from this number on
         self._next = 0
         self._opened: _Opened | None = None
@@ -114,7 +116,7 @@ class Backlog:
         for identity, mask in reversed(masks_of(records).items()):
             if (body := self._spool.find(identity)) is not None:
                 self._waiting.appendleft((body, mask))
-        self._segment = self._opened = None  # the enricher has seen them
+        self._opened = None
 
     def clear(self, *, to_the_last: bool = False) -> int:
         """Settle all that waits, or with `to_the_last` all that is open, body by body.
@@ -156,8 +158,6 @@ class Backlog:
         """Make the records of `mask` until it is over; the others wait. Raises OSError, ValueError, DecodeError."""
         opened, self._opened = self._opened, None
         if opened is None or opened.body is not body:
-            if opened is not None:
-                self._segment = None  # the enricher is in the middle of that one
             opened = self._open_body(body)
         records: list[Record] = []
         for some in opened.rest:
@@ -172,16 +172,21 @@ class Backlog:
     def _open_body(self, body: Body) -> _Opened:
         start, knowledge = body.segment.section_of(body)
         if body.segment is not self._segment or start != self._section or body.number < self._next:
-            self._enricher.recall(knowledge)
-            self._segment, self._section, self._next = body.segment, start, start
+            self._segment, self._section, self._next, self._knowledge = body.segment, start, start, knowledge
+        known = self._knowledge or knowledge
         for passed in body.segment.bodies[self._next : body.number]:
             if passed.teaches:
                 found = _decoded(self._spool.read(passed))
-                self._enricher.learn(found.items, found.gaps)
-        self._next = body.number + 1
+                known = learn(self._origin, known, found.items, found.gaps)
+        self._next, self._knowledge = body.number, known
+        return _Opened(body, self._records(body, known))
+
+    def _records(self, body: Body, knowledge: Knowledge) -> Iterator[list[Record]]:
+        """Make the records of `body`, some at a time; what it tells is known when all are made."""
         kept = self._spool.read(body)
         found = _decoded(kept)
-        return _Opened(body, self._enricher.enrich_some(found.items, kept.identity, AT_ONCE, found.gaps))
+        after = yield from enrich_in_steps(self._origin, knowledge, found.items, kept.identity, AT_ONCE, found.gaps)
+        self._next, self._knowledge = body.number + 1, after
 
     def _give_up(self, body: Body, mask: int, reason: DropReason) -> None:
         self._segment = None

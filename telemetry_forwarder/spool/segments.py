@@ -7,7 +7,7 @@ from operator import or_
 from typing import Any
 
 from telemetry_forwarder.lazy_dataclass import dataclass, field
-from telemetry_forwarder.records.enrich import Knowledge
+from telemetry_forwarder.records.knowledge import Knowledge
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.spool.frames import (
     Frame,

@@ -15,7 +15,7 @@ from telemetry_forwarder.clock import Clock
 from telemetry_forwarder.interfaces import DropReason
 from telemetry_forwarder.lazy_dataclass import asdict
 from telemetry_forwarder.log import Log
-from telemetry_forwarder.records.enrich import Knowledge
+from telemetry_forwarder.records.knowledge import Knowledge
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.spool import frames
 from telemetry_forwarder.spool.frames import KeptBody, Kind, Note, body_frame, ranges_of

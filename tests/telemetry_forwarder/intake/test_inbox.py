@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -33,9 +33,12 @@ CAPACITY = Capacity(max_records=100_000, max_bytes=10**8)
 class CostlyEnricher(Enricher):
     """A small function's: each record takes a millisecond."""
 
-    def _record(self, item: Item, batch: str, index: int) -> Record:
-        freeze(COST_S)
-        return super()._record(item, batch, index)
+    def enrich_in_steps(
+        self, items: Sequence[Item], batch: str, at_once: int, gaps: Sequence[int] = ()
+    ) -> Iterator[list[Record]]:
+        for some in super().enrich_in_steps(items, batch, at_once, gaps):
+            freeze(COST_S * len(some))
+            yield some
 
 
 class Hall:
@@ -314,10 +317,10 @@ def test_no_telemetry_is_counted_and_the_next_body_digested() -> None:
 
 def test_a_bug_in_one_body_spares_the_next() -> None:
     class Buggy(CostlyEnricher):
-        def _record(self, item: Item, batch: str, index: int) -> Record:
-            if "bug" in item.body:
+        def enrich_in_steps(self, items: Sequence[Item], *rest: Any) -> Iterator[list[Record]]:
+            if "bug" in items[0].body:
                 raise KeyError("oops")
-            return super()._record(item, batch, index)
+            return super().enrich_in_steps(items, *rest)
 
     async def main() -> None:
         hall = Hall()

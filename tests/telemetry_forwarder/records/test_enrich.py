@@ -1,7 +1,7 @@
 """Which request a line belongs to, and what else is known of it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_forwarder.records.enrich import Enricher, batch_id
+from telemetry_forwarder.records.enrich import Enricher, enrich_in_steps, learn
+from telemetry_forwarder.records.enrich import enrich as fold
 from telemetry_forwarder.records.handover import Heritage
-from telemetry_forwarder.records.record import Item, Record
+from telemetry_forwarder.records.knowledge import Knowledge
+from telemetry_forwarder.records.record import Item, Record, batch_id
 from telemetry_forwarder.records.running import Invocation
 from telemetry_forwarder.variables.table import MANAGED_INSTANCES
 from tests.builders import ORIGIN, item, request_id
@@ -593,8 +595,52 @@ def test_with_its_knowledge_another_enricher_makes_the_same_records(batches: lis
     second = Enricher(ORIGIN)
     for number in range(at, len(batches)):
         if number == at or known[number] is not learned[number - 1]:  # a segment begins
-            second.recall(known[number])
+            second.knowledge = known[number]
         if data.draw(st.booleans()):
             assert second.enrich(batches[number], f"{number:024x}", gaps[number]) == made[number]
         elif known[number] is not learned[number]:
             second.learn(batches[number], gaps[number])
+
+
+# --- a fold ---------------------------------------------------------------------------------------------------------
+
+
+def in_small_steps(items: list[Item], known: Knowledge, batch: str, at_once: int) -> tuple[list[Record], Knowledge]:
+    records: list[Record] = []
+    found: list[Knowledge] = []
+
+    def play() -> Iterator[list[Record]]:
+        found.append((yield from enrich_in_steps(ORIGIN, known, items, batch, at_once)))
+
+    for some in play():
+        assert len(some) <= at_once
+        records += some
+    return records, found[0]
+
+
+@given(batches=st.lists(st.lists(st.integers(0, 5), max_size=6), max_size=6), at_once=st.integers(1, 4))
+def test_enriching_is_a_fold_that_leaves_what_was_known_as_it_was(batches: list[list[int]], at_once: int) -> None:
+    """The same knowledge and items give the same, however often, at once or in steps, or without making records."""
+    kinds = (start(FIRST), start(SECOND), line("a"), item("platform.runtimeDone", {"requestId": FIRST}),
+             init_start(instanceId="i"), item("platform.logsDropped", {}))  # fmt: skip
+    knowledge = Enricher(ORIGIN).knowledge
+    for number, batch in enumerate(batches):
+        items, before = [kinds[kind] for kind in batch], repr(knowledge)
+        records, after = fold(ORIGIN, knowledge, items, f"b{number}")
+        in_steps, knowledge_then = in_small_steps(items, knowledge, f"b{number}", at_once)
+        assert knowledge_then == after
+        assert in_steps == records == fold(ORIGIN, knowledge, items, f"b{number}")[0]
+        assert learn(ORIGIN, knowledge, items) == after
+        assert repr(knowledge) == before
+        assert [(record.batch, record.index) for record in records] == [(f"b{number}", n) for n in range(len(items))]
+        knowledge = after
+
+
+def test_a_batch_that_is_left_in_the_middle_has_taught_nothing() -> None:
+    enricher = Enricher(ORIGIN)
+    known = enricher.knowledge
+    steps = enricher.enrich_in_steps([start(FIRST), line("a"), line("b")], "b", 1)
+    assert next(steps)[0].request_id == FIRST
+    assert enricher.knowledge is known
+    del steps
+    assert [record.request_id for record in enricher.enrich([line("c")], "c")] == [None]

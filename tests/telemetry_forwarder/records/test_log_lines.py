@@ -388,7 +388,7 @@ def test_on_managed_instances_a_request_that_runs_is_known_however_many_come_and
         one = {"requestId": request_id(number), "status": "success"}
         enricher.enrich([item("platform.start", one), item("platform.report", one)], "b")
     again = Enricher(replace(ORIGIN, init_type=MANAGED_INSTANCES))
-    again.recall(enricher.knowledge)
+    again.knowledge = enricher.knowledge
     for made in (enricher, again):
         long, last, first = made.enrich(
             [item("function", {"requestId": one}) for one in (ID, request_id(2999), request_id(1000))], "c"
