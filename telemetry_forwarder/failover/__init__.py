@@ -1,1 +1,1 @@
-"""Where records are kept that a sink has not taken when the environment ends."""
+"""Failover: store records that a sink has not accepted in S3 or SQS before the environment ends."""

@@ -1,7 +1,7 @@
-"""Keeping records outside of the environment before it ends: when, in what time, and what is said of it.
+"""Store undelivered records in S3 or SQS by a deadline, with retries, and log the result.
 
-The SDK that reaches S3 and SQS is loaded in a thread when a sink is first in trouble (`warm`), never at start: it takes
-some 0.2 s of a whole processor, which is seconds of a small function's share, and 10 to 20 MB.
+The AWS SDK is loaded in a thread when a sink first has trouble (`warm`), never at start. Loading takes some 0.2 s of a
+whole processor, which is seconds for a small function with its share of one, and 10 to 20 MB.
 """
 
 import asyncio
@@ -18,9 +18,10 @@ from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.variables.failover_target import S3Prefix, SqsQueue
 
-# How many parcels of one sink are under way at once.
+# The number of parcels of one sink that are sent at the same time.
 PARALLEL = 4
-# One attempt gets half of what is left, so that a connection that hangs leaves time for another, but never less.
+# An attempt may take this share of the remaining time, so that a hanging connection leaves time for a retry, but always
+# at least LEAST_ATTEMPT_S.
 ATTEMPT_SHARE = 0.5
 LEAST_ATTEMPT_S = 0.2
 
@@ -30,21 +31,21 @@ OpenStore: TypeAlias = Callable[[], AbstractAsyncContextManager[Store]]
 
 @dataclass(slots=True)
 class _Job:
-    """What is being stored for one sink, and how that goes."""
+    """The state of one `store` call: the parcels to store for a sink, and the result so far."""
 
     sink: str
     packs: Iterator[Packed]
     deadline: Deadline
-    stored: set[int] = field(default_factory=set)  # identities of the records
+    stored: set[int] = field(default_factory=set)  # the `id()` of each stored record
     unfit: int = 0
     trouble: str = ""
     is_refused: bool = False
 
 
 class Failover:
-    """The place where records go that a sink does not take. `run` has to be running.
+    """Store records that a sink did not accept in `place`. Works only while `run` is running.
 
-    `region`, `ca_file` and `proxies` are what the AWS client is told; `load` gives what opens the place, for tests.
+    `region`, `ca_file` and `proxies` configure the AWS client. Tests pass `load` to replace the store.
     """
 
     def __init__(
@@ -70,14 +71,14 @@ class Failover:
         self._store: Store | None = None
         self._fault = ""
         self._has_failed = False
-        self._told: set[str] = set()  # the sinks of which it was said that records are kept
+        self._told: set[str] = set()  # the sinks for which a warning about stored records was logged
 
     def warm(self) -> None:
-        """Begin to load what is needed, if that has not begun: records may have to be stored soon."""
+        """Start loading the SDK, unless that has begun: records may have to be stored soon."""
         self._wanted.set()
 
     async def run(self) -> None:
-        """Open the place when it is first wanted, and keep it open until cancelled."""
+        """Wait until the place is first wanted, open it, and keep it open until cancelled."""
         await self._wanted.wait()
         try:
             open_store = await self._load()
@@ -86,15 +87,15 @@ class Failover:
                 await asyncio.Event().wait()
         except ConfigError as error:
             self._fault = str(error).rstrip(".")
-        except Exception as error:  # noqa: BLE001 - the sinks must not suffer for it
+        except Exception as error:  # noqa: BLE001 - a failover bug must not stop the sinks
             self._fault = f"a bug ({type(error).__name__})"
             self._log.error("A bug kept the failover from being opened.", **where(error))
         self._opened.set()
 
     async def store(self, sink: str, records: Sequence[Record], deadline: Deadline) -> list[Record]:
-        """Store `records` for `sink`; return those that are not surely stored, in order. Never raises.
+        """Store `records` for `sink` by `deadline`; return those not known to be stored, in order. Never raises.
 
-        Ends at `deadline` at the latest. What is returned may be stored all the same, where an answer was lost.
+        A returned record may be stored all the same, if the answer was lost.
         """
         if not records:
             return []
@@ -107,7 +108,7 @@ class Failover:
                 await self._put_all(job)
         except TimeoutError:
             job.trouble = job.trouble or "the time was up"
-        except Exception as error:  # noqa: BLE001 - this is the last chance of the others, and there is a ledger to write
+        except Exception as error:  # noqa: BLE001 - other sinks still have to store, and the ledger has to be written
             job.trouble = f"a bug ({type(error).__name__})"
             self._log.error("A bug in the failover.", **where(error))
         left = [record for record in records if id(record) not in job.stored]
@@ -123,7 +124,7 @@ class Failover:
                 group.create_task(self._put_some(self._store, job))
 
     async def _put_some(self, store: Store, job: _Job) -> None:
-        """Put parcels, one after the other, until there are no more; several of these share them."""
+        """Put parcels, one after the other, until there are no more. Several tasks run this and share the parcels."""
         for packed in job.packs:
             job.unfit += len(packed.unfit)
             if packed.parcel is not None and await self._put(store, packed.parcel, job):
@@ -132,7 +133,10 @@ class Failover:
                 return
 
     async def _put(self, store: Store, parcel: Parcel, job: _Job) -> bool:
-        """Put `parcel` until that succeeds (True) or is refused for good (False), or the job's time is up."""
+        """Try to put `parcel`; return True when it is stored, False when the store refuses for good.
+
+        Retries without end: `store` cancels this at the deadline.
+        """
         pauses = backoff(first=0.05, longest=0.5)
         while not job.is_refused:
             patience = max(LEAST_ATTEMPT_S, job.deadline.left(self._clock) * ATTEMPT_SHARE)
@@ -164,19 +168,19 @@ class Failover:
             return
         if job.unfit == left:
             job.trouble = "each is too large for it, or cannot be written as JSON"
-        say = self._log.info if self._has_failed else self._log.error  # the same for each sink, most likely
+        say = self._log.info if self._has_failed else self._log.error  # one error is enough: the cause is likely shared
         say(f"TELEMETRY_FORWARDER_FAILOVER {self._place}: {left} records of sink {job.sink} not stored: {job.trouble}.")
         self._has_failed = True
 
     async def _load_in_thread(self) -> OpenStore:
-        """Import the SDK, and have it read its data, beside the event loop, which goes on meanwhile."""
+        """Import the SDK and let it read its data in a thread, so that the event loop is not blocked."""
         return await asyncio.to_thread(_import_stores, self._place, self._region, self._ca_file, self._proxies)
 
 
 def _import_stores(
     place: S3Prefix | SqsQueue, region: str | None, ca_file: str | None, proxies: Mapping[str, str] | None
 ) -> OpenStore:
-    # botocore only where it is needed
+    # Imported here because botocore is heavy.
     from telemetry_forwarder.failover.s3_sqs import loaded_session, open_store
 
     session = loaded_session(place)

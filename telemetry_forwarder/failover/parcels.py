@@ -1,15 +1,15 @@
-"""How records are kept outside of the environment, until `telemetry-forwarder replay` sends them. Pure.
+"""The format of stored records: records become JSON lines, then gzip parcels, then S3 objects or SQS messages. Pure.
 
-A record becomes one line of JSON that holds all of it, so that a sink makes the very same bytes of it later. Lines are
-packed with gzip into parcels: an object of S3 or a message of SQS each. A parcel is named by what is in it, so whoever
-stores the same records again finds them stored.
+A line holds a whole record, so that a sink later encodes it to the very same bytes. `telemetry-forwarder replay` reads
+the parcels and sends the records. A parcel is named by the digest of its lines, so storing the same records twice
+stores them once.
 """
 
 import base64
 import binascii
 import re
 import zlib
-from _blake2 import blake2b  # not by `hashlib`, which loads OpenSSL's library
+from _blake2 import blake2b  # not from `hashlib`, which loads the OpenSSL library
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -23,35 +23,36 @@ from telemetry_forwarder.records.log_lines import fields_in
 from telemetry_forwarder.records.lossless_json import exact_json, parse_json
 from telemetry_forwarder.records.record import Origin, Record
 
-# The form of a line. A reader takes no other, so a later one is a new number.
+# The version of the line format. Readers refuse any other, so every change needs a new number.
 FORM = 1
 
-# Of lines before compression: a few milliseconds of CPU, and what a time that runs out takes with it.
+# The most bytes of lines in one object, before compression. It takes a few milliseconds of CPU to compress, and is what
+# is lost if time runs out during a put.
 OBJECT_BYTES = 1024 * 1024
 
-# Source: Amazon SQS Developer Guide, message quotas, read 2026-11-23: a queue takes messages of up to 256 KiB unless
-# it is told to take more, attributes included, which are given 4 KiB here.
+# By default a queue takes messages of up to 256 KiB, attributes included; 4 KiB are reserved for the attributes.
+# Source: Amazon SQS Developer Guide, message quotas, read 2026-11-23.
 MESSAGE_BYTES = 256 * 1024 - 4096
 
-# The least that gzip takes of the time: the origin, the same in every line, is found at once.
-GZIP = 16 + zlib.MAX_WBITS  # with a gzip header, and no time in it
+# The fastest level is enough, because most of a line is the origin, which is the same in every line.
+GZIP = 16 + zlib.MAX_WBITS  # zlib writes a gzip header, without a time
 GZIP_LEVEL = 1
 
-# What a reader unpacks at most: no parcel of ours comes near it, and a file that is not ours may be of any size.
+# The most bytes that a reader unpacks. Our parcels are far smaller, but a foreign file may have any size.
 LARGEST_PARCEL_BYTES = 64 * 1024 * 1024
 
 
 class NotReadable(DecodeError):
-    """A parcel or a line that was not written here, or is damaged; the text says in what way."""
+    """A parcel or a line is damaged or was not written by this program; the text says in what way."""
 
 
 # --- lines ----------------------------------------------------------------------------------------------------------
 
 
 def to_line(record: Record) -> bytes:
-    """Return `record` as one line of JSON, with its line end. `from_line` gives it back, by its id and without a place.
+    """Return `record` as one line of JSON, with line end. `from_line` restores it, with its id but without its index.
 
-    Raises EncodeError for what JSON cannot hold, which no record made by `records.decode` is.
+    Raises EncodeError if JSON cannot hold the record. That never happens to records made by `records.decode`.
     """
     members: dict[str, Any] = {
         "v": FORM,
@@ -66,12 +67,12 @@ def to_line(record: Record) -> bytes:
     }
     if record.fields is not None:
         members["fields"] = _fields_of(record)
-    # The origin last and made once: it is the same in all lines, and most of a short one.
+    # The origin is cached, because it is the same in all lines and most of a short line.
     return exact_json(members)[:-1] + _origin_member(record.origin) + b"}\n"
 
 
 def from_line(line: bytes) -> Record:
-    """Return the record that `line` holds. Raises NotReadable, saying what is wrong with it."""
+    """Return the record in `line`. Raises NotReadable, with what is wrong, if there is none."""
     try:
         members = parse_json(line)
     except (ValueError, RecursionError) as error:
@@ -120,11 +121,14 @@ def _check_types(members: Mapping[str, Any]) -> None:
 
 
 def _fields_of(record: Record) -> Any:
-    """Return the fields, or the word that says what they can be made of again: nearly always, and half the bytes."""
+    """Return the record's fields, or "body" or "text" if a reader can restore them from the body.
+
+    Nearly always it can, which halves the size of the line.
+    """
     if record.fields is record.body:
         return "body"
     again = fields_in(record.body)
-    # As text: to Python 1, 1.0 and True are equal.
+    # Compare as text, because in Python 1, 1.0 and True are equal.
     is_same = again is not None and exact_json(again) == exact_json(record.fields)
     return "text" if is_same else record.fields
 
@@ -145,7 +149,7 @@ def _origin_member(origin: Origin) -> bytes:
 
 @lru_cache(maxsize=64)
 def _read_origin(data: bytes) -> Origin:
-    """Return the one origin that all records of these bytes share, as they did before."""
+    """Return the Origin in `data`; cached, so records with equal bytes share one object. Raises NotReadable."""
     members = orjson.loads(data)
     known = set(names_of(Origin))
     if not members.keys() <= known or "function_name" not in members:
@@ -168,7 +172,7 @@ def _is_tags(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """Records that are stored in one piece: `data` are their lines in gzip form, `digest` names the lines."""
+    """Records that are stored as one piece: `data` is their lines, compressed with gzip, `digest` names the lines."""
 
     records: Sequence[Record]
     data: bytes
@@ -177,17 +181,17 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """What came of packing: a parcel at a time, and the records that fit into none."""
+    """One result of packing: a parcel, or None, and records that fit into no parcel."""
 
     parcel: Parcel | None
     unfit: Sequence[Record] = ()
 
 
 def pack_objects(records: Sequence[Record], max_bytes: int = OBJECT_BYTES) -> Iterator[Packed]:
-    """Yield parcels whose lines have at most `max_bytes` (or that hold one record), the newest records first.
+    """Yield parcels with at most `max_bytes` of lines (more only for a single record), the newest records first.
 
-    Each record is in one of them, in order, or among the `unfit`, as it cannot be written as JSON. The newest first,
-    because time may run out, and the last lines are those that explain an end.
+    Within a parcel, records are in order. A record that cannot be written as JSON is `unfit`. The newest records come
+    first because time may run out, and the last lines explain why the environment ended.
     """
     for piece in _pieces(records, max_bytes):
         if isinstance(piece, Packed):
@@ -199,10 +203,10 @@ def pack_objects(records: Sequence[Record], max_bytes: int = OBJECT_BYTES) -> It
 def pack_messages(
     records: Sequence[Record], max_bytes: int = MESSAGE_BYTES, piece_bytes: int = OBJECT_BYTES
 ) -> Iterator[Packed]:
-    """Yield parcels whose `message_body` has at most `max_bytes`; as `pack_objects` otherwise.
+    """Yield parcels whose `message_body` has at most `max_bytes`, in the order of `pack_objects`.
 
-    How far lines shrink is known afterwards only, so what is too large is halved. A record that is too large by
-    itself is `unfit`.
+    The compressed size is known only afterwards, so a parcel that is too large is halved. A single record that is too
+    large is `unfit`.
     """
     for piece in _pieces(records, piece_bytes):
         if isinstance(piece, Packed):
@@ -224,7 +228,7 @@ def _fit(piece: "list[tuple[Record, bytes]]", max_bytes: int) -> Iterator[Packed
 
 
 def _pieces(records: Sequence[Record], max_bytes: int) -> "Iterator[list[tuple[Record, bytes]] | Packed]":
-    """Yield the records with their lines, from the end, in pieces of at most `max_bytes` and in order within one."""
+    """Yield pieces of (record, line) pairs, at most `max_bytes` each; the last records first, in order in a piece."""
     piece: list[tuple[Record, bytes]] = []
     size = 0
     for record in reversed(records):
@@ -249,17 +253,17 @@ def _parcel(piece: "Iterable[tuple[Record, bytes]]") -> Parcel:
 
 
 def digest_of(lines: bytes) -> str:
-    """Return 32 hexadecimal digits that name these lines."""
+    """Return a digest of `lines` as 32 hexadecimal digits."""
     return blake2b(lines, digest_size=16).hexdigest()
 
 
 def message_body(parcel: Parcel) -> str:
-    """Return what is in a message: the parcel's bytes in base64, because SQS takes text alone."""
+    """Return the parcel's bytes in base64, because an SQS message can only hold text."""
     return base64.b64encode(parcel.data).decode()
 
 
 def from_message(body: str) -> bytes:
-    """Return the bytes of the parcel in a message. Raises NotReadable."""
+    """Return the bytes of the parcel in a message body. Raises NotReadable if it is not base64."""
     try:
         return base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -267,7 +271,7 @@ def from_message(body: str) -> bytes:
 
 
 def unpack(data: bytes, max_bytes: int = LARGEST_PARCEL_BYTES) -> bytes:
-    """Return the lines of a parcel. Raises NotReadable where it is torn, alien or too large."""
+    """Return the lines of a parcel, uncompressed. Raises NotReadable if it is incomplete, no gzip or too large."""
     unzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
     try:
         lines = unzip.decompress(data, max_bytes)
@@ -290,9 +294,10 @@ _KEY = re.compile(r"(?:^|/)[^/]+/([^/]+)/[0-9]{4}/[0-9]{2}/[0-9]{2}/[^/]+-([0-9a
 
 
 def object_key(prefix: str, sink: str, parcel: Parcel) -> str:
-    """Return `PREFIX/FUNCTION/SINK/YYYY/MM/DD/INSTANCE-DIGEST.ndjson.gz`: the same for the same records.
+    """Return `PREFIX/FUNCTION/SINK/YYYY/MM/DD/INSTANCE-DIGEST.ndjson.gz`, equal for equal records.
 
-    The day (UTC) is the first record's, the instance the last one's, because early ones do not know it yet.
+    The day (UTC) is that of the first record. The instance is that of the last record, because the first ones may not
+    know it yet.
     """
     origin = parcel.records[-1].origin
     day = _day(parcel.records[0].time_ms)
@@ -301,32 +306,32 @@ def object_key(prefix: str, sink: str, parcel: Parcel) -> str:
 
 
 def sink_and_digest(key: str) -> tuple[str, str] | None:
-    """Return what the key of an object tells: the sink, and the digest. None where the key is not one of ours."""
+    """Return the sink and the digest in an object's key; None if `object_key` did not make the key."""
     match = _KEY.search(key)
     return (match[1], match[2]) if match else None
 
 
 def word(name: str) -> str:
-    """Return `name` as a part of a key."""
+    """Return `name` as a valid part of a key: unusual characters become `-`."""
     return _UNUSUAL.sub("-", name)[:100].strip(".") or "unknown"
 
 
 def instance(origin: Origin) -> str:
-    """Return a short name of the environment: what stands behind the last slash or bracket of its log stream."""
+    """Return a short name of the environment: the part of its log stream's name after the last slash or bracket."""
     return word(re.split(r"[/\]]", origin.instance_id or "")[-1])
 
 
 def _day(time_ms: int) -> str:
     try:
         day = datetime.fromtimestamp(time_ms / 1000, UTC)
-    except (ValueError, OverflowError, OSError):  # a time that no calendar knows
+    except (ValueError, OverflowError, OSError):  # a time outside of the calendar
         return "0000/00/00"
     return f"{day.year:04}/{day.month:02}/{day.day:02}"
 
 
 class Store(Protocol):
-    """An open place. Whoever puts the same parcel again finds it stored, which is no error."""
+    """A place that is open for storing. Putting the same parcel again is no error."""
 
     async def put(self, sink: str, parcel: Parcel) -> None:
-        """Store `parcel`. Raises TransportError where no answer came, FailoverError for a refusal."""
+        """Store `parcel` for `sink`. Raises TransportError if no answer came, FailoverError if it was refused."""
         ...
