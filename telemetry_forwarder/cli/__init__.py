@@ -1,7 +1,7 @@
-"""The `telemetry-forwarder` command. Not in the layer. A command's module is imported when it is used.
+"""The `telemetry-forwarder` command line; it is not part of the layer. A command's module is imported on use.
 
-What an operator needs (`settings`, `replay`) works with the package's own dependencies. What runs a local Lambda needs
-those of the extra `local`, click among them; so the way to a command is made of the standard library alone.
+The operator's commands (`settings`, `replay`) work with the package's own dependencies. Commands that run a local
+Lambda need the extra `local`, which brings click. So this module uses only the standard library.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from telemetry_forwarder import __version__
 
 
 class _Command(NamedTuple):
-    """`entry` names a function or a click command; `needs_local` says whether the extra `local` must be there."""
+    """One command: `entry` is the import string of a function or, if it `needs_local`, of a click command."""
 
     entry: str
     summary: str
@@ -30,16 +30,16 @@ _COMMANDS = {
     "replay": _Command("telemetry_forwarder.cli.replay:replay", "Send what is kept in S3 or SQS.", False),
     "settings": _Command("telemetry_forwarder.cli.settings:settings", "Print the settings as Markdown.", False),
 }
-# The modules of the packages that the extra brings (pyproject.toml; a test compares).
+# The modules that the extra `local` brings. A test compares them with pyproject.toml.
 LOCAL = ("awslambdaric", "click", "rich", "watchfiles")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command that `arguments`, by default those of the process, name. Raises SystemExit with its exit code."""
+    """Run the command named in `arguments` (default: those of the process). Raises SystemExit with its exit code."""
     try:
         _run(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read has seen enough; the flush when Python ends would complain of it
+    except BrokenPipeError:  # the reader, e.g. `head`, has ended; avoid a second error from the flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    # What stands behind the command's name is the command's own.
+    # Parse only up to the command's name; the command parses the arguments after it.
     at = next((number for number, word in enumerate(arguments) if not word.startswith("-")), len(arguments))
     name = _parser().parse_args(arguments[: at + 1]).command
     command = _COMMANDS[name]

@@ -1,4 +1,4 @@
-"""`telemetry-forwarder demo`: the whole road on one machine, and what a person wants to see of it."""
+"""`telemetry-forwarder demo`: run a function, the extension and three backends on one machine, and show the result."""
 
 import asyncio
 import json
@@ -18,11 +18,11 @@ from rich.table import Table
 from local_backends import CloudWatchLogs, Datadog, SplunkHec
 from local_lambda import Function, Invocation, LocalLambda
 
-# In a wheel the sample function lies beside this module (pyproject.toml); in a checkout it has its own place.
+# A wheel has the sample function beside this module (see pyproject.toml); a checkout has it in `examples`.
 _SHIPPED = Path(__file__).parent / "sample"
 _SAMPLE = _SHIPPED if _SHIPPED.is_dir() else Path(__file__).parents[2] / "examples" / "python"
 GROUP = "/telemetry-forwarder/demo"
-# A dozen invocations: text lines, JSON lines, one that raises, and a pause long enough to be frozen in.
+# A dozen invocations, each as (title, event, pause before it in seconds). The long pause includes a freeze.
 STORY: tuple[tuple[str, dict[str, Any], float], ...] = (
     ("cold start, text lines", {"lines": 3, "json": 0}, 0.0),
     ("text lines", {"lines": 3, "json": 0}, 0.0),
@@ -61,7 +61,7 @@ def demo(extension: Path | None, code: Path) -> None:
 
 
 def _executable(folder: Path) -> Path:
-    """Write the executable that runs this very package, by the Python that runs this: its place is nobody's guess."""
+    """Write and return an executable that runs this package with the current Python."""
     path = folder / "telemetry-forwarder"
     path.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -E -P -m telemetry_forwarder {path.name}\n")
     path.chmod(0o755)
@@ -75,7 +75,7 @@ async def _demo(extension: Path, code: Path, console: Console) -> int:
         splunk = await stack.enter_async_context(SplunkHec(token="demo-token"))  # noqa: S106 - of a local stand-in
         datadog = await stack.enter_async_context(Datadog(api_key="demo-key"))
         cloudwatch = await stack.enter_async_context(CloudWatchLogs())
-        spool = stack.enter_context(TemporaryDirectory(prefix="spool-"))  # /tmp is everybody's here
+        spool = stack.enter_context(TemporaryDirectory(prefix="spool-"))  # on this machine /tmp is shared
         function = Function(
             name="sample",
             code=code,
@@ -117,7 +117,7 @@ async def _demo(extension: Path, code: Path, console: Console) -> int:
 
 async def _invoke(environment: LocalLambda, what: str, event: dict[str, Any], pause: float) -> tuple[str, Invocation]:
     if pause:
-        await asyncio.sleep(pause)  # the environment is frozen meanwhile, as Lambda's is between two invocations
+        await asyncio.sleep(pause)  # the environment is frozen meanwhile, as on Lambda between two invocations
     return what, await environment.invoke(event)
 
 
@@ -139,7 +139,7 @@ def _print_invocations(console: Console, init_ms: float, invocations: Iterable[t
 
 
 def _print_backends(console: Console, arrived: Mapping[str, list[str]], ledger: Mapping[str, Any]) -> int:
-    """Print what arrived beside what the extension's books say; return how many records went missing."""
+    """Print the extension's ledger and what arrived at each backend; return the number of missing records."""
     books = Table("sink", "offered", "delivered", "dropped", "held", "requests", title="The extension's ledger")
     found = Table("backend", "arrived", "twice", "missing", title="What the backends took")
     missing = 0
@@ -174,7 +174,7 @@ def _print_ways_on(console: Console) -> None:
 
 
 def find_ledger(lines: Iterable[str]) -> dict[str, Any] | None:
-    """Return the last ledger that an extension wrote to its standard output."""
+    """Return the last ledger among the lines that an extension wrote to standard output; None if there is none."""
     for line in reversed(list(lines)):
         if line.startswith('{"telemetry_forwarder"') and '"door"' in line:
             found: dict[str, Any] = json.loads(line)
@@ -183,8 +183,8 @@ def find_ledger(lines: Iterable[str]) -> dict[str, Any] | None:
 
 
 def free_port() -> int:
-    """Return a port that nothing listens on now, so that two runs on one machine do not meet."""
+    """Return a port that is free now, so that two runs on one machine do not collide."""
     with socket.socket() as probe:
-        probe.bind(("0.0.0.0", 0))  # noqa: S104 - as the extension will
+        probe.bind(("0.0.0.0", 0))  # noqa: S104 - the extension binds to the same address
         port: int = probe.getsockname()[1]
         return port

@@ -1,4 +1,4 @@
-"""`telemetry-forwarder replay`: send what the extension kept in S3 or SQS when a sink was down."""
+"""`telemetry-forwarder replay`: send the records that the extension stored in S3 or SQS when a sink was down."""
 
 import argparse
 import asyncio
@@ -36,7 +36,7 @@ if something is, 2 if it could not begin.
 
 
 def replay(arguments: Sequence[str]) -> None:
-    """Carry out the command. Raises SystemExit."""
+    """Run the command with the `arguments` after its name. Raises SystemExit with the exit code."""
     options = _parser().parse_args(arguments)
     try:
         place: S3Prefix | SqsQueue = FailoverTarget().read(options.place)
@@ -93,7 +93,7 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not seconds >= 0:  # NaN is not either
+    if not seconds >= 0:  # refuses NaN, too
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0")
     return seconds
 
@@ -108,7 +108,7 @@ def _say(sentence: str) -> None:
 
 
 class _Bar:
-    """What is done so far, on one line of standard error that is written anew; nothing where nobody looks at it."""
+    """A progress bar: one line on standard error, rewritten at each step; nothing if standard error is no terminal."""
 
     def __init__(self) -> None:
         self._is_shown = sys.stderr.isatty()
@@ -131,7 +131,7 @@ class _Bar:
         _say(sentence)
 
     def end(self) -> None:
-        """Leave an empty line."""
+        """Clear the line."""
         if self._is_shown:
             sys.stderr.write("\r\x1b[K")
 
@@ -142,7 +142,7 @@ class _Bar:
 
 
 class _Run:
-    """One replay as the user asked for it."""
+    """One replay with the user's options: `count` for a dry run, `send` for a real one. Both return the report."""
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ class _Run:
         self._deletes = deletes
 
     async def count(self) -> dict[str, Any]:
-        """Count what is there. A queue's messages cannot be read without being taken, so only their number is known."""
+        """Count the parcels and records. For a queue count only messages: reading would take them from the queue."""
         async with self._source() as source:
             if isinstance(self._place, SqsQueue):
                 parcels, _ = await self._guarded(source.size(self._kept_for)) or (0, None)
@@ -174,7 +174,7 @@ class _Run:
             return _report(counts, None, source, is_whole=is_whole)
 
     async def send(self) -> dict[str, Any]:
-        """Send what is there."""
+        """Send all stored records that were not sent before."""
         (destination,) = self._settings.destinations
         async with (
             self._source() as source,
@@ -204,7 +204,7 @@ class _Run:
     _failed = False
 
     async def _guarded(self, work: Any) -> Any:
-        """Do `work`; say so where the place cannot be read, or what was sent no longer be remembered."""
+        """Return the result of `work`; print an error and return None if the place or the journal fails."""
         try:
             return await work
         except JournalError as error:
@@ -221,13 +221,13 @@ class _Run:
         return open_source(self._place, region=network.region, ca_file=network.aws_ca_file, proxies=network.proxies)
 
     def _say_line(self, line: str) -> None:
-        """Say what the pipeline says: its lines are JSON, for Lambda's log."""
+        """Print the message of a log line. The pipeline writes them as JSON, for Lambda's log."""
         self._bar.say(orjson.loads(line)["message"])
 
 
 @contextmanager
 def _until_signalled(stop: asyncio.Event, say: Callable[[str], None]) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the run in order; a second one ends it at once."""
+    """In this context, Ctrl-C or SIGTERM sets `stop` to end the run in order; a second one cancels it at once."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
 
@@ -248,7 +248,7 @@ def _until_signalled(stop: asyncio.Event, say: Callable[[str], None]) -> Iterato
 
 
 def _settings(to: str, environ: Mapping[str, str]) -> Settings:
-    """Read the settings as the extension does, for the sink `to` alone."""
+    """Return the settings from the environment, as the extension reads them, with `to` as the only sink."""
     settings = Settings.from_values(read_all({**environ, "TELEMETRY_FORWARDER_SINKS": to}))
     if len(settings.destinations) != 1:
         reasons = " ".join(map(str, settings.problems)) or "Name one sink."
@@ -259,7 +259,7 @@ def _settings(to: str, environ: Mapping[str, str]) -> Settings:
 
 
 def target_of(destination: Destination[Any, Any]) -> str:
-    """Return what tells one destination from another: the sink's name and where it leads to."""
+    """Return a text that identifies the destination: the sink's name, and its URL or log group."""
     delivery, sink = destination.delivery, destination.sink
     where = delivery.url if isinstance(delivery, HttpDelivery) else getattr(sink, "group", "")
     return f"{sink.name} {where}".strip()
@@ -286,7 +286,7 @@ def _report(counts: Counts, statement: Statement | None, source: Source, *, is_w
 
 
 def _text(report: dict[str, Any], *, is_dry: bool) -> str:
-    """Return the ledger as a table, and in words what it does not hold."""
+    """Return the report for people: the ledger as a table, then sentences about parcels and lines."""
     ledger, parcels, records = report["ledger"], report["parcels"], report["records"]
     lines = []
     if ledger:

@@ -1,7 +1,8 @@
-"""What a replay has sent, line by line on disk, so that the next one sends nothing twice.
+"""The journal of a replay: a file of what was sent, so that the next replay sends nothing twice.
 
-Each line is a JSON object: what was sent of a parcel (numbers of its lines, from 0, first and last of each run), or
-that nothing is left of it. It is written in the moment in which the answer has been read, before anything else is sent.
+The first line names the destination. Each further line is a JSON object about one parcel: the numbers of the lines that
+were sent (from 0, as first and last of each run), or that the parcel is done. A line is written as soon as an answer
+has been read, before the next request is sent.
 """
 
 import fcntl
@@ -18,11 +19,14 @@ FORM = 1
 
 
 class JournalError(Exception):
-    """The file cannot be used; the text names it and says why."""
+    """The journal's file cannot be used; the text names it and says why."""
 
 
 class Journal:
-    """What has been sent to one destination. `open_journal` makes it; to note raises JournalError."""
+    """The record of what was sent to one destination. Use `open_journal` to make one.
+
+    The `note_…` methods raise JournalError if the file cannot be written.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -30,11 +34,11 @@ class Journal:
         self._done: set[str] = set()
 
     def is_done(self, digest: str) -> bool:
-        """Say whether nothing of the parcel `digest` is left to be sent."""
+        """Return whether the parcel `digest` has nothing left to send."""
         return digest in self._done
 
     def sent(self, digest: str) -> frozenset[int]:
-        """Return the numbers of the lines of the parcel that were sent."""
+        """Return the numbers of the parcel's lines that were sent; empty if the parcel is done."""
         return frozenset(self._sent.get(digest, ()))
 
     def note_sent(self, digest: str, numbers: Iterable[int]) -> None:
@@ -49,11 +53,11 @@ class Journal:
         self._write({"parcel": digest, "done": True})
 
     def begin(self, to: str) -> None:
-        """Write the first line of a new file: whom it is about."""
+        """Write the first line of a new file, which names the destination `to`."""
         self._write({"replay": FORM, "to": to})
 
     def take(self, entry: Any) -> None:
-        """Take an entry that was read. Raises LookupError, TypeError or ValueError for what is none."""
+        """Add an entry read from the file. Raises LookupError, TypeError or ValueError if it is not a valid entry."""
         digest = entry["parcel"]
         if not isinstance(digest, str):
             raise TypeError(digest)
@@ -73,10 +77,10 @@ class Journal:
 
 @contextmanager
 def open_journal(path: Path, to: str) -> Iterator[Journal]:
-    """Open the journal about the destination `to`, made if it is missing; held alone until the block ends.
+    """Open the journal of the destination `to`, creating it if it is missing; the file is locked inside the context.
 
-    A last line that is torn off (the process was killed) is dropped. Raises JournalError for a file that is another
-    destination's, that is none, or that another replay uses.
+    An incomplete last line, from a killed process, is dropped. Raises JournalError if the file belongs to another
+    destination, is no journal, or is in use by another replay.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +119,7 @@ def _read(journal: Journal, file: IO[bytes], path: Path, to: str) -> None:
 
 
 def runs(numbers: Iterable[int]) -> list[list[int]]:
-    """Return the runs in ascending `numbers`, each as its first and its last."""
+    """Return the runs of consecutive numbers in ascending `numbers`, each as [first, last]."""
     found: list[list[int]] = []
     for number in numbers:
         if found and number == found[-1][1] + 1:
@@ -126,7 +130,7 @@ def runs(numbers: Iterable[int]) -> list[list[int]]:
 
 
 def default_path(to: str, state_home: str | None) -> Path:
-    """Return where the journal about `to` is unless it is said otherwise: below `$XDG_STATE_HOME`."""
+    """Return the default path of the journal of `to`, below `state_home` ($XDG_STATE_HOME) or `~/.local/state`."""
     folder = Path(state_home) if state_home else Path.home() / ".local" / "state"
     mark = blake2b(to.encode(), digest_size=6).hexdigest()
     return folder / "telemetry-forwarder" / f"replay-{to.partition(' ')[0]}-{mark}.jsonl"

@@ -1,8 +1,8 @@
-"""A replay from beginning to end: parcels out of a place, records through the pipeline of the extension, notes of both.
+"""One replay run: read parcels from a source, send their records through the extension's pipeline, note the results.
 
-The sink, the transport, the worker and the account are the extension's own. Two things stand round them: the sink's
-verdicts are noted record by record, and a parcel is offered only when the one before it has been settled, so that the
-worker's buffer bounds nothing and loses nothing.
+The sink, the transport, the worker and the ledger are the extension's own. A replay adds two things. It notes the
+sink's verdicts in the journal, record by record. And it offers a parcel to the worker only after the one before it is
+settled, so the worker's buffer needs no limit and drops nothing.
 """
 
 import asyncio
@@ -25,16 +25,16 @@ from telemetry_forwarder.ledger import Statement
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.records.record import Record
 
-# How long what is under way may take when a replay is interrupted; what was not answered by then may arrive twice.
+# How long to wait for answers when a replay is interrupted. Records without an answer by then may arrive twice.
 LAST_ANSWERS_S = 10.0
 PAUSE_S = 0.25
-# For ever: the worker is told when there is something to send.
+# In effect for ever: `nudge` tells the worker when to send.
 LINGER_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed(Record):
-    """A record that knows where it was: the number of its line in a parcel."""
+    """A record with its place in the store: the digest of its parcel and the number of its line in it."""
 
     parcel: str
     number: int
@@ -42,27 +42,27 @@ class Placed(Record):
 
 @dataclass(slots=True)
 class Counts:
-    """What a replay found. Records that were sent by an earlier one are not offered again."""
+    """What a replay found, in numbers of parcels, lines and records."""
 
     parcels: int = 0
-    done: int = 0  # nothing is left of them
+    done: int = 0  # parcels with nothing left to send
     removed: int = 0
-    unreadable: int = 0  # parcels of which nothing could be read
-    alien_lines: int = 0
-    sent_before: int = 0
-    records: int = 0  # that were read, those sent before among them
-    unreached: bool = False  # it ended before all parcels were read
+    unreadable: int = 0  # parcels that could not be read at all
+    alien_lines: int = 0  # lines that are no records
+    sent_before: int = 0  # records that an earlier replay sent; they are not offered again
+    records: int = 0  # records that were read, including those sent before
+    unreached: bool = False  # the replay ended before all parcels were read
 
 
 class NotingSink:
-    """A sink whose every verdict is noted, record by record, before the next request is made."""
+    """Wrap a sink: note each verdict in the journal, record by record, before the next request is made."""
 
     def __init__(self, sink: Sink[Any, Any], journal: Journal, on_delivered: Callable[[int], None]) -> None:
         self._sink = sink
         self._journal = journal
         self._on_delivered = on_delivered
         self.denied: str | None = None
-        self.unnoted: JournalError | None = None  # the last answer could not be noted
+        self.unnoted: JournalError | None = None  # why the last answer could not be noted
 
     @property
     def name(self) -> str:
@@ -87,7 +87,7 @@ class NotingSink:
         try:
             for parcel, numbers in taken.items():
                 self._journal.note_sent(parcel, numbers)
-        except JournalError as error:  # the answer stands all the same
+        except JournalError as error:  # the verdict stands; `Replay` reads this and stops
             self.unnoted = error
         self._on_delivered(sum(map(len, taken.values())))
         self.denied = verdict.detail if isinstance(verdict, Denied) else None
@@ -95,7 +95,7 @@ class NotingSink:
 
 
 def accepted(batch: Batch, verdict: Verdict) -> list[Record]:
-    """Return the records of `batch` that the destination has taken."""
+    """Return the records of `batch` that the destination has accepted."""
     if isinstance(verdict, Delivered):
         return [encoded.record for encoded in batch]
     if isinstance(verdict, Partial):
@@ -105,9 +105,9 @@ def accepted(batch: Batch, verdict: Verdict) -> list[Record]:
 
 
 class Replay:
-    """One run. `stop` may be set at any time: what is under way is finished, and nothing new begun.
+    """One replay run. Set `stop` at any time to finish requests under way and begin nothing new.
 
-    `say` is given sentences for people. `patience_s` is how long the destination may take nothing before the run ends.
+    `say` gets sentences for people. The run ends if the destination accepts nothing for `patience_s` seconds.
     """
 
     def __init__(
@@ -138,21 +138,21 @@ class Replay:
 
     @property
     def statement(self) -> Statement:
-        """The account of the sink, as the extension writes it; `held` is what the destination has not taken."""
+        """The sink's statement, as in the extension's ledger; `held` are records that were not accepted."""
         return self._worker.statement()
 
     @property
     def is_whole(self) -> bool:
-        """Say whether nothing was lost, and nothing is left of what was found."""
+        """Whether every record found was sent: nothing was lost, and nothing is left."""
         counts, statement = self.counts, self.statement
         is_settled = not (statement.held or statement.lost or counts.unreached)
         return is_settled and not (counts.unreadable or counts.alien_lines)
 
     async def run(self, sink: str, on_parcel: Callable[[Waiting], None] = lambda waiting: None) -> None:
-        """Send what waits for `sink`.
+        """Send all records stored for `sink`.
 
-        Raises FailoverError or TransportError where the place cannot be read, JournalError where what was sent can no
-        longer be remembered.
+        Raises FailoverError or TransportError if the source cannot be read, JournalError if the journal cannot be
+        written.
         """
         failure: Exception | None = None
         async with asyncio.TaskGroup() as group:
@@ -161,7 +161,7 @@ class Replay:
                 await self._replay_all(sink, on_parcel)
             except (FailoverError, TransportError, JournalError) as error:
                 self.counts.unreached = True
-                failure = error  # raised below: a TaskGroup would wrap it
+                failure = error  # raised below, because a TaskGroup would wrap it in a group
             finally:
                 runner.cancel()
         if failure is not None:
@@ -200,7 +200,7 @@ class Replay:
         await self._finish(waiting)
 
     async def _finish(self, waiting: Waiting) -> None:
-        """Nothing is left of a parcel: remove it where that is wanted."""
+        """Count a parcel as done, and remove it if that is wanted."""
         self.counts.done += 1
         if not self._removes:
             return
@@ -223,14 +223,14 @@ class Replay:
         return content
 
     async def _send(self) -> None:
-        """Send what is held; give up, and stop, where the destination takes nothing for `patience_s`, or refuses."""
-        self._worker.allow(SendWindow(linger=LINGER_S))  # nothing is frozen here
+        """Send all held records; give up if the destination refuses them, or accepts nothing for `patience_s`."""
+        self._worker.allow(SendWindow(linger=LINGER_S))  # sending is always allowed: no freeze happens here
         taken_at = self._clock.monotonic()
         while (held := self._worker.held) and not self.stop.is_set():
             self._worker.nudge()
             await self._until_stopped(self._worker.wait_idle(), taken_at + self._patience_s)
             if self._sink.unnoted is not None:
-                raise self._sink.unnoted  # what is sent from here on would be sent again
+                raise self._sink.unnoted  # the next replay would send all further records twice
             now = self._clock.monotonic()
             if self._worker.held < held:
                 taken_at = now
@@ -238,7 +238,7 @@ class Replay:
                 self._give_up(f"the destination refuses: {self._sink.denied}")
             elif now >= taken_at + self._patience_s:
                 self._give_up(f"the destination has taken nothing for {self._patience_s:g} s")
-            else:  # it is left alone for a while
+            else:  # the destination gets a pause
                 await self._until_stopped(asyncio.sleep(PAUSE_S), math.inf)
         if self._worker.held:
             await self._worker.flush(SendWindow(NEVER, answer_by=Deadline(self._clock.monotonic() + LAST_ANSWERS_S)))
@@ -249,7 +249,7 @@ class Replay:
         self.stop.set()
 
     async def _until_stopped(self, wait: Coroutine[Any, Any, Any], at: float) -> None:
-        """Wait for `wait`, at most until `at`; less where the run is to stop."""
+        """Wait for `wait`, until the time `at` or until `stop` is set, whichever comes first."""
         async with asyncio.TaskGroup() as group:
             tasks = (group.create_task(wait), group.create_task(self.stop.wait()))
             timeout = None if at == math.inf else max(0.0, at - self._clock.monotonic())
@@ -260,7 +260,7 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What was read of a parcel: its records, and the numbers of the lines that are none, with the reasons."""
+    """The content of a parcel: its records, and the number and fault of each line that is no record (`aliens`)."""
 
     digest: str
     records: tuple[Placed, ...]
@@ -272,7 +272,7 @@ class Content:
 
 
 def read(data: bytes) -> Content:
-    """Read a parcel. Raises NotReadable where nothing can be read of it."""
+    """Return the content of a parcel's bytes. Raises NotReadable if they cannot be unpacked."""
     lines = unpack(data)
     digest = digest_of(lines)
     records, aliens = [], []
@@ -285,13 +285,16 @@ def read(data: bytes) -> Content:
 
 
 def placed(record: Record, parcel: str, number: int) -> Placed:
-    """Return `record` with its place."""
+    """Return `record` as a Placed one."""
     values = {name: getattr(record, name) for name in names_of(Record)}
     return Placed(**values, parcel=parcel, number=number)
 
 
 async def count(source: Source, sink: str, journal: Journal, say: Callable[[str], None]) -> Counts:
-    """Read every parcel that waits for `sink` and send nothing. Raises as `Replay.run` does."""
+    """Read every parcel stored for `sink`, send nothing, and return the counts.
+
+    Raises FailoverError or TransportError if the source cannot be read.
+    """
     counts = Counts()
     async for waiting in source.waiting(sink):
         counts.parcels += 1

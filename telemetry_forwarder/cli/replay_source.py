@@ -1,7 +1,7 @@
-"""Where a replay takes its records from: the objects of a bucket, or the messages of a queue.
+"""Read parcels for a replay: from the objects of an S3 bucket, or from the messages of an SQS queue.
 
 Sources, read 2026-11-23: Amazon S3 API Reference, ListObjectsV2, GetObject, DeleteObject; Amazon SQS API Reference,
-ReceiveMessage (what is received stays hidden from others for the visibility timeout, and is there again after it).
+ReceiveMessage (a received message is hidden from others for the visibility timeout, and reappears after it).
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
@@ -25,37 +25,37 @@ from telemetry_forwarder.transports.addresses import host_port
 from telemetry_forwarder.transports.aws_calls import SDK_ERRORS, translated
 from telemetry_forwarder.variables.failover_target import S3Prefix, SqsQueue
 
-# A person waits here, and no window closes: the SDK may try again.
+# The SDK may retry here: a replay has no deadline, unlike the extension.
 ATTEMPTS = 4
-# How long a message that was received is ours: longer than sending its records takes.
+# The visibility timeout of a received message, in seconds: longer than sending its records takes.
 VISIBILITY_S = 900
-# How long to wait for a message before the queue counts as empty; shorter polls ask a few of SQS's servers only.
+# The seconds to wait for a message before the queue counts as empty. A poll without wait asks only some SQS servers.
 POLL_S = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """One parcel that waits in a place. `digest` is None where only its content tells it."""
+    """One stored parcel. `digest` is None if it is not known before the parcel is read."""
 
     name: str
     digest: str | None
     size_bytes: int
-    fetch: Callable[[], Awaitable[bytes]]  # the parcel; raises FailoverError, TransportError, NotReadable
-    remove: Callable[[], Awaitable[None]]  # from the place; raises FailoverError, TransportError
+    fetch: Callable[[], Awaitable[bytes]]  # returns its bytes; raises FailoverError, TransportError, NotReadable
+    remove: Callable[[], Awaitable[None]]  # deletes it; raises FailoverError, TransportError
 
 
 class Source(Protocol):
-    """A place that is read."""
+    """A place that is open for reading."""
 
-    others: int  # what is there and was not written here, or is for another sink
-    keeps: bool  # whether what was sent stays there unless it is removed; a queue's messages come back otherwise
+    others: int  # the number of objects or messages of other sinks or programs
+    keeps: bool  # True: sent parcels may stay there. False: they must be removed, as a queue would deliver them again.
 
     def waiting(self, sink: str) -> AsyncGenerator[Waiting, None]:
-        """Yield each parcel for `sink` once. Raises FailoverError or TransportError where the place gives none."""
+        """Yield each parcel for `sink` once. Raises FailoverError or TransportError if the place cannot be read."""
         ...
 
     async def size(self, sink: str) -> tuple[int, int | None]:
-        """Return how many parcels there are, about, and their bytes where that is known."""
+        """Return the approximate number of parcels, and their size in bytes or None if it is not known."""
         ...
 
 
@@ -63,7 +63,10 @@ class Source(Protocol):
 async def open_source(
     place: S3Prefix | SqsQueue, *, region: str | None, ca_file: str | None, proxies: Mapping[str, str] | None = None
 ) -> AsyncIterator[Source]:
-    """Open `place` for reading, with the AWS SDK's own settings (profiles too). Raises ConfigError."""
+    """Open `place` for reading, with the AWS SDK's usual settings, profiles included.
+
+    Raises ConfigError if no client can be made.
+    """
     async with open_client(
         place, region=region, ca_file=ca_file, proxies=proxies, session=AioSession, attempts=ATTEMPTS
     ) as client:
@@ -71,7 +74,7 @@ async def open_source(
 
 
 class Objects:
-    """The objects of a bucket, below a prefix or with that very name, in order of their keys."""
+    """Read the objects of a bucket in order of their keys: those below a prefix, or the one object that it names."""
 
     keeps = True
 
@@ -128,7 +131,7 @@ class Objects:
 
 
 class Messages:
-    """The messages of a queue, until it gives no more. Those for other sinks are given back at the end."""
+    """Read the messages of a queue until it is empty. Messages for other sinks are given back at the end."""
 
     keeps = False
 
@@ -138,12 +141,12 @@ class Messages:
         self.others = 0
 
     async def waiting(self, sink: str) -> AsyncGenerator[Waiting, None]:
-        """Yield each message for `sink`. What is not removed until the end is visible to others again at once."""
+        """Yield each message for `sink`. At the end, make messages that were not removed visible to others again."""
         received: dict[str, str] = {}  # receipt handles by message id
         try:
             while messages := await self._receive():
                 if all(message["MessageId"] in received for message in messages):
-                    return  # only what was seen already
+                    return  # only messages that were seen before
                 for message in messages:
                     if message["MessageId"] in received:
                         continue
@@ -176,7 +179,7 @@ class Messages:
 
     async def _give_back(self, handle: str) -> None:
         parameters = {"QueueUrl": self._queue.url, "ReceiptHandle": handle, "VisibilityTimeout": 0}
-        with suppress(FailoverError, TransportError):  # it comes back by itself, a little later
+        with suppress(FailoverError, TransportError):  # it reappears anyway after the visibility timeout
             await called(self._client, "change_message_visibility", parameters)
 
     def _waiting(self, message: Mapping[str, Any], digest: str | None, received: dict[str, str]) -> Waiting:

@@ -1,4 +1,4 @@
-"""`telemetry-forwarder settings`: every environment variable, made from the code that reads them, by what it is for."""
+"""`telemetry-forwarder settings`: print all environment variables by topic, from the table that the code reads."""
 
 import argparse
 from collections.abc import Iterable, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from telemetry_forwarder.variables.reading import BY_NAME, NEEDS
 from telemetry_forwarder.variables.table import BUILT_IN_SINKS, Variable
 
-# What people want to do, and the variables that do it, in the order in which they are read. Each variable is in one.
+# The topics, each with its variables, in the order in which they are printed. Each variable is in exactly one topic.
 TOPICS = {
     "What is sent, and where": (
         "TELEMETRY_FORWARDER_SINKS", "TELEMETRY_FORWARDER_TYPES", "TELEMETRY_FORWARDER_TAGS",
@@ -46,14 +46,14 @@ HEAD = "| variable | type | default | allowed | meaning |\n| --- | --- | --- | -
 
 
 def settings(arguments: Sequence[str]) -> None:
-    """Print every setting as Markdown: a table for each thing that people want to do."""
+    """Print all settings as Markdown, with one table for each topic."""
     parser = argparse.ArgumentParser(prog="telemetry-forwarder settings", description=settings.__doc__)
     parser.parse_args(arguments)
     print(markdown(), end="")
 
 
 def markdown() -> str:
-    """Return the settings as Markdown: what each sink needs, then a heading and a table for each topic."""
+    """Return the settings as Markdown: the variables that each sink needs, then a heading and a table per topic."""
     needs = "\n".join(f"- `{sink}` needs {_needs(sink)}." for sink in BUILT_IN_SINKS)
     topics = (f"### {topic}\n\n{_table(BY_NAME[name] for name in names)}" for topic, names in TOPICS.items())
     return "\n".join((f"{needs}\n", *topics))
