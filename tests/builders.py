@@ -110,6 +110,10 @@ class ManualClock:
     def time(self) -> float:
         return self.epoch
 
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+        self.epoch += seconds
+
 
 class Lines:
     """Own log lines, kept: `log` writes to it."""

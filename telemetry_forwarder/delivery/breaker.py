@@ -1,11 +1,13 @@
-"""When to leave an unwell destination alone, so that it costs invocations nothing. Pure: time is an argument."""
+"""When to leave an unwell destination alone, so that it costs invocations nothing. Pure, but for its clock."""
 
 import random
 from collections.abc import Iterator
 
+from telemetry_forwarder.clock import Clock, Moment
+
 # A credential that was refused is rarely mended within seconds, nor is another wrong setting.
 DENIED_PAUSE_S = 30.0
-# What two clocks may differ by: a pause was waited out on the monotonic one.
+# A pause that is shorter than this is over: the loop's timers may come so much early.
 NOTHING_S = 0.001
 
 
@@ -25,16 +27,16 @@ class Breaker:
 
     While it is open nobody waits for the destination, and it is tried in growing pauses, from `first` to `longest`
     seconds, doubling. A wait that the destination asks for is kept from the first failure on, up to `longest`.
-
-    Times are seconds since the epoch: the monotonic clock of a frozen environment may not move.
     """
 
-    def __init__(self, *, tolerated: int = 3, first: float = 1.0, longest: float = 30.0) -> None:
+    def __init__(self, clock: Clock, *, tolerated: int = 3, first: float = 1.0, longest: float = 30.0) -> None:
+        self._clock = clock
         self._tolerated = tolerated
         self._first = first
         self._longest = longest
         self._failures = 0
-        self._retry_at = 0.0
+        self._since = Moment(0.0, 0.0)
+        self._pause_s = 0.0
 
     def __repr__(self) -> str:
         return f"{self._failures} failures in a row"
@@ -44,36 +46,38 @@ class Breaker:
         """Say whether the failures in a row are too many."""
         return self._failures >= self._tolerated
 
-    def is_open(self, now: float) -> bool:
-        """Say whether nobody should wait for the destination."""
-        return self.has_tripped or not self.may_try(now)
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody should wait for the destination."""
+        return self.has_tripped or not self.may_try
 
-    def may_try(self, now: float) -> bool:
-        return self.pause(now) == 0.0
+    @property
+    def may_try(self) -> bool:
+        return self.pause == 0.0
 
-    def pause(self, now: float) -> float:
-        """Return the seconds until the destination may be tried; 0.0 where it may be now."""
-        left = self._retry_at - now
-        # A wall clock that was set back must not keep it open: no pause is longer than `longest`.
-        return left if NOTHING_S < left <= self._longest else 0.0
+    @property
+    def pause(self) -> float:
+        """The seconds until the destination may be tried; 0.0 where it may be now."""
+        left = self._pause_s - self._since.age(self._clock) if self._pause_s else 0.0
+        return left if left > NOTHING_S else 0.0
 
-    def failed(self, now: float, asked: float = 0.0) -> None:
+    def failed(self, asked: float = 0.0) -> None:
         """Note a failed attempt; `asked` is the wait that the destination wants, in seconds."""
         self._failures += 1
         pause = asked
         if self.has_tripped:
             pause = max(asked, self._first * 2.0 ** min(self._failures - self._tolerated, 16))
-        self._retry_at = now + min(self._longest, pause)
+        self.asked_to_wait(pause)
 
-    def asked_to_wait(self, now: float, asked: float) -> None:
+    def asked_to_wait(self, asked: float) -> None:
         """Note that a destination which takes records wants a pause of `asked` seconds."""
-        self._retry_at = now + min(self._longest, asked)
+        self._since, self._pause_s = Moment.now(self._clock), min(self._longest, asked)
 
-    def denied(self, now: float, pause: float) -> None:
+    def denied(self, pause: float) -> None:
         """Open at once: a refused credential is not mended within an invocation."""
         self._failures = max(self._failures, self._tolerated - 1)
-        self.failed(now, pause)
+        self.failed(pause)
 
     def succeeded(self) -> None:
         self._failures = 0
-        self._retry_at = 0.0
+        self._pause_s = 0.0

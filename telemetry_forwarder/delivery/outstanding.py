@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import TypeGuard
 
+from telemetry_forwarder.clock import Clock
 from telemetry_forwarder.delivery.batcher import halve
 from telemetry_forwarder.delivery.pieces import Attempt, Piece, batched
 from telemetry_forwarder.delivery.refusals import Refusals
@@ -38,10 +39,14 @@ class Outstanding:
     """
 
     def __init__(
-        self, limits: Limits, account: Account, on_settled: Callable[[Sequence[Record]], None] = lambda records: None
+        self,
+        limits: Limits,
+        account: Account,
+        clock: Clock,
+        on_settled: Callable[[Sequence[Record]], None] = lambda records: None,
     ) -> None:
         self.pieces: deque[Piece] = deque()
-        self.refusals = Refusals()
+        self.refusals = Refusals(clock)
         self._suspects: list[tuple[Encoded, Rejected | TooLarge]] = []
         self._limits = limits
         self._account = account
@@ -97,10 +102,10 @@ class Outstanding:
 
     # --- what an answer leaves ---
 
-    def settle(self, piece: Piece, verdict: Verdict, now: float) -> Outcome:
-        """Enter an answer to the request for `piece`, which is open, in the books; `now` is a time in seconds."""
+    def settle(self, piece: Piece, verdict: Verdict) -> Outcome:
+        """Enter an answer to the request for `piece`, which is open, in the books."""
         if isinstance(verdict, Rejected | TooLarge) or _takes_nothing(verdict, piece):
-            return self._refuse(piece, verdict, now)
+            return self._refuse(piece, verdict)
         left = self._account.settle(piece.records, verdict)
         if len(left) == len(piece):
             return Outcome.FAILED
@@ -114,7 +119,7 @@ class Outstanding:
         self._note_resolved()
         return Outcome.PROGRESS
 
-    def _refuse(self, piece: Piece, verdict: Rejected | TooLarge | Partial, now: float) -> Outcome:
+    def _refuse(self, piece: Piece, verdict: Rejected | TooLarge | Partial) -> Outcome:
         self._remove(piece)
         if piece.is_accused:
             self._give_up(piece.records[0], _final(verdict))
@@ -128,7 +133,7 @@ class Outstanding:
             self._suspects.append((piece.records[0], _final(verdict)))
         else:  # both halves before their quarters: the sooner something is taken, the sooner all is clear
             self.pieces.extend(map(Piece, halve(piece.records)))
-        if self.refusals.refused(now, is_last=not self.pieces):
+        if self.refusals.refused(is_last=not self.pieces):
             self._join()
         elif self.refusals.is_proven and not self.pieces:
             self._accuse()

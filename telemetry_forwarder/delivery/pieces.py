@@ -4,19 +4,20 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from telemetry_forwarder.clock import Moment
 from telemetry_forwarder.delivery.answer_time import Cutoff
 from telemetry_forwarder.delivery.batcher import OpenBatch
 from telemetry_forwarder.interfaces import Encoded, Limits, Sink
 
 
 class Attempt:
-    """One request that is under way. Seconds: `begun_at` on the monotonic clock, `began` on the wall clock."""
+    """One request that is under way, since `began`; `begun_at` is that on the monotonic clock, in seconds."""
 
     __slots__ = ("began", "begun_at", "cutoff", "is_abandoned", "is_timed", "task")
 
-    def __init__(self, begun_at: float, began: float) -> None:
-        self.begun_at = begun_at
+    def __init__(self, began: Moment) -> None:
         self.began = began
+        self.begun_at = began.monotonic
         self.is_timed = True  # else it may have been through a freeze, and tells nothing of the destination's pace
         self.is_abandoned = False
         self.cutoff: Cutoff | None = None
@@ -32,10 +33,6 @@ class Attempt:
         """End it at `at` on the loop's clock, at the latest, if its request is under way."""
         if self.cutoff is not None:
             self.cutoff.stop_at(at)
-
-    def waited(self, monotonic: float, wall: float) -> float:
-        """Return for how many seconds it has been under way: in a frozen environment one clock may stand still."""
-        return max(monotonic - self.begun_at, wall - self.began)
 
 
 class Piece:

@@ -4,7 +4,7 @@ A refused batch is split to find the record that is at fault. Where nothing that
 the configuration (a wrong index, a proxy, another intake), and records are held as with a wrong token.
 """
 
-from telemetry_forwarder.clock import Clock
+from telemetry_forwarder.clock import Clock, Moment
 from telemetry_forwarder.delivery.breaker import DENIED_PAUSE_S, Breaker
 
 # Where splitting a batch has used up what it may cost.
@@ -23,14 +23,15 @@ TOKENS_PER_S = 5.0
 
 
 class Refusals:
-    """The refusals since the destination took something, and what splitting may still cost. Times are seconds."""
+    """The refusals since the destination took something, and what splitting may still cost."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self.is_total = False  # nothing is taken: the records are held
         self.is_proven = False  # something was taken since the refusals that are being looked into began
         self._in_a_row = 0
         self._tokens = MOST_TOKENS
-        self._counted_at = 0.0
+        self._counted = Moment.now(clock)
 
     @property
     def is_suspicious(self) -> bool:
@@ -43,10 +44,10 @@ class Refusals:
         self.is_total = False
         self._in_a_row = 0
 
-    def refused(self, now: float, *, is_last: bool) -> bool:
+    def refused(self, *, is_last: bool) -> bool:
         """Note a refusal; return whether it is plain now that nothing is taken. `is_last`: there is no other to try."""
         self._in_a_row += 1
-        self._refill(now)
+        self._refill()
         self._tokens -= 1.0
         tolerated = SUSPICIOUS if is_last else CONVINCED
         self.is_total = self.is_total or (self._in_a_row >= tolerated and not self.is_proven)
@@ -56,24 +57,23 @@ class Refusals:
         """Note that nothing of what was refused is left to look into."""
         self.is_proven = False
 
-    def pause(self, now: float) -> float:
-        """Return the seconds until another request may be spent on splitting."""
-        self._refill(now)
+    @property
+    def pause(self) -> float:
+        """The seconds until another request may be spent on splitting."""
+        self._refill()
         return max(0.0, 1.0 - self._tokens) / TOKENS_PER_S
 
-    def _refill(self, now: float) -> None:
-        passed = max(0.0, now - self._counted_at)
-        self._tokens = min(MOST_TOKENS, self._tokens + passed * TOKENS_PER_S)
-        self._counted_at = now
+    def _refill(self) -> None:
+        self._tokens = min(MOST_TOKENS, self._tokens + self._counted.age(self._clock) * TOKENS_PER_S)
+        self._counted = Moment.now(self._clock)
 
 
-def pause_after(refusals: Refusals, breaker: Breaker, clock: Clock) -> float:
+def pause_after(refusals: Refusals, breaker: Breaker) -> float:
     """Return the pause that a refusal asks for, in seconds, and tell the breaker of it."""
-    now = clock.time()
     if refusals.is_total:
-        breaker.denied(now, DENIED_PAUSE_S)
+        breaker.denied(DENIED_PAUSE_S)
         return DENIED_PAUSE_S
-    pause = refusals.pause(clock.monotonic())
+    pause = refusals.pause
     if pause:
-        breaker.asked_to_wait(now, SPLIT_PAUSE_S)
+        breaker.asked_to_wait(SPLIT_PAUSE_S)
     return pause

@@ -18,7 +18,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from telemetry_forwarder.clock import Clock, Deadline
+from telemetry_forwarder.clock import Clock, Deadline, Moment
 from telemetry_forwarder.delivery.answer_time import LATE_S, UNUSUAL_AT_LAST_S, Copies, Cutoff, Patience, let_answers_in
 from telemetry_forwarder.delivery.breaker import DENIED_PAUSE_S, NOTHING_S, Breaker, backoff
 from telemetry_forwarder.delivery.outstanding import Outcome, Outstanding, checked
@@ -76,12 +76,12 @@ class Delivery:
         more: Callable[[], Awaitable[bool]] | None = None,
         late_by: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self.breaker = breaker or Breaker()
+        self.breaker = breaker or Breaker(clock)
         self.patience = Patience()
         self.window = CLOSED
         self.stop_at: Deadline | None = None  # of the window
         self.denied = False
-        self._outstanding = Outstanding(sink.limits, account, on_settled)
+        self._outstanding = Outstanding(sink.limits, account, clock, on_settled)
         self._copies = Copies()
         self._readiness = Readiness(transport)
         self._allowed_at = self._thawed_at = self._last_call_at = self._answered_at = 0.0
@@ -168,7 +168,7 @@ class Delivery:
         answer_by = self.window.answer_by
         if answer_by is not None and not self.patience.expects_answer_within(answer_by.left(self._clock)):
             return False
-        return self.breaker.may_try(self._clock.time())
+        return self.breaker.may_try
 
     def _may_begin(self) -> bool:
         """Say whether an attempt may start, also if the processor is withheld while its request is written."""
@@ -278,7 +278,7 @@ class Delivery:
         if self.stop_at is None:
             if len(piece.attempts) > 1 or not self._copies.is_allowed:
                 return never
-            unusual_at = now + self.patience.unusual_after() - newest.waited(now, self._clock.time())
+            unusual_at = now + self.patience.unusual_after() - newest.began.age(self._clock)
             return max(unusual_at, self._thawed_at + THAW_S)
         if piece.tries >= TRIES_AT_LAST:
             return never
@@ -300,7 +300,7 @@ class Delivery:
             piece = self._outstanding.choose() or piece
             self._copies.requested()
         piece.tries += self.stop_at is not None
-        piece.attempts.append(attempt := Attempt(self._clock.monotonic(), self._clock.time()))
+        piece.attempts.append(attempt := Attempt(Moment.now(self._clock)))
         self._account.attempts += 1
         attempt.task = group.create_task(self._attempt(piece, attempt))
 
@@ -338,13 +338,13 @@ class Delivery:
         if attempt.is_timed:
             self.patience.answered(now - attempt.begun_at)
         else:
-            self.patience.answered_sometime(attempt.waited(now, self._clock.time()))
+            self.patience.answered_sometime(attempt.began.age(self._clock))
         return checked(self._sink.verdict(piece.records, response)), None
 
     def _conclude(self, piece: Piece, verdict: Verdict, error: TransportError | None) -> None:
         """Enter the answer that `piece` got, and what it says of the destination."""
         was_total = self._outstanding.refusals.is_total
-        outcome = self._outstanding.settle(piece, verdict, self._clock.monotonic())
+        outcome = self._outstanding.settle(piece, verdict)
         piece.tries = len(piece.attempts)  # what is to be tried for now is another answer
         self.denied = isinstance(verdict, Denied)
         self._say(verdict, outcome, was_total=was_total)
@@ -352,20 +352,19 @@ class Delivery:
         if outcome is Outcome.PROGRESS:
             self._pauses, self._may_reconnect = backoff(), True
             self.breaker.succeeded()
-            self.breaker.asked_to_wait(self._clock.time(), asked)
+            self.breaker.asked_to_wait(asked)
             self._pause(asked)
         elif outcome is Outcome.REFUSED:
-            self._pause(max(asked, pause_after(self._outstanding.refusals, self.breaker, self._clock)))
+            self._pause(max(asked, pause_after(self._outstanding.refusals, self.breaker)))
         elif outcome is Outcome.GIVEN_UP:
             self._pause(asked)
         elif isinstance(error, ConnectionLost) and self._may_reconnect:
             self._may_reconnect = False  # most likely a kept connection that died while the environment was frozen
         else:
-            now = self._clock.time()
             if self.denied:
-                self.breaker.denied(now, DENIED_PAUSE_S)
+                self.breaker.denied(DENIED_PAUSE_S)
             else:
-                self.breaker.failed(now, asked)
+                self.breaker.failed(asked)
             self._pause(max(asked, next(self._pauses)))
 
     def _pause(self, seconds: float) -> None:

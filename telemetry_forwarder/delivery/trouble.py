@@ -10,7 +10,7 @@ told apart and all others count as one, so that no destination can have more tha
 from collections.abc import Callable
 from typing import Any
 
-from telemetry_forwarder.clock import Clock
+from telemetry_forwarder.clock import Clock, Moment
 from telemetry_forwarder.delivery.outstanding import Outcome, Outstanding
 from telemetry_forwarder.errors import ConnectFailed, CredentialUnavailable, NotTheService, TransportError
 from telemetry_forwarder.interfaces import (
@@ -108,10 +108,10 @@ def describe(verdict: Verdict) -> str:
 
 @dataclass(slots=True)
 class _Said:
-    """How often a cause was said, and when last, on the wall clock: the other one stands still in a freeze."""
+    """How often a cause was said, and when last."""
 
     times: int
-    at: float
+    at: Moment
 
 
 class Reporter:
@@ -177,13 +177,13 @@ class Reporter:
         """Say whether a line about `kind` may be written now, and enter it as written if so."""
         if kind not in self._said and len(self._said) >= MOST_KINDS:
             kind = OTHERS
-        now, said = self._clock.time(), self._said.get(kind)
+        said = self._said.get(kind)
         if said is None:
-            self._said[kind] = _Said(1, now)
+            self._said[kind] = _Said(1, Moment.now(self._clock))
             return True
         pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(said.times - free, 16)) if said.times >= free else 0.0
-        if abs(now - said.at) < pause:
+        if said.at.age(self._clock) < pause:
             return False
         said.times += 1
-        said.at = now
+        said.at = Moment.now(self._clock)
         return True

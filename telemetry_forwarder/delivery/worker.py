@@ -207,7 +207,7 @@ class Worker:
 
     def is_worth_waiting_for(self, deadline: Deadline) -> bool:
         """Say whether a flush until `deadline` would wait for the destination, if there is something to send."""
-        if self._delivery.breaker.is_open(self._clock.time()):
+        if self._delivery.breaker.is_open:
             return False
         under_way_for = self._delivery.under_way_for
         if under_way_for is not None and self._account.attempts == self._waited_for:
@@ -357,7 +357,7 @@ class Worker:
 
     async def _send_what_is_held(self) -> None:
         delivered = self._account.delivered
-        if not await self._delivery.run() and self._delivery.breaker.is_open(self._clock.time()):
+        if not await self._delivery.run() and self._delivery.breaker.is_open:
             self._get_ready_to_fall_back()
         if self._account.delivered > delivered:
             self._reporter.recovered()
@@ -376,7 +376,7 @@ class Worker:
     def _linger_on(self) -> None:
         """Set the timer for what is held, where the window has one."""
         if (linger := self._delivery.window.linger) is not None and self.held:
-            self._timer.start(max(linger, self._delivery.breaker.pause(self._clock.time())))
+            self._timer.start(max(linger, self._delivery.breaker.pause))
 
 
 async def _let_others_work() -> None:

@@ -62,10 +62,10 @@ MODELS = new_loader()
 
 
 class _Asked(NamedTuple):
-    """A call under way: whom it asks, and since when, by the monotonic clock."""
+    """A call under way: whom it asks, and since when."""
 
     where: str
-    at: float
+    at: Moment
 
 
 # What is asked: the operation and its parameters.
@@ -156,7 +156,7 @@ class Upstream:
         self.calls += 1
         if key is None:
             return await call(client, *asked)
-        self._asked[key] = _Asked(host_port(client.meta.endpoint_url), self._clock.monotonic())
+        self._asked[key] = _Asked(host_port(client.meta.endpoint_url), Moment.now(self._clock))
         try:
             return await call(client, *asked)
         finally:
@@ -169,7 +169,7 @@ class Upstream:
         road = self._roads.get((key.service, region_of(key.name) or self._region))
         step = road.waits_for(asked.where) if road else None
         text = not_in_time(key, step.text if step else f"{asked.where}: no answer in time; {VPC}")
-        return Wait(self._clock.monotonic() - asked.at, text)
+        return Wait(asked.at.age(self._clock), text)
 
     async def fetch_many(self, keys: Sequence[Key]) -> dict[Key, Answer]:
         """Ask for many keys in few calls. What could not be had that way is not in the result: ask for it alone."""

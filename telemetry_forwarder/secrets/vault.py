@@ -61,7 +61,7 @@ class Vault:
         self._warming: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._own: set[Key] = set()  # what the forwarder's own settings refer to: whoever needs it says what is wrong
-        self._began = clock.monotonic()
+        self._began = Moment.now(clock)
         self.cache = Cache(
             self._fetch, policy=settings.policy, clock=clock, spawn=self.spawn, keeps=not settings.is_snap_start
         )
@@ -89,7 +89,7 @@ class Vault:
                 "sdk",
                 f"{key} has not been read yet: the AWS SDK is still being loaded; with more memory that is faster",
                 DropReason.SECRET_UNREADABLE,
-                is_normal=self._clock.monotonic() - self._began < LOAD_S,
+                is_normal=self._began.age(self._clock) < LOAD_S,
             )
         wait = self._upstream.waits_for(key)
         if wait is None:

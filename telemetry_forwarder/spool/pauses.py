@@ -1,6 +1,6 @@
 """When the spool does without its disk, and what is said of that."""
 
-from telemetry_forwarder.clock import Clock
+from telemetry_forwarder.clock import Clock, Moment
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.spool.store import Counts
 
@@ -18,7 +18,7 @@ class Pauses:
         self._counts = counts
         self._clock = clock
         self._log = log
-        self._paused_until = 0.0
+        self._paused: Moment | None = None
         self._is_troubled = False
         self._was_well_again = False
         self._said: set[str] = set()  # the causes of trouble that were said
@@ -27,12 +27,11 @@ class Pauses:
     @property
     def is_paused(self) -> bool:
         """Say whether the disk is done without for now."""
-        now = self._clock.time()  # set back, it must not pause for longer
-        return now < self._paused_until <= now + PAUSE_S
+        return self._paused is not None and self._paused.age(self._clock) < PAUSE_S
 
     def pause(self, what: str) -> None:
         """Do without the disk for a while, and say so once."""
-        self._paused_until = self._clock.time() + PAUSE_S
+        self._paused = Moment.now(self._clock)
         self.say(f"The spool {what}. Records are held in memory alone; at its bound the oldest are dropped.")
         self._is_troubled = True
 

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
 
-from telemetry_forwarder.clock import Clock, SystemClock
+from telemetry_forwarder.clock import Clock, Moment, SystemClock
 from telemetry_forwarder.errors import CredentialUnavailable, SecretError, SecretUnavailable
 from telemetry_forwarder.interfaces import Cause, Credential, DropReason, HttpRequest, HttpResponse, Transport, step_of
 from telemetry_forwarder.lazy_dataclass import replace
@@ -105,11 +105,7 @@ class GivenSecret:
 
 
 class HeldSecret:
-    """A referenced secret, read when it is first needed and again when it was refused; one reading at a time.
-
-    Ages are taken on the wall clock: the monotonic one may stand still while the environment is frozen, and a
-    rotated secret would then be old for hours.
-    """
+    """A referenced secret, read when it is first needed and again when it was refused; one reading at a time."""
 
     def __init__(
         self, reference: SecretReference, fetch: FetchSecret, clock: Clock, tell: TellsWait | None = None
@@ -122,8 +118,8 @@ class HeldSecret:
         self._secret: Secret | None = None
         self._failure: SecretError | None = None
         self._failures = 0
-        self._failed_at: float | None = None
-        self._read_again_at: float | None = None
+        self._failed_at: Moment | None = None
+        self._read_again_at: Moment | None = None
 
     async def read(self) -> Secret:
         """Return the secret; whoever waits for a reading under way gets its result, good or bad."""
@@ -138,7 +134,7 @@ class HeldSecret:
             except SecretError as error:
                 self._failure = error
                 self._failures += 1
-                self._failed_at = self._clock.time()
+                self._failed_at = Moment.now(self._clock)
                 raise CredentialUnavailable(str(error)) from error
             return self._secret
 
@@ -152,9 +148,9 @@ class HeldSecret:
             try:
                 self._secret = await self._fetch(self._reference, fresh=True)
             except SecretError as error:
-                self._read_again_at = self._clock.time()
+                self._read_again_at = Moment.now(self._clock)
                 raise CredentialUnavailable(f"answered {status}, and read again: {error}") from error
-            self._read_again_at = self._clock.time()
+            self._read_again_at = Moment.now(self._clock)
             return self._secret if self._secret != refused else None
 
     def waits_for(self) -> Cause | None:
@@ -169,8 +165,8 @@ class HeldSecret:
         """A missing secret or permission is not there a moment later; a service that was away may be."""
         return not isinstance(failure, SecretUnavailable) and self._is_recent(self._failed_at)
 
-    def _is_recent(self, moment: float | None) -> bool:
-        return moment is not None and abs(self._clock.time() - moment) < BELIEF_S
+    def _is_recent(self, moment: Moment | None) -> bool:
+        return moment is not None and moment.age(self._clock) < BELIEF_S
 
 
 class SealedHeaders(dict[str, str]):

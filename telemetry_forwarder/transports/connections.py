@@ -1,7 +1,7 @@
 """aiohttp's connections for an environment that is frozen between two invocations, and for answers that end early.
 
-- Age is measured by the wall clock. The monotonic one may have stood still while the environment was frozen or kept as
-  a snapshot; the other end has long forgotten the connection then, and may not even say so.
+- Age is that of a `Moment`. The monotonic clock may have stood still while the environment was frozen or kept as a
+  snapshot; the other end has long forgotten the connection then, and may not even say so.
 - What comes unasked ("408 Request Timeout", say) ends a connection: it would be taken for the answer to what is asked
   next.
 - The first bytes of an answer are kept. aiohttp gives nothing of an answer with an odd line in its head, or one that
@@ -22,7 +22,7 @@ from aiohttp.connector import Connection as Lease
 from aiohttp.connector import TCPConnector
 from aiohttp.resolver import ThreadedResolver
 
-from telemetry_forwarder.clock import Clock
+from telemetry_forwarder.clock import Clock, Moment
 from telemetry_forwarder.transports.addresses import address, host_port
 from telemetry_forwarder.transports.steps import (
     Way,
@@ -116,11 +116,11 @@ class Connector(TCPConnector):
             lease = await super().connect(req, traces, timeout)
             connection = lease.protocol
             assert isinstance(connection, Connection)  # noqa: S101 - the factory makes no other
-            if connection.is_usable(self._clock.time()):
+            if connection.is_usable(self._clock):
                 break
             lease.close()
         connection.begin()
-        lease.add_callback(lambda: connection.rest(self._clock.time()))
+        lease.add_callback(lambda: connection.rest(self._clock))
         attempt.is_sent_on(connection)
         return lease
 
@@ -150,21 +150,21 @@ class Connection(ResponseHandler):
     def __init__(self, loop: asyncio.AbstractEventLoop, attempt: Attempt) -> None:
         super().__init__(loop)
         self._attempt = attempt
-        self._idle_since: float | None = None
+        self._idle_since: Moment | None = None
         self.received = bytearray()
         self.end: BaseException | None = None
         self.is_garbled = False
 
-    def is_usable(self, now: float) -> bool:
-        """Say whether a request may be sent; `now` is by the wall clock. A new one is, whatever has come on it."""
-        return self._idle_since is None or (not self.should_close and abs(now - self._idle_since) <= KEEP_ALIVE_S)
+    def is_usable(self, clock: Clock) -> bool:
+        """Say whether a request may be sent. A new one is usable, whatever has come on it."""
+        return self._idle_since is None or (not self.should_close and self._idle_since.age(clock) <= KEEP_ALIVE_S)
 
     def begin(self) -> None:
         self._idle_since = None
         self.received.clear()
 
-    def rest(self, now: float) -> None:
-        self._idle_since = now
+    def rest(self, clock: Clock) -> None:
+        self._idle_since = Moment.now(clock)
 
     def close(self) -> None:
         self.abort()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from telemetry_forwarder.delivery.refusals import CONVINCED, MOST_TOKENS, SUSPICIOUS, Refusals
 from telemetry_forwarder.delivery.window import CLOSED, answered_by
 from telemetry_forwarder.interfaces import Delivered, DropReason, Partial, Rejected, TooLarge, Verdict
-from tests.builders import ListSink, ScriptedTransport, Sent, Workshop, in_seconds, limits, records, run
+from tests.builders import ListSink, ManualClock, ScriptedTransport, Sent, Workshop, in_seconds, limits, records, run
 
 
 class Picky(ScriptedTransport):
@@ -211,14 +211,16 @@ def test_whatever_is_bad_no_good_record_is_lost(bad: set[int], is_stream: bool, 
 
 
 def test_splitting_has_a_pace() -> None:
-    refusals = Refusals()
-    refusals.refused(0.0, is_last=False)
+    clock = ManualClock()
+    refusals = Refusals(clock)
+    refusals.refused(is_last=False)
     refusals.taken()
     spent = 1
-    while not refusals.pause(0.0):
-        refusals.refused(0.0, is_last=False)
+    while not refusals.pause:
+        refusals.refused(is_last=False)
         spent += 1
     assert spent == MOST_TOKENS
     assert not refusals.is_total, "something was taken meanwhile"
-    assert refusals.pause(0.0) == pytest.approx(0.2)
-    assert refusals.pause(0.2) == pytest.approx(0.0)
+    assert refusals.pause == pytest.approx(0.2)
+    clock.pass_by(0.2)
+    assert refusals.pause == pytest.approx(0.0)

@@ -41,8 +41,7 @@ class Stage:
         return self.machine.on_invoke(request_id, self._ms(TIMEOUT_S), decision=decision)
 
     def pass_by(self, seconds: float) -> tuple[Action, ...]:
-        self.clock.now += seconds
-        self.clock.epoch += seconds
+        self.clock.pass_by(seconds)
         return self.machine.decide()
 
     def shut_down(self, reason: str = "spindown") -> tuple[Action, ...]:
