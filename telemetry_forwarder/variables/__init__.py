@@ -1,1 +1,1 @@
-"""The public interface as data: every environment variable, how it is read, and what is said of a wrong one."""
+"""Environment variables: the table of them, their types, how they are read, and messages about wrong values."""

@@ -1,7 +1,7 @@
-"""What to write instead: the sentence that a problem of the settings adds for whoever reads it. Pure.
+"""Advice for wrong settings: from a variable and its wrong value to a sentence that says what to write instead. Pure.
 
-Loaded only where something is wrong. Nothing here shows what may be a secret: a value is quoted from kinds that hold
-none, and of addresses only what is left without login, query and fragment.
+Loaded only if something is wrong. Nothing here shows a possible secret: only values of types that hold no secrets are
+quoted, and URLs only without login, query and fragment.
 """
 
 import re
@@ -32,7 +32,7 @@ from telemetry_forwarder.variables.types import (
 
 HIDDEN = "*** (hidden)"
 
-# Factors to the unit that a variable's name ends in.
+# Factors from a unit in the value to the unit in the variable's name.
 TIMES_MS = {"ms": 1, "msec": 1, "millis": 1, "s": 1000, "sec": 1000, "secs": 1000, "seconds": 1000, "second": 1000,
             "m": 60_000, "min": 60_000, "minutes": 60_000, "h": 3_600_000}  # fmt: skip
 SIZES = {"b": 1, "bytes": 1, "k": 1024, "kb": 1024, "kib": 1024, "m": 1024**2, "mb": 1024**2, "mib": 1024**2,
@@ -55,30 +55,30 @@ LEVELS = {"trace": "debug", "verbose": "debug", "err": "error", "fatal": "error"
 
 
 def advice(name: str, kind: Any, text: str) -> str:
-    """Return what to write in the variable `name` instead of `text`, as a sentence; "" where nothing is certain."""
+    """Return a sentence that says what to write in the variable `name` instead of `text`; "" if that is unclear."""
     finder: Callable[[str, Any, str], str] = FINDERS.get(type(kind), lambda name, kind, text: "")
     return finder(name, kind, text)
 
 
 def shown(kind: Any, text: str) -> str:
-    """Quote what was given, cut to a length that fits a log line; never a secret, nor what a URL may hide."""
+    """Return the given text in quotes, cut to fit a log line, without any part that may be a secret."""
     if isinstance(kind, SecretText):
         return HIDDEN
     if isinstance(kind, (SecretArn, SsmParameter, SecretNames)) and not text.startswith(("arn:", "/")):
-        return HIDDEN  # most likely the secret itself in the place of its reference
+        return HIDDEN  # most likely the secret itself instead of a reference
     if isinstance(kind, (Url, ProxyUrl, FailoverTarget, Site)):
-        if "@" in text:  # whatever stands before the host may be a password, with any character in it
+        if "@" in text:  # all text before the last `@` may be a password, which may hold any character
             scheme, separator, _ = text.partition("://")
             known = f"{scheme}://" if separator and scheme.isalnum() else ""
             text = f"{known}***@{text.rpartition('@')[2]}"
         elif isinstance(kind, ProxyUrl) and not re.fullmatch(r"(\w+://)?[^:/?#]*(:\d+)?/?", text):
-            return HIDDEN  # a login without its `@`, perhaps
+            return HIDDEN  # perhaps a login without its `@`
         text = text.partition("?")[0].partition("#")[0]
     return repr(text[:120] + ("…" if len(text) > 120 else ""))
 
 
 def nearest(word: str, words: Iterable[str], likeness: float = 0.6) -> str | None:
-    """Return the one of `words` that is most like `word`: without its dashes the same, or with few letters changed."""
+    """Return the word of `words` that equals `word` without dashes and case, or else is most like it; None if none."""
     known = {squeezed(one): one for one in words}
     return known.get(squeezed(word)) or next(iter(get_close_matches(word, list(known.values()), 1, likeness)), None)
 
@@ -100,7 +100,7 @@ def is_sound(kind: Any, text: str) -> bool:
 
 
 def unknown_site(site: str) -> str:
-    """Say that a sound site is none of Datadog's that are known here: it may be a new one."""
+    """Return the notice for a valid site that is not in SITES; it may be a new one."""
     close = nearest(site, SITES, 0.8)
     hint = f" Is `{close}` meant?" if close else ""
     return (
@@ -110,7 +110,7 @@ def unknown_site(site: str) -> str:
 
 
 def sink_meant(name: str, sinks: Iterable[str]) -> str:
-    """Say which built-in sink is meant most likely by a name that is none."""
+    """Return advice that names the built-in sink most likely meant by the unknown `name`; "" if there is none."""
     known = {"splunk_hec": "splunk", "hec": "splunk", "dd": "datadog", "cloudwatch_logs": "cloudwatch",
              "cloudwatch-logs": "cloudwatch", "cwl": "cloudwatch", "cw": "cloudwatch"}  # fmt: skip
     found = known.get(name) or nearest(name, sinks)
@@ -118,12 +118,12 @@ def sink_meant(name: str, sinks: Iterable[str]) -> str:
 
 
 def what_to_set(needs: Mapping[str, Iterable[Iterable[str]]]) -> str:
-    """Say what each built-in sink needs, as one sentence."""
+    """Return a sentence with the variables that each built-in sink needs."""
     each = (f"for {sink} {' and '.join(map(' or '.join, rows))}" for sink, rows in needs.items())
     return f"Set {'; '.join(each)}."
 
 
-# --- for each kind: the name of the variable, its kind, what was given ---
+# --- one function for each kind: from the variable's name, its kind and the given text to a sentence or "" ---
 
 
 def number(name: str, kind: Integer, text: str) -> str:
@@ -140,7 +140,7 @@ def number(name: str, kind: Integer, text: str) -> str:
 
 
 def word(name: str, kind: OneOf, text: str) -> str:
-    if name == "TELEMETRY_FORWARDER_SECRETS":  # nobody is talked into serving secrets
+    if name == "TELEMETRY_FORWARDER_SECRETS":  # never advise anybody to serve secrets
         return ""
     if kind.convert is int:
         found = re.match(r"(\d{1,6})\s*([a-z]?)", text.lower(), re.ASCII)
@@ -203,7 +203,7 @@ def site(name: str, kind: Site, text: str) -> str:
 
 
 def url(name: str, kind: Url, text: str) -> str:
-    """Try the address without what is too much, and with what is missing."""
+    """Return advice with the first valid URL among variants without surplus parts, and with missing ones added."""
     if "@" in text:
         return "Leave user name and password out: the credential has a variable of its own."
     plain = re.split(r"[?#]", text)[0]
@@ -224,7 +224,7 @@ def region(name: str, kind: Region, text: str) -> str:
 
 
 def secret(name: str, kind: SecretText, text: str) -> str:
-    """Say what is wrong with a secret without showing any of it."""
+    """Return what is wrong with a secret, without showing any of it."""
     if text.startswith("arn:"):
         suffix = "_SSM_PARAMETER" if ":ssm:" in text else "_SECRET_ARN"
         return f"It is an ARN: set {name}{suffix} to it instead."
@@ -239,7 +239,7 @@ def secret(name: str, kind: SecretText, text: str) -> str:
 
 def secret_arn(name: str, kind: SecretArn, text: str) -> str:
     if found := re.fullmatch(r"(arn:[\w-]+:secretsmanager:[\w-]+:\d+:secret:[^:#\s]+):([^:#\s]+)(:[^:]*){0,2}", text):
-        return write(f"{found[1]}#{found[2]}")  # as ECS writes it
+        return write(f"{found[1]}#{found[2]}")  # the given text has the form that ECS uses
     if text.startswith("arn:") and ":ssm:" in text:
         return f"It is an SSM parameter: set {name.removesuffix('_SECRET_ARN')}_SSM_PARAMETER to it instead."
     if text.startswith("arn:"):
@@ -291,7 +291,7 @@ def log_group(name: str, kind: LogGroup, text: str) -> str:
 
 
 def ca_content(content: bytes) -> str:
-    """Say what a file is that should hold certificates in PEM form, and what to do, without the full stop."""
+    """Return what is wrong with a file that should hold PEM certificates, and what to do; without full stop."""
     if not content.strip():
         return "The file is empty"
     if content[:2] in (b"\x30\x82", b"\x30\x80"):  # a SEQUENCE of ASN.1
@@ -324,7 +324,7 @@ FINDERS: Mapping[type, Callable[[str, Any, str], str]] = {
 
 # --- names ---
 
-# Names of other makers' prefixes that mean one of ours, as people write them.
+# Common wrong names with the prefixes of Splunk, Datadog and CloudWatch, and the variables that they mean.
 ALIASES = {
     "SPLUNK_URL": "SPLUNK_HEC_URL", "SPLUNK_HEC_ENDPOINT": "SPLUNK_HEC_URL", "SPLUNK_HEC_HOST": "SPLUNK_HEC_URL",
     "SPLUNK_TOKEN": "SPLUNK_HEC_TOKEN", "SPLUNK_HEC_INDEX": "SPLUNK_INDEX", "SPLUNK_HEC_SOURCE": "SPLUNK_SOURCE",
@@ -339,17 +339,17 @@ OWN = "TELEMETRY_FORWARDER_"
 
 
 def own_meant(name: str, known: Iterable[str]) -> str | None:
-    """Return the variable that is meant by an unknown name with our own prefix; None where none is like it."""
-    own = {one.removeprefix(OWN): one for one in known}  # others stay: somebody writes TELEMETRY_FORWARDER_DD_TAGS
+    """Return the variable that is meant by an unknown name with our own prefix; None if none is like it."""
+    own = {one.removeprefix(OWN): one for one in known}  # with the other prefixes, for TELEMETRY_FORWARDER_DD_TAGS
     rest = re.sub(r"^TELEMETRY_?FORWARDER_*", "", name.upper())
     found = nearest(rest, own)
     return own[found] if found else None
 
 
 def other_meant(name: str, known: Iterable[str]) -> str | None:
-    """Return the variable that is meant by a name with another maker's prefix; None where that is not certain.
+    """Return the variable that is meant by a name with another vendor's prefix; None if that is not certain.
 
-    Certain are the names of `ALIASES`, and those that differ from one of ours in dashes and case alone, or in few
-    letters: other tools have names with these prefixes too.
+    It is certain for names in `ALIASES`, and for names that differ from ours only in dashes, case or a few letters.
+    All others may belong to other tools, which use these prefixes, too.
     """
     return ALIASES.get(name.upper()) or nearest(name, known, 0.92)

@@ -1,6 +1,6 @@
-"""Where records can be kept outside of the environment: a bucket of S3, or a queue of SQS.
+"""The targets of the failover: an S3 bucket with a prefix, or an SQS queue, and the type that reads them.
 
-Imports nothing but `kinds`, for the reason that `variables` gives.
+Imports only modules of `variables`, for the reason given in `variables.table`.
 """
 
 from telemetry_forwarder.variables.types import Url
@@ -8,7 +8,7 @@ from telemetry_forwarder.variables.wording import only
 
 
 class S3Prefix:
-    """A place in S3: a bucket's name, and what the keys begin with (without slashes at its ends; it may be empty)."""
+    """A place in S3: the name of a bucket, and the prefix of the keys (may be empty; no slash at either end)."""
 
     __slots__ = ("name", "prefix")
 
@@ -30,7 +30,7 @@ class S3Prefix:
 
 
 class SqsQueue:
-    """A queue of SQS by its URL; `region` is what a host of AWS's names, else None."""
+    """An SQS queue, by its URL. `region` is the region in an AWS host name; None for any other host."""
 
     __slots__ = ("region", "url")
 
@@ -56,7 +56,7 @@ class SqsQueue:
 
 
 class FailoverTarget:
-    """A bucket of S3, with a prefix, or a queue of SQS.
+    """The setting type of a failover target: `read` returns an S3Prefix or an SqsQueue.
 
     Sources, read 2026-11-23: Amazon S3 User Guide, "General purpose bucket naming rules" (3 to 63 of lower-case
     letters, digits, dots, hyphens; a letter or digit at both ends) and "Creating object key names" (safe characters);
@@ -65,7 +65,7 @@ class FailoverTarget:
 
     label = "address"
     allowed = "`s3://BUCKET[/PREFIX]`, or the URL of an SQS queue, `https://sqs.REGION.amazonaws.com/ACCOUNT/NAME`"
-    longest_prefix = 512  # of the 1024 bytes of a key
+    longest_prefix = 512  # a whole key may have 1024 bytes
 
     def read(self, text: str) -> "S3Prefix | SqsQueue":
         return self._bucket(text[5:]) if text.lower().startswith("s3://") else self._queue(text)

@@ -1,17 +1,17 @@
-"""Which way a connection takes: the address of a proxy, and what NO_PROXY keeps from it. Pure.
+"""Parse proxy URLs and NO_PROXY, and choose the proxy for a connection. Pure.
 
-There is no standard. What is taken here is what curl, Go, Python and Ruby agree on, and what each takes beyond that, as
-far as nothing contradicts. Sources: GitLab, "We need to talk: can we standardize NO_PROXY?" (2021, a comparison of
-six); curl(1), NO_PROXY; Go, golang.org/x/net/http/httpproxy; read 2026-11-27.
+There is no standard. This module accepts what curl, Go, Python and Ruby agree on, and what any one of them accepts
+beyond that, unless it contradicts another. Sources: GitLab, "We need to talk: can we standardize NO_PROXY?" (2021, a
+comparison of six); curl(1), NO_PROXY; Go, golang.org/x/net/http/httpproxy; read 2026-11-27.
 """
 
 import _socket
 
-TYPE_CHECKING = False  # read before registration: nothing is imported that takes time
+TYPE_CHECKING = False  # this module runs before registration, and importing `typing` takes time
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# What may stand before `://`; `socks5` and its like are another protocol, which is not spoken here.
+# The supported schemes. `socks5` and the like are another protocol.
 SCHEMES = ("http", "https")
 # Source: RFC 3986, section 2.3.
 UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -21,15 +21,14 @@ SOCKS = "a SOCKS proxy cannot be used, only one that speaks HTTP"
 
 
 def proxy_url(text: str) -> str:
-    """Return the proxy's address as a URL in which user name and password are percent-encoded.
+    """Return the proxy's URL, with user name and password percent-encoded.
 
-    Everything before the last `@` is the login, up to its first `:` the user name: so a password may hold any
-    character as it is. What looks percent-encoded (`%23`) is, as for curl. Without a scheme it is `http`.
-
-    Raises ValueError with the reason, which holds nothing of the login.
+    Everything before the last `@` is the login, and its first `:` ends the user name. So a password may hold any
+    character unencoded. Text that looks percent-encoded (`%23`) is taken as encoded, as in curl. The default scheme is
+    `http`. Raises ValueError with the reason, which quotes nothing of the login.
     """
     scheme, separator, rest = text.partition("://")
-    if not separator or not scheme.isalnum():  # it may be a part of the password
+    if not separator or not scheme.isalnum():  # no scheme: a `://` may be part of the password
         scheme, rest = "http", text.removeprefix("//")
     if scheme.lower() not in SCHEMES:
         raise ValueError(SOCKS if scheme.lower().startswith("socks") else "its scheme is none of http and https")
@@ -46,23 +45,23 @@ def proxy_url(text: str) -> str:
 
 
 def encode(text: str) -> str:
-    """Return `text` percent-encoded; what is so already (`%23`) is left so."""
+    """Return `text` percent-encoded; parts that are encoded already (`%23`) stay as they are."""
     first, *rest = text.encode("utf-8", "surrogateescape").split(b"%")
     plain = first + b"".join(_octet(piece) for piece in rest)
     return "".join(chr(byte) if byte in UNRESERVED else f"%{byte:02X}" for byte in plain)
 
 
 def _octet(piece: bytes) -> bytes:
-    """Return what a `%` and `piece` stand for: with two hexadecimal digits one byte, else themselves."""
+    """Decode `%` + `piece`: two hexadecimal digits at its start give one byte; without them the `%` stays."""
     digits = piece[:2]
     return bytes.fromhex(digits.decode()) + piece[2:] if len(digits) == 2 and HEX.issuperset(digits) else b"%" + piece
 
 
 def proxy_for(scheme: str, host: str, port: int | None, proxies: "Mapping[str, str]") -> str | None:
-    """Return the proxy's URL for connections to `host` and `port`, or None for the direct way.
+    """Return the URL of the proxy for connections to `host` and `port`; None for a direct connection.
 
-    `proxies` holds the proxy of each scheme, and under `no` the entries of NO_PROXY, parted by commas. What is returned
-    may hold a password.
+    `proxies` maps each scheme to its proxy, and `no` to the entries of NO_PROXY, separated by commas. The result may
+    hold a password.
     """
     proxy = proxies.get(scheme, "")
     if not proxy:
@@ -75,10 +74,11 @@ def proxy_for(scheme: str, host: str, port: int | None, proxies: "Mapping[str, s
 
 
 def is_match(entry: str, host: str, port: int) -> bool:
-    """Say whether an entry of NO_PROXY stands for `host` (lower case, an IPv6 address without brackets) and `port`.
+    """Return whether an entry of NO_PROXY matches `host` (lower case, an IPv6 address without brackets) and `port`.
 
-    `*` is everything. A name is itself and all that is below it, with a dot or `*.` before it or without. An IP address
-    is itself, a network what is in it; names are not looked up for that. With a port it stands for that port alone.
+    `*` matches everything. A name, with or without a leading `.` or `*.`, matches itself and its subdomains. An IP
+    address matches itself and a network its addresses; names are not resolved for that. An entry with a port matches
+    only that port.
     """
     if not is_entry(entry):
         return False
@@ -95,7 +95,7 @@ def is_match(entry: str, host: str, port: int) -> bool:
 
 
 def is_entry(entry: str) -> bool:
-    """Say whether an entry of NO_PROXY is one that `is_match` understands."""
+    """Return whether `is_match` understands an entry of NO_PROXY."""
     if entry == "*":
         return True
     name, _ = host_and_port(entry.lower())
@@ -106,7 +106,7 @@ def is_entry(entry: str) -> bool:
 
 
 def host_and_port(text: str) -> tuple[str, str]:
-    """Split `host:port`, `[v6]:port` or a bare address; the port is "" where none is given, the host "" if wrong."""
+    """Split `host:port`, `[v6]:port` or a bare address; return "" as port if there is none, "" as host if invalid."""
     if packed(text.partition("/")[0]) is not None:
         return text, ""
     if text.startswith("["):
@@ -123,7 +123,7 @@ def host_and_port(text: str) -> tuple[str, str]:
 
 
 def is_name(host: str) -> bool:
-    """Say whether `host` can be the name of a host, or is an IP address (a name never ends in a number)."""
+    """Return whether `host` is an IP address or a valid host name (a name never ends in a number)."""
     if packed(host) is not None:
         return True
     is_made_of = all(c.isascii() and (c.isalnum() or c in "-._") for c in host)
@@ -132,7 +132,7 @@ def is_name(host: str) -> bool:
 
 
 def packed(address: str) -> bytes | None:
-    """Return the bytes of an IP address, 4 or 16; None where it is none. IPv4 within IPv6 is IPv4."""
+    """Return the 4 or 16 bytes of an IP address, None if it is not one. An IPv4-mapped IPv6 address becomes IPv4."""
     for family in (_socket.AF_INET, _socket.AF_INET6):
         try:
             found = _socket.inet_pton(family, address)
@@ -143,7 +143,7 @@ def packed(address: str) -> bytes | None:
 
 
 def is_within(address: bytes, block: bytes, length: str) -> bool:
-    """Say whether `address` is in the network `block` with a prefix of `length` bits; all of them if it is ""."""
+    """Return whether `address` is in the network `block` with a prefix of `length` bits ("" means all bits)."""
     if len(address) != len(block):
         return False
     bits = 8 * len(block) - int(length or 8 * len(block))

@@ -1,7 +1,7 @@
-"""From the environment to values, once, before registration: each variable by its type's rule, and every problem.
+"""Read the environment into values, once, before registration: each variable by the rule of its type.
 
-What is wrong is found at once and put into words when somebody asks (`Values.problems`): advice takes imports that
-registration does not wait for.
+Invalid values are noted at once, but described only when `Values.problems` is called: the advice needs slow imports
+that must not delay registration.
 """
 
 from telemetry_forwarder.variables.table import MEMORY_SIZE, VARIABLES, Variable
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-# The flush strategies under which an invocation may be held.
+# The flush strategies that may hold an invocation.
 HOLDING = ("end", "adaptive")
 
 
 BY_NAME = {variable.name: variable for variable in VARIABLES}
 
 
-# What a built-in sink cannot do without: each row needs one sound variable of its names. The first name of a row
-# is the one that is missed when none is given; any of them switches the sink on when no list is given.
+# The variables that a built-in sink needs: one valid variable of each row. If a row has none, the problem names its
+# first variable. If TELEMETRY_FORWARDER_SINKS is not set, any of these variables enables its sink.
 NEEDS = {
     "splunk": (
         ("SPLUNK_HEC_URL",),
@@ -33,22 +33,22 @@ NEEDS = {
 }
 
 
-# Whoever sends elsewhere than to Datadog's first site does not have it sent there by a slip.
+# If one of these is invalid, the sink does not run: its default would send the records to a wrong place.
 STOPPING = ("DD_SITE", "DD_LOGS_CONFIG_LOGS_DD_URL")
 
 
 class Values:
-    """What the environment says: `values[name]` for each variable, its default where it is unset, empty or unsound.
+    """The value of each variable: `values[name]`, or its default if it is unset, empty or invalid.
 
-    Of a list that is unsound in part it is what is sound of it. `environ` is all that was there, as it was: for sinks
-    of third parties, whose variables nobody here knows.
+    A partly invalid list keeps its valid items. `environ` is the whole environment, unchanged, for sinks of third
+    parties: their variables are not in our table.
     """
 
     __slots__ = ("_values", "environ", "faults")
 
     def __init__(self, environ: "Mapping[str, str]") -> None:
         self.environ = dict(environ)
-        self.faults: dict[Variable, Callable[[], Problem]] = {}  # each puts its problem into words
+        self.faults: dict[Variable, Callable[[], Problem]] = {}  # invalid variables; the callable describes the problem
         self._values = {variable.name: self._read(variable) for variable in (*VARIABLES, MEMORY_SIZE)}
         self._bound_buffering()
 
@@ -56,31 +56,31 @@ class Values:
         return self._values[name]
 
     def given(self, name: str) -> str:
-        """Return what a variable is set to, without white space and quotes around it; "" where it is not set."""
+        """Return the text of a variable, without white space and quotes around it; "" if it is not set."""
         return unquoted(self.environ.get(name, ""))
 
     def problems(self, *sinks: "str | None") -> "list[Problem]":
-        """List what is wrong with the variables of `sinks` (`Variable.sink`), None for those of no sink."""
+        """Return the problems of the variables that belong to `sinks` (see `Variable.sink`; None: to no sink)."""
         return [describe() for variable, describe in self.faults.items() if variable.sink in sinks]
 
     def _read(self, variable: Variable) -> "Any":
         name, text = variable.name, self.given(variable.name)
-        if not text and name.endswith("_PROXY"):  # of these alone there are two names, as common as each other
+        if not text and name.endswith("_PROXY"):  # only these are as common in lower case
             name, text = name.lower(), self.given(name.lower())
         if not text:
             return variable.default
         try:
             return variable.kind.read(text)
         except ValueError as error:
-            fault = error  # `error` is gone when the problem is described
+            fault = error  # Python deletes `error` at the end of the block, before the lambda runs
             self.faults[variable] = lambda: unsound(variable, text, fault, name)
             return getattr(error, "kept", variable.default)
 
     def _bound_buffering(self) -> None:
-        """Keep the time for which Lambda gathers records below the hold.
+        """Refuse a buffering timeout that is longer than the time for which an invocation may be held.
 
-        The end of an invocation is seen as late as Lambda buffers it. So where an invocation may be held until then,
-        the buffering must be shorter than the hold, or nobody could say that the hold is bounded.
+        Lambda's buffering delays the record that tells of an invocation's end. If an invocation is held until that
+        record, a longer buffering would break the limit of the hold.
         """
         name, hold = "TELEMETRY_FORWARDER_BUFFERING_TIMEOUT_MS", "TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS"
         timeout_ms, default = self[name], BY_NAME[name].default
@@ -94,13 +94,16 @@ class Values:
 
 
 def read_all(environ: "Mapping[str, str]") -> Values:
-    """Read every variable, once. Never raises: what is unsound is left out, and a problem."""
+    """Return the values of all variables. Never raises: an invalid value is left out and becomes a problem."""
     return Values(environ)
 
 
 def unsound(variable: Variable, text: str, error: "ValueError | None" = None, name: str = "") -> Problem:
-    """Return the problem of a variable whose value, `text`, is not allowed, or holds what `error` says is not."""
-    from telemetry_forwarder.variables.advice import advice, shown  # only where something is wrong
+    """Return the problem of a variable with the invalid value `text`; an Unsound `error` names its invalid items.
+
+    `name` is the name under which it was set, if that is another one.
+    """
+    from telemetry_forwarder.variables.advice import advice, shown  # loaded only to explain an error
 
     kind, name, kept = variable.kind, name or variable.name, getattr(error, "kept", None)
     if kept is None:
@@ -130,7 +133,7 @@ def consequence(variable: Variable) -> str:
 
 
 def missing(sink: str, values: Values) -> "list[Problem]":
-    """List what a built-in `sink` cannot do without and has not been given at all (unsound values not repeated)."""
+    """Return a problem for each row of NEEDS in which no variable is set; invalid values have a problem already."""
     problems = []
     for row in NEEDS[sink]:
         if not any(values.given(name) for name in row):
@@ -142,7 +145,7 @@ def missing(sink: str, values: Values) -> "list[Problem]":
 
 
 def wanted_sinks(values: Values) -> "tuple[str, ...]":
-    """Name the sinks that are listed; with no (sound) list, each built-in one of which anything needed is given."""
+    """Return the names of the listed sinks; without a valid list, all built-in sinks with any needed variable set."""
     listed: tuple[str, ...] = values["TELEMETRY_FORWARDER_SINKS"]
     return listed or tuple(
         sink for sink, rows in NEEDS.items() if any(values.given(name) for row in rows for name in row)
@@ -150,19 +153,19 @@ def wanted_sinks(values: Values) -> "tuple[str, ...]":
 
 
 def is_sound(sink: str, values: Values) -> bool:
-    """Say whether a built-in `sink` has all that it needs."""
+    """Return whether a built-in `sink` has valid values for all that it needs."""
     if sink == "datadog" and stops(values):
         return False
     return all(any(values[name] is not None for name in row) for row in NEEDS[sink])
 
 
 def stops(values: Values) -> bool:
-    """Say whether one of the `STOPPING` variables that is used is unsound."""
+    """Return whether the variable of `STOPPING` that is in use is invalid; the URL, if set, replaces the site."""
     return BY_NAME[STOPPING[1] if values.given(STOPPING[1]) else STOPPING[0]] in values.faults
 
 
 def needs_secrets(values: Values) -> bool:
-    """Say whether a sink that runs has its credential by reference only, to be read with the AWS SDK."""
+    """Return whether a wanted sink has a reference to its credential, which the AWS SDK has to read."""
     wanted = wanted_sinks(values)
     return any(
         isinstance(variable.kind, (SecretArn, SsmParameter)) and values.given(variable.name)

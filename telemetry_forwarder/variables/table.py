@@ -1,8 +1,8 @@
-"""The public interface: every environment variable, as data, with the rule that reads it.
+"""The table of all environment variables: name, type, default and meaning. docs/settings.md is printed from it.
 
-This module and what it is made of (`types`, `wording`, `failover_target`) import nothing else. The
+This module and those that it imports (`types`, `wording`, `failover_target`) import nothing else, because the
 environment is read before registration, while the user's cold start waits. Importing `dataclasses` alone would double
-the time to `/register`, so the few classes here are plain. The tables of docs/settings.md are printed from `VARIABLES`.
+the time to `/register`, so the few classes here are plain.
 """
 
 from telemetry_forwarder.variables.failover_target import FailoverTarget
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
 
 class Variable:
-    """One environment variable: `kind` reads it; `default` is used where it is unset, empty or unsound.
+    """One environment variable: `kind` reads its text; `default` is used if it is unset, empty or invalid.
 
-    `sink` is the one that it belongs to, or `secrets`, `network`, `sdk` (read by the AWS SDK alone); None for the rest.
+    `sink` is the name of its sink, or `secrets`, `network`, or `sdk` (read only by the AWS SDK); None for all others.
     """
 
     __slots__ = ("default", "kind", "meaning", "name", "sink")
@@ -55,7 +55,7 @@ class Variable:
         self.sink = sink
 
 
-# Days that PutRetentionPolicy takes. Source: CloudWatch Logs API Reference, read 2026-11-23.
+# The numbers of days that PutRetentionPolicy accepts. Source: CloudWatch Logs API Reference, read 2026-11-23.
 RETENTION_DAYS = (
     "1", "3", "5", "7", "14", "30", "60", "90", "120", "150", "180", "365", "400", "545", "731",
     "1096", "1827", "2192", "2557", "2922", "3288", "3653",
@@ -206,10 +206,10 @@ VARIABLES = (
         "TELEMETRY_FORWARDER_SECRETS_ALLOW", SecretNames(wild="anywhere"), None,
         "What may be asked for; unset: whatever the function's role may read; unsound: nothing", "secrets",
     ),
-    # The names are those of AWS's own extension, so that a function can change layers and keep its variables.
+    # The names are those of AWS's own extension, so that a function can switch from it and keep its variables.
     # Source: Systems Manager User Guide, "Using Parameter Store parameters in AWS Lambda functions", and Secrets
-    # Manager User Guide, "Use AWS Secrets Manager secrets in AWS Lambda functions"; read 2026-11-23. There the TTL ends
-    # at 300 s and the size at 1000.
+    # Manager User Guide, "Use AWS Secrets Manager secrets in AWS Lambda functions"; read 2026-11-23. AWS's extension
+    # limits the TTL to 300 s and the size to 1000.
     Variable(
         "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", Integer(1, 65535, {9001: "the Lambda Runtime API"}), 2773,
         "Port of the secrets endpoint", "secrets",
@@ -248,5 +248,5 @@ VARIABLES = (
     Variable("SSL_CERT_FILE", FilePath(), None, "CA certificates that backends are checked against", "network"),
 )  # fmt: skip
 
-# Set by Lambda, so it is no setting. Source: AWS Lambda Developer Guide, "Defined runtime environment variables".
+# Set by Lambda, so it is not in VARIABLES. Source: AWS Lambda Developer Guide, "Defined runtime environment variables".
 MEMORY_SIZE = Variable("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", Integer(1, 1_000_000), None, "Memory, in MB", "lambda")

@@ -1,6 +1,6 @@
-"""Types of setting: each turns the text of a variable into a value, or raises ValueError (Unsound keeps what is sound).
+"""The types of settings: `read` turns a variable's text into a value. Raises ValueError, or Unsound for part of a list.
 
-`label` and `allowed` are what docs/settings.md shows. Nothing is imported but `wording`: this runs before registration.
+docs/settings.md shows `label` and `allowed`. Imports only `wording`, because this runs before registration.
 """
 
 from telemetry_forwarder.variables.wording import (
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Secret:
-    """A value that never shows itself: `repr`, `str` and formatting give `***`. `reveal()` gives the text."""
+    """A secret text. `repr`, `str` and formatting give `***`; `reveal()` gives the text."""
 
     __slots__ = ("_text",)
 
@@ -42,7 +42,7 @@ class Secret:
 
 
 class SecretReference:
-    """Where a secret lives: `service` is `secretsmanager` or `ssm`, `key` one member of a JSON secret, or None."""
+    """A reference to a secret: `service` is `secretsmanager` or `ssm`, `key` a member of a JSON secret, or None."""
 
     __slots__ = ("key", "name", "service")
 
@@ -62,7 +62,7 @@ class SecretReference:
 
 
 class Text:
-    """Free text of at most `longest` characters, without control characters (it may end in an HTTP header)."""
+    """Free text of at most `longest` characters, without control characters: it may be sent in an HTTP header."""
 
     label = "text"
 
@@ -99,7 +99,7 @@ class Integer:
 
 
 class OneOf:
-    """A word of `words`, upper or lower case, or one that `also` translates; or, with `convert`, a number of a list."""
+    """One of `words`, in any case; `also` maps other spellings to them, `convert` makes the value, e.g. an integer."""
 
     def __init__(self, *words: str, convert: "type" = str, also: "dict[str, str] | None" = None) -> None:
         self.words = words
@@ -130,7 +130,7 @@ class Flag:
 
 
 class Words:
-    """A list of words, parted by commas, semicolons or spaces; `open_ended`: others than `words` may be installed."""
+    """A list of words, separated by commas, semicolons or spaces. `open_ended` allows other words than `words`, too."""
 
     label = "comma list"
 
@@ -148,7 +148,7 @@ class Words:
 
 
 class Flush:
-    """A flush strategy, as a tuple of its word and, where it is given, its seconds."""
+    """A flush strategy, as a tuple of its word and, if given, its seconds (as text)."""
 
     label = "strategy"
     allowed = "`adaptive`, `end`, `periodic[,SECONDS]` or `continuous[,SECONDS]` with 0.1 to 3600 seconds"
@@ -157,7 +157,7 @@ class Flush:
         word, comma, seconds = (part.strip() for part in text.lower().partition(","))
         if word not in (("periodic", "continuous") if comma else ("adaptive", "end", "periodic", "continuous")):
             raise ValueError(self.allowed)
-        # "1e3" and "nan" are numbers for Python, but not for a person who reads this setting.
+        # Digits only: Python would also take "1e3" and "nan" as numbers.
         if comma and not (
             seconds.isascii() and seconds.replace(".", "", 1).isdigit() and 0.1 <= float(seconds) <= 3600
         ):
@@ -166,9 +166,9 @@ class Flush:
 
 
 class Tags:
-    """`key:value` pairs parted by commas. A value may hold colons, and spaces where something else parts the pairs.
+    """`key:value` pairs separated by commas. A value may hold colons, and spaces if there are commas.
 
-    With `spaces` the list is Datadog's: parted by spaces or commas, of pairs and of bare tags, whose value is "" then.
+    With `spaces` it is a list in Datadog's form: pairs and bare tags (value ""), separated by spaces or commas.
     """
 
     label = "tags"
@@ -190,7 +190,7 @@ class Tags:
         return whole(tuple(kept), wrong)
 
     def _parts(self, text: str) -> "list[str]":
-        """Part at commas; where there are none, and each word is a pair, at spaces or semicolons."""
+        """Split at commas; if there are none and each word is a pair, at spaces or semicolons."""
         found = words(text)
         if self.spaces or ("," not in text and all(0 < word.find(":") != word.find("://") for word in found)):
             return found
@@ -198,13 +198,13 @@ class Tags:
 
 
 class Url:
-    """An `http` or `https` address with a host, no user name in it. A trailing slash is removed."""
+    """An `http` or `https` URL with a host and without user name. A trailing slash is removed."""
 
     label = "URL"
 
     def __init__(self, *, bare_host: bool = False, endpoint: str = "") -> None:
         self.bare_host = bare_host
-        self.endpoint = endpoint  # a path that is left off where it was given
+        self.endpoint = endpoint  # a path that is removed from the end of the URL
         self.allowed = "`https://host[:port][/path]` (or `http://`), without user name, query or fragment"
         if bare_host:
             self.allowed = "`host[:port]` or `http(s)://host[:port]`"
@@ -223,9 +223,9 @@ class Url:
 
 
 class Site:
-    """A Datadog site: a domain name; a pasted scheme or trailing slash is removed.
+    """A Datadog site, which is a domain name; a pasted scheme or trailing slash is removed.
 
-    What stands before one of Datadog's domains has to look like a region: `app.`, `api.` and the intakes are no sites.
+    A subdomain of Datadog's domains must look like a region: `app.`, `api.` and the intakes are no sites.
     Source: Datadog, "Getting started with Datadog sites", read 2026-11-27.
     """
 
@@ -244,7 +244,7 @@ class Site:
 
 
 class Region:
-    """A region of AWS. Source: AWS General Reference, "AWS regions and endpoints": `eu-west-1`, `us-gov-east-1`, …"""
+    """An AWS region. Source: AWS General Reference, "AWS regions and endpoints": `eu-west-1`, `us-gov-east-1`, …"""
 
     label = "region"
     allowed = "the code of a region such as `eu-west-1`"
@@ -257,7 +257,7 @@ class Region:
 
 
 class SecretText:
-    """A secret; white space (a line end pasted from a file) and quotes around it are removed."""
+    """A secret. White space (e.g. a line end pasted from a file) and quotes around it are removed."""
 
     label = "secret"
     allowed = "a token in printable ASCII without spaces"
@@ -265,13 +265,13 @@ class SecretText:
     def read(self, text: str) -> Secret:
         text = unquoted(text)
         is_plain = text.isascii() and text.isprintable() and " " not in text
-        if not text or not is_plain or text.startswith(("arn:", "{{")):  # a reference, or one that nobody resolved
+        if not text or not is_plain or text.startswith(("arn:", "{{")):  # a reference instead of a secret
             raise ValueError(self.allowed)
         return Secret(text)
 
 
 class SecretArn:
-    """An ARN of Secrets Manager, with `#member` where the secret is a JSON object."""
+    """An ARN of Secrets Manager, followed by `#member` if the secret is a JSON object."""
 
     label = "ARN"
     allowed = "`arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME`, optionally with `#json-key`"
@@ -285,7 +285,7 @@ class SecretArn:
 
 
 class SsmParameter:
-    """The name (or ARN) of a parameter in SSM Parameter Store; it is read with decryption."""
+    """The name or ARN of a parameter in SSM Parameter Store. It will be read with decryption."""
 
     label = "parameter name"
     allowed = "a parameter name (letters, digits, `.`, `-`, `_`, `/`) or its ARN"
@@ -297,7 +297,7 @@ class SsmParameter:
 
 
 class SecretNames:
-    """A comma list of names for the secrets endpoint, written as one asks for them; `*` in it where `wild` says."""
+    """A comma list of names, as used in requests to the secrets endpoint. `wild` says where wildcards are allowed."""
 
     label = "comma list"
 
@@ -325,7 +325,7 @@ class SecretNames:
 
 
 class LogGroup:
-    """Source: CloudWatch Logs API Reference, CreateLogGroup: 1-512 of `[A-Za-z0-9_./#-]`, not beginning `aws/`."""
+    """A log group. Source: CloudWatch Logs API Reference, CreateLogGroup: 1-512 of `[A-Za-z0-9_./#-]`, no `aws/…`."""
 
     label = "name"
     allowed = "1 to 512 of letters, digits, `_`, `-`, `/`, `.`, `#`, not beginning with `aws/`"
@@ -337,7 +337,7 @@ class LogGroup:
 
 
 class LogStream:
-    """Source: CloudWatch Logs API Reference, CreateLogStream: 1-512 characters, no `:` and no `*`."""
+    """A log stream. Source: CloudWatch Logs API Reference, CreateLogStream: 1-512 characters, no `:` and no `*`."""
 
     label = "name"
     allowed = "1 to 512 printable characters without `:` and `*`"
@@ -349,19 +349,19 @@ class LogStream:
 
 
 class ProxyUrl:
-    """A proxy's address, which may hold a user name and a password; it is never shown. See `proxies`."""
+    """A proxy's URL, kept as a Secret because it may hold a user name and a password. See `proxies`."""
 
     label = "URL"
     allowed = "`http://[user:password@]host[:port]` (or `https://`)"
 
     def read(self, text: str) -> Secret:
-        from telemetry_forwarder.variables.proxies import proxy_url  # only where there is a proxy
+        from telemetry_forwarder.variables.proxies import proxy_url  # loaded only if there is a proxy
 
         return Secret(proxy_url(text))
 
 
 class NoProxy:
-    """What is reached without a proxy, as a tuple of entries in lower case. See `proxies`."""
+    """The hosts and networks that are reached without a proxy, as a tuple of entries in lower case. See `proxies`."""
 
     label = "list"
     allowed = (
@@ -388,7 +388,7 @@ class FilePath:
 
 
 class DirectoryPath:
-    """The absolute path of a directory below the root, which need not be there yet."""
+    """The absolute path of a directory below the root. It need not exist yet."""
 
     label = "path"
     allowed = "an absolute path below /"

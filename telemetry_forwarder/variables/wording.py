@@ -1,6 +1,6 @@
-"""How values are written, and how it is told that one is wrong: quotes, lists, hosts, ports and ARNs; problems.
+"""Helpers to parse values (quotes, lists, hosts, ports, ARNs), and the classes of messages about wrong values.
 
-Imports nothing, for the reason that `variables` gives.
+Imports nothing, for the reason given in `table`.
 """
 
 # Only for type checkers: a bare `False`, because importing `typing` costs more than this module.
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     Kept = TypeVar("Kept")
 
-# White space and characters without width, which come with what is copied from a page, a file or a chat.
+# White space and zero-width characters, which come with text that is copied from a page, a file or a chat.
 EDGES = " \t\n\r\v\f\x1c\x1d\x1e\x1f\x85\xa0\u2002\u2003\u2009\u200b\u200c\u200d\u2028\u2029\u202f\u2060\u3000\ufeff"
 QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019"}
 EACH_QUOTE = "\"'\u201c\u201d\u2018\u2019"
@@ -18,7 +18,7 @@ PARTERS = str.maketrans(",;", "  ")
 
 
 class Unsound(ValueError):
-    """A list of which only a part is allowed: `kept` is its value without what is `wrong` in it."""
+    """A list is partly invalid: `kept` are its valid items, `wrong` the others."""
 
     def __init__(self, kept: "Any", wrong: "list[str]") -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Unsound(ValueError):
 
 
 def unquoted(text: str) -> str:
-    """Return `text` without white space around it, and without one pair of quotes, which a shell would have taken."""
+    """Return `text` without white space around it, and without one pair of quotes, which a shell would have removed."""
     text = text.strip(EDGES)
     if len(text) > 1 and QUOTES.get(text[0]) == text[-1]:
         return text[1:-1].strip(EDGES)
@@ -35,14 +35,14 @@ def unquoted(text: str) -> str:
 
 
 def words(text: str) -> "list[str]":
-    """Part a list at commas, semicolons and white space; quotes around its words are left off, brackets of JSON too."""
+    """Split a list at commas, semicolons and white space; remove quotes around words, and brackets of a JSON array."""
     if text[:1] == "[" and text[1:].lstrip()[:1] in EACH_QUOTE and text[-1:] == "]":
         text = text[1:-1]
     return [word for piece in text.translate(PARTERS).split() if (word := piece.strip(EDGES + EACH_QUOTE))]
 
 
 def whole(kept: "tuple[Kept, ...]", wrong: "list[str]") -> "tuple[Kept, ...]":
-    """Return `kept` where nothing is wrong. Raises Unsound, or ValueError where there is nothing to keep."""
+    """Return `kept` if nothing is wrong. Raises Unsound if something is, ValueError if there is nothing to keep."""
     if not kept:
         raise ValueError
     if wrong:
@@ -51,19 +51,19 @@ def whole(kept: "tuple[Kept, ...]", wrong: "list[str]") -> "tuple[Kept, ...]":
 
 
 def arn_parts(arn: str, service: str) -> "list[str]":
-    """Return the parts of an ARN of `service` with a region and an account; nothing where it is none."""
+    """Return the parts of an ARN of `service` with a region and an account; [] if it is not one."""
     found = arn.split(":")
     is_one = len(found) > 5 and found[0] == "arn" and found[1].startswith("aws") and found[2] == service
     return found if is_one and found[3] and found[4].isdigit() else []
 
 
 def only(text: str, others: str) -> bool:
-    """Say whether `text` is made of ASCII letters, digits and the characters of `others` alone."""
+    """Return whether `text` has only ASCII letters, digits and characters of `others`."""
     return text.isascii() and all(c.isalnum() or c in others for c in text)
 
 
 def split_port(authority: str) -> "tuple[str, str]":
-    """Split `host:port` (or `[v6]:port`); the port is `""` where none is given."""
+    """Split `host:port` or `[v6]:port`; the port is "" if there is none."""
     if authority.startswith("["):
         host, bracket, rest = authority[1:].partition("]")
         if not bracket or ":" not in host or rest == ":":
@@ -88,9 +88,9 @@ def is_path(path: str) -> bool:
 
 
 class Problem:
-    """One thing wrong with the environment: which variable, what was given (never a secret), what is allowed.
+    """A wrong value in the environment: the variable, what was given (never a secret), and what is allowed.
 
-    `advice` says what to write instead, `consequence` what happens now.
+    `advice` says what to write instead. `consequence` says what the extension does now.
     """
 
     __slots__ = ("advice", "allowed", "consequence", "given", "variable")
@@ -113,7 +113,7 @@ class Problem:
 
 
 class Notice(Problem):
-    """What is most likely a mistake, as one text; `is_wrong` says whether strict mode fails the start for it."""
+    """A likely mistake, described by one text. `is_wrong` says whether it fails the start in strict mode."""
 
     __slots__ = ("is_wrong", "text")
     level = "warning"
