@@ -107,7 +107,8 @@ class Connector(TCPConnector):
         self._clock = clock
 
     def __repr__(self) -> str:
-        return f"{len(self._acquired)} connections busy, {sum(map(len, self._conns.values()))} idle"
+        idle = sum(connection.is_connected() for pool in self._conns.values() for connection, _ in pool)
+        return f"{len(self._acquired)} connections busy, {idle} idle"
 
     async def connect(self, req: ClientRequest, traces: list[Any], timeout: ClientTimeout) -> Lease:  # noqa: ASYNC109
         attempt = CURRENT.get()

@@ -35,6 +35,8 @@ from telemetry_forwarder.transports.steps import Way, Ways
 from telemetry_forwarder.transports.tls_failures import HUNG_UP, is_hung_up, is_other_name, is_tls, names_in
 from telemetry_forwarder.variables.proxies import PORTS
 
+LONGEST_PIECE_BYTES = 2**20  # of longer ones aiohttp warns, as the event loop stands still meanwhile
+
 USER_AGENT = f"telemetry-forwarder/{__version__}"
 
 
@@ -96,7 +98,7 @@ class HttpTransport:
             async with self._open_session().request(
                 request.method,
                 url,
-                data=BytesIO(request.body) if request.body else None,  # in pieces, and without a copy of the whole
+                data=payload_of(request.body),
                 headers={**login, **request.headers},
                 allow_redirects=False,
                 **way,
@@ -218,6 +220,13 @@ def cut_short(error: Exception, where: str, connection: Connection, found: Answe
     if connection.is_garbled:
         raise not_http(where, connection.received) from error
     raise lost(connection.end or error, where) from error
+
+
+def payload_of(body: bytes) -> bytes | BytesIO | None:
+    """Return a body in the form in which aiohttp sends it at once, or in pieces of 64 KiB where it is very long."""
+    if not body:
+        return None
+    return body if len(body) <= LONGEST_PIECE_BYTES else BytesIO(body)
 
 
 async def read_body(answer: ClientResponse, body: bytearray) -> None:

@@ -187,25 +187,53 @@ async def test_a_login_in_the_address_is_not_sent() -> None:
     assert server.requests[0].headers["host"] == f"{HERE}:{server.port}"
 
 
-async def test_what_was_not_sent_of_a_request_that_was_given_up_is_never_sent() -> None:
-    """It is sent again as a whole, and would be stored twice."""
-    body, received, may_read = b"x" * 30_000_000, 0, asyncio.Event()
+async def test_closing_does_not_wait_for_an_end_that_reads_nothing() -> None:
+    has_read, may_end = asyncio.Event(), asyncio.Event()
 
-    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal received
+    async def stuck(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_head(reader)
-        await may_read.wait()
-        while piece := await reader.read(1_000_000):
-            received += len(piece)
+        has_read.set()
+        await may_end.wait()
+        writer.close()
 
-    async with listening(slow) as port:
-        async with http() as transport:
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.3):
-                    await transport.send(post(f"http://{HERE}:{port}/", body))
-        may_read.set()
-        await asyncio.sleep(0.1)
-    assert received < len(body)
+    async with listening(stuck) as port, http() as transport, asyncio.TaskGroup() as group:
+        sending = group.create_task(lost(transport, post(f"http://{HERE}:{port}/", b"x" * 30_000_000)))
+        await has_read.wait()
+        await asyncio.sleep(0.2)  # until the kernel takes no more, so that something is left to be sent
+        async with asyncio.timeout(5):
+            await transport.aclose()
+            await sending
+        may_end.set()
+
+
+async def lost(transport: HttpTransport, request: HttpRequest) -> None:
+    with pytest.raises(ConnectionLost):
+        await transport.send(request)
+
+
+async def test_the_beginning_of_an_answer_that_nobody_asked_for_ends_a_connection() -> None:
+    """Of "408 Request Timeout", say: the rest of it would be taken for the answer to the next request."""
+
+    async def answer(seen: Seen, writer: asyncio.StreamWriter) -> bool:
+        writer.write(OK)
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.write(b"HTTP/1.1 408 Requ")
+        return True
+
+    async with serving(answer) as server, http() as transport:
+        for _ in range(2):
+            assert (await transport.send(post(server.url()))).status == 200
+            await asyncio.sleep(0.1)
+        assert repr(transport) == "<HttpTransport: 0 connections busy, 0 idle>"
+    assert server.connections == 2
+
+
+async def test_no_cookie_is_kept_of_a_host_with_a_name() -> None:
+    async with serving(says(200, b"", "Set-Cookie: a=b")) as server, http() as transport:
+        for _ in range(2):
+            await transport.send(post(f"http://localhost:{server.port}/"))
+    assert [seen.headers.get("cookie") for seen in server.requests] == [None, None]
 
 
 # --- redirects ---
