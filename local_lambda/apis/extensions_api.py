@@ -12,7 +12,7 @@ BASE = "/2020-01-01/extension"
 
 
 class ExtensionsApi:
-    """The routes of the Extensions API over one environment."""
+    """The routes of the Extensions API of one environment."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
@@ -44,7 +44,7 @@ class ExtensionsApi:
         self._sandbox.watch.notify()
         await self._sandbox.watch.until(lambda: extension.has_event)
         event = extension.take()
-        if event is None:  # cannot be: has_event says there is one
+        if event is None:  # cannot happen: has_event was true
             raise Refused(500, "InternalServerError", "Internal Server Error")
         headers = {} if event.id is None else {"Lambda_Extension_Event_Identifier": event.id}
         return answer(200, event.body, content_type=event.content_type, **headers)
@@ -61,7 +61,8 @@ class ExtensionsApi:
 
     async def _error(self, request: web.Request) -> tuple[Extension, str]:
         await read(request)
-        # Checked in the order of AWS's emulator: is there an identifier, is there an error type, whose is the former?
+        # Checked in the order of AWS's emulator: is there an identifier, is there an error type, is the identifier
+        # known?
         identifier = request.headers.get("Lambda-Extension-Identifier")
         read_identifier(identifier)
         error_type = request.headers.get("Lambda-Extension-Function-Error-Type")
@@ -69,7 +70,7 @@ class ExtensionsApi:
             raise Refused(403, "Extension.MissingHeader", "Lambda-Extension-Function-Error-Type not found")
         extension = self._sandbox.extensions.find(identifier, unknown="Unknown Lambda-Extension-Identifier")
         name_caller(extension.name)
-        # Only recorded: it decides how the failure is called when the process exits.
+        # Only recorded: it becomes the error type of the failure when the process exits.
         return extension, "Extension.InitError" if request.path.endswith("init/error") else "Extension.ExitError"
 
     def _accepted(self, extension: Extension) -> web.Response:

@@ -26,7 +26,7 @@ _TOO_LARGE = orjson.dumps(
 
 
 class RuntimeApi:
-    """The routes of the Runtime API over one environment."""
+    """The routes of the Runtime API of one environment."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
@@ -64,7 +64,9 @@ class RuntimeApi:
         return answer(202, _OK)
 
     async def credentials(self, request: web.Request) -> web.Response:
-        """Answer with keys who has the token. How a wrong token is refused is not known, so chosen."""
+        """Return credentials to a caller with the right token. AWS's answer to a wrong token is not known, so 403 is
+        chosen.
+        """
         name_caller("credentials")
         if request.headers.get("Authorization") != environment.CREDENTIALS_TOKEN:
             raise Refused(403, "AccessDenied", "The authorization token is not valid")
@@ -78,7 +80,7 @@ class RuntimeApi:
         self._sandbox.watch.notify()
         while True:
             await self._sandbox.watch.until(lambda: runtime.has_work)
-            # Of several who wait (Managed Instances) one takes it; the others wait on.
+            # On Managed Instances several calls may wait: one takes the invocation, the others continue to wait.
             if (call := runtime.take()) is not None:
                 return web.Response(body=call.payload, headers=call.headers())
 
@@ -90,11 +92,11 @@ class RuntimeApi:
         if mode not in (None, "buffered", "streaming"):
             raise Refused(400, "InvalidFunctionResponseMode", "Invalid function response mode")
         began = now()
-        # A streamed response may be larger on Lambda; here it is gathered all the same.
+        # A streamed response may exceed the limit of a buffered one; it is collected here too.
         try:
             body = await read(request, MAX_RESPONSE_BYTES if mode != "streaming" else _MAX_STREAM_BYTES)
         except Refused:
-            # Its answer all the same: the runtime reads 413, the caller this.
+            # The invocation is over: the runtime gets 413, the caller gets this error.
             runtime.fail(call, _TOO_LARGE, "Function.ResponseSizeTooLarge")
             self._sandbox.watch.notify()
             raise
@@ -129,7 +131,9 @@ class RuntimeApi:
 
 
 def _without_cause(body: bytes) -> bytes:
-    """Return an error as its caller reads it: the cause is for X-Ray. What is malformed becomes one string."""
+    """Return an error body as the caller gets it, without the cause, which is for X-Ray. Malformed JSON gives a fixed
+    text.
+    """
     try:
         error = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""The one server behind AWS_LAMBDA_RUNTIME_API: it writes the transcript and turns refusals into answers."""
+"""The HTTP server behind AWS_LAMBDA_RUNTIME_API: it writes the transcript and turns Refused into an error answer."""
 
 import asyncio
 import os
@@ -13,18 +13,18 @@ from local_lambda.errors import AddressInUse
 from local_lambda.rules.refusals import Refused
 from local_lambda.transcript import Entry, Transcript, summary
 
-# The entry of the call that is handled: each one has a context of its own.
+# The transcript entry of the call being handled; each call has its own context.
 _entry: ContextVar[Entry] = ContextVar("entry")
 
 
 def answer(status: int, body: bytes, *, content_type: str = "application/json", **headers: str) -> web.Response:
-    """Return a response with an exact Content-Type."""
+    """Return a response with exactly this Content-Type."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return web.Response(status=status, body=body, headers={"Content-Type": content_type, **named})
 
 
 async def read(request: web.Request, limit: int | None = None) -> bytes:
-    """Read the body and note its beginning. Raises Refused beyond `limit` bytes."""
+    """Return the request's body; its first bytes go into the transcript. Raises Refused above `limit` bytes."""
     chunks = bytearray()
     async for chunk in request.content.iter_any():
         chunks += chunk
@@ -37,7 +37,7 @@ async def read(request: web.Request, limit: int | None = None) -> bytes:
 
 
 def recording(transcript: Transcript) -> Middleware:
-    """Return the middleware that writes every call down."""
+    """Return a middleware that adds every call to the transcript."""
 
     @web.middleware
     async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -60,20 +60,20 @@ def recording(transcript: Transcript) -> Middleware:
 
 
 def name_caller(name: str) -> None:
-    """Note in the transcript who calls."""
+    """Record the caller's name in the transcript."""
     _entry.get().name = name
 
 
 async def _unnamed(request: web.Request, response: web.StreamResponse) -> None:
-    """Leave out what tells this server from the real one."""
+    """Remove the header that the real server does not send."""
     response.headers.pop("Server", None)
 
 
 async def serve(app: web.Application, port: int) -> tuple[web.AppRunner, int]:
     """Serve `app` on 127.0.0.1 and return the runner and its port. Raises AddressInUse."""
     app.on_response_prepare.append(_unnamed)
-    # A client that hangs up ends its handler, so that no wait for an event outlives its caller.
-    # To aiohttp a timeout of 0 would mean to wait for ever, for a call that is not of a process of ours.
+    # A client that closes its connection cancels its handler, so that no wait for an event outlives its caller. A
+    # shutdown timeout of 0 would make aiohttp wait for ever for a call that does not come from one of our processes.
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.01)
     listening: list[asyncio.Server] = []
 
@@ -84,18 +84,18 @@ async def serve(app: web.Application, port: int) -> tuple[web.AppRunner, int]:
     app.on_shutdown.append(stop_listening)
     await runner.setup()
     handlers = runner.server
-    assert handlers is not None  # noqa: S101  setup made it
+    assert handlers is not None  # noqa: S101  set by setup()
     loop = asyncio.get_running_loop()
     try:
-        # Not a TCPSite: the trailers of a streamed response are to be seen.
+        # Not a TCPSite: the trailers of a streamed response must be read too.
         listening.append(await loop.create_server(with_tail(handlers), "127.0.0.1", port))
     except OSError as error:
         await runner.cleanup()
-        why = os.strerror(error.errno or 0).lower()  # asyncio's own words repeat the address
+        why = os.strerror(error.errno or 0).lower()  # asyncio's message repeats the address
         raise AddressInUse(f"The API cannot listen on 127.0.0.1:{port}: {why}.") from error
     return runner, listening[0].sockets[0].getsockname()[1]
 
 
 def now() -> float:
-    """Seconds since the epoch."""
+    """Return the time in seconds since the epoch."""
     return time.time()

@@ -1,6 +1,6 @@
-"""The consumer's side of the Telemetry API, and of the Logs API before it: one route each.
+"""The subscription routes of the Telemetry API and of the older Logs API: one route each.
 
-Source: captures; docs/fidelity.md, sections 2.1 and 2.5. What the Logs API's own errors are called is a choice.
+Source: captures; docs/fidelity.md, sections 2.1 and 2.5. The names of the Logs API's own errors are a choice.
 """
 
 from aiohttp import web
@@ -13,12 +13,12 @@ from local_lambda.rules.subscriptions import Subscription
 from local_lambda.sandbox import Sandbox
 from local_lambda.settings import MANAGED_SCHEMAS
 
-PATH = "/2022-07-01/telemetry"  # the schema's version goes into the body, never here
+PATH = "/2022-07-01/telemetry"  # the schema version is in the body, never in the path
 _LOGS_PATH = "/2020-08-15/logs"
 
 
 class TelemetryApi:
-    """The routes of both APIs over one environment. Managed Instances have no Logs API: 404."""
+    """The routes of both APIs of one environment. On Managed Instances the Logs API does not exist: 404."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox

@@ -1,7 +1,8 @@
-"""The trailers of a streamed response, which aiohttp reads and forgets: a thin protocol before its own remembers them.
+"""The trailers of a streamed response. aiohttp discards them, so a protocol in front of it keeps the last bytes
+received.
 
-A runtime that fails in the middle of a stream says so behind the last chunk. Source: AWS docs "Using the Lambda runtime
-API for custom runtimes"; docs/fidelity.md, section 4.
+A runtime that fails in the middle of a stream reports the error in trailers, after the last chunk. Source: AWS docs
+"Using the Lambda runtime API for custom runtimes"; docs/fidelity.md, section 4.
 """
 
 import asyncio
@@ -13,12 +14,12 @@ from weakref import WeakKeyDictionary
 ERROR_TYPE = "lambda-runtime-function-error-type"
 _ERROR_BODY = "lambda-runtime-function-error-body"
 
-_KEPT_BYTES = 64 * 1024  # trailers are headers, far smaller
+_KEPT_BYTES = 64 * 1024  # trailers are far smaller
 _tails: "WeakKeyDictionary[asyncio.BaseTransport, Tail]" = WeakKeyDictionary()
 
 
 class Tail(asyncio.Protocol):
-    """Hands everything on, and keeps the end of what came in."""
+    """A protocol that passes everything on to `inner` and keeps the last bytes received."""
 
     def __init__(self, inner: asyncio.Protocol) -> None:
         self._inner = inner
@@ -46,19 +47,19 @@ class Tail(asyncio.Protocol):
 
 
 def with_tail(factory: Callable[[], asyncio.Protocol]) -> Callable[[], asyncio.Protocol]:
-    """Return a protocol factory whose connections remember their end."""
+    """Return a protocol factory whose connections keep the last bytes they received."""
     return lambda: Tail(factory())
 
 
 def trailers_of(transport: asyncio.BaseTransport | None) -> dict[str, str]:
-    """Return the trailers of the chunked request that was just read from this connection, names in lower case."""
+    """Return the trailers of the chunked request just read from this connection, with lower-case names."""
     tail = _tails.get(transport) if transport is not None else None
     return parse(tail.data) if tail is not None else {}
 
 
 def parse(data: bytes) -> dict[str, str]:
     """Return the trailers at the end of a chunked message."""
-    # Values hold no line ends, so the last empty chunk in the data is the one that ends the body.
+    # Trailer values hold no line ends, so the last empty chunk in the data is the one that ends the body.
     _, ends, rest = data.rpartition(b"\r\n0\r\n")
     rows = rest.split(b"\r\n\r\n")[0].split(b"\r\n") if ends else []
     pairs = (row.decode("latin-1").partition(":") for row in rows if row)
@@ -66,7 +67,7 @@ def parse(data: bytes) -> dict[str, str]:
 
 
 def error_body(trailers: dict[str, str]) -> bytes:
-    """Return the error that the trailers carry, which is base64; one that is not is handed on as it is."""
+    """Return the error in the trailers, decoded from base64; if it is not base64, return it unchanged."""
     given = trailers.get(_ERROR_BODY, "")
     try:
         return base64.b64decode(given, validate=True)

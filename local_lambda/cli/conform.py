@@ -1,4 +1,4 @@
-"""`telemetry-forwarder conform`: does this extension do what Lambda expects of it?"""
+"""`telemetry-forwarder conform`: check whether an extension does what Lambda expects."""
 
 import asyncio
 import signal
@@ -65,7 +65,7 @@ def conform(
             verdicts = asyncio.run(_until_signalled(suite))
     except EmulatorError as error:
         raise _BadUsage(str(error)) from error
-    except asyncio.CancelledError:  # SIGTERM; Ctrl-C is a KeyboardInterrupt, which click knows
+    except asyncio.CancelledError:  # SIGTERM; click handles Ctrl-C, a KeyboardInterrupt
         sys.exit(128 + signal.SIGTERM)
     if as_json:
         click.echo(_as_json(extension, verdicts))
@@ -75,7 +75,7 @@ def conform(
 
 
 async def _until_signalled(suite: Suite) -> list[Verdict]:
-    """Run the suite so that SIGTERM, too, leaves nothing behind: it ends as a cancellation."""
+    """Run the suite; SIGTERM cancels it, so that nothing is left behind then either."""
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -83,7 +83,7 @@ async def _until_signalled(suite: Suite) -> list[Verdict]:
 
 
 def _print(console: Console, verdicts: Sequence[Verdict]) -> None:
-    """Write a line for each check, and below a failure what follows from it and where AWS says so."""
+    """Print one line for each check; below a failure, its consequence and where AWS documents the rule."""
     names = max(len(verdict.check) for verdict in verdicts)
     words = max(map(len, Outcome))
     for verdict in verdicts:
@@ -98,7 +98,7 @@ def _print(console: Console, verdicts: Sequence[Verdict]) -> None:
 
 
 def _line(console: Console, text: str) -> None:
-    console.print(text, soft_wrap=True)  # in a pipe a line stays a line
+    console.print(text, soft_wrap=True)  # no line breaks in a pipe
 
 
 def _as_json(extension: Path, verdicts: Sequence[Verdict]) -> bytes:

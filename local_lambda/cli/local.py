@@ -26,7 +26,7 @@ _ASKED_WRONGLY = (FunctionNotFound, ExtensionNotFound, InvalidLayer, InvalidSett
 
 
 class _Usage(click.ClickException):
-    """What was asked for cannot be: one sentence, without the lines that click puts before its own."""
+    """Wrong usage, reported as one sentence, without the usage lines that click adds to its own errors."""
 
     exit_code = 2
 
@@ -98,7 +98,7 @@ def local(
             timeout_s=timeout,
             environment=_variables(variables),
         )
-        # A caller of the endpoint gets the failure of an init as Lambda's callers do; here it ends the command.
+        # With an endpoint its caller gets the failed init, as on Lambda; without one it ends the command.
         platform = Platform(init_limit_s=init_limit, on_init_failure="raise" if serve_port is None else "retry")
         plan = Plan(
             function=function,
@@ -123,7 +123,7 @@ def local(
 
 
 def _failure(error: EmulatorError, *, plural: bool) -> click.ClickException:
-    """Make one sentence for people: 2 for what was asked wrongly, 1 for what went wrong."""
+    """Return an error for people, in one sentence; exit code 2 for wrong usage, 1 for a failure."""
     if isinstance(error, _ASKED_WRONGLY):
         return _Usage(str(error))
     if isinstance(error, InitFailed) and error.error_type.startswith("Extension.") and plural:

@@ -1,4 +1,4 @@
-"""What `telemetry-forwarder local` prints: lines for people, or one JSON object a line (docs/local-lambda.md)."""
+"""The output of `telemetry-forwarder local`: lines for people, or one JSON object per line (docs/local-lambda.md)."""
 
 import dataclasses
 import os
@@ -22,9 +22,9 @@ _API = "/2020-01-01/extension/"
 
 
 class Output:
-    """Standard output. `problems` are sentences about extensions that did what Lambda does not allow.
+    """Writes to standard output. `problems` are sentences about extensions that did what Lambda does not allow.
 
-    `on_broken` is called once when whoever read the output is gone.
+    `on_broken` is called once, when the reader of the output is gone.
     """
 
     def __init__(self, *, as_json: bool, numbered: bool, on_broken: Callable[[signal.Signals], None]) -> None:
@@ -36,7 +36,7 @@ class Output:
         self._is_broken = False
 
     def follow(self, number: int, env: LocalLambda) -> None:
-        """Show what happens in an environment as it happens."""
+        """Print everything that happens in an environment, as it happens."""
         env.observe(_Follower(self, number, env).look)
 
     def telemetry(self, number: int, event: Mapping[str, Any]) -> None:
@@ -46,7 +46,7 @@ class Output:
             self._text(number, text, _COLOURS.get(event["type"], _PLATFORM_COLOUR))
 
     def extension(self, number: int, name: str, did: str, text: str, **more: Any) -> None:
-        """Show one thing that an extension did."""
+        """Print one action of an extension."""
         if self._as_json:
             self._json("extension", number, {"name": name, "did": did, **more})
         else:
@@ -92,7 +92,7 @@ class Output:
     def _text(self, number: int | None, text: str, colour: str | None) -> None:
         if self._numbered and number is not None:
             text = "\n".join(f"[{number}] {line}" for line in text.split("\n"))
-        self._write(lambda: click.secho(text, fg=colour))  # in a pipe the colours are left out, and tabs stay tabs
+        self._write(lambda: click.secho(text, fg=colour))  # no colours in a pipe; tabs stay tabs
 
     def _json(self, what: str, number: int | None, fields: Mapping[str, Any]) -> None:
         place = {} if number is None else {"environment": number}
@@ -105,12 +105,12 @@ class Output:
             write()
         except BrokenPipeError:
             self._is_broken = True
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the last flush complains too
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the last flush fails too
             self._on_broken(signal.SIGPIPE)
 
 
 class _Follower:
-    """Reads the telemetry and the transcript of one environment, each thing once."""
+    """Reads new telemetry events and transcript entries of one environment, each once."""
 
     def __init__(self, output: Output, number: int, env: LocalLambda) -> None:
         self._output = output
@@ -121,8 +121,8 @@ class _Follower:
         self._exits_seen = 0
         self._open: list[Entry] = []
         self._ready: set[tuple[str, int]] = set()
-        self._events: dict[str, list[str]] = {}  # what each extension is registered for
-        self._told_at: dict[str, float] = {}  # when it received SHUTDOWN
+        self._events: dict[str, list[str]] = {}  # the events each extension is registered for
+        self._told_at: dict[str, float] = {}  # the time when it received SHUTDOWN
         self._init_began = 0.0
 
     def look(self) -> None:
@@ -146,7 +146,7 @@ class _Follower:
             self._open = [entry for entry in self._open if not self._is_told(entry)]
 
     def _is_told(self, entry: Entry) -> bool:
-        """Show what there is to show of a call; return whether that was all."""
+        """Print what can be printed about a call; return whether nothing more is to come."""
         call = entry.call.partition(_API)[2]
         if call == "event/next" and entry.name != "?":
             self._asked(entry)
@@ -174,7 +174,7 @@ class _Follower:
     def _registered(self, entry: Entry) -> None:
         try:
             events = orjson.loads(entry.sent).get("events") or []
-        except orjson.JSONDecodeError:  # longer than the transcript keeps
+        except orjson.JSONDecodeError:  # longer than the transcript keeps, so cut off
             events = []
         self._events[entry.name] = events
         after_ms = self._since_init(entry.began)
@@ -216,7 +216,7 @@ class _Follower:
             return f"The extension {end.name} ended with code {end.code} outside of a shutdown."
         if end.killed:
             if self._output.kills_on_purpose or "SHUTDOWN" not in self._events.get(end.name, ()):
-                return None  # that is how Lambda ends it
+                return None  # Lambda ends it this way
             return f"The extension {end.name} had not exited at the deadline of SHUTDOWN and was killed."
         if end.code:
             return f"The extension {end.name} exited with code {end.code} at SHUTDOWN; Lambda expects 0."

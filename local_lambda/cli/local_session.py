@@ -1,4 +1,4 @@
-"""What `telemetry-forwarder local` does: environments come up, are invoked or served, and end; with --watch, again."""
+"""The work of `telemetry-forwarder local`: start environments, invoke or serve, end them; with --watch, repeat."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from local_lambda.invoke_endpoint import InvokeEndpoint
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What the command was asked to do."""
+    """The options of the command."""
 
     function: Function
     platform: Platform
@@ -35,7 +35,7 @@ class Plan:
 
 
 class _Interruptions:
-    """Why work is to end early: a signal, or a change of the files. A second signal ends everything at once."""
+    """The reasons to end early: a signal, or a changed file. A second signal ends everything at once."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -47,7 +47,7 @@ class _Interruptions:
             asyncio.get_running_loop().add_signal_handler(number, self.stop, number)
 
     def stop(self, number: signal.Signals) -> None:
-        """End the work in good order; the second time, at once."""
+        """End the work in good order; the second call ends it at once."""
         if self.signal is None:
             self.signal = number
             self._interrupt()
@@ -65,7 +65,7 @@ class _Interruptions:
 
     @contextlib.asynccontextmanager
     async def ending(self) -> AsyncIterator[None]:
-        """Leave the body as soon as there is a reason to."""
+        """Leave the body as soon as there is an interruption."""
         scope = asyncio.timeout(0 if self._happened.is_set() else None)
         try:
             async with scope:
@@ -81,14 +81,14 @@ class _Interruptions:
         await self._happened.wait()
 
     def again(self) -> None:
-        """Forget a change, and wait for the next one."""
+        """Forget a change and wait for the next one."""
         self.changed = []
         if self.signal is None:
             self._happened.clear()
 
 
 async def session(plan: Plan, *, as_json: bool) -> int:
-    """Carry out the plan; return the exit code. Raises EmulatorError when it cannot be carried out."""
+    """Carry out the plan; return the exit code. Raises EmulatorError if that is not possible."""
     interruptions = _Interruptions()
     output = Output(as_json=as_json, numbered=plan.concurrency > 1, on_broken=interruptions.stop)
     if plan.watch:
@@ -97,7 +97,7 @@ async def session(plan: Plan, *, as_json: bool) -> int:
         await _once(plan, output, interruptions)
     for problem in output.problems:
         output.error(problem)
-    stays = plan.watch or plan.serve_port is not None  # then Ctrl-C is the way to end it
+    stays = plan.watch or plan.serve_port is not None  # then Ctrl-C is the normal end
     if interruptions.signal is not None and not stays:
         return 128 + interruptions.signal
     return 1 if output.problems else 0
@@ -129,7 +129,7 @@ async def _once(plan: Plan, output: Output, interruptions: _Interruptions) -> No
 
 
 async def _invoke(plan: Plan, fleet: Fleet, output: Output) -> None:
-    """Start all environments at once, then invoke each of them `count` times, side by side."""
+    """Start all environments at once, then invoke each of them `count` times, in parallel."""
     await fleet.provision(plan.concurrency)
     for number in range(plan.count):
         if number and plan.gap_s:
@@ -145,7 +145,7 @@ async def _serve(port: int, fleet: Fleet, output: Output, interruptions: _Interr
 
 
 async def _watched(plan: Plan, output: Output, interruptions: _Interruptions) -> None:
-    """Carry out the plan again at each change. What cannot be carried out is said, and tried again then."""
+    """Carry out the plan again after each change. Print an error and wait for the next change if it fails."""
     async with asyncio.TaskGroup() as tasks:
         watchers = [tasks.create_task(watcher) for watcher in _watchers(plan, interruptions)]
         while interruptions.signal is None:
@@ -162,12 +162,12 @@ async def _watched(plan: Plan, output: Output, interruptions: _Interruptions) ->
 
 
 def _watchers(plan: Plan, interruptions: _Interruptions) -> list[Coroutine[Any, Any, None]]:
-    """Return what watches the code and layers (all that is in them), and each single file (in its directory)."""
+    """Return tasks that watch the code and the layers (whole directories) and each single file (in its directory)."""
     folders = {plan.function.code, *(layer for layer in plan.layers if layer.is_dir())}
     files = {path.absolute() for path in (*plan.extensions, *plan.layers) if path.is_file()}
     watchers = [_watch(sorted(folders), DefaultFilter(), interruptions, recursive=True)]
     if files:
-        # An editor replaces a file by another of the same name, so the directory is what can be watched.
+        # Editors replace a file by a new one of the same name, so the directory must be watched.
         parents = sorted({path.parent for path in files})
         watchers.append(_watch(parents, lambda _, path: Path(path) in files, interruptions, recursive=False))
     return watchers

@@ -1,10 +1,10 @@
-"""A conformance suite for Lambda extensions: any executable is put on the local Lambda and judged by what it does.
+"""A conformance suite for Lambda extensions: it runs any executable on the local Lambda and judges its behaviour.
 
-model                       what the suite is given and what it says
+model                       the input and the results of the suite
 suite                       the list of checks, and the order of the work
-scenarios, posting, machine the environments, and what is done and looked at in them
-observations                what was observed in one: plain data
-starting, invoking,         the checks: pure functions of what was observed, each under its title and source
+scenarios, posting, machine the environments, and the actions and look-ups in them
+observations                the observations in one environment: plain data
+starting, invoking,         the checks: pure functions of the observations, each with its title and source
 receiving
 function/                   the function that runs beside the extension
 
@@ -44,7 +44,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # The suite needs aiohttp, which takes a fifth of a second to import.
+    # The suite imports aiohttp, which takes a fifth of a second.
     if name in ("CHECKS", "Suite"):
         from local_lambda.conformance import suite
 

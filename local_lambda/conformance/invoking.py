@@ -1,4 +1,4 @@
-"""Checks of life and its ends: events, invocations, freezes, resets, shutdowns."""
+"""Checks of the lifecycle: events, invocations, freezes, resets, shutdowns."""
 
 from local_lambda.conformance.model import (
     EXTENSIONS,
@@ -186,7 +186,7 @@ def exits_at_shutdown(scenarios: ByScenario, limits: Limits) -> Finding:
 
 
 def _end_fault(reason: str, end: ExtensionEnd) -> Finding | None:
-    """Return what is wrong with this end, if anything."""
+    """Return what is wrong with this end of the extension, if anything."""
     if end.killed:
         how = "" if end.received_shutdown else " and had not asked for the event"
         return failed(

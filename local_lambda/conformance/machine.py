@@ -1,6 +1,6 @@
-"""What Linux tells about listening sockets and left processes, without touching either.
+"""Finds listening sockets and leftover processes in Linux's /proc, without disturbing them.
 
-A listener is looked up, not connected to: one that serves a single connection must not be disturbed by the question.
+A listener is looked up, not connected to: one that serves a single connection must not lose it to this check.
 """
 
 import ipaddress
@@ -16,20 +16,20 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """One listening TCP socket of this machine."""
+    """One listening TCP socket on this machine."""
 
     address: _Address
     port: int
 
     def is_reached_at(self, host: str) -> bool:
-        """Whether a connection to `host` comes here. One on `::` takes IPv4 too, unless it was told not to."""
+        """Whether a connection to `host` reaches this socket. One on `::` also accepts IPv4, unless it is IPv6-only."""
         mapped = self.address.ipv4_mapped if isinstance(self.address, ipaddress.IPv6Address) else None
         address = mapped or self.address
         return address.is_unspecified or str(address) == host
 
 
 def listeners() -> frozenset[Listener] | None:
-    """Return all listening sockets; None where the system does not say."""
+    """Return all listening sockets; None if the system does not list them."""
     found: set[Listener] = set()
     known = False
     for name in ("tcp", "tcp6"):
@@ -47,15 +47,15 @@ def listeners() -> frozenset[Listener] | None:
 
 
 def _address(text: str) -> _Address:
-    """Read an address as the kernel writes it: words of four bytes, each in the order of this machine (little)."""
+    """Parse an address as the kernel writes it: words of four bytes, each in this machine's byte order (little)."""
     words = [bytes.fromhex(text[at : at + 8])[::-1] for at in range(0, len(text), 8)]
     return ipaddress.ip_address(b"".join(words))
 
 
 def processes_with(variable: str) -> dict[int, str] | None:
-    """Return the processes that were started with `NAME=VALUE` in their environment: pid to command line.
+    """Return the processes with `NAME=VALUE` in their environment, as a map of pid to command line.
 
-    None where the system does not say. Those that have ended and wait to be collected have no environment any more.
+    Return None if the system does not list them. A zombie has no environment any more, so it is not found.
     """
     if not Path("/proc/self/environ").exists():
         return None
@@ -69,12 +69,12 @@ def processes_with(variable: str) -> dict[int, str] | None:
                 words = (folder / "cmdline").read_bytes().split(b"\0")
                 found[int(folder.name)] = b" ".join(words).decode("utf-8", "replace").strip()
         except OSError:
-            continue  # it ended just now, or belongs to somebody else
+            continue  # it has just ended, or belongs to another user
     return found
 
 
 def kill(pid: int) -> None:
-    """Kill one process, if it is still there."""
+    """Kill one process, if it still exists."""
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -82,7 +82,7 @@ def kill(pid: int) -> None:
 
 
 def free_port() -> int:
-    """Return a port that nothing listens on now."""
+    """Return a port on which nothing listens now."""
     with socket.socket() as probe:
         probe.bind(("0.0.0.0", 0))  # noqa: S104 - as an extension will
         port: int = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What the suite is given, what it says, and what a check is. Pure."""
+"""The types of the suite: what it is given, its checks, and their results. Pure."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 PORT = "{port}"
 
-# Where AWS says what a check asks for: the beginning of its `source`.
+# The beginning of a check's `source`: the AWS document that demands it.
 EXTENSIONS = "AWS Lambda Extensions API, "
 TELEMETRY = "AWS Lambda Telemetry API, "
 
@@ -21,12 +21,12 @@ Delivered = Callable[[], Collection[str]]
 
 
 class ConformanceError(EmulatorError):
-    """The suite could not do its work, through no fault of the extension."""
+    """The suite could not do its work, and the extension is not the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnFunction:
-    """A handler that is called in every invocation, beside what the suite's own function does."""
+    """The user's handler, which every invocation calls in addition to the suite's own function."""
 
     code: Path
     handler: str = "app.handler"
@@ -35,10 +35,10 @@ class OwnFunction:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The extension to judge, and the customer's variables under which it runs.
+    """The extension to judge, and the environment variables that it gets.
 
-    `{port}` in a variable's value becomes a port that is free now, another one for each environment: for extensions
-    that are told where to listen, so that several can be judged at once on one machine.
+    `{port}` in a variable's value becomes a port that is free now, a different one in each environment. This is for
+    extensions with a configurable port, so that several can be judged at once on one machine.
     """
 
     extension: Path
@@ -48,11 +48,11 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Where a check draws its line, in seconds. `init_s` is Lambda's, the others are choices.
+    """The thresholds of the checks, in seconds. `init_s` is Lambda's limit, the others are choices.
 
-    `register_s`: from the start of the process to its registration. `hold_s`: what an extension may add to an
-    invocation after the function's end. `uninvoked_s`: the end of an environment that was never invoked, the runtime's
-    share included. `freeze_s`: the longest of the freezes.
+    `register_s`: from the start of the process to its registration. `hold_s`: the time an extension may add to an
+    invocation after the function's end. `uninvoked_s`: the shutdown of an environment that was never invoked, including
+    the runtime's share. `freeze_s`: the longest freeze.
     """
 
     init_s: float = 10.0
@@ -74,7 +74,7 @@ class Limits:
 
 
 class Outcome(StrEnum):
-    """What a check comes to."""
+    """The result of a check."""
 
     PASSED = "passed"
     FAILED = "FAILED"
@@ -84,7 +84,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check saw, in one sentence, and what Lambda would do about it where that is a fault."""
+    """The observation of a check, in one sentence; for a fault also what Lambda would do."""
 
     outcome: Outcome
     seen: str
@@ -109,10 +109,10 @@ def not_checked(why: str) -> Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that a good extension does. `source` is where AWS says so.
+    """One thing that a good extension does. `source` is where AWS documents it.
 
-    `judge` is pure: it reads what was observed in each of `scenarios`. `from_the_start`: it says something also where
-    no environment came up.
+    `judge` is pure: it reads the observations of `scenarios`. With `from_the_start` it also gives a verdict if no
+    environment came up.
     """
 
     name: str
@@ -126,7 +126,7 @@ class Check:
 def check(
     *, title: str, source: str, scenarios: tuple[str, ...], from_the_start: bool = False
 ) -> Callable[[Callable[["ByScenario", Limits], Finding]], Check]:
-    """Make a check of the function that judges, under its name with hyphens."""
+    """Return a decorator that makes a check of a judging function; its name gets hyphens."""
 
     def decorate(judge: Callable[["ByScenario", Limits], Finding]) -> Check:
         name = judge.__name__.replace("_", "-")
@@ -139,7 +139,7 @@ def check(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A check with what it found."""
+    """A check and its result."""
 
     check: str
     title: str
@@ -157,6 +157,6 @@ class Verdict:
         return f"{text} {self.consequence} ({self.source})" if self.is_failure else text
 
     def as_dict(self) -> dict[str, str]:
-        """Return it for JSON; what Lambda would do is there for a failure only."""
+        """Return the verdict for JSON; the consequence is included for a failure only."""
         fields = {"check": self.check, "title": self.title, "verdict": str(self.outcome), "seen": self.seen}
         return fields | ({"lambda": self.consequence} if self.is_failure else {}) | {"source": self.source}

@@ -1,4 +1,4 @@
-"""What was observed of an extension in one environment: plain data, from which the checks judge."""
+"""The observations of an extension in one environment: plain data, on which the checks are based."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,14 +18,14 @@ ACCEPTED = range(200, 300)
 
 
 class _Recorder(Transcript):
-    """A transcript that also notes who listened on this machine at the moment a subscription came in."""
+    """A transcript that also records the listening sockets at the moment of each subscription."""
 
     def __init__(self) -> None:
         super().__init__()
         self.listeners_at_subscribe: list[frozenset[Listener] | None] = []
 
     def received(self, name: str, call: str) -> Entry:
-        """Begin an entry. Here the caller still waits: it cannot have opened its listener in answer to our answer."""
+        """Begin an entry. The caller still waits here, so it cannot have opened its listener after our answer."""
         if call == SUBSCRIBE:
             self.listeners_at_subscribe.append(machine.listeners())
         return super().received(name, call)
@@ -33,7 +33,7 @@ class _Recorder(Transcript):
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """One batch that the suite itself sent to the listener. `status` is None when no answer came."""
+    """One batch that the suite itself sent to the listener. `status` is None if no answer came."""
 
     what: str
     status: int | None
@@ -46,11 +46,11 @@ class Post:
 
 @dataclass(slots=True, kw_only=True)
 class Observations:
-    """One environment with the extension in it, from its start to its end.
+    """One environment with the extension in it, from start to end.
 
-    `listeners` are those after the init, `left_behind` the processes that outlived the environment (None: the system
-    does not say). `posts` and `repeated` are what the suite sent to the listener; `own_lines` how many lines the
-    extension wrote in each quarter of `quiet_s` seconds in which nothing happened.
+    `listeners` are the listening sockets after the init; `left_behind` are the processes that outlived the environment
+    (None: the system does not list them). `posts` and `repeated` are the batches that the suite sent to the listener.
+    `own_lines` counts the lines that the extension wrote in each quarter of `quiet_s` seconds without any activity.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Observations:
     own_lines: list[int] = field(default_factory=list)
     quiet_s: float = 0.0
     markers: list[str] = field(default_factory=list)
-    missing: Sequence[str] | None = None  # markers that did not arrive; None: nobody can tell
+    missing: Sequence[str] | None = None  # markers that did not arrive; None: not known
 
     @property
     def came_up(self) -> bool:
@@ -78,29 +78,29 @@ class Observations:
 
     @property
     def why_not_up(self) -> str:
-        """Why the environment did not come up, as a sentence."""
+        """The reason why the environment did not come up, as a sentence."""
         if self.init is None:
             return "The environment did not come up."
         message = self.init.message or "no reason was given."
         return f"The environment did not come up: {message[:1].lower()}{message[1:]}"
 
     def calls(self, call: str, *, generation: int | None = None) -> list[Entry]:
-        """Return the calls to the platform that begin with `call`, by whomever."""
+        """Return the calls to the platform that begin with `call`, from any caller."""
         entries = [entry for entry in self.transcript if entry.direction == "in" and entry.call.startswith(call)]
         return [entry for entry in entries if generation is None or entry.generation == generation]
 
     def deliveries(self, *, since: float = 0.0, generation: int | None = None) -> list[Entry]:
-        """Return the platform's own deliveries that ended after `since`, in seconds since the epoch."""
+        """Return the platform's own deliveries that began after `since`, in seconds since the epoch."""
         entries = [entry for entry in self.transcript if entry.direction == "out" and entry.began >= since]
         return [entry for entry in entries if generation is None or entry.generation == generation]
 
     def events(self, type_: str) -> list[Mapping[str, Any]]:
-        """Return the records of one type that the platform produced."""
+        """Return the records of one event type that the platform produced."""
         return [event["record"] for event in self.telemetry if event["type"] == type_]
 
     @property
     def registered_for(self) -> list[str]:
-        """The events of its last registration."""
+        """The events of the extension's last registration."""
         mine = [record for record in self.events("platform.extension") if record["name"] == self.name]
         return list(mine[-1]["events"]) if mine else []
 
@@ -110,13 +110,13 @@ class Observations:
 
     @property
     def crash(self) -> str | None:
-        """Lambda's name for an end of the extension that was its own doing, if there was one."""
+        """Lambda's error type if the extension ended by itself, else None."""
         types = [self.init.error_type if self.init else None, *(one.error_type for one in self.invocations)]
         found = [type_ for type_ in types if type_ and type_.startswith("Extension.")]
         return found[0] if found else None
 
     def ends(self) -> list[tuple[str, ExtensionEnd]]:
-        """Return how the extension took each shutdown of a generation that was alive, with the reason."""
+        """Return the reason and the extension's end for each shutdown of a generation that was still running."""
         told = list(self.resets)
         if self.end is not None and (not self.invocations or self.invocations[-1].status == "success"):
             told.append(self.end)

@@ -1,4 +1,4 @@
-"""Send batches to a listener as the platform would, but with contents that are rare."""
+"""Sends batches with unusual contents to a listener, the way the platform sends them."""
 
 import asyncio
 import base64
@@ -19,7 +19,7 @@ _DEEP = 40
 
 
 def rare_batches(subscription: Subscription) -> Iterator[tuple[str, bytes]]:
-    """Yield what each batch holds, in words, and its body: legal under the schema, or what a later schema may bring."""
+    """Yield a description and a body for each batch: valid under the schema, or possible in a later schema."""
     yield "an empty list", b"[]"
     yield (
         "records of types that do not exist yet",
@@ -38,7 +38,7 @@ def rare_batches(subscription: Subscription) -> Iterator[tuple[str, bytes]]:
     yield "text of one character, of none, with control characters, with a lone surrogate", _odd_texts()
     filler = "x" * 1000 + "\n"
     many = -(-2 * subscription.max_bytes // len(filler))
-    # "Expect to receive payloads as large as 2 * maxBytes + metadataBytes", AWS says.
+    # AWS docs: "Expect to receive payloads as large as 2 * maxBytes + metadataBytes".
     yield f"twice its maxBytes ({2 * subscription.max_bytes} bytes)", _body(*[("function", filler)] * many)
 
 
@@ -64,7 +64,7 @@ def _odd_texts() -> bytes:
 
 
 class Poster:
-    """Talks to one listener at the address where Lambda would."""
+    """Sends batches to one listener, at the address that Lambda would use."""
 
     def __init__(self, subscription: Subscription, host: str, session: aiohttp.ClientSession) -> None:
         self._subscription = subscription
@@ -72,7 +72,7 @@ class Poster:
         self._session = session
 
     async def post(self, what: str, body: bytes, sequence_id: str | None = None) -> Post:
-        """Send one batch and return how it was answered."""
+        """Send one batch and return its answer."""
         if self._subscription.protocol == "TCP":
             return await self._write(what, body)
         url = f"http://{self._host}:{self._subscription.port}{self._subscription.path}"
@@ -90,14 +90,14 @@ class Poster:
             return Post(what, None, type(error).__name__)
 
     async def post_twice(self, what: str, marker: str) -> Post:
-        """Send one batch, leave without waiting for the answer, send it twice again, and return the worse answer."""
+        """Send one batch without waiting for the answer, send it twice more, and return the worse answer."""
         body, sequence_id = _body(("function", marker + "\n")), _sequence_id()
         try:
             async with asyncio.timeout(_ANSWER_S):
                 await self._send_and_leave(body, sequence_id)
         except (OSError, TimeoutError) as error:
             return Post(what, None, type(error).__name__)
-        # Twice: the listener may come to the first of these before the one that nobody waited for.
+        # Twice: the listener may handle the first of these before the one without a waiting sender.
         again = await self.post(what, body, sequence_id)
         return await self.post(what, body, sequence_id) if again.is_accepted else again
 
@@ -112,11 +112,11 @@ class Poster:
         await writer.wait_closed()
 
     async def _write(self, what: str, body: bytes) -> Post:
-        """Write the records as lines; over TCP nobody acknowledges."""
+        """Write the records as lines; over TCP nothing is acknowledged."""
         try:
             async with asyncio.timeout(_ANSWER_S):
                 _, writer = await asyncio.open_connection(self._host, self._subscription.port)
-                # Not parsed and written anew: orjson would refuse the lone surrogate.
+                # Split as text, not parsed: orjson would refuse the lone surrogate.
                 inner = body.strip()[1:-1].replace(b'},{"time"', b'}\n{"time"')
                 writer.write(inner + b"\n" if inner else b"")
                 await writer.drain()

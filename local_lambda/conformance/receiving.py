@@ -1,4 +1,4 @@
-"""Checks of how an extension takes telemetry."""
+"""Checks of how an extension receives telemetry."""
 
 from local_lambda.conformance.model import (
     TELEMETRY,
@@ -109,7 +109,7 @@ def delivers_what_it_acknowledged(scenarios: ByScenario, limits: Limits) -> Find
 
 
 def _absent(observed: Observations) -> Finding | None:
-    """Return why nothing could be sent, if so."""
+    """Return the reason why nothing could be sent, if any."""
     if not observed.came_up:
         return failed(observed.why_not_up, "An environment comes up each time, or Lambda has none to offer.")
     if not observed.subscriptions:

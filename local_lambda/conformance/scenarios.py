@@ -1,4 +1,4 @@
-"""Put the extension into environments of several kinds, one after the other, and write down what happens."""
+"""The scenarios: run the extension in environments of several kinds, one after the other, and record what happens."""
 
 import asyncio
 import shlex
@@ -24,7 +24,7 @@ from local_lambda.rules import environment
 from local_lambda.settings import Function, Platform
 
 FUNCTION = Path(__file__).parent / "function"
-_MARK = "LAMBDA_CONFORMANCE_RUN"  # finds processes that were left behind
+_MARK = "LAMBDA_CONFORMANCE_RUN"  # a variable by which leftover processes are found
 _FREEZES_S = (0.0, 0.1, 0.2)  # before each invocation; the longest one follows
 _QUIET_S = (1.0, 5.0)  # least and most
 _QUARTERS = 4
@@ -38,29 +38,29 @@ _Act = Callable[["_Place"], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """What an act works with."""
+    """The environment and the data that a scenario works with."""
 
     env: LocalLambda
     observed: Observations
     limits: Limits
     folder: Path
-    call: Mapping[str, Any]  # goes into every event
+    call: Mapping[str, Any]  # added to every event
 
     async def invoke(self, **event: Any) -> bool:
-        """Invoke the function; return whether the invocation went well and the environment lives on."""
+        """Invoke the function; return whether the invocation succeeded and the environment goes on."""
         result = await self.env.invoke({**self.call, **event})
         self.observed.invocations.append(result)
         return result.status == "success"
 
     def marker(self) -> str:
-        """Return a text that is nowhere else, for a line that should arrive."""
+        """Return a unique text, for a log line that should arrive."""
         text = f"conformance marker {uuid.uuid4().hex}"
         self.observed.markers.append(text)
         return text
 
 
 class Scenarios:
-    """Makes each observed once, when it is asked for."""
+    """The observations of each scenario, made once, on first use."""
 
     def __init__(self, subject: Subject, limits: Limits, delivered: Delivered | None) -> None:
         self._subject = subject
@@ -69,7 +69,7 @@ class Scenarios:
         self._made: dict[str, Observations] = {}
 
     async def get(self, kind: str) -> Observations:
-        """Return the observed of this kind. Raises ConformanceError when the suite's own function does not come up."""
+        """Return the observations of this scenario. Raises ConformanceError if the suite's own function does not run."""
         if kind not in self._made:
             self._made[kind] = await getattr(self, f"_{kind}")()
         return self._made[kind]
@@ -93,7 +93,7 @@ class Scenarios:
         return await self._play(_invoke_once, init_type="lambda-managed-instances")
 
     async def _disclosed(self) -> Observations:
-        """Start it once more by way of a script that sets what Lambda keeps from extensions."""
+        """Run the extension through a script that sets the variables which Lambda withholds from extensions."""
         given = environment.for_runtime(self._function({}), api="", log_stream="local/[$LATEST]0", log_fd=None)
         hidden = {name: value for name, value in given.items() if name not in environment.strip(given)}
         hidden |= {name: "hidden" for name in environment.NOT_FOR_EXTENSIONS if name not in hidden}
@@ -122,7 +122,7 @@ class Scenarios:
         settings = Platform(
             init_limit_s=limits.init_s,
             long_init_limit_s=limits.init_s,
-            # Control groups would end with the environment what has left the process group, and hide it.
+            # A control group would also kill what has left the process group, and so hide it.
             memory_limit="off",
             freeze_with="signal",
             **(platform or {}),
@@ -152,9 +152,9 @@ class Scenarios:
         return {"call": {"code": str(own.code.resolve()), "handler": own.handler, "event": own.event}}
 
     async def _missing(self, observed: Observations, held: Collection[bytes]) -> list[str] | None:
-        """Wait until all markers have arrived where the extension delivers to, and return those that did not.
+        """Wait until all markers have reached the destination; return those that did not arrive.
 
-        What the platform still holds, or has dropped, was not acknowledged and cannot be missed.
+        Records that the platform still holds or has dropped were not acknowledged, so they cannot be missing.
         """
         if self._delivered is None or observed.end is None or observed.events("platform.logsDropped"):
             return None
@@ -171,10 +171,10 @@ def _note(env: LocalLambda, observed: Observations) -> None:
 
 
 def _check_function(observed: Observations) -> None:
-    """Raise ConformanceError when it is the function that does not work."""
+    """Raise ConformanceError if the function itself does not work."""
     outcome = observed.init
     error_type = (outcome.error_type if outcome else None) or ""
-    # Runtime.Unknown says no more than that time was up.
+    # Runtime.Unknown only means that the time was up.
     if outcome and error_type.startswith("Runtime.") and error_type != "Runtime.Unknown":
         raise ConformanceError(f"The suite's function did not start ({error_type}): {outcome.message}")
     for result in observed.invocations:
@@ -189,7 +189,7 @@ def _not_in(markers: Collection[str], texts: Collection[str]) -> list[str]:
 
 
 async def _last_look(look: Callable[[], Found], *, within_s: float) -> Found:
-    """Look again until nothing is found, for things of which nobody tells us, and return what was found last."""
+    """Poll until `look` finds nothing, for things that send no notice; return what was found last."""
     give_up_at = time.monotonic() + within_s
     found = look()
     while found and time.monotonic() < give_up_at:
@@ -199,7 +199,7 @@ async def _last_look(look: Callable[[], Found], *, within_s: float) -> Found:
 
 
 async def _end_leftovers(variable: str) -> dict[int, str] | None:
-    """Return the processes that are still there a moment after the end of their environment, and end them."""
+    """Return the processes that still run shortly after the end of their environment, and kill them."""
     left = await _last_look(lambda: machine.processes_with(variable), within_s=_GONE_S)
     for pid in left or ():
         machine.kill(pid)
@@ -233,7 +233,7 @@ async def _time_out(place: _Place) -> None:
 
 
 async def _feed(place: _Place) -> None:
-    """Keep the function running, and with it the extension, while the suite sends batches and then listens."""
+    """Keep the function, and with it the extension, running while the suite sends batches and then counts log lines."""
     if not place.observed.subscriptions:
         return
     gate = place.folder / "gate"
@@ -255,7 +255,7 @@ def _is_holding(event: Mapping[str, Any]) -> bool:
 
 
 async def _post_all(place: _Place) -> None:
-    """Send every rare batch until one is not taken, then one batch twice."""
+    """Send the unusual batches until one is not accepted, then one batch twice."""
     observed, host = place.observed, place.env.platform.telemetry_host
     async with aiohttp.ClientSession() as session:
         poster = Poster(observed.subscriptions[0], host, session)
@@ -270,14 +270,14 @@ async def _post_all(place: _Place) -> None:
 
 
 async def _has_ended(place: _Place) -> bool:
-    """Whether the process is gone. One that dies of a batch may do so just after its answer."""
+    """Whether the process has ended. A process that dies of a batch may do so just after its answer."""
     with suppress(WaitedTooLong):
         await place.env.until(lambda: place.observed.name not in place.env.pids, timeout_s=_POLL_S)
     return place.observed.name not in place.env.pids
 
 
 async def _listen(place: _Place) -> None:
-    """Count the lines that the extension writes while nothing happens at all."""
+    """Count the lines that the extension writes while nothing happens."""
     observed, env = place.observed, place.env
     if "extension" not in observed.subscribed_types or observed.name not in env.pids:
         return

@@ -1,4 +1,4 @@
-"""Checks of the start: the executable, the registration, and what comes before the first event."""
+"""Checks of the start: the executable, the registration, and the time before the first event."""
 
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ _FIRST_LINE_BYTES = 256
 
 
 def why_it_cannot_start(extension: Path) -> str:
-    """Return what is wrong with the file, as a sentence; empty when nothing is to be seen."""
+    """Return what is wrong with the file, as a sentence; "" if nothing is found."""
     with extension.open("rb") as file:
         first = file.read(_FIRST_LINE_BYTES).partition(b"\n")[0]
     if not extension.stat().st_mode & 0o111:
@@ -213,4 +213,4 @@ def listens_where_lambda_is(scenarios: ByScenario, limits: Limits) -> Finding:
     return passed("It listens on an address at which Lambda reaches it.")
 
 
-_HOST = "127.0.0.2"  # where sandbox.localdomain leads here: `Platform.telemetry_host`
+_HOST = "127.0.0.2"  # the address of sandbox.localdomain here: `Platform.telemetry_host`

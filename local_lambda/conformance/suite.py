@@ -1,4 +1,4 @@
-"""The list of checks, and the suite that plays the scenarios which they need."""
+"""The list of checks, and the suite that runs the scenarios they need."""
 
 from collections.abc import Sequence
 
@@ -46,18 +46,19 @@ _BY_NAME = {check.name: check for check in CHECKS}
 
 
 class Suite:
-    """All checks of one extension. Environments are made when the first check needs them, one after the other.
+    """All checks of one extension. Environments are made when a check first needs them, one after the other.
 
-    `delivered` returns the texts that have arrived where the extension delivers to, so far; the suite looks for its
-    own markers in them. Without it, nobody can say whether records that were acknowledged arrived. Ask for one
-    verdict at a time. Raises ExtensionNotFound, FunctionNotFound; ConformanceError when the suite itself cannot work.
+    `delivered` returns the texts that have reached the extension's destination so far; the suite looks for its own
+    markers in them. Without it, the suite cannot check whether acknowledged records arrived. Request one verdict at a
+    time.
+    Raises ExtensionNotFound or FunctionNotFound; ConformanceError if the suite itself cannot work.
     """
 
     def __init__(self, subject: Subject, limits: Limits | None = None, delivered: Delivered | None = None) -> None:
         if not subject.extension.is_file():
             raise ExtensionNotFound(f"The extension {subject.extension} is not a file.")
         if subject.function is not None:
-            Function(code=subject.function.code, handler=subject.function.handler)  # raises if it cannot be
+            Function(code=subject.function.code, handler=subject.function.handler)  # raises if it is not valid
         self._subject = subject
         self._limits = limits or Limits()
         self._scenarios = Scenarios(subject, self._limits, delivered)
@@ -71,7 +72,7 @@ class Suite:
         return found
 
     async def verdict(self, name: str) -> Verdict:
-        """Return the verdict of the check `name`. Raises KeyError when there is none of that name."""
+        """Return the verdict of the check `name`. Raises KeyError if there is no such check."""
         check = _BY_NAME[name]
         finding = await self._finding(check)
         return Verdict(
@@ -86,7 +87,7 @@ class Suite:
     async def _finding(self, check: Check) -> Finding:
         warm = await self._scenarios.get("warm")
         if check.name == "starts" and not warm.calls(REGISTER):
-            # The words of the system call are few, and `env` hides them; the file itself says more.
+            # The error of the system call says little, and `env` hides it; the file itself says more.
             why = starting.why_it_cannot_start(self._subject.extension)
             finding = check.judge({"warm": warm}, self._limits)
             return failed(why, finding.consequence or f"Lambda fails the init with {warm.crash}.") if why else finding
@@ -99,5 +100,5 @@ class Suite:
 
 
 def _has_trouble(observed: Observations) -> bool:
-    """Whether it started, and then something did not go well."""
+    """Whether the extension started and then something failed."""
     return observed.started and not (observed.came_up and all(one.status == "success" for one in observed.invocations))

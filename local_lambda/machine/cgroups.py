@@ -1,7 +1,8 @@
 """Control groups of one environment: a memory limit, a CPU quota, a freezer.
 
-Where the system lets us; the caller says where not. Groups are made below the group of this process, so that limits
-which hold for it hold for what it starts. Version 1 has a hierarchy for each controller, version 2 one for all.
+They are used where the system allows it; otherwise OSError is raised and the caller reports it. Groups are created
+below this process's own group, so its limits also hold for what it starts. Version 1 has one hierarchy per controller,
+version 2 one for all.
 Source: the kernel's admin guide, cgroup-v1 and cgroup-v2.
 """
 
@@ -26,17 +27,17 @@ _REMOVE_LIMIT_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where groups of one controller can be made."""
+    """A directory in which groups of one controller can be created."""
 
     folder: Path
     version: int
 
 
 def places(proc: Path = Path("/proc/self")) -> Mapping[Controller, Place]:
-    """Return the place of each controller that is mounted, by what /proc says of this process.
+    """Return the directory of each mounted controller, read from this process's entries in /proc.
 
-    Version 1 goes before version 2 where both are there, as controllers belong to one of them; only every group of
-    version 2 has a freezer, and it is the better one.
+    If both versions are mounted, version 1 is taken, as a controller belongs to only one of them. The freezer is the
+    exception: every group of version 2 has one, and it is the better one.
     """
     try:
         own = [row.split(":", 2) for row in (proc / "cgroup").read_text().splitlines()]
@@ -60,7 +61,7 @@ def places(proc: Path = Path("/proc/self")) -> Mapping[Controller, Place]:
 
 
 class Group:
-    """The group of one environment under one controller. Raises OSError where the system does not let it be made."""
+    """The group of one environment under one controller. Raises OSError if the system does not let it be created."""
 
     def __init__(self, controller: Controller, place: Place) -> None:
         self.version = place.version
@@ -72,7 +73,7 @@ class Group:
         reaper.add("cgroup", str(self.path))
 
     def add(self, pid: int) -> None:
-        """Move a process and the children it has by now into the group."""
+        """Move a process and its current children into the group."""
         try:
             self._write("cgroup.procs", str(pid))
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -82,7 +83,9 @@ class Group:
             self.add(int(child))
 
     def limit_memory(self, limit_bytes: int) -> None:
-        """Have the kernel kill what goes beyond `limit_bytes`, all processes together, swap included."""
+        """Limit the memory of all processes together, swap included, to `limit_bytes`; the kernel kills a process
+        beyond it.
+        """
         if self.version == 2:
             self._write("memory.max", str(limit_bytes))
             self._write_if_there("memory.swap.max", "0")
@@ -91,7 +94,7 @@ class Group:
             self._write_if_there("memory.memsw.limit_in_bytes", str(limit_bytes))
 
     def limit_cpu(self, vcpus: float) -> None:
-        """Give the processes so much time of one processor, together, and before whatever else runs on this machine."""
+        """Limit all processes together to `vcpus` processors, and give them priority over the rest of this machine."""
         quota = max(1000, round(vcpus * _PERIOD_US))
         if self.version == 2:
             self._write("cpu.max", f"{quota} {_PERIOD_US}")
@@ -102,7 +105,7 @@ class Group:
             self._write("cpu.cfs_quota_us", str(quota))
 
     def freeze(self) -> None:
-        """Stop every process; return when they stand still."""
+        """Stop every process; return when all of them stand still."""
         self._set_frozen(True)
         give_up_at = time.monotonic() + _FREEZE_LIMIT_S
         while not self.is_frozen() and time.monotonic() < give_up_at:
@@ -123,7 +126,7 @@ class Group:
             self._write("freezer.state", "FROZEN" if frozen else "THAWED")
 
     def peak_bytes(self) -> int:
-        """Return the most memory that was in use, the processes' file cache included (0 where it is not said)."""
+        """Return the peak memory in use, file cache included; 0 if the kernel does not report it."""
         name = "memory.peak" if self.version == 2 else "memory.max_usage_in_bytes"
         try:
             return int((self.path / name).read_text())
@@ -131,11 +134,11 @@ class Group:
             return 0  # memory.peak is younger than version 2
 
     def oom_kills(self) -> int:
-        """Return how many processes were killed for lack of memory."""
+        """Return how many processes the kernel killed for lack of memory."""
         return self._number("memory.events" if self.version == 2 else "memory.oom_control", "oom_kill")
 
     def kill(self) -> None:
-        """Kill what is in the group, such as a process that left the session it was started in."""
+        """Kill every process in the group, including one that left its original session."""
         for pid in (self.path / "cgroup.procs").read_text().split():
             try:
                 os.kill(int(pid), signal.SIGKILL)
@@ -143,7 +146,7 @@ class Group:
                 continue  # it ended in between
 
     def remove(self) -> None:
-        """Remove the group; its processes have ended, but the kernel may take a moment to see it."""
+        """Remove the group. Its processes have ended, but the kernel may need a moment to notice."""
         give_up_at = time.monotonic() + _REMOVE_LIMIT_S
         while self.path.exists():
             try:
@@ -167,7 +170,7 @@ class Group:
 
 
 def _delegate(folder: Path, controller: Controller) -> None:
-    """Have groups below `folder` govern `controller`; version 2 refuses that while `folder` itself holds processes."""
+    """Enable `controller` for groups below `folder`. Version 2 refuses that while `folder` itself holds processes."""
     if controller not in (folder / "cgroup.subtree_control").read_text().split():
         descriptor = os.open(folder / "cgroup.subtree_control", os.O_WRONLY)
         try:

@@ -1,4 +1,4 @@
-"""Bytes from a pipe into messages: ordinary lines, and the frames of a runtime's telemetry descriptor. Pure.
+"""Splits the bytes of a pipe into messages: lines, or the frames of a runtime's telemetry file descriptor. Pure.
 
 A frame is: type (4 bytes), length (4), microseconds since the epoch (8), message; big-endian. Types start with 0xa55a;
 text and JSON differ in the lowest bit. Source: awslambdaric, bootstrap.py and lambda_runtime_log_utils.py.
@@ -7,26 +7,26 @@ text and JSON differ in the lowest bit. Source: awslambdaric, bootstrap.py and l
 import struct
 from typing import Protocol
 
-Message = tuple[bytes, float | None]  # the text, and its time in seconds since the epoch where the writer gave one
+Message = tuple[bytes, float | None]  # the text, and its time in seconds since the epoch if the writer gave one
 
 _HEADER = struct.Struct(">IIQ")
 _MAGIC = 0xA55A
 
 
 class Splitter(Protocol):
-    """Cuts a stream into messages."""
+    """Splits a byte stream into messages."""
 
     def feed(self, data: bytes) -> list[Message]:
-        """Take more of the stream; return the messages that are complete now."""
+        """Add bytes of the stream; return the messages that are now complete."""
         ...
 
     def close(self) -> list[Message]:
-        """Return what is left at the end of the stream."""
+        """Return the rest at the end of the stream."""
         ...
 
 
 class Lines:
-    """Lines that keep their newline. One that grows beyond `limit_bytes` is cut into pieces of that size."""
+    """Splits into lines, each with its newline. A line longer than `limit_bytes` is cut into pieces of that size."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
@@ -51,7 +51,9 @@ class Lines:
 
 
 class Frames:
-    """Framed messages. What does not begin like a frame is handed on as it is, so that nothing vanishes."""
+    """Splits into framed messages. Bytes that do not begin like a frame are passed on unchanged, so that nothing is
+    lost.
+    """
 
     def __init__(self) -> None:
         self._rest = b""

@@ -1,4 +1,4 @@
-"""Build what plays /opt, and find the extensions in it.
+"""Builds the directory that stands for /opt, and finds the extensions in it.
 
 Source: AWS docs "Adding layers to functions" and AWS's emulator; docs/fidelity.md, sections 1.6 and 7.1.
 """
@@ -21,10 +21,10 @@ _MAX_UNZIPPED_BYTES = 250 * 1024 * 1024
 
 
 class Opt:
-    """What plays /opt: a directory as it is, or layers put one over the other in a private directory."""
+    """The directory that stands for /opt: a directory as it is, or layers merged into a private directory."""
 
     def __init__(self, directory: Path | None, layers: Sequence[Path]) -> None:
-        """Extract `layers`, low to high, over the contents of `directory`. Raises InvalidLayer or ExtensionNotFound."""
+        """Unpack `layers`, lowest first, over the contents of `directory`. Raises InvalidLayer or ExtensionNotFound."""
         if directory is not None and not directory.is_dir():
             raise ExtensionNotFound(f"The directory {directory}, which should play /opt, does not exist.")
         self.path = directory
@@ -35,7 +35,7 @@ class Opt:
             raise InvalidLayer(f"There are {len(layers)} layers; a function may have up to {_MAX_LAYERS}.")
         self.path = own = Path(tempfile.mkdtemp(prefix="local-lambda-opt-"))
         reaper.add("tree", str(own))
-        self._removal = weakref.finalize(self, _remove, own)  # also if it is never entered
+        self._removal = weakref.finalize(self, _remove, own)  # also removed if the environment is never entered
         try:
             for layer in layers if directory is None else [directory, *layers]:
                 _lay(layer, own)
@@ -55,9 +55,9 @@ def _remove(folder: Path) -> None:
 
 
 def _lay(layer: Path, into: Path) -> None:
-    """Put one layer over what is there: for equal paths the last one wins."""
+    """Copy or unzip one layer over the earlier ones: for equal paths the last layer wins."""
     if layer.is_dir():
-        for source in sorted(layer.rglob("*")):  # parents come before what they hold
+        for source in sorted(layer.rglob("*")):  # a directory comes before its contents
             _place(into, source.relative_to(layer))
             target = into / source.relative_to(layer)
             if source.is_dir() and not source.is_symlink():
@@ -96,12 +96,12 @@ def _unzip(archive: zipfile.ZipFile, layer: Path, into: Path) -> None:
             continue
         with archive.open(member) as source, target.open("xb") as copy:
             shutil.copyfileobj(source, copy)
-        # One that was packed where files have no modes is readable and cannot be executed.
+        # A file packed on a system without file modes becomes readable, but not executable.
         target.chmod(stat.S_IMODE(mode) & 0o777 or 0o644)
 
 
 def _place(into: Path, path: Path) -> None:
-    """Have a directory for `path`. A lower layer's link or file of that name gives way, not written through."""
+    """Create the directory for `path`. A link or file of a lower layer in the way is removed, never written through."""
     for parent in reversed(path.parents[:-1]):
         folder = into / parent
         if folder.is_symlink() or folder.is_file():
@@ -110,9 +110,9 @@ def _place(into: Path, path: Path) -> None:
 
 
 def executables(extensions: Sequence[Path], opt: Path | None) -> list[Path]:
-    """Return what is started: the files named, then every regular file in `opt`/extensions, by name.
+    """Return the extensions to start: the given files, then every regular file in `opt`/extensions, by name.
 
-    Raises ExtensionNotFound or TooManyExtensions. Whether a file can be executed shows when it is.
+    Raises ExtensionNotFound or TooManyExtensions. Whether a file can be executed is only known when it is started.
     """
     found = list(extensions)
     for path in found:
@@ -130,5 +130,5 @@ def executables(extensions: Sequence[Path], opt: Path | None) -> list[Path]:
 
 
 def disables_extensions(opt: Path | None) -> bool:
-    """Whether the file is there that makes Lambda answer 404 to every extension route."""
+    """Whether the file exists that makes Lambda answer 404 to every extension route."""
     return opt is not None and (opt / _DISABLING_FILE).exists()

@@ -1,7 +1,7 @@
-"""What the system enforces on the processes of one environment: memory, processor time, standing still.
+"""The limits that the system enforces on one environment: memory, processor time, freezing.
 
-Nothing but control groups limits memory here: RLIMIT_AS counts addresses, not memory, and would break programs that
-Lambda runs. Source of the figures: AWS docs "Configure Lambda function memory" (one vCPU at 1,769 MB).
+Only control groups limit memory here: RLIMIT_AS limits addresses, not memory, and would break programs that run on
+Lambda. Source of the figures: AWS docs "Configure Lambda function memory" (one vCPU at 1,769 MB).
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ _Wish = Literal["auto", "cgroup", "off", "signal"]
 
 
 class Limits:
-    """The control groups of one environment, as far as they are wanted and can be had. Raises LimitsUnavailable."""
+    """The control groups of one environment, where they are wanted and possible. Raises LimitsUnavailable."""
 
     def __init__(self, function: Function, platform: Platform, where: Mapping[Controller, Place] | None = None) -> None:
         self._where = places() if where is None else where
@@ -62,17 +62,17 @@ class Limits:
         return list(self._groups.values())
 
     def admit(self, process: Process) -> None:
-        """Put a process that was just started under the limits."""
+        """Put a newly started process under the limits."""
         for group in self.groups:
             group.add(process.pid)
 
     def init_begins(self) -> None:
-        """Give the processors of an init: two, whatever the memory."""
+        """Set the CPU quota of an init: at least two processors, whatever the memory."""
         if cpu := self._groups.get("cpu"):
             cpu.limit_cpu(max(_INIT_VCPUS, self._vcpus))
 
     def init_ends(self) -> None:
-        """Give the share of a processor that goes with the memory."""
+        """Set the CPU quota that belongs to the function's memory."""
         if cpu := self._groups.get("cpu"):
             cpu.limit_cpu(self._vcpus)
 
@@ -95,30 +95,30 @@ class Limits:
             process.thaw()
 
     def memory_mb(self, processes: Iterable[Process]) -> int:
-        """Return the most memory used: the sum of what each process had at most, or the group's peak if that is more.
+        """Return the peak memory in MB: the sum of the processes' peaks, or the group's peak if that is higher.
 
-        A group is not charged for pages that others brought in first, such as an interpreter that runs elsewhere too;
-        Lambda's own environments share with nobody.
+        A group is not charged for pages that another process loaded first, such as a Python interpreter that also runs
+        elsewhere. On Lambda an environment shares pages with nobody.
         """
         apart = sum(process.measure() for process in processes) * 1024
         memory = self._groups.get("memory")
         return round(max(apart, memory.peak_bytes() if memory is not None else 0) / 1024 / 1024)
 
     def was_out_of_memory(self) -> bool:
-        """Whether a process was killed for lack of memory since this was last asked."""
+        """Whether a process was killed for lack of memory since the last call."""
         memory = self._groups.get("memory")
         kills = memory.oom_kills() if memory is not None else 0
         seen, self._oom_kills_seen = self._oom_kills_seen, kills
         return kills > seen
 
     def kill_strays(self) -> None:
-        """Kill processes of the groups that no signal to a process group reached."""
+        """Kill processes in the groups that a signal to their process group did not reach."""
         self.thaw([])
         for group in self.groups:
             group.kill()
 
     def remove(self) -> None:
-        """Remove the groups and whatever is still in them."""
+        """Kill what is still in the groups, and remove the groups."""
         self.kill_strays()
         for group in self.groups:
             group.remove()

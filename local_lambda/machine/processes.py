@@ -1,5 +1,7 @@
-"""Operating system processes of an environment, each the leader of a session of its own, so that a signal reaches its
-children too. Output arrives as messages in the order of each stream."""
+"""The operating system processes of an environment, and their output as messages in the order of each stream.
+
+Each process leads its own session, so that a signal also reaches its children.
+"""
 
 import asyncio
 import os
@@ -15,12 +17,13 @@ OnMessage = Callable[[bytes, float | None], None]
 _OnExit = Callable[["Process", int], None]
 
 _CHUNK = 64 * 1024
-_STOP_LIMIT_S = 0.05  # one in an uninterruptible call (a slow disk) stops when that returns
+_STOP_LIMIT_S = 0.05  # a process in an uninterruptible call (a slow disk) stops when the call returns
 
 
 class _Pipe:
-    """One pipe from a process. `drain` takes all that is there now, without the event loop: what a process
-    wrote before it called the API is seen before the call's effects.
+    """One pipe from a process. `drain` reads all available bytes without the event loop.
+
+    Output that a process wrote before it called an API is therefore handled before the effects of the call.
     """
 
     def __init__(self, splitter: Splitter, on_message: OnMessage) -> None:
@@ -33,7 +36,7 @@ class _Pipe:
         self._is_open = True
 
     def close_write_end(self) -> None:
-        """Leave the writing to the child."""
+        """Close this process's write end; only the child writes."""
         os.close(self.write_fd)
 
     def drain(self) -> None:
@@ -41,7 +44,7 @@ class _Pipe:
             pass
 
     def close(self) -> None:
-        """Read what is left, an unfinished line included, and close."""
+        """Read the rest, including an unfinished line, and close the pipe."""
         self.drain()
         if self._is_open:
             self._end()
@@ -72,7 +75,7 @@ class _Pipe:
 
 
 class Process:
-    """One running program. After its leader's end the rest of its group is killed and its output read to the end."""
+    """One running program. When it ends, the rest of its process group is killed and its output is read to the end."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, pipes: Sequence[_Pipe]) -> None:
         self.name = name
@@ -90,9 +93,9 @@ class Process:
         return self.exit_code is None
 
     async def wait(self, on_exit: _OnExit) -> None:
-        """Wait for its end and report it once."""
+        """Wait for the end of the process and call `on_exit` once."""
         code = await self._process.wait()
-        self._signal(signal.SIGKILL)  # children that outlived it; the leader is gone
+        self._signal(signal.SIGKILL)  # kills children that outlived their leader
         for pipe in self._pipes:
             pipe.close()
         reaper.remove("process", str(self.pid))
@@ -101,12 +104,12 @@ class Process:
         on_exit(self, code)
 
     def drain(self) -> None:
-        """Handle the output written so far."""
+        """Handle all output written so far."""
         for pipe in self._pipes:
             pipe.drain()
 
     def freeze(self) -> None:
-        """Stop the group, and return when its leader stands still: the signal itself is asynchronous."""
+        """Stop the process group; return when its leader has stopped, since the signal itself is asynchronous."""
         self.measure()
         if not self.is_running:
             return
@@ -116,7 +119,7 @@ class Process:
             time.sleep(0.0001)
 
     def _has_stopped(self) -> bool:
-        """Whether the leader is stopped, or ended. Its status stays for whoever waits for its end."""
+        """Whether the leader has stopped or ended. The status is not consumed: `wait` needs it."""
         try:
             return os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
         except ChildProcessError:
@@ -131,13 +134,13 @@ class Process:
             self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill the group; this reaches stopped processes too."""
+        """Kill the process group; this also works on stopped processes."""
         if self.is_running:
             self.killed = True
             self._signal(signal.SIGKILL)
 
     def measure(self) -> int:
-        """Return the most memory it has used, in KiB (0 where the system does not say)."""
+        """Return the peak memory of the process in KiB; 0 if the system does not report it."""
         try:
             status = Path(f"/proc/{self.pid}/status").read_text()
         except OSError:
@@ -151,7 +154,7 @@ class Process:
         try:
             os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):
-            # Nothing is left in the group. macOS says EPERM when only zombies are.
+            # The group is empty. macOS raises EPERM when only zombies are left.
             return
 
 
@@ -171,9 +174,10 @@ class Launcher:
         on_message: OnMessage,
         framed: bool = False,
     ) -> Process:
-        """Start a program; `variables` is called with the descriptor for framed messages, if it was to get one.
+        """Start a program. `variables` is called with the file descriptor for framed messages, or None, and returns its
+        variables.
 
-        Raises OSError when it cannot be executed.
+        Raises OSError if the program cannot be executed.
         """
         pipes = [_Pipe(Lines(self._max_line_bytes), on_message) for _ in range(2)]
         if framed:

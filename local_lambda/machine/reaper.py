@@ -1,8 +1,8 @@
-"""What must not outlive this process, told to a second one that cleans up when this one dies, however it dies.
+"""The reaper: a second process that cleans up after this one dies, however it dies.
 
-The second process reads a pipe and acts at its end, so that even SIGKILL of this one leaves no process, stopped or not,
-no control group and no private directory. A process that is started in the very moment of the kill, between its fork
-and the telling, is the one that it cannot know of.
+It is told what must not outlive this process, over a pipe, and acts when the pipe ends. So even SIGKILL leaves no
+process, stopped or not, no control group and no private directory. One gap remains: a process that is being started at
+the moment of the kill, after its fork and before the reaper is told.
 """
 
 import atexit
@@ -18,18 +18,20 @@ _PROGRAM = Path(__file__).with_name("reaper_program.py")
 
 
 class Reaper:
-    """One for this Python process; it starts the second with the first thing that it is told, and ends it at exit."""
+    """The connection to the reaper, one per Python process. The first call starts the reaper; the exit of Python ends
+    it.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
     def add(self, kind: Kind, name: str) -> None:
-        """Have `name` (a process group's id, or a path) cleaned up should this process die."""
+        """Register `name` (a process group's id, or a path) for clean-up if this process dies."""
         self._write("+", kind, name)
 
     def remove(self, kind: Kind, name: str) -> None:
-        """Say that `name` is gone."""
+        """Unregister `name`: it is gone."""
         self._write("-", kind, name)
 
     def _write(self, sign: str, kind: Kind, name: str) -> None:
@@ -41,7 +43,7 @@ class Reaper:
 
     def _start(self) -> subprocess.Popen[bytes]:
         atexit.register(self._end)
-        # A session of its own: a Ctrl-C in the terminal is for this process, which then says what is left.
+        # In its own session: Ctrl-C in the terminal reaches this process only, which then reports what is left.
         return subprocess.Popen(
             [sys.executable, "-I", "-S", str(_PROGRAM)],
             bufsize=0,

@@ -1,6 +1,6 @@
-"""The program of `reaper`: remember what is told on standard input, and at its end clean up what is left.
+"""The program of the reaper process: read registrations from standard input; when it ends, clean up what is left.
 
-It runs by itself, with the standard library only, and is started with -I -S.
+It is a script of its own, uses only the standard library, and is started with -I -S.
 """
 
 import os
@@ -23,7 +23,7 @@ def main() -> None:
             left.pop((kind, name), None)
     groups = [name for kind, name in left if kind == "cgroup"]
     for group in groups:
-        thaw(group)  # version 1 lets a frozen process die only then
+        thaw(group)  # in version 1 a frozen process dies only after it is thawed
     for kind, name in left:
         if kind == "process":
             kill(os.killpg, int(name))
@@ -43,7 +43,7 @@ def thaw(group: str) -> None:
 
 
 def end(group: str) -> None:
-    """Kill what is in a group and remove it."""
+    """Kill every process in a group and remove the group."""
     give_up_at = time.monotonic() + _LIMIT_S
     while os.path.exists(group) and time.monotonic() < give_up_at:
         with open(os.path.join(group, "cgroup.procs")) as file:
@@ -59,7 +59,7 @@ def kill(send: Callable[[int, int], None], pid: int) -> None:
     try:
         send(pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
-        return  # it is gone already
+        return  # it has ended already
 
 
 if __name__ == "__main__":

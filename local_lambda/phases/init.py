@@ -1,4 +1,4 @@
-"""Bring an environment up. Source of the order: AWS's emulator, rapid/handlers.go; docs/fidelity.md, section 1.7."""
+"""The init phase: start all processes. Source of the order: AWS's emulator, rapid/handlers.go; docs/fidelity.md 1.7."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ Phase = Literal["init", "invoke"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InitOutcome:
-    """How an init went. `payload` is what the caller of an invocation gets, where the runtime said so itself."""
+    """How an init ended. `payload` is the runtime's own error report, which the caller of an invocation gets."""
 
     status: str
     duration_ms: float
@@ -30,7 +30,7 @@ class InitOutcome:
 
 
 def limit_s(sandbox: Sandbox) -> float:
-    """Return how long an init ahead of any invocation may take."""
+    """Return the time limit of an init before any invocation, in seconds."""
     function, platform = sandbox.function, sandbox.platform
     if function.init_type == "on-demand":
         return platform.init_limit_s
@@ -38,7 +38,9 @@ def limit_s(sandbox: Sandbox) -> float:
 
 
 async def initialise(sandbox: Sandbox, phase: Phase, limit: float) -> InitOutcome:
-    """Start all processes and wait until they are ready, at most `limit` seconds. Emits the events of an init."""
+    """Start all processes and wait until they are ready, at most `limit` seconds. Emits the telemetry events of an
+    init.
+    """
     sandbox.renew()
     sandbox.transcript.generation += 1
     sandbox.telemetry.begin_init()
@@ -50,7 +52,7 @@ async def initialise(sandbox: Sandbox, phase: Phase, limit: float) -> InitOutcom
     outcome = await _outcome(sandbox, limit, began)
     sandbox.limits.init_ends()
     sandbox.extensions.is_closed = True
-    telemetry.close_subscriptions(forget=outcome.is_success)  # after a failed init there will be another
+    telemetry.close_subscriptions(forget=outcome.is_success)  # a failed init is repeated
     status, error_type = outcome.status, outcome.error_type
     telemetry.emit("platform.initRuntimeDone", events.init_runtime_done(function, phase, status, error_type))
     for extension in sandbox.extensions:
@@ -69,7 +71,7 @@ async def _outcome(sandbox: Sandbox, limit: float, began: float) -> InitOutcome:
         async with asyncio.timeout(limit):
             await _bring_up(sandbox)
     except TimeoutError:
-        # Source: AWS's emulator; the type is the same for every reason.
+        # Source: AWS's emulator, which uses this type for every reason.
         status, error_type, message = "timeout", "Runtime.Unknown", f"{_laggard(sandbox)} within {limit:g} s."
     except Broken as broken:
         status, error_type, message = "error", broken.fault.error_type, describe(broken.fault)
@@ -82,7 +84,7 @@ async def _bring_up(sandbox: Sandbox) -> None:
     extensions, runtime = sandbox.extensions, sandbox.runtime
     await asyncio.gather(*(sandbox.launch_extension(name) for name in sandbox.executables))
     await sandbox.until(extensions.all_registered)
-    await sandbox.launch_runtime()  # not before: an extension that registers late delays the runtime
+    await sandbox.launch_runtime()  # only now: an extension that registers late delays the runtime
     await sandbox.until(lambda: runtime.is_initialised or runtime.init_error is not None)
     if runtime.init_error is not None:
         error_type, body = runtime.init_error
@@ -92,14 +94,14 @@ async def _bring_up(sandbox: Sandbox) -> None:
 
 
 def describe(fault: Fault) -> str:
-    """Return a sentence for people about a fault."""
+    """Return a sentence for people that describes a fault."""
     if fault.error_type in ("Extension.Crash", "Extension.InitError", "Extension.ExitError"):
         return f"the extension {fault.by} ended with {fault.message}."
     return fault.message
 
 
 def _laggard(sandbox: Sandbox) -> str:
-    """Say what an init that took too long was waiting for."""
+    """Return what an init that timed out was waiting for."""
     waiting = [extension.name for extension in sandbox.extensions if not extension.is_registered]
     if waiting:
         return f"the extension {', '.join(waiting)} did not register"

@@ -19,7 +19,7 @@ from local_lambda.sandbox import Broken, Sandbox
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the caller sends."""
+    """One invocation request as the caller sends it."""
 
     payload: bytes
     request_id: str
@@ -31,7 +31,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why an invocation did not end by itself. `status` is that of its events."""
+    """Why an invocation failed. `status` is the one in its telemetry events."""
 
     status: str  # timeout, error or failure
     error_type: str
@@ -40,11 +40,12 @@ class Failure:
 
 
 async def invoke(sandbox: Sandbox, request: Request) -> Invocation:
-    """Invoke the function and return when the environment is frozen again, or has been reset.
+    """Invoke the function; return when the environment is frozen again or was reset.
 
-    With no processes up (after a reset, or an init that failed) they are started first, on the invocation's account.
+    If no processes run (after a reset or a failed init), they are started first, and the time counts for the
+    invocation.
     """
-    if sandbox.is_up and sandbox.fault is not None:  # something died while nobody was looking
+    if sandbox.is_up and sandbox.fault is not None:  # a process died between invocations
         await shutdown.end(sandbox, "failure")
     if sandbox.is_up:
         sandbox.thaw()
@@ -52,14 +53,14 @@ async def invoke(sandbox: Sandbox, request: Request) -> Invocation:
     try:
         return await course.run()
     except asyncio.CancelledError:
-        # The caller left in the middle. What it left running is nobody's, so the next invocation starts afresh.
+        # The caller was cancelled. Nobody owns the running processes now, so the next invocation starts new ones.
         sandbox.break_("Sandbox.Failure", "The invocation was abandoned.", "caller")
         course.abandon()
         raise
 
 
 class _Course:
-    """The course of one invocation. Times are seconds since the epoch."""
+    """One invocation, step by step. Times are seconds since the epoch."""
 
     def __init__(self, sandbox: Sandbox, request: Request) -> None:
         self._sandbox = sandbox
@@ -73,7 +74,7 @@ class _Course:
 
     async def run(self) -> Invocation:
         request, sandbox = self._request, self._sandbox
-        failure = await self._restore() if sandbox.is_up else None  # comes before the invocation, not within
+        failure = await self._restore() if sandbox.is_up else None  # not part of the invocation
         self._began = time.time()
         start = events.start(sandbox.function, request.request_id, request.trace, request.tenant_id)
         sandbox.telemetry.emit("platform.start", start, at=self._began)
@@ -90,12 +91,14 @@ class _Course:
         return self._result(failure)
 
     def abandon(self) -> None:
-        """Say that the runtime will not be done, so that no extension waits for it through the shutdown."""
+        """Emit `platform.runtimeDone`, so that no extension waits for it during the shutdown."""
         if self._call is not None and self._call.done_at is None:
             self._runtime_done("failure", "Sandbox.Failure")
 
     async def _until_ready(self) -> Failure | None:
-        """Do the work: init if needed, function, extensions. The function's timeout covers them together."""
+        """Run the init if needed, the function and the extensions, all within the function's timeout; return a failure
+        or None.
+        """
         sandbox, timeout_s = self._sandbox, self._sandbox.function.timeout_s
         counted_from = self._began
         if not sandbox.is_up:
@@ -136,7 +139,7 @@ class _Course:
         self._call = call = release(sandbox, self._request, deadline_ms)
         await sandbox.until(lambda: call.done_at is not None)
         if sandbox.runtime_process is not None:
-            sandbox.runtime_process.drain()  # its lines come before platform.runtimeDone
+            sandbox.runtime_process.drain()  # its log lines precede platform.runtimeDone
         self._runtime_done("success", None)
         await sandbox.until(lambda: sandbox.extensions.all_ready("INVOKE"))
 
@@ -146,7 +149,7 @@ class _Course:
         return Failure(status="timeout", error_type="Sandbox.Timedout", message=message)
 
     async def _reset(self, failure: Failure) -> None:
-        """End the processes of this generation; the next invocation starts others in the same environment."""
+        """End the processes of this generation; the next invocation starts new ones in the same environment."""
         is_timeout = failure.status == "timeout"
         for process in self._sandbox.all_processes():
             process.drain()
@@ -155,7 +158,7 @@ class _Course:
         self._sandbox.resets.append(await shutdown.end(self._sandbox, "timeout" if is_timeout else "failure"))
 
     def _settle(self) -> None:
-        """Note the end of an invocation that went well, and hold telemetry: the report is for after the freeze."""
+        """Record the end of a successful invocation and pause telemetry: the report is sent after the freeze."""
         sandbox = self._sandbox
         for process in sandbox.all_processes():
             process.drain()
@@ -226,7 +229,7 @@ class _Course:
 
     def _duration_ms(self, failure: Failure | None) -> float:
         if failure is not None and failure.status == "timeout":
-            return self._sandbox.function.timeout_s * 1000  # exactly, as captured
+            return self._sandbox.function.timeout_s * 1000  # exactly the timeout, as captured
         return (self._ended - self._began) * 1000
 
     def _billed_ms(self, failure: Failure | None) -> int:
@@ -270,7 +273,7 @@ class _Course:
 
 
 def release(sandbox: Sandbox, request: Request, deadline_ms: int) -> Call:
-    """Hand the invocation to the INVOKE extensions and to the runtime; they run in parallel."""
+    """Give the invocation to the INVOKE extensions and to the runtime at once; they run in parallel."""
     call = Call(
         request_id=request.request_id,
         payload=request.payload,
@@ -298,7 +301,7 @@ def release(sandbox: Sandbox, request: Request, deadline_ms: int) -> Call:
 
 
 def payload(request_id: str, call: Call | None, failure: Failure | None) -> bytes:
-    """Return what the caller receives: the runtime's answer if there is one, else the platform's error."""
+    """Return the caller's payload: the runtime's response if there is one, else the platform's error."""
     if call is not None and call.response is not None:
         return call.response
     if failure is None:
@@ -310,7 +313,7 @@ def payload(request_id: str, call: Call | None, failure: Failure | None) -> byte
 
 
 def error_type_of(call: Call | None) -> str | None:
-    """Return the type of an error that the runtime reported: the payload's own, else that of the header."""
+    """Return the type of an error that the runtime reported: from the payload, else from the header."""
     if call is None or call.error_type is None:
         return None
     try:

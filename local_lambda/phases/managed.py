@@ -1,4 +1,4 @@
-"""An invocation on Managed Instances: no freeze, no `platform.runtimeDone`, several at once.
+"""An invocation on Managed Instances: no freeze, no `platform.runtimeDone`, several invocations at once.
 
 Source: AWS docs "Lambda Managed Instances"; docs/fidelity.md, section 5.3.
 """
@@ -16,7 +16,7 @@ from local_lambda.sandbox import Broken, Sandbox
 
 
 async def invoke(sandbox: Sandbox, request: Request) -> Invocation:
-    """Invoke the function beside others. A request that times out does not harm the environment."""
+    """Invoke the function in parallel with others. A timeout ends this request only, not the environment."""
     began = time.time()
     await _ensure_up(sandbox)
     function = sandbox.function
@@ -41,7 +41,7 @@ async def invoke(sandbox: Sandbox, request: Request) -> Invocation:
 
 
 async def _ensure_up(sandbox: Sandbox) -> None:
-    """Replace an environment that broke: an extension's crash makes the whole of it unhealthy."""
+    """Replace a broken environment: the crash of one extension makes all of it unhealthy."""
     async with sandbox.repair:
         if sandbox.is_up and sandbox.fault is None:
             return

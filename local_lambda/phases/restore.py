@@ -1,8 +1,8 @@
-"""SnapStart, as far as processes allow: init, stand still as a snapshot would, restore before the first invocation.
+"""SnapStart, as far as processes allow: init, stop as for a snapshot, restore before the first invocation.
 
-The processes that are restored are those that were initialised, not copies, and their clocks do not jump: a process
-cannot be given another monotonic clock. What is lost by a reset is started anew and then restored. Source: platform
-reference, section 5.2; AWS docs "Improving startup performance with Lambda SnapStart" (hooks have 10 s).
+The restored processes are the initialised ones, not copies. Their clocks do not jump, because a process cannot be given
+another monotonic clock. After a reset, new processes run the init and are then restored. Source: platform reference,
+section 5.2; AWS docs "Improving startup performance with Lambda SnapStart" (hooks have 10 s).
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from local_lambda.sandbox import Broken, Sandbox
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _RestoreOutcome:
-    """How a restore went. `payload` is what the runtime said of its failure."""
+    """How a restore ended. `payload` is the runtime's own error report."""
 
     status: str
     duration_ms: float
@@ -30,7 +30,9 @@ class _RestoreOutcome:
 
 
 async def restore(sandbox: Sandbox) -> _RestoreOutcome | None:
-    """Release a runtime that waits in `/restore/next`; wait for its hooks. None when nothing is to be restored."""
+    """Release a runtime that waits in `/restore/next` and wait for its hooks. Return None if there is nothing to
+    restore.
+    """
     runtime, function, telemetry = sandbox.runtime, sandbox.function, sandbox.telemetry
     if not function.is_snap_start or runtime.is_restored:
         return None
@@ -53,7 +55,7 @@ async def _outcome(sandbox: Sandbox, began: float) -> _RestoreOutcome:
         async with asyncio.timeout(limit):
             await sandbox.until(lambda: runtime.has_asked or runtime.restore_error is not None)
     except TimeoutError:
-        # Source: AWS's emulator gives an init or restore timeout this type.
+        # Source: AWS's emulator, which gives an init or restore timeout this type.
         status, error_type, message = "timeout", "Runtime.Unknown", f"Restore timed out after {limit:.2f} seconds"
     except Broken as broken:
         status, error_type, message = "error", broken.fault.error_type, broken.fault.message

@@ -1,8 +1,8 @@
-"""Bring an environment down. Source: AWS's emulator, rapid/shutdown.go; docs/fidelity.md, sections 1.8 and 5.4.
+"""The shutdown phase. Source: AWS's emulator, rapid/shutdown.go; docs/fidelity.md, sections 1.8 and 5.4.
 
-The runtime goes first: SIGTERM and its share of the time at a spin-down, SIGKILL at a reset. Then SHUTDOWN to the
-extensions that subscribed to it, which must have exited at the deadline; all others are killed. No extension is ever
-sent SIGTERM. The deadline counts from the start of the sequence, the runtime's share included.
+The runtime goes first: SIGTERM and its share of the time at a spin-down, SIGKILL at a reset. Then the extensions that
+subscribed to SHUTDOWN get the event and must exit before the deadline; all others are killed. No extension ever gets
+SIGTERM. The deadline counts from the start of the sequence, so it includes the runtime's share.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ Reason = Literal["spindown", "timeout", "failure"]
 
 
 async def end(sandbox: Sandbox, reason: Reason) -> Shutdown:
-    """Run the shutdown sequence to its end: no process is left, and subscribers are stopped."""
+    """Run the whole shutdown sequence: afterwards no process runs, and telemetry delivery has stopped."""
     sandbox.is_ending = True
     began, began_ms = time.monotonic(), int(time.time() * 1000)
     budget = _budget(sandbox)
@@ -49,7 +49,7 @@ async def end(sandbox: Sandbox, reason: Reason) -> Shutdown:
 
 
 async def kill(sandbox: Sandbox) -> None:
-    """Kill what still runs, without a word, and wait until it is gone."""
+    """Kill all running processes without notice, and wait until they are gone."""
     sandbox.kill()
     await sandbox.watch.until(lambda: not sandbox.any_running())
     sandbox.limits.kill_strays()
@@ -88,7 +88,7 @@ async def _until_gone(sandbox: Sandbox, deadline: float, runs: Condition) -> Non
         async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
             await sandbox.watch.until(lambda: not runs())
     except TimeoutError:
-        return  # what happens then is the caller's business: it kills
+        return  # the caller kills what is left
 
 
 def _extension_end(sandbox: Sandbox, extension: Extension, began: float) -> ExtensionEnd:

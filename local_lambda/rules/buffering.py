@@ -1,7 +1,7 @@
-"""What one telemetry subscription holds until it may be sent. Pure; time is an argument.
+"""The buffer of one telemetry subscription: the records held until they may be sent. Pure; the time is an argument.
 
-Records gather in an open batch. It is sealed when it has `max_items` or `max_bytes`, when its oldest record has waited
-`timeout_s`, and at each thaw: what was held over a freeze goes out first, as a batch of its own.
+Records are collected in an open batch. The batch is sealed when it has `max_items` or `max_bytes`, when its oldest
+record has waited `timeout_s`, and at each thaw: records held during a freeze are sent first, as a batch of their own.
 """
 
 from collections import deque
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """What did not fit since it was last asked for."""
+    """The records dropped since the last `take_dropped`."""
 
     records: int
     size_bytes: int
 
 
 class Buffer:
-    """An ordered, bounded queue of encoded records in batches."""
+    """An ordered queue of encoded records in batches, limited to `limit_bytes`."""
 
     def __init__(self, *, max_items: int, max_bytes: int, timeout_s: float, limit_bytes: int) -> None:
         self._max_items = max_items
@@ -33,9 +33,9 @@ class Buffer:
         self._dropped = Dropped(0, 0)
 
     def add(self, record: bytes, now: float, *, beyond_limit: bool = False) -> bool:
-        """Take `record`, or count it as dropped and return False when the bound is reached.
+        """Add `record`, or count it as dropped and return False if the buffer is full.
 
-        `beyond_limit`: take it all the same. The notice of a loss must not be lost itself.
+        With `beyond_limit` it is added anyway: the notice about lost records must not be lost itself.
         """
         if not beyond_limit and self._held_bytes + len(record) > self._limit_bytes:
             self.count_dropped([record])
@@ -50,20 +50,20 @@ class Buffer:
         return True
 
     def seal(self) -> None:
-        """Close the open batch, so that it can be taken."""
+        """Close the open batch, so that `take` returns it."""
         if self._open:
             self._sealed.append(self._open)
             self._open, self._open_bytes = [], 0
 
     @property
     def due_at(self) -> float | None:
-        """When the next batch may be taken; None while nothing is held."""
+        """The time when the next batch may be taken; None if the buffer is empty."""
         if self._sealed:
             return float("-inf")
         return self._opened_at + self._timeout_s if self._open else None
 
     def take(self, now: float) -> Sequence[bytes] | None:
-        """Return the oldest batch that is due and forget it."""
+        """Remove and return the oldest batch that is due; None if none is due."""
         due_at = self.due_at
         if due_at is None or now < due_at:
             return None
@@ -74,17 +74,17 @@ class Buffer:
         return batch
 
     def put_back(self, batch: Sequence[bytes]) -> None:
-        """Return a batch that was taken and not acknowledged to the front."""
+        """Put a batch that was not acknowledged back at the front."""
         self._sealed.appendleft(batch)
         self._held_bytes += sum(map(len, batch))
 
     def count_dropped(self, records: Sequence[bytes]) -> None:
-        """Count records that were given up."""
+        """Count these records as dropped."""
         seen = self._dropped
         self._dropped = Dropped(seen.records + len(records), seen.size_bytes + sum(map(len, records)))
 
     def take_dropped(self) -> Dropped | None:
-        """Return what was dropped since the last call, if anything."""
+        """Return what was dropped since the last call, or None."""
         dropped, self._dropped = self._dropped, Dropped(0, 0)
         return dropped if dropped.records else None
 

@@ -1,6 +1,7 @@
-"""The variables that the processes of an environment see. Pure: nothing of the host's environment leaks in, except that
-PATH begins with the running interpreter's directory, so that `#!/usr/bin/env python3` and the function agree on it.
+"""The environment variables of the processes in an environment. Pure.
 
+No variable of the host is passed on. Only PATH begins with the running interpreter's directory, so that `#!/usr/bin/env
+python3` and the function use the same Python.
 Source: AWS docs "Using the Lambda Extensions API" and AWS's emulator; docs/fidelity.md, section 1.9.
 """
 
@@ -11,14 +12,14 @@ from pathlib import Path
 from local_lambda.settings import Function
 
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin/:/bin:/opt/bin"
-# Never real credentials. A customer's variable may name others, for backends that check them.
+# Never real credentials. The function's own variables can replace them, for backends that check credentials.
 _CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "AKIALOCALLAMBDA00000",
     "AWS_SECRET_ACCESS_KEY": "local-secret-access-key",
     "AWS_SESSION_TOKEN": "local-session-token",
 }
 CREDENTIALS_PATH = "/2021-04-23/credentials"
-CREDENTIALS_TOKEN = "local-lambda-credentials"  # noqa: S105  like the keys above it opens nothing
+CREDENTIALS_TOKEN = "local-lambda-credentials"  # noqa: S105  not a secret: like the keys above it gives no access
 NOT_FOR_EXTENSIONS = frozenset(
     {
         "AWS_EXECUTION_ENV",
@@ -36,7 +37,7 @@ NOT_FOR_EXTENSIONS = frozenset(
 def for_runtime(
     function: Function, *, api: str, log_stream: str, log_fd: int | None, opt: Path | None = None
 ) -> dict[str, str]:
-    """Return the variables of the runtime process. `log_fd` is the descriptor for framed log messages."""
+    """Return the variables of the runtime process. `log_fd` is the file descriptor for framed log messages."""
     variables = {
         **_CREDENTIALS,
         "LANG": "en_US.UTF-8",
@@ -71,7 +72,7 @@ def for_runtime(
 
 
 def _without_what_a_snapshot_must_not_hold(variables: Mapping[str, str], api: str) -> dict[str, str]:
-    """Return the variables under SnapStart: an address for credentials instead of keys, and no names of logs."""
+    """Return the variables under SnapStart: a URL for credentials instead of keys, and no log group or stream names."""
     absent = {*_CREDENTIALS, "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME"}
     return {name: value for name, value in variables.items() if name not in absent} | {
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://{api}{CREDENTIALS_PATH}",
@@ -80,7 +81,7 @@ def _without_what_a_snapshot_must_not_hold(variables: Mapping[str, str], api: st
 
 
 def credentials(function: Function) -> dict[str, str]:
-    """Return the keys that the credentials' address gives under SnapStart: the customer's where there are some."""
+    """Return the credentials that the URL serves under SnapStart: the user's if the function has some."""
     given = {name: function.environment.get(name, value) for name, value in _CREDENTIALS.items()}
     return {
         "AccessKeyId": given["AWS_ACCESS_KEY_ID"],
@@ -90,7 +91,7 @@ def credentials(function: Function) -> dict[str, str]:
 
 
 def _of_layers(function: Function, opt: Path | None) -> dict[str, str]:
-    """Return the search paths that lead into layers; the customer's own come first, as they do on Lambda."""
+    """Return the search paths into layers; the user's own paths come first, as on Lambda."""
     if opt is None:
         return {}
     given = function.environment
@@ -106,20 +107,22 @@ def _of_layers(function: Function, opt: Path | None) -> dict[str, str]:
 
 
 def for_extension(function: Function, *, api: str, opt: Path | None = None) -> dict[str, str]:
-    """Return the variables of an extension's process: the runtime's without those that Lambda keeps back."""
+    """Return the variables of an extension's process: the runtime's, without those that Lambda withholds."""
     variables = strip(for_runtime(function, api=api, log_stream="", log_fd=None, opt=opt))
     if "PYTHONPATH" not in function.environment:
-        variables.pop("PYTHONPATH", None)  # it was made for the function alone
+        variables.pop("PYTHONPATH", None)  # set by us for the function alone
     return variables
 
 
 def strip(variables: Mapping[str, str]) -> dict[str, str]:
-    """Leave out what extensions do not see: a fixed list, and every name that begins with an underscore."""
+    """Return `variables` without those that extensions do not get: a fixed list, and every name with a leading
+    underscore.
+    """
     return {name: value for name, value in variables.items() if name[:1] != "_" and name not in NOT_FOR_EXTENSIONS}
 
 
 def _execution_env(function: Function) -> str:
-    """Return `AWS_EXECUTION_ENV`: the running Python's with awslambdaric, else that of an OS-only runtime."""
+    """Return `AWS_EXECUTION_ENV`: the running Python version with awslambdaric, else that of an OS-only runtime."""
     if function.command is not None:
         return "AWS_Lambda_provided.al2023"
     return f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}"
@@ -133,5 +136,5 @@ def runtime_version(function: Function) -> str:
 
 
 def path(customers: str | None) -> str:
-    """Return PATH: the running interpreter's directory, then the customer's or Lambda's own."""
+    """Return PATH: the running interpreter's directory, then the user's PATH or Lambda's."""
     return f"{Path(sys.executable).parent}:{customers or _SYSTEM_PATH}"

@@ -3,7 +3,7 @@
     Started --register--> Registered --/next--> Ready --event--> Running --/next--> Ready …
     Registered --init/error--> InitError          Registered | Ready | Running --exit/error--> ExitError
 
-Every transition that is not drawn is answered 403. Source: AWS Runtime Interface Emulator, externalagent_states.go.
+Every other transition is answered with 403. Source: AWS Runtime Interface Emulator, externalagent_states.go.
 """
 
 import uuid
@@ -20,7 +20,7 @@ LIMIT = 10  # internal and external together; source: Lambda quotas
 
 
 class State(StrEnum):
-    """A state by the name that `platform.extension` shows."""
+    """A state of an extension, under the name used in `platform.extension`."""
 
     STARTED = "Started"
     REGISTERED = "Registered"
@@ -35,7 +35,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What `/event/next` answers with."""
+    """The answer of `/event/next`."""
 
     type: str  # INVOKE or SHUTDOWN
     body: bytes
@@ -44,7 +44,7 @@ class Event:
 
 
 class Extension:
-    """One extension. Methods either move it to another state or raise Refused and change nothing."""
+    """One extension. Each method either changes its state, or raises Refused and changes nothing."""
 
     def __init__(self, name: str, *, external: bool) -> None:
         self.name = name
@@ -54,11 +54,11 @@ class Extension:
         self.state = State.STARTED
         self.error_type: str | None = None
         self.received_shutdown = False
-        self.asked_at: float | None = None  # the last /event/next
+        self.asked_at: float | None = None  # the time of the last /event/next
         self._event: Event | None = None
 
     def wants(self, event: str) -> bool:
-        """Whether it is registered for `event`."""
+        """Whether the extension is registered for `event`."""
         return event in self.events
 
     @property
@@ -70,21 +70,21 @@ class Extension:
         self.events = tuple(events)
 
     def ask_next(self, now: float) -> None:
-        """Take a call of `/event/next` at `now`, in seconds: it is done with what it had, and waits."""
+        """Handle a call of `/event/next` at `now`, in seconds: the last event is done, and the extension waits."""
         self._move(State.READY, {State.REGISTERED, State.RUNNING})
         self.asked_at = now
 
     @property
     def is_idle(self) -> bool:
-        """Whether it waits in `/event/next`, with no event on its way."""
+        """Whether the extension waits in `/event/next` and no event is ready for it."""
         return self.state is State.READY and self._event is None
 
     def release(self, event: Event) -> None:
-        """Have `event` ready for it. One that is still busy gets it with its next `/event/next`."""
+        """Make `event` ready for the extension. If it is busy, it gets the event with its next `/event/next`."""
         self._event = event
 
     def take(self) -> Event | None:
-        """Return the event that was released, once, if it waits for one. Raises Refused when it ended while waiting."""
+        """Return the released event once; None if there is none. Raises Refused if the extension ended meanwhile."""
         if self.state is not State.READY:
             raise self._refusal(State.READY, "Concurrent state modification")
         if self._event is None:
@@ -96,7 +96,7 @@ class Extension:
 
     @property
     def has_event(self) -> bool:
-        """Whether a wait in `/event/next` should end: with an event, or because the state changed underneath."""
+        """Whether a wait in `/event/next` must end: an event is ready, or the state changed meanwhile."""
         return self._event is not None or self.state is not State.READY
 
     def report_init_error(self, error_type: str) -> None:
@@ -113,7 +113,7 @@ class Extension:
         self.error_type = error_type
 
     def exited(self, code: int, *, in_shutdown: bool) -> None:
-        """Note the end of its process. Within a shutdown only code 0 is a clean end."""
+        """Record the exit of the process. During a shutdown only exit code 0 is clean."""
         if self.state in (State.INIT_ERROR, State.EXIT_ERROR):
             return
         if in_shutdown:
@@ -127,7 +127,7 @@ class Extension:
         self.state = to
 
     def _refusal(self, to: State, reason: str = "State transition is not allowed") -> Refused:
-        # AWS's emulator names the extension when it registers, and gives its identifier afterwards.
+        # AWS's emulator shows the extension's name when it registers, and its identifier afterwards.
         who = self.name if to is State.REGISTERED else self.id
         message = f"State transition from {self.state} to {to} failed for extension {who}. Error: {reason}"
         return Refused(403, "Extension.InvalidExtensionState", message)
@@ -154,7 +154,7 @@ class Extensions:
         return all(extension.is_registered for extension in self)
 
     def all_ready(self, event: str | None = None) -> bool:
-        """Whether all of them (all that are registered for `event`) wait in `/event/next`."""
+        """Whether all extensions (or all registered for `event`) wait in `/event/next`."""
         return all(extension.is_idle for extension in self if event is None or extension.wants(event))
 
     def register(self, name: str, body: bytes) -> Extension:
@@ -196,17 +196,19 @@ class Extensions:
                 raise Refused(403, "Extension.InvalidEventType", f"{event}: {reason}")
 
     def find(self, identifier: str | None, *, unknown: str = "Unknown extension {}") -> Extension:
-        """Return the extension that `Lambda-Extension-Identifier` names. Raises Refused, with the text `unknown`."""
+        """Return the extension with this `Lambda-Extension-Identifier`. Raises Refused, with the text `unknown` if none
+        has it.
+        """
         wanted = read_identifier(identifier)
         for extension in self:
-            # One that has not registered was told no identifier, so it cannot have this one.
+            # An unregistered extension has not been given its identifier yet, so it cannot be the caller.
             if extension.id == wanted and extension.is_registered:
                 return extension
         raise Refused(403, "Extension.UnknownExtensionIdentifier", unknown.format(wanted))
 
 
 def read_identifier(identifier: str | None) -> str:
-    """Return what `Lambda-Extension-Identifier` holds in the usual form of a UUID. Raises Refused."""
+    """Return the value of `Lambda-Extension-Identifier` as a canonical UUID. Raises Refused."""
     if not identifier:
         message = "Missing Lambda-Extension-Identifier header"
         raise Refused(403, "Extension.MissingExtensionIdentifier", message)
@@ -218,7 +220,7 @@ def read_identifier(identifier: str | None) -> str:
 
 
 def _events(body: bytes) -> list[str]:
-    """Read the list of events out of the body of `/extension/register`. Raises Refused."""
+    """Return the list of events in the body of `/extension/register`. Raises Refused."""
     invalid = "InvalidRequestFormat"
     try:
         parsed: Any = orjson.loads(body)

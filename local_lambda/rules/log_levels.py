@@ -1,7 +1,7 @@
-"""Log-level filtering of the JSON log format. Pure.
+"""Log-level filtering for the JSON log format. Pure.
 
 Source: AWS docs "Log-level filtering"; docs/fidelity.md, section 6. AWS documents it for CloudWatch Logs. Whether it
-also thins out the telemetry is not known: `Platform.filter_telemetry`.
+also filters the telemetry is not known: `Platform.filter_telemetry`.
 """
 
 from typing import Any
@@ -13,7 +13,9 @@ _DEBUG_UNLESS_FAILED = ("platform.initRuntimeDone", "platform.runtimeDone", "pla
 
 
 def passes(function: Function, type_: str, record: Any) -> bool:
-    """Whether an event reaches the function's levels. Lines that are not JSON, and extensions' own, always do."""
+    """Whether an event is at or above the function's log levels. Lines that are not JSON and extensions' lines always
+    are.
+    """
     if not function.is_json or type_ == "extension" or not isinstance(record, dict):
         return True
     if type_ == "function":
@@ -25,7 +27,7 @@ def passes(function: Function, type_: str, record: Any) -> bool:
 
 
 def _application_level(record: dict[str, Any]) -> str:
-    """Return the level of a function's record; one without a known level counts as INFO."""
+    """Return the level of a function's record; without a known level it counts as INFO."""
     level = str(record.get("level") or record.get("log_level") or "INFO").upper()
     level = _ALIASES.get(level, level)
     return level if level in APPLICATION_LEVELS else "INFO"

@@ -1,4 +1,4 @@
-"""Telemetry as the text that CloudWatch Logs shows. Pure. Source: docs/fidelity.md, section 3.5."""
+"""Telemetry events as the text lines that CloudWatch Logs shows. Pure. Source: docs/fidelity.md, section 3.5."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import orjson
 
 
 def text_of(event: Mapping[str, Any]) -> str | None:
-    """Return the familiar line of a telemetry event, without a newline; None for those that have none."""
+    """Return the log line of a telemetry event, without a newline; None for events without a log line."""
     kind, record = event["type"], event["record"]
     if kind in ("function", "extension"):
         return record.removesuffix("\n") if isinstance(record, str) else orjson.dumps(record).decode()
@@ -43,7 +43,7 @@ def _init_report(record: Mapping[str, Any]) -> str:
 def _report(record: Mapping[str, Any]) -> str:
     metrics = record["metrics"]
     parts = [f"REPORT RequestId: {record['requestId']}", f"Duration: {metrics['durationMs']:.2f} ms"]
-    if "billedDurationMs" in metrics:  # Managed Instances report the duration only
+    if "billedDurationMs" in metrics:  # Managed Instances report only the duration
         parts += [
             f"Billed Duration: {metrics['billedDurationMs']} ms",
             f"Memory Size: {metrics['memorySizeMB']} MB",

@@ -1,8 +1,8 @@
-"""The records of the legacy Logs API, made from those of the Telemetry API. Pure.
+"""The records of the legacy Logs API, converted from those of the Telemetry API. Pure.
 
-Source: AWS docs "Lambda Logs API" (its events and their members) and docs/fidelity.md, section 2.5. Not
-documented, so chosen: `platform.end` directly before `platform.report`; `platform.fault` when a
-runtime or an extension ended, not at a timeout; trace members only on the report.
+Source: AWS docs "Lambda Logs API" (its events and their members) and docs/fidelity.md, section 2.5. Not documented, so
+chosen: `platform.end` directly before `platform.report`; `platform.fault` when a runtime or an extension ended, not at
+a timeout; trace members only on the report.
 """
 
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ _REPORT_METRICS = ("durationMs", "billedDurationMs", "memorySizeMB", "maxMemoryU
 
 
 def is_legacy(schema: str) -> bool:
-    """Whether `schema` is one of the Logs API's."""
+    """Whether `schema` belongs to the Logs API."""
     return schema in LOGS_SCHEMAS
 
 
 def translate(type_: str, record: Any, text: str | None, schema: str) -> list[_Typed]:
-    """Return the events of the Logs API, none or several, that tell what one of the Telemetry API does."""
+    """Return the Logs API events, none or several, for one event of the Telemetry API."""
     if text is not None:
         return [(type_, text)]
     return list(_platform(type_, record, schema))

@@ -1,13 +1,13 @@
-"""How the APIs say no: one exception that becomes a status and a JSON body."""
+"""The exception with which the APIs refuse a call; the server turns it into a status and a JSON body."""
 
 import orjson
 
 
 class Refused(Exception):
-    """A call that is answered with `status` and an error body.
+    """A call is refused: it is answered with `status` and an error body.
 
-    `type_first`: bodies of the Telemetry API were captured with `errorType` before `errorMessage`, others have them
-    the other way round.
+    `type_first`: error bodies of the Telemetry API were captured with `errorType` before `errorMessage`; those of the
+    other APIs have the reverse order.
     """
 
     def __init__(self, status: int, error_type: str, message: str, *, type_first: bool = False) -> None:
@@ -19,7 +19,7 @@ class Refused(Exception):
 
     @property
     def body(self) -> bytes:
-        """The JSON to answer with; the newline at its end is that of AWS's emulator."""
+        """The error body as JSON; AWS's emulator also ends it with a newline."""
         if self._type_first:
             return orjson.dumps({"errorType": self.error_type, "errorMessage": self.message})
         return orjson.dumps({"errorMessage": self.message, "errorType": self.error_type}) + b"\n"

@@ -1,4 +1,4 @@
-"""The runtime as the platform sees it: the invocations it was given and how far it is with them. Pure.
+"""The runtime as the platform sees it: its invocations and the state of each. Pure.
 
 Started --next--> Ready --invocation--> Running --response | error--> RuntimeResponseSentState --next--> Ready
 """
@@ -16,7 +16,7 @@ _ERROR_TYPE = re.compile(r"(Runtime|Function)\.[A-Z][a-zA-Z]+")
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """One invocation in the hands of the runtime. Times are seconds since the epoch."""
+    """One invocation given to the runtime. Times are seconds since the epoch."""
 
     request_id: str
     payload: bytes
@@ -29,17 +29,17 @@ class Call:
     released_at: float = field(default_factory=time.time)
     response: bytes | None = None
     error_type: str | None = None  # set when the runtime reported an error
-    stream_error: bytes | None = None  # what broke off a streamed response
+    stream_error: bytes | None = None  # the error that ended a streamed response
     response_began_at: float | None = None
     responded_at: float | None = None
-    done_at: float | None = None  # the runtime asked for the next one
+    done_at: float | None = None  # when the runtime asked for the next invocation
 
     @property
     def is_answered(self) -> bool:
         return self.responded_at is not None
 
     def headers(self) -> dict[str, str]:
-        """Return the headers of `/runtime/invocation/next`; each only where it has a value."""
+        """Return the headers of `/runtime/invocation/next`, without those that have no value."""
         named = {
             "Lambda-Runtime-Aws-Request-Id": self.request_id,
             "Lambda-Runtime-Deadline-Ms": str(self.deadline_ms),
@@ -54,7 +54,7 @@ class Call:
 
 
 class Runtime:
-    """One generation of the runtime. `concurrent` (Managed Instances): it may hold several invocations at once."""
+    """One generation of the runtime. If `concurrent` (Managed Instances), it may hold several invocations at once."""
 
     def __init__(self, *, concurrent: bool = False) -> None:
         self.concurrent = concurrent
@@ -81,7 +81,7 @@ class Runtime:
         return "RuntimeResponseSentState" if self._current.is_answered else "Running"
 
     def give(self, call: Call) -> None:
-        """Have `call` ready for the next one who asks."""
+        """Make `call` ready for the next `/runtime/invocation/next`."""
         self._queue.append(call)
         self._open[call.request_id] = call
 
@@ -93,7 +93,7 @@ class Runtime:
             self._queue.remove(call)
 
     def ask_next(self) -> None:
-        """Take a call of `/runtime/invocation/next`: what was answered is done."""
+        """Handle a call of `/runtime/invocation/next`: an answered invocation is now done."""
         if self.init_error is not None or self.restore_error is not None:
             raise self._refusal("Ready")
         self.has_asked = True
@@ -103,28 +103,28 @@ class Runtime:
             self._current = None
 
     def ask_restore(self) -> None:
-        """Take a call of `/runtime/restore/next`: its init is complete, and it waits for the restore."""
+        """Handle a call of `/runtime/restore/next`: the init is complete, and the runtime waits for the restore."""
         if self.has_asked or self.init_error is not None or self.restore_error is not None:
             raise self._refusal("RestoreReady")
         self.waits_for_restore = True
 
     def release_restore(self) -> None:
-        """Answer who waits for the restore."""
+        """Let the runtime continue after the restore."""
         self.is_restored = True
 
     def fail_restore(self, body: bytes, error_type: str | None) -> None:
-        """Note `/runtime/restore/error`: a hook after the restore failed."""
+        """Handle `/runtime/restore/error`: a hook after the restore failed."""
         if not self.is_restored or self.has_asked or self.restore_error is not None:
             raise self._refusal("RestoreError")
         self.restore_error = (clean_error_type(error_type, "Runtime.Unknown"), body)
 
     @property
     def is_initialised(self) -> bool:
-        """Whether it has said that its init is complete."""
+        """Whether the runtime has reported that its init is complete."""
         return self.has_asked or self.waits_for_restore
 
     def take(self) -> Call | None:
-        """Return the next invocation, or, as the real one does, the same again while it is not answered."""
+        """Return the next invocation; while one is unanswered, return that one again, as the real API does."""
         if self._current is not None and not self.concurrent:
             return self._current
         if not self._queue:
@@ -139,10 +139,11 @@ class Runtime:
         return bool(self._queue) or (self._current is not None and not self.concurrent)
 
     def check_open(self, request_id: str, to: str = "InvocationResponse") -> Call:
-        """Return the invocation that may be answered now; `to` is where the answer leads. Raises Refused."""
+        """Return the invocation if it may be answered now; `to` is the state after the answer. Raises Refused."""
         call = self._open.get(request_id)
         if call is None and self.concurrent and request_id in self._timed_out:
-            # Its worker lives on, and is told so. Source: AWS's emulator, Managed Instances core, as observed.
+            # Its worker continues to run and gets this answer. Source: AWS's emulator, Managed Instances core, as
+            # observed.
             raise Refused(410, "InvokeTimeout", "Invoke timeout")
         if call is None:
             raise Refused(400, "InvalidRequestID", "Invalid request ID")
@@ -151,26 +152,26 @@ class Runtime:
         return call
 
     def answer(self, call: Call, body: bytes, began_at: float, failed: tuple[str, bytes] | None = None) -> None:
-        """Note the response of the function; `failed` is the error that broke off a stream: its type and its body."""
+        """Record the function's response; `failed` is the type and the body of an error that ended a stream."""
         if failed is not None:
             call.error_type, call.stream_error = clean_error_type(failed[0], "Function.Unknown"), failed[1]
         call.response, call.response_began_at, call.responded_at = body, began_at, time.time()
         self._settle(call)
 
     def fail(self, call: Call, body: bytes, error_type: str | None) -> None:
-        """Note an error that the runtime reports for an invocation."""
+        """Record an error that the runtime reported for an invocation."""
         call.error_type = clean_error_type(error_type, "Function.Unknown")
         call.response, call.responded_at = body, time.time()
         self._settle(call)
 
     def fail_init(self, body: bytes, error_type: str | None) -> None:
-        """Note `/runtime/init/error`."""
+        """Handle `/runtime/init/error`."""
         if self.is_initialised or self.init_error is not None:
             raise self._refusal("InitError")
         self.init_error = (clean_error_type(error_type, "Runtime.Unknown"), body)
 
     def _settle(self, call: Call) -> None:
-        if self.concurrent:  # nobody asks "with the same hand" again, so the answer is the end
+        if self.concurrent:  # a later next cannot be matched to this invocation, so the answer ends it
             call.done_at = call.responded_at
             self._open.pop(call.request_id, None)
 
@@ -183,5 +184,5 @@ class Runtime:
 
 
 def clean_error_type(error_type: str | None, otherwise: str) -> str:
-    """Return the type a runtime gave if it has the documented form, else `otherwise`."""
+    """Return the error type from the runtime if it has the documented form, else `otherwise`."""
     return error_type if error_type and _ERROR_TYPE.fullmatch(error_type) else otherwise

@@ -1,4 +1,4 @@
-"""Read and check the body of a telemetry subscription. Pure; each refusal has the status and text of the real API.
+"""Parses and checks the body of a telemetry subscription. Pure; each refusal has the status and text of the real API.
 
 Source: captures of the Telemetry API on real Lambda, listed in docs/fidelity.md, section 2.1.
 """
@@ -13,7 +13,7 @@ import orjson
 from local_lambda.rules.logs_schema import LOGS_SCHEMAS
 from local_lambda.rules.refusals import Refused
 
-_HOSTS = ("sandbox.localdomain", "sandbox")  # the short name is used in production by two vendors
+_HOSTS = ("sandbox.localdomain", "sandbox")  # two vendors use the short name in production
 _TYPES = ("platform", "function", "extension")
 _KNOWN_SCHEMAS = (*LOGS_SCHEMAS, "2022-07-01", "2022-12-13", "2025-01-29")
 _RESERVED_PORT = 9001
@@ -29,7 +29,7 @@ _LOGS_BUFFERING = {**_BUFFERING, "timeoutMs": (1000, 100, 30000)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
-    """What an extension asked for. Two are the same subscription when all members are equal."""
+    """A telemetry subscription. Two subscriptions are the same if all their members are equal."""
 
     name: str  # the extension
     schema: str
@@ -44,7 +44,7 @@ class Subscription:
 
 
 def parse(name: str, body: bytes, *, schemas: Collection[str], managed: bool = False) -> Subscription:
-    """Return the subscription that `body` asks for. Raises Refused.
+    """Return the subscription requested in `body`. Raises Refused.
 
     `managed`: on Managed Instances the error types have no prefix.
     """
@@ -55,7 +55,7 @@ def parse(name: str, body: bytes, *, schemas: Collection[str], managed: bool = F
 
 
 def parse_logs(name: str, body: bytes) -> Subscription:
-    """Return what `body` asks of the legacy Logs API. Raises Refused; what its errors are called is a choice."""
+    """Return the Logs API subscription requested in `body`. Raises Refused; the names of its errors are a choice."""
     try:
         return _parse(name, body, _logs_schema, _LOGS_BUFFERING)
     except Refused as refusal:
@@ -97,7 +97,7 @@ def _schema(asked: Fields, accepted: Collection[str]) -> str:
     if schema is None:
         raise _invalid("TelemetryAPI only supports the SchemaVersion released after 2021-03-18")
     if schema not in _KNOWN_SCHEMAS or (schema in _KNOWN_SCHEMAS[2:] and schema not in accepted):
-        # One that was taken away (`Platform.schemas`) is refused as a platform refuses what it has never heard of.
+        # A schema that was removed from `Platform.schemas` is refused like an unknown one.
         known = [known for known in _KNOWN_SCHEMAS if known in _KNOWN_SCHEMAS[:2] or known in accepted]
         listed = ", ".join(f"`{known}`" for known in known)
         raise _malformed(f"unknown variant `{schema}`, expected one of {listed}")

@@ -1,4 +1,4 @@
-"""The records of the Telemetry API: their members, and how the older schemas differ. Pure."""
+"""The records of the Telemetry API: their members, and the differences of the older schemas. Pure."""
 
 import math
 import time
@@ -14,8 +14,8 @@ from local_lambda.settings import Function, SchemaReading
 
 Fields = dict[str, Any]
 
-# What a subscriber of an older schema does not get. "captured" is what real Lambda was seen to leave out;
-# "documented" follows the OpenAPI files of the event schemas.
+# The members that older schemas leave out. "captured": real Lambda was observed to leave them out. "documented": as in
+# the OpenAPI files of the event schemas.
 _LEFT_OUT: Mapping[tuple[SchemaReading, str], Mapping[str, Sequence[str]]] = {
     ("captured", "2022-07-01"): {"platform.start": ("functionArn",)},
     ("captured", "2022-12-13"): {"platform.start": ("functionArn",)},
@@ -39,19 +39,19 @@ _LEFT_OUT: Mapping[tuple[SchemaReading, str], Mapping[str, Sequence[str]]] = {
 
 
 def timestamp(seconds: float) -> str:
-    """Write `seconds` since the epoch as the platform does: UTC, milliseconds, `Z`."""
+    """Return `seconds` since the epoch in the platform's format: UTC, milliseconds, `Z`."""
     whole, milliseconds = divmod(milliseconds_of(seconds), 1000)
     return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
 
 
 def milliseconds_of(seconds: float) -> int:
-    """Return whole milliseconds; the one way of rounding, so that a deadline is a timestamp and a timeout exactly."""
+    """Return whole milliseconds. All code rounds this way, so that a deadline is exactly a timestamp plus a timeout."""
     return math.floor(seconds * 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TelemetryEvent:
-    """One record with the time at which the platform produced it. `text` is the line that it was made from, if any."""
+    """One record and the time when the platform produced it. `text` is the log line it was made from, if any."""
 
     time: float
     type: str
@@ -60,15 +60,15 @@ class TelemetryEvent:
 
     @property
     def stream(self) -> str:
-        """The subscription type that it belongs to: platform, function or extension."""
+        """The subscription type of the event: platform, function or extension."""
         return self.type.partition(".")[0]
 
     def as_dict(self) -> Fields:
-        """Return it as the newest schema has it."""
+        """Return the event in the newest schema."""
         return {"time": timestamp(self.time), "type": self.type, "record": self.record}
 
     def encode_all(self, schema: str, reading: SchemaReading) -> list[bytes]:
-        """Return what a subscriber of `schema` gets: one record, or what the Logs API makes of it."""
+        """Return the records for a subscriber of `schema`: one, or for the Logs API none or several."""
         if is_legacy(schema):
             when = timestamp(self.time)
             told = translate(self.type, self.record, self.text, schema)
@@ -76,7 +76,7 @@ class TelemetryEvent:
         return [] if self.type == "platform.logsSubscription" else [self.encode(schema, reading)]
 
     def encode(self, schema: str, reading: SchemaReading) -> bytes:
-        """Return its JSON under `schema`, one of the Telemetry API. Under 2022-07-01 a line is always a string."""
+        """Return the event as JSON under a Telemetry API `schema`. Under 2022-07-01 a log line is always a string."""
         record = self.record
         if self.text is not None:
             record = self.text if schema == "2022-07-01" else record
@@ -86,7 +86,7 @@ class TelemetryEvent:
 
 
 def line(stream: str, raw: bytes, *, is_json: bool, at: float | None = None) -> TelemetryEvent:
-    """Return the record of one line or framed message. Under the JSON log format a JSON object becomes one."""
+    """Return the event of one line or framed message. With the JSON log format a JSON object becomes the record."""
     text = raw.decode("utf-8", "replace")
     record: Any = text
     if is_json:
@@ -106,7 +106,7 @@ def init_start(function: Function, instance_id: str, runtime_version: str, phase
         "functionName": function.name,
         "functionVersion": function.version,
         "instanceId": instance_id,
-        "instanceMaxMemory": function.memory_mb * 1024 * 1024,  # bytes on the wire, whatever the documentation shows
+        "instanceMaxMemory": function.memory_mb * 1024 * 1024,  # bytes, whatever the documentation shows
     }
 
 

@@ -1,4 +1,4 @@
-"""Push telemetry to one subscriber: batches in order, repeated until acknowledged, standing still while frozen."""
+"""Sends telemetry to one subscriber: batches in order, retried until acknowledged, paused while frozen."""
 
 import asyncio
 import base64
@@ -17,7 +17,7 @@ _Heard = Callable[[Subscription, int, int | None, str], None]  # subscription, r
 
 
 class Destination(Protocol):
-    """Where batches go. Raises OSError or aiohttp.ClientError when no answer came."""
+    """The receiver of batches. `send` returns a status; it raises OSError or aiohttp.ClientError if no answer came."""
 
     async def connect(self) -> None: ...
 
@@ -27,7 +27,7 @@ class Destination(Protocol):
 
 
 class HttpDestination:
-    """A listener over HTTP. The header names, their order and their case are those captured on real Lambda."""
+    """A listener over HTTP. The names, order and case of the headers are those captured on real Lambda."""
 
     def __init__(self, session: aiohttp.ClientSession, host: str, subscription: Subscription) -> None:
         self._session = session
@@ -36,7 +36,7 @@ class HttpDestination:
         self._url = f"http://{self._host}{subscription.path}"
 
     async def connect(self) -> None:
-        """Do nothing: over HTTP a connection is made for the first batch."""
+        """Do nothing: an HTTP connection is made for the first batch."""
 
     async def send(self, batch: Sequence[bytes], sequence_id: str) -> int:
         """Send the records as one JSON array and return the status."""
@@ -62,11 +62,11 @@ class HttpDestination:
             return response.status
 
     def close(self) -> None:
-        """The session is shared and outlives this."""
+        """Do nothing: the session is shared and outlives this object."""
 
 
 class TcpDestination:
-    """A listener over TCP: one JSON record a line, no acknowledgement, so that written counts as accepted."""
+    """A listener over TCP: one JSON record per line. Nothing is acknowledged, so written records count as accepted."""
 
     def __init__(self, host: str, subscription: Subscription) -> None:
         self._host = host
@@ -74,14 +74,14 @@ class TcpDestination:
         self._writer: asyncio.StreamWriter | None = None
 
     async def connect(self) -> None:
-        """Connect unless that is done. Raises OSError when nobody listens."""
+        """Connect, if not connected yet. Raises OSError if nobody listens."""
         if self._writer is None or self._writer.is_closing():
             _, self._writer = await asyncio.open_connection(self._host, self._port)
 
     async def send(self, batch: Sequence[bytes], sequence_id: str) -> int:
         """Write the records and return 200."""
         await self.connect()
-        if self._writer is None:  # cannot be: connect raises instead
+        if self._writer is None:  # cannot happen: connect raises instead
             raise ConnectionError
         self._writer.write(b"".join(record + b"\n" for record in batch))
         await self._writer.drain()
@@ -93,7 +93,7 @@ class TcpDestination:
 
 
 class Sender:
-    """The platform's sender for one subscription. It lives as long as the environment, `run` as one generation."""
+    """The platform's sender for one subscription. It lives as long as the environment; `run` lasts one generation."""
 
     def __init__(self, subscription: Subscription, platform: Platform, heard: _Heard) -> None:
         self.subscription = subscription
@@ -113,12 +113,12 @@ class Sender:
         self._attempt_left = 0.0
 
     def offer(self, record: bytes, *, beyond_limit: bool = False) -> None:
-        """Hold `record` until its batch is due. Never waits."""
+        """Add `record` to the buffer, which holds it until its batch is due. Never waits."""
         self.buffer.add(record, _now(), beyond_limit=beyond_limit)
         self._changed.set()
 
     def pause(self) -> None:
-        """Stand still: nothing is begun, and no timer runs, until `resume`."""
+        """Pause until `resume`: no request begins and no timer runs."""
         self._moving = False
         if self._attempt is not None and (when := self._attempt.when()) is not None:
             self._attempt_left = max(0.0, when - _now())
@@ -126,7 +126,7 @@ class Sender:
         self._changed.set()
 
     def resume(self, *, hurry: bool = False) -> None:
-        """Go on. What was held over the freeze is due at once; with `hurry` (shutdown) so is all that follows."""
+        """Continue. Records held during the freeze are due at once; with `hurry` (shutdown) so are all later ones."""
         self.buffer.seal()
         self._moving = True
         self._hurry = hurry
@@ -135,7 +135,7 @@ class Sender:
         self._changed.set()
 
     async def run(self, destination: Destination) -> None:
-        """Send batch after batch until cancelled; one that is not acknowledged by then is kept."""
+        """Send batch after batch until cancelled; a batch not acknowledged by then goes back into the buffer."""
         try:
             while True:
                 batch = await self._next()

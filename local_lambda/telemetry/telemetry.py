@@ -1,4 +1,4 @@
-"""All telemetry of one environment: what was produced, and who gets it."""
+"""The telemetry of one environment: the events produced, and the senders to its subscribers."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ Notice = Callable[[TelemetryEvent], None]
 
 
 class Telemetry:
-    """The producer's side of the Telemetry API."""
+    """The platform's side of the Telemetry API."""
 
     def __init__(
         self,
@@ -45,12 +45,12 @@ class Telemetry:
         self._init_began = 0
 
     def begin_init(self) -> None:
-        """Open subscriptions. A new subscriber gets everything from here on, however late in the init it comes."""
+        """Open subscriptions. A new subscriber gets every event from now on, however late in the init it subscribes."""
         self.is_closed = False
         self._init_began = len(self.events)
 
     def close_subscriptions(self, *, forget: bool) -> None:
-        """End the time for subscriptions; with `forget`, also those that the new generation did not ask for again."""
+        """Close subscriptions; with `forget`, drop those that the new generation did not renew."""
         self.is_closed = True
         if forget:
             self._senders = {known: sender for known, sender in self._senders.items() if known in self._running}
@@ -67,9 +67,9 @@ class Telemetry:
         self._watch.notify()
 
     async def subscribe(self, subscription: Subscription) -> bool:
-        """Start delivery. Returns False when the same subscription was there before (`AlreadySubscribed`).
+        """Start delivery. Return False if the same subscription existed before (`AlreadySubscribed`).
 
-        Raises OSError when the platform is to connect at once (`Platform.tcp_connect`) and nobody listens.
+        Raises OSError if the platform must connect at once (`Platform.tcp_connect`) and nobody listens.
         """
         destination = self._destination(subscription)
         if subscription not in self._running and self._platform.tcp_connect == "subscribe":
@@ -90,7 +90,7 @@ class Telemetry:
         return not known
 
     def uses_other_api(self, asked: Subscription) -> bool:
-        """Whether the extension is subscribed through the other of Telemetry and Logs API; only one may serve it."""
+        """Whether the extension is subscribed through the other API (Telemetry or Logs); it may use only one."""
         legacy = is_legacy(asked.schema)
         return any(known.name == asked.name and is_legacy(known.schema) != legacy for known in self._senders)
 
@@ -103,7 +103,7 @@ class Telemetry:
             sender.resume(hurry=hurry)
 
     async def stop(self, names: Collection[str] | None = None) -> None:
-        """End delivery to these extensions (all), which are gone. What is held is kept for their successors."""
+        """Stop delivery to these extensions, or to all; they are gone. Held records are kept for their successors."""
         gone = [known for known in self._running if names is None or known.name in names]
         tasks = [self._running.pop(known) for known in gone]
         for task in tasks:
@@ -112,17 +112,17 @@ class Telemetry:
 
     @property
     def subscriptions(self) -> list[Subscription]:
-        """The subscriptions that stand, in the order in which they were made."""
+        """The current subscriptions, oldest first."""
         return list(self._senders)
 
     @property
     def held(self) -> list[bytes]:
-        """The records that wait, over all subscriptions, as they would be sent."""
+        """The held records of all subscriptions, encoded as they would be sent."""
         return [record for sender in self._senders.values() for record in sender.buffer]
 
     @property
     def undelivered(self) -> int:
-        """How many records wait, over all subscriptions."""
+        """The number of held records, over all subscriptions."""
         return sum(len(sender.buffer) for sender in self._senders.values())
 
     def _destination(self, subscription: Subscription) -> Destination:
@@ -140,7 +140,7 @@ class Telemetry:
         return not self._platform.filter_telemetry or passes(self._function, event.type, event.record)
 
     def _heard(self, subscription: Subscription, records: int, status: int | None, detail: str) -> None:
-        """Write an attempt down, and tell the subscriber of losses as soon as there is room again."""
+        """Record an attempt in the transcript; after a success, tell the subscriber about records dropped before."""
         call = f"telemetry {subscription.protocol}"
         summary = f"{records} records" + (f" ({detail})" if detail else "")
         self._transcript.sent(subscription.name, call, status, summary)

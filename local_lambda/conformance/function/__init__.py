@@ -1,1 +1,1 @@
-"""The directory that plays /var/task while the conformance suite runs."""
+"""The directory that stands for /var/task while the conformance suite runs."""

@@ -12,7 +12,7 @@ _POLL_S = 0.01
 
 
 def handler(event: Mapping[str, Any], context: object) -> Any:
-    """Print `lines`, `call` another function, wait until the file `hold` is there, `sleep` seconds; in this order."""
+    """Print `lines`, `call` another function, wait until the file `hold` exists, `sleep` seconds; in this order."""
     for line in event.get("lines", ()):
         print(line, flush=True)  # noqa: T201 - a function's output is its log
     answer = _call(context, **event["call"]) if "call" in event else None
@@ -26,7 +26,7 @@ def handler(event: Mapping[str, Any], context: object) -> Any:
 
 
 def _call(context: object, *, code: str, handler: str, event: Any) -> Any:
-    """Call the handler of whoever wants to see the extension beside a function of their own."""
+    """Call the user's own handler, to judge the extension beside it."""
     if code not in sys.path:
         sys.path.insert(0, code)
     module, _, name = handler.rpartition(".")
