@@ -1,14 +1,14 @@
 """Strict local backends: Splunk HEC, Datadog logs, CloudWatch Logs, Parameter Store and Secrets Manager.
 
-Each is an async context manager that listens on a loopback port, refuses what the real service refuses, keeps what it
-accepted for a test to read, and can be told to misbehave::
+Each is an async context manager. It listens on a loopback port, refuses what the real service refuses, keeps what it
+accepted for tests to read, and can be told to fail::
 
     async with SplunkHec(token="…") as hec:
         hec.faults.script(Answer(503, times=3), Reset(stored=True))
         ...                                   # send to hec.url
         await hec.wait_until(lambda: len(hec.events) == 2)
 
-What is not documented by the vendor is an argument of the constructor; its docstring says which reading is the default.
+Behaviour that the vendor does not document is an argument of the constructor; its docstring names the default.
 """
 
 from local_backends.cloudwatch_logs import CloudWatchLogs, RejectEvents

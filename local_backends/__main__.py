@@ -1,6 +1,7 @@
-"""Run the local backends in a shell: `python -m local_backends`. Stopped by Ctrl-C or SIGTERM.
+"""Run the local backends in a shell: `python -m local_backends`. Ctrl-C or SIGTERM stops them.
 
-It writes the environment that points an extension, or an AWS SDK, at them, and, when stopped, what each has accepted.
+At the start it prints the environment variables that point an extension, or an AWS SDK, at the backends. When it is
+stopped, it prints how much each backend has accepted.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from local_backends import CloudWatchLogs, Datadog, SecretsManager, SplunkHec, S
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the options; a port of 0 is any free one."""
+    """Return the parser of the options; port 0 means any free port."""
     options = argparse.ArgumentParser(prog="python -m local_backends", description=__doc__)
     for name, port in (("splunk", 8088), ("datadog", 8089), ("cloudwatch", 8090), ("ssm", 8091), ("secrets", 8092)):
         options.add_argument(f"--{name}-port", type=int, default=port, metavar="PORT", help=f"default {port}")
@@ -26,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 async def serve(given: argparse.Namespace) -> None:
-    """Run the five until a signal comes."""
+    """Run the five backends until a signal arrives."""
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)

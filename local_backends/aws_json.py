@@ -1,7 +1,7 @@
-"""What the local AWS services share: AWS JSON 1.1 over one path, the shape of a SigV4 signature, and error bodies.
+"""The base of the local AWS services: AWS JSON 1.1 over one path, checks of SigV4 signatures, and error bodies.
 
-Signatures are not verified (a local service knows no secret keys); their shape, scope and date are. Sources: the AWS
-Signature Version 4 reference and the AWS JSON 1.1 protocol.
+A signature itself is not verified (a local service knows no secret keys), but its form, scope and date are. Sources:
+the AWS Signature Version 4 reference and the AWS JSON 1.1 protocol.
 """
 
 import re
@@ -36,7 +36,7 @@ Operation: TypeAlias = Callable[[Members, Call, Fault | None], Members]
 
 
 class AwsError(Exception):
-    """An error of the service: its type, and its HTTP status."""
+    """An error of the service: its type, message and HTTP status."""
 
     def __init__(self, error_type: str, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -46,9 +46,9 @@ class AwsError(Exception):
 
 
 class AwsJson(Backend):
-    """One AWS service: `target` before the dot of `X-Amz-Target`, `service` in the signature's scope, its `operations`.
+    """One AWS service. `target` is the part of `X-Amz-Target` before the dot; `service` is the signature's service.
 
-    `region` is where it stands; None takes any. `account` is in the ARNs it makes. `credential_error`, an error type
+    `region` is the service's region; None accepts any. `account` is used in its ARNs. `credential_error`, an error type
     such as `ExpiredTokenException` or `AccessDeniedException`, refuses every caller while it is set.
     """
 
@@ -64,15 +64,15 @@ class AwsJson(Backend):
         self._operations = self.operations()
 
     def operations(self) -> Mapping[str, Operation]:
-        """Return the calls this service knows, by name."""
+        """Return the operations of this service, by name."""
         raise NotImplementedError
 
     def arn(self, resource: str) -> str:
-        """Return the ARN of `resource` here."""
+        """Return the ARN of `resource` in this service, region and account."""
         return f"arn:aws:{self.service}:{self.region or 'us-east-1'}:{self.account}:{resource}"
 
     def resource(self, arn: str) -> str | None:
-        """Return the resource that `arn` names here; None when it is of another service, account or region."""
+        """Return the resource named by `arn`; None if it belongs to another service, account or region."""
         parts = arn.split(":", 5)
         if len(parts) < 6 or parts[0] != "arn" or parts[2] != self.service or parts[4] != self.account:
             return None
@@ -101,15 +101,17 @@ class AwsJson(Backend):
                 return _error("RequestEntityTooLarge", "Request entity too large", 413)
 
     def invalid(self, message: str) -> NoReturn:
-        """Raise the service's error for a member that breaks its rule."""
+        """Raise the service's validation error."""
         raise AwsError(self.validation_error, message)
 
     def constraint(self, member: str, rule: str) -> NoReturn:
-        """Raise the service's error for a member that breaks a constraint of its model; the value is not repeated."""
+        """Raise the service's error for a member that violates a constraint of its model, without its value."""
         self.invalid(f"1 validation error detected: Value at '{member}' failed to satisfy constraint: {rule}")
 
     def text(self, given: Members, name: str, pattern: re.Pattern[str], longest: int) -> str:
-        """Return the member `name`: a string of 1 to `longest` characters that match `pattern`."""
+        """Return the member `name`. Raises AwsError unless it is a string of 1 to `longest` characters matching
+        `pattern`.
+        """
         value = given.get(name)
         if value is None:
             self.constraint(name, "Member must not be null")
@@ -165,7 +167,7 @@ class AwsJson(Backend):
 
 
 def _check_signed(call: Call, signed: frozenset[str]) -> None:
-    """Require the headers that must be under the signature: the host, and every `x-amz-*` that was sent."""
+    """Raise AwsError unless the signature covers the host and every `x-amz-*` header."""
     needed = {"host", *(name.lower() for name in call.headers if name.lower().startswith("x-amz-"))}
     if not needed <= signed:
         missing = ", ".join(sorted(needed - signed))

@@ -32,7 +32,7 @@ _MAX_TAGS = 50
 
 @dataclass(frozen=True, slots=True)
 class RejectEvents(ServiceFault):
-    """Take the batch and reject some of its events, as `rejectedLogEventsInfo` says; the rejected are not stored.
+    """Accept the batch but reject some events, as `rejectedLogEventsInfo` reports; rejected events are not stored.
 
     `too_old_end` and `expired_end` are exclusive, `too_new_start` is inclusive.
     """
@@ -44,13 +44,15 @@ class RejectEvents(ServiceFault):
 
 
 class CloudWatchLogs(AwsJson):
-    """CloudWatch Logs of one account and region: PutLogEvents, and enough to create and to read back.
+    """CloudWatch Logs of one account and region: PutLogEvents, and the operations to create groups and read events
+    back.
 
-    `max_event_bytes` counts the 26 bytes too; 262,144 is the limit before 2025 (and in some partitions, by their
-    documentation). `expired_is_inclusive`: the model does not say whether `expiredLogEventEndIndex` names the last
-    expired event or the one after it; the latter unless set. FilterLogEvents takes no pattern.
+    `max_event_bytes` includes the 26 bytes of overhead; the limit was 262,144 before 2025 (and still is in some
+    partitions, by their documentation). `expired_is_inclusive`: the model does not say whether
+    `expiredLogEventEndIndex` is the index of the last expired event or of the one after it; the default is the one
+    after. FilterLogEvents accepts no pattern.
 
-    `groups` are the groups by name, `rejected` the events that were taken in a 200 and thrown away.
+    `groups` maps names to groups. `rejected` are the events that were rejected in a batch answered with 200.
     """
 
     target: ClassVar[str] = "Logs_20140328"
@@ -86,7 +88,7 @@ class CloudWatchLogs(AwsJson):
         }
 
     def events(self, group: str, stream: str | None = None) -> list[LogEvent]:
-        """Return the stored events of `stream`, or of all of `group`, in order of arrival; [] where there is none."""
+        """Return the stored events of `stream`, or of the whole `group`, in order of arrival; [] if there are none."""
         held = self.groups.get(group)
         streams = [] if held is None else held.streams.values()
         return [event for each in streams if stream in (None, each.name) for event in each.events]
@@ -145,7 +147,7 @@ class CloudWatchLogs(AwsJson):
         return self._put_answer(taken, given)
 
     def _put_answer(self, taken: Window, given: Members) -> Members:
-        answer: Members = {"nextSequenceToken": f"{49}{len(self.requests):054d}"}  # ignored by today's clients
+        answer: Members = {"nextSequenceToken": f"{49}{len(self.requests):054d}"}  # current clients ignore it
         if info := taken.members(expired_is_inclusive=self._expired_is_inclusive):
             answer["rejectedLogEventsInfo"] = info
         if (entity := given.get("entity")) is not None and (why := rejected_entity(entity)):
@@ -153,7 +155,7 @@ class CloudWatchLogs(AwsJson):
         return answer
 
     def _events(self, given: Members) -> list[LogEvent]:
-        """Return the events of a request, each checked by the model's constraints."""
+        """Return the events of a request, checked against the model's constraints."""
         entries = given.get("logEvents")
         if not isinstance(entries, list):
             self.constraint("logEvents", "Member must not be null")
@@ -201,7 +203,7 @@ class CloudWatchLogs(AwsJson):
         return {"logStreams": [self._stream_members(group, stream) for stream in page], **token}
 
     def _get_events(self, given: Members, _call: Call, _fault: Fault | None) -> Members:
-        """Read one stream. Tokens are `f/<place>` and `b/<place>`; at the end the same token comes back."""
+        """Read one stream. Tokens are `f/<place>` and `b/<place>`; at the end the same token is returned."""
         _, stream = self._stream(given)
         events = _between(stream.events, given)
         limit = int(given.get("limit", MAX_EVENTS))
@@ -236,7 +238,7 @@ class CloudWatchLogs(AwsJson):
         return {"events": events, "searchedLogStreams": [], **token}
 
     def _page(self, items: list[Any], given: Members, default: int) -> tuple[list[Any], Members]:
-        """Return the page that `nextToken` and `limit` ask for, and the token of the next one, if there is one."""
+        """Return the page for `nextToken` and `limit`, and the token of the next page if there is one."""
         limit, token = given.get("limit", default), given.get("nextToken", "0")
         if not 1 <= limit <= default:
             self.constraint("limit", f"Member must have value between 1 and {default}")
@@ -268,7 +270,7 @@ class CloudWatchLogs(AwsJson):
             "metricFilterCount": 0,
             "arn": f"{arn}:*",
             "logGroupArn": arn,
-            "storedBytes": 0,  # the service's figure lags by hours too
+            "storedBytes": 0,  # the real figure lags by hours, too
             "logGroupClass": group.log_class,
         }
         return members if group.retention_days is None else {**members, "retentionInDays": group.retention_days}
@@ -299,7 +301,7 @@ def _unreadable(where: str) -> NoReturn:
 
 
 def _between(events: list[LogEvent], given: Members) -> list[LogEvent]:
-    """Return the events from `startTime` up to, not including, `endTime`, by their own time."""
+    """Return the events from `startTime` up to, not including, `endTime`, in order of their timestamps."""
     start, end = given.get("startTime", 0), given.get("endTime")
     chosen = [event for event in events if event.timestamp >= start and (end is None or event.timestamp < end)]
     return sorted(chosen, key=lambda event: event.timestamp)

@@ -14,20 +14,21 @@ from local_backends.server import Backend, Call, Reply
 
 PATH = "/api/v2/logs"
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
-# "5 MB" uncompressed, read as the Agent does; Datadog's Lambda extension counts 5 * 1024 * 1024.
+# "5 MB" uncompressed, counted as the Agent does; Datadog's Lambda extension counts 5 * 1024 * 1024.
 _MAX_BODY_BYTES = 5_000_000
 
 
 class Datadog(Backend):
     """The logs intake of one Datadog account.
 
-    `strict` also refuses entries that the real intake would take and repair, so that our bugs show. `zstd` is a
-    decoder for that encoding (from Python 3.14: `compression.zstd.decompress`); None answers 415, for the API
-    reference does not list it although Datadog's own Agent sends it. `keeps_outside`: whether logs more than 18 h old
-    or 2 h ahead are stored (the pipeline page says rejected; the answer is 202 either way). More than 1,000 entries
-    are answered 400 (not documented).
+    `strict` also refuses entries that the real intake accepts and repairs, so that bugs of the sender show. `zstd` is a
+    decoder for that encoding (from Python 3.14: `compression.zstd.decompress`). Without one the answer is 415, because
+    the API reference does not list the encoding, although Datadog's own Agent sends it. `keeps_outside`: whether logs
+    more than 18 h old or 2 h ahead are stored (the pipeline page says they are rejected; the answer is 202 either way).
+    More than 1,000 entries are answered with 400 (not documented).
 
-    `api_key` may be changed while it runs. `logs` are the stored logs in order, `outside` those dropped for their time.
+    `api_key` may be changed while it runs. `logs` are the stored logs in order; `outside` are those dropped for their
+    time.
     """
 
     deliveries: ClassVar[frozenset[str]] = frozenset({"logs"})
@@ -102,7 +103,7 @@ def _is_json(content_type: str) -> bool:
 
 
 def _error(status: int, detail: str = "", *, wait: float | None = None, header: str = "Retry-After") -> Reply:
-    """Return an error in Datadog's form: string values, one entry."""
+    """Return an error answer in Datadog's format: string values, one entry."""
     title = _PHRASES.get(status, "Error")
     body = orjson.dumps({"errors": [{"status": str(status), "title": title, "detail": detail or title}]})
     return Reply(status, body, headers={} if wait is None else {header: f"{wait:g}"})

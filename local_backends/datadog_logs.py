@@ -1,4 +1,4 @@
-"""Read a body of Datadog's logs intake: what is a log, how large, how old, and what it becomes. Pure.
+"""Parses a body of Datadog's logs intake into logs, with the intake's limits on size, age and count. Pure.
 
 Source: Datadog's Logs API reference (`POST /api/v2/logs`) and its pages on log pipelines and status remappers.
 """
@@ -36,15 +36,15 @@ PREFIXES = (
 
 
 class Malformed(Exception):
-    """The body or one of its entries cannot be taken; the text says which and why, without quoting it."""
+    """The body or one of its entries is refused; the text says which and why, without quoting it."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatadogLog:
-    """One log as Datadog would hold it: `timestamp` in ms since the epoch, `status` remapped, `attributes` the rest.
+    """One log as Datadog would store it: `timestamp` in ms since the epoch, `status` remapped, `attributes` the rest.
 
-    `is_cut` says that it was over 1 MB and lost the end of its message; `is_outside` that its time is more than 18 h
-    old or 2 h ahead. `sent` is the entry as it came.
+    `is_cut`: it was over 1 MB and lost the end of its message. `is_outside`: its time is more than 18 h old or 2 h
+    ahead. `sent` is the entry as it was sent.
     """
 
     message: str
@@ -61,17 +61,17 @@ class DatadogLog:
 
     @property
     def tags(self) -> Mapping[str, str]:
-        """`ddtags` taken apart; a tag without a colon has the value ""."""
+        """`ddtags` as a map; a tag without a colon has the value ""."""
         pairs = (tag.partition(":") for tag in self.ddtags.split(",") if tag.strip())
         return {name.strip(): value for name, _, value in pairs}
 
 
 def read_logs(body: bytes, now: float, *, strict: bool) -> list[DatadogLog]:
-    """Return the logs of `body`, a JSON array of objects or a single object. Raises Malformed; then nothing is taken.
+    """Return the logs in `body`, a JSON array of objects or one object. Raises Malformed; then no log is stored.
 
-    `strict` also refuses what the real intake would take and repair: a `message` that is missing or no string,
-    `ddtags` or another reserved attribute that is no string, a timestamp that is neither integer ms, ISO 8601 nor RFC
-    3164.
+    `strict` also refuses what the real intake accepts and repairs: a `message` that is missing or not a string,
+    `ddtags` or another reserved attribute that is not a string, a timestamp that is neither integer ms, ISO 8601 nor
+    RFC 3164.
     """
     try:
         given = orjson.loads(body)
@@ -89,7 +89,7 @@ def read_logs(body: bytes, now: float, *, strict: bool) -> list[DatadogLog]:
 
 
 def status_of(value: Any) -> str:
-    """Return Datadog's status for what was sent: a syslog number, or a word judged by its first letters."""
+    """Return Datadog's status for a sent value: a syslog number, or a word recognised by its first letters."""
     if isinstance(value, int) and not isinstance(value, bool):
         return _STATUSES[value] if 0 <= value < len(_STATUSES) else "info"
     word = str(value).strip().lower()
@@ -99,7 +99,7 @@ def status_of(value: Any) -> str:
 
 
 def timestamp_of(value: Any) -> int | None:
-    """Return `value` in ms since the epoch; None when it is neither integer ms, ISO 8601 nor RFC 3164."""
+    """Return `value` in ms since the epoch; None if it is neither integer ms, ISO 8601 nor RFC 3164."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -111,7 +111,7 @@ def _parsed(text: str) -> int | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        try:  # RFC 3164 names no year: this one is meant
+        try:  # RFC 3164 has no year: the current one is assumed
             moment = datetime.strptime(f"{datetime.now(UTC).year} {text}", "%Y %b %d %H:%M:%S")
         except ValueError:
             return None
@@ -154,7 +154,7 @@ def _log(entry: Mapping[str, Any], now: float) -> DatadogLog:
 
 
 def _message(entry: Mapping[str, Any]) -> tuple[str, bool]:
-    """Return the message, without its end where the log is over 1 MB."""
+    """Return the message and whether it was cut; a log over 1 MB loses the end of its message."""
     message = str(entry.get("message", ""))
     excess = len(orjson.dumps(entry)) - _MAX_LOG_BYTES
     if excess <= 0:

@@ -1,4 +1,4 @@
-"""Undo a request's `Content-Encoding`, never inflating more than was asked for."""
+"""Decodes a request's `Content-Encoding`, and never inflates more bytes than allowed."""
 
 import zlib
 from collections.abc import Callable
@@ -8,7 +8,7 @@ _ZLIB = zlib.MAX_WBITS
 
 
 class Corrupt(Exception):
-    """The bytes are not what the header says."""
+    """The bytes are not in the encoding that the header names."""
 
 
 class TooLong(Exception):
@@ -16,13 +16,13 @@ class TooLong(Exception):
 
 
 class Unsupported(Exception):
-    """The encoding is not one that this service takes."""
+    """This service does not accept the encoding."""
 
 
 def decoded(
     body: bytes, encoding: str, limit: int, *, accepted: frozenset[str], zstd: Callable[[bytes], bytes] | None = None
 ) -> bytes:
-    """Return `body` without its `encoding`. Raises Unsupported, Corrupt, or TooLong past `limit` bytes."""
+    """Return `body`, decoded from `encoding`. Raises Unsupported, Corrupt, or TooLong above `limit` bytes."""
     encoding = encoding.strip().lower() or "identity"
     if encoding not in accepted:
         raise Unsupported(encoding)
@@ -39,7 +39,7 @@ def decoded(
 
 
 def _inflated(body: bytes, wbits: int, limit: int) -> bytes:
-    """Inflate one or more members put end to end, up to `limit` + 1 bytes."""
+    """Inflate one or more concatenated members, up to `limit` + 1 bytes."""
     out = bytearray()
     while body and len(out) <= limit:
         stream = zlib.decompressobj(wbits)
@@ -56,5 +56,5 @@ def _inflated(body: bytes, wbits: int, limit: int) -> bytes:
 def _unpacked(body: bytes, zstd: Callable[[bytes], bytes]) -> bytes:
     try:
         return zstd(body)
-    except Exception as error:  # the decoder is the caller's: its own exceptions are not known here
+    except Exception as error:  # the caller's decoder may raise anything
         raise Corrupt(str(error)) from error

@@ -1,22 +1,22 @@
-"""What a local backend can be told to do wrong, and the queue that deals it out.
+"""The faults that a local backend can be told to produce, and the queue that hands them out.
 
-A fault is a value. `times` says how many requests it meets (None: every one from then on). Those common to all
-backends are here; what only one service can do wrong (`BadEvent`, `RejectEvents`, …) is defined beside that service.
+A fault is a value. `times` is the number of requests it applies to (None: every one from then on). The faults common to
+all backends are here; a fault of only one service (`BadEvent`, `RejectEvents`, …) is defined next to that service.
 """
 
 import asyncio
 from collections import deque
 from dataclasses import dataclass
 
-ANY: str = "*"  # as `on`: whatever the request asks for
+ANY: str = "*"  # value of `on`: any operation
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Answer `status` with the backend's own error body; `code` chooses among its errors of that status.
+    """Answer with `status` and the backend's own error body; `code` selects one of its errors with that status.
 
     `code` is a HEC code for Splunk and an error type for AWS; Datadog has none. `retry_after` (seconds) becomes a
-    `Retry-After` header. With `stored` the request is carried out before it is answered so.
+    `Retry-After` header. With `stored` the request is carried out before this answer.
     """
 
     status: int
@@ -28,7 +28,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """Say "too many requests" as the backend does, with `retry_after` (seconds) in the header named `header`.
+    """Answer "too many requests" as the backend does, with `retry_after` (seconds) in the header named `header`.
 
     For AWS services that is HTTP 400 with `ThrottlingException`, and `x-amz-retry-after` (milliseconds) is sent too.
     """
@@ -40,16 +40,16 @@ class Throttle:
 
 @dataclass(frozen=True, slots=True)
 class TooLarge:
-    """Refuse the request for its size, whatever it is, as the backend does."""
+    """Refuse the request as too large, whatever its size, as the backend does."""
 
     times: int | None = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Hang:
-    """Do nothing with the request for `seconds` (None: until `Faults.release`), then carry it out and answer.
+    """Hold the request for `seconds` (None: until `Faults.release`), then carry it out and answer.
 
-    A client that goes away in between is noticed: its request is then never carried out.
+    If the client disconnects meanwhile, the request is never carried out.
     """
 
     seconds: float | None = None
@@ -58,7 +58,9 @@ class Hang:
 
 @dataclass(frozen=True, slots=True)
 class Slow:
-    """Carry the request out at once, and answer after `seconds`. A client that gave up meanwhile has been stored."""
+    """Carry the request out at once, and answer after `seconds`. If the client gives up meanwhile, the data is still
+    stored.
+    """
 
     seconds: float
     times: int | None = 1
@@ -66,7 +68,7 @@ class Slow:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Reset the connection (TCP RST) in place of an answer; with `stored`, after carrying the request out."""
+    """Reset the connection (TCP RST) instead of answering; with `stored`, carry the request out first."""
 
     stored: bool = False
     times: int | None = 1
@@ -74,13 +76,13 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class HalfAnswer:
-    """Carry the request out, send the head and half of the body of the answer, and end the connection."""
+    """Carry the request out, send the head and half of the body of the answer, and close the connection."""
 
     times: int | None = 1
 
 
 class ServiceFault:
-    """The root of what only one service can do wrong; the service itself plays it."""
+    """The base class of faults of only one service; the service itself produces them."""
 
     __slots__ = ()
     times: int | None
@@ -88,9 +90,9 @@ class ServiceFault:
 
 @dataclass(frozen=True, slots=True)
 class Withhold:
-    """Play `then` (None: carry the request out), and keep its outcome back until `Faults.release`.
+    """Apply `then` (None: carry the request out), but hold its result back until `Faults.release`.
 
-    What freezes meanwhile finds the outcome in its socket when it thaws.
+    A client that is frozen meanwhile finds the result in its socket when it thaws.
     """
 
     then: "Fault | None" = None
@@ -108,10 +110,10 @@ class _Scripted:
 
 
 class Faults:
-    """The faults that wait for the next requests of one backend.
+    """The faults waiting for the next requests of one backend.
 
-    A fault meets the backend's deliveries (its `deliveries`), unless `on` names another operation or is `ANY`.
-    `own` are the service's own faults; scripting another service's raises TypeError.
+    A fault applies to the backend's delivery operations (`deliveries`), unless `on` names another operation or is
+    `ANY`. `own` are the service's own faults; scripting those of another service raises TypeError.
     """
 
     def __init__(self, deliveries: frozenset[str], own: tuple[type, ...] = ()) -> None:
@@ -122,32 +124,34 @@ class Faults:
         self._release = asyncio.Event()
 
     def script(self, *faults: Fault, on: str | None = None) -> None:
-        """Append `faults` to the queue; each meets `times` matching requests, in this order."""
+        """Append `faults` to the queue; each applies to `times` matching requests, in this order."""
         self._queue.extend(self._scripted(fault, on) for fault in faults)
 
     def always(self, fault: Fault, on: str | None = None) -> None:
-        """Let `fault` meet every matching request for which nothing is queued, until `clear`."""
+        """Apply `fault` to every matching request for which no fault is queued, until `clear`."""
         scripted = self._scripted(fault, on)
         scripted.left = None
         self._always.insert(0, scripted)
 
     def clear(self) -> None:
-        """Forget every fault that has not met its request. Requests that hang go on hanging: see `release`."""
+        """Remove all faults not used yet. Requests that hang continue to hang: see `release`."""
         self._queue.clear()
         self._always.clear()
 
     def release(self) -> None:
-        """Let every request that hangs now go on to be carried out."""
+        """Let every request that hangs now continue."""
         self._release.set()
         self._release = asyncio.Event()
 
     @property
     def pending(self) -> int:
-        """How many faults are queued and not used up."""
+        """The number of faults in the queue."""
         return len(self._queue)
 
     def take(self, operation: str) -> Fault | None:
-        """Return the fault for a request of `operation`, counting it as used; None when it shall be served well."""
+        """Return the fault for a request of `operation` and count it as used; None if the request is to be served
+        normally.
+        """
         for scripted in [*self._queue, *self._always]:
             if self._meets(scripted, operation):
                 self._use(scripted)
@@ -155,7 +159,7 @@ class Faults:
         return None
 
     async def hang(self, seconds: float | None) -> None:
-        """Wait until `release` or for `seconds`, whichever is first."""
+        """Wait for `release`, at most `seconds`."""
         release = self._release
         try:
             async with asyncio.timeout(seconds):

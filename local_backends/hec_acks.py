@@ -1,4 +1,6 @@
-"""Indexer acknowledgement of HEC: ids per channel, `true` readable once. Pure; time is an argument, in seconds."""
+"""Indexer acknowledgement of HEC: ids per channel; a `true` can be read once. Pure; the time is an argument, in
+seconds.
+"""
 
 import re
 from collections.abc import Iterable
@@ -8,7 +10,7 @@ GUID = re.compile(r"[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
 
 class ChannelFull(Exception):
-    """The channel holds as many unread acknowledgements as it can: code 27."""
+    """The channel holds the maximum number of unread acknowledgements: code 27."""
 
 
 @dataclass(slots=True)
@@ -19,11 +21,12 @@ class _Channel:
 
 
 class Acks:
-    """The acknowledgements of one token, each true `delay` seconds after its request (about 1 on an idle server).
+    """The acknowledgements of one token. Each becomes true `delay` seconds after its request (about 1 on an idle
+    server).
 
-    A channel not used for `max_idle` seconds is forgotten with its ids (`maxIdleTime`, 600 by default in
-    inputs.conf); past `max_unacked` a channel refuses (`max_number_of_acked_requests_pending_query_per_ack_channel`
-    in limits.conf).
+    A channel unused for `max_idle` seconds is forgotten with its ids (`maxIdleTime`, 600 by default in inputs.conf).
+    Above `max_unacked` a channel refuses requests (`max_number_of_acked_requests_pending_query_per_ack_channel` in
+    limits.conf).
     """
 
     def __init__(self, *, delay: float = 1.0, max_idle: float = 600.0, max_unacked: int = 1_000_000) -> None:
@@ -33,12 +36,12 @@ class Acks:
         self._channels: dict[str, _Channel] = {}
 
     def check(self, channel: str, now: float) -> None:
-        """Raise ChannelFull when `channel` can take no further request."""
+        """Raise ChannelFull if `channel` can accept no further request."""
         if len(self._channel(channel, now).ready_at) >= self.max_unacked:
             raise ChannelFull
 
     def issue(self, channel: str, now: float) -> int:
-        """Return the id of one accepted request: 0, 1, 2, … within its channel."""
+        """Return the id of an accepted request: 0, 1, 2, … within its channel."""
         held = self._channel(channel, now)
         number = held.next_id
         held.next_id += 1
@@ -46,7 +49,7 @@ class Acks:
         return number
 
     def read(self, channel: str, ids: Iterable[int], now: float) -> dict[str, bool]:
-        """Return for each id whether it is indexed; a true one is discarded. Unknown ids are false, never an error."""
+        """Return for each id whether it is indexed; true ones are discarded. Unknown ids are false, never an error."""
         held = self._channel(channel, now)
         answer = {}
         for number in ids:

@@ -1,8 +1,8 @@
-"""Read a HEC body the way Splunk does: as a stream of JSON objects that is stored up to the first bad one.
+"""Parses a HEC body as Splunk does: a stream of JSON objects, stored up to the first bad one. Pure.
 
-Pure: bytes in, the events before the first flaw and that flaw out. The rules are those of Splunk's "Format events for
-HTTP Event Collector" and, where that is silent, of measurements on Splunk Enterprise 9.3.3 to 10.4.3 and Splunk Cloud
-10.5 (2026).
+Bytes go in; the events before the first flaw and the flaw come out. The rules are those of Splunk's "Format events for
+HTTP Event Collector"; where it says nothing, they follow measurements on Splunk Enterprise 9.3.3 to 10.4.3 and Splunk
+Cloud 10.5 (2026).
 """
 
 import json
@@ -22,10 +22,10 @@ EVENT_REQUIRED, EVENT_BLANK, BAD_FIELDS = 12, 13, 15
 
 @dataclass(frozen=True, slots=True)
 class HecEvent:
-    """One stored event: `time` in seconds since the epoch, the metadata with every default applied.
+    """One stored event: `time` in seconds since the epoch, and its metadata with every default applied.
 
-    `keys` are the top-level keys that were sent, so that a default can be told from a value. `is_metric` says that it
-    went to a metrics index.
+    `keys` are the top-level keys that were sent, so that a default can be told from a sent value. `is_metric`: it went
+    to a metrics index.
     """
 
     time: float
@@ -41,9 +41,10 @@ class HecEvent:
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """Why reading stopped: a HEC code, and the number that is reported as `invalid-event-number` (None: none is).
+    """The reason why parsing stopped: a HEC code, and the number reported as `invalid-event-number` (None: not
+    reported).
 
-    `is_silent` marks the unknown key: what came before is stored, and the answer is then 200.
+    `is_silent` marks an unknown key: the events before it are stored, and the answer is then 200.
     """
 
     code: int
@@ -53,7 +54,7 @@ class Flaw:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """The metadata of an object that brings none: the query string's, else the token's, else Splunk's."""
+    """The metadata of an object that has none: from the query string, else from the token, else Splunk's own."""
 
     time: float
     host: str
@@ -67,9 +68,9 @@ class Rules:
     """What the token allows, and the choices where the sources are silent or disagree.
 
     `indexes` None allows every index. `takes_arrays`: a top-level array is a batch (seen on 10.4.2). `null_event` is
-    the code for `"event": null` (13 by one measurement, 12 by two re-implementations), `empty_event` that for `{}`
-    and `[]` (13 by one measurement; None stores them). `max_event_bytes` is `maxEventSize` (5 MB by default; the code
-    past it is not documented, 6 here).
+    the code for `"event": null` (13 by one measurement, 12 by two re-implementations). `empty_event` is the code for
+    `{}` and `[]` (13 by one measurement; None stores them). `max_event_bytes` is `maxEventSize` (5 MB by default; the
+    code for larger events is not documented, 6 here).
     """
 
     indexes: frozenset[str] | None = None
@@ -82,14 +83,14 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class ForcedFlaw:
-    """Treat object `at` (0-based) as bad with `code`, whatever it holds."""
+    """Treat object `at` (0-based) as bad with `code`, whatever its content."""
 
     at: int
     code: int
 
 
 class _Bad(Exception):
-    """Object that cannot be stored. Its code is the only argument."""
+    """An object cannot be stored, for the reason `code`."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -97,15 +98,15 @@ class _Bad(Exception):
 
 
 class _UnknownKey(Exception):
-    """Object with a top-level key that HEC does not know."""
+    """An object has a top-level key that HEC does not know."""
 
 
 def read_events(
     body: bytes, defaults: Defaults, rules: Rules, forced: ForcedFlaw | None = None
 ) -> tuple[list[HecEvent], Flaw | None]:
-    """Return the events of `body` up to the first flaw, and that flaw, if any.
+    """Return the events of `body` up to the first flaw, and the flaw, if any.
 
-    An object with `fields` and no `event` is taken and, unless it is a metric, not stored, as measured.
+    An object with `fields` but no `event` is accepted, but stored only if it is a metric, as measured.
     """
     events: list[HecEvent] = []
     objects = _objects(body, rules)
@@ -121,7 +122,7 @@ def read_events(
         except _UnknownKey:
             return events, Flaw(NO_DATA, None, is_silent=True)
         except _Bad as bad:
-            # Measured: for code 7 the reported number is one too high.
+            # Measured: with code 7 the reported number is one too high.
             return events, Flaw(bad.code, number + 1 if bad.code == WRONG_INDEX else number)
         number += 1
         if event is not None:
@@ -130,8 +131,8 @@ def read_events(
 
 
 def _objects(body: bytes, rules: Rules) -> Iterator[Any]:
-    """Yield the JSON values that stand one after the other in `body`; raises `_Bad` at the first unreadable one."""
-    text = body.decode("utf-8", "surrogateescape")  # a byte that is not UTF-8 spoils its object, not those before
+    """Yield the concatenated JSON values in `body`. Raises _Bad at the first unreadable one."""
+    text = body.decode("utf-8", "surrogateescape")  # a byte that is not UTF-8 spoils its own object only
     decoder = json.JSONDecoder(parse_constant=_refuse_constant)
     place = _after_space(text, 0)
     while place < len(text):
@@ -149,7 +150,9 @@ def _objects(body: bytes, rules: Rules) -> Iterator[Any]:
 
 
 def _has_exponent(text: str) -> bool:
-    """Whether the object's own `time` is written like 1.7E9: code 15 on Splunk 10. The search is a cheap first look."""
+    """Whether the object's own `time` is written like 1.7E9: code 15 on Splunk 10. The regular expression is a quick
+    test.
+    """
     if not _EXPONENT.search(text):
         return False
     written = json.loads(text, parse_float=str).get("time")
@@ -166,7 +169,7 @@ def _after_space(text: str, place: int) -> int:
 
 
 def _event(given: Any, defaults: Defaults, rules: Rules) -> HecEvent | None:
-    """Check one object in Splunk's order and return what is stored of it."""
+    """Check one object in Splunk's order; return the event to store, or None."""
     if not isinstance(given, dict):
         raise _Bad(BAD_FORMAT)
     moment = _time(given["time"]) if "time" in given else defaults.time
@@ -212,7 +215,7 @@ def _fields(value: Any) -> dict[str, Any]:
 def _is_flat(value: Any) -> bool:
     if isinstance(value, list):
         return all(isinstance(entry, str | int | float) for entry in value)
-    return isinstance(value, str | int | float)  # a bool is an int; null is in no list of what is allowed
+    return isinstance(value, str | int | float)  # a bool is an int; no source allows null
 
 
 def _check_event(event: Any, rules: Rules) -> None:
@@ -231,7 +234,7 @@ def _is_metric(given: Mapping[str, Any], fields: Mapping[str, Any]) -> bool:
 
 
 def _check_index(index: str, is_metric: bool, rules: Rules) -> None:
-    """Refuse an index that the token may not write to, or a metric for an index of events."""
+    """Raise _Bad for an index that the token may not write to, or for a metric sent to an event index."""
     if is_metric:
         if index not in rules.metric_indexes:
             raise _Bad(WRONG_INDEX)

@@ -1,4 +1,4 @@
-"""Groups, streams and events of the local CloudWatch Logs, and the rules that one PutLogEvents batch must keep. Pure.
+"""Groups, streams and events of the local CloudWatch Logs, and the rules for one PutLogEvents batch. Pure.
 
 Source: CloudWatch Logs API Reference (PutLogEvents, CreateLogGroup, PutRetentionPolicy) and the service's model in
 botocore.
@@ -22,7 +22,7 @@ RETENTION_DAYS = frozenset(
 
 
 class BatchRefused(Exception):
-    """A batch that is refused as a whole (InvalidParameterException); the text is the service's message."""
+    """A whole batch is refused (InvalidParameterException); the text is the service's message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class LogEvent:
 
 @dataclass(slots=True)
 class LogStream:
-    """A stream and its events, in the order of their arrival."""
+    """A stream and its events, in order of arrival."""
 
     name: str
     created_ms: int
@@ -45,7 +45,7 @@ class LogStream:
 
     @property
     def times(self) -> tuple[int, ...]:
-        """The timestamps of its events, ascending."""
+        """The timestamps of its events, in ascending order."""
         return tuple(sorted(event.timestamp for event in self.events))
 
 
@@ -63,10 +63,10 @@ class LogGroup:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Which part of a batch is taken: events `first` up to, not including, `last`; and the indices to report.
+    """The accepted part of a batch, events `first` up to, not including, `last`; and the indices to report.
 
-    `too_old_end` and `expired_end` are exclusive, `too_new_start` is inclusive; None where nothing is rejected for
-    that reason.
+    `too_old_end` and `expired_end` are exclusive, `too_new_start` is inclusive; None if nothing is rejected for that
+    reason.
     """
 
     first: int
@@ -76,7 +76,7 @@ class Window:
     expired_end: int | None = None
 
     def members(self, *, expired_is_inclusive: bool = False) -> dict[str, int]:
-        """Return `rejectedLogEventsInfo`, empty when every event is taken."""
+        """Return `rejectedLogEventsInfo`; empty if every event is accepted."""
         expired = self.expired_end
         if expired is not None and expired_is_inclusive:
             expired -= 1
@@ -89,7 +89,7 @@ class Window:
 
 
 def window(times: Sequence[int], now_ms: int, retention_days: int | None) -> Window:
-    """Sort out which of the ascending `times` are too old (14 days), expired (by the retention) or 2 h ahead."""
+    """Find which of the ascending `times` are too old (14 days), expired (by the retention) or more than 2 h ahead."""
     too_old = sum(time < now_ms - _MAX_AGE_MS for time in times)
     too_new = sum(time <= now_ms + _MAX_AHEAD_MS for time in times)
     expired = too_old
@@ -105,7 +105,7 @@ def window(times: Sequence[int], now_ms: int, retention_days: int | None) -> Win
 
 
 def check_sizes(messages: Sequence[str], max_event_bytes: int) -> None:
-    """Raise BatchRefused when an event or the batch is too large, counting UTF-8 bytes and 26 for each event."""
+    """Raise BatchRefused if an event or the batch is too large, counting UTF-8 bytes plus 26 for each event."""
     total = 0
     for message in messages:
         size = len(message.encode("utf-8", "surrogatepass")) + _OVERHEAD_BYTES
@@ -117,19 +117,19 @@ def check_sizes(messages: Sequence[str], max_event_bytes: int) -> None:
 
 
 def check_order(times: Sequence[int]) -> None:
-    """Raise BatchRefused unless `times` ascend; equal ones may follow each other."""
+    """Raise BatchRefused unless `times` are ascending; equal times are allowed."""
     if any(later < earlier for earlier, later in pairwise(times)):
         raise BatchRefused("Log events in a single PutLogEvents request must be in chronological order.")
 
 
 def check_span(times: Sequence[int]) -> None:
-    """Raise BatchRefused when the ascending `times` lie more than 24 hours apart."""
+    """Raise BatchRefused if the ascending `times` span more than 24 hours."""
     if times and times[-1] - times[0] > _MAX_SPAN_MS:
         raise BatchRefused("The batch of log events in a single PutLogEvents request cannot span more than 24 hours.")
 
 
 def rejected_entity(entity: Mapping[str, Any]) -> str | None:
-    """Return why an entity is not taken (its events are all the same), or None."""
+    """Return why an entity is rejected, or None. The events are stored either way."""
     keys, attributes = entity.get("keyAttributes", {}), entity.get("attributes", {})
     if not isinstance(keys, dict) or not 2 <= len(keys) <= 4:
         return "InvalidKeyAttributes"

@@ -32,16 +32,16 @@ class _Secret:
     is_deleted: bool = False
 
     def stages(self, version: _Version) -> list[str]:
-        """Return the stages of `version`: the newest is current, the one before it previous, older ones have none."""
+        """Return the stages of `version`: the newest is current, the one before it previous; older ones have none."""
         place = len(self.versions) - self.versions.index(version)
         return [CURRENT] if place == 1 else [PREVIOUS] if place == 2 else []
 
 
 class SecretsManager(AwsJson):
-    """The secrets of one account and region: `secrets`, name to string (SecretString) or bytes (SecretBinary).
+    """The secrets of one account and region. `secrets` maps names to a string (SecretString) or bytes (SecretBinary).
 
-    A secret is found by name, by its ARN (`secret_arn`), or by its ARN without the six characters at its end. `put`
-    rotates: the value before stays readable as `AWSPREVIOUS`.
+    A secret is found by name, by its ARN (`secret_arn`), or by its ARN without the random suffix of six characters.
+    `put` rotates a secret: the previous value can still be read as `AWSPREVIOUS`.
     """
 
     target: ClassVar[str] = "secretsmanager"
@@ -59,7 +59,7 @@ class SecretsManager(AwsJson):
         return {"GetSecretValue": self._get}
 
     def put(self, name: str, value: str | bytes) -> str:
-        """Store `value` as the current version of `name`, made if there is none, and return the secret's ARN."""
+        """Store `value` as the current version of `name`, creating the secret if needed; return the secret's ARN."""
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name of a secret")
         if name not in self._secrets:
@@ -69,11 +69,11 @@ class SecretsManager(AwsJson):
         return self._secrets[name].arn
 
     def delete(self, name: str) -> None:
-        """Mark `name` for deletion: it can no longer be read. Raises KeyError when there is none."""
+        """Mark `name` for deletion: it can no longer be read. Raises KeyError if it does not exist."""
         self._secrets[name].is_deleted = True
 
     def secret_arn(self, name: str) -> str:
-        """Return the full ARN of `name`. Raises KeyError when there is none."""
+        """Return the full ARN of `name`. Raises KeyError if it does not exist."""
         return self._secrets[name].arn
 
     def _get(self, given: Members, _call: Call, _fault: Fault | None) -> Members:
@@ -106,7 +106,7 @@ class SecretsManager(AwsJson):
 
 
 def _version(secret: _Secret, given: Members) -> _Version:
-    """Return the version that VersionId and VersionStage name, the current one without either."""
+    """Return the version given by VersionId and VersionStage; without either, the current one."""
     wanted_id, stage = given.get("VersionId"), given.get("VersionStage", None if given.get("VersionId") else CURRENT)
     for version in secret.versions:
         if wanted_id in (None, version.id) and (stage is None or stage in secret.stages(version)):

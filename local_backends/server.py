@@ -1,7 +1,7 @@
-"""What every local backend shares: a listening socket, the list of what was asked, and the playing of faults.
+"""The base of all local backends: a listening socket, the list of requests, and the handling of faults.
 
-A backend decides in one synchronous function (`respond`), so nothing is half stored when a client goes away. Closing
-never waits for a client: connections are aborted first, which cancels the handlers that hang.
+A backend decides in one synchronous function (`respond`), so nothing is half stored when a client disconnects. Closing
+never waits for a client: connections are aborted first, which cancels handlers that hang.
 """
 
 import asyncio
@@ -31,12 +31,12 @@ from local_backends.faults import (
 )
 
 _SECRET_HEADERS = frozenset({"authorization", "dd-api-key", "x-amz-security-token", "cookie"})
-_RESET_NOW = struct.pack("ii", 1, 0)  # SO_LINGER: on, zero seconds; closing then sends RST and not FIN
+_RESET_NOW = struct.pack("ii", 1, 0)  # SO_LINGER: on, zero seconds; close() then sends RST, not FIN
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, read to its end: `body` as it came over the wire, `peer` the client's address."""
+    """One complete request: `body` as sent over the wire, `peer` the client's address."""
 
     method: str
     path: str
@@ -50,7 +50,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is answered to a call; of one that `is_half` the body is broken off in the middle."""
+    """The answer to a call; with `is_half` the body is cut off in the middle."""
 
     status: int
     body: bytes = b""
@@ -61,11 +61,12 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One request as a test sees it. Credentials are left out of `headers` (names in lower case).
+    """One request as a test sees it. `headers` (names in lower case) leaves out credentials.
 
-    `size` is the body's bytes on the wire, `time` its arrival in seconds since the epoch, `status` None while, or
-    because, it was not answered, `fault` what it met, `is_broken_off` that the connection ended before there was an
-    answer, `stored` the places in the backend's `kept` of what it brought, `answered` when its answer was sent.
+    `size` is the body's bytes on the wire; `time` is the arrival in seconds since the epoch. `status` is None if there
+    is no answer, or not yet; `answered` is when the answer was sent. `fault` is the fault that was applied.
+    `is_broken_off`: the connection ended before the answer. `stored` are the indices in the backend's `kept` of what
+    the request brought.
     """
 
     method: str
@@ -82,13 +83,13 @@ class Seen:
 
 
 class _OverWireLimit(Exception):
-    """The body is longer than this backend ever reads."""
+    """The body is longer than this backend reads."""
 
 
 class Backend(ABC):
-    """A local service on `host` and `port` (0: any free one), open within `async with`.
+    """A local service on `host` and `port` (0: any free one), running within `async with`.
 
-    `tls` serves https with that context. `now` is the clock (seconds since the epoch) by which the service judges ages.
+    `tls` is the context for https. `now` is the service's clock (seconds since the epoch), by which it judges ages.
     """
 
     deliveries: ClassVar[frozenset[str]]
@@ -111,33 +112,33 @@ class Backend(ABC):
         self._tls = tls
         self._server: web.Server | None = None
         self._listener: asyncio.Server | None = None
-        self._reserved: socket.socket | None = None  # holds the port while nobody listens
+        self._reserved: socket.socket | None = None  # keeps the port while not listening
         self._changed = asyncio.Event()
 
     # --- what a service is made of ----------------------------------------------------------------------------------
 
     @abstractmethod
     def operation(self, request: web.BaseRequest) -> str:
-        """Name what the request asks for, by its path or headers alone; faults are dealt by it."""
+        """Return the operation of a request, by its path and headers alone; it selects the fault."""
 
     @abstractmethod
     def respond(self, call: Call, fault: Fault | None = None) -> Reply:
-        """Carry `call` out and answer it. `fault` is one of `own_faults`, or None."""
+        """Carry out `call` and return the answer. `fault` is one of `own_faults`, or None."""
 
     @abstractmethod
     def refuse(self, fault: Answer | Throttle | TooLarge, call: Call) -> Reply:
-        """Answer with the error that `fault` asks for, in the service's own form; nothing is carried out."""
+        """Return the error that `fault` asks for, in the service's own format; the request is not carried out."""
 
     @property
     def kept(self) -> Sequence[Any]:
-        """What deliveries brought and was stored, in the order of storing; empty where there are no deliveries."""
+        """What deliveries have stored, in order of storing; empty for a service without deliveries."""
         return ()
 
     # --- running ----------------------------------------------------------------------------------------------------
 
     @property
     def port(self) -> int:
-        """The port it listens on, or will listen on again. Raises RuntimeError when it is closed."""
+        """The port it listens on, or will listen on again. Raises RuntimeError if it is not running."""
         if self._reserved is not None:
             return int(self._reserved.getsockname()[1])
         if self._listener is None:
@@ -146,27 +147,27 @@ class Backend(ABC):
 
     @property
     def url(self) -> str:
-        """The base URL, without a slash at its end. Raises RuntimeError when it is not running."""
+        """The base URL, without a trailing slash. Raises RuntimeError if it is not running."""
         return f"{'https' if self._tls else 'http'}://{self._host}:{self.port}"
 
     async def start(self) -> None:
-        """Listen. Raises OSError when the port is taken."""
+        """Start to listen. Raises OSError if the port is in use."""
         self._server = server = self._new_server()
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(server, self._host, self._port, ssl=self._tls)
 
     async def stop_listening(self) -> None:
-        """Cut every connection and refuse new ones until `listen_again`; the port stays this backend's."""
+        """Cut every connection and refuse new ones until `listen_again`; the port remains reserved."""
         address = (self._host, self.port)
         await self._stop()
-        self._reserved = reserved = socket.socket()  # bound and not listening: whoever connects is refused
+        self._reserved = reserved = socket.socket()  # bound but not listening: connections are refused
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reserved.bind(address)
 
     async def listen_again(self, tls: ssl.SSLContext | None = None) -> None:
-        """Listen on the same port after `stop_listening`; over https with `tls` in place of the usual context.
+        """Listen on the same port after `stop_listening`; `tls` replaces the usual context.
 
-        Raises RuntimeError where it has not stopped.
+        Raises RuntimeError if `stop_listening` was not called.
         """
         if self._reserved is None:
             raise RuntimeError(f"{type(self).__name__} has not stopped listening")
@@ -176,7 +177,7 @@ class Backend(ABC):
         self._listener = await loop.create_server(server, sock=reserved, ssl=tls or self._tls)
 
     async def close(self) -> None:
-        """Stop at once, whatever hangs; what was recorded stays readable. Closing twice is harmless."""
+        """Stop at once, even if requests hang. What was recorded can still be read. Closing twice is harmless."""
         if self._reserved is not None:
             self._reserved.close()
             self._reserved = None
@@ -192,12 +193,12 @@ class Backend(ABC):
             return
         listener.close()
         _abort_all(server)
-        await asyncio.sleep(0)  # lets `connection_lost` cancel the handlers; shutdown would wait for them
+        await asyncio.sleep(0)  # lets `connection_lost` cancel the handlers; else shutdown waits
         await server.shutdown(1.0)
         await listener.wait_closed()
 
     def drop_connections(self) -> None:
-        """Cut every open connection, idle ones too, as a load balancer does; new ones are welcome."""
+        """Cut every open connection, including idle ones, as a load balancer does; new ones are accepted."""
         if self._server is not None:
             _abort_all(self._server)
 
@@ -211,7 +212,7 @@ class Backend(ABC):
         await self.close()
 
     async def wait_until(self, predicate: Callable[[], bool], within: float = 5.0) -> None:
-        """Wait until `predicate` holds; it is asked again after each request and each answer.
+        """Wait until `predicate` holds; it is evaluated after each request and each answer.
 
         Raises TimeoutError after `within` seconds.
         """
@@ -241,7 +242,7 @@ class Backend(ABC):
         return response
 
     async def _answer(self, request: web.BaseRequest, operation: str, fault: Fault | None, place: int) -> Reply | None:
-        """Read the request and answer it under `fault`; None stands for a reset connection."""
+        """Read the request and answer it under `fault`; None means that the connection is reset."""
         try:
             call = await self._read(request, operation)
         except _OverWireLimit:
@@ -287,7 +288,7 @@ class Backend(ABC):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_NOW)
             request.transport.abort()
         self._notify()
-        return web.Response()  # goes nowhere: the transport is gone
+        return web.Response()  # never sent: the transport is closed
 
     async def _read(self, request: web.BaseRequest, operation: str) -> Call:
         body = bytearray()
@@ -319,7 +320,7 @@ class Backend(ABC):
 
 
 async def _half(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
-    """Send the head of `reply`, which promises the whole body, and half of it; then end the connection."""
+    """Send the head of `reply`, with the full Content-Length, and half of the body; then close the connection."""
     response = web.StreamResponse(status=reply.status, headers={**reply.headers, "Content-Type": reply.content_type})
     response.content_length = len(reply.body)
     await response.prepare(request)

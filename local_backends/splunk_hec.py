@@ -1,8 +1,8 @@
 """A strict local Splunk HTTP Event Collector.
 
-Sources: Splunk's HEC REST endpoint reference, its page of possible error codes, inputs.conf and limits.conf; where
-those are silent, measurements on Splunk Enterprise 9.3.3 to 10.4.3 and a Splunk Cloud trial 10.5 by open-source
-projects (2026). Where the sources disagree there is an argument of the constructor.
+Sources: Splunk's HEC REST endpoint reference, its page of possible error codes, inputs.conf and limits.conf; where they
+say nothing, measurements on Splunk Enterprise 9.3.3 to 10.4.3 and a Splunk Cloud trial 10.5 by open-source projects
+(2026). Where the sources disagree, the constructor has an argument.
 """
 
 import base64
@@ -58,7 +58,7 @@ _USUAL_CODE: Mapping[int, int] = {
     429: 26,
     500: 8,
     503: 9,
-}  # what `Answer(status)` says by itself
+}  # the code of `Answer(status)` without a `code`
 
 _PATHS: Mapping[str, str] = {
     "/services/collector": "event",
@@ -82,7 +82,7 @@ _BODY_LIMITS: Mapping[str, int] = {
 
 @dataclass(frozen=True, slots=True)
 class BadEvent(ServiceFault):
-    """Find object `at` (0-based) bad with `code`: what is before it is stored, and the answer says so."""
+    """Treat object `at` (0-based) as bad with `code`: the objects before it are stored, and the answer says so."""
 
     at: int
     code: int = 6
@@ -98,7 +98,7 @@ class NearCapacity(ServiceFault):
 
 
 class _Refused(Exception):
-    """A request that is answered with one HEC code."""
+    """A request is refused with one HEC code."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -108,15 +108,15 @@ class _Refused(Exception):
 class SplunkHec(Backend):
     """A HTTP Event Collector with one token.
 
-    `indexes` are those the token may write to (None: all), `metric_indexes` those that hold metrics. `mode` "cloud"
-    answers a body over the limit with 400 code 6 and number 0, "enterprise" with 413. `max_content_length` (bytes)
-    replaces the mode's usual limit; it counts the inflated body unless `counts_wire_bytes` (which of the two Splunk
-    counts is not known). `acks` turns indexer acknowledgement on (`ack_delay` seconds until true). `query_token`
-    allows `?token=`. `raw_needs_channel`: as documented for `/raw`; measured, tokens without acknowledgement do not
-    need one. `rules` holds the choices about single events.
+    `indexes` are the indexes the token may write to (None: all); `metric_indexes` are those that hold metrics. In
+    `mode` "cloud" a body over the limit is answered with 400, code 6 and number 0; in "enterprise" with 413.
+    `max_content_length` (bytes) replaces the mode's usual limit; it counts the inflated body unless `counts_wire_bytes`
+    (it is not known which one Splunk counts). `acks` enables indexer acknowledgement (true after `ack_delay` seconds).
+    `query_token` allows `?token=`. `raw_needs_channel` is the documented rule for `/raw`; as measured, tokens without
+    acknowledgement do not need a channel. `rules` holds the choices about single events.
 
-    `token`, `is_disabled` and `health` (17 well; 18, 19, 20 unwell) may be changed while it runs. `events` are the
-    accepted events in order, `lines` those of `/raw`; metrics are in `events` with `is_metric`.
+    `token`, `is_disabled` and `health` (17 healthy; 18, 19, 20 unhealthy) may be changed while it runs. `events` are
+    the accepted events in order, including metrics (`is_metric`); `lines` are those of `/raw`.
     """
 
     deliveries: ClassVar[frozenset[str]] = frozenset({"event", "raw"})
@@ -213,7 +213,7 @@ class SplunkHec(Backend):
     # --- who asks ---------------------------------------------------------------------------------------------------
 
     def _authorize(self, call: Call) -> None:
-        """Raise `_Refused` unless the request brings the token; a query token counts even beside a good header."""
+        """Raise _Refused unless the request has the token; a query token is refused even next to a valid header."""
         if "token" in call.query and not self._query_token:
             raise _Refused(16)
         self._check_token(_token_given(call))
@@ -227,7 +227,7 @@ class SplunkHec(Backend):
             raise _Refused(1)
 
     def _channel(self, call: Call) -> str:
-        """Return the request's channel, "" where none is needed or given."""
+        """Return the request's channel; "" if none is needed or given."""
         if call.operation == "ack" and self.acks is None:
             raise _Refused(14)
         channel = call.headers.get("X-Splunk-Request-Channel") or call.query.get("channel", "")
@@ -300,7 +300,7 @@ class SplunkHec(Backend):
         return Reply(200, orjson.dumps({"acks": read}))
 
     def _answer_health(self, call: Call) -> Reply:
-        """Answer the health question: no token is needed, but a wrong one is told apart."""
+        """Answer a health request: it needs no token, but a wrong token gets its own code."""
         given = _token_given(call) if "Authorization" in call.headers else self.token
         if given != self.token:
             return _reply(21)
@@ -313,7 +313,7 @@ class SplunkHec(Backend):
 
 
 def _token_given(call: Call) -> str | None:
-    """Return the token of the query or the header, None without either; raises `_Refused(3)` for another scheme."""
+    """Return the token from the header or the query; None without either. Raises _Refused(3) for another scheme."""
     header = call.headers.get("Authorization")
     if header is None:
         return call.query.get("token")
@@ -340,7 +340,7 @@ def _reply(code: int, *, status: int | None = None, **extra: Any) -> Reply:
 
 def _flaw_reply(flaw: Flaw, has_stored: bool, extra: Mapping[str, Any]) -> Reply:
     if flaw.is_silent and has_stored:
-        return _reply(0, **extra)  # the measured trap: success, and the rest of the batch is gone
+        return _reply(0, **extra)  # as measured: a success, although the rest of the batch is lost
     if flaw.number is None:
         return _reply(flaw.code, **extra)
     return _reply(flaw.code, **{"invalid-event-number": flaw.number}, **extra)

@@ -25,10 +25,10 @@ class _Version:
 
 
 class Ssm(AwsJson):
-    """The Parameter Store of one account and region, with `parameters` (name to value) as SecureStrings.
+    """The Parameter Store of one account and region. `parameters` maps names to values, stored as SecureStrings.
 
-    GetParameter takes a name or an ARN, and `:3` at its end for a version. A SecureString read without
-    `WithDecryption` comes as its ciphertext, as in AWS. Values are changed with `put` while it runs.
+    GetParameter accepts a name or an ARN, with `:3` appended for a version. Without `WithDecryption` it returns the
+    ciphertext of a SecureString, as AWS does. `put` changes values while it runs.
     """
 
     target: ClassVar[str] = "AmazonSSM"
@@ -45,7 +45,7 @@ class Ssm(AwsJson):
         return {"GetParameter": self._get}
 
     def put(self, name: str, value: str, kind: Kind = "SecureString") -> int:
-        """Store `value` as the newest version of `name` and return that version's number, from 1."""
+        """Store `value` as the newest version of `name`; return the number of the version, from 1."""
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name of a parameter")
         versions = self._parameters.setdefault(name, [])
@@ -53,7 +53,7 @@ class Ssm(AwsJson):
         return len(versions)
 
     def delete(self, name: str) -> None:
-        """Forget `name` with all its versions. Raises KeyError when there is none."""
+        """Remove `name` with all its versions. Raises KeyError if it does not exist."""
         del self._parameters[name]
 
     def _get(self, given: Members, _call: Call, _fault: Fault | None) -> Members:
@@ -80,7 +80,7 @@ class Ssm(AwsJson):
         return {"Parameter": {**parameter, "Selector": f":{selector}"} if selector else parameter}
 
     def _name(self, wanted: str) -> tuple[str, str]:
-        """Take `wanted` apart: the name, and the selector ("" without one)."""
+        """Split `wanted` into the name and the selector ("" without one)."""
         if wanted.startswith("arn:"):
             resource = self.resource(wanted)
             if resource is None or not resource.startswith("parameter/"):
@@ -103,5 +103,5 @@ def _number(selector: str, newest: int) -> int:
 
 
 def _ciphertext(value: str) -> str:
-    """Return what stands for the encrypted value: base64, the same for the same value, and not the value."""
+    """Return a stand-in for the encrypted value: base64, equal for equal values, and not the value itself."""
     return base64.b64encode(b"\x01\x02\x02\x00x" + hashlib.sha256(value.encode()).digest()).decode()

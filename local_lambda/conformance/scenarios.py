@@ -69,7 +69,7 @@ class Scenarios:
         self._made: dict[str, Observations] = {}
 
     async def get(self, kind: str) -> Observations:
-        """Return the observations of this scenario. Raises ConformanceError if the suite's own function does not run."""
+        """Return the observations of this scenario. Raises ConformanceError if the suite's own function fails."""
         if kind not in self._made:
             self._made[kind] = await getattr(self, f"_{kind}")()
         return self._made[kind]
