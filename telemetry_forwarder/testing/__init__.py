@@ -1,1 +1,1 @@
-"""What a sink of a third party is tested with: the contract that every sink passes, in virtual time. Not in layers."""
+"""Test tools for sinks, third-party ones too: the contract that every sink passes, in virtual time. Not in layers."""

@@ -1,4 +1,4 @@
-"""A transport that plays a script: for tests, the contract suite and demos."""
+"""A transport that answers requests from a script instead of the network: for tests and demos."""
 
 import asyncio
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from telemetry_forwarder.lazy_dataclass import dataclass
 
 
 class Silence(Enum):
-    """The answer that never comes; `HANG` in a script."""
+    """The type of `HANG`, the step of a script that never answers."""
 
     HANG = "hang"
 
@@ -21,22 +21,22 @@ HANG = Silence.HANG
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Play `then` after `seconds` on the event loop's clock."""
+    """A step of a script: play the step `then` after `seconds` on the event loop's clock."""
 
     seconds: float
     then: Any
 
 
 class ScriptEnded(AssertionError):
-    """More was sent than the script has answers for."""
+    """More requests were sent than the script has answers for."""
 
 
 class MemoryTransport(Generic[Request, Response]):
-    """Answer each request with the next step of `script`, and remember what was sent, when, and how it ended.
+    """Answer each request with the next step of `script`; record the requests, their times and cancellations.
 
     A step is a response, an exception (raised), `HANG` (until the caller cancels), `Delay(seconds, step)`, or a
-    callable that is given the request and returns a step. When the script is over, the step `otherwise` is played;
-    without it ScriptEnded is raised. `script` may be endless.
+    callable that gets the request and returns a step. After the end of the script the step `otherwise` is played;
+    without it, `send` raises ScriptEnded. `script` may be endless.
     """
 
     def __init__(self, script: Iterable[Any] = (), *, otherwise: Any = None) -> None:

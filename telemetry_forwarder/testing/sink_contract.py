@@ -1,6 +1,6 @@
-"""The contract of a sink, as a pytest class: whatever a destination answers, every record is accounted for.
+"""The contract of a sink as a pytest class: every record is accounted for, whatever the destination answers.
 
-Subclass it in a test module, give it a `destination()` and the destination's own `answers`:
+Subclass SinkContract in a test module, and define `destination()` and the destination's `answers`:
 
     class TestMySink(SinkContract):
         answers = Answers(accept=HttpResponse(status=200), throttle=HttpResponse(status=429), …)
@@ -8,7 +8,7 @@ Subclass it in a test module, give it a `destination()` and the destination's ow
         def destination(self) -> Destination[Any, Any]:
             return my_sink.create({"MY_URL": "http://127.0.0.1:1"})
 
-The sink runs behind the real worker, buffer, batcher and retry; only the network is played, in virtual time.
+The sink runs behind the real worker, buffer, batcher and retry. Only the network is simulated, in virtual time.
 """
 
 import asyncio
@@ -63,10 +63,9 @@ ORIGIN = Origin(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """How the destination says each thing. What it cannot say is None, and the scenarios that need it are skipped.
+    """The destination's answer for each case, None if it has no such answer: tests that need it are skipped.
 
-    `partial(count)` is the answer to a batch of `count` that refuses the record at index 0 for good; `refuses` tells
-    how many of those records then count as dropped at once (the others are sent again or were accepted).
+    `partial(count)` returns the answer to a batch of `count` records that refuses the record at index 0 for good.
     """
 
     accept: Any
@@ -79,15 +78,15 @@ class Answers:
 
 @dataclass(slots=True)
 class Stage:
-    """A transport that plays the destination: `script` first, then `then` for ever."""
+    """A transport that simulates the destination: it answers with each step of `script`, then always with `then`."""
 
     script: list[Any]
     then: Any
     accept: Any
-    fits: int | None = None  # more records than this are answered with `too_large`
+    fits: int | None = None  # a request with more records than this is answered with `too_large`
     too_large: Any = None
-    seen: list[tuple[float, Any]] = field(default_factory=list)
-    accepted: list[Any] = field(default_factory=list)  # wholly or in part
+    seen: list[tuple[float, Any]] = field(default_factory=list)  # (time, request)
+    accepted: list[Any] = field(default_factory=list)  # requests that were accepted, fully or partly
     count: Callable[[Any], int] = lambda request: 0
 
     async def send(self, request: Any) -> Any:
@@ -107,7 +106,7 @@ class Stage:
 
 
 def payload(request: Any) -> bytes:
-    """Return the bytes of a request in which record ids are looked for."""
+    """Return the bytes of a request, to search them for record ids."""
     if isinstance(request, HttpRequest):
         return request.body
     if isinstance(request, PutLogEvents):
@@ -116,7 +115,7 @@ def payload(request: Any) -> bytes:
 
 
 def records(count: int, *, text: str = "line", first: int = 0) -> list[Record]:
-    """Return `count` records of all kinds that differ in id, time and text."""
+    """Return `count` records of several kinds with different ids, times and texts."""
     made = []
     for index in range(first, first + count):
         body: Any = f"{text} {index}"
@@ -143,7 +142,7 @@ def records(count: int, *, text: str = "line", first: int = 0) -> list[Record]:
 
 
 class SinkContract:
-    """Every test here holds for every sink."""
+    """The tests that every sink must pass."""
 
     answers: Answers
 
@@ -154,7 +153,7 @@ class SinkContract:
     # --- alone ------------------------------------------------------------------------------------------------------
 
     def test_sink_is_pure(self) -> None:
-        """The same records give the same request, twice."""
+        """Equal records give equal requests, each time."""
         sink = self.destination().sink
         batch = [sink.encode(record) for record in records(20)]
         assert [sink.encode(record) for record in records(20)] == batch
@@ -264,7 +263,7 @@ class SinkContract:
     def test_partial_answer_settles_each_record_once(self) -> None:
         self.needs(self.answers.partial)
         statement, _ = self.play(records(10), [self.answers.partial])
-        # Where the refusal may be the configuration's fault, the record is tried once more, and accepted here.
+        # A sink may retry the record if the refusal may be the configuration's fault; then it is accepted here.
         assert statement.lost <= 1
         assert statement.delivered == 10 - statement.lost
 
@@ -280,7 +279,7 @@ class SinkContract:
 
     @pytest.mark.parametrize("seed", range(25))
     def test_random_answers_leave_a_balanced_ledger(self, seed: int) -> None:
-        """At least once or accounted for, whatever comes."""
+        """Every record arrives at least once or is counted as lost, whatever the answers."""
         dice = random.Random(seed)
         known = [a for a in (self.answers.accept, self.answers.throttle, self.answers.reject, self.answers.deny,
                              self.answers.too_large, self.answers.partial, LOSE, HANG) if a is not None]  # fmt: skip
@@ -294,7 +293,7 @@ class SinkContract:
     def play(
         self, given: Sequence[Record], script: list[Any], *, then: Any = None, fits: int | None = None
     ) -> tuple[Statement, Stage]:
-        """Run the records through the worker: three flushes, then a drain. Check the law at every step."""
+        """Run the records through the worker: three flushes, then a drain. Check that the ledger balances each time."""
         destination = self.destination()
         stage = Stage(
             script=list(script),
@@ -343,7 +342,7 @@ class SinkContract:
         return any(record.id.encode() in payload(request) for request in requests)
 
     def arrivals(self, stage: Stage, count: int) -> Counter[int]:
-        """Count how many records arrived how often."""
+        """Return how many records arrived how often: {times: number of records}."""
         times = Counter[int]()
         for record in records(count):
             times[sum(record.id.encode() in payload(request) for request in stage.accepted)] += 1

@@ -1,4 +1,4 @@
-"""An event loop that moves its clock to the next timer instead of sleeping: two seconds take no time at all."""
+"""An event loop for tests that moves its clock to the next timer instead of sleeping, so waiting takes no time."""
 
 import asyncio
 import functools
@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 
 
 class VirtualClock:
-    """A `Clock` on a loop's virtual time; `epoch` is what the wall clock showed at its start, in seconds."""
+    """A `Clock` on a loop's virtual time. `epoch` is the wall time, in seconds, at which the loop's time is 0."""
 
     def __init__(self, loop: "VirtualLoop", epoch: float = 1_800_000_000.0) -> None:
         self._loop = loop
@@ -28,7 +28,7 @@ class VirtualClock:
 
 
 class _Selector(selectors.DefaultSelector):
-    """Never waits: where nothing is ready, time passes until the next timer."""
+    """A selector that never waits: if nothing is ready, it moves the loop's time to the next timer."""
 
     loop: "VirtualLoop"
 
@@ -42,7 +42,7 @@ class _Selector(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop with a clock of its own, which starts at 1000 seconds."""
+    """An event loop with a virtual clock, which starts at 1000 seconds."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -55,13 +55,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run(main: Coroutine[Any, Any, Result]) -> Result:
-    """Run `main` in virtual time."""
+    """Run `main` in virtual time and return its result."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)
 
 
 def in_virtual_time(test: Callable[Parameters, Coroutine[Any, Any, Result]]) -> Callable[Parameters, Result]:
-    """Mark an asynchronous test that is to run in virtual time; it stands next to the test, below `given`."""
+    """Run the decorated asynchronous test in virtual time. Use it as the innermost decorator, below `given`."""
 
     @functools.wraps(test)
     def play(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
@@ -71,14 +71,14 @@ def in_virtual_time(test: Callable[Parameters, Coroutine[Any, Any, Result]]) -> 
 
 
 def freeze(seconds: float) -> None:
-    """Let time pass while nothing runs, as in a frozen environment whose clock goes on: timers come late after it."""
+    """Advance the clock by `seconds` without running anything, as in a freeze; timers that were due fire late."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     loop.now += seconds
 
 
 def clock() -> VirtualClock:
-    """Return the running loop's clock."""
+    """Return the clock of the running VirtualLoop."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     return VirtualClock(loop)
