@@ -1,4 +1,7 @@
-"""What `extensions/telemetry-forwarder` runs, its own file name as argument. The only reader of the environment."""
+"""The entry point: `extensions/telemetry-forwarder` runs it with its own file name as argument.
+
+This is the only code that reads `os.environ`.
+"""
 
 import os
 import sys

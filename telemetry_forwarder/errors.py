@@ -1,4 +1,4 @@
-"""The exceptions of this project. An answer of a destination is a value (`interfaces.Verdict`), not one of these."""
+"""The exceptions of this project. A destination's answer is no exception, but a value (`interfaces.Verdict`)."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ from telemetry_forwarder.variables.table import Problem
 
 
 class ForwarderError(Exception):
-    """The root of all of them."""
+    """The base class of all exceptions of this project."""
 
 
 class ConfigError(ForwarderError):
-    """The environment asks for something that cannot be; carries every problem found."""
+    """The settings in the environment are invalid; `problems` has every problem that was found."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__(" ".join(str(problem) for problem in problems))
@@ -18,7 +18,7 @@ class ConfigError(ForwarderError):
 
 
 class ExtensionsApiError(ForwarderError):
-    """The Extensions or Telemetry API refused a call: `status` and the API's own `error_type`."""
+    """The Extensions API or Telemetry API refused a call with an HTTP `status` and the API's own `error_type`."""
 
     def __init__(self, call: str, status: int, error_type: str, message: str) -> None:
         super().__init__(f"{call} was answered {status} {error_type}: {message}")
@@ -27,39 +27,39 @@ class ExtensionsApiError(ForwarderError):
 
 
 class DecodeError(ForwarderError):
-    """A body that is not a list of telemetry records."""
+    """Data cannot be read as telemetry records."""
 
 
 class EncodeError(ForwarderError):
-    """A record that this sink cannot express."""
+    """A record cannot be expressed in a sink's wire form, or written as JSON."""
 
 
 class TransportError(ForwarderError):
-    """No answer came back. What was sent may have arrived all the same (at-least-once)."""
+    """No answer to a request came. The request may have arrived all the same, so a retry may deliver twice."""
 
 
 class ConnectFailed(TransportError):
-    """No connection was made: name, route, refusal or TLS handshake; nothing was sent."""
+    """No connection was made (name, route, refusal or TLS handshake), so nothing was sent."""
 
 
 class ConnectionLost(TransportError):
-    """The connection ended before the answer did."""
+    """The connection ended before the answer was complete."""
 
 
 class TimedOut(TransportError):
-    """The answer did not come within the time of one attempt."""
+    """The answer did not come within the timeout of one attempt."""
 
 
 class NotTheService(TransportError):
-    """Something answered that is not who was asked: a captive portal, a proxy, another site."""
+    """Something other than the service answered: a captive portal, a proxy, another site."""
 
 
 class CredentialUnavailable(TransportError):
-    """The credential of a destination could not be had, so nothing was sent; the `SecretError` is its cause."""
+    """The credential of a destination could not be read, so nothing was sent; its `__cause__` is the SecretError."""
 
 
 class FailoverError(ForwarderError):
-    """A place that keeps records did not take them, or did not give them; `may_pass` says that another try may help."""
+    """The failover's S3 or SQS refused to store records or to return them. `may_pass`: a retry may help."""
 
     def __init__(self, detail: str, *, may_pass: bool = False) -> None:
         super().__init__(detail)
@@ -67,16 +67,16 @@ class FailoverError(ForwarderError):
 
 
 class SecretError(ForwarderError):
-    """A secret could not be read. Its text names the reference, never the value."""
+    """A secret could not be read. The text names the reference, never the value."""
 
 
 class SecretNotFound(SecretError):
-    """There is no such secret, parameter or JSON member."""
+    """The secret, parameter or JSON member does not exist."""
 
 
 class SecretDenied(SecretError):
-    """The function's role may not read it."""
+    """The function's role may not read the secret."""
 
 
 class SecretUnavailable(SecretError):
-    """The service did not answer, or asked to come back later."""
+    """The service did not answer, or asked for a later retry."""

@@ -1,13 +1,13 @@
-"""Value classes that are made when they are first used.
+"""A faster `dataclass` decorator, which compiles a class's `__init__` only at its first call.
 
-`dataclasses.dataclass` writes and compiles half a dozen methods for each class when it is defined: 0.6 ms each, a
-quarter of what loading this package took, and most of them for classes that a run never makes an instance of. What
-stands here takes the same arguments and gives the same classes (equality, order, hash, `repr`, `match`, slots, frozen,
-`dataclasses.replace` and `fields`), with methods that are shared, and an `__init__` that is compiled at the first call.
+`dataclasses.dataclass` writes and compiles half a dozen methods when a class is defined. That takes 0.6 ms for each
+class: a quarter of the time to load this package, and mostly for classes that a run never makes an instance of. The
+decorator here takes the same arguments and makes equal classes (equality, order, hash, `repr`, `match`, slots, frozen,
+`dataclasses.replace` and `fields`), but with shared methods.
 """
 
 from collections.abc import Callable, Mapping
-from inspect import get_annotations  # asyncio has loaded it already
+from inspect import get_annotations  # costs nothing: asyncio has imported `inspect` already
 from operator import attrgetter
 from typing import Any, NoReturn, TypeVar, dataclass_transform
 
@@ -16,7 +16,7 @@ MISSING = object()
 
 
 class Field:
-    """One member of a value class: its default, or what makes one; and whether `repr` shows it."""
+    """One member of a value class: its default or default factory, and whether `repr` shows it."""
 
     __slots__ = ("default", "factory", "name", "shown")
 
@@ -28,7 +28,7 @@ class Field:
 
 
 def field(*, default: Any = MISSING, default_factory: Any = MISSING, repr: bool = True) -> Any:
-    """Describe a member whose default is made anew for each instance, or that `repr` must not show."""
+    """Describe a member with a default made for each instance, or hidden in `repr`, as `dataclasses.field` does."""
     return Field(default, default_factory, shown=repr)
 
 
@@ -43,7 +43,7 @@ def dataclass(
     order: bool = False,
     eq: bool = True,
 ) -> Any:
-    """Make a value class, as `dataclasses.dataclass` does. It has the members of the value classes that it inherits."""
+    """Make a value class, as `dataclasses.dataclass` does. It inherits the members of its base value classes."""
     if cls is None:
         return lambda cls: dataclass(cls, frozen=frozen, slots=slots, kw_only=kw_only, order=order, eq=eq)
     fields = fields_of(cls)
@@ -54,22 +54,22 @@ def dataclass(
         "__init__": lazy_init(made, fields, frozen=frozen, kw_only=kw_only),
         **shared_methods(made, fields, frozen=frozen, order=order),
     }
-    if not eq:  # compared and hashed as objects are: by which one it is
+    if not eq:  # then instances are compared and hashed by identity
         del members["__eq__"], members["__hash__"]
     for name, member in members.items():
-        # Python itself puts a `__hash__` of None into a class that has its own `__eq__`.
+        # Python adds `__hash__ = None` to a class that defines `__eq__`.
         if name not in cls.__dict__ or (name == "__hash__" and cls.__dict__[name] is None):
             setattr(made, name, member)
     return made
 
 
 def replace(value: Value, /, **changes: Any) -> Value:
-    """Return a copy of `value` with `changes`."""
+    """Return a copy of `value` with the members in `changes` replaced."""
     return type(value)(**asdict(value) | changes)
 
 
 def asdict(value: object) -> dict[str, Any]:
-    """Return the members of a value, in order. Values within it stay values."""
+    """Return the members of `value` by name, in order. Unlike `dataclasses.asdict`, keep nested values as they are."""
     return {name: getattr(value, name) for name in names_of(type(value))}
 
 
@@ -80,7 +80,7 @@ def names_of(cls: type) -> tuple[str, ...]:
 
 
 def fields_of(cls: type) -> dict[str, Field]:
-    """Return the members of `cls`, in order: those that it inherits, then those that it annotates."""
+    """Return the members of `cls`, in order: inherited ones, then its own annotated ones."""
     found: dict[str, Field] = {}
     for base in reversed(cls.__mro__[1:]):
         if isinstance(lazy := vars(base).get("__dataclass_fields__"), LazyFields):
@@ -95,7 +95,7 @@ def fields_of(cls: type) -> dict[str, Field]:
 
 
 def with_slots(cls: type, fields: Mapping[str, Field]) -> type:
-    """Return `cls` made again, with a slot for each member: slots cannot be added to a class that exists."""
+    """Return a new class like `cls`, with a slot for each member: an existing class cannot get slots."""
     own = tuple(name for name in fields if name in get_annotations(cls))
     left_out = {"__dict__", "__weakref__", *own}
     members = {name: member for name, member in cls.__dict__.items() if name not in left_out}
@@ -106,7 +106,7 @@ def with_slots(cls: type, fields: Mapping[str, Field]) -> type:
 
 
 def lazy_init(cls: type, fields: Mapping[str, Field], *, frozen: bool, kw_only: bool) -> "Callable[..., None]":
-    """Return an `__init__` that puts a compiled one in its own place when it is first called."""
+    """Return an `__init__` that replaces itself with a compiled one at its first call."""
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         init = compiled_init(cls, fields, frozen=frozen, kw_only=kw_only)
@@ -127,20 +127,20 @@ def compiled_init(cls: type, fields: Mapping[str, Field], *, frozen: bool, kw_on
             known[f"default_{name}"] = member.default
         parameters.append(f"{name}=default_{name}" if f"default_{name}" in known else name)
         if frozen and "__slots__" in cls.__dict__:
-            known[f"put_{name}"] = getattr(cls, name).__set__  # of the slot
+            known[f"put_{name}"] = getattr(cls, name).__set__  # the slot's setter bypasses the frozen `__setattr__`
             lines.append(f"put_{name}(self, {name})")
         else:
             lines.append(f"put(self, {name!r}, {name})" if frozen else f"self.{name} = {name}")
     head = ", ".join(["self", *(["*"] if kw_only and parameters else []), *parameters])
     source = f"def __init__({head}):\n" + "".join(f"    {line}\n" for line in lines or ["pass"])
-    exec(compile(source, f"<init of {cls.__qualname__}>", "exec"), known)  # noqa: S102 - of the names of members alone
+    exec(compile(source, f"<init of {cls.__qualname__}>", "exec"), known)  # noqa: S102 - the source holds only names of members
     init: Callable[..., None] = known["__init__"]
     init.__qualname__ = f"{cls.__qualname__}.__init__"
     return init
 
 
 def shared_methods(cls: type, fields: Mapping[str, Field], *, frozen: bool, order: bool) -> dict[str, Any]:
-    """Return the methods that need no source of their own."""
+    """Return the methods that need no generated source code."""
     content = content_of(tuple(fields))
     shown = tuple(name for name, member in fields.items() if member.shown)
 
@@ -163,7 +163,7 @@ def shared_methods(cls: type, fields: Mapping[str, Field], *, frozen: bool, orde
 
 
 def content_of(names: tuple[str, ...]) -> "Callable[[Any], Any]":
-    """Return what gives all members of a value as one that can be compared with another's."""
+    """Return a function that returns all members of a value as one comparable object."""
     return attrgetter(*names) if names else lambda value: ()
 
 
@@ -174,24 +174,24 @@ def comparisons(cls: type, content: "Callable[[Any], Any]") -> dict[str, Any]:
     def __le__(self: Any, other: object) -> bool:
         return bool(content(self) <= content(other)) if other.__class__ is cls else NotImplemented
 
-    # The other two are the same with the sides changed, which Python itself tries.
+    # Python derives `>` and `>=` from these two by swapping the operands.
     return {"__lt__": __lt__, "__le__": __le__}
 
 
 def refuse(self: Any, name: str, value: Any = None) -> NoReturn:
-    """Keep a frozen value as it is."""
+    """Raise FrozenInstanceError: the `__setattr__` and `__delattr__` of frozen classes."""
     from dataclasses import FrozenInstanceError
 
     raise FrozenInstanceError(f"cannot change {name!r} of a frozen {type(self).__name__}")
 
 
 def remake(cls: type[Value], members: dict[str, Any]) -> Value:
-    """Make a value again, for `copy` and `pickle`."""
+    """Rebuild a value from its members, for `copy` and `pickle`."""
     return cls(**members)
 
 
 class LazyFields:
-    """What stands in `__dataclass_fields__`, by which the standard library knows a class; made when it is asked for."""
+    """The descriptor `__dataclass_fields__`, by which `dataclasses` recognizes a class; made when it is first read."""
 
     def __init__(self, own: dict[str, Field]) -> None:
         self.own = own
@@ -201,7 +201,7 @@ class LazyFields:
 
         members = [(name, object, _as_described(member)) for name, member in self.own.items()]
         described = dataclasses.make_dataclass("_", members, kw_only=True)
-        return getattr(described, "__dataclass_fields__")  # noqa: B009 - mypy knows of it in instances alone
+        return getattr(described, "__dataclass_fields__")  # noqa: B009 - mypy knows it only in instances
 
 
 def _as_described(member: Field) -> Any:

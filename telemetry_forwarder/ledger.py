@@ -1,10 +1,10 @@
-"""What was received, offered, delivered and dropped, in records. Two laws hold at every moment:
+"""The ledger: counts of records that were received, offered, delivered and dropped. Two laws hold at every moment:
 
     received = routed + unrouted                                    at the door
     offered  = delivered + Σ dropped[reason] + spilled + held       for every sink, and held = 0 at exit
 
-`held` is not kept here: it is counted by walking what a worker holds (`worker.Worker.held`), because an equation
-computed from itself cannot fail.
+`held` is not a counter. A worker counts the records that it really holds (`worker.Worker.held`); if `held` were
+computed from the other numbers, the equation could never fail.
 """
 
 from collections import Counter
@@ -28,29 +28,29 @@ from telemetry_forwarder.lazy_dataclass import dataclass, field
 
 
 class Unrouted(StrEnum):
-    """Why a received record went to no sink."""
+    """The reason why a received record was not offered to any sink."""
 
-    TYPE_NOT_WANTED = "type_not_wanted"  # TELEMETRY_FORWARDER_TYPES leaves it out
+    TYPE_NOT_WANTED = "type_not_wanted"  # TELEMETRY_FORWARDER_TYPES does not include its type
     OWN_LINE = "own_line"  # the extension's own log line
     NOT_A_RECORD = "not_a_record"  # an element of a batch that is no telemetry item
 
 
 @dataclass(slots=True)
 class Door:
-    """What came in, before any sink."""
+    """Counts of what Lambda sent, before any sink."""
 
     bodies: int = 0
     undecodable_bodies: int = 0
     oversize_bodies: int = 0
-    interrupted_bodies: int = 0  # did not come to their end; Lambda sends them again, or tells of what it dropped
-    redelivered_bodies: int = 0  # sent again by Lambda although answered; their records were received before
+    interrupted_bodies: int = 0  # incomplete; Lambda sends them again, or reports what it dropped
+    redelivered_bodies: int = 0  # sent again although they had been answered; their records are not counted twice
     received: int = 0
-    unreadable_records: int = 0  # of those received: no JSON that could be read, forwarded as text
+    unreadable_records: int = 0  # part of `received`: not readable as JSON, forwarded as text
     routed: int = 0
     unrouted: Counter[Unrouted] = field(default_factory=Counter)
     lost_before_us: int = 0  # records that Lambda reports in platform.logsDropped
     lost_before_us_bytes: int = 0
-    unseen_ends: int = 0  # invocations of which no telemetry came, so that their end was not waited for
+    unseen_ends: int = 0  # invocations without any telemetry, so the extension did not wait for their end
 
     def is_balanced(self) -> bool:
         return self.received == self.routed + self.unrouted.total()
@@ -74,26 +74,26 @@ class Door:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """One sink's account at one moment, with what its worker holds."""
+    """A snapshot of one sink's account, with the number of records that its worker holds."""
 
     offered: int
     delivered: int
     dropped: Mapping[DropReason, int]
     spilled: int
     held: int
-    recovered: int  # of the offered ones, what an earlier generation had left in the spool
+    recovered: int  # part of `offered`: records that an earlier generation left in the spool
     cut: int
     attempts: int
-    copies: int  # of the attempts, those begun beside another with the same records, whose answer was late
+    copies: int  # part of `attempts`: begun while another attempt with the same records waited for a late answer
     failed_attempts: int
-    told: int  # of those offered, how many tell of losses: they came from here
+    told: int  # part of `offered`: records made by the extension itself, which report losses
 
     def is_balanced(self) -> bool:
         return self.offered == self.delivered + sum(self.dropped.values()) + self.spilled + self.held
 
     @property
     def lost(self) -> int:
-        """Records that were dropped though nobody asked for it."""
+        """The number of records that were dropped unintentionally."""
         return sum(count for reason, count in self.dropped.items() if not reason.is_intentional)
 
     def snapshot(self) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class Statement:
 
 
 class Account:
-    """The books of one sink. A record is settled exactly once: by `settle`, or by `drop` where no answer was asked."""
+    """The counters of one sink. Each record is settled exactly once: by `settle`, or by `drop` if it was not sent."""
 
     def __init__(self) -> None:
         self.offered = 0
@@ -147,16 +147,16 @@ class Account:
             self._dropped[reason] += records
 
     def recover(self, records: int) -> None:
-        """Enter records that an earlier generation was offered and did not deliver."""
+        """Count records that were offered to an earlier generation and not delivered by it."""
         self.offered += records
         self.recovered += records
 
     def spill(self, records: int) -> None:
-        """Enter records that are surely stored elsewhere, to be sent from there: the spool or the fallback."""
+        """Count records that are safely stored in the spool or the fallback and will be sent from there."""
         self._spilled += records
 
     def settle(self, batch: Batch, verdict: Verdict) -> list[Encoded]:
-        """Enter a final answer for the records that it is final for; return the others, in order."""
+        """Count the records of `batch` for which `verdict` is final; return the others, in order."""
         match verdict:
             case Delivered():
                 self._deliver(batch)

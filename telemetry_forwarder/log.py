@@ -1,7 +1,7 @@
-"""What the extension says of itself: one JSON object a line on standard output, quiet unless asked.
+"""The extension's own log: one JSON object per line on standard output, only warnings and errors by default.
 
-Lambda turns each line into an `extension` record. `is_own` knows ours again, so that a subscription to `extension`
-telemetry can never feed itself. The `level` and `timestamp` members are those that Lambda's log filters read.
+Lambda turns each line into an `extension` record. `is_own` recognizes our lines, so that a subscription to `extension`
+telemetry cannot feed itself in a loop. Lambda's log filters read the members `level` and `timestamp`.
 Source: AWS Lambda Developer Guide, "Log-level filtering".
 """
 
@@ -17,20 +17,20 @@ import orjson
 
 from telemetry_forwarder import __version__
 
-# First in every line, so that a line can be known by its first bytes. `bootstrap` writes it too.
+# The first member of every line, so that a line is recognized by its first bytes. `bootstrap` writes it, too.
 MARK = "telemetry_forwarder"
 _LEVELS = {"debug": ("DEBUG", 10), "info": ("INFO", 20), "warning": ("WARN", 30), "error": ("ERROR", 40)}
 
 
 def is_own(body: Any) -> bool:
-    """Say whether the body of an `extension` record is a line that this module (or `bootstrap`) wrote."""
+    """Return whether the body of an `extension` record is a line that this module or `bootstrap` wrote."""
     if isinstance(body, dict):
         return MARK in body
     return isinstance(body, str) and body.startswith(f'{{"{MARK}":')
 
 
 class Log:
-    """Own log lines from `level` (debug, info, warning, error) upwards."""
+    """Write log lines of `level` (debug, info, warning, error) and above, to standard output or with `write`."""
 
     def __init__(self, level: str = "warning", write: Callable[[str], object] | None = None) -> None:
         self._lowest = _LEVELS[level][1]
@@ -58,7 +58,7 @@ class Log:
 
 
 def _as_json(line: dict[str, Any]) -> str:
-    """Return `line` as JSON. What orjson refuses (lone surrogates, integers over 64 bits) must not cost the line."""
+    """Return `line` as JSON. The slow encoder writes what orjson refuses: lone surrogates, integers over 64 bits."""
     try:
         return orjson.dumps(line, default=str).decode()
     except orjson.JSONEncodeError:
@@ -71,7 +71,7 @@ def _write_line(line: str) -> None:
 
 
 def where(error: BaseException) -> dict[str, Any]:
-    """Return the kind and the place of an error, without its text: nobody knows what that may hold."""
+    """Return the type and the stack of an error as log members, without its text, because that may hold a secret."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     frames = traceback.extract_tb(error.__traceback__)
@@ -79,10 +79,10 @@ def where(error: BaseException) -> dict[str, Any]:
 
 
 class LibraryLines(logging.Handler):
-    """Carries what libraries log (aiohttp, asyncio) into our own lines, so that nothing else is ever printed.
+    """A logging handler that writes messages of libraries (aiohttp, asyncio) as our own lines; nothing else is printed.
 
-    Of a message the first line only, and of an error no text: asyncio adds what was being done, which may hold a
-    proxy's password or a header.
+    Only the first line of a message is used, and no text of an error: asyncio adds what was being done, which may hold
+    a proxy's password or a header.
     """
 
     def __init__(self, log: Log) -> None:

@@ -1,7 +1,7 @@
-"""All that a sink of your own imports, and the only module path that stays: docs/sinks.md, "A sink of your own".
+"""The public API for sinks of your own, and the only module path that is stable: docs/sinks.md, "A sink of your own".
 
-`create(environ)` returns a Destination: a Sink, and an HttpDelivery or a function that opens a Transport. The names are
-described where they are defined. What a name here means, and takes, changes with a new major version alone.
+A sink's `create(environ)` returns a Destination: a Sink, and an HttpDelivery or a function that opens a Transport. Each
+name is documented where it is defined. The meaning and the parameters of a name only change with a new major version.
 """
 
 from telemetry_forwarder.errors import ConfigError, ConnectFailed, ConnectionLost, EncodeError, TimedOut, TransportError

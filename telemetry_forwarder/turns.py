@@ -1,8 +1,8 @@
-"""Work in slices: between two rounds of the event loop one slice is done, by whoever has waited longest for it.
+"""Share the event loop: tasks do long work in short slices, one slice per round of the loop, first come, first served.
 
-So that timers fire when they are due, and no sink's work keeps another's, or the next event, waiting. A small function
-has a share of a processor, given in pieces: when one is used up, everything stands still until the next. The same
-work may then take ten times as long, so slices are measured by the clock and not by what is done in them.
+So timers fire on time, and no sink's work delays another's, or the next event. A small function has a share of a
+processor, given in pieces: when a piece is used up, the process stands still until the next. The same work may then
+take ten times as long, so a slice is limited by time and not by the amount of work.
 """
 
 import asyncio
@@ -12,16 +12,16 @@ from types import TracebackType
 
 from telemetry_forwarder.clock import Clock
 
-# The longest slice on a processor of one's own. What a round of the loop costs beside it is a hundredth of that.
+# The length of a slice. A round of the event loop costs a hundredth of that.
 SLICE_S = 0.004
-# A slice that was over this much later than it should have been: the processor was withheld. The kernel gives shares
-# for a tenth of a second (Lambda is said to do so for less); what took longer was a freeze.
+# A slice that ended late by a time in this range was interrupted because the processor was withheld. The kernel gives
+# shares per tenth of a second (Lambda is said to use a shorter period); a longer delay was a freeze.
 WITHHELD_S = (0.01, 0.15)
 REMEMBERED = 32  # slices
 
 
 class Turns:
-    """An async context manager: whoever is in it may work until `is_over`, and must not wait for anything in it."""
+    """An async context manager: entering waits for a slice. Work inside until `is_over`, and never await anything."""
 
     def __init__(self, clock: Clock) -> None:
         self._now = clock.monotonic
@@ -52,17 +52,17 @@ class Turns:
         asyncio.get_running_loop().call_soon(self._pass_on)
 
     def is_over(self) -> bool:
-        """Say whether the slice that is being worked in has to end."""
+        """Return whether the current slice has to end."""
         return self._now() >= self._ends_at
 
     @property
     def withheld_s(self) -> float:
-        """For how long the processor was lately withheld at a time, at most, in seconds."""
+        """The longest time, in seconds, for which the processor was withheld during one of the last slices."""
         least, most = WITHHELD_S
         return max((late for late in self._late if least <= late <= most), default=0.0)
 
     def rest_from(self, at: float) -> None:
-        """Begin no slice at or after `at`, on the monotonic clock, until `go_on`: what is due then cannot wait."""
+        """Begin no slice at or after `at` (monotonic clock) until `go_on`, because something urgent is due then."""
         self._rests_from = at
 
     def go_on(self) -> None:
