@@ -1,4 +1,4 @@
-"""What passes between the rooms: the sink and the transport as protocols, and the values they exchange."""
+"""The interfaces between the packages: the protocols Sink and Transport, and the values that they exchange."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,25 +14,25 @@ from telemetry_forwarder.variables.types import Secret, SecretReference
 
 
 class DropReason(StrEnum):
-    """Why a record left the pipeline undelivered. Closed: a new way to lose one is a new word here."""
+    """The reason why a record was dropped undelivered. Every way to lose a record has its own word here."""
 
     BUFFER_FULL = "buffer_full"
-    SPOOL_FULL = "spool_full"  # both the buffer and the spool were full, and these the oldest
+    SPOOL_FULL = "spool_full"  # the buffer and the spool were full, and this was one of the oldest records
     SPOOL_DAMAGED = "spool_damaged"  # could not be read back from the spool
-    SPOOL_LOST = "spool_lost"  # the files of the spool were removed or cut by somebody else: the function, most likely
+    SPOOL_LOST = "spool_lost"  # somebody else, most likely the function, removed or cut the spool's files
     OVERSIZE = "oversize"  # over the destination's limit even when cut, or refused as too large by itself
     UNENCODABLE = "unencodable"
     TOO_OLD = "too_old"
     TOO_NEW = "too_new"
-    REJECTED = "rejected"  # the destination will never take it
-    # What kept the records from going when the environment ended:
-    UNAUTHORIZED = "unauthorized"  # the destination refused the credential, or what it may do
-    WRONG_ADDRESS = "wrong_address"  # who answers takes no records: 404, 405, a redirect, a page; a missing log group
-    SECRET_UNREADABLE = "secret_unreadable"  # noqa: S105 - the credential could not be read where it is kept
+    REJECTED = "rejected"  # the destination will never accept it
+    # The reasons why records were not delivered before the environment ended:
+    UNAUTHORIZED = "unauthorized"  # the destination refused the credential, or its permissions
+    WRONG_ADDRESS = "wrong_address"  # the address accepts no records: 404, 405, redirect, page; or no such log group
+    SECRET_UNREADABLE = "secret_unreadable"  # noqa: S105 - Secrets Manager or SSM did not return the credential
     UNREACHABLE = "unreachable"  # no connection: name, route, refusal, TLS, proxy
-    DEADLINE = "deadline"  # only the time: the destination was unwell, or slower than that
+    DEADLINE = "deadline"  # time ran out: the destination was unwell or too slow
     SINK_FAILED = "sink_failed"  # a bug in the sink
-    FILTERED = "filtered"  # the user asked for it
+    FILTERED = "filtered"  # dropped on the user's request
 
     @property
     def is_intentional(self) -> bool:
@@ -41,21 +41,21 @@ class DropReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one request of a destination can hold, in wire bytes before compression (sources: the sink's file)."""
+    """The limits of one request, in wire bytes before compression. Each sink's module names its sources."""
 
     max_records: int
-    max_bytes: int  # of all encoded records, their overhead and the framing
-    max_record_bytes: int  # of one encoded record, without overhead
+    max_bytes: int  # for all encoded records, their overhead and the framing
+    max_record_bytes: int  # for one encoded record, without overhead
     overhead_bytes: int = 0  # per record
     framing_bytes: int = 0  # per request
     max_span_ms: int | None = None  # between the oldest and the newest record of a request
-    max_age_ms: int | None = None  # older records are taken and then thrown away by the destination
-    is_sorted: bool = False  # records must be in ascending order of time
+    max_age_ms: int | None = None  # the destination accepts older records and then drops them
+    is_sorted: bool = False  # True: records must be in ascending order of time
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A record in a destination's wire form. `is_cut` says that it was over the limit and lost its end."""
+    """A record with its wire form, as bytes. `is_cut`: it was over the limit, and the end of its text was cut off."""
 
     record: Record
     data: bytes
@@ -65,21 +65,21 @@ class Encoded:
 Batch: TypeAlias = Sequence[Encoded]
 
 
-# --- verdicts: a destination's answer, read -------------------------------------------------------------------------
+# --- verdicts: what a destination's answer means for a batch --------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """Every record was accepted. `warning` is what the destination wants known all the same."""
+    """Every record was accepted. `warning` is a text to log all the same."""
 
     warning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The destination is throttling or unwell; `after` is the wait that it asked for, in seconds.
+    """The destination is throttling or unwell: retry after `after` seconds, the wait that it asked for.
 
-    `reason` is what its records are dropped for where the environment ends before another attempt succeeds.
+    `reason` is the drop reason if the environment ends before a retry succeeds.
     """
 
     after: float = 0.0
@@ -89,23 +89,23 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The same batch would always fail."""
+    """The batch would always fail: drop its records."""
 
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
 class TooLarge:
-    """The batch is over the destination's limit: halve it; a single record that is too large is dropped `oversize`."""
+    """The batch is over the destination's limit: halve it. A single record is dropped as `oversize`."""
 
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """The credential or the address is at fault, not the batch: keep the records, pause, and say so once.
+    """The credential or the address is at fault, not the batch: keep the records, pause, and log it once.
 
-    `reason` is what the records are dropped for where that is not mended before the environment ends.
+    `reason` is the drop reason if that is not fixed before the environment ends.
     """
 
     detail: str
@@ -114,7 +114,7 @@ class Denied:
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """Indices into the batch; what is in neither was accepted. `after` as in `Retry`."""
+    """A partial success. The keys are indices into the batch; all other records were accepted. `after` as in Retry."""
 
     retry: tuple[int, ...] = ()
     rejected: Mapping[int, DropReason] = field(default_factory=dict)
@@ -127,10 +127,10 @@ Verdict: TypeAlias = Delivered | Retry | Rejected | TooLarge | Denied | Partial
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why nothing gets through at the moment: `text` is said of it, and `kind` says whether that was said before.
+    """The reason why nothing gets through at the moment: `text` is for the log; causes of one `kind` are logged once.
 
-    `reason` is what the records are dropped for that are still held when the environment ends. `is_normal` says that
-    it only takes its time, as a start does: nobody need be told.
+    `reason` is the drop reason for records that are still held when the environment ends. `is_normal`: it is a normal
+    wait, e.g. during the start, and need not be logged.
     """
 
     kind: str
@@ -154,9 +154,10 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpResponse:
-    """One HTTP answer: `headers` with lower-case names, `body` cut at 64 KiB.
+    """One HTTP response: `headers` with lower-case names, `body` cut at 64 KiB.
 
-    `unreadable` says why no more could be read of an answer than its status line and what is here; "" where all was.
+    If the response could not be read to its end, `unreadable` says why, and `headers` and `body` may be incomplete;
+    else it is "".
     """
 
     status: int
@@ -167,7 +168,7 @@ class HttpResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutLogEvents:
-    """The parameters of one PutLogEvents call; an event is (time in ms since the epoch, message)."""
+    """The parameters of one PutLogEvents call. An event is (time in ms since the epoch, message)."""
 
     group: str
     stream: str
@@ -176,9 +177,9 @@ class PutLogEvents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwsResponse:
-    """An AWS answer: `error` is the type without its namespace (None on success), `status` the HTTP status.
+    """An AWS response: `error` is the type without its namespace (None on success), `status` the HTTP status.
 
-    One that `is_unsent` is the SDK's own: it refused the request on our side. A body may hold a secret.
+    `is_unsent`: the SDK itself refused the request, so nothing was sent. The body may hold a secret.
     """
 
     status: int
@@ -198,31 +199,31 @@ ResponseIn = TypeVar("ResponseIn", contravariant=True)
 
 
 class Sink(Protocol[RequestOut, ResponseIn]):
-    """One destination. Pure: the same arguments give the same result; no I/O, no clock, no counting."""
+    """A destination's format: encode records, make requests, read responses. Pure: no I/O, no clock, no counting."""
 
     @property
     def name(self) -> str:
-        """The word of TELEMETRY_FORWARDER_SINKS."""
+        """The name in TELEMETRY_FORWARDER_SINKS."""
         ...
 
     @property
     def limits(self) -> Limits: ...
 
     def encode(self, record: Record) -> Encoded:
-        """Return `record` in wire form, cut to `limits.max_record_bytes`. Raises EncodeError."""
+        """Return `record` in wire form, cut to `limits.max_record_bytes`. Raises EncodeError if that is impossible."""
         ...
 
     def request(self, batch: Batch) -> RequestOut:
-        """Return the request that carries `batch`, which is not empty and within `limits`."""
+        """Return the request that carries `batch`. The batch is not empty and within `limits`."""
         ...
 
     def verdict(self, batch: Batch, response: ResponseIn) -> "Verdict":
-        """Read the answer to `request(batch)`. Never raises, whatever the bytes."""
+        """Return what `response`, the answer to `request(batch)`, means. Never raises, whatever the bytes."""
         ...
 
 
 class Transport(Protocol[RequestIn, ResponseOut]):
-    """The only door to the network. Raises TransportError, and nothing else, when no answer came back."""
+    """The only way to the network: send a request, return the response. Raises only TransportError, if none came."""
 
     async def send(self, request: RequestIn) -> ResponseOut: ...
 
@@ -230,31 +231,31 @@ class Transport(Protocol[RequestIn, ResponseOut]):
 
 
 class TellsStep(Protocol):
-    """What a transport may also be: one that knows what it is waiting for, where that is not the answer itself."""
+    """An optional protocol of transports: it tells what delays a request before it is sent."""
 
     def waits_for(self) -> Cause | None:
-        """Return what keeps the oldest request that is under way from being sent; None where it is on its way."""
+        """Return why the oldest pending request is not sent yet; None if it has been sent."""
         ...
 
 
 class Fallback(Protocol):
-    """Where records go that a sink does not take before the environment ends."""
+    """A store for records that a sink does not accept before the environment ends."""
 
     def warm(self) -> None:
-        """Get ready: a sink is in trouble. Returns at once."""
+        """Start to get ready, because a sink is in trouble. Returns at once."""
         ...
 
     async def store(self, sink: str, records: Sequence[Record], deadline: Deadline) -> list[Record]:
-        """Store `records` for `sink` by `deadline`; return those that are not surely stored. Never raises."""
+        """Store `records` for `sink` by `deadline`; return those not known to be stored. Never raises."""
         ...
 
 
-# --- a destination: a sink, and what is needed to reach it ----------------------------------------------------------
+# --- a destination: a sink, and how to reach it ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """An HTTP header that authorises: its name, what stands before the secret (`Splunk `), and the secret."""
+    """An HTTP header that authorises: its name, a prefix of its value (e.g. `Splunk `), and the secret."""
 
     header: str
     secret: Secret | SecretReference
@@ -263,7 +264,7 @@ class Credential:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpDelivery:
-    """Reach the destination with HTTP. `url` chooses the proxy; `health` is asked once after start."""
+    """Reach the destination by HTTP. `url` decides which proxy is used. `health` is requested once after the start."""
 
     url: str
     credential: Credential | None = None
@@ -273,7 +274,7 @@ class HttpDelivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogsDelivery:
-    """Reach the destination with PutLogEvents; a group that had to be created gets `retention_days`."""
+    """Reach the destination by PutLogEvents. `retention_days` is set on a log group that had to be created."""
 
     retention_days: int | None = None
 
@@ -284,11 +285,11 @@ Delivery: TypeAlias = HttpDelivery | LogsDelivery | OpenTransport
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination(Generic[Request, Response]):
-    """What a sink's `create(environ)` returns: the sink, how to reach it, and what was wrong but could be left out.
+    """The result of a sink's `create(environ)`: the sink, how to reach it, and problems with which it can still run.
 
-    `create` raises ConfigError where the sink cannot run. Third parties publish theirs as an entry point of the
-    group `telemetry_forwarder.sinks`, named as in TELEMETRY_FORWARDER_SINKS; their `delivery` may be a callable that
-    opens any Transport.
+    `create` raises ConfigError if the sink cannot run. Third parties publish their `create` as an entry point of the
+    group `telemetry_forwarder.sinks`, with the name that TELEMETRY_FORWARDER_SINKS uses. Their `delivery` may be a
+    callable that opens any Transport.
     """
 
     sink: Sink[Request, Response]
@@ -299,31 +300,31 @@ class Destination(Generic[Request, Response]):
 LONGEST_TEXT = 1000
 
 
-# What may differ between two answers of the same meaning: a request id, a time, a count, a port. Whatever word holds a
-# digit is left out of the comparison, unless it is the status or the code that the answer is known by.
+# Words that may differ between two answers of the same meaning: a request id, a time, a count, a port. Every word with
+# a digit is ignored in the comparison, unless it is the answer's status or code.
 _VARYING = re.compile(r"(?<![\w-])(?<!HTTP )(?<!code )(?<!status )[\w-]*\d[\w-]*")
 
 
 def cause(text: str, reason: DropReason = DropReason.DEADLINE) -> Cause:
-    """Return the cause that `text` tells of."""
+    """Return a Cause with `text`, cut; its kind is the text without words that vary."""
     text = text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + "…"
     return Cause(_VARYING.sub("#", text), text, reason)
 
 
 def step_of(transport: "TellsStep | Any") -> Cause | None:
-    """Return what `transport` waits for before it can send; None where it cannot tell, or the answer is awaited."""
+    """Return what `transport` waits for before it can send; None if it waits for an answer, or cannot tell."""
     waits_for: Callable[[], Cause | None] | None = getattr(transport, "waits_for", None)
     return waits_for() if waits_for is not None else None
 
 
 def is_preparing(transport: "Any") -> bool:
-    """Say whether a request waits in `transport` for what every other would wait for; False where it cannot tell."""
+    """Return whether `transport` still prepares something that every request needs; False if it cannot tell."""
     tells: Callable[[], bool] | None = getattr(transport, "is_preparing", None)
     return tells is not None and tells()
 
 
 async def warm(transport: "Any") -> None:
-    """Let `transport` get ready before the first request, where it can."""
+    """Let `transport` get ready before the first request, if it has a `warm` method."""
     get_ready: Callable[[], Awaitable[None]] | None = getattr(transport, "warm", None)
     if get_ready is not None:
         await get_ready()
