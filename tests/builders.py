@@ -237,6 +237,12 @@ def in_seconds(seconds: float) -> Deadline:
     return Deadline(clock().monotonic() + seconds)
 
 
+def _raise_failure(task: asyncio.Task[Any]) -> None:
+    """Raise what a task failed with as soon as it has, rather than judge what became of its not being there."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        raise error
+
+
 @types.coroutine
 def _watch(steps: Coroutine[Any, Any, Any], check: Callable[[], None]) -> Generator[Any, Any, Any]:
     step: Callable[[Any], Any] = steps.send
@@ -289,6 +295,7 @@ class Workshop:
 
     async def __aenter__(self) -> "Workshop":
         self.runner = asyncio.get_running_loop().create_task(watched(self.worker.run(), self.check))
+        self.runner.add_done_callback(_raise_failure)
         await asyncio.sleep(0)  # a coroutine that was never started is a warning
         return self
 

@@ -55,3 +55,31 @@ BOUND = re.compile(r"""\b(?:bind|listen|create_server|start_server)\(\W*["'][^"'
 def test_no_test_has_a_port_of_its_own(path: Path) -> None:
     """Ports are asked for (0), or found by `free_port`."""
     assert not BOUND.search(path.read_text())
+
+
+FAILING = """
+from hypothesis import given, strategies as st
+
+@given(st.integers(0, 10**9))
+def test_it(number):
+    print("tried", number)
+    assert number < 1000
+"""
+
+
+def test_a_property_that_fails_keeps_and_prints_its_example(tmp_path: Path) -> None:
+    """So that whoever reads the log of a run elsewhere can repeat it, and the next run here tries it first."""
+    (tmp_path / "conftest.py").write_text(
+        f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\nimport tests.conftest\nfrom hypothesis import settings\n"
+        "from hypothesis.database import DirectoryBasedExampleDatabase\n"
+        "assert settings().database is not None\n"
+        "kept = settings(database=DirectoryBasedExampleDatabase('kept'))\n"
+        "settings.register_profile('here', parent=kept); settings.load_profile('here')\n"
+    )
+    (tmp_path / "test_it.py").write_text(FAILING)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
+    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
+    assert "number=1000" in first
+    assert "@reproduce_failure(" in first
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
+    assert re.findall(r"tried (\d+)", again)[0] == "1000"

@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from telemetry_forwarder.delivery.retry import PIECES_AT_LAST, TRIES_AT_LAST
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, TimedOut
 from telemetry_forwarder.interfaces import Delivered, Denied, DropReason, Partial, Rejected, Retry, TooLarge
 from telemetry_forwarder.lambda_api.client import Event, Invoke, Shutdown
+from telemetry_forwarder.lazy_dataclass import replace
 from telemetry_forwarder.ledger import Door
 from telemetry_forwarder.lifecycle import budget
 from telemetry_forwarder.lifecycle.budget import Holding
