@@ -8,7 +8,7 @@ from telemetry_forwarder.interfaces import HttpResponse
 # What is read of a body, and what is unpacked of it.
 LONGEST_ANSWER_BYTES = 64 * 1024
 
-BODILESS = (204, 304)
+_BODILESS = (204, 304)
 
 # A whole status line, with whatever for a reason: its three digits are what the other end decided.
 _STATUS_LINE = re.compile(rb"\s*HTTP/\d(?:\.\d)?[ \t]+(\d{3})(?:[ \t][^\n]*|\r?)\n")
@@ -50,7 +50,7 @@ def begun_answer(received: bytes) -> Answer | None:
 def read_answer(answer: Answer) -> HttpResponse:
     """Return an answer with its body unpacked, where a server compressed it although nobody asked."""
     if not (
-        answer.body or {"content-length", "transfer-encoding"} & answer.headers.keys() or answer.status in BODILESS
+        answer.body or {"content-length", "transfer-encoding"} & answer.headers.keys() or answer.status in _BODILESS
     ):
         return unread(answer, "the connection ended where its body should have begun")
     if answer.headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":

@@ -76,7 +76,7 @@ def client_config(
     With `proxies` (see `proxy_for`) connections take the way that those of the other sinks take; without, the way that
     botocore reads in the environment, which knows no networks in NO_PROXY, and of a password no special characters.
     """
-    direction: dict[str, Any] = {} if proxies is None else {"proxies": {}, "http_session_cls": directed(proxies)}
+    direction: dict[str, Any] = {} if proxies is None else {"proxies": {}, "http_session_cls": _directed(proxies)}
     return AioConfig(
         **direction,
         parameter_validation=looks_over_parameters,
@@ -92,7 +92,7 @@ def client_config(
     )
 
 
-class Directions(ProxyConfiguration):
+class _Directions(ProxyConfiguration):
     """What tells botocore's sessions the proxy of an address, by our own rule."""
 
     def __init__(self, by_scheme: Mapping[str, str]) -> None:
@@ -103,12 +103,12 @@ class Directions(ProxyConfiguration):
         return choose_proxy(url, self._by_scheme)
 
 
-def directed(proxies: Mapping[str, str]) -> type[AIOHTTPSession]:
+def _directed(proxies: Mapping[str, str]) -> type[AIOHTTPSession]:
     """Return a class of sessions that take the way of `proxies`. botocore itself decides by the scheme alone."""
 
     class Session(AIOHTTPSession):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            self._proxy_config = Directions(proxies)
+            self._proxy_config = _Directions(proxies)
 
     return Session

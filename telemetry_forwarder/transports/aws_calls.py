@@ -27,7 +27,7 @@ from telemetry_forwarder.transports.tls_failures import is_tls, tls_failure
 SDK_ERRORS = (aws.ClientError, aws.BotoCoreError, ClientError, OSError, ResponseParserError, ForeignAnswer)
 
 NO_CREDENTIALS = "there are no AWS credentials"
-LONGEST_MESSAGE = 500
+_LONGEST_MESSAGE = 500
 
 # Of botocore's own exceptions those that tell of the network. All others are about us: a setting, a model, a parameter.
 _OF_THE_NETWORK = (
@@ -67,7 +67,7 @@ def failed(error: Exception, where: str, what: str) -> AwsResponse:
     if isinstance(error, aws.NoCredentialsError | aws.PartialCredentialsError):
         return AwsResponse(status=400, error="UnrecognizedClientException", message=NO_CREDENTIALS, is_unsent=True)
     if isinstance(error, aws.ParamValidationError):
-        said = " ".join(str(error).split())[:LONGEST_MESSAGE]
+        said = " ".join(str(error).split())[:_LONGEST_MESSAGE]
         message = f"the AWS SDK refuses {what} ({said})"
         return AwsResponse(status=400, error="InvalidParameterException", message=message, is_unsent=True)
     raise translated(error, where) from error
@@ -79,7 +79,7 @@ def refused(response: Mapping[str, Any]) -> AwsResponse:
     return AwsResponse(
         status=int(metadata.get("HTTPStatusCode", 400)),
         error=str(told.get("Code", "Unknown")).rpartition("#")[2],
-        message=str(told.get("Message", ""))[:LONGEST_MESSAGE],
+        message=str(told.get("Message", ""))[:_LONGEST_MESSAGE],
         retry_after=wait_asked_for(metadata.get("HTTPHeaders", {})),
         body=_members(response),
     )

@@ -38,7 +38,7 @@ KEEP_ALIVE_S = 5.0
 
 # An address that does not answer is given this long before the next one of the name is tried beside it.
 # Source: RFC 8305, section 5.
-NEXT_ADDRESS_S = 0.25
+_NEXT_ADDRESS_S = 0.25
 
 # What is kept of the beginning of an answer, and the longest line of a head that is read.
 LONGEST_HEAD_BYTES = 64 * 1024
@@ -101,7 +101,7 @@ class Connector(TCPConnector):
             use_dns_cache=False,
             resolver=_Resolver(),
             keepalive_timeout=KEEP_ALIVE_S,
-            happy_eyeballs_delay=NEXT_ADDRESS_S,
+            happy_eyeballs_delay=_NEXT_ADDRESS_S,
         )
         self._factory = self._make_connection  # type: ignore[assignment]  # aiohttp's is a partial of its own class
         self._clock = clock

@@ -35,9 +35,9 @@ from telemetry_forwarder.transports.steps import Way, Ways
 from telemetry_forwarder.transports.tls_failures import HUNG_UP, is_hung_up, is_other_name, is_tls, names_in
 from telemetry_forwarder.variables.proxies import PORTS
 
-LONGEST_PIECE_BYTES = 2**20  # of longer ones aiohttp warns, as the event loop stands still meanwhile
+_LONGEST_PIECE_BYTES = 2**20  # of longer ones aiohttp warns, as the event loop stands still meanwhile
 
-USER_AGENT = f"telemetry-forwarder/{__version__}"
+_USER_AGENT = f"telemetry-forwarder/{__version__}"
 
 
 class HttpTransport:
@@ -93,22 +93,22 @@ class HttpTransport:
     async def _send(self, request: HttpRequest, attempt: Attempt) -> HttpResponse:
         found: Answer | None = None
         try:
-            url, way = self._way_to(request.url)
+            url, route = self._route_to(request.url)
             login = proxy_login(self._proxy) if self._proxy and url.scheme == "http" else {}
             async with self._open_session().request(
                 request.method,
                 url,
-                data=payload_of(request.body),
+                data=_payload_of(request.body),
                 headers={**login, **request.headers},
                 allow_redirects=False,
-                **way,
+                **route,
             ) as answer:
                 found = Answer(answer.status, {name.lower(): value for name, value in answer.headers.items()})
-                await read_body(answer, found.body)
+                await _read_body(answer, found.body)
         except (ClientError, OSError, ValueError) as error:
             if attempt.connection is None:
                 raise await self._not_sent(error, request.url, attempt) from error
-            return cut_short(error, attempt.where, attempt.connection, found)
+            return _cut_short(error, attempt.where, attempt.connection, found)
         if found.status < 200:  # a change of protocol that nobody asked for
             raise not_http(attempt.where)
         return read_answer(found)
@@ -124,7 +124,7 @@ class HttpTransport:
             self._session = ClientSession(
                 connector=Connector(self._clock),
                 cookie_jar=DummyCookieJar(),
-                headers={"User-Agent": USER_AGENT},
+                headers={"User-Agent": _USER_AGENT},
                 skip_auto_headers=["Content-Type", "Accept-Encoding"],
                 auto_decompress=False,  # what cannot be unpacked is an answer too
                 timeout=self._timeout,
@@ -134,7 +134,7 @@ class HttpTransport:
             self._session._retry_connection = False  # of a GET, which would outlive any deadline
         return self._session
 
-    def _way_to(self, text: str) -> tuple[URL, dict[str, Any]]:
+    def _route_to(self, text: str) -> tuple[URL, dict[str, Any]]:
         """Return the address to ask for, as it is, and through what: the arguments of aiohttp's requests."""
         url = URL(text, encoded=True).with_user(None)
         if url.scheme not in PORTS or not url.raw_host:
@@ -146,7 +146,7 @@ class HttpTransport:
             # Without the dot of a fully qualified name, which no certificate has.
             "server_hostname": url.raw_host.rstrip(".") if is_encrypted else None,
             "proxy": proxy.with_user(None) if proxy else None,
-            "proxy_headers": {"User-Agent": USER_AGENT, **proxy_login(self._proxy or "")},  # of CONNECT
+            "proxy_headers": {"User-Agent": _USER_AGENT, **proxy_login(self._proxy or "")},  # of CONNECT
         }
 
     def _tls_context(self, url: str) -> ssl.SSLContext:
@@ -177,7 +177,7 @@ class HttpTransport:
         if isinstance(cause, ValueError) and not is_tls(cause):
             return ConnectFailed(f"{attempt.where}: the request cannot be sent ({type(cause).__name__})")
         is_proxy = attempt.is_with_proxy
-        if not is_proxy and url.startswith("https:") and (is_hung_up(cause) or is_tls_unstarted(cause)):
+        if not is_proxy and url.startswith("https:") and (is_hung_up(cause) or _is_tls_unstarted(cause)):
             return ConnectFailed(f"{attempt.where}: {HUNG_UP}")
         if is_other_name(cause) and self._names is None:
             self._names = await self._names_at(url)
@@ -189,14 +189,14 @@ class HttpTransport:
 
         OpenSSL gives them only where the handshake succeeds, so there is another one, once, that does not compare.
         """
-        url, way = self._way_to(text)
-        way["ssl"] = context_of(self._ca_file)
-        way["ssl"].check_hostname = False
+        url, route = self._route_to(text)
+        route["ssl"] = context_of(self._ca_file)
+        route["ssl"].check_hostname = False
         connector = self._open_session().connector
         assert connector is not None  # noqa: S101 - the session was not closed
         current = CURRENT.set(Attempt(text, self._proxy, Way()))
         try:
-            connection = await connector.connect(ClientRequest("HEAD", url, **way), [], self._timeout)
+            connection = await connector.connect(ClientRequest("HEAD", url, **route), [], self._timeout)
         except (ClientError, OSError):
             return ()
         finally:
@@ -206,7 +206,7 @@ class HttpTransport:
         return names_in(certificate or {})
 
 
-def cut_short(error: Exception, where: str, connection: Connection, found: Answer | None) -> HttpResponse:
+def _cut_short(error: Exception, where: str, connection: Connection, found: Answer | None) -> HttpResponse:
     """Return what came of an answer before `error`, `found` or at least its status. Raises TransportError without one.
 
     Why the connection ended is better known to itself than to aiohttp's exceptions.
@@ -222,14 +222,14 @@ def cut_short(error: Exception, where: str, connection: Connection, found: Answe
     raise lost(connection.end or error, where) from error
 
 
-def payload_of(body: bytes) -> bytes | BytesIO | None:
+def _payload_of(body: bytes) -> bytes | BytesIO | None:
     """Return a body in the form in which aiohttp sends it at once, or in pieces of 64 KiB where it is very long."""
     if not body:
         return None
-    return body if len(body) <= LONGEST_PIECE_BYTES else BytesIO(body)
+    return body if len(body) <= _LONGEST_PIECE_BYTES else BytesIO(body)
 
 
-async def read_body(answer: ClientResponse, body: bytearray) -> None:
+async def _read_body(answer: ClientResponse, body: bytearray) -> None:
     """Read into `body`, at most `LONGEST_ANSWER_BYTES`; a connection with more to come is closed."""
     async for piece in answer.content.iter_any():
         body += piece
@@ -239,7 +239,7 @@ async def read_body(answer: ClientResponse, body: bytearray) -> None:
             return
 
 
-def is_tls_unstarted(error: BaseException) -> bool:
+def _is_tls_unstarted(error: BaseException) -> bool:
     """Say whether aiohttp found no TLS begun in a proxy's tunnel, where asyncio gives no error to go with it."""
     return type(error) is OSError and error.errno is None
 

@@ -8,7 +8,7 @@ from telemetry_forwarder.errors import ConnectionLost, TimedOut, TransportError
 from telemetry_forwarder.transports.tls_failures import is_tls, tls_failure
 
 NEEDS_LOGIN = 407
-TLS_ALERT = b"\x15\x03"
+_TLS_ALERT = b"\x15\x03"
 
 
 def why_not(error: BaseException, *, is_proxy: bool, ca_file: str | None = None, names: Iterable[str] = ()) -> str:
@@ -30,7 +30,7 @@ def refused_by_proxy(status: int) -> str:
 
 def not_http(where: str, received: bytes | bytearray = b"") -> ConnectionLost:
     """Return the error of an answer that begins with no status line; `received` came instead."""
-    hint = "; it is an alert of TLS: write `https://`" if received.startswith(TLS_ALERT) else ""
+    hint = "; it is an alert of TLS: write `https://`" if received.startswith(_TLS_ALERT) else ""
     return ConnectionLost(f"{where}: what came back is not HTTP{hint}")
 
 
