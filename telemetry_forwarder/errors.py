@@ -35,7 +35,7 @@ class EncodeError(ForwarderError):
 
 
 class TransportError(ForwarderError):
-    """No answer to a request came. The request may have arrived all the same, so a retry may deliver twice."""
+    """No answer to a request came. The request may have arrived nevertheless, so a retry may deliver twice."""
 
 
 class ConnectFailed(TransportError):

@@ -70,7 +70,7 @@ Batch: TypeAlias = Sequence[Encoded]
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """Every record was accepted. `warning` is a text to log all the same."""
+    """Every record was accepted. `warning` is a text to log nevertheless."""
 
     warning: str | None = None
 
@@ -114,7 +114,10 @@ class Denied:
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """A partial success. The keys are indices into the batch; all other records were accepted. `after` as in Retry."""
+    """A partial success: `retry` and `rejected` hold indices into the batch; the others were accepted.
+
+    `after` as in Retry.
+    """
 
     retry: tuple[int, ...] = ()
     rejected: Mapping[int, DropReason] = field(default_factory=dict)

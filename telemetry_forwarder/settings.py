@@ -1,4 +1,4 @@
-"""From the values of the environment to frozen settings. Nothing is parsed here, and nothing reads `os.environ`."""
+"""Build the frozen Settings from the parsed values of the environment. Nothing here parses or reads `os.environ`."""
 
 import re
 from collections.abc import Sequence
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
     from telemetry_forwarder.secrets.settings import SecretsSettings
 
 MEBIBYTE = 1024 * 1024
-# What one sink may hold back: a share of the function's memory, as it is the function's memory that it takes.
+# One sink may hold 1/32 of the function's memory, because the extension shares it.
 CAPACITY_SHARE = 32
 LEAST_CAPACITY_BYTES = 4 * MEBIBYTE
 MOST_CAPACITY_BYTES = 32 * MEBIBYTE
-# The period of a strategy that is given none, in seconds. In the background, the time in which records become one
-# request; periodically, the time between two.
+# The default periods of strategies, in seconds: for `periodic` the time between two requests, in the background the
+# time for which records are collected into one request.
 PERIODS_S = {Mode.PERIODIC: 10.0}
 BACKGROUND_PERIOD_S = 1.0
-# A record costs about a kilobyte of objects, however short its text is.
+# A record takes at least about a kilobyte of memory, however short its text is.
 RECORD_COST_BYTES = 1024
-# A bundle of all public authorities has a quarter of a megabyte.
+# Far more than needed: a bundle of all public authorities has a quarter of a megabyte.
 LONGEST_CA_FILE_BYTES = 16 * MEBIBYTE
 _CERTIFICATE = re.compile(rb"^-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----[ \t]*\r?\nM[A-Za-z0-9+/]", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spooling:
-    """Where bodies are kept on disk, how many bytes of them, and whether each is before it is answered."""
+    """The spool's directory and size limit. `is_strict`: write each body to disk before it is answered."""
 
     path: str
     max_bytes: int
@@ -51,7 +51,7 @@ class Spooling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What is sound of the environment, and every problem found in it."""
+    """The valid settings of the environment, and every problem found in it."""
 
     destinations: tuple[Destination[Any, Any], ...]
     types: tuple[str, ...]
@@ -65,13 +65,13 @@ class Settings:
     capacity: Capacity
     spooling: Spooling | None
     network: Network
-    secrets: "SecretsSettings | None"  # None: nobody asks for any
+    secrets: "SecretsSettings | None"  # None: neither the function nor a sink needs secrets
     failover: S3Prefix | SqsQueue | None
     problems: tuple[Problem, ...]
 
     @classmethod
     def from_values(cls, values: Values) -> "Settings":
-        """Make settings of the values. Never raises: what is unsound is left out and named in `problems`."""
+        """Return the settings for `values`. Never raises: invalid values are left out and named in `problems`."""
         problems: list[Problem] = []
         destinations = _destinations(values, problems)
         problems.extend(values.problems(None, "network"))
@@ -112,7 +112,7 @@ class Settings:
 
 
 def capacity_bytes(memory_mb: int | None) -> int:
-    """Return how many bytes one sink may hold in a function of `memory_mb` MB, where nobody says otherwise."""
+    """Return the default number of bytes that one sink may hold in a function of `memory_mb` MB."""
     share = (memory_mb or 128) * MEBIBYTE // CAPACITY_SHARE
     return max(LEAST_CAPACITY_BYTES, min(MOST_CAPACITY_BYTES, share))
 
@@ -128,7 +128,7 @@ def _capacity(values: Values, memory_mb: int | None) -> Capacity:
 
 
 def _spooling(values: Values) -> Spooling | None:
-    """Read what concerns the spool; None where the user wants none."""
+    """Return the settings of the spool; None if the user wants no spool."""
     spooling = Spooling(
         path=values["TELEMETRY_FORWARDER_SPOOL_DIR"],
         max_bytes=values["TELEMETRY_FORWARDER_SPOOL_BYTES"],
@@ -153,10 +153,10 @@ def _destinations(values: Values, problems: list[Problem]) -> tuple[Destination[
 def _secrets(
     values: Values, destinations: Sequence[Destination[Any, Any]], problems: list[Problem]
 ) -> "SecretsSettings | None":
-    """Return the settings of the secrets cache where the function may ask, or a sink's credential is a reference."""
+    """Return the settings of the secrets cache; None if neither the function nor a sink's credential needs it."""
     if values["TELEMETRY_FORWARDER_SECRETS"] == "off" and not any(map(_has_reference, destinations)):
         return None
-    from telemetry_forwarder.secrets.settings import secrets_from  # only where it is needed
+    from telemetry_forwarder.secrets.settings import secrets_from  # loaded only if needed
 
     problems.extend(values.problems("secrets"))
     return secrets_from(values)
@@ -179,7 +179,7 @@ def _origin(values: Values) -> Origin:
     return Origin(
         function_name=name,
         function_version=values.given("AWS_LAMBDA_FUNCTION_VERSION") or None,
-        # As it is given: the SDK takes it so, whatever it is.
+        # Unchecked, because the SDK uses the same text unchecked.
         region=values.given("AWS_REGION") or values.given("AWS_DEFAULT_REGION") or None,
         memory_mb=values["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"],
         init_type=values.given("AWS_LAMBDA_INITIALIZATION_TYPE") or None,
@@ -191,7 +191,7 @@ def _origin(values: Values) -> Origin:
 
 
 def _proxies(values: Values, problems: list[Problem]) -> dict[str, str]:
-    """Return the proxies by scheme, and the exceptions under "no", as urllib names them."""
+    """Return the proxies by scheme, and the exceptions under "no", like urllib's `getproxies`."""
     found = {}
     for scheme in ("http", "https"):
         if (proxy := values[f"{scheme.upper()}_PROXY"]) is not None:
@@ -205,7 +205,7 @@ def _proxies(values: Values, problems: list[Problem]) -> dict[str, str]:
     return found
 
 
-# With what the names begin that are looked at: all of our own, and of the others' what may mean one of ours.
+# Prefixes of names that are checked for mistakes: our own, and vendors' prefixes that may mean one of our settings.
 STEMS = (
     "TELEMETRY_FORWARDER", "TELEMETRYFORWARDER", "SPLUNK_HEC", "SPLUNK_TOKEN", "SPLUNK_URL", "SPLUNK_INDEX",
     "SPLUNK_SOURCE", "DD_API", "DD_SITE", "DD_TAG", "CLOUDWATCH_LOG", "CLOUDWATCH_RETENTION",
@@ -213,15 +213,15 @@ STEMS = (
 
 
 def _unknown_names(values: Values) -> list[Notice]:
-    """Name each variable that nobody reads, although a setting is meant by it.
+    """Return a notice for each variable in the environment that looks like a setting, but is none.
 
-    Of our own prefix all of them. Of another maker's those alone that mean one setting for certain, which is not given
-    itself, of a sink that is wanted (or where none is): the tools of those makers have variables of their own.
+    With our own prefix that is every unknown name. Vendors' own tools use the other prefixes, too. So such a name gets
+    a notice only if it certainly means one setting that is not set itself, and whose sink is wanted (or no sink is).
     """
     names = [name for name in values.environ if name not in BY_NAME and name.upper().startswith(STEMS)]
     if not names:
         return []
-    from telemetry_forwarder.variables.advice import other_meant, own_meant  # only where something is wrong
+    from telemetry_forwarder.variables.advice import other_meant, own_meant  # loaded only to explain an error
 
     found = []
     for name in sorted(names):
@@ -237,14 +237,14 @@ def _unknown_names(values: Values) -> list[Notice]:
 
 
 def _is_missed(name: str, values: Values) -> bool:
-    """Say whether the variable `name` is of a sink that is wanted, and neither given nor replaced by another."""
+    """Return whether `name` belongs to a wanted sink, and neither it nor a variable that replaces it is set."""
     sink, wanted = BY_NAME[name].sink, wanted_sinks(values)
     instead = next((row for rows in NEEDS.values() for row in rows if name in row), (name,))
     return (sink in wanted or not wanted) and not any(values.given(one) for one in instead)
 
 
 def _ca_file(values: Values, problems: list[Problem]) -> str | None:
-    """Return the file of CA certificates; without a sound one, backends are checked against the system's."""
+    """Return the path of the CA file; None without a valid one: then the system's certificates are used."""
     path: str | None = values["SSL_CERT_FILE"]
     if path is None:
         return None
@@ -256,7 +256,7 @@ def _ca_file(values: Values, problems: list[Problem]) -> str | None:
     else:
         if _CERTIFICATE.search(content):
             return path
-        from telemetry_forwarder.variables.advice import ca_content  # only where something is wrong
+        from telemetry_forwarder.variables.advice import ca_content  # loaded only to explain an error
 
         reason = ca_content(content)
     problem = unsound(BY_NAME["SSL_CERT_FILE"], path)

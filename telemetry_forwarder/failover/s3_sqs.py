@@ -1,7 +1,7 @@
-"""S3 and SQS through the AWS SDK, as places that keep records. Imported when one is needed: botocore is heavy.
+"""Store parcels in S3 or SQS with the AWS SDK. Imported only when needed, because botocore is heavy.
 
 Sources, read 2026-11-23: Amazon S3 API Reference, PutObject, and User Guide, "How to prevent object overwrites with
-conditional writes" (412 where the object is there, 409 where another request is writing it); Amazon SQS API Reference,
+conditional writes" (412 if the object exists, 409 if another request is writing it); Amazon SQS API Reference,
 SendMessage.
 """
 
@@ -25,16 +25,16 @@ from telemetry_forwarder.transports.aws_calls import call
 from telemetry_forwarder.transports.aws_session import new_session
 from telemetry_forwarder.variables.failover_target import S3Prefix, SqsQueue
 
-# A connection that is not made by then is tried again. Whoever calls bounds the whole.
+# Timeouts of one attempt. The caller retries and sets the deadline for all attempts.
 CONNECT_S = 1.0
 READ_S = 30.0
 
-# What passes: errors of these meanings, and of these statuses or 5xx.
+# Errors that may pass: those with one of these meanings or statuses, and any 5xx.
 PASSING = (Meaning.THROTTLED, Meaning.BUSY)
 PASSING_STATUS = (408, 409, 425, 429)
 ALREADY_THERE = 412
 
-# What the role lacks, or what is wrong with the place, in words for whoever configured it.
+# Hints for the operator: what the role lacks, or what is wrong with the bucket or queue.
 HINTS = {
     "AccessDenied": "allow s3:PutObject, or sqs:SendMessage, on it to the function's role, and its key's kms actions",
     "AllAccessDisabled": "the bucket's owner has closed it",
@@ -45,19 +45,19 @@ HINTS = {
 }
 
 
-# What every client is made of, beside the data of its service.
+# The SDK's data files that every client needs, besides those of its service.
 COMMON_DATA = ("partitions", "endpoints", "sdk-default-configuration", "_retry")
 
 
 def loaded_session(place: S3Prefix | SqsQueue) -> AioSession:
-    """Return a session that has read what a client for `place` is made of.
+    """Return a session that has read all data files for a client of `place`. Call it in a thread.
 
-    It takes 50 ms of a processor, seven times as long as making the client, which has to be done on the event loop.
+    It takes 50 ms of a processor, seven times as long as making the client, which must happen on the event loop.
     """
     session = new_session()
     loader = session.get_component("data_loader")
     for kind in ("service-2", "endpoint-rule-set-1"):
-        # What is read is remembered under these very arguments.
+        # The loader caches by arguments, so these must be the ones that the SDK uses.
         loader.load_service_model("s3" if isinstance(place, S3Prefix) else "sqs", kind, api_version=None)
     for name in COMMON_DATA:
         loader.load_data(name)
@@ -75,8 +75,8 @@ async def open_store(
 ) -> AsyncIterator[Store]:
     """Open `place` for storing; leaving the context closes its connections.
 
-    Endpoint and credentials come by the variables that `aws_session` lists. Raises ConfigError where no client can be
-    made of them.
+    Endpoint and credentials come from the variables that `aws_session` lists. Raises ConfigError if no client can be
+    made from them.
     """
     async with open_client(place, region=region, ca_file=ca_file, proxies=proxies, session=session) as client:
         yield ObjectStore(client, place) if isinstance(place, S3Prefix) else MessageStore(client, place)
@@ -92,7 +92,7 @@ async def open_client(
     session: Callable[[], AioSession] = new_session,
     attempts: int = 1,
 ) -> AsyncIterator[Any]:
-    """Open the AWS client that reaches `place`, with so many `attempts` at each call. Raises ConfigError."""
+    """Open the AWS client for `place`; it makes up to `attempts` attempts at each call. Raises ConfigError."""
 
     async def client_of(service: str, **more: Any) -> Any:
         own = AioConfig(retries={"mode": "standard", "total_max_attempts": attempts}, s3=more.pop("s3", None))
@@ -109,9 +109,9 @@ async def open_client(
             else:
                 client = await client_of("s3", region=region)
                 if not is_of_aws(client.meta.endpoint_url):
-                    # Other services that speak as S3 does have no host name for each bucket.
+                    # S3-compatible services have no host name for each bucket.
                     client = await client_of("s3", region=region, s3={"addressing_style": "path"})
-                # It would wait for the service's `100 Continue` before it sends anything: a round trip of the window.
+                # Else the SDK would wait for `100 Continue` before it sends the body, which costs a round trip.
                 client.meta.events.unregister("before-call.s3", add_expect_header)
         except (BotoCoreError, ValueError) as error:
             service = "sqs" if isinstance(place, SqsQueue) else "s3"
@@ -121,7 +121,7 @@ async def open_client(
 
 
 def origin(url: str) -> str:
-    """Return scheme, host and port: where a queue is that is not AWS's. Of AWS's hosts the SDK knows more."""
+    """Return scheme, host and port of a queue's URL: the endpoint if it is not AWS's, which the SDK knows itself."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
 
@@ -131,7 +131,7 @@ def is_of_aws(url: str) -> bool:
 
 
 class ObjectStore:
-    """A bucket of S3: one object for each parcel, never written twice."""
+    """An S3 bucket as a Store: one object for each parcel, never overwritten."""
 
     def __init__(self, client: Any, bucket: S3Prefix) -> None:
         self._client = client
@@ -147,17 +147,17 @@ class ObjectStore:
             "IfNoneMatch": "*",
         }
         response = await call(self._client, "put_object", parameters)
-        if response.status == ALREADY_THERE:  # the answer to the attempt before this one was lost
+        if response.status == ALREADY_THERE:  # an earlier attempt succeeded, but its answer was lost
             return
         if not accepted(response).get("ETag"):
             raise FailoverError("what answered is not S3: it names no ETag; check AWS_ENDPOINT_URL_S3 and the proxy")
 
 
 class MessageStore:
-    """A queue of SQS: one message for each parcel.
+    """An SQS queue as a Store: one message for each parcel.
 
-    Alone, because a batch of messages may be no larger than one. A FIFO queue takes the same message once within five
-    minutes; of any other queue `replay` knows a message that it has seen by its digest.
+    Messages are sent singly, because a batch may be no larger than one message. A FIFO queue drops a message that it
+    got within the last five minutes; for other queues `replay` recognizes duplicates by their digest.
     """
 
     def __init__(self, client: Any, queue: SqsQueue) -> None:
@@ -178,7 +178,8 @@ class MessageStore:
             },
         }
         if self._queue.is_fifo:
-            # Two sinks may hold the same records. A group for each message: none has to wait for another.
+            # The sink is part of the id, because two sinks may store the same records. Each message has its own group,
+            # so none has to wait for another.
             once = f"{parcel.digest}-{word(sink)[:90]}"
             parameters |= {"MessageGroupId": once, "MessageDeduplicationId": once}
         answer = await called(self._client, "send_message", parameters)
@@ -191,12 +192,12 @@ def _text(value: str) -> dict[str, str]:
 
 
 async def called(client: Any, operation: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Call `operation` once and return its answer. Raises FailoverError for an error, TransportError without answer."""
+    """Call `operation` and return its answer. Raises FailoverError for an error, TransportError if no answer came."""
     return accepted(await call(client, operation, parameters))
 
 
 def accepted(response: AwsResponse) -> Mapping[str, Any]:
-    """Return the members of an answer. Raises FailoverError, with what it means, for an error."""
+    """Return the members of a response. Raises FailoverError, with a hint, if it is an error."""
     if response.error is None:
         return response.body
     if response.is_unsent:

@@ -90,7 +90,7 @@ BAD_INDEX = 7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplunkHec:
-    """Send records as HEC events. `url` has no `/services/…`. Where a member is None, HEC's or our default is used."""
+    """Send records as HEC events. `url` has no `/services/…`. A member that is None gets HEC's or our default."""
 
     name: ClassVar[str] = "splunk"
     limits: ClassVar[Limits] = LIMITS
