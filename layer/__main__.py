@@ -28,7 +28,7 @@ def main() -> int:
             say(f"{options.zip}: {options.zip.stat().st_size / 1e6:.1f} MB")
     except Refused as refusal:
         if options.zip:
-            options.zip.unlink(missing_ok=True)  # one of an earlier run would pass for this one's
+            options.zip.unlink(missing_ok=True)  # else an earlier run's file would pass for this one's
         say(f"refused: {refusal}")
         return 1
     return 0
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def tell(built: Built) -> None:
-    """Say what was built, where it runs, and what could not be tried here."""
+    """Print what was built, where it runs, and what could not be tested on this machine."""
     python = built.python
     say(f"Python {python.version} for {python.arch}, {python.origin}: {python.program}")
     if not built.carries_interpreter:

@@ -1,4 +1,4 @@
-"""Says what is in a layer: a bill of materials in CycloneDX's JSON, a list of licences, and their texts."""
+"""Writes what is in a layer: a bill of materials in CycloneDX JSON, a list of licences, and their texts."""
 
 import hashlib
 import json
@@ -18,18 +18,18 @@ _SYSTEM_LICENCES = ("usr/share/doc", "usr/share/licenses")  # dpkg's and rpm's
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """One part of other people's: what it is called by its registry (`purl`), its licence, the files that are in it."""
+    """A third-party part of the layer: its registry name (`purl`), its licence and its files."""
 
     name: str
     version: str
     purl: str
-    licence: str  # an SPDX expression, or the words that the part has for it
+    licence: str  # an SPDX expression, or the part's own wording
     texts: tuple[Path, ...] = ()
     files: tuple[Path, ...] = field(default=())
 
 
 def of_wheels(modules: Path) -> list[Component]:
-    """Describe what pip or uv installed in `modules`, but for our own package."""
+    """Describe the packages that pip or uv installed in `modules`, except our own."""
     found = []
     for info in sorted(modules.glob("*.dist-info")):
         head = HeaderParser().parsestr((info / "METADATA").read_text(encoding="utf-8"))
@@ -49,14 +49,14 @@ def of_wheels(modules: Path) -> list[Component]:
 
 
 def _short(head: Message) -> str:
-    """Return the licence of older metadata: one line of it, else what the classifiers say."""
+    """Return the licence from older metadata: a licence of one line, else the classifiers."""
     classifiers = [line.rpartition(" :: ")[2] for line in head.get_all("Classifier", []) if line.startswith("License")]
     line = head["License"] or ""
     return line if line and "\n" not in line else " AND ".join(classifiers)
 
 
 def of_interpreter(root: Path, python: Interpreter, files: list[Path]) -> Component:
-    """Describe `python`, of which the layer has `files`; `root` is / to it."""
+    """Describe `python`; `files` are its files in the layer, `root` is its root directory (/)."""
     texts = [python.stdlib / "LICENSE.txt", python.program.parents[1] / "LICENSE.txt"]
     package = _package_of(python.program, root)
     return Component(
@@ -70,7 +70,7 @@ def of_interpreter(root: Path, python: Interpreter, files: list[Path]) -> Compon
 
 
 def of_libraries(root: Path, brought: dict[Path, Path]) -> list[Component]:
-    """Describe shared libraries, `brought` from where the values say, by the system's packages that they belong to."""
+    """Describe shared libraries, grouped by system package. `brought` maps each copy to its original."""
     packages: dict[str, tuple[_Package, list[Path]]] = {}
     for copy, origin in sorted(brought.items()):
         package = _package_of(origin, root) or _Package(copy.name, "", f"pkg:generic/{copy.name}", "NOASSERTION", ())
@@ -90,7 +90,7 @@ def of_libraries(root: Path, brought: dict[Path, Path]) -> list[Component]:
 
 @dataclass(frozen=True, slots=True)
 class _Package:
-    """A package of this system."""
+    """A package of the operating system."""
 
     name: str
     version: str
@@ -100,7 +100,7 @@ class _Package:
 
 
 def _package_of(path: Path, root: Path = Path("/")) -> _Package | None:
-    """Ask the dpkg or rpm of `root` for the package that brought `path`; None where neither knows it."""
+    """Return the dpkg or rpm package, installed in `root`, that `path` belongs to; None if neither knows the file."""
     dpkg, rpm = f"--admindir={root / 'var/lib/dpkg'}", f"--root={root}"
     for name in _names_of(Path("/") / path.relative_to(root)):
         if owner := _ask("dpkg-query", dpkg, "--search", name):
@@ -145,7 +145,7 @@ def _distribution(root: Path) -> str:
 
 
 def _of_debian(text: Path) -> str:
-    """Name the licences that a copyright file in Debian's form lists; one in free form says it in its text."""
+    """Return the licences listed in a copyright file in Debian's format; a file in free form only has its text."""
     if not text.is_file():
         return "NOASSERTION"
     named = re.findall(r"^License:[ \t]*(\S[^\n]*)$", text.read_text(errors="replace"), re.MULTILINE)
@@ -156,13 +156,13 @@ def _of_debian(text: Path) -> str:
 
 
 BILL = "sbom.cdx.json"
-PREFIX = "telemetry-forwarder:"  # of properties, which CycloneDX wants to be named by whose they are
+PREFIX = "telemetry-forwarder:"  # prefix of property names; CycloneDX demands a namespace
 
 
 def write(private: Path, version: str, components: list[Component], properties: dict[str, str]) -> None:
-    """Write the bill and licenses/ into `private`: the texts of each part, and README, a list of them all.
+    """Write the bill into `private`, and licenses/: the texts of each part, and README, a list of all licences.
 
-    `properties` say what the layer is good for, for whoever publishes it (layer/publish.py).
+    `properties` describe what the layer supports, for layer/publish.py.
     """
     texts = private / "licenses"
     texts.mkdir()
@@ -195,7 +195,7 @@ def write(private: Path, version: str, components: list[Component], properties: 
 
 
 def _entry(component: Component, private: Path) -> dict[str, object]:
-    """Return one component in CycloneDX's form. Source: CycloneDX 1.5, JSON reference."""
+    """Return one component in CycloneDX's format. Source: CycloneDX 1.5, JSON reference."""
     entry: dict[str, object] = {
         "type": "library",
         "bom-ref": component.purl,

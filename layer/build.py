@@ -1,10 +1,10 @@
-"""Puts the layer together, and refuses to where the result would fail later.
+"""Builds the layer's tree, and refuses if the result would fail later.
 
-    extensions/telemetry-forwarder        what Lambda executes: a few lines of Python, whose first names the interpreter
+    extensions/telemetry-forwarder        the executable: a few lines of Python; its first line names the interpreter
     telemetry-forwarder/bin/python3.X     the interpreter
-    telemetry-forwarder/lib/python3.X/    its standard library, the package and what that imports, as byte code
-    telemetry-forwarder/lib/*.so*         shared libraries; the C library and its loader where the system's may not do
-    telemetry-forwarder/sbom.cdx.json     what is in it (CycloneDX), with the texts in licenses/
+    telemetry-forwarder/lib/python3.X/    its standard library, the package and its dependencies, as byte code
+    telemetry-forwarder/lib/*.so*         shared libraries; the C library and its loader if the system's may be too old
+    telemetry-forwarder/sbom.cdx.json     the bill of materials (CycloneDX); the licence texts are in licenses/
 
 The same input gives the same bytes: nothing is kept that names a time, a path of this machine or a tool.
 """
@@ -27,7 +27,7 @@ _SYSTEM = (2, 34)  # the C library of Amazon Linux 2023
 
 @dataclass(slots=True, kw_only=True)
 class Built:
-    """A layer's tree: what it carries, on which runtimes it runs, and whether it was started where it was built."""
+    """A layer's tree: what it carries, the runtimes it supports, and whether it was started on this machine."""
 
     tree: Path
     python: Interpreter
@@ -51,10 +51,10 @@ class Built:
 
 
 def build(into: Path, python: Interpreter, *, carry: bool = True, oldest: elf.Version = _SYSTEM) -> Built:
-    """Build the layer's tree `into` an empty or missing directory, around `python`. Raises Refused.
+    """Build the layer's tree in `into`, an empty or missing directory, around `python`. Raises Refused.
 
-    Without `carry` the interpreter stays behind, and the layer serves the runtime with that Python alone. `oldest` is
-    the oldest C library that the layer shall run with; where the interpreter needs a newer one, that comes along.
+    Without `carry` the layer has no interpreter and supports only the runtime with that Python. `oldest` is the oldest
+    C library that the layer must run with; if the interpreter needs a newer one, that is carried too.
     """
     if into.exists() and any(into.iterdir()):
         raise Refused(f"{into} is not empty", "Remove it, or name another directory")
@@ -91,7 +91,7 @@ def build(into: Path, python: Interpreter, *, carry: bool = True, oldest: elf.Ve
 
 
 def carry_interpreter(layer: Built, oldest: elf.Version) -> None:
-    """Lay the interpreter into the tree with its libraries, and its C library where it needs a newer than `oldest`."""
+    """Copy the interpreter and its libraries into the tree, and its C library if it needs a newer one than `oldest`."""
     python, private = layer.python, layer.private
     stdlib.copy(python, layer.modules)
     layer.program.parent.mkdir()
@@ -117,7 +117,7 @@ def carry_interpreter(layer: Built, oldest: elf.Version) -> None:
 
 
 def check(layer: Built, oldest: elf.Version) -> None:
-    """Refuse what would not load, and note for which runtimes the layer is good."""
+    """Refuse a layer that would not load, and record the runtimes that it supports."""
     checks.made_for(layer.private, layer.python)
     checks.complete(layer.private, carries_c_library=layer.carries_c_library)
     needed = max(found.glibc for found in checks.elves(layer.private))
@@ -135,7 +135,7 @@ def check(layer: Built, oldest: elf.Version) -> None:
 
 
 def _compile_all(layer: Built) -> None:
-    """Put byte code in the place of every source, and refuse where a module is imported that was left behind."""
+    """Replace every source by byte code. Raises Refused if a module imports one that the layer does not carry."""
     command = [str(compiler_for(layer.python)), "-I", "-S", "-B", str(HERE / "bytecode.py")]
     printed = run([*command, str(layer.private), libraries.ROOT], "Please report it, with this output")
     if layer.carries_interpreter:
@@ -143,7 +143,7 @@ def _compile_all(layer: Built) -> None:
 
 
 def launcher(layer: Built) -> None:
-    """Write what Lambda executes."""
+    """Write the executable that Lambda starts."""
     executable = layer.tree / "extensions" / "telemetry-forwarder"
     executable.parent.mkdir()
     if layer.carries_interpreter:

@@ -1,11 +1,11 @@
-"""Turns the sources in a layer into byte code, and names what they import; run by the interpreter that will read it:
+"""Compiles the sources in a layer to byte code, and prints what they import. The layer's interpreter runs it:
 
     python3.X -I -S bytecode.py TREE PREFIX
 
-Each `os.py` becomes an `os.pyc` in its place, which Python imports as readily. PREFIX is where TREE lies on Lambda, and
-stands in tracebacks. Docstrings are left out, as with -OO; assertions are kept. A dataclass keeps its own: the
-decorator would otherwise make one up, at each start, and import `inspect` for it. What each module cannot do without is
-printed as JSON: {"path of the module": ["module.it.imports", …]}.
+Each `os.py` is replaced by `os.pyc`, which Python imports just as well. PREFIX is the place of TREE on Lambda; it is
+shown in tracebacks. Docstrings are removed, as with -OO; assertions are kept. A dataclass keeps its docstring: without
+one the decorator would generate one at each start, and import `inspect` for it. The modules that each module must have
+are printed as JSON: {"path of the module": ["module.it.imports", …]}.
 """
 
 import ast
@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-OWN = "telemetry_forwarder"  # of which every import counts, not only those that run when a module is loaded
+OWN = "telemetry_forwarder"  # the package whose imports all count, not only those at module level
 
 
 def main(tree: str, prefix: str) -> None:
@@ -34,9 +34,9 @@ def main(tree: str, prefix: str) -> None:
 
 
 def write(parsed: ast.Module, path: str, shown: str) -> None:
-    """Put the byte code of `parsed` in the place of the source at `path`."""
+    """Write the byte code of `parsed` in place of the source at `path`."""
     code = compile(_without_docstrings(parsed), shown, "exec", dont_inherit=True, optimize=0)
-    # Kind, time and size of a source, which are not looked at where there is none: nothing of this machine remains.
+    # Flags, time and size of the source: Python ignores them without a source. Zeros keep nothing of this machine.
     with open(path + "c", "wb") as file:
         file.write(importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code))
     os.remove(path)
@@ -55,9 +55,9 @@ def _without_docstrings(parsed: ast.Module) -> ast.Module:
 
 
 def _imports_of(node: ast.AST, whole: bool) -> Iterator[str]:
-    """Yield the modules that `node` imports unconditionally; with `whole`, those that its functions import too.
+    """Yield the modules that `node` imports unconditionally; with `whole`, also those that its functions import.
 
-    What stands under `if` (a platform, TYPE_CHECKING) or in a `try` is expected to be missing at times.
+    Imports under `if` (a platform, TYPE_CHECKING) or in a `try` are skipped: such modules may be missing.
     """
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import):

@@ -1,4 +1,4 @@
-"""Looks through a finished tree for what would fail on Lambda, and refuses."""
+"""Checks a finished tree for what would fail on Lambda, and refuses it."""
 
 import platform
 import re
@@ -17,7 +17,7 @@ _MOST_UNZIPPED_MB = 45
 
 
 def made_for(tree: Path, python: Interpreter) -> None:
-    """Refuse a file under `tree` that is made for another processor, or a module for another Python than `python`."""
+    """Refuse a file for another processor, or a compiled module for another Python, than `python`."""
     tag = f"cpython-{python.minor.replace('.', '')}-{python.arch}-"
     for found in elves(tree):
         name = found.path.relative_to(tree)
@@ -35,7 +35,7 @@ def made_for(tree: Path, python: Interpreter) -> None:
 
 
 def complete(tree: Path, *, carries_c_library: bool) -> None:
-    """Refuse a tree in which a program or library needs another that is not there."""
+    """Refuse a tree in which a program or library needs a library that is missing."""
     present = {path.name for path in tree.joinpath("lib").glob("*.so*")}
     if not carries_c_library:
         present |= libraries.OF_C_LIBRARY
@@ -48,7 +48,9 @@ def complete(tree: Path, *, carries_c_library: bool) -> None:
 
 
 def new_enough(tree: Path, glibc: elf.Version, whose: str) -> None:
-    """Refuse a tree with a symbol that the C library of version `glibc`, which is `whose`, lacks."""
+    """Refuse a tree that needs a symbol missing in the C library of version `glibc`; `whose` says which library that
+    is.
+    """
     for found in elves(tree):
         if newer := found.newer_than(glibc):
             raise Refused(
@@ -60,9 +62,10 @@ def new_enough(tree: Path, glibc: elf.Version, whose: str) -> None:
 
 
 def importable(imports: dict[str, list[str]], modules: Path, stdlib: Path) -> None:
-    """Refuse where a module in the layer imports one of the standard library that was left behind.
+    """Refuse if a module in the layer imports a standard library module that the layer does not carry.
 
-    `imports` is what bytecode.py printed. What is in neither (compiled into the interpreter) is its own business.
+    `imports` is the output of bytecode.py. A name found in neither place is compiled into the interpreter, and not
+    checked.
     """
     for path, names in imports.items():
         for name in names:
@@ -84,9 +87,10 @@ def _is_in(directory: Path, name: str) -> bool:
 
 
 def loads(tree: Path, python: Interpreter, *, carries_c_library: bool) -> bool:
-    """Start what was built and load everything; return whether that was possible here. Raises Refused where it failed.
+    """Start the layer and load every module; return whether that is possible on this machine. Raises Refused if it
+    fails.
 
-    A carried loader is called by its path in the tree, as /opt is not where the tree is yet.
+    A carried loader is called by its path in the tree, because the tree is not at /opt yet.
     """
     if not python.runs or python.arch != platform.machine():
         return False
@@ -101,7 +105,7 @@ def loads(tree: Path, python: Interpreter, *, carries_c_library: bool) -> bool:
 
 
 def small_enough(tree: Path, archive: Path | None) -> None:
-    """Refuse what is over the limits that this project set itself; Lambda's own is 250 MB for all layers together."""
+    """Refuse a layer over this project's own limits; Lambda's limit is 250 MB for all layers together."""
     sizes = [("unzipped", sum(path.stat().st_size for path in files(tree)), _MOST_UNZIPPED_MB)]
     if archive is not None:
         sizes.append(("zipped", archive.stat().st_size, _MOST_ZIPPED_MB))

@@ -1,4 +1,4 @@
-"""Runs other programs; says what became of them."""
+"""Runs other programs and reports their errors."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from layer.errors import Refused
 
 
 def run(command: list[str], remedy: str, *, cwd: Path | None = None, environ: dict[str, str] | None = None) -> str:
-    """Return what `command` wrote to standard output. Raises Refused, with its words and `remedy`, where it failed."""
+    """Return the standard output of `command`. Raises Refused with its error output and `remedy` if it fails."""
     found = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, check=False)  # noqa: S603
     if found.returncode:
         words = (found.stderr or found.stdout).strip() or f"exit code {found.returncode}"

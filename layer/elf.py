@@ -1,4 +1,4 @@
-"""Reads what a shared object or program asks of the system, and takes out of it what only a debugger needs."""
+"""Reads what an ELF file (a program or shared object) needs from the system, and strips what only a debugger needs."""
 
 import re
 import struct
@@ -19,7 +19,7 @@ Version = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Elf:
-    """What matters of one file: its processor, what it `needs`, where it looks for it, and which C library it wants."""
+    """The relevant parts of one file: its processor, the libraries it `needs`, where it looks for them, its symbols."""
 
     path: Path
     arch: str
@@ -28,16 +28,16 @@ class Elf:
     interpreter: str
     rpath: str
     runpath: str
-    symbols: tuple[tuple[str, Version], ...]  # each symbol of the C library that has a version, with that version
-    defines: tuple[Version, ...]  # the versions of the C library that this file is itself
+    symbols: tuple[tuple[str, Version], ...]  # each versioned symbol of the C library, with its version
+    defines: tuple[Version, ...]  # the C library versions that this file itself defines
 
     @property
     def glibc(self) -> Version:
-        """The oldest C library in which this loads; (0,) where any does."""
+        """The oldest C library with which this file loads; (0,) if any will do."""
         return max((version for _, version in self.symbols), default=(0,))
 
     def newer_than(self, glibc: Version) -> list[str]:
-        """Name the symbols that a C library of version `glibc` lacks."""
+        """Return the symbols that a C library of version `glibc` lacks."""
         return [f"{name}@GLIBC_{dotted(version)}" for name, version in self.symbols if version > glibc]
 
 
@@ -53,14 +53,14 @@ def is_elf(path: Path) -> bool:
 
 
 def read(path: Path) -> Elf:
-    """Read the ELF file `path`. Raises Refused where it is none, or for a processor that Lambda has not."""
+    """Read the ELF file `path`. Raises Refused if it is not one, or is for a processor that Lambda does not have."""
     state = path.stat()
     return _read_once(path, state.st_mtime_ns, state.st_size)
 
 
 @cache
 def _read_once(path: Path, mtime_ns: int, size: int) -> Elf:
-    """Read `path` as it was at that time: each file is asked for several times while a layer is built."""
+    """Read `path` once per modification: each file is read several times while a layer is built."""
     try:
         with path.open("rb") as file:
             return _read(path, ELFFile(file))
@@ -111,9 +111,9 @@ def _version(name: str) -> Version:
 
 
 def _symbols(elf: Any) -> list[tuple[str, Version]]:
-    """Pair each symbol that is looked for elsewhere with its GLIBC_ version; a version without a symbol stands alone.
+    """Return each imported symbol with its GLIBC_ version. A version without a symbol gets the name "the loader".
 
-    The loader checks the list of versions before any symbol, so each of them counts.
+    The loader checks the list of versions before any symbol, so every version counts.
     """
     needed, numbers, table = (elf.get_section_by_name(name) for name in (".gnu.version_r", ".gnu.version", ".dynsym"))
     if needed is None:
@@ -123,11 +123,11 @@ def _symbols(elf: Any) -> list[tuple[str, Version]]:
         for auxiliary in auxiliaries:
             if version := _version(auxiliary.name):
                 versions[auxiliary["vna_other"]] = version
-            elif auxiliary.name == "GLIBC_ABI_DT_RELR":  # the loader of 2.36 and newer alone knows such relocations
+            elif auxiliary.name == "GLIBC_ABI_DT_RELR":  # only loaders from 2.36 on know such relocations
                 versions[auxiliary["vna_other"]] = (2, 36)
     found, seen = [], set()
     if numbers is not None and table is not None:
-        # One number of 16 bits for each symbol; few of thousands are those of a symbol that is looked for elsewhere.
+        # There is one 16-bit number per symbol; of thousands, only few belong to imported symbols.
         for index, (number,) in enumerate(struct.iter_unpack("<H", numbers.data())):
             if number in versions:
                 found.append((table.get_symbol(index).name, versions[number]))
@@ -138,18 +138,18 @@ def _symbols(elf: Any) -> list[tuple[str, Version]]:
 
 # --- stripping ------------------------------------------------------------------------------------------------------
 
-# Offsets of what is changed in the header of a 64-bit file, and the layout of one entry in the table of sections:
-# name, type, flags, addr, offset, size, link, info, addralign, entsize. Source: the ELF specification, chapter 4.
+# The offsets changed in the header of a 64-bit file, and the layout of one entry in the section table: name, type,
+# flags, addr, offset, size, link, info, addralign, entsize. Source: the ELF specification, chapter 4.
 E_SHOFF, E_SHENTSIZE = 0x28, 0x3A
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 SHF_ALLOC, SHF_INFO_LINK, SHT_REL, SHT_RELA = 0x2, 0x40, 9, 4
 
 
 def strip(path: Path) -> None:
-    """Cut off what is never loaded: symbols for debuggers, their line tables, notes of the compiler.
+    """Remove the sections that are never loaded: debug symbols, line tables, compiler notes.
 
-    As `strip` of binutils does, which is not everywhere. Those sections lie behind everything that is loaded; a file
-    in which they do not stays as it is.
+    This does what binutils' `strip` does, which is not installed everywhere. Those sections lie behind everything that
+    is loaded; a file with another layout is left unchanged.
     """
     content = path.read_bytes()
     (shoff,) = struct.unpack_from("<Q", content, E_SHOFF)
@@ -165,7 +165,7 @@ def strip(path: Path) -> None:
 
 
 def _end_of_loaded(content: bytes) -> int:
-    """Return where in the file the last segment ends."""
+    """Return the file offset at which the last segment ends."""
     (phoff,) = struct.unpack_from("<Q", content, 0x20)
     size, count = struct.unpack_from("<HH", content, 0x36)
     ends: list[int] = [phoff + size * count]
@@ -176,7 +176,7 @@ def _end_of_loaded(content: bytes) -> int:
 
 
 def _without(loaded: bytes, sections: list[tuple[int, ...]], kept: list[int], names_at: int, content: bytes) -> bytes:
-    """Return `loaded` with a table of the sections that are `kept`, and their names, behind it."""
+    """Return `loaded`, followed by the section names and a section table with only the `kept` sections."""
     out = bytearray(loaded)
     names = sections[names_at]
     out += content[names[4] : names[4] + names[5]]
@@ -192,7 +192,7 @@ def _without(loaded: bytes, sections: list[tuple[int, ...]], kept: list[int], na
 
 
 def _moved(section: tuple[int, ...], places: dict[int, int]) -> tuple[int, ...]:
-    """Return `section` naming the sections that it refers to by their new numbers; 0 for one that is gone."""
+    """Return `section` with the new numbers of the sections that it refers to; 0 for a removed one."""
     *front, link, info, align, entsize = section
     names_a_section = section[2] & SHF_INFO_LINK or section[1] in (SHT_REL, SHT_RELA)
     return (*front, places.get(link, 0), places.get(info, 0) if names_a_section else info, align, entsize)

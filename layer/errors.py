@@ -1,8 +1,8 @@
-"""How the builder refuses."""
+"""The exception with which the builder refuses."""
 
 
 class Refused(Exception):
-    """The layer cannot be built so that it works: what is wrong, and what to do about it."""
+    """A working layer cannot be built: `problem` says what is wrong, `remedy` what to do about it."""
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(f"{problem}. {remedy}.")

@@ -1,4 +1,4 @@
-"""Finds the CPython that a layer carries, and says where its parts lie."""
+"""Finds the CPython that a layer carries, and its parts."""
 
 import json
 import os
@@ -15,9 +15,9 @@ from layer import elf
 from layer.errors import Refused
 
 OLDEST = (3, 11)
-CONTAINER = Path("/var/lang/bin")  # where the build images of AWS SAM, and the runtimes, keep their Python
+CONTAINER = Path("/var/lang/bin")  # the place of Python in the runtimes and in the build images of AWS SAM
 
-# What a program is asked about itself. -I and -S: neither the environment nor a site-packages may answer for it.
+# The script that an interpreter runs to describe itself. -I and -S exclude the environment and site-packages.
 _QUESTION = """
 import json, sys, sysconfig
 try:
@@ -40,14 +40,14 @@ print(json.dumps({
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interpreter:
-    """A CPython: its program, its standard library, the directory of its compiled modules, and for what it is made."""
+    """A CPython: its program, its standard library, the directory of its compiled modules, version and processor."""
 
     program: Path
     stdlib: Path
     dynload: Path | None
-    version: str  # 3.13.1; 3.13 where it does not run here
+    version: str  # 3.13.1; 3.13 if it does not run on this machine
     arch: str
-    origin: str  # how it was found, for the reader of the builder's output
+    origin: str  # how it was found, for the builder's output
     builtin: frozenset[str] = frozenset()
     runs: bool = True
     openssl: str = ""
@@ -58,9 +58,9 @@ class Interpreter:
 
 
 def find(given: str | None, arch: str) -> Interpreter:
-    """Return the interpreter to carry: the one that is `given`, uv's, the build container's, or the one that runs this.
+    """Return the interpreter to carry: the `given` one, else uv's, the build container's, or the current one.
 
-    `given` is a program or the directory that holds bin/python3.X. Raises Refused where there is none for `arch`.
+    `given` is a program or the directory that holds bin/python3.X. Raises Refused if there is none for `arch`.
     """
     if given is not None:
         found = describe(Path(given), "--python")
@@ -82,7 +82,7 @@ def find(given: str | None, arch: str) -> Interpreter:
 
 
 def _candidates() -> Iterator[tuple[Path, str]]:
-    """Name the programs that are taken without being asked for, best first, each with the words for its origin."""
+    """Yield the programs to try if none is given, best first, each with a description of its origin."""
     if program := _managed_by_uv():
         yield program, "managed by uv"
     for program in sorted(CONTAINER.glob("python3.[0-9]*"), reverse=True):
@@ -92,7 +92,7 @@ def _candidates() -> Iterator[tuple[Path, str]]:
 
 
 def _managed_by_uv() -> Path | None:
-    """Ask uv for a Python that it has installed; it is not told to fetch one."""
+    """Return a Python that uv has installed, or None; uv must not download one."""
     uv = shutil.which("uv")
     if uv is None:
         return None
@@ -105,7 +105,7 @@ def _managed_by_uv() -> Path | None:
 
 
 def describe(path: Path, origin: str) -> Interpreter:
-    """Describe the interpreter `path`: a program, or a directory with bin and lib. Raises Refused."""
+    """Describe the interpreter `path`, a program or a directory with bin and lib. Raises Refused."""
     if path.is_dir():
         path = _program_in(path)
     if not path.exists():
@@ -142,7 +142,9 @@ def _program_in(home: Path) -> Path:
 
 
 def ask(program: Path) -> dict[str, Any] | None:
-    """Let `program` tell about itself; None where it does not run (another processor's, a shim without a version)."""
+    """Return what `program` reports about itself; None if it does not run (another processor's, a shim without a
+    version).
+    """
     command = [str(program), "-I", "-S", "-c", _QUESTION]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
@@ -152,21 +154,21 @@ def ask(program: Path) -> dict[str, Any] | None:
 
 
 def _program_of(told: dict[str, Any]) -> Path:
-    """Return the real program: that of a virtual environment is a link to it, or a copy that names its origin."""
+    """Return the real program; in a virtual environment it is a link to the real one, or a copy that names it."""
     program = Path(str(told["program"])).resolve()
     named = Path(str(told["base"])) / "bin" / f"python{'.'.join(str(told['version']).split('.')[:2])}"
     return named.resolve() if named.is_file() else program
 
 
 def refuse_another_c_library(program: Path) -> None:
-    """Refuse a program for musl (Alpine): no wheel in the lock, and no runtime of Lambda's, is."""
+    """Refuse a program for musl (Alpine): the lock has no wheels for it, and no Lambda runtime uses it."""
     loader = elf.read(program).interpreter
     if "musl" in loader:
         raise Refused(f"{program} is made for musl ({loader})", "Name one made for glibc with --python")
 
 
 def _at_rest(program: Path, origin: str) -> Interpreter:
-    """Describe an interpreter that does not run here, by its files alone."""
+    """Describe an interpreter that does not run on this machine, from its files alone."""
     if not elf.is_elf(program):
         raise Refused(f"{program} does not start and is no ELF program", "Name a CPython for Linux")
     refuse_another_c_library(program)
@@ -191,7 +193,7 @@ def _at_rest(program: Path, origin: str) -> Interpreter:
 
 
 def compiler_for(python: Interpreter) -> Path:
-    """Return a program that writes the byte code `python` reads: itself, else one of the same minor version."""
+    """Return a program that writes byte code for `python`: itself, else another one of the same minor version."""
     if python.runs:
         return python.program
     for name in (sys.executable, f"python{python.minor}"):

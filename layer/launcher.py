@@ -1,14 +1,15 @@
-"""What Lambda executes, under a line that names the interpreter. It is compiled at each start, so it is short; this
-docstring and the comments stay behind (layer/build.py).
+"""The executable that Lambda starts, below a first line that names the interpreter. It is compiled at each start, so it
+is short; the builder leaves out this docstring and the comments (layer/build.py).
 """
 
 import os
 import sys
 
-CA_FILE = ""  # written in by the builder
+CA_FILE = ""  # the builder fills it in
 
 environ = os.environ
-# The function's own, or its system's, OpenSSL settings: a provider that is not here would end every TLS context.
+# OpenSSL settings of the function or of its system: they may name a provider that the layer lacks, and then no TLS
+# context can be made.
 environ["OPENSSL_CONF"] = "/dev/null"
 for name in ("OPENSSL_MODULES", "OPENSSL_ENGINES"):
     environ.pop(name, None)

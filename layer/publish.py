@@ -1,7 +1,7 @@
 """Publishes a layer: `python -m layer.publish FILE.zip` (see `make publish`). Prints the ARN of the new version.
 
-What the layer is good for is read from the bill inside of it, so that a layer cannot be published for a processor or a
-runtime that it was not built for.
+The processor and the runtimes are read from the bill in the layer, so that it cannot be published for others than it
+was built for.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from layer.build import PRIVATE
 from layer.commands import say
 from layer.errors import Refused
 
-NAMES = {"x86_64": "x86_64", "aarch64": "arm64"}  # of processors, as the API has them
+NAMES = {"x86_64": "x86_64", "aarch64": "arm64"}  # the API's names of the processors
 MOST_RUNTIMES = 15  # Source: AWS Lambda API Reference, PublishLayerVersion, CompatibleRuntimes; read 2026-11-23.
-_MOST_DIRECT_BYTES = 50 * 1024 * 1024  # of a ZIP file in the request. Source: Lambda quotas; read 2026-11-23.
+_MOST_DIRECT_BYTES = 50 * 1024 * 1024  # for a ZIP file in the request. Source: Lambda quotas; read 2026-11-23.
 
 
 def main() -> int:
@@ -48,9 +48,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def call(archive: Path, name: str, runtimes: str | None, region: str | None) -> list[str]:
-    """Return the call of the AWS CLI that publishes `archive`. Raises Refused.
+    """Return the AWS CLI command that publishes `archive`. Raises Refused.
 
-    Where a layer serves more than 15 runtimes the newest are named; the field is for whoever searches, not a check.
+    If a layer serves more than 15 runtimes, the newest are named; the field helps people who search, Lambda does not
+    check it.
     """
     version, told = properties(archive)
     serves = told["runtimes"].split(",")
@@ -79,7 +80,7 @@ def call(archive: Path, name: str, runtimes: str | None, region: str | None) -> 
 
 
 def properties(archive: Path) -> tuple[str, dict[str, str]]:
-    """Read from the bill in `archive` the version of the extension, and what the layer is good for. Raises Refused."""
+    """Return the extension's version and the layer's properties from the bill in `archive`. Raises Refused."""
     try:
         with zipfile.ZipFile(archive) as opened:
             component = json.loads(opened.read(f"{PRIVATE}/{BILL}"))["metadata"]["component"]
@@ -90,7 +91,7 @@ def properties(archive: Path) -> tuple[str, dict[str, str]]:
 
 
 def publish(command: list[str]) -> str:
-    """Run `command`; return the ARN that it prints. Raises Refused where it cannot or fails."""
+    """Run `command`; return the ARN that it prints. Raises Refused if it cannot run or fails."""
     if shutil.which(command[0]) is None:
         raise Refused("The AWS CLI (`aws`) is not installed", "Install it, or copy the call that DRY_RUN=1 shows")
     found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - aws of PATH

@@ -1,14 +1,14 @@
-"""Loads what the extension loads, from a finished layer and nothing else: `python3.X -IS smoke.py MODULES`.
+"""Loads everything that the extension loads, from a finished layer only: `python3.X -IS smoke.py MODULES`.
 
-Every AWS client is made, because botocore reads its data only then, and calls a closed port, which takes it through
-endpoints, serialisers, signatures and its own errors. A TLS context is made, because that needs OpenSSL and the
-certificates; and the compiled parts are asked for by name, as the packages would go on without them, slower.
+It creates every AWS client, because botocore reads its data only then, and calls a closed port, which exercises
+endpoints, serialisers, signatures and botocore's own errors. It creates a TLS context, because that needs OpenSSL and
+the certificates. It imports the compiled parts by name, because without them the packages would run, but slower.
 """
 
 import sys
 
 MODULES = sys.argv[1]
-if MODULES not in sys.path:  # the runtime's own interpreter
+if MODULES not in sys.path:  # with the runtime's own interpreter
     sys.path.insert(0, MODULES)
 
 import asyncio
@@ -19,9 +19,7 @@ import os
 import ssl
 from collections.abc import Iterator
 
-_NOBODY = (
-    "http://127.0.0.1:9"  # the port of a service that discards, which nobody runs; were it run, it would not answer
-)
+_NOBODY = "http://127.0.0.1:9"  # the discard port, on which no service runs; one that did would not answer
 CALLS: dict[str, tuple[str, dict[str, object]]] = {
     "logs": ("describe_log_groups", {}),
     "ssm": ("get_parameter", {"Name": "x"}),
@@ -47,7 +45,7 @@ async def _make_clients() -> None:
 
 
 def _own_modules() -> Iterator[str]:
-    """Name every module of ours: none may have been left behind by accident."""
+    """Yield the name of every module of ours, so that none is missing by accident."""
     root = os.path.join(MODULES, "telemetry_forwarder")
     for directory, _, names in os.walk(root):
         package = os.path.relpath(directory, MODULES).replace(os.sep, ".")

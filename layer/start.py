@@ -1,4 +1,4 @@
-"""The program of a layer without an interpreter, for that of the runtime. `-m` would load runpy first."""
+"""The start program of a layer without an interpreter, run by the runtime's Python. `-m` would load runpy first."""
 
 import os
 import sys

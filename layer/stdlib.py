@@ -1,4 +1,4 @@
-"""Copies what the layer carries of CPython's standard library: the modules that stdlib.txt lists."""
+"""Copies the part of CPython's standard library that the layer carries: the modules listed in stdlib.txt."""
 
 import shutil
 from collections.abc import Callable
@@ -10,7 +10,7 @@ _LANDMARK = "This is no archive: it keeps the interpreter from looking for one i
 _LIST = Path(__file__).with_name("stdlib.txt")
 KEPT = frozenset(word for line in _LIST.read_text().splitlines() if not line.startswith("#") for word in line.split())
 
-# Parts of those packages that serve other systems, tools, or formats that nobody here reads.
+# Parts of those packages for other systems, for tools, or for formats that nobody here reads.
 _NOT_KEPT = (
     "asyncio/__main__.py", "asyncio/proactor_events.py", "asyncio/windows_events.py", "asyncio/windows_utils.py",
     "concurrent/futures/process.py", "ctypes", "email/architecture.rst", "http/cookiejar.py", "http/server.py",
@@ -18,7 +18,7 @@ _NOT_KEPT = (
     "xml/dom", "xml/sax", "zipfile/__main__.py", "__pycache__", "test", "tests",
 )  # fmt: skip
 
-# Of 120 codecs those that a header, a host name, a certificate or a log line can ask for.
+# The codecs, of 120, that a header, a host name, a certificate or a log line can need.
 _CODECS = {
     "__init__", "aliases", "ascii", "charmap", "cp1252", "cp437", "idna", "iso8859_1", "iso8859_15", "latin_1",
     "punycode", "raw_unicode_escape", "unicode_escape", "utf_16", "utf_16_be", "utf_16_le", "utf_32", "utf_32_be",
@@ -27,15 +27,15 @@ _CODECS = {
 
 
 def copy(python: Interpreter, into: Path) -> None:
-    """Copy what is kept `into` lib/python3.X: modules, and compiled ones beside them in lib-dynload."""
+    """Copy the listed modules `into` lib/python3.X, and their compiled modules into lib-dynload."""
     for name in sorted(KEPT):
         if (module := python.stdlib / f"{name}.py").is_file():
             shutil.copyfile(module, into / module.name)
         elif (package := python.stdlib / name).is_dir():
             shutil.copytree(package, into / name, ignore=_superfluous(python.stdlib))
-    # The interpreter knows its own place by two landmarks that it looks for from here upwards. The first is a ZIP file,
-    # of which one in /opt/lib, which is the function's, would do; so there is something of that name, and no ZIP file.
-    # The second is lib-dynload: where it is missing, each start warns.
+    # The interpreter finds its home by two landmarks, searched for from here upwards. The first is a ZIP file; one in
+    # the function's /opt/lib would do, so a file of that name is put here, which is no ZIP file. The second is
+    # lib-dynload: if it is missing, each start prints a warning.
     (into.parent / f"python{python.minor.replace('.', '')}.zip").write_text(_LANDMARK)
     dynload = into / "lib-dynload"
     dynload.mkdir()

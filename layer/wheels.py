@@ -1,4 +1,4 @@
-"""Installs what the lock names, for the layer's Python and processor, and lays our own package beside it."""
+"""Installs the packages in the lock for the layer's Python and processor, and adds our own package."""
 
 import json
 import os
@@ -24,28 +24,28 @@ LOCK = ROOT / "requirements-layer.lock"
 # Parts of our own package that serve development only.
 _NOT_IN_LAYER = ("local_lambda/", "local_backends/", "telemetry_forwarder/cli/", "telemetry_forwarder/testing/")
 
-# Of botocore's 400 services those that the extension calls, and what every client is made from.
+# The services, of botocore's 400, that the extension calls, and the data that every client needs.
 _BOTOCORE_DATA = {
     "logs", "ssm", "secretsmanager", "sts", "s3", "sqs",
     "endpoints.json", "partitions.json", "sdk-default-configuration.json", "_retry.json",
 }  # fmt: skip
 
-# Sources of compiled modules, type stubs, tests; and what installers note about themselves.
+# Sources of compiled modules, type stubs, tests; and installers' own notes.
 _SUPERFLUOUS = (
     "*.c", "*.h", "*.hash", "*.pxd", "*.pxi", "*.pyi", "*.pyx", "py.typed", "tests", "__pycache__", "bin", ".lock",
     "dateutil/zoneinfo", "pytest_plugin.py", "test_utils.py",
-    "_frozenlist.*.so",  # alone needs libstdc++, 2 MB for lists of a few callbacks; the package has the same in Python
+    "_frozenlist.*.so",  # the only module that needs libstdc++, 2 MB; the package also has it in Python
 )  # fmt: skip
 
-# Of what installers note: by METADATA importlib finds a distribution, by entry points we find the sinks.
+# The notes of installers that are kept: importlib finds distributions by METADATA, we find the sinks by entry points.
 _KEPT_NOTES = ("METADATA", "entry_points.txt")
 
 
 def requirements(lock: str, python: str, arch: str) -> str:
-    """Reduce a universal lock to the lines that hold on `python` (`3.12`) and `arch`; their markers are removed.
+    """Return the lines of a universal lock that apply to `python` (`3.12`) and `arch`, without their markers.
 
-    pip reads markers for the Python that runs it, whatever `--python-version` says: built on 3.13 for 3.12, the
-    layer would lack typing-extensions.
+    pip evaluates markers for the Python that runs it, whatever `--python-version` says: a layer built on 3.13 for 3.12
+    would lack typing-extensions.
     """
     target = _target_environment(python, arch)
     kept = []
@@ -71,7 +71,7 @@ def _target_environment(python: str, arch: str) -> dict[str, str]:
 
 
 def install(lines: str, target: Interpreter, into: Path) -> None:
-    """Install pinned and hashed requirement `lines` as wheels for `target`; uv does it where it is there.
+    """Install the pinned and hashed requirements in `lines` as wheels for `target`, with uv if it is there.
 
     The wheels are made for glibc 2.17, so that one layer serves Amazon Linux 2 and 2023.
     """
@@ -92,15 +92,15 @@ def install(lines: str, target: Interpreter, into: Path) -> None:
 
 
 def complete(lib: Path, python: str, arch: str) -> None:
-    """Raise Refused where a distribution in `lib` asks for another that is not there, or not in a version it takes.
+    """Raise Refused if a distribution in `lib` requires another that is missing or has a version out of range.
 
-    What pip's own `check` does for an environment, for a directory that is made for another Python or processor.
+    This is pip's own `check`, but for a directory made for another Python or processor.
     """
     found = {_normal(one.name): one for one in distributions(path=[str(lib)])}
     target = _target_environment(python, arch)
     lacking = []
     asked: list[tuple[str, str]] = [(name, "") for name in found]
-    for name, extra in asked:  # grows while it is walked: an extra that is asked for asks in its turn
+    for name, extra in asked:  # grows during the loop: a requested extra has requirements, too
         for requirement in map(Requirement, found[name].requires or ()):
             if requirement.marker and not requirement.marker.evaluate(target | {"extra": extra}):
                 continue
@@ -119,7 +119,7 @@ def _normal(name: str) -> str:
 
 
 def install_package(into: Path) -> str:
-    """Lay our own package, as its wheel has it, `into` the layer, without `_NOT_IN_LAYER`; return its version."""
+    """Unpack our own package, from its wheel, `into` the layer, without `_NOT_IN_LAYER`; return its version."""
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", scratch]
         run(command, "Run `make install`, which installs hatchling", cwd=ROOT)
@@ -131,7 +131,7 @@ def install_package(into: Path) -> str:
 
 
 def trim(lib: Path) -> None:
-    """Remove what no run needs. Licences stay, as do METADATA and entry points, by which sinks are found."""
+    """Remove files that no run needs. Licences stay; METADATA and the entry points stay, by which sinks are found."""
     for entry in (lib / "botocore" / "data").iterdir():
         if entry.name not in _BOTOCORE_DATA:
             remove(entry)
@@ -142,7 +142,7 @@ def trim(lib: Path) -> None:
 
 
 def _thin_endpoints(path: Path) -> None:
-    """Leave in botocore's list of endpoints the services that are called: read whole, it takes 6 MB of memory."""
+    """Keep only the services in use in botocore's list of endpoints: the whole list takes 6 MB of memory."""
     data = json.loads(path.read_text())
     for partition in data["partitions"]:
         services = partition["services"]
@@ -158,7 +158,7 @@ def remove(path: Path) -> None:
 
 
 def drop_licences(lib: Path) -> None:
-    """Remove the licence texts beside the packages: `bill` has laid them all in one place."""
+    """Remove the licence texts next to the packages: `bill` has copied them all to one place."""
     for info in lib.glob("*.dist-info"):
         for entry in list(info.iterdir()):
             if entry.name not in _KEPT_NOTES:
