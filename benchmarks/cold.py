@@ -1,9 +1,9 @@
-"""What a cold start costs: until `/register`, in INIT, in the first response, and behind it.
+"""The cost of a cold start: until `/register`, in INIT, in the first response, and after it.
 
     python -m benchmarks.cold [--python PROGRAM] [--before DIR] [--rounds N]
 
-prints the bounds of a cold start alone, beside an idle extension and an older checkout: what the first response and
-INIT have added, for how long the first invocation is held at each size, what stays resident, and what is lost where an
+prints the cold start's figures only, next to an idle extension and an older checkout: the time added to the first
+response and to INIT, the time the first invocation is held at each size, the resident memory, and the lines lost if an
 environment of the smallest size is invoked once and shut down at once.
 """
 
@@ -23,7 +23,7 @@ from benchmarks.world import PLATFORM, function, world
 from local_backends import Datadog, SplunkHec
 from local_lambda import LocalLambda
 
-# The sizes of a function: one full processor; and a small one, where INIT is cheap and what follows is not.
+# The memory sizes of the function, in MB: one full processor; and a small one, where INIT is cheap and the rest is not.
 SIZES = (1769, 256)
 BUSY_INIT_MS = 200
 _SMALLEST_MB = 128
@@ -58,7 +58,7 @@ class Refusing:
 
 
 def until_register(subjects: list[Subject], python: Path, rounds: int) -> dict[str, dict[str, float]]:
-    """Return for each subject the ms from exec to the call of `/register`, wall and CPU, and for the interpreter."""
+    """Return the ms from exec to the call of `/register`, wall and CPU, for each subject and the bare interpreter."""
     bare = [str(python), "-I", "-S", "-c", "pass"]
     found: dict[str, list[tuple[float, float]]] = {"pass": []}
     with Refusing() as api:
@@ -91,7 +91,7 @@ def until_register(subjects: list[Subject], python: Path, rounds: int) -> dict[s
 
 
 async def once(subject: Subject, memory_mb: int, init_cpu_ms: int, **environment: str) -> dict[str, float]:
-    """Start one environment and invoke it once; times in ms."""
+    """Start one environment and invoke it once; return times in ms."""
     began = time.perf_counter()
     async with world(subject, memory_mb, init_cpu_ms=init_cpu_ms, **environment) as w:
         init = (time.perf_counter() - began) * 1000
@@ -108,7 +108,9 @@ async def once(subject: Subject, memory_mb: int, init_cpu_ms: int, **environment
 async def starts(
     subjects: list[Subject], memory_mb: int, init_cpu_ms: int, rounds: int, **environment: str
 ) -> dict[str, dict[str, float]]:
-    """Return medians for each subject: `init` and `response` as added to what no extension takes; `held` as it is."""
+    """Return medians in ms for each subject: `init` and `response` above those without an extension; `held` as
+    measured.
+    """
     found: dict[str, list[dict[str, float]]] = {subject.name: [] for subject in subjects}
     for _ in range(rounds):
         for subject in subjects:
@@ -127,7 +129,7 @@ async def starts(
 
 
 async def resident_mb(subject: Subject, memory: int) -> float:
-    """Return what is resident after the first invocations, in MiB."""
+    """Return the resident memory after the first invocations, in MiB."""
     async with world(subject, memory) as w:
         for _ in range(5):
             await w.env.invoke({"lines": 20})
@@ -135,7 +137,7 @@ async def resident_mb(subject: Subject, memory: int) -> float:
 
 
 async def lost(subject: Subject, sink: str, lines: int) -> int:
-    """Invoke an environment of the smallest size once, shut it down at once; return how many lines did not arrive."""
+    """Invoke an environment of the smallest size once and shut it down at once; return how many lines were lost."""
     async with contextlib.AsyncExitStack() as stack:
         spool = stack.enter_context(tempfile.TemporaryDirectory())
         kind = SplunkHec(token=_KEY) if sink == "splunk" else Datadog(api_key=_KEY)
@@ -162,7 +164,7 @@ async def lost(subject: Subject, sink: str, lines: int) -> int:
 
 
 async def table(compared: list[Subject], rounds: int) -> None:
-    """Print the bounds of a cold start, a row each, a subject a column."""
+    """Print the figures of a cold start: a row for each, a column for each subject."""
     names = [one.name for one in compared if one.name != NOTHING]
     forwarders = [one for one in compared if one.name in (OURS, BEFORE)]
     print(f"| figure | bound | {' | '.join(names)} |\n| --- | --- |{' ---: |' * len(names)}", flush=True)

@@ -1,6 +1,6 @@
-"""How many records a second pass, at what cost, and what memory that takes: the real program, fed over its socket.
+"""The throughput in records per second, its CPU cost and memory: the real program, fed through its socket.
 
-The extension has one processor to itself (where there are two), and the platform, the backend and this file another.
+If there are two processors, the extension has one to itself; the platform, the backend and this file use the other.
 """
 
 import contextlib
@@ -24,11 +24,11 @@ _RECORD_BYTES = 200
 _IN_A_BODY = 1000
 _STREAM_SHARE = 0.9
 REQUEST = "8f5b6c1e-2c5a-4a0b-9d55-0123456789ab"
-LINES = 50  # different bodies, sent in turn
+LINES = 50  # number of different bodies, sent in turn
 
 
 def bodies() -> list[bytes]:
-    """Return telemetry bodies of Python log lines as Lambda sends them, each record of about `_RECORD_BYTES`."""
+    """Return telemetry bodies of Python log lines as Lambda sends them; each record has about `_RECORD_BYTES`."""
     made = []
     for number in range(LINES):
         lines = []
@@ -46,12 +46,12 @@ def bodies() -> list[bytes]:
 
 
 def _in_round(number: int, body: bytes) -> bytes:
-    """Return `body` with another time of its first record: the same bytes again would be a batch that is sent again."""
+    """Return `body` with another time in its first record: the same bytes again would count as a repeated batch."""
     return body.replace(b'"time":"2026-11-23', b'"time":"%04d-11-23' % (2026 + number), 1)
 
 
 def read_request(peer: socket.socket, data: bytearray) -> tuple[bytes, bytes] | None:
-    """Return head and body of the next request on a connection; None at its end. `data` is what was read ahead."""
+    """Return the head and body of the next request on a connection; None at its end. `data` holds bytes read ahead."""
     while (end := data.find(b"\r\n\r\n")) < 0:
         more = peer.recv(1 << 18)
         if not more:
@@ -71,7 +71,7 @@ def read_request(peer: socket.socket, data: bytearray) -> tuple[bytes, bytes] | 
 
 
 class Server:
-    """A thread for each connection; `answer` gives the bytes that answer a request."""
+    """A server with one thread per connection; `answer` returns the response to a request."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -98,12 +98,12 @@ class Server:
 
 
 class _Api(Server):
-    """Lambda as far as it is needed: one invocation that does not end before it is told to."""
+    """A minimal Extensions API: one invocation, which never ends."""
 
     def __init__(self) -> None:
         self._asked = 0
         self.subscribed = threading.Event()
-        self.waiting = threading.Event()  # the first event was asked for
+        self.waiting = threading.Event()  # set when the first event is requested
         super().__init__()
 
     def answer(self, head: bytes, body: bytes) -> bytes:
@@ -126,7 +126,7 @@ class _Api(Server):
 
 
 class _Hec(Server):
-    """Keeps every body; they are unpacked and counted afterwards."""
+    """A HEC that keeps every body; they are unpacked and counted afterwards."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -140,7 +140,7 @@ class _Hec(Server):
         return b'HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\n{"text":"Success","code":0}'
 
     def records(self, share: float = 1.0) -> int:
-        """Count the events, which stand on a line each, in the first `share` of the bodies."""
+        """Return the number of events, one per line, in the first `share` of the bodies."""
         return sum(unpacked(body).count(b"\n") + 1 for body in self.bodies[: round(len(self.bodies) * share)])
 
 
@@ -150,7 +150,7 @@ def unpacked(body: bytes) -> bytes:
 
 @dataclass
 class _Flood:
-    """What came of it. Memory in MiB, times in seconds."""
+    """The result of a flood. Memory in MiB, times in seconds."""
 
     sent: int
     delivered: int
@@ -162,7 +162,7 @@ class _Flood:
 
 
 def pour(subject: Subject, records: int, memory_mb_of_function: int = 1769, **environment: str) -> _Flood:
-    """Start the extension, pour `records` in as fast as it answers, and wait until nothing more comes out."""
+    """Start the extension, send `records` as fast as it answers, and wait until it sends nothing more."""
     given = bodies()
     api, hec, port = _Api(), _Hec(), free_port()
     variables = {
@@ -181,7 +181,7 @@ def pour(subject: Subject, records: int, memory_mb_of_function: int = 1769, **en
         "TELEMETRY_FORWARDER_TAGS": "team:shop,tier:1",
         **environment,
     }
-    with tempfile.TemporaryDirectory() as spool:  # of a run before, what it had kept would come too
+    with tempfile.TemporaryDirectory() as spool:  # an old spool would add its records
         variables["TELEMETRY_FORWARDER_SPOOL_DIR"] = spool
         process = subprocess.Popen([str(subject.executable)], env=variables, stdout=subprocess.DEVNULL)
         try:
@@ -206,8 +206,8 @@ def _pour(pid: int, api: _Api, hec: _Hec, port: int, given: list[bytes], records
             post(platform, _in_round(number // len(given), given[number % len(given)]), f"s-{number + 1}")
         settle(pid)
     peak = memory_mb(pid, "VmHWM")
-    delivered = hec.records() - 1  # less the platform.start
-    # What is left at the end waits for its turn in the background: the rate is that of the stream before it.
+    delivered = hec.records() - 1  # without the platform.start
+    # The last records are sent later, in the background, so the rate is that of the stream before them.
     count = max(1, round(len(hec.times) * _STREAM_SHARE))
     rate = hec.records(_STREAM_SHARE) / (hec.times[count - 1] - began) if hec.times else 0.0
     return _Flood(records, delivered, rate, cpu_s(pid) - cpu, idle, peak, hec.bodies)
@@ -219,7 +219,7 @@ def _start_of_request() -> bytes:
 
 
 def post(platform: socket.socket, body: bytes, sequence_id: str) -> None:
-    """Send a batch as Lambda does: one after the other, each answered before the next."""
+    """Send a batch as Lambda does: each is answered before the next is sent."""
     head = f"POST / HTTP/1.1\r\nHost: sandbox.localdomain\r\nSequence-Id: {sequence_id}\r\n"
     platform.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
     answer = b""
@@ -233,7 +233,7 @@ def post(platform: socket.socket, body: bytes, sequence_id: str) -> None:
 
 
 def settle(pid: int) -> None:
-    """Wait until the process uses no more CPU: what it will send in this invocation is sent."""
+    """Wait until the process uses no more CPU: it has sent what it sends in this invocation."""
     before, quiet = -1.0, 0
     while quiet < 3:
         time.sleep(0.1)
@@ -244,7 +244,7 @@ def settle(pid: int) -> None:
 
 @contextlib.contextmanager
 def _on_other_processors(pid: int) -> Iterator[None]:
-    """Give the process `pid` one processor and ourselves the others, if there is more than one."""
+    """Give the process `pid` one processor and this process the others, if there is more than one."""
     ours = os.sched_getaffinity(0)
     if len(ours) > 1:
         os.sched_setaffinity(pid, {min(ours)})
@@ -256,7 +256,9 @@ def _on_other_processors(pid: int) -> Iterator[None]:
 
 
 def bare_loop(sent: list[bytes], level: int = 3) -> float:
-    """Return the CPU seconds per record of only reading the same telemetry, writing and packing the same bytes."""
+    """Return the CPU seconds per record of a loop that only parses the same telemetry and encodes and packs the same
+    bytes.
+    """
     given, wire = bodies(), [unpacked(body) for body in sent if body]
     records = 0
     batches = [[orjson.loads(line) for line in body.split(b"\n")] for body in wire[:40]]
@@ -275,7 +277,7 @@ def bare_loop(sent: list[bytes], level: int = 3) -> float:
     return reading / records + (time.process_time() - began) / count
 
 
-if __name__ == "__main__":  # one figure alone, while working on it
+if __name__ == "__main__":  # to measure this alone during development
     import sys
     import tempfile
     from pathlib import Path

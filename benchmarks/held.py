@@ -1,7 +1,8 @@
-"""How long an invocation is held after its function has ended: part of `make bench`, or alone.
+"""The time an invocation is held after its function has ended: part of `make bench`, or alone.
 
-A function that writes five lines and takes 10 ms, one backend (Splunk HEC), the real executable on the local Lambda.
-Held is the time from the end of the runtime until the extension asks for the next event. Nothing here is a test.
+The function writes five lines and takes 10 ms; there is one backend (Splunk HEC), and the real executable on the local
+Lambda. Held is the time from the end of the runtime until the extension asks for the next event. Nothing here is a
+test.
 """
 
 import asyncio
@@ -21,10 +22,11 @@ WORK_S = 0.01
 _ANSWER_S = 0.02
 _BUFFERING_MS = 25.0
 FLUSH_TIMEOUT_MS = 500.0
-# What the extension may add to what Lambda holds back and to one round trip; and what the others may cost at all.
+# The targets: what the extension may add to Lambda's buffering and one round trip; and what the other strategies may
+# add.
 _OWN_MS = 5.0
 _ASIDE_MS = 2.0
-# The breaker has opened by then.
+# The circuit breaker has opened after so many invocations.
 OPENED = 10
 
 
@@ -33,7 +35,7 @@ def main() -> None:
 
 
 async def show() -> None:
-    """Print the table of the strategies, then that of a backend that hangs."""
+    """Print the table of the strategies, then that with a hanging backend."""
     print(f"{'held after the function, ms':<44}{'p50':>8}{'p95':>8}{'max':>8}{'target':>20}")
     for strategy in STRATEGIES:
         aside = strategy in ("periodic", "continuous")
@@ -52,7 +54,7 @@ def row(what: str, held: Sequence[float], target: str) -> None:
 
 
 async def measure(strategy: str, fault: Fault, invocations: int) -> list[float]:
-    """Return how long each invocation was held, in milliseconds, the cold one left out."""
+    """Return the time each invocation was held, in milliseconds, without the cold one."""
     held = []
     async with opened(strategy) as open_room:
         await open_room.invoke(sleep=WORK_S)

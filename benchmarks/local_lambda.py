@@ -1,7 +1,7 @@
-"""What the local Lambda costs beyond the processes it runs; part of `make bench`, or alone.
+"""The cost of the local Lambda itself, beyond the processes it runs; part of `make bench`, or alone.
 
-Where the machine's speed matters the same processes also run over a server that does nothing but answer, in the same
-rounds, and the difference counts. Figures are medians; nothing here is a test.
+Where the machine's speed matters, the same processes also run against a server that only answers, in the same rounds,
+and the difference counts. Figures are medians; nothing here is a test.
 """
 
 import asyncio
@@ -47,14 +47,14 @@ async def _all(folder: Path) -> None:
 
 
 def beyond(what: str, pairs: list[tuple[float, float]], *, most: float) -> None:
-    """Show the difference of two figures in seconds, measured in pairs, and their ratio."""
+    """Print the difference and the ratio of two figures in seconds, measured in pairs."""
     show(what, statistics.median(ours - bare for ours, bare in pairs) * 1000, "ms", most=most)
     ours, bare = (statistics.median(figures) * 1000 for figures in zip(*pairs, strict=True))
     print(f"    {ours:.2f} ms against {bare:.2f} ms, {statistics.median(a / b for a, b in pairs):.1f} times")
 
 
 def show(what: str, figure: float, unit: str, *, most: float | None = None, least: float | None = None) -> None:
-    """Print a figure beside its target, and whether it is met."""
+    """Print a figure with its target, and whether the target is met."""
     met = (most is None or figure <= most) and (least is None or figure >= least)
     target = f"<= {most:g} {unit}" if most is not None else f">= {least:g} {unit}"
     number = f"{figure:,.0f}" if figure >= 1000 or not unit else f"{figure:.2f}"
@@ -77,7 +77,7 @@ def _function(**more: object) -> Function:
 
 
 class Bare:
-    """A Runtime and Extensions API that does nothing but answer."""
+    """A Runtime and Extensions API that only answers."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
@@ -98,7 +98,7 @@ class Bare:
         await asyncio.gather(*self._serving, return_exceptions=True)
 
     async def invoke(self) -> None:
-        """Hand an invocation out and wait until the runtime asks for the next."""
+        """Give the runtime an invocation and wait until it asks for the next one."""
         self.asked.clear()
         self._give.put_nowait(None)
         await self.asked.wait()
@@ -106,7 +106,7 @@ class Bare:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if task := asyncio.current_task():
             self._serving.add(task)
-        # Cancelled by __aexit__ alone; Python 3.11's streams complain about a handler that ends so.
+        # Only __aexit__ cancels it; Python 3.11's streams log a handler that ends by cancellation.
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
@@ -145,7 +145,7 @@ async def _running(*argv: str, api: str) -> AsyncIterator[None]:
 
 
 async def warm(extensions: list[Path] | None = None) -> tuple[float, float]:
-    """Return what an invocation takes, here and in the bare loop, in seconds."""
+    """Return the time of an invocation, here and in the bare loop, in seconds."""
     async with LocalLambda(_function(), extensions or []) as env:
         ours = await _median(env.invoke)
     async with Bare() as bare, _running(*PYTHON, str(PROGRAMS / "runtime.py"), api=bare.api):
@@ -164,7 +164,7 @@ async def _median(invoke: Callable[[], Awaitable[object]]) -> float:
 
 
 async def start(extension: Path) -> tuple[float, float]:
-    """Return what entering an environment takes, and starting its two processes one after the other, in seconds."""
+    """Return the time to enter an environment, and to start its two processes one after the other, in seconds."""
     began = time.perf_counter()
     async with LocalLambda(_function(), [extension]) as env:
         ours = time.perf_counter() - began
@@ -179,7 +179,7 @@ async def start(extension: Path) -> tuple[float, float]:
 
 
 async def late(extension: Path, arrivals: Path) -> list[float]:
-    """Return for each batch how long after its buffering rule it arrived, in seconds."""
+    """Return for each batch how long after its buffering time it arrived, in seconds."""
     function = _function(environment={"ARRIVALS": str(arrivals)})
     async with LocalLambda(function, [extension], platform=Platform(freeze=False)) as env:
         await env.invoke({"times": 50, "gap": 0.1})
@@ -188,7 +188,7 @@ async def late(extension: Path, arrivals: Path) -> list[float]:
 
 
 async def rate(extension: Path, arrivals: Path) -> float:
-    """Return how many records a second pass, from the first print until the extension has acknowledged the last."""
+    """Return the records per second, from the first print until the extension has acknowledged the last record."""
     lines = 20_000
     function = _function(environment={"ARRIVALS": str(arrivals)})
     async with LocalLambda(function, [extension], platform=Platform(freeze=False)) as env:
@@ -208,7 +208,7 @@ def _read(arrivals: Path) -> list[str]:
 
 
 async def many(extension: Path) -> tuple[float, int]:
-    """Return how long environments take that start, answer and end at once, and how many answered."""
+    """Return the time in which many environments start, answer and end at once, and how many answered."""
 
     async def one() -> bool:
         async with LocalLambda(_function(), [extension], platform=Platform(init_limit_s=60)) as env:

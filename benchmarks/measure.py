@@ -1,4 +1,4 @@
-"""How a process is measured from outside: CPU and memory as the kernel counts them. Linux only."""
+"""Measures a process from outside: CPU and memory, as the kernel counts them. Linux only."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 LONGEST_S = 30.0
-MARK = "BENCHMARK_ENVIRONMENT"  # in the environment of every process of one local Lambda
+MARK = "BENCHMARK_ENVIRONMENT"  # a variable of every process of one local Lambda
 
 
 def median(figures: Sequence[float]) -> float:
@@ -24,14 +24,14 @@ def free_port() -> int:
 
 
 def process_of(mark: str, but_not: str) -> int:
-    """Return the id of the one process with `mark` in its environment whose command does not hold `but_not`."""
+    """Return the id of the one process with `mark` in its environment whose command does not contain `but_not`."""
     found = []
     for path in Path("/proc").iterdir():
         if not path.name.isdigit():
             continue
         try:
             environment, command = (path / "environ").read_bytes(), (path / "cmdline").read_bytes()
-        except OSError:  # ended meanwhile, or somebody else's
+        except OSError:  # it has ended, or belongs to another user
             continue
         if f"{MARK}={mark}".encode() in environment.split(b"\0") and but_not.encode() not in command:
             found.append(int(path.name))
@@ -42,7 +42,7 @@ def process_of(mark: str, but_not: str) -> int:
 
 def cpu_s(pid: int) -> float:
     """Return the CPU time of all threads so far, in seconds."""
-    # Of single threads the kernel counts nanoseconds; of processes in hundredths of a second.
+    # The kernel counts nanoseconds per thread, but only hundredths of a second per process.
     total = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         total += int((task / "schedstat").read_text().split()[0])
@@ -50,7 +50,7 @@ def cpu_s(pid: int) -> float:
 
 
 def memory_mb(pid: int, what: str = "VmRSS") -> float:
-    """Return resident memory in MiB: `VmRSS` now, `VmHWM` the most so far."""
+    """Return resident memory in MiB: `VmRSS` is the current value, `VmHWM` the peak."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(what + ":"):
             return int(line.split()[1]) / 1024
@@ -58,7 +58,7 @@ def memory_mb(pid: int, what: str = "VmRSS") -> float:
 
 
 def run_cpu_s(command: Sequence[str], environment: dict[str, str] | None = None) -> tuple[float, float]:
-    """Run a command to its end; return its CPU seconds and its wall seconds."""
+    """Run a command to its end; return its CPU seconds and its wall-clock seconds."""
     null = os.open(os.devnull, os.O_RDWR)
     began = time.perf_counter()
     actions = [(os.POSIX_SPAWN_DUP2, null, 1)]

@@ -1,7 +1,7 @@
-"""`make memory`: what 500 MB of records cost the extension while its backends are dead, in memory, disk and time.
+"""`make memory`: the cost of 500 MB of records while the backends are dead, in memory, disk and time.
 
-The real executable, on an Extensions API that does no more than it must; bodies of 256 KB are posted to its port as
-Lambda would, one after the other. Peak memory is the kernel's figure (VmHWM).
+It runs the real executable on a minimal Extensions API. Bodies of 256 KB are posted to its port one after the other, as
+Lambda does. Peak memory is the kernel's figure (VmHWM).
 """
 
 import asyncio
@@ -31,7 +31,7 @@ PROGRAM = (
 
 
 class Platform:
-    """An Extensions API for one extension: two invocations, and SHUTDOWN when `end` is set."""
+    """An Extensions API for one extension: two invocations, then SHUTDOWN when `end` is set."""
 
     def __init__(self) -> None:
         self.subscribed = asyncio.Event()
@@ -80,7 +80,7 @@ def free_port() -> int:
 
 
 def body(number: int) -> bytes:
-    """Return 256 KB of lines, half of them JSON, that differ from all others."""
+    """Return 256 KB of lines, half of them JSON, different from those of every other `number`."""
     lines, size = [], 0
     while size < _BODY_BYTES - 300:
         text = f"order {number}-{len(lines)} accepted, " + "x" * 120
@@ -99,7 +99,7 @@ def _status_kb(pid: int, name: str) -> int:
 
 
 async def pour(kind: str, sinks: dict[str, str], more: dict[str, str]) -> None:
-    """Pour everything in and print one row."""
+    """Send all records and print one row."""
     port = free_port()
     with tempfile.TemporaryDirectory() as spool:
         async with platform() as (lambda_, api):
@@ -114,7 +114,7 @@ async def pour(kind: str, sinks: dict[str, str], more: dict[str, str]) -> None:
                 sys.executable, "-I", "-c", PROGRAM, env=environ, stdout=asyncio.subprocess.PIPE, limit=2**20
             )
             await lambda_.subscribed.wait()
-            await _post_all(port, 1, "warm up")  # an idle process is one that has worked before
+            await _post_all(port, 1, "warm up")  # the idle figure is that of a process that has worked
             await settle(process.pid)
             idle = _status_kb(process.pid, "VmRSS")
             times = await _post_all(port, _TOTAL_BYTES, "pour")
@@ -133,7 +133,7 @@ async def pour(kind: str, sinks: dict[str, str], more: dict[str, str]) -> None:
 
 
 async def settle(pid: int) -> None:
-    """Wait until the process uses no more processor time, and has tried to send what it was given."""
+    """Wait until the process uses no more processor time: it has tried to send all its records."""
     used, before = _cpu_ticks(pid), -1
     while used != before:
         await asyncio.sleep(2.0)
@@ -168,7 +168,7 @@ async def main() -> None:
     print(f"{_TOTAL_BYTES / 1e6:.0f} MB of records into dead backends, a function of 128 MB (4 MiB for each sink)")
     print(f"{'':<34}{'idle':>7}{'peak':>8}{'more':>9}{'disk':>9}{'answer to 256 KB, ms':>25}")
     print(f"{'':<34}{'MB':>7}{'MB':>8}{'MB':>9}{'MiB':>9}{'median':>9}{'p99':>8}{'max':>8}")
-    with socket.create_server(("127.0.0.1", 0), backlog=1000) as hanging:  # accepts by the kernel, answers never
+    with socket.create_server(("127.0.0.1", 0), backlog=1000) as hanging:  # accepts, never answers
         dead = f"http://127.0.0.1:{free_port()}"
         hangs = f"http://127.0.0.1:{hanging.getsockname()[1]}"
         splunk = {"SPLUNK_HEC_URL": dead, "SPLUNK_HEC_TOKEN": "t"}

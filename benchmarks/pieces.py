@@ -1,4 +1,4 @@
-"""`make bench`: what the extension costs, as ratios measured in one run (the machine's own speed cancels out).
+"""`make bench`: the cost of the extension's parts, as ratios measured in one run (the machine's speed cancels out).
 
 Each figure is the median of interleaved pairs; nothing here passes or fails.
 """
@@ -96,7 +96,7 @@ SINKS = {
 }
 _WHEN = "2026-11-23T10:00:00.123Z"
 _PREFIX = f"{_WHEN}\t5d0c2c7e-8a51-4f0e-9c6b-2f1f6f0b7a11\tINFO\t"
-# What people log, by what is special about reading it.
+# Log lines of several kinds, each with a different effort to parse.
 LINES: dict[str, Callable[[int], object]] = {
     "plain text": lambda i: f"order {i} accepted\n",
     "Node.js' text": lambda i: f"{_PREFIX}order {i} accepted\n",
@@ -110,7 +110,7 @@ ORIGIN = Origin(function_name="orders", region="eu-west-1", account_id="12345678
 
 
 def pair(what: str, against: str, first: Callable[[], float], second: Callable[[], float]) -> None:
-    """Measure both in turn and print the first one's median, and the median of the ratios."""
+    """Measure both in turn; print the first one's median, and the median of the ratios."""
     first(), second()
     figures = [(first(), second()) for _ in range(_RUNS)]
     median = statistics.median(a for a, _ in figures)
@@ -142,7 +142,9 @@ def _batch_of(line: Callable[[int], object]) -> bytes:
 
 
 def take(body: bytes, directory: str | None = None) -> float:
-    """Time one body through the intake to three buffers, and to a spool in `directory` where one is given."""
+    """Return the seconds one body takes through the intake into three buffers, and into a spool in `directory` if
+    given.
+    """
     door = Door()
     clock, log = SystemClock(), Log("error")
     files = SegmentFiles(directory) if directory else None

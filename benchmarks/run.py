@@ -1,12 +1,12 @@
-"""`make bench`: what the extension costs, against no extension and against others, measured in one run.
+"""`make bench`: the cost of the extension, compared with no extension and with others, measured in one run.
 
     python -m benchmarks.run                     about two minutes
     python -m benchmarks.run --full              more rounds, and 500,000 records instead of 100,000
     python -m benchmarks.run --layer DIR         an unpacked layer, with the interpreter that it carries
     python -m benchmarks.run --before DIR        a checkout of an older version, in the same rounds
 
-Figures are medians. What is compared runs in turn in the same rounds, so that the machine's speed and its other work
-cancel out as far as they can. Nothing here is a test. The table is printed, and written with every figure as JSON.
+Figures are medians. The subjects run in turn in the same rounds, so that the machine's speed and its other work cancel
+out as far as they can. Nothing here is a test. The table is printed; every figure is also written to a JSON file.
 """
 
 import argparse
@@ -35,7 +35,7 @@ CONTINUOUS = {"TELEMETRY_FORWARDER_FLUSH": "continuous"}
 
 @dataclass(frozen=True)
 class Rounds:
-    """How often each thing is done."""
+    """The number of rounds of each part."""
 
     register: int
     cold: int
@@ -49,7 +49,7 @@ FULL = Rounds(register=31, cold=15, warm=100, records=500_000)
 
 @dataclass
 class Row:
-    """One line of the table: what it is, in which unit, what is aimed at, and the figure of each column."""
+    """One line of the table: the quantity, its unit, its bounds, and the figure of each column."""
 
     what: str
     unit: str
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def _enter_layer(options: argparse.Namespace) -> None:
-    """Lay the layer at /opt, where its interpreter expects itself, in a mount namespace of this run alone."""
+    """Mount the layer at /opt, where its interpreter expects to be, in a mount namespace of this run only."""
     if options.layer.resolve() != Path("/opt"):
         words = [word for word in sys.argv[1:] if word != "--layer" and Path(word) != options.layer]
         again = shlex.join([sys.executable, "-m", "benchmarks.run", "--layer", "/opt", *words])
@@ -123,7 +123,7 @@ def measured(
     print(f"{part.__name__} …", file=sys.stderr, flush=True)
     try:
         return part(compared, rounds, options)
-    except Exception:  # noqa: BLE001 - the other parts have their figures
+    except Exception:  # noqa: BLE001 - the other parts still have their figures
         traceback.print_exc()
         options.failed.append(part.__name__)
         return []
@@ -214,14 +214,14 @@ def row(
 
 
 def _capacity_mb() -> float:
-    """Return the buffer that is configured by default in a function of 1769 MB, in MiB."""
+    """Return the default buffer size of a function of 1769 MB, in MiB."""
     from telemetry_forwarder.settings import capacity_bytes
 
     return capacity_bytes(1769) / 1024 / 1024
 
 
 def sizes(layer: Path) -> list[Row]:
-    """Return what the layer weighs, unpacked, and zipped where the archive lies in `dist`."""
+    """Return the layer's unpacked size, and its zipped size if the archive is in `dist`."""
     unpacked = sum(path.lstat().st_size for path in layer.rglob("*") if path.is_file())
     rows = [Row("layer, unpacked", "MB", 45, {OURS: unpacked / 1e6})]
     for archive in sorted((ROOT / "dist").glob("*layer*.zip"))[:1]:

@@ -1,7 +1,7 @@
-"""`make bench`: what asking localhost for a secret costs, beside a bare aiohttp handler in the same run.
+"""`make bench`: the cost of a secret request to localhost, compared with a bare aiohttp handler in the same run.
 
-Figures of a shared machine move; the ratios hold. Each is the median of rounds that alternate between the two.
-Nothing here passes or fails.
+Absolute figures of a shared machine vary; the ratios are stable. Each figure is the median of rounds that alternate
+between the two. Nothing here passes or fails.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ from telemetry_forwarder.variables.reading import read_all
 ROUNDS = 5
 _REQUESTS = 4000
 BODY = b'{"Parameter":{"Name":"/prod/db/pass","Type":"SecureString","Value":"correct horse battery staple"}}'
-# What a client's library sends along.
+# A request with the usual headers of an HTTP client library.
 REQUEST = (
     b"GET /?name=/prod/db/pass HTTP/1.1\r\nHost: localhost:2773\r\nAccept: */*\r\nAccept-Encoding: gzip, deflate\r\n"
     b"User-Agent: python-requests/2.32\r\nConnection: keep-alive\r\n"
     b"X-Aws-Parameters-Secrets-Token: " + b"t" * 1000 + b"\r\n\r\n"
 )
-_SSM_S = (0.020, 0.050)  # what a call to SSM takes within a region, as the documentation of such caches has it
+_SSM_S = (0.020, 0.050)  # the time of a call to SSM within a region, from the docs of such caches
 ENVIRONMENTS, PER_SECOND = 200, 40
 
 
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 async def _serve_cache(port: int) -> None:
-    """Serve one secret with what the extension runs, asked for with a token."""
+    """Serve one secret with the extension's own server; requests need a token."""
     from telemetry_forwarder.secrets.server import Endpoint, Guard, serving
     from telemetry_forwarder.variables.types import Secret
 
@@ -70,7 +70,7 @@ async def _serve_cache(port: int) -> None:
 
 
 async def _serve_bare(port: int) -> None:
-    """Serve the same words with aiohttp's low-level server, which checks nothing and looks nothing up."""
+    """Serve the same words with aiohttp's low-level server, without any check or look-up."""
     from aiohttp import web
 
     async def answer(request: web.BaseRequest) -> web.Response:
@@ -118,7 +118,7 @@ def served(name: str) -> Any:
 
 
 def hits(ours: int, bare: int) -> None:
-    """Print how long one hit takes on a connection that is kept."""
+    """Print the time of one hit on a kept-alive connection."""
     rounds = [(_latencies(ours), _latencies(bare)) for _ in range(ROUNDS)]
     for name, index in (("the cache", 0), ("a bare aiohttp handler", 1)):
         p50, p99 = (statistics.median(_quantile(one[index], share) for one in rounds) * 1000 for share in (0.5, 0.99))
@@ -160,7 +160,7 @@ def _quantile(values: list[float], share: float) -> float:
 
 
 def _throughput(connections: int, ours: int, bare: int) -> None:
-    """Print hits per second with several connections at once; and per second of the server's own processor time."""
+    """Print the hits per second on several connections at once, and per second of the server's own CPU time."""
     rounds = [(rate(ours, connections), rate(bare, connections)) for _ in range(ROUNDS)]
     for name, index in (("the cache", 0), ("a bare aiohttp handler", 1)):
         per_s, per_cpu_s = (statistics.median(one[index][which] for one in rounds) for which in (0, 1))
@@ -178,7 +178,7 @@ def rate(port: int, connections: int) -> tuple[float, float]:
         one.send(REQUEST)
     while done < _REQUESTS:
         for key, _ in selector.select():
-            key.fileobj.recv(65536)  # type: ignore[union-attr]  # one answer: it fits a segment
+            key.fileobj.recv(65536)  # type: ignore[union-attr]  # one answer, which fits one segment
             key.fileobj.send(REQUEST)  # type: ignore[union-attr]
             done += 1
     seconds, used = time.perf_counter() - start, _cpu_of(port) - cpu_before
@@ -199,7 +199,7 @@ def _cpu_of(port: int) -> float:
 
 
 class Throttled:
-    """A service that takes 30 ms, and refuses more than so many calls in a second (a bucket of as many)."""
+    """A service that takes 30 ms per call and refuses more than `per_second` calls a second (a token bucket)."""
 
     def __init__(self, clock: Clock, per_second: float) -> None:
         self.calls = self.refused = 0
@@ -222,12 +222,12 @@ class Throttled:
 
 
 def environment(service: Throttled, clock: Clock, tasks: asyncio.TaskGroup) -> Cache:
-    """Return the cache of one environment: its own retries and settings, before a service shared with others."""
+    """Return the cache of one environment: its own retries and settings, in front of a service shared with others."""
     from telemetry_forwarder.secrets.fetch import Upstream
 
     class Before(Upstream):
         async def _prepare(self, service: str, region: str | None) -> None:
-            """Make no client: there is no network in virtual time."""
+            """Create no client: there is no network in virtual time."""
 
         async def _attempt(self, key: Key) -> Answer:
             return await service.ask(key)

@@ -1,8 +1,8 @@
-"""The longest round of the event loop while 4,000 lines come in at 128 MB: part of `make bench`, or alone.
+"""The longest round of the event loop while 4,000 lines arrive at 128 MB: part of `make bench`, or alone.
 
-What is due meanwhile (the end of a hold, an answer) waits for the end of a round. Rounds are measured in the real
-executable with 128 MB's share of a processor (a control group), in time of a processor and by the clock, in which a
-share stands still for most of each tenth of a second. Nothing here is a test.
+Everything due meanwhile (the end of a hold, an answer) waits for the end of the round. Rounds are measured in the real
+executable with the processor share of 128 MB (a control group), in CPU time and by the clock; such a share stands still
+for most of each tenth of a second. Nothing here is a test.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ _MEMORY_MB = 128
 LINES = 4000
 INVOCATIONS = 3
 WORK_S = 0.01
-# A slice of work (turns.py), a body of telemetry that is looked over, a piece that is compressed; the AWS SDK
-# writes a request in one go.
+# The longest steps: a slice of work (turns.py), checking a telemetry body, compressing a piece; the AWS SDK builds a
+# request in one step.
 _TARGET_MS = {"splunk": 15, "datadog": 15, "cloudwatch": 30}
 
 
@@ -42,7 +42,7 @@ async def show() -> None:
 
 
 async def measure(sink: str) -> tuple[float, float, float]:
-    """Return the longest round in seconds of a processor and by the clock, and the longest hold in milliseconds."""
+    """Return the longest round in CPU seconds and in seconds by the clock, and the longest hold in milliseconds."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         noted = folder / "rounds"
@@ -51,7 +51,7 @@ async def measure(sink: str) -> tuple[float, float, float]:
         extension.chmod(0o755)
         given = {"WATCHED_FILE": str(noted), "TELEMETRY_FORWARDER_INIT_BUDGET_MS": "9000"}
         async with room(folder, [sink], timeout_s=30.0, memory_mb=_MEMORY_MB, extension=extension, **given) as opened:
-            await opened.invoke(sleep=WORK_S)  # the first one: connections are made, and modules loaded
+            await opened.invoke(sleep=WORK_S)  # the first one connects and loads modules
             began, held = time.time(), []
             for _ in range(INVOCATIONS):
                 result = await opened.invoke(lines=LINES, sleep=WORK_S)

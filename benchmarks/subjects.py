@@ -1,4 +1,4 @@
-"""What is measured against what: executables as Lambda would start them, each in a directory of its own."""
+"""The subjects of the benchmarks: executables as Lambda would start them, each in its own directory."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ TUTORIAL = "requests, as in tutorials"
 IDLE_PYTHON = "does nothing, Python"
 IDLE_C = "does nothing, C"
 
-# What a program that is started with `-I -S` does first: find the package, and what it needs, where it is installed.
+# The start of a program run with `-I -S`: it finds the package and its dependencies where they are installed.
 PROGRAM = """#!{python} -IS
 import os, sys
 sys.path[:0] = {paths!r}
@@ -26,7 +26,7 @@ sys.exit(main(os.path.basename(sys.argv[0]), os.environ))
 
 @dataclass(frozen=True)
 class Subject:
-    """One way to have an extension, or none: `executable` is what Lambda starts."""
+    """One way to have an extension, or none: Lambda starts `executable`."""
 
     name: str
     executable: Path | None = None
@@ -38,7 +38,7 @@ class Subject:
 
 
 def subjects(folder: Path, python: Path, layer: Path | None, before: Path | None) -> list[Subject]:
-    """Make the executables in `folder`; what this machine cannot make (no C compiler, no `requests`) is left out."""
+    """Create the executables in `folder`; what this machine cannot build (no C compiler, no `requests`) is left out."""
     site = next(path for path in sys.path if path.endswith("site-packages"))
     idle = f"#!{python} -IS\n{(PROGRAMS / 'nothing.py').read_text()}"
     found = [Subject(NOTHING), Subject(IDLE_PYTHON, script(folder, "idle", idle))]
@@ -53,13 +53,13 @@ def subjects(folder: Path, python: Path, layer: Path | None, before: Path | None
         text = PROGRAM.format(python=python, paths=[str(ROOT), site])
         found.append(Subject(OURS, script(folder, "telemetry-forwarder", text)))
     if before is not None:
-        # With its own packages, where it has them, and on the same interpreter.
+        # With its own packages, if it has some, and on the same interpreter.
         own = next(iter(before.glob(".venv/lib/python3*/site-packages")), site)
         text = PROGRAM.format(python=python, paths=[str(before), str(own)])
         found.append(Subject(BEFORE, script(folder, "forwarder-before", text)))
     if (Path(site) / "requests").is_dir():
         tutorial = (PROGRAMS / "tutorial.py").read_text()
-        # On this interpreter: a layer's has no modules but those that we need.
+        # On the current interpreter: a layer's has only the modules that we need.
         text = f"#!{sys.executable} -IS\nimport sys\nsys.path[:0] = {[site]!r}\n{tutorial}"
         found.append(Subject(TUTORIAL, script(folder, "tutorial", text)))
     return found

@@ -1,4 +1,4 @@
-"""What an extension costs while it runs: the function's own time, CPU for each invocation, memory."""
+"""The cost of a running extension: the function's own time, CPU per invocation, memory."""
 
 import contextlib
 
@@ -14,8 +14,8 @@ async def invocations(
 ) -> dict[str, dict[str, float]]:
     """Invoke the environments of all subjects in turn, `count` times; return medians in ms, and MiB at the end.
 
-    `first` is what the very first invocation took of the function's own time; CPU is counted from the twentieth on,
-    without what is asked once.
+    `first_added_ms` is the time added to the function in the very first invocation. CPU is counted after the first
+    fifth of the invocations, without one-time work.
     """
     async with contextlib.AsyncExitStack() as stack:
         worlds: dict[str, World] = {}

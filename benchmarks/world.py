@@ -1,4 +1,4 @@
-"""A local Lambda with CPU quota, a backend that swallows everything, and one subject as extension."""
+"""A local Lambda with a CPU quota, a backend that accepts everything, and one subject as its extension."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ PLATFORM = Platform(cpu_quota="auto", memory_limit="off", init_limit_s=60)
 
 
 class Backend:
-    """Takes any request on any connection and answers 200 with what a HEC would say; counts bodies and bytes."""
+    """Answers any request with 200 and a HEC success; counts bodies and bytes."""
 
     def __init__(self) -> None:
         self.bodies = 0
@@ -56,12 +56,12 @@ class World:
     mark: str
 
     def extension(self) -> int:
-        """Return the extension's process id."""
+        """Return the process id of the extension."""
         return process_of(self.mark, but_not=str(PROGRAMS / "function.py"))
 
 
 def variables(backend: Backend, sinks: str = "splunk") -> dict[str, str]:
-    """Return what configures our extension, and the tutorial's, to send to `backend`."""
+    """Return the variables with which our extension, and the tutorial's, send to `backend`."""
     found = {
         "TELEMETRY_FORWARDER_PORT": str(free_port()),
         "TELEMETRY_FORWARDER_SINKS": sinks,

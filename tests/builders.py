@@ -1,6 +1,6 @@
-"""What the unit tests are built from: records, a small sink, a transport that plays a script, clocks and logs.
+"""The building blocks of the unit tests: records, a small sink, a scripted transport, clocks and logs.
 
-All of them are classes with behaviour; nothing is patched. `run` and `clock` are those of the virtual time.
+All of them are classes with behaviour; nothing is patched. `run` and `clock` are those of virtual time.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ ORIGIN = Origin(function_name="orders-worker")
 
 
 def request_id(number: int) -> str:
-    """Return a request id in Lambda's form."""
+    """Return a request id in Lambda's format."""
     return f"{number:08x}-8a51-4f0e-9c6b-2f1f6f0b7a11"
 
 
@@ -116,7 +116,7 @@ class ManualClock:
 
 
 class Lines:
-    """Own log lines, kept: `log` writes to it."""
+    """Collects the extension's own log lines: `log` writes to it."""
 
     def __init__(self, level: str = "debug") -> None:
         self.written: list[dict[str, Any]] = []
@@ -126,7 +126,7 @@ class Lines:
         self.written.append(orjson.loads(line))
 
     def said(self, word: str, level: str | None = None) -> int:
-        """Count the lines (of a level: DEBUG, INFO, WARN, ERROR) whose message holds `word`."""
+        """Return how many lines (of a level: DEBUG, INFO, WARN, ERROR) have `word` in their message."""
         return sum(word in line["message"] and level in (None, line["level"]) for line in self.written)
 
 
@@ -139,10 +139,10 @@ class Sent:
 
 @dataclass
 class ListSink:
-    """A sink whose requests are lists of ids and whose responses are verdicts.
+    """A sink whose requests are lists of record ids and whose responses are verdicts.
 
-    Records with these bodies show its bugs: "inexpressible", "bug in encode", "nothing encoded", "bug in request".
-    A response that is an exception is raised by `verdict`.
+    Records with these bodies trigger its bugs: "inexpressible", "bug in encode", "nothing encoded", "bug in request". A
+    response that is a `Bug` makes `verdict` raise.
     """
 
     name: str = "list"
@@ -172,25 +172,26 @@ class ListSink:
 
 
 class Hang:
-    """No answer, ever."""
+    """In a script: never answer."""
 
 
 class Bug:
-    """An answer that the sink's `verdict` cannot read."""
+    """A response that the sink's `verdict` cannot read."""
 
 
 @dataclass(frozen=True)
 class Slow:
-    """`answer` after `seconds`."""
+    """In a script: answer with `answer` after `seconds`."""
 
     seconds: float
     answer: Any = Delivered()  # noqa: RUF009 - frozen
 
 
 class ScriptedTransport:
-    """Plays a script of answers: a verdict, an exception to raise, `Hang` or `Slow`; `then` when it has ended.
+    """A transport that follows a script of answers: a verdict, an exception to raise, `Hang` or `Slow`; at its end,
+    `then`.
 
-    `sent` holds (time, request); `open` counts the requests that wait for an answer, `most_open` their most.
+    `sent` holds (time, request); `open` is the number of requests waiting for an answer, `most_open` its maximum.
     """
 
     def __init__(self, *script: Any, then: Any = None, clock: Clock) -> None:
@@ -221,11 +222,11 @@ class ScriptedTransport:
         return answer
 
     async def aclose(self) -> None:
-        """Close nothing."""
+        """Do nothing: there is nothing to close."""
 
     @property
     def times(self) -> list[float]:
-        """When each request was sent, in seconds since the loop's start."""
+        """The time of each request, in seconds since the loop's start."""
         return [at - 1000.0 for at, _ in self.sent]
 
     @property
@@ -256,17 +257,17 @@ def _watch(steps: Coroutine[Any, Any, Any], check: Callable[[], None]) -> Genera
         check()
         try:
             step, argument = steps.send, (yield waited_for)
-        except BaseException as error:  # noqa: BLE001 - it is passed on
+        except BaseException as error:  # noqa: BLE001 - passed on to the coroutine
             step, argument = steps.throw, error
 
 
 async def watched(steps: Coroutine[Any, Any, Any], check: Callable[[], None]) -> Any:
-    """Run a coroutine and call `check` at every one of its await points and at its end."""
+    """Run a coroutine; call `check` at each of its await points and at its end."""
     return await _watch(steps, check)
 
 
 class Workshop:
-    """A worker that runs, on a scripted transport, with its books checked at each of its await points."""
+    """A running worker on a scripted transport; its ledger is checked at each of its await points."""
 
     def __init__(
         self,
@@ -296,7 +297,7 @@ class Workshop:
     async def __aenter__(self) -> "Workshop":
         self.runner = asyncio.get_running_loop().create_task(watched(self.worker.run(), self.check))
         self.runner.add_done_callback(_raise_failure)
-        await asyncio.sleep(0)  # a coroutine that was never started is a warning
+        await asyncio.sleep(0)  # lets it start: a coroutine never started gives a warning
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -307,12 +308,12 @@ class Workshop:
                 raise error
 
     def begin(self, until: Deadline) -> None:
-        """Open the window of an invocation; what the last one left over is sent at once."""
+        """Open the window of an invocation; records left over from the last one are sent at once."""
         self.worker.allow(SendWindow(until))
         self.worker.nudge(only_left_over=True)
 
     def check(self) -> None:
-        """The ledger's law."""
+        """Assert the ledger's rule: the counts balance and none is negative."""
         self.checks += 1
         statement = self.worker.statement()
         assert statement.is_balanced(), statement
@@ -338,7 +339,7 @@ class Workshop:
 
 
 async def gather(*waits: Awaitable[Any]) -> None:
-    """Wait for all of them."""
+    """Wait for all of `waits`."""
     await asyncio.gather(*waits)
 
 

@@ -1,4 +1,4 @@
-"""The surroundings of every test; and how the properties are judged: by what holds, not by how fast this machine is."""
+"""The surroundings of every test, and the settings of property tests: they must not fail because a machine is slow."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""What a run of the suite may not depend on: how it was started, and what the one who started it has set.
+"""Makes the tests independent of how they were started and of the user's environment.
 
-A background job (`make test &`) and nohup hand down ignored signals, a shell its variables, a login its umask. All of
-it reaches the extension, the functions and the commands that tests start; so it is made plain here, before any test.
+A background job (`make test &`) or nohup passes on ignored signals, a shell its variables, a login its umask. All of
+them reach the extension, the functions and the commands that tests start, so they are reset before any test.
 """
 
 import os
@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Mapping
 
-# Variables that the extension, the SDKs, HTTP clients, Python or C take notice of.
+# Variables that the extension, the SDKs, HTTP clients, Python or C read.
 _HEARD = re.compile(
     r"(AWS|DD|DATADOG|SPLUNK|CLOUDWATCH|TELEMETRY_FORWARDER|PARAMETERS_SECRETS|SECRETS_MANAGER|SSM_PARAMETER|LAMBDA|BOTO|SAM)_.*"
     r"|_HANDLER|_X_AMZN_TRACE_ID|(HTTP|HTTPS|ALL|NO)_PROXY|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE"
@@ -28,7 +28,7 @@ _SIGNALS = (
     signal.SIGALRM,
 )
 
-# The way to a package index, for the tests that build a layer.
+# The settings to reach a package index, for the tests that build a layer.
 NETWORK: Mapping[str, str] = {
     name: value for name, value in os.environ.items()
     if re.fullmatch(r"(HTTP|HTTPS|ALL|NO)_PROXY|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE", name, re.IGNORECASE)
@@ -36,12 +36,12 @@ NETWORK: Mapping[str, str] = {
 
 
 def heard(name: str) -> bool:
-    """Whether a variable would change what the tested programs do."""
+    """Whether a variable would change the behaviour of the tested programs."""
     return _HEARD.fullmatch(name) is not None
 
 
 def make_plain() -> None:
-    """Take away what was inherited. What is started from here on inherits that."""
+    """Reset the inherited variables, umask and signals. Programs started later inherit the reset state."""
     for name in [name for name in os.environ if heard(name)]:
         del os.environ[name]
     time.tzset()

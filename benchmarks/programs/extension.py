@@ -1,5 +1,6 @@
-"""The smallest Python extension. With ARRIVALS it listens, and writes for each batch of lines: when it came, how many
-lines it holds, and the first of them."""
+"""A minimal extension in Python. With ARRIVALS it subscribes to telemetry, and writes a line to that file for each
+batch of log lines: the arrival time, the number of lines, and the first line.
+"""
 
 import os
 import socket
@@ -53,7 +54,7 @@ head, _ = call(b"POST", b"/2020-01-01/extension/register", b'{"events":["INVOKE"
                b"Lambda-Extension-Name: %b\r\n" % os.path.basename(sys.argv[0]).encode())  # fmt: skip
 mine = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"lambda-extension-identifier")) + b"\r\n"
 if "ARRIVALS" in os.environ:
-    server = socket.create_server(("0.0.0.0", 0))  # noqa: S104 - where the platform reaches it
+    server = socket.create_server(("0.0.0.0", 0))  # noqa: S104 - the platform reaches it there
     threading.Thread(target=listen, args=(server,), daemon=True).start()
     call(b"PUT", b"/2022-07-01/telemetry",
          b'{"schemaVersion":"2025-01-29","types":["function","platform"],"buffering":{"timeoutMs":25},"destination":'

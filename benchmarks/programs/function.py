@@ -1,7 +1,7 @@
-"""A function to measure beside: the smallest Python runtime, one connection, nothing imported beyond sockets.
+"""The function of the benchmarks: a minimal Python runtime with one connection and only socket imports.
 
-INIT_CPU_MS in the environment is burnt before the first invocation. The event says what an invocation does:
-`{"lines": N, "cpu_ms": M}` prints N lines and burns M ms of CPU. The answer is how long that took, in ms.
+INIT_CPU_MS in the environment is CPU time spent before the first invocation. The event says what an invocation does:
+`{"lines": N, "cpu_ms": M}` prints N lines and uses M ms of CPU. The answer is the time that took, in ms.
 """
 
 import _socket
@@ -16,7 +16,7 @@ connection.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
 
 
 def exchange(request):
-    """Send a request and return the answer's head and body."""
+    """Send a request; return the head and body of the answer."""
     connection.sendall(request)
     data = b""
     while b"\r\n\r\n" not in data:

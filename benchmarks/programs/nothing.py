@@ -1,4 +1,4 @@
-"""An extension that does nothing, in the bare interpreter: registers and asks for one event after the other."""
+"""An extension that does nothing, in the bare interpreter: it registers, then asks for one event after the other."""
 
 import _socket
 import os

@@ -1,4 +1,4 @@
-"""The smallest Python runtime: one connection, no imports beyond sockets. The event says what to print.
+"""A minimal Python runtime with one connection and only socket imports. The event says what to print.
 
 `{"lines": N}` prints N lines at once; `{"times": N, "gap": S}` prints the time N times, S seconds apart.
 """
@@ -14,7 +14,7 @@ connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def exchange(request):
-    """Send a request and return the answer's head and body."""
+    """Send a request; return the head and body of the answer."""
     connection.sendall(request)
     data = b""
     while b"\r\n\r\n" not in data:
@@ -39,7 +39,7 @@ def handle(event):
 while True:
     head, body = exchange(b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n")
     if body != b"null":
-        handle(eval(body))  # noqa: S307 - our own JSON of numbers is Python too, and json takes its time to import
+        handle(eval(body))  # noqa: S307 - our JSON of numbers is also Python, and importing json takes time
     request_id = next(
         line[31:] for line in head.split(b"\r\n") if line[:31].lower() == b"lambda-runtime-aws-request-id: "
     )

@@ -1,6 +1,7 @@
-"""A forwarder in plain Python as found in tutorials: `requests`, a thread with http.server, a queue, a post per event.
+"""A forwarder in plain Python as in tutorials: `requests`, a thread with http.server, a queue, a post for each event.
 
-It sends what has come when the next event arrives, and waits for nothing: a yardstick for cost, not for delivery.
+It sends the records received so far when the next event arrives, and waits for nothing: a measure of cost, not of
+delivery.
 """
 
 import gzip
@@ -45,7 +46,7 @@ def send():
         )
 
 
-server = HTTPServer(("0.0.0.0", PORT), Handler)  # noqa: S104 - where the platform reaches it
+server = HTTPServer(("0.0.0.0", PORT), Handler)  # noqa: S104 - the platform reaches it there
 threading.Thread(target=server.serve_forever, daemon=True).start()
 answer = requests.post(
     f"{API}/2020-01-01/extension/register",

@@ -1,7 +1,7 @@
-"""The extension with every round of its event loop timed: benchmarks/stalls.py starts it.
+"""The extension with every round of its event loop timed; benchmarks/stalls.py starts it.
 
-To the file named by WATCHED_FILE it appends, for each round that took more than a millisecond of a processor, a line:
-when it ended (seconds since the epoch), what it took of a processor and by the clock (seconds).
+For each round of more than a millisecond of CPU it appends a line to the file WATCHED_FILE: when the round ended
+(seconds since the epoch), its CPU time and its duration by the clock (seconds).
 """
 
 import os
