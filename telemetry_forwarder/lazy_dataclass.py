@@ -117,6 +117,7 @@ def lazy_init(cls: type, fields: Mapping[str, Field], *, frozen: bool, kw_only: 
 
 
 def compiled_init(cls: type, fields: Mapping[str, Field], *, frozen: bool, kw_only: bool) -> "Callable[..., None]":
+    # The source has one parameter and one assignment for each member; `known` holds the objects that it refers to.
     known: dict[str, Any] = {"MISSING": MISSING, "put": object.__setattr__}
     parameters, lines = [], []
     for name, member in fields.items():

@@ -38,7 +38,7 @@ class Journal:
         return digest in self._done
 
     def sent(self, digest: str) -> frozenset[int]:
-        """Return the numbers of the parcel's lines that were sent; empty if the parcel is done."""
+        """Return the numbers of the lines that were sent of a parcel that is not done."""
         return frozenset(self._sent.get(digest, ()))
 
     def note_sent(self, digest: str, numbers: Iterable[int]) -> None:

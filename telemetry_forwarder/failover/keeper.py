@@ -95,7 +95,7 @@ class Failover:
     async def store(self, sink: str, records: Sequence[Record], deadline: Deadline) -> list[Record]:
         """Store `records` for `sink` by `deadline`; return those not known to be stored, in order. Never raises.
 
-        A returned record may be stored all the same, if the answer was lost.
+        A returned record may be stored nevertheless, if the answer was lost.
         """
         if not records:
             return []

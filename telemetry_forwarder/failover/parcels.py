@@ -1,8 +1,8 @@
 """The format of stored records: records become JSON lines, then gzip parcels, then S3 objects or SQS messages. Pure.
 
 A line holds a whole record, so that a sink later encodes it to the very same bytes. `telemetry-forwarder replay` reads
-the parcels and sends the records. A parcel is named by the digest of its lines, so storing the same records twice
-stores them once.
+the parcels and sends the records. A parcel is named by the digest of its lines, by which a second copy of the same
+records is recognized.
 """
 
 import base64
