@@ -1,4 +1,4 @@
-"""The two sides of the equation: what the platform emitted, and where the extension and the backends say it went."""
+"""The two sides of the equation: the records that the platform emitted, and where they went by ledger and backends."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from tests.integration.world import World
 
 
 class Key(NamedTuple):
-    """What a record is known by on both sides: its type, its time, and its text or the request that it is about."""
+    """Identifies a record on both sides: its type, its time, and its text or the request that it is about."""
 
     type: str
     time_ms: int
@@ -22,38 +22,38 @@ class Key(NamedTuple):
 
     @property
     def is_our_own(self) -> bool:
-        """Whether the extension made it itself, to tell of a loss."""
+        """Whether the extension made the record itself, to report a loss."""
         return self.type == RECORDS_LOST
 
 
 def emitted(world: World[Any]) -> Counter[Key]:
-    """Count what the platform produced for the extension and saw acknowledged."""
+    """Count the records that the platform produced for the extension and saw acknowledged, by key."""
     produced = Counter(map(key_of, wanted(world.env.telemetry)))
     waiting = Counter(key_of(orjson.loads(record)) for record in world.env.held_telemetry)
     return produced - waiting
 
 
 def wanted(telemetry: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Leave out what the extension does not subscribe to: the lines of extensions, its own among them."""
+    """Leave out what the extension does not subscribe to: the lines of extensions, including its own."""
     return (event for event in telemetry if event["type"] != "extension")
 
 
 def key_of(event: Mapping[str, Any]) -> Key:
-    """Return the key of a record in Lambda's form."""
+    """Return the key of a record in Lambda's format."""
     time_ms = round(datetime.fromisoformat(event["time"]).timestamp() * 1000)
     return _key(event["type"], time_ms, event["record"])
 
 
 def arrived(world: World[Any], sink: str) -> Counter[Key]:
-    """Count what a backend stored."""
+    """Count the records that a backend stored, by key."""
     return Counter(READ[sink](kept) for kept in world.backend(sink).kept)
 
 
 def unanswered(world: World[Any], sink: str, *, leaving_s: float = 0.0) -> Counter[Key]:
-    """Count what a backend stored without answering: the extension cannot know, and may send it again.
+    """Count the records that a backend stored without an answer: the extension cannot know, and may send them again.
 
-    So may the next generation what was answered in the last `leaving_s` seconds of a process, which reads no more
-    while it settles its books and leaves.
+    The next generation may also send again what was answered in the last `leaving_s` seconds of a process, because that
+    process no longer reads answers while it writes its ledger and exits.
     """
     backend = world.backend(sink)
     exits = [each.at for each in world.env.transcript.exits] if leaving_s else []
@@ -67,10 +67,10 @@ def unanswered(world: World[Any], sink: str, *, leaving_s: float = 0.0) -> Count
 
 
 def copied(world: World[Any], sink: str, copies: int) -> Counter[Key]:
-    """Count what arrived again in a copy: a request with exactly the records of an earlier one, and answered like it.
+    """Count the records that arrived again in a copy: an answered request with exactly the records of an earlier one.
 
-    At most `copies` requests: so many the extension says that it sent beside another. What was not answered is not
-    counted: `unanswered` tells of it.
+    At most `copies` requests count: as many copies as the extension reports in its ledger. Requests without an answer
+    are counted by `unanswered` instead.
     """
     backend = world.backend(sink)
     requests = (each for each in backend.requests if each.stored and each.answered is not None)
@@ -79,7 +79,7 @@ def copied(world: World[Any], sink: str, copies: int) -> Counter[Key]:
 
 
 def again(brought: Iterable[tuple[Key, ...]], most: int) -> Counter[Key]:
-    """Count the records of the first `most` requests that brought what another had brought before."""
+    """Count the records in the first `most` requests that have the same records as an earlier request."""
     seen: set[tuple[Key, ...]] = set()
     found: Counter[Key] = Counter()
     for keys in brought:
@@ -91,7 +91,7 @@ def again(brought: Iterable[tuple[Key, ...]], most: int) -> Counter[Key]:
 
 
 def refused(world: World[Any], sink: str) -> int:
-    """Count the records that a backend refused one by one, for good, in batches of which it took the others."""
+    """Count the records that a backend refused one by one, for good, in batches whose other records it accepted."""
     if sink == "cloudwatch":
         return len(world.cloudwatch.rejected)
     return sum(isinstance(each.fault, BadEvent) and each.status == 400 for each in world.backend(sink).requests)
@@ -123,23 +123,23 @@ def _key(type_: str, time_ms: int, record: Any) -> Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Differences:
-    """What did not arrive, what arrived again, in records; and, in words, what nobody emitted.
+    """The records that are missing or repeated, as counts; and, in words, records that nobody emitted.
 
-    `unexcused` is what arrived more often than once, once for each time that no answer was given, and once for each
-    copy that the ledger tells of.
+    `unexcused` counts repeats for which there is no excuse: each missing answer excuses one, and so does each copy in
+    the ledger.
     """
 
     missing: int
     repeated: int
     unexcused: int
     invented: Sequence[str]
-    told: int  # different records by which the extension tells of losses
+    told: int  # different records that report losses
 
 
 def differences(truth: Counter[Key], there: Counter[Key], excused: Counter[Key]) -> Differences:
-    """Compare what was emitted with what a backend stored, `excused` of it without an answer or as a copy.
+    """Compare the emitted records with those in a backend; `excused` are those without an answer, or copies.
 
-    What the extension made itself is no part of it.
+    Records that the extension made itself are left out.
     """
     repeats = Counter({key: count - truth[key] for key, count in there.items() if count > truth[key] > 0})
     strangers = sorted(key for key in there if key not in truth and not key.is_our_own)
@@ -154,12 +154,12 @@ def differences(truth: Counter[Key], there: Counter[Key], excused: Counter[Key])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Books:
-    """What the ledger lines of all generations say of one sink, added up, in records.
+    """The sums of the ledger lines of all generations for one sink, in records.
 
-    `taken` counts what came from the platform, `told` what the extension added to tell of losses, `delivered` and
-    `lost` where both went; `held` is what the last generation left for a next one. What earlier ones left is where
-    the later ones say that it went: a record that was not recovered, or twice, upsets the sum. `copies` counts the
-    requests that went out beside another with the same records.
+    `taken` came from the platform; `told` were added by the extension to report losses; `delivered` and `lost` are
+    where both went. `held` is what the last generation left for a next one. What earlier generations left is counted
+    where the later ones say it went: a record that was not recovered, or was recovered twice, upsets the sum. `copies`
+    counts the requests that were sent in parallel with another one with the same records.
     """
 
     taken: int
@@ -176,13 +176,13 @@ class Books:
 
     @property
     def gone(self) -> int:
-        """What has not been delivered, as far as the ledgers know."""
+        """The records not delivered, by the ledgers."""
         return sum(self.lost.values()) + self.held
 
     def problems(self, emitted: int, found: Differences, *, unsure: int) -> list[str]:
-        """Say where emitted = delivered + held + lost does not hold, in the books or at the backend.
+        """Return where emitted = delivered + held + lost does not hold, in the books or at the backend, in words.
 
-        `unsure` records were stored without an answer: they may rightly be reported as lost although they arrived.
+        `unsure` records were stored without an answer: they may be reported as lost although they arrived.
         """
         wrong = []
         if not self.is_balanced:
@@ -196,7 +196,7 @@ class Books:
 
 
 def books(ledgers: Iterable[Mapping[str, Any]], sink: str) -> Books:
-    """Add up the ledger lines."""
+    """Return the sums of the ledger lines for one sink."""
     lines = list(ledgers)
     own = [line["sinks"][sink] for line in lines]
     lost: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Which cells there are, and which of them continuous integration plays."""
+"""The cells of the fault matrix, and those that continuous integration runs."""
 
 from itertools import product
 
@@ -10,13 +10,15 @@ STRATEGIES = ("end", "periodic", "continuous", "adaptive")
 
 
 def whole(*, is_alone: bool = False) -> list[Trial]:
-    """Return every cell: three to an environment, in which each backend goes wrong alike, or each alone."""
+    """Return every cell. Three cells share an environment, whose backends all fail alike; with `is_alone` each has its
+    own.
+    """
     groups = [(sink,) for sink in SINKS] if is_alone else [SINKS]
     return [Trial(wrong, *rest) for wrong, *rest in product(WRONGS, ENDINGS, STRATEGIES, groups)]
 
 
-# Every wrong, every ending with every strategy, and what has gone wrong before or looks likely to: an answer that comes
-# while all is frozen, a request that is stored and not answered at each ending, an outage at each reset.
+# Every fault, every ending with every strategy, and cases that have failed before or look likely to: an answer that
+# arrives while frozen, a request stored but not answered at each ending, an outage at each reset.
 SPREAD: tuple[tuple[str, str, str], ...] = (
     ("ok", "kill -9", "continuous"),
     ("slow 200 ms", "crash", "end"),
@@ -50,5 +52,5 @@ SPREAD: tuple[tuple[str, str, str], ...] = (
 
 
 def spread() -> list[Trial]:
-    """Return what continuous integration plays: three cells to an environment."""
+    """Return the cells that continuous integration runs: three to an environment."""
     return [Trial(*chosen, SINKS) for chosen in SPREAD]

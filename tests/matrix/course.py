@@ -1,4 +1,4 @@
-"""The course of one environment: well, then unwell, then an ending, then (where there is one) the next generation."""
+"""The course of one environment: healthy, then failing backends, then an ending, then (usually) the next generation."""
 
 import asyncio
 import os
@@ -14,14 +14,14 @@ from tests.matrix.books import arrived, books, copied, differences, emitted, ref
 from tests.matrix.room import Room, room
 from tests.matrix.wrongs import WRONGS, Wrong
 
-# Room for a start within an invocation, several of them at once, on a slow machine.
+# Long enough for several starts at once, each within an invocation, on a slow machine.
 TIMEOUT_S = 5.0
-# What a handler takes, so that a delivery in parallel with it has something to be parallel with.
+# The time of a handler, so that a delivery can run in parallel with it.
 WORK_S = 0.05
-# How long the environment stands frozen while the answer comes.
+# How long the environment is frozen while the answer arrives.
 FROZEN_S = 0.3
 NAME = EXTENSION.name
-# What a process may take at its end, in which it reads no more answers.
+# The time a process may need for its exit, in which it reads no more answers.
 LEAVING_S = 0.6
 
 
@@ -33,7 +33,7 @@ class Trial:
     ending: str
     strategy: str
     sinks: tuple[str, ...]
-    memory_mb: int | None = None  # with the share of a processor that goes with it: see sizes.py
+    memory_mb: int | None = None  # with the matching share of a processor: see sizes.py
 
     def __str__(self) -> str:
         size = f", {self.memory_mb} MB" if self.memory_mb else ""
@@ -42,9 +42,9 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one cell came to, in records; `problems` is empty where it is as it should be.
+    """The result of one cell, in records; `problems` is empty if all is as it should be.
 
-    `unknown` were acknowledged by a generation that was killed, and neither arrived nor were reported.
+    `unknown` records were acknowledged by a generation that was killed, and neither arrived nor were reported.
     """
 
     trial: Trial
@@ -54,13 +54,13 @@ class Outcome:
     repeated: int = 0
     lost: Mapping[str, int] = field(default_factory=dict)
     unknown: int = 0
-    held_ms: float = 0.0  # the longest that an invocation was held after its runtime was done
+    held_ms: float = 0.0  # the longest hold of an invocation after its runtime was done
     seconds: float = 0.0
     problems: Sequence[str]
 
     @property
     def text(self) -> str:
-        """The cell as the table shows it."""
+        """The cell's text in the table."""
         parts = [f"-{sum(self.lost.values())}"] if self.lost else []
         parts += [f"+{self.repeated}"] if self.repeated else []
         parts += [f"?{self.unknown}"] if self.unknown else []
@@ -69,18 +69,18 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """One way to end. `play` does it while the backends are unwell; `status` is that of its invocation, if any."""
+    """One way to end. `play` does it while the backends fail; `status` is the status of its invocation, if any."""
 
     play: Callable[[Room], Awaitable[Invocation | None]]
     status: str = "success"
-    has_next: bool = True  # a generation, or an invocation, after it
+    has_next: bool = True  # a generation, or an invocation, follows
     kills: bool = False
     is_strict: bool = False  # TELEMETRY_FORWARDER_DURABILITY
     withholds: bool = False
 
 
 async def _spindown(room: Room) -> None:
-    """The environment is ended between two invocations, by its own SHUTDOWN."""
+    """Do nothing: the environment ends between two invocations, by a normal SHUTDOWN."""
 
 
 async def _time_out(room: Room) -> Invocation:
@@ -92,7 +92,7 @@ async def _crash(room: Room) -> Invocation:
 
 
 async def _kill(room: Room) -> Invocation:
-    """Kill the extension when it has acknowledged all that the function wrote, while the function still runs."""
+    """Kill the extension after it has acknowledged all that the function wrote, while the function still runs."""
     ours = room.env.pids[NAME]
     before = room.lines
     async with asyncio.TaskGroup() as group:
@@ -104,13 +104,13 @@ async def _kill(room: Room) -> Invocation:
 
 
 def _has_all(room: Room, lines: int) -> bool:
-    """Say whether the extension has acknowledged everything so far, more than `lines` lines among it."""
+    """Return whether the extension has acknowledged all records so far, including more than `lines` lines."""
     types = [event["type"] for event in wanted(room.env.telemetry)]
     return types.count("function") > lines and sum(room.batches) == len(types)
 
 
 async def _freeze(room: Room) -> Invocation:
-    """Freeze while a request is withheld; its outcome then comes to a process that stands still."""
+    """Freeze while a request is withheld; its result arrives while the process is frozen."""
     result = await room.invoke(sleep=WORK_S)
     for sink in room.withheld:
         room.world.backend(sink).faults.release()
@@ -129,7 +129,7 @@ ENDINGS: Mapping[str, Ending] = {
 
 
 async def run(trial: Trial, folder: Path, *, timeout_s: float = TIMEOUT_S) -> list[Outcome]:
-    """Play one environment of a function with this timeout, and settle its books, a cell for each sink."""
+    """Run one environment of a function with this timeout; return the outcomes, a cell for each sink."""
     began = time.monotonic()
     wrong, ending = WRONGS[trial.wrong], ENDINGS[trial.ending]
     given = {
@@ -161,7 +161,7 @@ async def _play(room: Room, wrong: Wrong, ending: Ending) -> None:
 
 
 def _statuses(room: Room, ending: Ending) -> list[str]:
-    """Say which invocation ended as it should not: above all by a timeout that we caused."""
+    """Return which invocations ended with the wrong status, above all with a timeout that the extension caused."""
     place = -2 if ending.has_next else -1
     wanted = ["success"] * len(room.invocations)
     wanted[place] = ending.status
@@ -170,13 +170,13 @@ def _statuses(room: Room, ending: Ending) -> list[str]:
 
 
 def overruns(room: Room, *, may_be_gone: bool = False) -> list[str]:
-    """Say which SHUTDOWN the extension did not leave in time; `may_be_gone`: it was killed before one."""
+    """Return the SHUTDOWNs that the extension overran; `may_be_gone`: it was killed before one of them."""
     ends = [*room.env.resets, room.env.shutdown_result]
     return [found for end in ends if end is not None and (found := _overrun(end, may_be_gone=may_be_gone))]
 
 
 def _overrun(end: Shutdown, *, may_be_gone: bool) -> str:
-    """Say how the extension failed to be gone by itself, in time and with exit code 0."""
+    """Return why this end is bad, or "": the extension must exit by itself, in time and with exit code 0."""
     ours = end.extensions[NAME]
     if may_be_gone and end.reason == "failure" and ours.exit_code == -signal.SIGKILL and not ours.killed:
         return ""
@@ -188,20 +188,20 @@ def _overrun(end: Shutdown, *, may_be_gone: bool) -> str:
 def outcome(
     room: Room, trial: Trial, sink: str, seconds: float, common: Sequence[str], *, may_repeat: bool = False
 ) -> Outcome:
-    """Settle the books of one cell, once the environment is gone; `common` are the problems of all in it.
+    """Return the outcome of one cell after the environment has ended; `common` are the problems of all its cells.
 
-    With `may_repeat` a request may have been sent again while its answer was under way.
+    With `may_repeat` a request may have been sent again while its answer was on the way.
     """
     wrong, ending = WRONGS[trial.wrong], ENDINGS[trial.ending]
     truth, told = emitted(room.world), books(room.world.ledgers, sink)
     unsure = unanswered(room.world, sink, leaving_s=LEAVING_S if wrong.is_ambiguous else 0.0)
     found = differences(truth, arrived(room.world, sink), unsure + copied(room.world, sink, told.copies))
     problems = [*common, *found.invented]
-    # A process that is killed may not have noted an answer that it had: nobody can tell by the requests.
+    # A killed process may have received an answer without recording it: the requests cannot show that.
     if again := 0 if may_repeat or (ending.kills and wrong.stores) else found.unexcused:
         problems.append(f"{again} arrived twice without a reason")
     unknown = max(0, found.missing - told.gone) if ending.kills else 0
-    # What a backend refused for good was lost before the kill; the ledger that counted it went with the process.
+    # Records that a backend refused for good were lost before the kill; the ledger with them ended with the process.
     if unknown > refused(room.world, sink) + (0 if ending.is_strict else room.last_batch):
         problems.append(f"{unknown} acknowledged records went with the killed process")
     if wrong.is_well_again and told.lost:

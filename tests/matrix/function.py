@@ -1,6 +1,6 @@
 """The function of the fault matrix, and its runtime: it writes numbered lines and ends as the event says.
 
-One connection and no imports beyond sockets, because every cell starts it twice. The event's members, all of them
+It has one connection and only socket imports, because every cell starts it twice. The members of the event, all of them
 numbers: `first` and `lines` (which lines are written), `sleep` (seconds, afterwards), `exit` (end the process).
 """
 
@@ -17,12 +17,12 @@ DONE = b"POST /2018-06-01/runtime/invocation/%b/response HTTP/1.1\r\nHost: x\r\n
 
 
 def header(head, name):
-    """Return the value of a header, whose `name` is given in lower case and with its colon."""
+    """Return the value of a header; `name` is given in lower case and with its colon."""
     return next(line[len(name) :].strip() for line in head.split(b"\r\n") if line[: len(name)].lower() == name)
 
 
 def exchange(request):
-    """Send a request and return the answer's head and body."""
+    """Send a request; return the head and body of the answer."""
     connection.sendall(request)
     data = b""
     while b"\r\n\r\n" not in data:
@@ -46,5 +46,5 @@ def handle(event):
 
 while True:
     head, body = exchange(NEXT)
-    handle(eval(body))  # our own JSON of numbers is Python too, and json takes its time to import
+    handle(eval(body))  # our JSON of numbers is also Python, and importing json takes time
     exchange(DONE % header(head, b"lambda-runtime-aws-request-id:"))

@@ -1,4 +1,4 @@
-"""One environment of the matrix: the real executable on a local Lambda, between backends that can go wrong."""
+"""One environment of the matrix: the real executable on a local Lambda, with backends that can fail."""
 
 import ssl
 import sys
@@ -18,15 +18,15 @@ SHARED = Platform(cpu_quota="cgroup", memory_limit="off")
 
 @dataclass
 class Room:
-    """The world, and what is known of its invocations."""
+    """The environment and its backends, and a record of its invocations."""
 
     world: World[LocalLambda]
     sinks: Sequence[str]
-    untrusted: ssl.SSLContext | None  # where they speak https
+    untrusted: ssl.SSLContext | None  # if they use https
     invocations: list[Invocation] = field(default_factory=list)
-    lines: int = 0  # written so far, which numbers them
-    withheld: list[str] = field(default_factory=list)  # the sinks whose backend keeps an outcome back until the freeze
-    last_batch: int = 0  # the records that the extension acknowledged last before it was killed
+    lines: int = 0  # written so far; also the next line's number
+    withheld: list[str] = field(default_factory=list)  # the sinks whose backend withholds a result until the freeze
+    last_batch: int = 0  # the records in the last batch acknowledged before the kill
 
     @property
     def timeout_s(self) -> float:
@@ -38,7 +38,7 @@ class Room:
         return self.world.env
 
     async def invoke(self, *, lines: int = 5, **event: float) -> Invocation:
-        """Invoke with the next lines to write; what else the function is to do stands in `event`."""
+        """Invoke the function with the next lines to write; `event` holds its other instructions."""
         payload = {"first": self.lines, "lines": lines, **event}
         self.lines += lines
         result = await self.env.invoke(payload)
@@ -47,7 +47,7 @@ class Room:
 
     @property
     def batches(self) -> list[int]:
-        """How many records were in each batch that the extension, in all its generations, has acknowledged."""
+        """The number of records in each batch that the extension has acknowledged, over all its generations."""
         sent = (entry for entry in self.env.transcript if entry.direction == "out" and entry.status == 200)
         return [int(entry.sent.split()[0]) for entry in sent]
 
@@ -65,7 +65,7 @@ async def room(
 ) -> AsyncIterator[Room]:
     """Open backends, environment and extension; `folder` is the environment's /tmp, `variables` are added.
 
-    With `memory_mb` the environment has the share of a processor that goes with it, by a control group.
+    With `memory_mb` a control group limits the environment to the matching share of a processor.
     """
     trusted, untrusted, ca_file = _certificates(folder) if over_tls else (None, None, None)
     async with AsyncExitStack() as stack:
@@ -82,8 +82,8 @@ async def room(
             "TELEMETRY_FORWARDER_SINKS": ",".join(sinks),
             "TELEMETRY_FORWARDER_PORT": str(free_port()),
             "TELEMETRY_FORWARDER_LOG_LEVEL": "info",
-            # All of it within INIT: on a busy machine a start that goes on beside the few short invocations of an
-            # environment would take most of its shutdown window, and there is nothing left for what goes wrong.
+            # The whole start within INIT. On a busy machine a start that continues during the few short invocations
+            # would take most of the shutdown window, and leave nothing for the faults.
             "TELEMETRY_FORWARDER_INIT_BUDGET_MS": "9000",
             "TELEMETRY_FORWARDER_SPOOL_DIR": str(folder / "spool"),
             **({"SSL_CERT_FILE": str(ca_file)} if ca_file else {}),
@@ -99,7 +99,7 @@ async def room(
 
 
 def _certificates(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext, Path]:
-    """Return a context that the extension trusts, one that it does not, and the file of the former's authority."""
+    """Return a TLS context that the extension trusts, one that it does not, and the CA file of the first."""
     made = []
     for name in ("trusted", "untrusted"):
         (folder / name).mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""`make matrix`: play the fault matrix, several environments at once, and print it."""
+"""`make matrix`: run the fault matrix, several environments at once, and print it."""
 
 import argparse
 import asyncio
@@ -20,7 +20,7 @@ from tests.matrix.table import markdown, wrongs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Play what is asked for; return 1 if a cell is not as it should be."""
+    """Run the selected cells; return 1 if one of them has a problem."""
     arguments = read(argv)
     trials = spread() if arguments.spread else whole(is_alone=arguments.alone)
     has_shares = can_have("cpu")
@@ -48,7 +48,7 @@ def read(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def play(trials: Sequence[Trial], jobs: int) -> list[Outcome]:
-    """Play `trials` in `jobs` processes; say on standard error how far it is."""
+    """Run `trials` in `jobs` processes; print the progress on standard error."""
     began, outcomes = time.monotonic(), []
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
@@ -63,7 +63,7 @@ def play(trials: Sequence[Trial], jobs: int) -> list[Outcome]:
 
 
 def play_one(trial: Trial) -> list[Outcome]:
-    """Play one environment in a directory of its own. What breaks there is told in its cells: the others are played."""
+    """Run one environment in its own directory. An error becomes a problem of its cells; the other cells still run."""
     try:
         with tempfile.TemporaryDirectory(prefix="matrix-") as folder:
             return asyncio.run((run if trial.memory_mb is None else sizes.run)(trial, Path(folder)))
@@ -73,7 +73,7 @@ def play_one(trial: Trial) -> list[Outcome]:
 
 
 def write(path: Path, text: str) -> None:
-    """Put `text` between the marks in `path`, or make the file where there is none."""
+    """Write `text` between the marks in `path`; create the file if there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     page = path.read_text() if path.exists() else f"{marked('matrix', '')}\n"
     path.write_text(replaced(replaced(page, "matrix", text), "wrongs", wrongs()))

@@ -1,8 +1,8 @@
-"""The matrix's dimension of memory, which is one of processor: a function of 128 MB has a fourteenth of one.
+"""The matrix by memory, which also means by processor: a function of 128 MB has a fourteenth of one.
 
-Four thousand lines in one invocation are then more work than fits into a hold. It has to end in time all the same, and
-nothing may be lost where the backend is well before the end. With the local Lambda's share of a processor, which needs
-control groups.
+Four thousand lines in one invocation are then more work than fits into a hold. The hold must end in time anyway, and
+nothing may be lost if the backend recovers well before the end. The processor share comes from the local Lambda, which
+needs control groups for it.
 """
 
 import time
@@ -24,12 +24,12 @@ FAULTS = ("ok", "slow 200 ms", "hang", "503")
 ENDING = "spindown"
 LINES = 4000
 TIMEOUT_S = 30.0
-# Invocations after the backend is well again, and how long each of their handlers takes: of 128 MB that is a tenth of a
-# second of a processor, in which what was held is sent.
+# The number of invocations after the backend has recovered, and the time of their handlers: at 128 MB that is a tenth
+# of a second of CPU, in which held records are sent.
 AFTERWARDS = 3
 AFTERWARDS_S = 1.5
-# The longest hold by default, and what a share of a processor adds: it comes in pieces, one for each tenth of a second,
-# and what is due while there is none comes with the next.
+# The longest hold by default, and the addition for a share of a processor: it comes in pieces, one per tenth of a
+# second, and work that is due between two pieces waits for the next.
 FLUSH_TIMEOUT_MS = 500.0
 PIECE_MS = 100.0
 
@@ -51,7 +51,7 @@ def whole() -> list[Trial]:
     return [Trial(fault, ENDING, strategy, (sink,), size) for fault, strategy, sink, size in chosen]
 
 
-# Every fault, strategy, sink and size, and the smallest size with each sink.
+# Every fault, strategy, sink and size; the smallest size with each sink.
 SPREAD: tuple[tuple[str, str, str, int], ...] = (
     ("ok", "end", "cloudwatch", 128),
     ("slow 200 ms", "continuous", "datadog", 128),
@@ -62,15 +62,15 @@ SPREAD: tuple[tuple[str, str, str, int], ...] = (
 
 
 def spread() -> list[Trial]:
-    """Return what continuous integration plays."""
+    """Return the cells that continuous integration runs."""
     return [Trial(fault, ENDING, strategy, (sink,), size) for fault, strategy, sink, size in SPREAD]
 
 
 async def run(trial: Trial, folder: Path) -> list[Outcome]:
-    """Play one environment of a function of `trial.memory_mb`, and settle its books."""
+    """Run one environment of a function of `trial.memory_mb`; return its outcome."""
     began = time.monotonic()
     wrong, (sink,) = WRONGS[trial.wrong], trial.sinks
-    # All of the start within INIT: to load the AWS SDK alone takes 128 MB several seconds.
+    # The whole start within INIT: at 128 MB it takes several seconds just to load the AWS SDK.
     given = {"TELEMETRY_FORWARDER_FLUSH": trial.strategy, "TELEMETRY_FORWARDER_INIT_BUDGET_MS": "9000"}
     async with room(folder, trial.sinks, timeout_s=TIMEOUT_S, memory_mb=trial.memory_mb, **given) as opened:
         backend = opened.world.backend(sink)
@@ -83,7 +83,7 @@ async def run(trial: Trial, folder: Path) -> list[Outcome]:
             found += await _invoke(opened, trial, 5, AFTERWARDS_S)
         await opened.env.shutdown()
         found += overruns(opened)
-        # With a small share of a processor an answer may be read so late that the request went out again meanwhile.
+        # With a small share an answer may be read so late that the request was already sent again.
         settled = outcome(opened, trial, sink, time.monotonic() - began, found, may_repeat=_has_a_share(trial))
     if settled.lost:
         lost = ", ".join(f"{count} as {reason}" for reason, count in settled.lost.items())
@@ -92,7 +92,7 @@ async def run(trial: Trial, folder: Path) -> list[Outcome]:
 
 
 async def _invoke(opened: Room, trial: Trial, lines: int, work_s: float) -> list[str]:
-    """Invoke once; say what was wrong with how it ended, or with how long it was held."""
+    """Invoke once; return what was wrong with its status or the time it was held."""
     async with lateness() as late:
         result = await opened.invoke(lines=lines, sleep=work_s)
         held_ms = result.extension_overhead_ms
@@ -108,7 +108,7 @@ def _has_a_share(trial: Trial) -> bool:
 
 
 def markdown(outcomes: Iterable[Outcome]) -> str:
-    """Return the table of every sink, and what went wrong; "" where none was played."""
+    """Return the table of every sink, and the problems; "" if no cell was run."""
     played = {(each.sink, each.trial.wrong, each.trial.memory_mb, each.trial.strategy): each for each in outcomes}
     if not played:
         return ""

@@ -1,6 +1,7 @@
-"""`make soak`: thousands of invocations of one environment while its backends go wrong at random, then the books.
+"""`make soak`: thousands of invocations of one environment while its backends fail at random, then a check of the
+books.
 
-The dice are seeded and the seed is printed: the same seed plays the same faults at the same invocations.
+The random numbers are seeded and the seed is printed: the same seed gives the same faults at the same invocations.
 """
 
 import argparse
@@ -34,33 +35,34 @@ from tests.matrix.room import Room, room
 from tests.matrix.wrongs import WRONGS, Wrong
 
 INVOCATIONS = 2000
-# Where memory is first measured: everything has been loaded and used by then.
+# The invocation at which memory is first measured: by then everything has been loaded and used.
 WARM = 200
-# One a second: the longest pause of a breaker is 30 s, and a backlog takes its time. It is sent while an invocation
-# lasts, so that invocations are what counts, not how long a busy machine takes for them.
+# Invocations for the recovery, one a second: the longest pause of a breaker is 30 s, and a backlog takes time. It is
+# sent during invocations, so their number counts, not how long a busy machine takes for them.
 RECOVERY = 120
-# What the last invocation may still be on the way with.
+# Records of the last invocation that may still be on the way.
 FRESH = 20
-# Invocations before a measurement, for what was held to be sent.
+# Invocations before a measurement, in which held records are sent.
 AT_REST = 3
-# A second environment, which is reset time and again: each time another generation takes over what is held.
+# The share of resets in a second environment: after each reset a new generation takes over the held records.
 RESETS = 0.08
 WITH_RESETS = 200
 LONGEST_S = 900.0
-# There all backends are away at once and the function writes much, so that memory has had its high tide by then.
+# In these invocations all backends fail at once and the function writes much, so that memory has reached its peak by
+# then.
 SQUALL = range(60, 100)
-# Small enough for the tide to be reached, and for the spool to take what is above it.
+# Small enough to be filled, so that the spool has to take the rest.
 BUFFERS = {"TELEMETRY_FORWARDER_BUFFER_RECORDS": "2000", "TELEMETRY_FORWARDER_BUFFER_BYTES": str(1024 * 1024)}
-# What may come over the whole, as ways are used for the first time; and over its second half, when all have been.
+# The memory growth allowed over the whole run, as code is used for the first time; and over its second half.
 GROWTH_KB = 16 * 1024
 LATE_GROWTH_KB = 8 * 1024
-# A certificate cannot be changed where nothing speaks TLS.
+# Without TLS there is no certificate to go wrong.
 WEATHER = tuple(name for name, wrong in WRONGS.items() if not wrong.needs_tls)
 
 
 @dataclass
 class Weather:
-    """What is wrong with each backend, and until which invocation."""
+    """The current fault of each backend, and the invocation at which it ends."""
 
     dice: random.Random
     squall: range
@@ -68,12 +70,12 @@ class Weather:
     seen: set[tuple[str, str]] = field(default_factory=set)
 
     async def change(self, room: Room, number: int) -> None:
-        """End what is over, and let a backend that is well go wrong every now and then."""
+        """End the faults that are over, and start a fault in a healthy backend now and then."""
         for sink in room.sinks:
             backend = room.world.backend(sink)
             if sink in self.wrongs and number >= self.wrongs[sink][2]:
                 await self.wrongs.pop(sink)[1].end(backend)
-                backend.drop_connections()  # what hung is not waited for when the service is well again
+                backend.drop_connections()  # a hanging request is not waited for after the recovery
             if sink in self.wrongs:
                 continue
             if number in self.squall:
@@ -95,9 +97,9 @@ class Weather:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is played. `resets` is the share of invocations that crash or time out, so that another generation follows.
+    """What to run. `resets` is the share of invocations that crash or time out, so that a new generation follows.
 
-    Memory is measured where there are none, so that one process lives through all of it.
+    Memory is measured only without resets, so that one process lives through the whole run.
     """
 
     seed: int
@@ -112,7 +114,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a soak came to; `memory_kb` are the samples of the extension's resident memory, by invocation."""
+    """The result of a soak; `memory_kb` maps invocations to the extension's resident memory, in KiB."""
 
     invocations: int
     generations: int
@@ -122,7 +124,7 @@ class Result:
 
 
 async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
-    """Play `plan`; return what was measured, and what is not as it should be."""
+    """Run `plan`; return the measurements and the problems."""
     dice = random.Random(plan.seed)
     weather, memory_kb, expected = Weather(dice, plan.squall), {}, []
     async with room(folder, SINKS, timeout_s=plan.timeout_s, **BUFFERS) as opened:
@@ -149,7 +151,7 @@ async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
 
 
 async def _invoke(room: Room, dice: random.Random, plan: Plan, *, is_flood: bool) -> str:
-    """Invoke once, with luck to a good end; return the status that it should have."""
+    """Invoke once with a random load and ending; return the status that it should have."""
     lines = 1000 if is_flood or dice.random() < 0.01 else dice.randint(0, 30)
     work_s = dice.choice((0, 0, 0.005, 0.02))
     ending = dice.choice(("error", "error", "timeout")) if dice.random() < plan.resets else "success"
@@ -166,14 +168,14 @@ async def _invoke(room: Room, dice: random.Random, plan: Plan, *, is_flood: bool
 
 
 async def _memory_at_rest(room: Room) -> int:
-    """Return the extension's resident memory, in KiB, when nothing is wrong and little is held."""
+    """Return the extension's resident memory, in KiB, with healthy backends and little held."""
     for _ in range(AT_REST):
         await room.invoke(sleep=0.05)
     return _memory_kb(room.env.pids[NAME])
 
 
 async def _recover(room: Room, expected: list[str]) -> list[str]:
-    """Invoke until every backend, all well now, has what was emitted; say which has not at the end."""
+    """Invoke until every backend, all healthy now, has all emitted records; return which ones lack some at the end."""
     lacking = {sink: _Lacking(room, sink) for sink in room.sinks}
     for _ in range(RECOVERY):
         await room.invoke(sleep=0.05)
@@ -181,25 +183,25 @@ async def _recover(room: Room, expected: list[str]) -> list[str]:
         missing = {sink: left for sink in room.sinks if (left := lacking[sink].count()) > FRESH}
         if not missing:
             return []
-        await asyncio.sleep(1.0)  # frozen: the pauses of a breaker are to pass
+        await asyncio.sleep(1.0)  # frozen; time for the breaker's pause to pass
     return [f"{sink}, well again for {RECOVERY} invocations, lacks {left}" for sink, left in missing.items()]
 
 
 class _Lacking:
-    """What a backend has not yet of what was emitted, each record looked at once: there are a hundred thousand."""
+    """Counts the records that a backend still lacks. Each record is read only once: there are a hundred thousand."""
 
     def __init__(self, room: Room, sink: str) -> None:
         self._room = room
         self._sink = sink
-        self._emitted = self._kept = 0  # how many have been looked at
+        self._emitted = self._kept = 0  # how many have been read
         self._keys: Counter[Key] = Counter()
 
     def count(self) -> int:
-        """Count the records, without those that the backend refused for good."""
+        """Return the number of missing records, without those that the backend refused for good."""
         kept, emitted_since = self._room.world.backend(self._sink).kept, self._room.env.telemetry_since(self._emitted)
         self._keys.update(map(key_of, wanted(emitted_since)))
         for each in kept[self._kept :]:
-            if self._keys[key := READ[self._sink](each)] > 0:  # else it came again
+            if self._keys[key := READ[self._sink](each)] > 0:  # else it is a repeat
                 self._keys[key] -= 1
         self._emitted, self._kept = self._emitted + len(emitted_since), len(kept)
         return self._keys.total() - refused(self._room.world, self._sink)
@@ -211,7 +213,7 @@ def _memory_kb(pid: int) -> int:
 
 
 def growth(memory_kb: Mapping[int, int]) -> list[str]:
-    """Say where memory is not flat: over all samples, or over the second half of them."""
+    """Return where memory grew too much: over all samples, or over the second half of them."""
     samples = [memory_kb[number] for number in sorted(memory_kb)]
     half = len(samples) // 2
     found = [(samples[0], GROWTH_KB), (samples[half], LATE_GROWTH_KB if half else GROWTH_KB)]
@@ -221,7 +223,7 @@ def growth(memory_kb: Mapping[int, int]) -> list[str]:
 
 
 def _settle(room: Room, sink: str, leaving_s: float) -> tuple[str, list[str]]:
-    """Return the sums of one sink in words, and what is not as it should be."""
+    """Return the sums of one sink in words, and its problems."""
     truth, told = emitted(room.world), books(room.world.ledgers, sink)
     unsure = unanswered(room.world, sink, leaving_s=leaving_s)
     found = differences(truth, arrived(room.world, sink), unsure + copied(room.world, sink, told.copies))

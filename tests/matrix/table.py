@@ -1,4 +1,4 @@
-"""Outcomes as a table to read: wrongs down, endings across, one strategy after the other; a table for each sink."""
+"""Formats the outcomes as tables, one for each sink: a row per fault, a column per ending and strategy."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
@@ -17,7 +17,7 @@ LEGEND = (
 
 
 def markdown(outcomes: Iterable[Outcome]) -> str:
-    """Return the tables, the sums, and what went wrong."""
+    """Return the sums, the tables and the problems."""
     played = {(each.sink, each.trial.wrong, each.trial.ending, each.trial.strategy): each for each in outcomes}
     parts = [sums(list(played.values())), LEGEND]
     for sink in SINKS:
@@ -34,7 +34,7 @@ def markdown(outcomes: Iterable[Outcome]) -> str:
 
 
 def wrongs() -> str:
-    """Return the table of what goes wrong."""
+    """Return the table of the faults."""
     rows = [
         f"| {name} | {wrong.what} | {'yes: ' + wrong.why_ambiguous if wrong.is_ambiguous else 'no'} |"
         for name, wrong in WRONGS.items()
@@ -51,7 +51,7 @@ def row(
 
 
 def grid(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table whose columns also line up as plain text."""
+    """Return a Markdown table whose columns are also aligned as plain text."""
     endings = [ending for ending, _ in columns]
     first = [ending if ending not in endings[:place] else "" for place, ending in enumerate(endings)]
     table = [["", *first], ["wrong", *(strategy[:4] for _, strategy in columns)], *rows]
@@ -64,7 +64,7 @@ def grid(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> s
 
 
 def sums(outcomes: Sequence[Outcome]) -> str:
-    """Return the whole in a few lines."""
+    """Return a summary of all cells."""
     emitted, arrived = sum(each.emitted for each in outcomes), sum(each.arrived for each in outcomes)
     lost = sum(sum(each.lost.values()) for each in outcomes)
     bad = sum(bool(each.problems) for each in outcomes)

@@ -1,4 +1,4 @@
-"""A spread of the fault matrix, over the real executable; `make matrix` plays it whole."""
+"""A spread of the fault matrix with the real executable; `make matrix` runs the whole matrix."""
 
 from collections import Counter
 from dataclasses import replace
@@ -18,14 +18,14 @@ from tests.matrix.run import replaced
 from tests.matrix.wrongs import WRONGS
 
 PAGE = Path(__file__).parents[2] / "docs/fault-matrix.md"
-# Shorter than in the whole matrix, which plays several environments at once.
+# Shorter than in the whole matrix, which runs several environments at once.
 TIMEOUT_S = 3.0
 WRITE = "python -m tests.matrix.run --write docs/fault-matrix.md"
 
 
 @pytest.mark.parametrize("trial", spread(), ids=str)
 async def test_every_record_is_delivered_held_or_reported_as_lost(trial: Trial, tmp_path: Path) -> None:
-    """Each once where delivery is not ambiguous; no window overrun; no timeout but the function's own."""
+    """Each record once, unless delivery is ambiguous; no overrun window; no timeout except the function's own."""
     outcomes = await run(trial, tmp_path, timeout_s=TIMEOUT_S)
     assert len(outcomes) == len(trial.sinks)
     assert not {each.sink: each.problems for each in outcomes if each.problems}
@@ -35,7 +35,7 @@ async def test_every_record_is_delivered_held_or_reported_as_lost(trial: Trial, 
 @needs_cpu
 @pytest.mark.parametrize("trial", sizes.spread(), ids=str)
 async def test_a_function_of_any_size_is_held_in_time_and_loses_nothing(trial: Trial, tmp_path: Path) -> None:
-    """Four thousand lines at once while the backend is unwell, which is well again before the end."""
+    """Four thousand lines at once while the backend fails; it recovers before the end."""
     (cell,) = await sizes.run(trial, tmp_path)
     assert not cell.problems
     assert cell.emitted > 2 * sizes.LINES

@@ -1,4 +1,4 @@
-"""An outage of one backend of two, and what it costs: the invocations, the other backend, the records."""
+"""An outage of one of two backends, and its effect on the invocations, the other backend and the records."""
 
 import statistics
 from collections import Counter
@@ -13,25 +13,27 @@ from tests.matrix.room import Room, room
 
 TIMEOUT_S = 3.0
 OUTAGE = 30
-# More than memory holds within the outage, so that the spool has to take the rest.
+# More lines than memory holds during the outage, so that the spool has to take the rest.
 LINES, IN_MEMORY = 100, 1000
-# What an invocation may be held for while a backend hangs: the default flush time-out, and this machine's slowness.
+# The longest hold allowed while a backend hangs: the default flush timeout, plus the slowness of this machine.
 HOLD_MS = 500 + 250
-# Until then the breaker has opened.
+# The breaker has opened after so many invocations.
 OPENED = 10
 
 
 @pytest.mark.parametrize("fault", [Hang(None, times=None), Answer(503, times=None)], ids=["hang", "503"])
 async def test_outage_of_one_backend_costs_the_other_nothing_and_loses_nothing(fault: Fault, tmp_path: Path) -> None:
-    """Held at most the flush time-out, then as without it; the healthy backend has each line before the freeze; after
-    the outage every record arrives once."""
+    """An invocation is held at most the flush timeout, then no longer than without an outage.
+
+    The healthy backend has each line before the freeze; after the outage every record has arrived once.
+    """
     variables = {"TELEMETRY_FORWARDER_FLUSH": "end", "TELEMETRY_FORWARDER_BUFFER_RECORDS": str(IN_MEMORY)}
     async with room(tmp_path, ["splunk", "datadog"], timeout_s=10.0, **variables) as opened:
         well = [await _held_ms(opened) for _ in range(6)][1:]
         opened.world.splunk.faults.script(fault)
         held = [await _held_ms(opened) for _ in range(OUTAGE)]
         opened.world.splunk.faults.clear()
-        opened.world.splunk.drop_connections()  # a service that is restarted answers nothing that it hung on
+        opened.world.splunk.drop_connections()  # a restarted service does not answer requests that hung
         for _ in range(3):
             await _held_ms(opened)
         await opened.env.shutdown()
@@ -47,7 +49,7 @@ async def test_outage_of_one_backend_costs_the_other_nothing_and_loses_nothing(f
 
 
 async def _held_ms(opened: Room) -> float:
-    """Invoke, and see that the healthy backend has all lines when the environment is frozen again."""
+    """Invoke once and return the hold; assert that the healthy backend has all lines when the environment is frozen."""
     result = await opened.invoke(lines=LINES, sleep=WORK_S)
     assert result.status == "success"
     assert sum(opened.world.numbers("datadog").values()) == opened.lines
@@ -63,7 +65,7 @@ def _short(held: list[float]) -> str:
 async def test_what_a_timeout_in_an_outage_leaves_is_delivered_by_the_next_generation(
     fault: Fault, tmp_path: Path
 ) -> None:
-    """The lines of the function that timed out, and the report of its timeout: each once."""
+    """The lines of the function that timed out and the report of its timeout arrive once each."""
     async with room(tmp_path, ["splunk", "datadog"], timeout_s=TIMEOUT_S) as opened:
         await opened.invoke(sleep=WORK_S)
         for sink in ("splunk", "datadog"):

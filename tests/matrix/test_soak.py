@@ -1,4 +1,4 @@
-"""A short soak; `make soak` is the long one."""
+"""A short soak; `make soak` runs the long one."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""What goes wrong at a backend, by the names of the matrix's rows, and whether that makes delivery ambiguous.
+"""The faults of a backend, under the names of the matrix's rows, and whether they make delivery ambiguous.
 
-Delivery is ambiguous where a backend has stored a request whose answer the extension never reads: it may then send the
-records again (at least once), or report them as lost although they arrived.
+Delivery is ambiguous if a backend has stored a request but the extension never reads the answer. The extension may then
+send the records again (at least once), or report them as lost although they arrived.
 """
 
 import ssl
@@ -29,11 +29,11 @@ NEVER_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """One way to be unwell, `what` in words. `play` is the fault that meets every delivery, by sink where they differ.
+    """One kind of fault, described by `what`. `play` is the fault for every delivery, by sink if they differ.
 
-    `door` is what happens before a request can be sent at all. `stores`: some of the requests that it meets are stored.
-    `is_well_again`: it ends by itself, before the environment does, so that no record may be lost.
-    `why_ambiguous` says how one may be stored and its answer not be read, "" where that cannot be.
+    `door` is the state of the listener, before any request is sent. `stores`: some requests are stored during the
+    fault. `is_well_again`: the fault ends by itself before the environment does, so no record may be lost.
+    `why_ambiguous` says how a request may be stored and its answer not be read; "" if that cannot happen.
     """
 
     what: str
@@ -52,15 +52,15 @@ class Wrong:
         return self.door == "untrusted"
 
     def fault(self, sink: str) -> Fault | None:
-        """Return what meets the deliveries of `sink`."""
+        """Return the fault for the deliveries of `sink`."""
         return self.play.get(sink) if isinstance(self.play, Mapping) else self.play
 
     def can_be_withheld(self, sink: str) -> bool:
-        """Say whether there is an outcome, and a request that has one."""
+        """Return whether a request gets a result, which can then be withheld."""
         return self.door == "open" and not isinstance(self.fault(sink), Hang)
 
     async def begin(self, sink: str, backend: Backend, *, untrusted: ssl.SSLContext | None, is_withheld: bool) -> None:
-        """Let it go wrong from now on; with `is_withheld` the next delivery waits for `Faults.release` first."""
+        """Start the fault; with `is_withheld` the next delivery first waits for `Faults.release`."""
         fault = self.fault(sink)
         if self.door != "open":
             await backend.stop_listening()
@@ -72,7 +72,7 @@ class Wrong:
             backend.faults.script(fault)
 
     async def end(self, backend: Backend) -> None:
-        """Let all be well again. Requests that hang go on hanging."""
+        """End the fault. Requests that hang continue to hang."""
         backend.faults.clear()
         if self.door == "untrusted":
             await backend.stop_listening()
@@ -80,7 +80,7 @@ class Wrong:
             await backend.listen_again()
 
 
-FOR_EVER = None  # as `times`: until all is well again
+FOR_EVER = None  # value of `times`: until the fault ends
 
 WRONGS: Mapping[str, Wrong] = {
     "ok": Wrong("nothing: the row to compare with", stores=True),
