@@ -108,8 +108,9 @@ async def once(subject: Subject, memory_mb: int, init_cpu_ms: int, **environment
 async def starts(
     subjects: list[Subject], memory_mb: int, init_cpu_ms: int, rounds: int, **environment: str
 ) -> dict[str, dict[str, float]]:
-    """Return medians in ms for each subject: `init` and `response` above those without an extension; `held` as
-    measured.
+    """Return medians in ms for each subject.
+
+    `init_added` and `response_added` are the times above those without an extension; `held` and `init` are as measured.
     """
     found: dict[str, list[dict[str, float]]] = {subject.name: [] for subject in subjects}
     for _ in range(rounds):

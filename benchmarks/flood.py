@@ -256,9 +256,7 @@ def _on_other_processors(pid: int) -> Iterator[None]:
 
 
 def bare_loop(sent: list[bytes], level: int = 3) -> float:
-    """Return the CPU seconds per record of a loop that only parses the same telemetry and encodes and packs the same
-    bytes.
-    """
+    """Return the CPU seconds per record of a loop that only parses the same telemetry and encodes and packs it."""
     given, wire = bodies(), [unpacked(body) for body in sent if body]
     records = 0
     batches = [[orjson.loads(line) for line in body.split(b"\n")] for body in wire[:40]]

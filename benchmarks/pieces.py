@@ -142,9 +142,7 @@ def _batch_of(line: Callable[[int], object]) -> bytes:
 
 
 def take(body: bytes, directory: str | None = None) -> float:
-    """Return the seconds one body takes through the intake into three buffers, and into a spool in `directory` if
-    given.
-    """
+    """Return the seconds one body takes through the intake into three buffers, and into the spool in `directory`."""
     door = Door()
     clock, log = SystemClock(), Log("error")
     files = SegmentFiles(directory) if directory else None

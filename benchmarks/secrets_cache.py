@@ -49,7 +49,7 @@ def main() -> None:
     _cold_starts()
 
 
-# --- the servers, in processes of their own -------------------------------------------------------------------------
+# --- the servers, each in its own process ---------------------------------------------------------------------------
 
 
 async def _serve_cache(port: int) -> None:
@@ -114,7 +114,7 @@ def served(name: str) -> Any:
         process.wait()
 
 
-# --- the caller -----------------------------------------------------------------------------------------------------
+# --- the client -----------------------------------------------------------------------------------------------------
 
 
 def hits(ours: int, bare: int) -> None:
@@ -195,7 +195,7 @@ def _cpu_of(port: int) -> float:
         return float(json.loads(read_answer(connection).partition(b"\r\n\r\n")[2])["cpu_s"])
 
 
-# --- many at once, in virtual time ----------------------------------------------------------------------------------
+# --- many requests at once, in virtual time -------------------------------------------------------------------------
 
 
 class Throttled:

@@ -48,9 +48,7 @@ def complete(tree: Path, *, carries_c_library: bool) -> None:
 
 
 def new_enough(tree: Path, glibc: elf.Version, whose: str) -> None:
-    """Refuse a tree that needs a symbol missing in the C library of version `glibc`; `whose` says which library that
-    is.
-    """
+    """Refuse a tree that needs a symbol missing in the C library of version `glibc`; `whose` names its owner."""
     for found in elves(tree):
         if newer := found.newer_than(glibc):
             raise Refused(
@@ -87,8 +85,7 @@ def _is_in(directory: Path, name: str) -> bool:
 
 
 def loads(tree: Path, python: Interpreter, *, carries_c_library: bool) -> bool:
-    """Start the layer and load every module; return whether that is possible on this machine. Raises Refused if it
-    fails.
+    """Start the layer and load every module; return whether this machine can do that. Raises Refused if it fails.
 
     A carried loader is called by its path in the tree, because the tree is not at /opt yet.
     """

@@ -142,8 +142,9 @@ def _program_in(home: Path) -> Path:
 
 
 def ask(program: Path) -> dict[str, Any] | None:
-    """Return what `program` reports about itself; None if it does not run (another processor's, a shim without a
-    version).
+    """Return what `program` reports about itself; None if it does not run.
+
+    It does not run if it is for another processor, or is a shim without a version.
     """
     command = [str(program), "-I", "-S", "-c", _QUESTION]
     try:

@@ -1,5 +1,6 @@
-"""The executable that Lambda starts, below a first line that names the interpreter. It is compiled at each start, so it
-is short; the builder leaves out this docstring and the comments (layer/build.py).
+"""The executable that Lambda starts; the builder adds a first line that names the interpreter.
+
+It is compiled at each start, so it is short. The builder leaves out this docstring and the comments (layer/build.py).
 """
 
 import os

@@ -109,9 +109,7 @@ class AwsJson(Backend):
         self.invalid(f"1 validation error detected: Value at '{member}' failed to satisfy constraint: {rule}")
 
     def text(self, given: Members, name: str, pattern: re.Pattern[str], longest: int) -> str:
-        """Return the member `name`. Raises AwsError unless it is a string of 1 to `longest` characters matching
-        `pattern`.
-        """
+        """Return the string `name`. Raises AwsError unless it has 1 to `longest` characters and fits `pattern`."""
         value = given.get(name)
         if value is None:
             self.constraint(name, "Member must not be null")

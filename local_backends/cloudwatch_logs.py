@@ -44,8 +44,7 @@ class RejectEvents(ServiceFault):
 
 
 class CloudWatchLogs(AwsJson):
-    """CloudWatch Logs of one account and region: PutLogEvents, and the operations to create groups and read events
-    back.
+    """CloudWatch Logs of one account and region: PutLogEvents, and the operations to set up groups and read events.
 
     `max_event_bytes` includes the 26 bytes of overhead; the limit was 262,144 before 2025 (and still is in some
     partitions, by their documentation). `expired_is_inclusive`: the model does not say whether
@@ -93,7 +92,7 @@ class CloudWatchLogs(AwsJson):
         streams = [] if held is None else held.streams.values()
         return [event for each in streams if stream in (None, each.name) for event in each.events]
 
-    # --- creating ---------------------------------------------------------------------------------------------------
+    # --- creating groups and streams ----------------------------------------------------------------------------------
 
     def _create_group(self, given: Members, call: Call, _fault: Fault | None) -> Members:
         name = self.text(given, "logGroupName", _GROUP_NAME, 512)
@@ -126,7 +125,7 @@ class CloudWatchLogs(AwsJson):
         group.retention_days = days
         return {}
 
-    # --- writing ----------------------------------------------------------------------------------------------------
+    # --- writing events -----------------------------------------------------------------------------------------------
 
     def _put_events(self, given: Members, call: Call, fault: Fault | None) -> Members:
         events = self._events(given)
@@ -178,7 +177,7 @@ class CloudWatchLogs(AwsJson):
             self.constraint(f"{where}.message", "Member must have length greater than or equal to 1")
         return LogEvent(timestamp, message)
 
-    # --- reading ----------------------------------------------------------------------------------------------------
+    # --- reading them back --------------------------------------------------------------------------------------------
 
     def _describe_groups(self, given: Members, _call: Call, _fault: Fault | None) -> Members:
         prefix, pattern = given.get("logGroupNamePrefix", ""), given.get("logGroupNamePattern", "")
@@ -247,7 +246,7 @@ class CloudWatchLogs(AwsJson):
         start, end = int(token), int(token) + limit
         return items[start:end], {"nextToken": str(end)} if end < len(items) else {}
 
-    # --- finding ----------------------------------------------------------------------------------------------------
+    # --- helpers ------------------------------------------------------------------------------------------------------
 
     def _group(self, given: Members) -> LogGroup:
         group = self.groups.get(self.text(given, "logGroupName", _GROUP_NAME, 512))

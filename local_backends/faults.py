@@ -58,9 +58,7 @@ class Hang:
 
 @dataclass(frozen=True, slots=True)
 class Slow:
-    """Carry the request out at once, and answer after `seconds`. If the client gives up meanwhile, the data is still
-    stored.
-    """
+    """Carry the request out at once, and answer after `seconds`. The data is stored even if the client gives up."""
 
     seconds: float
     times: int | None = 1
@@ -149,9 +147,7 @@ class Faults:
         return len(self._queue)
 
     def take(self, operation: str) -> Fault | None:
-        """Return the fault for a request of `operation` and count it as used; None if the request is to be served
-        normally.
-        """
+        """Return the fault for a request of `operation` and count it as used; None to serve the request normally."""
         for scripted in [*self._queue, *self._always]:
             if self._meets(scripted, operation):
                 self._use(scripted)

@@ -1,6 +1,4 @@
-"""Indexer acknowledgement of HEC: ids per channel; a `true` can be read once. Pure; the time is an argument, in
-seconds.
-"""
+"""Indexer acknowledgement of HEC: ids per channel; a `true` can be read once. Pure; times are arguments, in seconds."""
 
 import re
 from collections.abc import Iterable
@@ -21,12 +19,11 @@ class _Channel:
 
 
 class Acks:
-    """The acknowledgements of one token. Each becomes true `delay` seconds after its request (about 1 on an idle
-    server).
+    """The acknowledgements of one token.
 
-    A channel unused for `max_idle` seconds is forgotten with its ids (`maxIdleTime`, 600 by default in inputs.conf).
-    Above `max_unacked` a channel refuses requests (`max_number_of_acked_requests_pending_query_per_ack_channel` in
-    limits.conf).
+    Each becomes true `delay` seconds after its request (about 1 on an idle server). A channel unused for `max_idle`
+    seconds is forgotten with its ids (`maxIdleTime`, 600 by default in inputs.conf). Above `max_unacked` a channel
+    refuses requests (`max_number_of_acked_requests_pending_query_per_ack_channel` in limits.conf).
     """
 
     def __init__(self, *, delay: float = 1.0, max_idle: float = 600.0, max_unacked: int = 1_000_000) -> None:

@@ -41,8 +41,7 @@ class HecEvent:
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """The reason why parsing stopped: a HEC code, and the number reported as `invalid-event-number` (None: not
-    reported).
+    """The reason why parsing stopped: a HEC code, and the `invalid-event-number` to report (None: not reported).
 
     `is_silent` marks an unknown key: the events before it are stored, and the answer is then 200.
     """
@@ -150,9 +149,7 @@ def _objects(body: bytes, rules: Rules) -> Iterator[Any]:
 
 
 def _has_exponent(text: str) -> bool:
-    """Whether the object's own `time` is written like 1.7E9: code 15 on Splunk 10. The regular expression is a quick
-    test.
-    """
+    """Whether the object's own `time` is written like 1.7E9: code 15 on Splunk 10."""
     if not _EXPONENT.search(text):
         return False
     written = json.loads(text, parse_float=str).get("time")

@@ -115,7 +115,7 @@ class Backend(ABC):
         self._reserved: socket.socket | None = None  # keeps the port while not listening
         self._changed = asyncio.Event()
 
-    # --- what a service is made of ----------------------------------------------------------------------------------
+    # --- implemented by each service ----------------------------------------------------------------------------------
 
     @abstractmethod
     def operation(self, request: web.BaseRequest) -> str:
@@ -302,7 +302,7 @@ class Backend(ABC):
         peer = request.remote or ""
         return Call(request.method, request.path, operation, request.query, request.headers, body, peer, self.now())
 
-    # --- the list of what was asked ---------------------------------------------------------------------------------
+    # --- the list of requests -----------------------------------------------------------------------------------------
 
     def _note(self, request: web.BaseRequest, operation: str, fault: Fault | None) -> int:
         headers = {k.lower(): v for k, v in request.headers.items() if k.lower() not in _SECRET_HEADERS}

@@ -210,7 +210,7 @@ class SplunkHec(Backend):
             return self._store_lines(call, channel, body)
         return self._store_events(call, channel, body, fault)
 
-    # --- who asks ---------------------------------------------------------------------------------------------------
+    # --- authorization ------------------------------------------------------------------------------------------------
 
     def _authorize(self, call: Call) -> None:
         """Raise _Refused unless the request has the token; a query token is refused even next to a valid header."""
@@ -238,7 +238,7 @@ class SplunkHec(Backend):
             raise _Refused(11)
         return channel
 
-    # --- what is brought --------------------------------------------------------------------------------------------
+    # --- storing ------------------------------------------------------------------------------------------------------
 
     def _body(self, call: Call) -> bytes:
         encoding = call.headers.get("Content-Encoding", "identity")

@@ -123,7 +123,7 @@ class Fleet:
             finally:
                 self._stack.close()
 
-    # What a user does
+    # The public methods
 
     async def provision(self, count: int) -> None:
         """Start `count` more environments at once; return when all of them wait for an invocation.

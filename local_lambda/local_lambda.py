@@ -143,9 +143,7 @@ class LocalLambda:
             raise InitFailed(outcome.error_type or "Runtime.Unknown", outcome.message)
 
     async def _close(self, error: BaseException | None) -> None:
-        """Release everything. The processes are killed first: that needs no event loop, so it works even if the rest
-        fails.
-        """
+        """Release everything. Killing comes first: it needs no event loop and works even if the rest fails."""
         self._is_open = False
         if self._sandbox is not None:
             self._sandbox.kill()
@@ -164,7 +162,7 @@ class LocalLambda:
             heard = error if isinstance(error, asyncio.CancelledError) else None
             await self._tasks.__aexit__(type(heard) if heard else None, heard, heard.__traceback__ if heard else None)
 
-    # What a user does
+    # Invoking and ending
 
     async def invoke(
         self,
@@ -210,7 +208,7 @@ class LocalLambda:
         sandbox.break_("Sandbox.Failure", "The environment was killed.", "platform")  # ends a running invocation
         await shutdown.kill(sandbox)
 
-    # What happened
+    # Observing
 
     @property
     def api(self) -> str:

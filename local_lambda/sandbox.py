@@ -161,9 +161,7 @@ class Sandbox:
 
     @property
     def freezes(self) -> bool:
-        """Whether the environment is frozen between invocations: not on Managed Instances, nor with `Platform.freeze`
-        off.
-        """
+        """Whether the environment is frozen between invocations; never on Managed Instances."""
         return self.platform.freeze and not self.function.is_managed
 
     def freeze(self) -> None:
@@ -190,7 +188,7 @@ class Sandbox:
         """Return the peak memory of all processes together, in MB."""
         return self.limits.memory_mb(self.all_processes())
 
-    # What processes do
+    # Output and exits
 
     def _on_line(self, stream: str, text: bytes, at: float | None) -> None:
         self.telemetry.publish(events.line(stream, text, is_json=self.function.is_json, at=at))

@@ -139,25 +139,25 @@ class Retry:
 class Platform:
     """How the platform behaves. Times are in seconds.
 
-    Addresses and schemas: `telemetry_host` is the address of `sandbox.localdomain`. It is a loopback address other than
-    127.0.0.1, so that a listener which Lambda could not reach is not reached here either (macOS needs `ifconfig lo0
-    alias 127.0.0.2`). `schemas` are the telemetry schemas accepted; remove one to test an extension's fallback. With
-    `telemetry_supported=False` the Telemetry API answers 202, as AWS's emulator does. `schema_reading` says how older
-    schemas differ: as "captured" on real Lambda (hardly) or as "documented". `tcp_connect`: when the platform connects
-    to a TCP destination. "subscribe": at once, and the subscription is refused with 400 if nobody listens, as AWS's
-    emulator of Managed Instances does; "first-batch": for the first batch. `filter_telemetry`: whether the function's
-    log levels filter the telemetry as they filter CloudWatch Logs. `buffer_bytes` limits the records held for each
-    subscription. `spoil` is a fault for tests: it gets the records of each batch as JSON, and what it returns is sent
-    instead; if that is empty, nothing is sent and nobody is told.
-
-    Init: `on_init_failure="raise"` raises `InitFailed` from `async with`; "retry" repeats the init once in the first
-    invocation, as Lambda does. `fresh_deadline_after_reinit`: whether the function's timeout restarts after such an
-    init.
-
-    Limits: `freeze_with`, `memory_limit` and `cpu_quota` say whether a control group is used. "auto": where the system
-    allows it; "cgroup": always, else LimitsUnavailable is raised; "signal" and "off": never. `LocalLambda.limits` shows
-    the result. The CPU quota is off by default, as this machine's processors are not Lambda's. `oom_error_type` is the
-    error type of a runtime that ran out of memory; on Managed Instances it is always Runtime.OutOfMemory.
+    - `telemetry_host`: the address of `sandbox.localdomain`. It is a loopback address other than 127.0.0.1, so that a
+      listener which Lambda could not reach is not reached here either (macOS needs `ifconfig lo0 alias 127.0.0.2`).
+    - `schemas`: the telemetry schemas accepted; remove one to test an extension's fallback. `schema_reading`: how older
+      schemas differ, as "captured" on real Lambda (hardly) or as "documented".
+    - `telemetry_supported`: if False, the Telemetry API answers 202, as AWS's emulator does.
+    - `tcp_connect`: when to connect to a TCP destination. "subscribe": at once, and if nobody listens the answer is
+      400, as with AWS's emulator of Managed Instances; "first-batch": for the first batch.
+    - `filter_telemetry`: whether the function's log levels filter the telemetry as they filter CloudWatch Logs.
+    - `buffer_bytes`: the limit of the records held for each subscription.
+    - `spoil`, a fault for tests: it gets the records of each batch as JSON and returns those to send instead. If it
+      returns none, nothing is sent and nobody is told.
+    - `on_init_failure`: "raise" raises `InitFailed` from `async with`; "retry" repeats the init once in the first
+      invocation, as Lambda does. `fresh_deadline_after_reinit`: whether the function's timeout restarts after such an
+      init.
+    - `freeze_with`, `memory_limit`, `cpu_quota`: whether to use a control group. "auto": if the system allows it;
+      "cgroup": always, or raise LimitsUnavailable; "signal" and "off": never. `LocalLambda.limits` shows the result.
+      The CPU quota is off by default, as this machine's processors are not Lambda's.
+    - `oom_error_type`: the error type of a runtime that ran out of memory; always Runtime.OutOfMemory on Managed
+      Instances.
 
     AWS does not document these, so they are chosen: `buffer_bytes`, `retry`, `fresh_deadline_after_reinit`,
     `max_line_bytes`, `tcp_connect`, `filter_telemetry`.

@@ -93,9 +93,7 @@ class Transcript:
         return self.calls(name, "GET /2020-01-01/extension/event/next")
 
     def assert_next_once_per_invocation(self, name: str | None = None) -> None:
-        """Raise AssertionError unless each extension called next once at init and once after each INVOKE, never
-        refused.
-        """
+        """Raise AssertionError unless each extension called next once at init and once per INVOKE, never refused."""
         callers = {entry.name for entry in self.entries if "/extension/event/next" in entry.call}
         names = callers if name is None else {name}
         if not names:

@@ -188,10 +188,10 @@ class Slow:
 
 
 class ScriptedTransport:
-    """A transport that follows a script of answers: a verdict, an exception to raise, `Hang` or `Slow`; at its end,
-    `then`.
+    """A transport that follows a script of answers, and at its end repeats `then`.
 
-    `sent` holds (time, request); `open` is the number of requests waiting for an answer, `most_open` its maximum.
+    An answer is a verdict, an exception to raise, `Hang` or `Slow`. `sent` holds (time, request); `open` is the number
+    of requests waiting for an answer, `most_open` its maximum.
     """
 
     def __init__(self, *script: Any, then: Any = None, clock: Clock) -> None:

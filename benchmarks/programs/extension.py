@@ -1,5 +1,7 @@
-"""A minimal extension in Python. With ARRIVALS it subscribes to telemetry, and writes a line to that file for each
-batch of log lines: the arrival time, the number of lines, and the first line.
+"""A minimal extension in Python.
+
+With ARRIVALS it subscribes to telemetry, and writes a line to that file for each batch of log lines: the arrival time,
+the number of lines, and the first line.
 """
 
 import os

@@ -64,9 +64,7 @@ class RuntimeApi:
         return answer(202, _OK)
 
     async def credentials(self, request: web.Request) -> web.Response:
-        """Return credentials to a caller with the right token. AWS's answer to a wrong token is not known, so 403 is
-        chosen.
-        """
+        """Return credentials to a caller with the right token. 403 for a wrong one is a choice: AWS's is unknown."""
         name_caller("credentials")
         if request.headers.get("Authorization") != environment.CREDENTIALS_TOKEN:
             raise Refused(403, "AccessDenied", "The authorization token is not valid")
@@ -131,9 +129,7 @@ class RuntimeApi:
 
 
 def _without_cause(body: bytes) -> bytes:
-    """Return an error body as the caller gets it, without the cause, which is for X-Ray. Malformed JSON gives a fixed
-    text.
-    """
+    """Return an error body as the caller gets it, without the cause, which is for X-Ray; a fixed text if malformed."""
     try:
         error = orjson.loads(body)
     except orjson.JSONDecodeError:

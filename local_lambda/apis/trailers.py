@@ -1,5 +1,4 @@
-"""The trailers of a streamed response. aiohttp discards them, so a protocol in front of it keeps the last bytes
-received.
+"""The trailers of a streamed response: aiohttp discards them, so a protocol in front of it keeps the last bytes.
 
 A runtime that fails in the middle of a stream reports the error in trailers, after the last chunk. Source: AWS docs
 "Using the Lambda runtime API for custom runtimes"; docs/fidelity.md, section 4.

@@ -208,7 +208,7 @@ async def _end_leftovers(variable: str) -> dict[int, str] | None:
     return left
 
 
-# What is done in an environment
+# The scenarios
 
 
 async def _nothing(place: _Place) -> None:

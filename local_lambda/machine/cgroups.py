@@ -83,9 +83,7 @@ class Group:
             self.add(int(child))
 
     def limit_memory(self, limit_bytes: int) -> None:
-        """Limit the memory of all processes together, swap included, to `limit_bytes`; the kernel kills a process
-        beyond it.
-        """
+        """Limit the memory of all processes together, swap included; beyond it the kernel kills a process."""
         if self.version == 2:
             self._write("memory.max", str(limit_bytes))
             self._write_if_there("memory.swap.max", "0")

@@ -51,9 +51,7 @@ class Lines:
 
 
 class Frames:
-    """Splits into framed messages. Bytes that do not begin like a frame are passed on unchanged, so that nothing is
-    lost.
-    """
+    """Splits into framed messages. Other bytes are passed on unchanged, so that nothing is lost."""
 
     def __init__(self) -> None:
         self._rest = b""

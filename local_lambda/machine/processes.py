@@ -174,10 +174,10 @@ class Launcher:
         on_message: OnMessage,
         framed: bool = False,
     ) -> Process:
-        """Start a program. `variables` is called with the file descriptor for framed messages, or None, and returns its
-        variables.
+        """Start a program and return its process. Raises OSError if it cannot be executed.
 
-        Raises OSError if the program cannot be executed.
+        `variables` returns its environment; it is called with the file descriptor for framed messages, or None without
+        one.
         """
         pipes = [_Pipe(Lines(self._max_line_bytes), on_message) for _ in range(2)]
         if framed:

@@ -18,9 +18,7 @@ _PROGRAM = Path(__file__).with_name("reaper_program.py")
 
 
 class Reaper:
-    """The connection to the reaper, one per Python process. The first call starts the reaper; the exit of Python ends
-    it.
-    """
+    """The connection to the reaper, one per Python process. The first call starts the reaper; it ends with Python."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

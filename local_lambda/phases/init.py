@@ -38,9 +38,7 @@ def limit_s(sandbox: Sandbox) -> float:
 
 
 async def initialise(sandbox: Sandbox, phase: Phase, limit: float) -> InitOutcome:
-    """Start all processes and wait until they are ready, at most `limit` seconds. Emits the telemetry events of an
-    init.
-    """
+    """Start all processes, wait until they are ready, at most `limit` seconds, and emit the events of an init."""
     sandbox.renew()
     sandbox.transcript.generation += 1
     sandbox.telemetry.begin_init()

@@ -96,9 +96,7 @@ class _Course:
             self._runtime_done("failure", "Sandbox.Failure")
 
     async def _until_ready(self) -> Failure | None:
-        """Run the init if needed, the function and the extensions, all within the function's timeout; return a failure
-        or None.
-        """
+        """Run init (if needed), function and extensions within the function's timeout; return any failure."""
         sandbox, timeout_s = self._sandbox, self._sandbox.function.timeout_s
         counted_from = self._began
         if not sandbox.is_up:

@@ -30,9 +30,7 @@ class _RestoreOutcome:
 
 
 async def restore(sandbox: Sandbox) -> _RestoreOutcome | None:
-    """Release a runtime that waits in `/restore/next` and wait for its hooks. Return None if there is nothing to
-    restore.
-    """
+    """Release a runtime that waits in `/restore/next` and wait for its hooks; None if there is nothing to restore."""
     runtime, function, telemetry = sandbox.runtime, sandbox.function, sandbox.telemetry
     if not function.is_snap_start or runtime.is_restored:
         return None

@@ -115,9 +115,7 @@ def for_extension(function: Function, *, api: str, opt: Path | None = None) -> d
 
 
 def strip(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return `variables` without those that extensions do not get: a fixed list, and every name with a leading
-    underscore.
-    """
+    """Return `variables` without those that extensions do not get: a fixed list, and all with a leading underscore."""
     return {name: value for name, value in variables.items() if name[:1] != "_" and name not in NOT_FOR_EXTENSIONS}
 
 

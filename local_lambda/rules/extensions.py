@@ -196,9 +196,7 @@ class Extensions:
                 raise Refused(403, "Extension.InvalidEventType", f"{event}: {reason}")
 
     def find(self, identifier: str | None, *, unknown: str = "Unknown extension {}") -> Extension:
-        """Return the extension with this `Lambda-Extension-Identifier`. Raises Refused, with the text `unknown` if none
-        has it.
-        """
+        """Return the extension with this `Lambda-Extension-Identifier`. Raises Refused with the text `unknown`."""
         wanted = read_identifier(identifier)
         for extension in self:
             # An unregistered extension has not been given its identifier yet, so it cannot be the caller.

@@ -13,9 +13,7 @@ _DEBUG_UNLESS_FAILED = ("platform.initRuntimeDone", "platform.runtimeDone", "pla
 
 
 def passes(function: Function, type_: str, record: Any) -> bool:
-    """Whether an event is at or above the function's log levels. Lines that are not JSON and extensions' lines always
-    are.
-    """
+    """Whether an event reaches the function's log levels. Lines that are not JSON, and extensions' lines, always do."""
     if not function.is_json or type_ == "extension" or not isinstance(record, dict):
         return True
     if type_ == "function":

@@ -10,9 +10,7 @@ STRATEGIES = ("end", "periodic", "continuous", "adaptive")
 
 
 def whole(*, is_alone: bool = False) -> list[Trial]:
-    """Return every cell. Three cells share an environment, whose backends all fail alike; with `is_alone` each has its
-    own.
-    """
+    """Return every cell. Three cells share an environment, whose backends fail alike; with `is_alone` each has one."""
     groups = [(sink,) for sink in SINKS] if is_alone else [SINKS]
     return [Trial(wrong, *rest) for wrong, *rest in product(WRONGS, ENDINGS, STRATEGIES, groups)]
 

@@ -1,5 +1,4 @@
-"""`make soak`: thousands of invocations of one environment while its backends fail at random, then a check of the
-books.
+"""`make soak`: thousands of invocations of one environment while its backends fail at random, then the books.
 
 The random numbers are seeded and the seed is printed: the same seed gives the same faults at the same invocations.
 """

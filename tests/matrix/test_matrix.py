@@ -77,7 +77,7 @@ def told(*, taken: int, delivered: int, **lost: int) -> Books:
         (told(taken=9, delivered=9), 9, 1, 0, False),  # lost and called delivered
         (told(taken=9, delivered=9), 9, 1, 9, False),
         (told(taken=9, delivered=5, deadline=4), 9, 3, 0, False),  # arrived and called lost
-        (told(taken=9, delivered=5, deadline=4), 9, 3, 1, True),  # … which may be where no answer came
+        (told(taken=9, delivered=5, deadline=4), 9, 3, 1, True),  # allowed: one was stored without an answer
         (told(taken=8, delivered=8), 9, 1, 0, False),  # acknowledged and never counted
     ],
 )
