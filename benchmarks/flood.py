@@ -118,6 +118,7 @@ class _Api(Server):
         elif path.endswith(b"/event/next"):
             self._asked += 1
             self.waiting.set()
+            # Only the first call gets an event; later ones wait for ever, so that the invocation stays open.
             if self._asked > 1:
                 threading.Event().wait()
             deadline = round((time.time() + 800) * 1000)

@@ -101,6 +101,7 @@ def find(name: str, needed_by: elf.Elf, origins: Iterable[Path]) -> Path:
 
 
 def _places(name: str, needed_by: elf.Elf, origins: Iterable[Path]) -> Iterable[Path]:
+    # The order of ld.so: the file's own search path first, the system's directories last.
     for entry in filter(None, f"{needed_by.rpath}:{needed_by.runpath}".split(":")):
         directory = entry.replace("$ORIGIN", str(needed_by.path.parent)).replace(
             "${ORIGIN}", str(needed_by.path.parent)

@@ -225,6 +225,7 @@ class Backend(ABC):
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         operation = self.operation(request)
         fault = self.faults.take(operation)
+        # Recorded before the body is read: a test also sees requests that hang or break off.
         place = self._note(request, operation, fault)
         try:
             reply = await self._answer(request, operation, fault, place)

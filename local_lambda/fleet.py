@@ -117,6 +117,7 @@ class Fleet:
             self._is_open = False
             for task in [*self._calls, *(one.task for one in self._residents if one.task is not None)]:
                 task.cancel()  # a resident that is cancelled kills its environment
+            # A task group wraps any other exception that it is given; it only needs to know of a cancellation.
             heard = error if isinstance(error, asyncio.CancelledError) else None
             try:
                 await self._tasks.__aexit__(type(heard) if heard else None, heard, trace if heard else None)

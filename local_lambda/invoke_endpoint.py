@@ -1,7 +1,7 @@
-"""The Invoke operation of the Lambda API over a fleet, for `aws lambda invoke --endpoint-url` and the SDKs.
+"""The Invoke operation of the Lambda API for a fleet, used by `aws lambda invoke --endpoint-url` and the SDKs.
 
 Source: Lambda API Reference, Invoke (2015-03-31), and the message texts that callers of real Lambda have reported.
-Requests need not be signed, and nobody is asked for rights. Streaming is not offered.
+Requests need no signature and no permissions. Response streaming is not supported.
 """
 
 import base64
@@ -42,9 +42,9 @@ class _ApiError(Exception):
 
 
 class InvokeEndpoint:
-    """The endpoint as an async context manager: it listens on 127.0.0.1, at `port` (0: any free one).
+    """The endpoint as an async context manager; it listens on 127.0.0.1 at `port` (0: any free one).
 
-    Raises AddressInUse on entering.
+    Raises AddressInUse when it is entered.
     """
 
     def __init__(self, fleet: Fleet, *, port: int = 0) -> None:

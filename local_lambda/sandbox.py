@@ -201,6 +201,7 @@ class Sandbox:
         return on_message
 
     def _on_extension_exit(self, process: Process, code: int) -> None:
+        # An exit may be noticed after `renew`: a process of an earlier generation no longer counts.
         if self.processes.get(process.name) is not process:
             return
         extension = self.extensions[process.name]

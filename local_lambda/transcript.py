@@ -108,6 +108,7 @@ class Transcript:
             raise AssertionError(f"{name} was refused the next event: {refused[0]}")
         waiting = [entry for entry in calls if entry.ended is None]
         invoked = [entry for entry in calls if '"eventType":"INVOKE"' in entry.answer]
+        # The first call follows the init; each later one says that an event is done. The last may still wait.
         done = len(calls) - 1
         if calls and (done != len(invoked) or len(waiting) > 1):
             raise AssertionError(

@@ -248,6 +248,7 @@ def _raise_failure(task: asyncio.Task[Any]) -> None:
 def _watch(steps: Coroutine[Any, Any, Any], check: Callable[[], None]) -> Generator[Any, Any, Any]:
     step: Callable[[Any], Any] = steps.send
     argument: Any = None
+    # Drive the coroutine by hand, so that `check` runs each time it is about to wait.
     while True:
         try:
             waited_for = step(argument)

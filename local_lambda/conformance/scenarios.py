@@ -128,6 +128,7 @@ class Scenarios:
             **(platform or {}),
         )
         described = self._function({_MARK: mark}, **function)
+        # The extension inherits the mark, so that processes which outlive the environment can be found by it.
         env = LocalLambda(described, [executable], platform=settings)
         observed = Observations(name=executable.name)
         env.transcript = observed.transcript

@@ -94,6 +94,7 @@ class Suite:
         if not warm.came_up and not check.from_the_start:
             return not_checked("The environment did not come up.")
         observed = {name: await self._scenarios.get(name) for name in check.scenarios}
+        # Only an extension in trouble is run again with the withheld variables: they may be the reason.
         if check.name == "needs-no-stripped-variable" and _has_trouble(warm):
             observed["disclosed"] = await self._scenarios.get("disclosed")
         return check.judge(observed, self._limits)

@@ -78,6 +78,7 @@ class _Course:
         self._began = time.time()
         start = events.start(sandbox.function, request.request_id, request.trace, request.tenant_id)
         sandbox.telemetry.emit("platform.start", start, at=self._began)
+        # A failed restore skips the work, but the invocation is reported like any other failure.
         failure = failure or await self._until_ready()
         self._memory_mb = sandbox.memory_mb()
         self._ended = time.time()

@@ -67,6 +67,7 @@ async def _stop_runtime(sandbox: Sandbox, reason: Reason, began: float, budget: 
     runtime = sandbox.runtime_process
     if runtime is None:
         return
+    # Without any extension the runtime gets no SIGTERM either: the budget is 0.
     if reason == "spindown" and budget:
         runtime.terminate()
         platform, managed = sandbox.platform, sandbox.function.is_managed
