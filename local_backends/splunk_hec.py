@@ -281,7 +281,7 @@ class SplunkHec(Backend):
             raise _Refused(15) from error
         return Defaults(
             time=moment,
-            host=call.query.get("host", call.peer),  # connection_host = ip
+            host=call.query.get("host", call.peer),  # as with connection_host = ip
             source=call.query.get("source", "http:local"),
             sourcetype=call.query.get("sourcetype", "httpevent"),
             index=call.query.get("index", self._default_index),

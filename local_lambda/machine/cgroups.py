@@ -129,7 +129,7 @@ class Group:
         try:
             return int((self.path / name).read_text())
         except OSError:
-            return 0  # memory.peak is younger than version 2
+            return 0  # older kernels with version 2 have no memory.peak
 
     def oom_kills(self) -> int:
         """Return how many processes the kernel killed for lack of memory."""

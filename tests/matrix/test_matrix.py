@@ -87,7 +87,7 @@ def test_equation_fails_where_it_should(said: Books, emitted: int, missing: int,
 
 
 def test_what_tells_of_losses_is_no_part_of_what_was_emitted() -> None:
-    """It is delivered or lost like any record, and came from nowhere but the extension."""
+    """A record that reports a loss is delivered or lost like any other, but the platform did not emit it."""
     said = Books(taken=9, told=1, delivered=6, lost={"deadline": 4}, held=0, unbalanced=0)
     assert not said.problems(9, Differences(missing=4, repeated=0, unexcused=0, invented=[], told=1), unsure=0)
     assert not said.problems(9, Differences(missing=3, repeated=0, unexcused=0, invented=[], told=0), unsure=0)
