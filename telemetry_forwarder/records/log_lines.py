@@ -10,6 +10,7 @@ Pure. Most lines are told by their first character, and only then by an expressi
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from telemetry_forwarder.records.levels import WORDS, level_of, level_of_word
@@ -21,6 +22,9 @@ from telemetry_forwarder.records.lossless_json import Restated, object_in
 Reading: TypeAlias = tuple[Mapping[str, Any] | None, str | None, tuple[str, ...], bool]
 
 NOTHING: Reading = (None, None, (), False)
+
+# What a prefix says, whether JSON behind it is read, and the prefix's length.
+_Prefix: TypeAlias = tuple[Reading, bool, int]
 
 
 def read(body: Any) -> Reading:
@@ -130,49 +134,56 @@ def _read_text(text: str) -> Reading:
     if first == "{":
         fields = object_in(text)
         return NOTHING if fields is None else _read_object(fields)
-    request_id: str | None
-    word: str | None
-    if text[23:25] == "Z\t" and first in _DIGITS:  # as the runtimes write a time
-        found = _BEHIND_TIMES["\t"].match(text, 24)
-        if found is None:
-            return NOTHING
-        request_id, word = found.groups()
-    elif first == "[" and (found := _PYTHONS["["].match(text)) is not None:
-        word, request_id = found.groups()
-    elif first in _FIRST or text[8:9] == "-":  # an id begins with any hexadecimal digit
-        found = _prefix_of(text, first)
-        if found is None:
-            return _read_padded(text) if first == " " else NOTHING
-        request_id = word = None
-        for group in found.groups():
-            if group is not None:
-                if len(group) == _UUID_LENGTH:
-                    request_id = group
-                else:
-                    word = group
-    else:
+    if first not in _FIRST and text[8:9] != "-":  # an id begins with any hexadecimal digit
         return _read_padded(text) if first in _BLANK else NOTHING
-    level = None if word is None else WORDS.get(word) or level_of_word(word)
-    told: Reading = (None, level, (), False) if request_id is None else (None, level, (request_id,), True)
-    end = found.end()
-    # A word that is no level, and no id: the prefix is somebody's own, and would be lost (`[ORDER] {…}`).
-    if text[end : end + 1] == "{" and (word is None or level is not None or request_id is not None):
-        return _read_behind(text[end:], told)
-    return told
+    prefix = _prefix_of(text, first)
+    if prefix is None:
+        return _read_padded(text) if first == " " else NOTHING
+    reading, may_precede_json, end = prefix
+    return _read_behind(text[end:], reading) if may_precede_json and text[end : end + 1] == "{" else reading
 
 
-def _prefix_of(text: str, first: str) -> re.Match[str] | None:
-    """Match what a runtime or a logger wrote before the message."""
+def _prefix_of(text: str, first: str) -> _Prefix | None:
+    """Read what a runtime or a logger wrote before the message; None where nobody is known to write that."""
+    if text[23:25] == "Z\t" and first in _DIGITS:  # as the runtimes write a time
+        end = text.find("\t", 65, 74) + 1 if text[61:62] == "\t" else 0
+        return _behind_time(text[24:end]) if end else _parts(_BEHIND_TIMES["\t"].match(text, 24))
+    if first == "[" and (prefix := _parts(_PYTHONS["["].match(text))) is not None:
+        return prefix
     if text[8:9] == "-" and text[13:14] == "-":
-        return _IDS_FIRST["-"].match(text)
+        return _parts(_IDS_FIRST["-"].match(text))
     if first not in _DIGITS:
-        prefix = _PREFIXES[first]
-        return prefix and prefix.match(text)
+        form = _PREFIXES[first]
+        return _parts(form and form.match(text))
     time = _PREFIXES[first].match(text) if text[2:3] == ":" or text[4:5] in "-/" else None
     if time is None:
         return None
     behind = _BEHIND_TIMES[text[time.end() : time.end() + 1]]
-    return behind and behind.match(text, time.end())
+    return _parts(behind and behind.match(text, time.end()))
+
+
+@lru_cache(maxsize=128)
+def _behind_time(prefix: str) -> _Prefix | None:
+    """Read `⇥<id>⇥LEVEL⇥` behind a time of 24 characters: the same for many lines of a request, so it is read once."""
+    found = _parts(_BEHIND_TIMES["\t"].match(prefix))
+    return found and (found[0], found[1], found[2] + 24)
+
+
+def _parts(found: re.Match[str] | None) -> _Prefix | None:
+    """Return what the groups of an expression above say: a level's word, or an id."""
+    if found is None:
+        return None
+    request_id = word = None
+    for group in found.groups():
+        if group is not None:
+            if len(group) == _UUID_LENGTH:
+                request_id = group
+            else:
+                word = group
+    level = None if word is None else WORDS.get(word) or level_of_word(word)
+    reading: Reading = (None, level, (), False) if request_id is None else (None, level, (request_id,), True)
+    # A word that is no level, and no id: the prefix is somebody's own, and would be lost (`[ORDER] {…}`).
+    return reading, word is None or level is not None or request_id is not None, found.end()
 
 
 def _read_behind(text: str, prefix: Reading) -> Reading:
