@@ -34,6 +34,9 @@ class Stock:
         """Records in memory and on disk alone, counted one after the other."""
         return len(self._buffer) + (self._backlog.waiting if self._backlog is not None else 0)
 
+    def __repr__(self) -> str:
+        return f"{len(self._buffer)} in memory, {len(self) - len(self._buffer)} on disk"
+
     @property
     def has_spool(self) -> bool:
         return self._backlog is not None

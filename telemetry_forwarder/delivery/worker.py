@@ -117,9 +117,9 @@ class Worker:
         self._timer = LingerTimer(clock, self.nudge)
 
     def __repr__(self) -> str:
-        queued, packed, leaving = len(self._stock), self._packer.held, len(self._leaving)
+        packed, leaving = self._packer.held, len(self._leaving)
         state = "drained" if self._is_drained else "idle" if self.is_idle else "sending"
-        return f"<Worker {self.name}: {state}, {queued} queued, {packed} packed, {leaving} leaving, {self._delivery!r}>"
+        return f"<Worker {self.name}: {state}, {self._stock!r}, {packed} packed, {leaving} leaving, {self._delivery!r}>"
 
     @property
     def held(self) -> int:

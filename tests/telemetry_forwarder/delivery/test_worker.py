@@ -357,3 +357,21 @@ def test_records_older_than_the_destination_takes_are_dropped_and_said() -> None
             assert shop.dropped == {"too_old": 1}
 
     run(main())
+
+
+def test_a_worker_shows_its_state_and_its_counts() -> None:
+    async def main() -> None:
+        async with Workshop(Slow(0.5)) as shop:
+            assert repr(shop.worker) == (
+                "<Worker list: idle, 0 in memory, 0 on disk, 0 packed, 0 leaving, "
+                "<0 outstanding in 0 pieces, 0 of them refused, 0 under way, 0 failures in a row>>"
+            )
+            shop.worker.offer(records(3))
+            shop.worker.allow(SendWindow(in_seconds(2.0), is_last=True))
+            await asyncio.sleep(0.1)
+            assert "sending, 0 in memory" in repr(shop.worker)
+            assert "3 outstanding in 1 pieces, 0 of them refused, 1 under way for the last time" in repr(shop.worker)
+            await shop.worker.drain(in_seconds(2.0))
+            assert repr(shop.worker).startswith("<Worker list: drained, 0 in memory")
+
+    run(main())
