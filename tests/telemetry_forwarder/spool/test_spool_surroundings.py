@@ -553,6 +553,7 @@ def test_a_clock_that_is_set_back_makes_no_pause_longer(tmp_path: Path) -> None:
         world.take(1)
         kernel.be_well()
         world.clock._epoch -= 86_400.0
+        await asyncio.sleep(PAUSE_S)
         world.take(1)
         assert world.process.spool.counts.bodies == 1
         await end_well(world)
