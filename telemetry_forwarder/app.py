@@ -26,7 +26,7 @@ from telemetry_forwarder.lifecycle.loop import Lifecycle
 from telemetry_forwarder.lifecycle.machine import Machine
 from telemetry_forwarder.log import LibraryLines, Log, where
 from telemetry_forwarder.records.enrich import Enricher
-from telemetry_forwarder.records.handover import DIRECTORY, HeritageFile, before
+from telemetry_forwarder.records.handover import DIRECTORY, HandoverFile, before
 from telemetry_forwarder.records.record import Origin, Record, Told, complete
 from telemetry_forwarder.records.running import Invocation
 from telemetry_forwarder.settings import Settings
@@ -128,13 +128,13 @@ async def _serve(
             )
             for destination, transport in open_sinks
         ]
-        heir = HeritageFile(
+        handover_file = HandoverFile(
             registration.runtime_api,
             settings.spooling.path if settings.spooling else DIRECTORY,
             # Where there is no spool either, that was said.
             log.info if settings.spooling is not None and spool is None else log.warning,
         )
-        inherited = before(registration.subscription, heir)
+        inherited = before(registration.subscription, handover_file)
         enricher = Enricher(origin, before=inherited)
         machine = Machine(
             clock=clock,
@@ -173,7 +173,7 @@ async def _serve(
                 on_interruption=lifecycle.on_interruption,
                 clock=clock,
                 log=log,
-                heir=heir,
+                handover_file=handover_file,
                 spool=spool,
                 soon=None if is_strict else asyncio.get_running_loop().call_soon,
                 known=inherited.batches(),

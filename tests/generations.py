@@ -210,7 +210,7 @@ class Environment:
         """The ledger's law, and the bounds of memory."""
         for worker in self.process.workers.values():
             assert worker.statement().is_balanced(), worker.statement()
-            buffer = worker._stock._buffer
+            buffer = worker._queue._buffer
             assert len(buffer) <= self.capacity.max_records
             assert buffer.size_bytes <= self.capacity.max_bytes
         assert self.process.door.is_balanced()
@@ -271,13 +271,13 @@ class Process:
 
     def in_memory_alone(self, worker: Worker) -> int:
         """Count what a kill would take: records whose body had to leave a full spool, or never was there."""
-        backlog = worker._stock._backlog
+        backlog = worker._queue._backlog
         if backlog is None:
             return worker.held
         encoded = [one.record for piece in worker._delivery._outstanding.pieces for one in piece]
         packer = worker._packer
         spare = [one.record for one in [*packer._open.records, *([packer._spare] if packer._spare else [])]]
-        return sum(not backlog.keeps(record) for record in [*encoded, *spare, *worker._stock._buffer])
+        return sum(not backlog.keeps(record) for record in [*encoded, *spare, *worker._queue._buffer])
 
     def die(self) -> None:
         if not self._store.is_dead and hasattr(self._store, "close"):

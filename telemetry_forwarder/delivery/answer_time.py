@@ -50,7 +50,7 @@ async def let_answers_in() -> bool:
     return bool(await are_over)
 
 
-class Patience:
+class AnswerTime:
     """What is known of how fast one destination answers. Pure; lengths are seconds."""
 
     def __init__(self) -> None:
@@ -126,7 +126,7 @@ class Copies:
         self._earned -= self._every
 
 
-class Cutoff:
+class FreezeSafeTimeout:
     """An async context manager that raises TimeoutError at `at` on the loop's clock, or at `stop_at` without mercy.
 
     At `at` an answer that is being read gets `GRACE_S`; where the timer comes late, because everything was frozen,
@@ -140,7 +140,7 @@ class Cutoff:
         self._timer: asyncio.TimerHandle | None = None
         self._has_had_grace = False
 
-    async def __aenter__(self) -> "Cutoff":
+    async def __aenter__(self) -> "FreezeSafeTimeout":
         await self._timeout.__aenter__()
         self._arm(self._at)
         return self

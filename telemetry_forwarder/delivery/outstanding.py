@@ -1,4 +1,4 @@
-"""What one sink has taken out of its stock and not settled: pieces to be sent, and records that were refused.
+"""What one sink has taken out of its queue and not settled: pieces to be sent, and records that were refused.
 
 Counting is exact at every moment: a record leaves in the moment in which it is settled. Nothing here waits.
 """

@@ -1,11 +1,11 @@
-"""From the stock of one sink to batches, in slices. What is packed and not sent yet stays held, at every await."""
+"""From the queue of one sink to batches, in slices. What is packed and not sent yet stays held, at every await."""
 
 from collections.abc import Callable
 
 from telemetry_forwarder.clock import Clock
 from telemetry_forwarder.delivery.batcher import OpenBatch
 from telemetry_forwarder.delivery.encoder import Encoder
-from telemetry_forwarder.delivery.queue import Stock
+from telemetry_forwarder.delivery.queue import SendQueue
 from telemetry_forwarder.interfaces import Encoded, Limits
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.turns import Turns
@@ -20,8 +20,8 @@ MOST_WITHHELD_RECORDS = 500
 class Packer:
     """The open batch of one sink, and the record that did not fit into the one before."""
 
-    def __init__(self, stock: Stock, encoder: Encoder, limits: Limits, turns: Turns, clock: Clock) -> None:
-        self._stock = stock
+    def __init__(self, queue: SendQueue, encoder: Encoder, limits: Limits, turns: Turns, clock: Clock) -> None:
+        self._queue = queue
         self._encoder = encoder
         self._limits = limits
         self._turns = turns
@@ -63,15 +63,15 @@ class Packer:
             try:
                 return self._pack(refused)
             finally:
-                self._stock.settle(refused)
+                self._queue.settle(refused)
 
     def _pack(self, refused: list[Record]) -> bool:
-        """Move what fits from the stock to the open batch; what cannot be sent at all is dropped, and `refused`."""
+        """Move what fits from the queue to the open batch; what cannot be sent at all is dropped, and `refused`."""
         if self._spare is not None:
             if not self._open.add(self._spare):
                 return False
             self._spare = None
-        while (record := self._stock.pop()) is not None:
+        while (record := self._queue.pop()) is not None:
             encoded = self._encoder.encode(record)
             if encoded is None:
                 refused.append(record)
@@ -80,5 +80,5 @@ class Packer:
                 return False
             if self._turns.is_over():
                 return True
-        may_read = not self._open or self._stock.is_amid_piece
-        return may_read and self._stock.refill(is_over=self._turns.is_over)
+        may_read = not self._open or self._queue.is_amid_piece
+        return may_read and self._queue.refill(is_over=self._turns.is_over)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from telemetry_forwarder.clock import Moment
-from telemetry_forwarder.delivery.answer_time import Cutoff
+from telemetry_forwarder.delivery.answer_time import FreezeSafeTimeout
 from telemetry_forwarder.delivery.batcher import OpenBatch
 from telemetry_forwarder.interfaces import Encoded, Limits, Sink
 
@@ -13,14 +13,14 @@ from telemetry_forwarder.interfaces import Encoded, Limits, Sink
 class Attempt:
     """One request that is under way, since `began`; `begun_at` is that on the monotonic clock, in seconds."""
 
-    __slots__ = ("began", "begun_at", "cutoff", "is_abandoned", "is_timed", "task")
+    __slots__ = ("began", "begun_at", "is_abandoned", "is_timed", "task", "timeout")
 
     def __init__(self, began: Moment) -> None:
         self.began = began
         self.begun_at = began.monotonic
         self.is_timed = True  # else it may have been through a freeze, and tells nothing of the destination's pace
         self.is_abandoned = False
-        self.cutoff: Cutoff | None = None
+        self.timeout: FreezeSafeTimeout | None = None
         self.task: asyncio.Task[None] | None = None
 
     def abandon(self) -> None:
@@ -31,8 +31,8 @@ class Attempt:
 
     def stop_at(self, at: float) -> None:
         """End it at `at` on the loop's clock, at the latest, if its request is under way."""
-        if self.cutoff is not None:
-            self.cutoff.stop_at(at)
+        if self.timeout is not None:
+            self.timeout.stop_at(at)
 
 
 class Piece:

@@ -14,7 +14,7 @@ READ_BYTES = 256 * 1024
 LARGE_READ_BYTES = 1024 * 1024
 
 
-class Stock:
+class SendQueue:
     """A buffer, and behind it, where there is a spool, what waits there. Oldest first throughout.
 
     What leaves it without having been sent is entered in `account`; `say` tells what the user should know.
@@ -99,7 +99,7 @@ class Stock:
             self._backlog.settle(records)
 
     def drop(self, records: Sequence[Record], reason: DropReason) -> None:
-        """Give up on `records`, which are not in the stock any more."""
+        """Give up on `records`, which are not in the queue any more."""
         self._account.drop(len(records), reason)
         self.settle(records)
 
@@ -112,7 +112,7 @@ class Stock:
         if self._backlog is not None:
             self._account.drop(self._backlog.clear(to_the_last=to_the_last), reason)
 
-    def bequeath(self, records: Sequence[Record]) -> tuple[int, list[Record]]:
+    def save_for_next_process(self, records: Sequence[Record]) -> tuple[int, list[Record]]:
         """Leave `records`, all that was in memory, and what waits on disk to the next generation, as spilled.
 
         Return how many records that are, and those of `records` that are not on disk.

@@ -19,7 +19,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from telemetry_forwarder.clock import Clock, Deadline, Moment
-from telemetry_forwarder.delivery.answer_time import LATE_S, UNUSUAL_AT_LAST_S, Copies, Cutoff, Patience, let_answers_in
+from telemetry_forwarder.delivery.answer_time import (
+    LATE_S,
+    UNUSUAL_AT_LAST_S,
+    AnswerTime,
+    Copies,
+    FreezeSafeTimeout,
+    let_answers_in,
+)
 from telemetry_forwarder.delivery.breaker import DENIED_PAUSE_S, NOTHING_S, Breaker, backoff
 from telemetry_forwarder.delivery.outstanding import Outcome, Outstanding, checked
 from telemetry_forwarder.delivery.pieces import Attempt, Piece
@@ -77,7 +84,7 @@ class Delivery:
         late_by: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.breaker = breaker or Breaker(clock)
-        self.patience = Patience()
+        self.answer_time = AnswerTime()
         self.window = CLOSED
         self.stop_at: Deadline | None = None  # of the window
         self.denied = False
@@ -166,7 +173,7 @@ class Delivery:
         if self.stop_at is not None:
             return self.stop_at.left(self._clock) > 0.0  # the last chance: neither health nor pace counts
         answer_by = self.window.answer_by
-        if answer_by is not None and not self.patience.expects_answer_within(answer_by.left(self._clock)):
+        if answer_by is not None and not self.answer_time.expects_answer_within(answer_by.left(self._clock)):
             return False
         return self.breaker.may_try
 
@@ -278,11 +285,11 @@ class Delivery:
         if self.stop_at is None:
             if len(piece.attempts) > 1 or not self._copies.is_allowed:
                 return never
-            unusual_at = now + self.patience.unusual_after() - newest.began.age(self._clock)
+            unusual_at = now + self.answer_time.unusual_after() - newest.began.age(self._clock)
             return max(unusual_at, self._thawed_at + THAW_S)
         if piece.tries >= TRIES_AT_LAST:
             return never
-        unusual_at = newest.begun_at + self.patience.unusual_after(UNUSUAL_AT_LAST_S)
+        unusual_at = newest.begun_at + self.answer_time.unusual_after(UNUSUAL_AT_LAST_S)
         since = max(newest.begun_at, self._last_call_at)
         share_at = since + (self.stop_at.at - since) * SHARE_AT_LAST
         is_alive = self._answered_at > self._last_call_at  # one that answers slowly is not helped by more to do
@@ -325,20 +332,20 @@ class Delivery:
         try:
             request = piece.request(self._sink)
             stop_at = self.stop_at.at if self.stop_at is not None else None
-            async with Cutoff(attempt.begun_at + self.patience.limit, stop_at) as attempt.cutoff:
+            async with FreezeSafeTimeout(attempt.begun_at + self.answer_time.limit, stop_at) as attempt.timeout:
                 response = await self._transport.send(request)
         except TransportError as error:
             return no_answer(error), error
         except TimeoutError:
-            self.patience.cut_off()
+            self.answer_time.cut_off()
             return cut_off(step_of(self._transport)), None
         finally:
-            attempt.cutoff = None
+            attempt.timeout = None
         now = self._answered_at = self._clock.monotonic()
         if attempt.is_timed:
-            self.patience.answered(now - attempt.begun_at)
+            self.answer_time.answered(now - attempt.begun_at)
         else:
-            self.patience.answered_sometime(attempt.began.age(self._clock))
+            self.answer_time.answered_sometime(attempt.began.age(self._clock))
         return checked(self._sink.verdict(piece.records, response)), None
 
     def _conclude(self, piece: Piece, verdict: Verdict, error: TransportError | None) -> None:

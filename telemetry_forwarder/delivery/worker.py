@@ -4,7 +4,7 @@ Theory. The platform may freeze the process at any await, for hours, and end it 
 record is in one place, and counted there:
 
     place        counted by     leaves it when
-    queued       `_stock`       it is packed, oldest first. In memory or, where that is full, on disk
+    queued       `_queue`       it is packed, oldest first. In memory or, where that is full, on disk
     packed       `_packer`      the batch is full, or holds all there is, or took long: it becomes a piece
     outstanding  `_delivery`    an answer settles it. It waits for an attempt, is on its way in one or more, or was
                                 refused and waits for proof that the fault is its own
@@ -37,7 +37,7 @@ from telemetry_forwarder.delivery.buffer import Buffer, WhenFull
 from telemetry_forwarder.delivery.encoder import Encoder
 from telemetry_forwarder.delivery.packer import LONGEST_PACK_S, Packer
 from telemetry_forwarder.delivery.preparation import Preparation
-from telemetry_forwarder.delivery.queue import Stock
+from telemetry_forwarder.delivery.queue import SendQueue
 from telemetry_forwarder.delivery.retry import Delivery
 from telemetry_forwarder.delivery.trouble import Reporter
 from telemetry_forwarder.delivery.window import LingerTimer, SendWindow
@@ -91,7 +91,7 @@ class Worker:
         self._early_bytes = min(sink.limits.max_bytes, capacity.max_bytes // 2)
         self._reporter = Reporter(sink.name, log, clock, lambda: self.held)
         buffer = Buffer(max_records=capacity.max_records, max_bytes=capacity.max_bytes, when_full=capacity.when_full)
-        self._stock = Stock(buffer, backlog, self._account, self._reporter.note)
+        self._queue = SendQueue(buffer, backlog, self._account, self._reporter.note)
         self._delivery = Delivery(
             sink,
             transport,
@@ -99,32 +99,32 @@ class Worker:
             clock,
             self._reporter.trouble,
             self._reporter.note,
-            self._stock.settle,
+            self._queue.settle,
             more=self._load,
             late_by=lambda: self._turns.withheld_s,
         )
         self._preparation = Preparation(sink, transport)
         self._encoder = Encoder(sink, self._account, clock, self._reporter.note)
         self._turns = turns or Turns(clock)
-        self._packer = Packer(self._stock, self._encoder, sink.limits, self._turns, clock)
+        self._packer = Packer(self._queue, self._encoder, sink.limits, self._turns, clock)
         self._wake, self._idle = asyncio.Event(), asyncio.Event()
         self._idle.set()
-        self._is_closed = self._is_drained = self._has_heir = False
+        self._is_closed = self._is_drained = self._next_process_follows = False
         self._is_well = False  # the drain has left nothing behind
         self._runner: asyncio.Task[Any] | None = None
         self._waited_for = 0  # the attempt that a hold was used up for, by its number
-        self._has_left_over = bool(self._stock)
+        self._has_left_over = bool(self._queue)
         self._timer = LingerTimer(clock, self.nudge)
 
     def __repr__(self) -> str:
         packed, leaving = self._packer.held, len(self._leaving)
         state = "drained" if self._is_drained else "idle" if self.is_idle else "sending"
-        return f"<Worker {self.name}: {state}, {self._stock!r}, {packed} packed, {leaving} leaving, {self._delivery!r}>"
+        return f"<Worker {self.name}: {state}, {self._queue!r}, {packed} packed, {leaving} leaving, {self._delivery!r}>"
 
     @property
     def held(self) -> int:
         """Records in the buffer or on disk, in the open batch, under way and on the way out, counted room by room."""
-        return len(self._stock) + self._packer.held + self._delivery.held + len(self._leaving)
+        return len(self._queue) + self._packer.held + self._delivery.held + len(self._leaving)
 
     def statement(self) -> Statement:
         return self._account.statement(self.held)
@@ -133,20 +133,20 @@ class Worker:
         """Take records, newest over oldest; wake early at the end, or when a request's worth or half a buffer waits."""
         self._account.offered += len(records)
         if self._is_drained:  # the receiver is closed last
-            left = self._stock.bequeath(records)[1] if self._has_heir else records
-            self._stock.drop(left, self._reporter.reason)
-            self._stock.give_up(self._reporter.reason)
+            left = self._queue.save_for_next_process(records)[1] if self._next_process_follows else records
+            self._queue.drop(left, self._reporter.reason)
+            self._queue.give_up(self._reporter.reason)
             return
         self._preparation.see(records)
-        self._stock.offer(records)
-        if self._delivery.window.is_last or self._stock.is_above(self._early_records, self._early_bytes):
+        self._queue.offer(records)
+        if self._delivery.window.is_last or self._queue.is_above(self._early_records, self._early_bytes):
             self._wake_up()
         self._linger_on()
 
     def miss(self, records: int, identity: str) -> None:
-        """Settle records that were never made: as spilled where their body is left to an heir, else as dropped."""
+        """Settle records that were never made: as spilled if their body is kept for a next process, else as dropped."""
         self._account.offered += records
-        if self._has_heir and self._stock.keeps(identity):
+        if self._next_process_follows and self._queue.keeps(identity):
             self._account.spill(records)
         else:
             self._account.drop(records, DropReason.DEADLINE)
@@ -201,7 +201,7 @@ class Worker:
             return  # or there was no time to ask
         self._waited_for = self._account.attempts
         if self._account.delivered == delivered:
-            self._delivery.patience.waited_in_vain(self._clock.monotonic() - begun_at)
+            self._delivery.answer_time.waited_in_vain(self._clock.monotonic() - begun_at)
             self._get_ready_to_fall_back()
             self._reporter.waiting(self._delivery.waits_for() or NO_ANSWER_YET)
 
@@ -212,7 +212,7 @@ class Worker:
         under_way_for = self._delivery.under_way_for
         if under_way_for is not None and self._account.attempts == self._waited_for:
             return False
-        return self._delivery.patience.expects_answer_within(deadline.left(self._clock) + (under_way_for or 0.0))
+        return self._delivery.answer_time.expects_answer_within(deadline.left(self._clock) + (under_way_for or 0.0))
 
     def _get_ready_to_fall_back(self) -> None:
         """Prepare for the case that the destination does not come back."""
@@ -221,7 +221,7 @@ class Worker:
 
     async def drain(self, deadline: Deadline, store_until: Deadline | None = None) -> None:
         """Send what is held until `deadline`, give what is left to the fallback until `store_until`; settle the rest,
-        and what is offered later, as spilled where there is an heir, else as dropped.
+        and what is offered later, as spilled where a next process follows, else as dropped.
         """
         self._is_closed = True
         self.allow(SendWindow(deadline, is_last=True))
@@ -233,7 +233,7 @@ class Worker:
         self._is_well = not self.held
         if store_until is not None:
             await self._fall_back(store_until)
-        if self._has_heir:  # only then: nobody knows whether this environment is ever invoked again
+        if self._next_process_follows:  # only then: nobody knows whether this environment is ever invoked again
             self.spill()
         self._delivery.drop_refused()
         self.give_up(self._reporter.reason)
@@ -275,7 +275,7 @@ class Worker:
         Before the spool: /tmp may go too, where no invocation follows in this environment.
         """
         while self._fallback is not None and self.held > len(self._leaving):
-            records = self._take_encoded() + self._stock.take_piece()
+            records = self._take_encoded() + self._queue.take_piece()
             if not records:  # what was read was damaged
                 await _let_others_work()
                 continue
@@ -284,31 +284,31 @@ class Worker:
             self._leaving = before + left
             self._account.spill(len(records) - len(left))
             kept = {record.id for record in left}
-            self._stock.settle([record for record in records if record.id not in kept])
+            self._queue.settle([record for record in records if record.id not in kept])
             if len(left) == len(records):
                 return  # nor will it take the rest, which need not be read for that
 
     def give_up(self, reason: DropReason) -> None:
         """Settle everything that is still held as dropped for `reason`."""
         lost = self.held
-        if self._has_heir:  # to whom the rest of the spool is left
-            self._stock.drop(self._take_all(), reason)
+        if self._next_process_follows:  # to whom the rest of the spool is left
+            self._queue.drop(self._take_all(), reason)
         else:
             self._account.drop(len(self._take_all()), reason)
-        self._stock.give_up(reason, to_the_last=not self._has_heir)
+        self._queue.give_up(reason, to_the_last=not self._next_process_follows)
         if lost:
             self._log.error(f"Sink {self.name}: {lost} records were not delivered ({reason}){self._reporter.because}.")
 
     def expect_heir(self) -> None:
         """Note that another process follows in this environment: what cannot be delivered is left to it."""
-        self._has_heir = self._stock.has_spool
+        self._next_process_follows = self._queue.has_spool
 
     def spill(self) -> int:
         """Leave everything held that is in the spool to the next generation, settled as spilled; return how much.
 
         What is in memory alone stays held. A request that is under way is left too, and so may arrive twice.
         """
-        spilled, self._leaving = self._stock.bequeath(self._take_all())
+        spilled, self._leaving = self._queue.save_for_next_process(self._take_all())
         if spilled:
             self._log.warning(f"Sink {self.name}: {spilled} records are left in the spool for the next process.")
         return spilled
@@ -316,7 +316,7 @@ class Worker:
     def _take_all(self) -> list[Record]:
         """Remove and return everything that is held in memory, oldest first."""
         taken, self._leaving = self._leaving, []
-        return taken + self._take_encoded() + self._stock.empty()
+        return taken + self._take_encoded() + self._queue.empty()
 
     def _take_encoded(self) -> list[Record]:
         return [encoded.record for batch in self._delivery.take() for encoded in batch] + self._packer.take()

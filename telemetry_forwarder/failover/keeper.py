@@ -139,9 +139,9 @@ class Failover:
         """
         pauses = backoff(first=0.05, longest=0.5)
         while not job.is_refused:
-            patience = max(LEAST_ATTEMPT_S, job.deadline.left(self._clock) * ATTEMPT_SHARE)
+            attempt_s = max(LEAST_ATTEMPT_S, job.deadline.left(self._clock) * ATTEMPT_SHARE)
             try:
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(attempt_s):
                     await store.put(job.sink, parcel)
                 return True
             except TimeoutError:

@@ -43,7 +43,7 @@ class Inbox:
         self._empty = asyncio.Event()
         self._empty.set()
         self._is_closed = False
-        self._has_heir = False
+        self._next_process_follows = False
 
     def take(self, body: bytes, sequence_id: str) -> asyncio.Future[None] | None:
         """Take a body; where it is not to be answered at once, return what is done when it is.
@@ -95,7 +95,7 @@ class Inbox:
 
     def expect_heir(self) -> None:
         """Note that another process follows in this environment: what is not digested is left to it."""
-        self._has_heir = True
+        self._next_process_follows = True
 
     def give_up(self) -> None:
         """Settle what is not digested, and what comes from now on: there is no time to make records of it."""
@@ -103,12 +103,12 @@ class Inbox:
         missed = 0
         while self._queue:
             missed += self._miss(self._shift())
-        if missed and not self._has_heir:
+        if missed and not self._next_process_follows:
             self._log.error(f"{missed} records came too late to be forwarded: there was no time left to read them.")
         self._empty.set()
 
     def _miss(self, arrived: Arrived) -> int:
-        missed = self._intake.give_up(arrived, keep=self._has_heir)
+        missed = self._intake.give_up(arrived, keep=self._next_process_follows)
         for worker in self._workers:
             worker.miss(missed, arrived.identity)
         return missed

@@ -19,14 +19,14 @@ from telemetry_forwarder.lazy_dataclass import dataclass, replace
 from telemetry_forwarder.ledger import Door, Unrouted
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.records.enrich import Enricher, restored_as
-from telemetry_forwarder.records.handover import HeritageFile
+from telemetry_forwarder.records.handover import HandoverFile
 from telemetry_forwarder.records.knowledge import Knowledge
 from telemetry_forwarder.records.record import Decoded, Event, Record, Told, batch_id, decode_in_steps, events_in
 from telemetry_forwarder.spool.frames import kept_body
 from telemetry_forwarder.spool.spool import Spool
 from telemetry_forwarder.variables.table import SNAP_START
 
-# A batch that comes again comes soon. The identities of as many are left to the next generation (`heritage.SIZE`).
+# A batch that comes again comes soon. The identities of as many are left to the next generation (`handover.SIZE`).
 _REMEMBERED = 64
 # How the type of each of the platform's events begins.
 EVENT = b'"platform.'
@@ -78,7 +78,7 @@ class Intake:
         log: Log,
         on_loss: Callable[[], None] = lambda: None,
         on_interruption: Callable[[], None] = lambda: None,
-        heir: HeritageFile | None = None,
+        handover_file: HandoverFile | None = None,
         spool: Spool | None = None,
         soon: Callable[[Callable[[], None]], object] | None = None,
         known: Sequence[str] = (),
@@ -98,8 +98,8 @@ class Intake:
         self.on_interruption = on_interruption
         self._is_unreadable_said = False
         self._has_lost = False  # whether a body was lost since the last one that was admitted
-        self._heir = heir
-        self._left = enricher.heritage
+        self._handover_file = handover_file
+        self._left = enricher.handover
         self._environment = self._left.restored  # None while it goes by the name that it was initialised with
         self._spool = spool
         self._soon = soon
@@ -199,7 +199,7 @@ class Intake:
         for some in self._enricher.enrich_in_steps(items, arrived.identity, AT_ONCE, gaps):
             records += some
             yield
-        if self._left != self._enricher.heritage:
+        if self._left != self._enricher.handover:
             self.leave()
         self._count(decoded)
         self._router.route(records, lambda wanted: self._keep(arrived, len(items), wanted, before))
@@ -283,9 +283,9 @@ class Intake:
 
         The latter before anything else can end this one.
         """
-        if self._heir is not None:
-            self._left = self._enricher.heritage
-            self._heir.write(replace(self._left, taken="".join([*self._recent][-_REMEMBERED:])))
+        if self._handover_file is not None:
+            self._left = self._enricher.handover
+            self._handover_file.write(replace(self._left, taken="".join([*self._recent][-_REMEMBERED:])))
 
     def _keep(self, arrived: Arrived, items: int, wanted: Sequence[int], before: Knowledge) -> None:
         """Write the body down: now, or when it is answered; at the latest when a sink has no room for its records.

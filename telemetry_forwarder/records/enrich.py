@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from telemetry_forwarder.lazy_dataclass import replace
-from telemetry_forwarder.records.handover import Heritage
+from telemetry_forwarder.records.handover import Handover
 from telemetry_forwarder.records.knowledge import Knowledge, consult, handover, is_in_doubt
 from telemetry_forwarder.records.log_lines import read
 from telemetry_forwarder.records.record import Item, Origin, Record
@@ -60,9 +60,9 @@ def learn(origin: Origin, knowledge: Knowledge, items: Sequence[Item], gaps: Seq
 class Enricher:
     """Holds what is known of the telemetry that has passed, and the INVOKE events that came beside it."""
 
-    def __init__(self, origin: Origin, before: Heritage | None = None) -> None:
+    def __init__(self, origin: Origin, before: Handover | None = None) -> None:
         """Begin to enrich; `before` is what the generation before left, where there was one in this environment."""
-        left = before or Heritage()
+        left = before or Handover()
         self._origin = origin
         self._heard = Heard()
         self.knowledge = Knowledge(
@@ -78,7 +78,7 @@ class Enricher:
         return _environment(self._origin, self.knowledge.instance_id, self.knowledge.init_type)
 
     @property
-    def heritage(self) -> Heritage:
+    def handover(self) -> Handover:
         """What the next generation has to know."""
         return handover(self.knowledge, self._heard)
 

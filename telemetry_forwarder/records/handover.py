@@ -23,7 +23,7 @@ _IDENTITY_DIGITS = 24  # of a batch, as of `enrich.batch_id`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heritage:
+class Handover:
     """What is left: the environment, the request that was started last, and the first one. None where there is none.
 
     `taken` are the identities of the batches that were taken last, one behind the other. `restored` is the name of an
@@ -42,7 +42,7 @@ class Heritage:
         return [taken[at : at + _IDENTITY_DIGITS] for at in range(0, len(taken), _IDENTITY_DIGITS)]
 
 
-class HeritageFile:
+class HandoverFile:
     """The file of one environment. Raises nothing where it cannot be had: it only makes ids better.
 
     What fails is counted, and said once: `say` is given a sentence.
@@ -63,24 +63,24 @@ class HeritageFile:
         except OSError as error:
             self._note(error)
 
-    def read(self) -> Heritage:
+    def read(self) -> Handover:
         """Return what the generation before left; nothing where there is nothing sound."""
         if self._file is None:
-            return Heritage()
+            return Handover()
         try:
             found = orjson.loads(os.pread(self._file, SIZE, 0))
         except ValueError:  # what is empty, most likely
-            return Heritage()
+            return Handover()
         except OSError as error:
             self._note(error)
-            return Heritage()
-        names = Heritage.__dataclass_fields__
+            return Handover()
+        names = Handover.__dataclass_fields__
         members = found if isinstance(found, dict) else {}
-        return Heritage(**{name: members[name] for name in names if isinstance(members.get(name), str)})
+        return Handover(**{name: members[name] for name in names if isinstance(members.get(name), str)})
 
-    def write(self, heritage: Heritage) -> None:
-        """Leave `heritage`, in another file where the function has removed ours."""
-        data = orjson.dumps(asdict(heritage)).ljust(SIZE)
+    def write(self, handover: Handover) -> None:
+        """Leave `handover`, in another file where the function has removed ours."""
+        data = orjson.dumps(asdict(handover)).ljust(SIZE)
         if len(data) > SIZE:
             return
         try:
@@ -116,12 +116,12 @@ class HeritageFile:
             )
 
 
-def before(subscription: tuple[int, str, bytes] | None, heir: HeritageFile) -> Heritage:
+def before(subscription: tuple[int, str, bytes] | None, handover_file: HandoverFile) -> Handover:
     """Return what the generation before left; nothing, and what may lie there is of another environment, for the first.
 
     Source: captures of Lambda: whoever subscribes again after a reset is answered `AlreadySubscribed`.
     """
     if subscription is not None and b"AlreadySubscribed" in subscription[2]:
-        return heir.read()
-    heir.write(Heritage())
-    return Heritage()
+        return handover_file.read()
+    handover_file.write(Handover())
+    return Handover()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from telemetry_forwarder.lazy_dataclass import dataclass, replace
-from telemetry_forwarder.records.handover import Heritage
+from telemetry_forwarder.records.handover import Handover
 from telemetry_forwarder.records.record import Item
 from telemetry_forwarder.records.running import Heard, is_loss, is_needed
 
@@ -44,14 +44,14 @@ def consult(knowledge: Knowledge, heard: Heard, items: Sequence[Item], gaps: Seq
     )
 
 
-def handover(knowledge: Knowledge, heard: Heard) -> Heritage:
+def handover(knowledge: Knowledge, heard: Heard) -> Handover:
     """Return what the next generation has to know: as the request that ran last one that is certain."""
     told = heard.since(knowledge.current, knowledge.started_ms)
     newest = told[-1].request_id if told else knowledge.invocations[-1][0] if knowledge.invocations else None
     is_open = is_in_doubt(knowledge)
     is_certain = newest == knowledge.current or not is_open if newest is not None else not knowledge.is_lost
     running = knowledge.current if is_certain else None
-    return Heritage(
+    return Handover(
         instance_id=knowledge.instance_id,
         request_id=running if knowledge.starts or is_open else knowledge.inherited,
         first=knowledge.first or knowledge.inherited_first,

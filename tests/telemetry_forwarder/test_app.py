@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from telemetry_forwarder.interfaces import Delivered, Destination, HttpDelivery, HttpRequest
-from telemetry_forwarder.records.handover import Heritage, HeritageFile, before
+from telemetry_forwarder.records.handover import Handover, HandoverFile, before
 from telemetry_forwarder.records.record import Origin, complete
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.testing.memory_transport import HANG, MemoryTransport
@@ -93,7 +93,7 @@ def test_an_answer_to_register_that_tells_nothing_leaves_what_is_known(registere
 
 
 @pytest.mark.parametrize(
-    ("subscription", "is_heir"),
+    ("subscription", "is_next_process"),
     [
         ((200, "2025-01-29", b'"AlreadySubscribed"'), True),
         ((200, "2025-01-29", b'"OK"'), False),
@@ -101,11 +101,11 @@ def test_an_answer_to_register_that_tells_nothing_leaves_what_is_known(registere
     ],
 )
 def test_only_who_subscribes_again_inherits(
-    subscription: tuple[int, str, bytes] | None, is_heir: bool, tmp_path: Path
+    subscription: tuple[int, str, bytes] | None, is_next_process: bool, tmp_path: Path
 ) -> None:
     """What a first generation finds is another environment's; the second must not find it either."""
-    left = Heritage(instance_id="i", request_id="r", first="f")
-    HeritageFile("127.0.0.1:9001", str(tmp_path)).write(left)
-    heir = HeritageFile("127.0.0.1:9001", str(tmp_path))
-    assert before(subscription, heir) == (left if is_heir else Heritage())
-    assert heir.read() == (left if is_heir else Heritage())
+    left = Handover(instance_id="i", request_id="r", first="f")
+    HandoverFile("127.0.0.1:9001", str(tmp_path)).write(left)
+    handover_file = HandoverFile("127.0.0.1:9001", str(tmp_path))
+    assert before(subscription, handover_file) == (left if is_next_process else Handover())
+    assert handover_file.read() == (left if is_next_process else Handover())

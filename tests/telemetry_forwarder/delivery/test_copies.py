@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_forwarder.delivery.answer_time import UNUSUAL_S, Copies, Patience
+from telemetry_forwarder.delivery.answer_time import UNUSUAL_S, AnswerTime, Copies
 from telemetry_forwarder.delivery.retry import THAW_S
 from telemetry_forwarder.delivery.window import CLOSED, SendWindow, answered_by
 from telemetry_forwarder.errors import ConnectionLost
@@ -247,25 +247,25 @@ def test_a_failed_copy_leaves_the_first_request_alone() -> None:
 
 
 def test_of_a_destination_not_met_yet_a_second_is_unusual() -> None:
-    assert Patience().unusual_after() == UNUSUAL_S
-    assert Patience().unusual_after(0.5) == UNUSUAL_S
+    assert AnswerTime().unusual_after() == UNUSUAL_S
+    assert AnswerTime().unusual_after(0.5) == UNUSUAL_S
 
 
 def test_what_is_unusual_is_learned() -> None:
-    patience = Patience()
-    patience.answered(0.02)
-    assert (patience.unusual_after(), patience.unusual_after(0.5)) == (UNUSUAL_S, 0.5)
-    patience.answered(3.0)
-    assert patience.unusual_after() == 6.0
+    answer_time = AnswerTime()
+    answer_time.answered(0.02)
+    assert (answer_time.unusual_after(), answer_time.unusual_after(0.5)) == (UNUSUAL_S, 0.5)
+    answer_time.answered(3.0)
+    assert answer_time.unusual_after() == 6.0
     for _ in range(8):
-        patience.answered(0.02)
-    assert patience.unusual_after() == UNUSUAL_S
+        answer_time.answered(0.02)
+    assert answer_time.unusual_after() == UNUSUAL_S
 
 
 def test_an_answer_behind_a_freeze_teaches_little() -> None:
-    patience = Patience()
-    patience.answered_sometime(3600.0)
-    assert patience.unusual_after() == 4.0
+    answer_time = AnswerTime()
+    answer_time.answered_sometime(3600.0)
+    assert answer_time.unusual_after() == 4.0
 
 
 @given(st.lists(st.booleans(), max_size=500))

@@ -94,7 +94,7 @@ def test_no_pace_is_learned_from_an_attempt_that_may_have_been_frozen() -> None:
         await asyncio.sleep(1.0)
         bench.delivery.allow(SendWindow(in_seconds(60.0)))  # an event came
         assert await running
-        assert bench.delivery.patience.expects_answer_within(0.0)
+        assert bench.delivery.answer_time.expects_answer_within(0.0)
 
     run(main())
 

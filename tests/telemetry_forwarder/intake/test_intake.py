@@ -22,7 +22,7 @@ from telemetry_forwarder.intake.intake import Intake
 from telemetry_forwarder.intake.router import Router
 from telemetry_forwarder.ledger import Door, Unrouted
 from telemetry_forwarder.records.enrich import Enricher
-from telemetry_forwarder.records.handover import Heritage, HeritageFile
+from telemetry_forwarder.records.handover import Handover, HandoverFile
 from telemetry_forwarder.records.record import Origin, Record
 from telemetry_forwarder.records.running import Invocation
 from telemetry_forwarder.spool.backlog import Backlog
@@ -43,11 +43,11 @@ class Entrance:
     def __init__(
         self,
         *types: str,
-        heir: HeritageFile | None = None,
+        handover_file: HandoverFile | None = None,
         known: Sequence[str] = (),
         spool: Spool | None = None,
         origin: Origin = ORIGIN,
-        before: Heritage | None = None,
+        before: Handover | None = None,
     ) -> None:
         self.door = Door()
         self.lines = Lines()
@@ -65,7 +65,7 @@ class Entrance:
             on_interruption=lambda: self.sign("interrupted"),
             clock=ManualClock(),
             log=self.lines.log,
-            heir=heir,
+            handover_file=handover_file,
             known=known,
             spool=spool,
         )
@@ -83,13 +83,13 @@ def body(*records: object, kind: str = "function") -> bytes:
 
 
 def test_what_is_learnt_is_left_for_the_next_generation_before_the_batch_is_answered(tmp_path: Path) -> None:
-    heir = HeritageFile("127.0.0.1:9001", str(tmp_path))
-    entrance = Entrance(heir=heir)
+    handover_file = HandoverFile("127.0.0.1:9001", str(tmp_path))
+    entrance = Entrance(handover_file=handover_file)
     entrance.intake.take(body("a line"), "1")
-    assert heir.read() == Heritage()
+    assert handover_file.read() == Handover()
     entrance.intake.take(body({"instanceId": "i"}, kind="platform.initStart"), "2")
     entrance.intake.take(body({"requestId": "r"}, {"requestId": "s"}, kind="platform.start"), "3")
-    left = heir.read()
+    left = handover_file.read()
     assert (left.instance_id, left.request_id, left.first, len(left.batches())) == ("i", "s", "r", 3)
 
 
@@ -167,12 +167,12 @@ def test_a_batch_sent_again_to_the_next_generation_has_the_same_ids(sequence_id:
 
 def test_the_next_generation_takes_no_batch_that_the_one_before_had_taken(tmp_path: Path) -> None:
     """All of it may be delivered, and nothing of it in the spool, when Lambda has lost the answer in a reset."""
-    heir = HeritageFile("127.0.0.1:9001", str(tmp_path))
-    first = Entrance(heir=heir)
+    handover_file = HandoverFile("127.0.0.1:9001", str(tmp_path))
+    first = Entrance(handover_file=handover_file)
     for number in range(100):
         first.intake.take(body(f"line {number}"), "s")
     first.intake.leave()
-    second = Entrance(known=HeritageFile("127.0.0.1:9001", str(tmp_path)).read().batches())
+    second = Entrance(known=HandoverFile("127.0.0.1:9001", str(tmp_path)).read().batches())
     for number in (99, 40, 100):
         second.intake.take(body(f"line {number}"), "t")
     assert (second.door.redelivered_bodies, [record.body for record in second.taken]) == (2, ["line 100"])
@@ -321,11 +321,11 @@ def test_a_start_tells_of_a_restore_that_nothing_else_told_of() -> None:
 
 @pytest.mark.parametrize("name", [NAME, None])
 def test_the_next_generation_goes_by_the_same_name_and_ids(name: str | None, tmp_path: Path) -> None:
-    heir = HeritageFile("127.0.0.1:9001", str(tmp_path))
-    first = Entrance(heir=heir)
+    handover_file = HandoverFile("127.0.0.1:9001", str(tmp_path))
+    first = Entrance(handover_file=handover_file)
     for one in (BORN, restored(name), at(32, "a line")):
         first.intake.take(one, "s")
-    left = heir.read()
+    left = handover_file.read()
     assert left.restored == left.instance_id == first.taken[-1].origin.instance_id
     second = Entrance(before=left)
     for one in (at(32, "a line"), STARTED):

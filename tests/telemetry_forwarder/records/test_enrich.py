@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from telemetry_forwarder.records.enrich import Enricher, enrich_in_steps, learn
 from telemetry_forwarder.records.enrich import enrich as fold
-from telemetry_forwarder.records.handover import Heritage
+from telemetry_forwarder.records.handover import Handover
 from telemetry_forwarder.records.knowledge import Knowledge
 from telemetry_forwarder.records.record import Item, Record, batch_id
 from telemetry_forwarder.records.running import Invocation
@@ -149,14 +149,14 @@ def test_what_one_batch_tells_of_a_dead_request_is_forgotten_in_the_next() -> No
     assert enricher.enrich([line("init")], "c")[0].request_id is None
 
 
-def inheriting(*batches: Sequence[Item], **left: str) -> list[Record]:
-    enricher = Enricher(ORIGIN, Heritage(**left))
+def taking_over(*batches: Sequence[Item], **left: str) -> list[Record]:
+    enricher = Enricher(ORIGIN, Handover(**left))
     return [record for number, batch in enumerate(batches) for record in enricher.enrich(batch, f"b{number}")]
 
 
 def test_what_is_inherited_names_the_request_of_lines_that_are_sent_without_their_end() -> None:
     """A batch that was on its way when the generation before was killed is repeated as it was."""
-    records = inheriting(
+    records = taking_over(
         [line("a"), line({"requestId": OTHER})], [ended(SECOND), start(request_id(3)), line("b")],
         instance_id="i", request_id=SECOND, first=FIRST,
     )  # fmt: skip
@@ -166,19 +166,19 @@ def test_what_is_inherited_names_the_request_of_lines_that_are_sent_without_thei
 
 
 def test_the_first_request_of_the_generation_before_was_cold() -> None:
-    assert [r.cold_start for r in inheriting([ended(FIRST)], request_id=FIRST, first=FIRST)] == [True]
+    assert [r.cold_start for r in taking_over([ended(FIRST)], request_id=FIRST, first=FIRST)] == [True]
 
 
 def test_an_end_in_the_batch_is_believed_before_what_is_inherited() -> None:
-    assert inheriting([line("a"), ended(SECOND)], request_id=FIRST)[0].request_id == SECOND
+    assert taking_over([line("a"), ended(SECOND)], request_id=FIRST)[0].request_id == SECOND
 
 
 def test_what_is_left_is_the_last_request_that_was_started_here_or_before() -> None:
-    enricher = Enricher(ORIGIN, Heritage(instance_id="i", request_id=FIRST, first=FIRST))
-    assert enricher.heritage == Heritage(instance_id="i", request_id=FIRST, first=FIRST)
+    enricher = Enricher(ORIGIN, Handover(instance_id="i", request_id=FIRST, first=FIRST))
+    assert enricher.handover == Handover(instance_id="i", request_id=FIRST, first=FIRST)
     enricher.enrich([start(SECOND), start(OTHER)], "b")
-    assert enricher.heritage == Heritage(instance_id="i", request_id=OTHER, first=SECOND)
-    assert Enricher(ORIGIN).heritage == Heritage()
+    assert enricher.handover == Handover(instance_id="i", request_id=OTHER, first=SECOND)
+    assert Enricher(ORIGIN).handover == Handover()
 
 
 # --- what is lost ---------------------------------------------------------------------------------------------------
@@ -301,13 +301,13 @@ def test_after_a_loss_nothing_is_left_for_the_next_generation_that_is_not_certai
     enricher = Enricher(ORIGIN)
     enricher.hear(invoked(FIRST, 1))
     enricher.enrich([start(FIRST), DROPPED], "b")
-    assert enricher.heritage.request_id == FIRST
+    assert enricher.handover.request_id == FIRST
     enricher.hear(invoked(SECOND, 50))
-    assert enricher.heritage.request_id is None
+    assert enricher.handover.request_id is None
 
 
 def test_in_the_next_generation_too_what_follows_a_loss_is_of_no_request() -> None:
-    records = inheriting([line("a"), DROPPED, line("b"), ended(SECOND)], request_id=FIRST)
+    records = taking_over([line("a"), DROPPED, line("b"), ended(SECOND)], request_id=FIRST)
     assert [one.request_id for one in records] == [FIRST, None, None, SECOND]
 
 
@@ -576,7 +576,7 @@ def test_with_its_knowledge_another_enricher_makes_the_same_records(batches: lis
 
     What teaches nothing may be skipped, for which the knowledge is the same object before and after.
     """
-    left = Heritage(
+    left = Handover(
         request_id=data.draw(st.sampled_from([None, OTHER])), first=data.draw(st.sampled_from([None, OTHER]))
     )
     first = Enricher(ORIGIN, left)

@@ -54,11 +54,11 @@ def test_the_next_process_finds_what_was_left_and_neighbours_have_slots_of_their
     for number, files in enumerate((first, second, third)):
         files.create(number, [b"x"])
     second.close()
-    heir, fourth = SegmentFiles(str(tmp_path)), SegmentFiles(str(tmp_path))
-    assert (heir.numbers(), fourth.numbers()) == ([1], [])
-    assert heir.read(1) == b"x"
+    next_process, fourth = SegmentFiles(str(tmp_path)), SegmentFiles(str(tmp_path))
+    assert (next_process.numbers(), fourth.numbers()) == ([1], [])
+    assert next_process.read(1) == b"x"
     assert sorted(os.listdir(tmp_path)) == ["0", "1", "2", "3"]
-    for files in (first, third, heir, fourth):
+    for files in (first, third, next_process, fourth):
         files.close()
 
 
@@ -290,9 +290,11 @@ def test_what_somebody_removed_is_written_again_as_long_as_it_is_open(
         files.secure(number, 14)
         files.append(number, [b"!"], 14)
     files.close()
-    heir = SegmentFiles(str(tmp_path / "spool"))
-    assert [heir.read(number) for number in heir.numbers()] == [b"what is kept %d!" % number for number in range(3)]
-    heir.close()
+    next_process = SegmentFiles(str(tmp_path / "spool"))
+    assert [next_process.read(number) for number in next_process.numbers()] == [
+        b"what is kept %d!" % number for number in range(3)
+    ]
+    next_process.close()
     assert descriptors() == before
 
 

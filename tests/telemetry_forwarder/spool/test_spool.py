@@ -142,7 +142,7 @@ def test_records_made_again_equal_those_made_first() -> None:
             world.take(2)
             world.take(1, kind="platform.start")
             world.take(3, size=900)
-        backlog = world.process.workers["a"]._stock._backlog
+        backlog = world.process.workers["a"]._queue._backlog
         assert backlog is not None
         again = backlog.read(1_000, 1_000_000)
         assert again == first[-len(again) :]
@@ -161,7 +161,7 @@ def test_a_body_that_is_read_in_slices_is_read_once() -> None:
         world.backends["a"].is_well = False
         for _ in range(3):
             world.take(3 * AT_ONCE + 5)
-        backlog = world.process.workers["a"]._stock._backlog
+        backlog = world.process.workers["a"]._queue._backlog
         assert backlog is not None
         total = backlog.waiting
         found: list[Any] = []
@@ -358,7 +358,7 @@ def test_what_was_learned_while_the_disk_was_away_is_in_the_next_segment() -> No
         world.store.trouble = None
         await asyncio.sleep(PAUSE_S)
         world.take(3)
-        backlog = world.process.workers["a"]._stock._backlog
+        backlog = world.process.workers["a"]._queue._backlog
         assert backlog is not None
         assert backlog.read(100, 100_000)[-1].request_id == "request 2"
 
