@@ -13,6 +13,7 @@ from telemetry_forwarder.records.handover import Handover, HandoverFile, before
 from telemetry_forwarder.records.record import Origin, complete
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.testing.memory_transport import HANG, MemoryTransport
+from telemetry_forwarder.testing.virtual_time import in_virtual_time
 from telemetry_forwarder.transports.stack import check_health
 from telemetry_forwarder.variables.reading import read_all
 from telemetry_forwarder.wiring import open_all
@@ -58,14 +59,12 @@ def test_a_transport_that_cannot_be_opened_leaves_its_sink_out(delivery: Any) ->
     assert "token is secret" not in str(lines.written)
 
 
-def test_in_strict_mode_it_fails_the_start() -> None:
-    async def main() -> None:
-        async with AsyncExitStack() as stack:
-            settings = Settings.from_values(read_all({"TELEMETRY_FORWARDER_STRICT": "true"}))
-            with pytest.raises(RuntimeError):
-                await open_all([destination("theirs", raises)], settings, stack, Lines().log)
-
-    run(main())
+@in_virtual_time
+async def test_in_strict_mode_it_fails_the_start() -> None:
+    async with AsyncExitStack() as stack:
+        settings = Settings.from_values(read_all({"TELEMETRY_FORWARDER_STRICT": "true"}))
+        with pytest.raises(RuntimeError):
+            await open_all([destination("theirs", raises)], settings, stack, Lines().log)
 
 
 def test_a_bug_in_the_health_check_costs_nothing() -> None:

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from telemetry_forwarder.testing.virtual_time import in_virtual_time
 from telemetry_forwarder.turns import SLICE_S, Turns
-from tests.builders import clock, freeze, run
+from tests.builders import clock, freeze
 
 
 async def work(turns: Turns, name: str, slices: int, done: list[str], costs_s: float = SLICE_S) -> None:
@@ -16,88 +17,76 @@ async def work(turns: Turns, name: str, slices: int, done: list[str], costs_s: f
             done.append(name)
 
 
-def test_those_who_wait_have_their_slices_in_turn() -> None:
-    async def main() -> None:
-        turns, done = Turns(clock()), list[str]()
-        async with turns:
-            working = asyncio.gather(*(work(turns, name, 3, done) for name in "abc"))
-            await asyncio.sleep(0)
-        await working
-        assert "".join(done) == "abcabcabc"
-
-    run(main())
+@in_virtual_time
+async def test_those_who_wait_have_their_slices_in_turn() -> None:
+    turns, done = Turns(clock()), list[str]()
+    async with turns:
+        working = asyncio.gather(*(work(turns, name, 3, done) for name in "abc"))
+        await asyncio.sleep(0)
+    await working
+    assert "".join(done) == "abcabcabc"
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_timer_is_never_later_than_a_slice_however_many_work(workers: int) -> None:
-    async def main() -> None:
-        loop, late = asyncio.get_running_loop(), list[float]()
+@in_virtual_time
+async def test_a_timer_is_never_later_than_a_slice_however_many_work(workers: int) -> None:
+    loop, late = asyncio.get_running_loop(), list[float]()
 
-        def tick(due: float) -> None:
-            late.append(loop.time() - due)
-            loop.call_at(loop.time() + 0.01, tick, loop.time() + 0.01)
+    def tick(due: float) -> None:
+        late.append(loop.time() - due)
+        loop.call_at(loop.time() + 0.01, tick, loop.time() + 0.01)
 
-        tick(loop.time())
-        turns = Turns(clock())
-        await asyncio.gather(*(work(turns, "", 50, [], 0.001) for _ in range(workers)))
-        assert len(late) > 10
-        assert max(late) <= SLICE_S + 0.001
-
-    run(main())
+    tick(loop.time())
+    turns = Turns(clock())
+    await asyncio.gather(*(work(turns, "", 50, [], 0.001) for _ in range(workers)))
+    assert len(late) > 10
+    assert max(late) <= SLICE_S + 0.001
 
 
-def test_no_slice_begins_after_work_was_told_to_rest_until_it_may_go_on() -> None:
-    async def main() -> None:
-        turns, done = Turns(clock()), list[str]()
-        turns.rest_from(clock().monotonic() + 2.5 * SLICE_S)
-        working = asyncio.gather(work(turns, "a", 5, done), work(turns, "b", 5, done))
-        await asyncio.sleep(10.0)
-        assert len(done) == 3
-        turns.go_on()
-        await working
-        assert len(done) == 10
-
-    run(main())
+@in_virtual_time
+async def test_no_slice_begins_after_work_was_told_to_rest_until_it_may_go_on() -> None:
+    turns, done = Turns(clock()), list[str]()
+    turns.rest_from(clock().monotonic() + 2.5 * SLICE_S)
+    working = asyncio.gather(work(turns, "a", 5, done), work(turns, "b", 5, done))
+    await asyncio.sleep(10.0)
+    assert len(done) == 3
+    turns.go_on()
+    await working
+    assert len(done) == 10
 
 
-def test_one_who_is_cancelled_takes_nobodys_turn() -> None:
-    async def main() -> None:
-        turns, done = Turns(clock()), list[str]()
-        async with turns:
-            tasks = [asyncio.ensure_future(work(turns, name, 2, done)) for name in "abc"]
-            await asyncio.sleep(0)
-            tasks[1].cancel()
-        await asyncio.wait(tasks)
-        assert "".join(done) == "acac"
-        async with asyncio.timeout(1.0):
-            await work(turns, "d", 1, done)
-
-    run(main())
+@in_virtual_time
+async def test_one_who_is_cancelled_takes_nobodys_turn() -> None:
+    turns, done = Turns(clock()), list[str]()
+    async with turns:
+        tasks = [asyncio.ensure_future(work(turns, name, 2, done)) for name in "abc"]
+        await asyncio.sleep(0)
+        tasks[1].cancel()
+    await asyncio.wait(tasks)
+    assert "".join(done) == "acac"
+    async with asyncio.timeout(1.0):
+        await work(turns, "d", 1, done)
 
 
-def test_one_who_is_cancelled_in_the_moment_of_its_turn_passes_it_on() -> None:
-    async def main() -> None:
-        turns, done = Turns(clock()), list[str]()
-        async with turns:
-            waiting = [asyncio.ensure_future(work(turns, name, 1, done)) for name in "ab"]
-            await asyncio.sleep(0)
-        await asyncio.sleep(0)  # the first has been given the turn, and has not run yet
-        waiting[0].cancel()
-        await asyncio.wait(waiting)
-        assert done == ["b"]
-
-    run(main())
+@in_virtual_time
+async def test_one_who_is_cancelled_in_the_moment_of_its_turn_passes_it_on() -> None:
+    turns, done = Turns(clock()), list[str]()
+    async with turns:
+        waiting = [asyncio.ensure_future(work(turns, name, 1, done)) for name in "ab"]
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the first has been given the turn, and has not run yet
+    waiting[0].cancel()
+    await asyncio.wait(waiting)
+    assert done == ["b"]
 
 
-def test_what_the_processor_was_withheld_is_known_and_forgotten_and_a_freeze_is_none() -> None:
-    async def main() -> None:
-        turns = Turns(clock())
-        assert turns.withheld_s == 0.0
-        await work(turns, "", 1, [], 0.08)
-        assert turns.withheld_s == pytest.approx(0.08 - SLICE_S)
-        await work(turns, "", 1, [], 60.0)
-        assert turns.withheld_s == pytest.approx(0.08 - SLICE_S)
-        await work(turns, "", 40, [])
-        assert turns.withheld_s == 0.0
-
-    run(main())
+@in_virtual_time
+async def test_what_the_processor_was_withheld_is_known_and_forgotten_and_a_freeze_is_none() -> None:
+    turns = Turns(clock())
+    assert turns.withheld_s == 0.0
+    await work(turns, "", 1, [], 0.08)
+    assert turns.withheld_s == pytest.approx(0.08 - SLICE_S)
+    await work(turns, "", 1, [], 60.0)
+    assert turns.withheld_s == pytest.approx(0.08 - SLICE_S)
+    await work(turns, "", 40, [])
+    assert turns.withheld_s == 0.0

@@ -15,6 +15,7 @@ from telemetry_forwarder.delivery.answer_time import (
     AnswerTime,
     FreezeSafeTimeout,
 )
+from telemetry_forwarder.testing.virtual_time import in_virtual_time
 from tests.builders import clock, freeze, run
 
 
@@ -102,10 +103,8 @@ def test_it_cuts_off_in_time_but_not_because_the_environment_slept(
     assert run(main()) == pytest.approx(expected)
 
 
-def test_what_ends_in_time_is_not_cut_off_and_leaves_no_timer() -> None:
-    async def main() -> None:
-        async with FreezeSafeTimeout(1005.0):
-            await asyncio.sleep(1.0)
-        await asyncio.sleep(60.0)
-
-    run(main())
+@in_virtual_time
+async def test_what_ends_in_time_is_not_cut_off_and_leaves_no_timer() -> None:
+    async with FreezeSafeTimeout(1005.0):
+        await asyncio.sleep(1.0)
+    await asyncio.sleep(60.0)

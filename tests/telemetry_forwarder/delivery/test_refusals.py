@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from telemetry_forwarder.delivery.refusals import CONVINCED, MOST_TOKENS, SUSPICIOUS, Refusals
 from telemetry_forwarder.delivery.window import CLOSED, answered_by
 from telemetry_forwarder.interfaces import Delivered, DropReason, Partial, Rejected, TooLarge, Verdict
-from tests.builders import ListSink, ManualClock, ScriptedTransport, Sent, Workshop, in_seconds, limits, records, run
+from telemetry_forwarder.testing.virtual_time import in_virtual_time
+from tests.builders import ListSink, ManualClock, ScriptedTransport, Sent, Workshop, in_seconds, limits, records
 
 
 class Picky(ScriptedTransport):
@@ -54,17 +55,15 @@ def as_a_stream(*bad: str) -> Callable[[tuple[str, ...]], Verdict]:
 
 @pytest.mark.parametrize("bad", [("r0",), ("r500",), ("r999",), ("r3", "r4"), ("r0", "r999")])
 @pytest.mark.parametrize("reader", [all_or_nothing, as_a_stream])
-def test_bad_records_among_good_ones_are_found_and_only_they_are_lost(bad: tuple[str, ...], reader: Any) -> None:
-    async def main() -> None:
-        async with Workshop(sink=ListSink(limits=limits(max_records=1000, max_bytes=1_000_000))) as shop:
-            transport = pick(shop, reader(*bad))
-            shop.worker.offer(records(1000))
-            await shop.worker.flush(answered_by(in_seconds(0.5)))
-            assert (shop.delivered, shop.dropped) == (1000 - len(bad), {"rejected": len(bad)})
-            assert len(transport.sent) <= 25 * len(bad)
-            assert transport.records_sent <= 1000 * (1 + 2 * len(bad)) + len(transport.sent)
-
-    run(main())
+@in_virtual_time
+async def test_bad_records_among_good_ones_are_found_and_only_they_are_lost(bad: tuple[str, ...], reader: Any) -> None:
+    async with Workshop(sink=ListSink(limits=limits(max_records=1000, max_bytes=1_000_000))) as shop:
+        transport = pick(shop, reader(*bad))
+        shop.worker.offer(records(1000))
+        await shop.worker.flush(answered_by(in_seconds(0.5)))
+        assert (shop.delivered, shop.dropped) == (1000 - len(bad), {"rejected": len(bad)})
+        assert len(transport.sent) <= 25 * len(bad)
+        assert transport.records_sent <= 1000 * (1 + 2 * len(bad)) + len(transport.sent)
 
 
 @pytest.mark.parametrize(
@@ -75,110 +74,99 @@ def test_bad_records_among_good_ones_are_found_and_only_they_are_lost(bad: tuple
         lambda ids: Partial(tuple(range(1, len(ids))), {0: DropReason.REJECTED}, detail="HTTP 400, code 6"),
     ],
 )
-def test_a_destination_that_refuses_everything_costs_little_and_loses_nothing_once_it_is_mended(refusal: Any) -> None:
-    async def main() -> None:
-        async with Workshop(sink=ListSink(limits=limits(max_records=1000, max_bytes=1_000_000))) as shop:
-            transport = pick(shop, refusal)
-            held = []
-            for number in range(8):
-                shop.begin(in_seconds(3.0))
-                shop.worker.offer(records(400, prefix=f"{number}-"))
-                before = shop.clock.monotonic()
-                await shop.worker.flush(answered_by(in_seconds(0.5)))
-                held.append(shop.clock.monotonic() - before)
-                shop.worker.allow(CLOSED)
-                await asyncio.sleep(1.0)
-            assert (shop.delivered, shop.dropped, shop.worker.held) == (0, {}, 3200)
-            assert len(transport.sent) <= CONVINCED
-            assert transport.records_sent <= 3 * 400 + CONVINCED
-            assert held[1:] == [0.0] * 7
-            assert shop.lines.said("takes nothing that is sent", "WARN") == 1
-            assert shop.lines.said("delivering again") == 0
-            transport.judge = lambda ids: Delivered()
-            await shop.worker.drain(in_seconds(1.55))
-            assert (shop.delivered, shop.dropped) == (3200, {})
-            assert shop.lines.said("delivering again") == 1
-
-    run(main())
-
-
-def test_a_destination_that_begins_to_refuse_everything_is_left_alone_too() -> None:
-    async def main() -> None:
-        async with Workshop() as shop:
-            transport = pick(shop, all_or_nothing())
-            shop.worker.offer(records(5))
+@in_virtual_time
+async def test_a_destination_that_refuses_everything_costs_little_and_loses_nothing_once_it_is_mended(
+    refusal: Any,
+) -> None:
+    async with Workshop(sink=ListSink(limits=limits(max_records=1000, max_bytes=1_000_000))) as shop:
+        transport = pick(shop, refusal)
+        held = []
+        for number in range(8):
+            shop.begin(in_seconds(3.0))
+            shop.worker.offer(records(400, prefix=f"{number}-"))
+            before = shop.clock.monotonic()
             await shop.worker.flush(answered_by(in_seconds(0.5)))
-            transport.judge = lambda ids: Rejected("HTTP 400")
-            shop.worker.offer(records(50, prefix="held"))
+            held.append(shop.clock.monotonic() - before)
+            shop.worker.allow(CLOSED)
+            await asyncio.sleep(1.0)
+        assert (shop.delivered, shop.dropped, shop.worker.held) == (0, {}, 3200)
+        assert len(transport.sent) <= CONVINCED
+        assert transport.records_sent <= 3 * 400 + CONVINCED
+        assert held[1:] == [0.0] * 7
+        assert shop.lines.said("takes nothing that is sent", "WARN") == 1
+        assert shop.lines.said("delivering again") == 0
+        transport.judge = lambda ids: Delivered()
+        await shop.worker.drain(in_seconds(1.55))
+        assert (shop.delivered, shop.dropped) == (3200, {})
+        assert shop.lines.said("delivering again") == 1
+
+
+@in_virtual_time
+async def test_a_destination_that_begins_to_refuse_everything_is_left_alone_too() -> None:
+    async with Workshop() as shop:
+        transport = pick(shop, all_or_nothing())
+        shop.worker.offer(records(5))
+        await shop.worker.flush(answered_by(in_seconds(0.5)))
+        transport.judge = lambda ids: Rejected("HTTP 400")
+        shop.worker.offer(records(50, prefix="held"))
+        await shop.worker.flush(answered_by(in_seconds(0.5)))
+        assert (shop.delivered, shop.dropped, shop.worker.held) == (5, {}, 50)
+        assert not shop.worker.is_worth_waiting_for(in_seconds(0.5))
+
+
+@in_virtual_time
+async def test_what_is_refused_to_the_end_is_dropped_for_that_reason() -> None:
+    async with Workshop() as shop:
+        pick(shop, lambda ids: Rejected("HTTP 400"))
+        shop.worker.offer(records(50))
+        await shop.worker.flush(answered_by(in_seconds(0.5)))
+        await shop.worker.drain(in_seconds(1.55))
+        assert shop.dropped == {"rejected": 50}
+
+
+@in_virtual_time
+async def test_one_record_that_is_refused_is_held_until_another_is_taken() -> None:
+    async with Workshop() as shop:
+        transport = pick(shop, all_or_nothing("bad0"))
+        shop.worker.offer(records(1, prefix="bad"))
+        await shop.worker.flush(answered_by(in_seconds(0.5)))
+        assert (shop.worker.held, shop.dropped) == (1, {})
+        assert shop.worker.is_worth_waiting_for(in_seconds(0.5)), "one refusal says nothing of the destination"
+        shop.worker.offer(records(3, prefix="good"))
+        await shop.worker.flush(answered_by(in_seconds(0.5)))
+        assert (shop.delivered, shop.dropped) == (3, {"rejected": 1})
+        assert transport.ids == [("bad0",), ("good0", "good1", "good2"), ("bad0",)]
+
+
+@in_virtual_time
+async def test_one_record_that_is_the_only_one_and_refused_is_asked_for_seldom() -> None:
+    async with Workshop() as shop:
+        transport = pick(shop, all_or_nothing("bad0"))
+        shop.worker.offer(records(1, prefix="bad"))
+        for _ in range(100):
             await shop.worker.flush(answered_by(in_seconds(0.5)))
-            assert (shop.delivered, shop.dropped, shop.worker.held) == (5, {}, 50)
-            assert not shop.worker.is_worth_waiting_for(in_seconds(0.5))
-
-    run(main())
-
-
-def test_what_is_refused_to_the_end_is_dropped_for_that_reason() -> None:
-    async def main() -> None:
-        async with Workshop() as shop:
-            pick(shop, lambda ids: Rejected("HTTP 400"))
-            shop.worker.offer(records(50))
-            await shop.worker.flush(answered_by(in_seconds(0.5)))
-            await shop.worker.drain(in_seconds(1.55))
-            assert shop.dropped == {"rejected": 50}
-
-    run(main())
+            await asyncio.sleep(1.0)
+        assert len(transport.sent) <= SUSPICIOUS + 5
+        await shop.worker.drain(in_seconds(1.55))
+        assert shop.dropped == {"rejected": 1}
 
 
-def test_one_record_that_is_refused_is_held_until_another_is_taken() -> None:
-    async def main() -> None:
-        async with Workshop() as shop:
-            transport = pick(shop, all_or_nothing("bad0"))
-            shop.worker.offer(records(1, prefix="bad"))
-            await shop.worker.flush(answered_by(in_seconds(0.5)))
-            assert (shop.worker.held, shop.dropped) == (1, {})
-            assert shop.worker.is_worth_waiting_for(in_seconds(0.5)), "one refusal says nothing of the destination"
-            shop.worker.offer(records(3, prefix="good"))
-            await shop.worker.flush(answered_by(in_seconds(0.5)))
-            assert (shop.delivered, shop.dropped) == (3, {"rejected": 1})
-            assert transport.ids == [("bad0",), ("good0", "good1", "good2"), ("bad0",)]
-
-    run(main())
-
-
-def test_one_record_that_is_the_only_one_and_refused_is_asked_for_seldom() -> None:
-    async def main() -> None:
-        async with Workshop() as shop:
-            transport = pick(shop, all_or_nothing("bad0"))
-            shop.worker.offer(records(1, prefix="bad"))
-            for _ in range(100):
-                await shop.worker.flush(answered_by(in_seconds(0.5)))
-                await asyncio.sleep(1.0)
-            assert len(transport.sent) <= SUSPICIOUS + 5
-            await shop.worker.drain(in_seconds(1.55))
-            assert shop.dropped == {"rejected": 1}
-
-    run(main())
-
-
-def test_a_bad_record_does_not_keep_good_ones_from_being_tried() -> None:
+@in_virtual_time
+async def test_a_bad_record_does_not_keep_good_ones_from_being_tried() -> None:
     """Held as the only one, it is not what the destination is judged by when others come."""
-
-    async def main() -> None:
-        async with Workshop() as shop:
-            pick(shop, all_or_nothing("bad0"))
-            shop.worker.offer(records(1, prefix="bad"))
-            for _ in range(5):
-                await shop.worker.flush(answered_by(in_seconds(0.5)))
-            for number in range(20):
-                shop.begin(in_seconds(3.0))
-                shop.worker.offer(records(2, prefix=f"good{number}-"))
-                await asyncio.sleep(0.1)
-                await shop.worker.flush(answered_by(in_seconds(0.5)))
-                shop.worker.allow(CLOSED)
-                await asyncio.sleep(31.0)
-            assert (shop.delivered, shop.dropped) == (40, {"rejected": 1})
-
-    run(main())
+    async with Workshop() as shop:
+        pick(shop, all_or_nothing("bad0"))
+        shop.worker.offer(records(1, prefix="bad"))
+        for _ in range(5):
+            await shop.worker.flush(answered_by(in_seconds(0.5)))
+        for number in range(20):
+            shop.begin(in_seconds(3.0))
+            shop.worker.offer(records(2, prefix=f"good{number}-"))
+            await asyncio.sleep(0.1)
+            await shop.worker.flush(answered_by(in_seconds(0.5)))
+            shop.worker.allow(CLOSED)
+            await asyncio.sleep(31.0)
+        assert (shop.delivered, shop.dropped) == (40, {"rejected": 1})
 
 
 @settings(max_examples=60, deadline=None)
@@ -187,27 +175,24 @@ def test_a_bad_record_does_not_keep_good_ones_from_being_tried() -> None:
     is_stream=st.booleans(),
     mended_after=st.integers(0, 30),
 )
-def test_whatever_is_bad_no_good_record_is_lost(bad: set[int], is_stream: bool, mended_after: int) -> None:
+@in_virtual_time
+async def test_whatever_is_bad_no_good_record_is_lost(bad: set[int], is_stream: bool, mended_after: int) -> None:
     """While the environment lives, and as long as a destination has time to be asked in."""
-
-    async def main() -> None:
-        async with Workshop(sink=ListSink(limits=limits(max_records=16))) as shop:
-            names = [f"r{number}" for number in bad]
-            judge = (as_a_stream if is_stream else all_or_nothing)(*names)
-            transport = pick(shop, lambda ids: Rejected("all") if len(transport.sent) <= mended_after else judge(ids))
-            shop.worker.offer(records(64))
-            for _ in range(200):
-                shop.begin(in_seconds(30.0))
-                await asyncio.sleep(0.1)
-                await shop.worker.flush(answered_by(in_seconds(5.0)))
-                shop.worker.allow(CLOSED)
-                await asyncio.sleep(31.0)
-            if len(bad) < 64 and len(transport.sent) > mended_after:
-                assert shop.delivered == 64 - len(bad)
-            assert shop.dropped.get("rejected", 0) <= len(bad)
-            shop.check()
-
-    run(main())
+    async with Workshop(sink=ListSink(limits=limits(max_records=16))) as shop:
+        names = [f"r{number}" for number in bad]
+        judge = (as_a_stream if is_stream else all_or_nothing)(*names)
+        transport = pick(shop, lambda ids: Rejected("all") if len(transport.sent) <= mended_after else judge(ids))
+        shop.worker.offer(records(64))
+        for _ in range(200):
+            shop.begin(in_seconds(30.0))
+            await asyncio.sleep(0.1)
+            await shop.worker.flush(answered_by(in_seconds(5.0)))
+            shop.worker.allow(CLOSED)
+            await asyncio.sleep(31.0)
+        if len(bad) < 64 and len(transport.sent) > mended_after:
+            assert shop.delivered == 64 - len(bad)
+        assert shop.dropped.get("rejected", 0) <= len(bad)
+        shop.check()
 
 
 def test_splitting_has_a_pace() -> None:

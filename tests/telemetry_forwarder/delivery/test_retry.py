@@ -22,6 +22,7 @@ from telemetry_forwarder.interfaces import (
     Verdict,
 )
 from telemetry_forwarder.ledger import Account
+from telemetry_forwarder.testing.virtual_time import in_virtual_time
 from tests.builders import (
     Bug,
     Hang,
@@ -32,7 +33,6 @@ from tests.builders import (
     encoded_list,
     freeze,
     in_seconds,
-    run,
 )
 
 
@@ -67,17 +67,14 @@ class Bench:
         assert self.account.statement(self.delivery.held).is_balanced()
 
 
-def deliver(*script: Any, check: Callable[[Bench, bool], None], **how: Any) -> None:
+@in_virtual_time
+async def deliver(*script: Any, check: Callable[[Bench, bool], None], **how: Any) -> None:
     """Play `script` to its end in virtual time; then `check`."""
-
-    async def main() -> None:
-        bench = Bench(*script, **how)
-        done = await bench.delivery.run()
-        bench.check()
-        assert done == (bench.delivery.held == 0)
-        check(bench, done)
-
-    run(main())
+    bench = Bench(*script, **how)
+    done = await bench.delivery.run()
+    bench.check()
+    assert done == (bench.delivery.held == 0)
+    check(bench, done)
 
 
 def test_one_attempt_is_enough_where_it_is_accepted() -> None:
@@ -127,15 +124,13 @@ def test_a_wait_that_was_asked_for_is_kept(answer: Verdict) -> None:
     deliver(answer, check=check)
 
 
-def test_a_wait_that_does_not_fit_is_not_begun() -> None:
-    async def main() -> None:
-        bench = Bench(Retry(after=10.0), deadline=9.0)
-        assert not await bench.delivery.run()
-        assert bench.clock.monotonic() == 1000.0
-        assert bench.delivery.breaker.pause == pytest.approx(10.0)
-        assert bench.delivery.held == 4
-
-    run(main())
+@in_virtual_time
+async def test_a_wait_that_does_not_fit_is_not_begun() -> None:
+    bench = Bench(Retry(after=10.0), deadline=9.0)
+    assert not await bench.delivery.run()
+    assert bench.clock.monotonic() == 1000.0
+    assert bench.delivery.breaker.pause == pytest.approx(10.0)
+    assert bench.delivery.held == 4
 
 
 def test_no_attempt_starts_at_or_after_the_deadline() -> None:
@@ -200,25 +195,21 @@ def test_too_many_failures_in_a_row_end_the_delivery() -> None:
     deliver(then=Retry(), tolerated=3, check=check)
 
 
-def test_the_end_of_the_environment_overrules_an_open_breaker() -> None:
-    async def main() -> None:
-        bench = Bench(then=Retry(), tolerated=1, deadline=2.0)
-        bench.delivery.allow(SendWindow(in_seconds(2.0), is_last=True))
-        await bench.delivery.run()
-        assert len(bench.transport.sent) > 3
-
-    run(main())
+@in_virtual_time
+async def test_the_end_of_the_environment_overrules_an_open_breaker() -> None:
+    bench = Bench(then=Retry(), tolerated=1, deadline=2.0)
+    bench.delivery.allow(SendWindow(in_seconds(2.0), is_last=True))
+    await bench.delivery.run()
+    assert len(bench.transport.sent) > 3
 
 
-def test_nothing_is_begun_that_cannot_be_answered_in_time() -> None:
-    async def main() -> None:
-        bench = Bench(Slow(1.0, Partial((1, 2, 3))))
-        bench.delivery.allow(SendWindow(in_seconds(60.0), answer_by=in_seconds(1.5)))
-        assert not await bench.delivery.run()
-        assert bench.transport.times == [0.0]
-        assert bench.delivery.held == 3
-
-    run(main())
+@in_virtual_time
+async def test_nothing_is_begun_that_cannot_be_answered_in_time() -> None:
+    bench = Bench(Slow(1.0, Partial((1, 2, 3))))
+    bench.delivery.allow(SendWindow(in_seconds(60.0), answer_by=in_seconds(1.5)))
+    assert not await bench.delivery.run()
+    assert bench.transport.times == [0.0]
+    assert bench.delivery.held == 3
 
 
 # --- what a verdict leaves ------------------------------------------------------------------------------------------
@@ -265,16 +256,14 @@ def test_a_denied_credential_ends_the_delivery_and_keeps_the_records() -> None:
     deliver(Denied("401"), check=check)
 
 
-def test_a_failure_after_a_denial_is_no_denial() -> None:
-    async def main() -> None:
-        bench = Bench(Denied("401"), ConnectFailed("down"), tolerated=1)
-        await bench.delivery.run()
-        freeze(DENIED_PAUSE_S)
-        await bench.delivery.run()
-        assert len(bench.transport.sent) == 2
-        assert not bench.delivery.denied
-
-    run(main())
+@in_virtual_time
+async def test_a_failure_after_a_denial_is_no_denial() -> None:
+    bench = Bench(Denied("401"), ConnectFailed("down"), tolerated=1)
+    await bench.delivery.run()
+    freeze(DENIED_PAUSE_S)
+    await bench.delivery.run()
+    assert len(bench.transport.sent) == 2
+    assert not bench.delivery.denied
 
 
 def test_progress_starts_the_pauses_anew() -> None:
@@ -287,14 +276,12 @@ def test_progress_starts_the_pauses_anew() -> None:
 
 
 @pytest.mark.parametrize("script", [(Bug(),), (ValueError("a bug in the transport"),)])
-def test_a_bug_is_passed_on_and_leaves_the_records_held(script: tuple[Any, ...]) -> None:
-    async def main() -> None:
-        bench = Bench(*script)
-        with pytest.raises((LookupError, ValueError)):
-            await bench.delivery.run()
-        bench.check()
-        assert bench.delivery.drop_faulty(DropReason.SINK_FAILED) == 4
-        assert bench.delivery.drop_faulty(DropReason.SINK_FAILED) == 0
-        bench.check()
-
-    run(main())
+@in_virtual_time
+async def test_a_bug_is_passed_on_and_leaves_the_records_held(script: tuple[Any, ...]) -> None:
+    bench = Bench(*script)
+    with pytest.raises((LookupError, ValueError)):
+        await bench.delivery.run()
+    bench.check()
+    assert bench.delivery.drop_faulty(DropReason.SINK_FAILED) == 4
+    assert bench.delivery.drop_faulty(DropReason.SINK_FAILED) == 0
+    bench.check()

@@ -22,6 +22,7 @@ from telemetry_forwarder.spool.backlog import AT_ONCE as READ_AT_ONCE
 from telemetry_forwarder.spool.backlog import Backlog
 from telemetry_forwarder.spool.segments import Owner
 from telemetry_forwarder.spool.spool import Spool
+from telemetry_forwarder.testing.virtual_time import in_virtual_time
 from telemetry_forwarder.turns import SLICE_S, Turns
 from tests.builders import ORIGIN, Lines, ListSink, ScriptedTransport, clock, freeze, in_seconds, request_id, run
 from tests.generations import MemoryStore
@@ -100,62 +101,55 @@ def ending(first: bytes) -> bytes:
     return first[:-1] + b"," + end[1:]
 
 
-def test_the_end_of_an_invocation_is_told_before_what_came_before_it_is_digested() -> None:
-    async def main() -> None:
-        hall = Hall()
-        for number in range(3):
-            assert hall.inbox.take(lines(1000, f"{number}"), f"{number}") is None
-        hall.inbox.take(ending(lines(1000)), "end")
-        assert hall.told == [(0.0, "platform.runtimeDone")]
-        assert hall.door.received == 0
-        await hall.inbox.wait_empty(in_seconds(60.0))
-        assert clock().monotonic() == pytest.approx(1000.0 + 4001 * COST_S)
-        assert (hall.door.bodies, hall.door.received, hall.door.routed) == (4, 4001, 4001)
-        assert hall.worker.held == 4001
-        assert hall.told == [(0.0, "platform.runtimeDone")]
-        await hall.close()
-
-    run(main())
+@in_virtual_time
+async def test_the_end_of_an_invocation_is_told_before_what_came_before_it_is_digested() -> None:
+    hall = Hall()
+    for number in range(3):
+        assert hall.inbox.take(lines(1000, f"{number}"), f"{number}") is None
+    hall.inbox.take(ending(lines(1000)), "end")
+    assert hall.told == [(0.0, "platform.runtimeDone")]
+    assert hall.door.received == 0
+    await hall.inbox.wait_empty(in_seconds(60.0))
+    assert clock().monotonic() == pytest.approx(1000.0 + 4001 * COST_S)
+    assert (hall.door.bodies, hall.door.received, hall.door.routed) == (4, 4001, 4001)
+    assert hall.worker.held == 4001
+    assert hall.told == [(0.0, "platform.runtimeDone")]
+    await hall.close()
 
 
-def test_timers_fire_in_time_while_much_is_digested() -> None:
-    async def main() -> None:
-        hall = Hall()
-        hall.inbox.take(lines(2000), "1")
-        began = clock().monotonic()
-        await hall.inbox.wait_empty(in_seconds(0.5))
-        # A slice ends after the step in which its time is up; one more may come before the timer is looked at.
-        assert clock().monotonic() <= began + 0.5 + 2 * (SLICE_S + AT_ONCE * COST_S)
-        assert hall.worker.held == 0
-        await hall.inbox.wait_empty(in_seconds(60.0))
-        assert hall.worker.held == 2000
-        await hall.close()
-
-    run(main())
+@in_virtual_time
+async def test_timers_fire_in_time_while_much_is_digested() -> None:
+    hall = Hall()
+    hall.inbox.take(lines(2000), "1")
+    began = clock().monotonic()
+    await hall.inbox.wait_empty(in_seconds(0.5))
+    # A slice ends after the step in which its time is up; one more may come before the timer is looked at.
+    assert clock().monotonic() <= began + 0.5 + 2 * (SLICE_S + AT_ONCE * COST_S)
+    assert hall.worker.held == 0
+    await hall.inbox.wait_empty(in_seconds(60.0))
+    assert hall.worker.held == 2000
+    await hall.close()
 
 
-def test_timers_fire_in_time_while_much_is_read_from_the_spool() -> None:
+@in_virtual_time
+async def test_timers_fire_in_time_while_much_is_read_from_the_spool() -> None:
     """What did not fit into memory is made records of again, a body of a thousand lines like any other work."""
-
-    async def main() -> None:
-        hall = Hall(capacity=Capacity(max_records=1000, max_bytes=10**8, when_full=WhenFull.SPILL))
-        for number in range(3):
-            hall.inbox.take(lines(1000, f"{number}"), f"{number}")
-        await hall.inbox.wait_empty(in_seconds(60.0))
-        assert hall.backlog.waiting >= 2000
-        hall.backlog._enricher = CostlyEnricher(ORIGIN)
-        longest = Longest(asyncio.get_running_loop())
-        hall.worker.allow(SendWindow(in_seconds(60.0)))
-        hall.worker.nudge(only_left_over=True)
-        hall.worker.nudge()
-        await hall.worker.wait_idle()
-        assert longest.stop() <= SLICE_S + (READ_AT_ONCE + 1) * COST_S
-        sent = [one for ids in hall.transport.ids for one in ids]
-        assert len(sent) == len(set(sent)) == 3000
-        assert len(hall.transport.ids) <= 32  # full ones, of a hundred records, and none with a slice's worth only
-        await hall.close()
-
-    run(main())
+    hall = Hall(capacity=Capacity(max_records=1000, max_bytes=10**8, when_full=WhenFull.SPILL))
+    for number in range(3):
+        hall.inbox.take(lines(1000, f"{number}"), f"{number}")
+    await hall.inbox.wait_empty(in_seconds(60.0))
+    assert hall.backlog.waiting >= 2000
+    hall.backlog._enricher = CostlyEnricher(ORIGIN)
+    longest = Longest(asyncio.get_running_loop())
+    hall.worker.allow(SendWindow(in_seconds(60.0)))
+    hall.worker.nudge(only_left_over=True)
+    hall.worker.nudge()
+    await hall.worker.wait_idle()
+    assert longest.stop() <= SLICE_S + (READ_AT_ONCE + 1) * COST_S
+    sent = [one for ids in hall.transport.ids for one in ids]
+    assert len(sent) == len(set(sent)) == 3000
+    assert len(hall.transport.ids) <= 32  # full ones, of a hundred records, and none with a slice's worth only
+    await hall.close()
 
 
 class Longest:
@@ -210,109 +204,99 @@ def test_timers_fire_in_time_while_a_damaged_body_is_taken_apart(monkeypatch: py
     run(main())
 
 
-def test_a_damaged_body_that_is_given_up_half_way_is_counted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main() -> None:
-        hall = Hall()
-        monkeypatch.setattr(
-            "telemetry_forwarder.records.record.parse_json", lambda data: (freeze(COST_S), parse_json(data))[1]
-        )
-        hall.inbox.take(damaged(lines(1000)), "1")
-        await hall.inbox.wait_empty(in_seconds(0.1))
-        assert hall.door.received == 0
-        hall.inbox.give_up()
-        assert (hall.door.received, hall.door.unreadable_records, hall.door.routed) == (1001, 1, 1001)
-        await hall.close()
-
-    run(main())
+@in_virtual_time
+async def test_a_damaged_body_that_is_given_up_half_way_is_counted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    hall = Hall()
+    monkeypatch.setattr(
+        "telemetry_forwarder.records.record.parse_json", lambda data: (freeze(COST_S), parse_json(data))[1]
+    )
+    hall.inbox.take(damaged(lines(1000)), "1")
+    await hall.inbox.wait_empty(in_seconds(0.1))
+    assert hall.door.received == 0
+    hall.inbox.give_up()
+    assert (hall.door.received, hall.door.unreadable_records, hall.door.routed) == (1001, 1, 1001)
+    await hall.close()
 
 
-def test_a_small_body_is_digested_as_it_comes_unless_another_waits() -> None:
-    async def main() -> None:
-        hall = Hall()
-        hall.inbox.take(body("a", "b"), "1")
-        assert hall.worker.held == 2
-        hall.inbox.take(lines(1000), "2")
-        hall.inbox.take(body("c"), "3")
-        assert hall.worker.held == 2
-        await hall.inbox.wait_empty(in_seconds(60.0))
-        hall.worker.allow(SendWindow(in_seconds(60.0)))
-        hall.worker.nudge(only_left_over=True)
-        hall.worker.nudge()
-        await hall.worker.wait_idle()
-        sent = [one for ids in hall.transport.ids for one in ids]
-        assert len(sent) == 1003
-        assert sent[-1][:24] not in (sent[0][:24], sent[2][:24])  # the last to come is the last to go
-        await hall.close()
-
-    run(main())
+@in_virtual_time
+async def test_a_small_body_is_digested_as_it_comes_unless_another_waits() -> None:
+    hall = Hall()
+    hall.inbox.take(body("a", "b"), "1")
+    assert hall.worker.held == 2
+    hall.inbox.take(lines(1000), "2")
+    hall.inbox.take(body("c"), "3")
+    assert hall.worker.held == 2
+    await hall.inbox.wait_empty(in_seconds(60.0))
+    hall.worker.allow(SendWindow(in_seconds(60.0)))
+    hall.worker.nudge(only_left_over=True)
+    hall.worker.nudge()
+    await hall.worker.wait_idle()
+    sent = [one for ids in hall.transport.ids for one in ids]
+    assert len(sent) == 1003
+    assert sent[-1][:24] not in (sent[0][:24], sent[2][:24])  # the last to come is the last to go
+    await hall.close()
 
 
 @pytest.mark.parametrize(("is_strict", "max_bytes"), [(True, 10**7), (False, SMALL_BYTES)])
-def test_what_is_to_be_kept_first_or_is_too_much_is_answered_when_it_is_digested(
+@in_virtual_time
+async def test_what_is_to_be_kept_first_or_is_too_much_is_answered_when_it_is_digested(
     is_strict: bool, max_bytes: int
 ) -> None:
-    async def main() -> None:
-        hall = Hall(is_strict=is_strict, max_bytes=max_bytes)
-        answer = hall.inbox.take(lines(1000), "1")
-        assert answer is not None
-        await answer
-        assert hall.worker.held == 1000
-        assert hall.spool.counts.bodies == 1
-        await hall.close()
-
-    run(main())
+    hall = Hall(is_strict=is_strict, max_bytes=max_bytes)
+    answer = hall.inbox.take(lines(1000), "1")
+    assert answer is not None
+    await answer
+    assert hall.worker.held == 1000
+    assert hall.spool.counts.bodies == 1
+    await hall.close()
 
 
-def test_a_body_that_comes_again_while_it_waits_is_taken_once() -> None:
-    async def main() -> None:
-        hall = Hall()
-        hall.inbox.take(lines(1000), "1")
-        assert hall.inbox.take(lines(1000), "1") is None
-        await hall.inbox.wait_empty(in_seconds(60.0))
-        assert (hall.door.bodies, hall.door.redelivered_bodies, hall.door.received) == (2, 1, 1000)
-        await hall.close()
-
-    run(main())
+@in_virtual_time
+async def test_a_body_that_comes_again_while_it_waits_is_taken_once() -> None:
+    hall = Hall()
+    hall.inbox.take(lines(1000), "1")
+    assert hall.inbox.take(lines(1000), "1") is None
+    await hall.inbox.wait_empty(in_seconds(60.0))
+    assert (hall.door.bodies, hall.door.redelivered_bodies, hall.door.received) == (2, 1, 1000)
+    await hall.close()
 
 
 @pytest.mark.parametrize("has_heir", [False, True])
-def test_what_is_not_digested_in_time_is_counted_once_and_left_to_an_heir_where_there_is_one(has_heir: bool) -> None:
-    async def main() -> None:
-        hall = Hall("function")
-        hall.inbox.take(lines(300), "1")
-        hall.inbox.take(lines(1000, "x"), "2")
-        hall.inbox.take(ending(lines(1000, "y")), "3")
-        await hall.inbox.wait_empty(in_seconds(0.6))  # in the middle of the second
-        if has_heir:
-            hall.inbox.expect_heir()
-            hall.worker.expect_heir()
-        hall.inbox.give_up()
-        hall.inbox.take(lines(500, "z"), "4")  # the receiver is closed last
-        await hall.worker.drain(in_seconds(1.0))
-        assert (hall.door.received, hall.door.unrouted.total()) == (2801, 1)
-        statement = hall.worker.statement()
-        assert statement.is_balanced()
-        assert statement.offered == 2800
-        assert statement.delivered == 300
-        assert statement.spilled == (2500 if has_heir else 0)
-        assert sum(statement.dropped.values()) == (0 if has_heir else 2500)
-        waiting = sum(mask.bit_count() for one in hall.spool.open_bodies(0) for mask in one.open)
-        assert waiting == (2500 if has_heir else 0)
-        await hall.close()
+@in_virtual_time
+async def test_what_is_not_digested_in_time_is_counted_once_and_left_to_an_heir_where_there_is_one(
+    has_heir: bool,
+) -> None:
+    hall = Hall("function")
+    hall.inbox.take(lines(300), "1")
+    hall.inbox.take(lines(1000, "x"), "2")
+    hall.inbox.take(ending(lines(1000, "y")), "3")
+    await hall.inbox.wait_empty(in_seconds(0.6))  # in the middle of the second
+    if has_heir:
+        hall.inbox.expect_heir()
+        hall.worker.expect_heir()
+    hall.inbox.give_up()
+    hall.inbox.take(lines(500, "z"), "4")  # the receiver is closed last
+    await hall.worker.drain(in_seconds(1.0))
+    assert (hall.door.received, hall.door.unrouted.total()) == (2801, 1)
+    statement = hall.worker.statement()
+    assert statement.is_balanced()
+    assert statement.offered == 2800
+    assert statement.delivered == 300
+    assert statement.spilled == (2500 if has_heir else 0)
+    assert sum(statement.dropped.values()) == (0 if has_heir else 2500)
+    waiting = sum(mask.bit_count() for one in hall.spool.open_bodies(0) for mask in one.open)
+    assert waiting == (2500 if has_heir else 0)
+    await hall.close()
 
-    run(main())
 
-
-def test_no_telemetry_is_counted_and_the_next_body_digested() -> None:
-    async def main() -> None:
-        hall = Hall()
-        hall.inbox.take(b"{" + b" " * SMALL_BYTES, "1")
-        hall.inbox.take(lines(1000), "2")
-        await hall.inbox.wait_empty(in_seconds(60.0))
-        assert (hall.door.undecodable_bodies, hall.door.received) == (1, 1000)
-        await hall.close()
-
-    run(main())
+@in_virtual_time
+async def test_no_telemetry_is_counted_and_the_next_body_digested() -> None:
+    hall = Hall()
+    hall.inbox.take(b"{" + b" " * SMALL_BYTES, "1")
+    hall.inbox.take(lines(1000), "2")
+    await hall.inbox.wait_empty(in_seconds(60.0))
+    assert (hall.door.undecodable_bodies, hall.door.received) == (1, 1000)
+    await hall.close()
 
 
 def test_a_bug_in_one_body_spares_the_next() -> None:

@@ -18,7 +18,8 @@ from telemetry_forwarder.lifecycle.machine import RUNNING_PERIOD_S, SILENCE_S, M
 from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.records.running import Invocation
-from tests.builders import Hang, Slow, Workshop, freeze, record, records, run
+from telemetry_forwarder.testing.virtual_time import in_virtual_time
+from tests.builders import Hang, Slow, Workshop, freeze, record, records
 
 
 class FakeLambda:
@@ -119,7 +120,8 @@ SPINDOWN = (60.0, ("shutdown", "spindown"), 2.0)
 TIMEOUT = (60.0, ("shutdown", "timeout"), 2.0)
 
 
-def play(
+@in_virtual_time
+async def play(
     *script: Any,
     check: Callable[[Stage], None],
     telemetry: Any = (),
@@ -129,19 +131,15 @@ def play(
     **how: Any,
 ) -> None:
     """Run a lifecycle to the end of SHUTDOWN in virtual time; then `check`."""
-
-    async def main() -> None:
-        async with Workshop(*answers, then=then) as shop:
-            stage = Stage(shop, *script, **how)
-            for seconds, *batch in telemetry:
-                stage.telemetry(seconds, *batch)
-            arrange(stage)
-            await stage.lifecycle.run()
-            shop.check()
-            assert shop.worker.held == 0
-            check(stage)
-
-    run(main())
+    async with Workshop(*answers, then=then) as shop:
+        stage = Stage(shop, *script, **how)
+        for seconds, *batch in telemetry:
+            stage.telemetry(seconds, *batch)
+        arrange(stage)
+        await stage.lifecycle.run()
+        shop.check()
+        assert shop.worker.held == 0
+        check(stage)
 
 
 def test_the_next_event_is_asked_for_after_the_flush() -> None:
@@ -538,34 +536,29 @@ def test_shutdown_is_over_before_its_deadline_and_sends_nothing_after_send_until
     play((60.0, ("shutdown", "spindown"), window), telemetry=[(1.0, *records(3))], then=answer, check=check)
 
 
-def test_a_refusal_of_the_next_event_is_passed_on() -> None:
+@in_virtual_time
+async def test_a_refusal_of_the_next_event_is_passed_on() -> None:
     """What is to be done then is decided one room further up; the workers still run."""
-
-    async def main() -> None:
-        async with Workshop() as shop:
-            stage = Stage(shop, (0.0, ExtensionsApiError("/event/next", 403, "x", "y"), 0.0))
-            with pytest.raises(ExtensionsApiError):
-                await stage.lifecycle.run()
-            shop.worker.offer(records(1))
-            await stage.lifecycle.drain(budget.for_emergency(shop.clock, has_fallback=False))
-            assert shop.delivered == 1
-
-    run(main())
+    async with Workshop() as shop:
+        stage = Stage(shop, (0.0, ExtensionsApiError("/event/next", 403, "x", "y"), 0.0))
+        with pytest.raises(ExtensionsApiError):
+            await stage.lifecycle.run()
+        shop.worker.offer(records(1))
+        await stage.lifecycle.drain(budget.for_emergency(shop.clock, has_fallback=False))
+        assert shop.delivered == 1
 
 
-def test_on_managed_instances_what_is_held_is_sent_in_the_background() -> None:
-    async def main() -> None:
-        async with Workshop() as shop:
-            stage = Stage(shop, SPINDOWN, strategy=Strategy(Mode.CONTINUOUS, 2.0))
-            stage.lifecycle.go_on()
-            stage.telemetry(0.5, record())
-            stage.telemetry(1.5, record(id="r1"))
-            stage.telemetry(9.0, record(id="r2"))
-            await asyncio.sleep(20.0)
-            assert shop.transport.times == [2.5, 11.0]
-            assert shop.transport.ids == [("r0", "r1"), ("r2",)]
-
-    run(main())
+@in_virtual_time
+async def test_on_managed_instances_what_is_held_is_sent_in_the_background() -> None:
+    async with Workshop() as shop:
+        stage = Stage(shop, SPINDOWN, strategy=Strategy(Mode.CONTINUOUS, 2.0))
+        stage.lifecycle.go_on()
+        stage.telemetry(0.5, record())
+        stage.telemetry(1.5, record(id="r1"))
+        stage.telemetry(9.0, record(id="r2"))
+        await asyncio.sleep(20.0)
+        assert shop.transport.times == [2.5, 11.0]
+        assert shop.transport.ids == [("r0", "r1"), ("r2",)]
 
 
 # --- an end that may have been lost ---------------------------------------------------------------------------------

@@ -21,7 +21,8 @@ from telemetry_forwarder.lifecycle.loop import Lifecycle
 from telemetry_forwarder.lifecycle.machine import SILENCE_S, Machine
 from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.records.record import Record
-from tests.builders import Bug, Hang, ListSink, Slow, Workshop, freeze, limits, record, run
+from telemetry_forwarder.testing.virtual_time import in_virtual_time
+from tests.builders import Bug, Hang, ListSink, Slow, Workshop, freeze, limits, record
 from tests.telemetry_forwarder.lifecycle.test_loop import done, report, start
 
 HOLDING = Holding(longest_s=0.5, margin_s=0.2)
@@ -145,43 +146,40 @@ class Course:
     reason=st.sampled_from(["spindown", "timeout", "failure"]),
     window_s=st.sampled_from([2.0, 0.7, 0.1, -1.0]),
 )
-def test_whatever_happens(
+@in_virtual_time
+async def test_whatever_happens(
     calls: list[Call], answers: Any, then: Any, strategy: Strategy, reason: str, window_s: float
 ) -> None:
     """The ledger's equation after every step, one `/event/next` for each event, bounded holds, nothing too late."""
-
-    async def main() -> None:
-        async with AsyncExitStack() as stack:
-            shops = [
-                await stack.enter_async_context(
-                    Workshop(*script, then=last, sink=ListSink(limits=limits(max_records=7)), capacity=40)
-                )
-                for script, last in zip(answers, then, strict=True)
-            ]
-            course = Course(shops, calls, reason, window_s)
-            course.lifecycle = Lifecycle(
-                client=course,  # type: ignore[arg-type]
-                machine=Machine(clock=shops[0].clock, strategy=strategy, holding=HOLDING, buffering_s=BUFFERING_S),
-                workers=[shop.worker for shop in shops],
-                door=Door(),
-                clock=shops[0].clock,
-                log=shops[0].lines.log,
+    async with AsyncExitStack() as stack:
+        shops = [
+            await stack.enter_async_context(
+                Workshop(*script, then=last, sink=ListSink(limits=limits(max_records=7)), capacity=40)
             )
-            await course.lifecycle.run()
-            over = course.now
-            judge(course, strategy)
-            sent = [len(shop.transport.sent) for shop in shops]
-            await asyncio.sleep(120.0)
-            assert [len(shop.transport.sent) for shop in shops] == sent, "nothing after the end"
-            for shop in shops:
-                shop.check()
-                assert shop.worker.held == 0
-                assert shop.worker.statement().offered == course.offered
-                assert shop.transport.most_open <= PIECES_AT_LAST * (2 + TRIES_AT_LAST)
-                assert course.most_open <= 2
-                assert all(at <= over for at, _ in shop.transport.sent)
-
-    run(main())
+            for script, last in zip(answers, then, strict=True)
+        ]
+        course = Course(shops, calls, reason, window_s)
+        course.lifecycle = Lifecycle(
+            client=course,  # type: ignore[arg-type]
+            machine=Machine(clock=shops[0].clock, strategy=strategy, holding=HOLDING, buffering_s=BUFFERING_S),
+            workers=[shop.worker for shop in shops],
+            door=Door(),
+            clock=shops[0].clock,
+            log=shops[0].lines.log,
+        )
+        await course.lifecycle.run()
+        over = course.now
+        judge(course, strategy)
+        sent = [len(shop.transport.sent) for shop in shops]
+        await asyncio.sleep(120.0)
+        assert [len(shop.transport.sent) for shop in shops] == sent, "nothing after the end"
+        for shop in shops:
+            shop.check()
+            assert shop.worker.held == 0
+            assert shop.worker.statement().offered == course.offered
+            assert shop.transport.most_open <= PIECES_AT_LAST * (2 + TRIES_AT_LAST)
+            assert course.most_open <= 2
+            assert all(at <= over for at, _ in shop.transport.sent)
 
 
 def judge(course: Course, strategy: Strategy) -> None:

@@ -24,6 +24,7 @@ from telemetry_forwarder.spool.files import Kernel, SegmentFiles
 from telemetry_forwarder.spool.frames import FORMAT, KeptBody, Note, body_frame, header_frame, settled_frame
 from telemetry_forwarder.spool.pauses import PAUSE_S
 from telemetry_forwarder.spool.spool import MOST_SEGMENTS, SECURE_S
+from telemetry_forwarder.testing.virtual_time import in_virtual_time
 from tests.builders import clock, in_seconds, limits, run
 from tests.generations import OWNER, Environment
 
@@ -123,60 +124,54 @@ def test_a_thousand_resets_while_the_backend_is_away_take_a_bounded_number_of_de
     assert ran.stdout == "well []\n", ran.stderr[-3000:]
 
 
-def test_merged_segments_make_the_records_that_they_made_before(tmp_path: Path) -> None:
+@in_virtual_time
+async def test_merged_segments_make_the_records_that_they_made_before(tmp_path: Path) -> None:
     """With their requests, and without what some sink had settled."""
-
-    async def main() -> None:
-        world = on_disk(tmp_path, "a", "b", capacity=1000)
-        world.backends["a"].is_well = False
-        for number in range(3 * MOST_SEGMENTS):
-            world.take(1, kind="platform.start" if number % 7 == 0 else "function")
-            world.take(3)
-            if number % 3:
-                await world.process.flush()
-            world.kill()
-        names = [name for name in files_in(tmp_path) if name.endswith(".log")]
-        assert len(names) <= MOST_SEGMENTS
-        spool = world.process.spool
-        assert any(len(segment.sections) > 10 for segment in spool._segments)
-        queue = world.process.workers["a"]._queue
-        assert queue._backlog is not None
-        waiting = queue._backlog.read(10**6, 10**9)
-        requests = {record.id: record.request_id for record in [*queue._buffer, *waiting]}
-        queue._backlog.put_back(waiting)
-        for index, ids in enumerate(world.bodies):
-            process, is_second = divmod(index, 2)
-            expected = None if process % 7 else f"request {index + 1 - is_second}"
-            assert {requests[one] for one in ids} == {expected}
-        await end_well(world)
-        assert world.backends["a"].arrived == world.routed
-        assert sorted(world.backends["b"].arrived) == sorted(world.routed)
-
-    run(main())
-
-
-def test_who_dies_while_segments_are_merged_leaves_nothing_twice(tmp_path: Path) -> None:
-    """After the new one is in its place and before the others are removed."""
-
-    async def main() -> None:
-        kernel = Faulty()
-        world = on_disk(tmp_path, "a", kernel=kernel)
-        world.backends["a"].is_well = False
-        for _ in range(MOST_SEGMENTS):
-            world.take(2)
-            world.kill()
-        kernel.fail("unlink", code=errno.EIO)
-        world.take(2)
-        world.kill()  # merges, and cannot remove
-        assert len(files_in(tmp_path)) > MOST_SEGMENTS
-        kernel.be_well()
+    world = on_disk(tmp_path, "a", "b", capacity=1000)
+    world.backends["a"].is_well = False
+    for number in range(3 * MOST_SEGMENTS):
+        world.take(1, kind="platform.start" if number % 7 == 0 else "function")
+        world.take(3)
+        if number % 3:
+            await world.process.flush()
         world.kill()
-        assert world.process.workers["a"].held == 2 * MOST_SEGMENTS + 2
-        await end_well(world)
-        assert world.backends["a"].arrived == world.routed
-        assert files_in(tmp_path) == []
+    names = [name for name in files_in(tmp_path) if name.endswith(".log")]
+    assert len(names) <= MOST_SEGMENTS
+    spool = world.process.spool
+    assert any(len(segment.sections) > 10 for segment in spool._segments)
+    queue = world.process.workers["a"]._queue
+    assert queue._backlog is not None
+    waiting = queue._backlog.read(10**6, 10**9)
+    requests = {record.id: record.request_id for record in [*queue._buffer, *waiting]}
+    queue._backlog.put_back(waiting)
+    for index, ids in enumerate(world.bodies):
+        process, is_second = divmod(index, 2)
+        expected = None if process % 7 else f"request {index + 1 - is_second}"
+        assert {requests[one] for one in ids} == {expected}
+    await end_well(world)
+    assert world.backends["a"].arrived == world.routed
+    assert sorted(world.backends["b"].arrived) == sorted(world.routed)
 
-    run(main())
+
+@in_virtual_time
+async def test_who_dies_while_segments_are_merged_leaves_nothing_twice(tmp_path: Path) -> None:
+    """After the new one is in its place and before the others are removed."""
+    kernel = Faulty()
+    world = on_disk(tmp_path, "a", kernel=kernel)
+    world.backends["a"].is_well = False
+    for _ in range(MOST_SEGMENTS):
+        world.take(2)
+        world.kill()
+    kernel.fail("unlink", code=errno.EIO)
+    world.take(2)
+    world.kill()  # merges, and cannot remove
+    assert len(files_in(tmp_path)) > MOST_SEGMENTS
+    kernel.be_well()
+    world.kill()
+    assert world.process.workers["a"].held == 2 * MOST_SEGMENTS + 2
+    await end_well(world)
+    assert world.backends["a"].arrived == world.routed
+    assert files_in(tmp_path) == []
 
 
 def clear_all(folder: Path) -> None:
@@ -201,134 +196,125 @@ CLEARED = [clear_all, clear_segments, clear_one, move_away]
 
 @pytest.mark.parametrize("clear", CLEARED)
 @pytest.mark.parametrize("goes_on", [False, True])
-def test_what_is_spilled_after_the_function_cleared_tmp_is_found_by_the_next_process(
+@in_virtual_time
+async def test_what_is_spilled_after_the_function_cleared_tmp_is_found_by_the_next_process(
     tmp_path: Path, clear: Callable[[Path], None], goes_on: bool
 ) -> None:
-    async def main() -> None:
-        before = descriptors()
-        world = on_disk(tmp_path, "a", max_bytes=100_000)
-        world.backends["a"].is_well = False
-        for _ in range(60):
-            world.take(2, size=300)
-        assert len(segments(tmp_path)) > 3
-        clear(tmp_path)
-        if goes_on:
-            world.take(1)
-        worker = world.process.workers["a"]
-        await world.reset()
-        spilled = worker.statement().spilled
-        assert spilled == world.process.workers["a"].statement().recovered == len(world.routed)
-        await end_well(world)
-        assert world.backends["a"].arrived == world.routed
-        assert not world.reasons
-        shutil.rmtree(tmp_path / "moved", ignore_errors=True)
-        assert (files_in(tmp_path), descriptors()) == ([], before)
-
-    run(main())
+    before = descriptors()
+    world = on_disk(tmp_path, "a", max_bytes=100_000)
+    world.backends["a"].is_well = False
+    for _ in range(60):
+        world.take(2, size=300)
+    assert len(segments(tmp_path)) > 3
+    clear(tmp_path)
+    if goes_on:
+        world.take(1)
+    worker = world.process.workers["a"]
+    await world.reset()
+    spilled = worker.statement().spilled
+    assert spilled == world.process.workers["a"].statement().recovered == len(world.routed)
+    await end_well(world)
+    assert world.backends["a"].arrived == world.routed
+    assert not world.reasons
+    shutil.rmtree(tmp_path / "moved", ignore_errors=True)
+    assert (files_in(tmp_path), descriptors()) == ([], before)
 
 
 @pytest.mark.parametrize("instead", ["a file", "a link", "cut", "no room", "no time"])
-def test_what_cannot_be_left_to_the_next_process_is_not_said_to_be(tmp_path: Path, instead: str) -> None:
-    async def main() -> None:
-        kernel = Faulty()
-        world = on_disk(tmp_path, "a", max_bytes=100_000, kernel=kernel)
-        world.backends["a"].is_well = False
-        for _ in range(30):
-            world.take(2, size=300)
-        worker = world.process.workers["a"]
-        if instead == "cut":
-            for path in segments(tmp_path):
-                os.truncate(path, 100)
-        else:
-            shutil.rmtree(tmp_path / "spool")
-        if instead == "a file":
-            (tmp_path / "spool").write_bytes(b"mine")
-        elif instead == "a link":
-            (tmp_path / "spool").symlink_to(tmp_path / "nowhere")
-        elif instead == "no room":
-            kernel.fail("writev", "mkdir", code=errno.ENOSPC)
-        elif instead == "no time":
-            loop: Any = asyncio.get_running_loop()
-            written = Kernel.writev
+@in_virtual_time
+async def test_what_cannot_be_left_to_the_next_process_is_not_said_to_be(tmp_path: Path, instead: str) -> None:
+    kernel = Faulty()
+    world = on_disk(tmp_path, "a", max_bytes=100_000, kernel=kernel)
+    world.backends["a"].is_well = False
+    for _ in range(30):
+        world.take(2, size=300)
+    worker = world.process.workers["a"]
+    if instead == "cut":
+        for path in segments(tmp_path):
+            os.truncate(path, 100)
+    else:
+        shutil.rmtree(tmp_path / "spool")
+    if instead == "a file":
+        (tmp_path / "spool").write_bytes(b"mine")
+    elif instead == "a link":
+        (tmp_path / "spool").symlink_to(tmp_path / "nowhere")
+    elif instead == "no room":
+        kernel.fail("writev", "mkdir", code=errno.ENOSPC)
+    elif instead == "no time":
+        loop: Any = asyncio.get_running_loop()
+        written = Kernel.writev
 
-            def slowly(*given: Any) -> int:
-                loop.now += SECURE_S
-                return written(*given)
+        def slowly(*given: Any) -> int:
+            loop.now += SECURE_S
+            return written(*given)
 
-            kernel.__dict__["writev"] = slowly
-        worker.expect_heir()
-        await worker.drain(in_seconds(1.0))
-        statement = worker.statement()
-        assert statement.is_balanced()
-        assert statement.held == 0
-        kept_in_memory = statement.dropped.get(DropReason.DEADLINE, 0)
-        lost = statement.dropped[DropReason.SPOOL_LOST] + statement.dropped.get(DropReason.SPOOL_DAMAGED, 0)
-        assert lost + kept_in_memory == 60 - statement.spilled
-        assert kept_in_memory <= 3 * world.capacity.max_records, "in the buffer, packed, under way"
-        assert statement.spilled == 0 if instead != "no time" else 0 < statement.spilled < 60
-        assert lost > 0
-        assert world.process.spool.counts.lost_segments
-        assert world.lines.said("Does the function clear /tmp?", "WARN") == 1
-        world.process.die()
-        kernel.be_well()
-        kernel.__dict__.pop("writev", None)
-        if instead in ("cut", "no time"):
-            files = SegmentFiles(str(tmp_path / "spool"))
-            assert bool(files.numbers()) is (instead == "no time")
-            files.close()
-
-    run(main())
+        kernel.__dict__["writev"] = slowly
+    worker.expect_heir()
+    await worker.drain(in_seconds(1.0))
+    statement = worker.statement()
+    assert statement.is_balanced()
+    assert statement.held == 0
+    kept_in_memory = statement.dropped.get(DropReason.DEADLINE, 0)
+    lost = statement.dropped[DropReason.SPOOL_LOST] + statement.dropped.get(DropReason.SPOOL_DAMAGED, 0)
+    assert lost + kept_in_memory == 60 - statement.spilled
+    assert kept_in_memory <= 3 * world.capacity.max_records, "in the buffer, packed, under way"
+    assert statement.spilled == 0 if instead != "no time" else 0 < statement.spilled < 60
+    assert lost > 0
+    assert world.process.spool.counts.lost_segments
+    assert world.lines.said("Does the function clear /tmp?", "WARN") == 1
+    world.process.die()
+    kernel.be_well()
+    kernel.__dict__.pop("writev", None)
+    if instead in ("cut", "no time"):
+        files = SegmentFiles(str(tmp_path / "spool"))
+        assert bool(files.numbers()) is (instead == "no time")
+        files.close()
 
 
-def test_a_full_disk_is_tried_twice_a_minute_and_leaves_nothing_behind(tmp_path: Path) -> None:
+@in_virtual_time
+async def test_a_full_disk_is_tried_twice_a_minute_and_leaves_nothing_behind(tmp_path: Path) -> None:
     """And is used as soon as there is room; what it was like is said once."""
-
-    async def main() -> None:
-        kernel = Faulty()
-        world = on_disk(tmp_path, "a", kernel=kernel)
-        world.backends["a"].is_well = False
-        before = descriptors()
-        kernel.fail("writev", "mkdir")
-        for _ in range(120):
-            world.take(1)
-            await asyncio.sleep(PAUSE_S / 3)
-            assert (files_in(tmp_path), descriptors()) == ([], before)
-        assert world.process.spool.counts.failures <= 41
-        assert world.lines.said("The spool cannot be written: No space left on device", "WARN") == 1
-        kernel.be_well()
-        await asyncio.sleep(PAUSE_S)
+    kernel = Faulty()
+    world = on_disk(tmp_path, "a", kernel=kernel)
+    world.backends["a"].is_well = False
+    before = descriptors()
+    kernel.fail("writev", "mkdir")
+    for _ in range(120):
         world.take(1)
-        assert len(files_in(tmp_path)) == 1
-        world.check()
-        await end_well(world)
-        assert files_in(tmp_path) == []
-        assert world.lines.said("The spool is written again", "WARN") == 1
-
-    run(main())
+        await asyncio.sleep(PAUSE_S / 3)
+        assert (files_in(tmp_path), descriptors()) == ([], before)
+    assert world.process.spool.counts.failures <= 41
+    assert world.lines.said("The spool cannot be written: No space left on device", "WARN") == 1
+    kernel.be_well()
+    await asyncio.sleep(PAUSE_S)
+    world.take(1)
+    assert len(files_in(tmp_path)) == 1
+    world.check()
+    await end_well(world)
+    assert files_in(tmp_path) == []
+    assert world.lines.said("The spool is written again", "WARN") == 1
 
 
 CODES = [errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.ENOENT]
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_each_error_is_said_by_its_name_once_and_counted(tmp_path: Path, code: int) -> None:
-    async def main() -> None:
-        kernel = Faulty()
-        world = on_disk(tmp_path, "a", kernel=kernel)
-        world.backends["a"].is_well = False
-        world.take(9)
-        kernel.fail("open", "writev", code=code)
-        for _ in range(5):
-            world.take(2)
-            await asyncio.sleep(PAUSE_S)
-        assert world.lines.said(f"The spool cannot be written: {os.strerror(code)}", "WARN") == 1
-        assert world.process.spool.counts.failures >= 5
-        world.check()
-        kernel.be_well()
-        await end_well(world)
-        assert world.dropped["a"] + len(world.backends["a"].arrived) == len(world.routed)
-
-    run(main())
+@in_virtual_time
+async def test_each_error_is_said_by_its_name_once_and_counted(tmp_path: Path, code: int) -> None:
+    kernel = Faulty()
+    world = on_disk(tmp_path, "a", kernel=kernel)
+    world.backends["a"].is_well = False
+    world.take(9)
+    kernel.fail("open", "writev", code=code)
+    for _ in range(5):
+        world.take(2)
+        await asyncio.sleep(PAUSE_S)
+    assert world.lines.said(f"The spool cannot be written: {os.strerror(code)}", "WARN") == 1
+    assert world.process.spool.counts.failures >= 5
+    world.check()
+    kernel.be_well()
+    await end_well(world)
+    assert world.dropped["a"] + len(world.backends["a"].arrived) == len(world.routed)
 
 
 CALLS = [
@@ -525,37 +511,33 @@ def segment_of(*frames: list[bytes], sinks: tuple[str, ...] = ("a",), version: i
         orjson.dumps({"not": "a segment"}),
     ],
 )
-def test_a_foreign_file_in_the_slot_costs_nothing_else(tmp_path: Path, data: bytes) -> None:
-    async def main() -> None:
-        world = on_disk(tmp_path, "a")
-        world.backends["a"].is_well = False
-        world.take(3)
-        world.process.die()
-        (tmp_path / "spool/0/1.log").write_bytes(data)
-        (tmp_path / "spool/0/2.log").mkdir()
-        (tmp_path / "spool/0/x.log").write_bytes(b"x")
-        world.kill()
-        assert world.process.workers["a"].held == 3
-        world.take(2)
-        await end_well(world)
-        assert world.backends["a"].arrived == world.routed
-        assert files_in(tmp_path) == ["x.log"]
-
-    run(main())
+@in_virtual_time
+async def test_a_foreign_file_in_the_slot_costs_nothing_else(tmp_path: Path, data: bytes) -> None:
+    world = on_disk(tmp_path, "a")
+    world.backends["a"].is_well = False
+    world.take(3)
+    world.process.die()
+    (tmp_path / "spool/0/1.log").write_bytes(data)
+    (tmp_path / "spool/0/2.log").mkdir()
+    (tmp_path / "spool/0/x.log").write_bytes(b"x")
+    world.kill()
+    assert world.process.workers["a"].held == 3
+    world.take(2)
+    await end_well(world)
+    assert world.backends["a"].arrived == world.routed
+    assert files_in(tmp_path) == ["x.log"]
 
 
-def test_a_clock_that_is_set_back_makes_no_pause_longer(tmp_path: Path) -> None:
-    async def main() -> None:
-        kernel = Faulty()
-        world = on_disk(tmp_path, "a", kernel=kernel)
-        world.backends["a"].is_well = False
-        kernel.fail("writev", "open")
-        world.take(1)
-        kernel.be_well()
-        world.clock._epoch -= 86_400.0
-        await asyncio.sleep(PAUSE_S)
-        world.take(1)
-        assert world.process.spool.counts.bodies == 1
-        await end_well(world)
-
-    run(main())
+@in_virtual_time
+async def test_a_clock_that_is_set_back_makes_no_pause_longer(tmp_path: Path) -> None:
+    kernel = Faulty()
+    world = on_disk(tmp_path, "a", kernel=kernel)
+    world.backends["a"].is_well = False
+    kernel.fail("writev", "open")
+    world.take(1)
+    kernel.be_well()
+    world.clock._epoch -= 86_400.0
+    await asyncio.sleep(PAUSE_S)
+    world.take(1)
+    assert world.process.spool.counts.bodies == 1
+    await end_well(world)
