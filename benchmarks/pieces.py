@@ -18,7 +18,7 @@ from telemetry_forwarder.clock import SystemClock
 from telemetry_forwarder.delivery.worker import Capacity, Worker
 from telemetry_forwarder.intake.intake import Intake
 from telemetry_forwarder.intake.router import Router
-from telemetry_forwarder.ledger import Door
+from telemetry_forwarder.ledger import IntakeCounts
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.records.enrich import Enricher
 from telemetry_forwarder.records.record import Origin, Record
@@ -143,7 +143,7 @@ def _batch_of(line: Callable[[int], object]) -> bytes:
 
 def take(body: bytes, directory: str | None = None) -> float:
     """Return the seconds one body takes through the intake into three buffers, and into the spool in `directory`."""
-    door = Door()
+    counts = IntakeCounts()
     clock, log = SystemClock(), Log("error")
     files = SegmentFiles(directory) if directory else None
     spool = None
@@ -163,8 +163,8 @@ def take(body: bytes, directory: str | None = None) -> float:
     ]
     intake = Intake(
         enricher=Enricher(ORIGIN),
-        router=Router(("function",), workers, door),
-        door=door,
+        router=Router(("function",), workers, counts),
+        counts=counts,
         on_records=lambda records: None,
         clock=clock,
         log=log,

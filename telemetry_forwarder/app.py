@@ -20,7 +20,7 @@ from telemetry_forwarder.intake.intake import Intake
 from telemetry_forwarder.intake.router import Router
 from telemetry_forwarder.lambda_api.client import ExtensionsClient, Subscription, read_subscription
 from telemetry_forwarder.lambda_api.registration import Registration, idle
-from telemetry_forwarder.ledger import Door
+from telemetry_forwarder.ledger import IntakeCounts
 from telemetry_forwarder.lifecycle import budget
 from telemetry_forwarder.lifecycle.loop import Lifecycle
 from telemetry_forwarder.lifecycle.machine import Machine
@@ -36,25 +36,25 @@ from telemetry_forwarder.transports.stack import check_health
 from telemetry_forwarder.turns import Turns
 from telemetry_forwarder.variables.reading import NEEDS, Values
 from telemetry_forwarder.variables.table import MANAGED_INSTANCES
-from telemetry_forwarder.wiring import failover_of, open_all, open_spool, open_vault_of, warm_all
+from telemetry_forwarder.wiring import failover_of, open_all, open_secrets, open_spool, warm_all
 
 # What INIT waits for the sinks' own secrets once the AWS SDK is loaded, where it waits for the extension at all.
 OWN_SECRETS_S = 1.0
 
 if TYPE_CHECKING:
-    from telemetry_forwarder.secrets.vault import Vault
+    from telemetry_forwarder.secrets.service import SecretsService
 
 
-def run(registration: Registration, listener: Any, values: Values, doors: Sequence[Any] = ()) -> int:
+def run(registration: Registration, listener: Any, values: Values, secret_listeners: Sequence[Any] = ()) -> int:
     """Run the extension to its end; return the exit code. A bug in here does not end the process: it idles.
 
-    `listener` is for telemetry (None: its port could not be had), `doors` are for questions about secrets.
+    `listener` is for telemetry (None: its port could not be had), `secret_listeners` are for questions about secrets.
     """
     try:
         settings = Settings.from_values(values)
     except Exception as error:  # noqa: BLE001 - an extension that exits takes the user's function down with it
         Log().error("A bug kept the settings from being read. Please report it.", **where(error))
-        close(listener, *doors)
+        close(listener, *secret_listeners)
         return idle(registration, is_strict=values["TELEMETRY_FORWARDER_STRICT"])
     log = Log(settings.log_level)
     logging.basicConfig(handlers=[LibraryLines(log)], level=logging.WARNING, force=True)
@@ -62,10 +62,10 @@ def run(registration: Registration, listener: Any, values: Values, doors: Sequen
         (log.error if problem.level == "error" else log.warning)(str(problem))
     is_served = settings.secrets is not None and settings.secrets.is_served
     is_wrong = any(problem.is_wrong for problem in settings.problems)
-    if settings.is_strict and (is_wrong or listener is None or (is_served and not doors)):
+    if settings.is_strict and (is_wrong or listener is None or (is_served and not secret_listeners)):
         return refuse(registration, log)
     taken = socket.socket(fileno=listener.detach()) if listener is not None else None
-    asked_at = [socket.socket(fileno=door.detach()) for door in doors]
+    asked_at = [socket.socket(fileno=one.detach()) for one in secret_listeners]
     try:
         asyncio.run(_serve(registration, taken, settings, log, asked_at))
     except ConfigError as error:  # in strict mode alone
@@ -101,15 +101,15 @@ async def _serve(
     listener: socket.socket | None,
     settings: Settings,
     log: Log,
-    doors: Sequence[socket.socket] = (),
+    secret_listeners: Sequence[socket.socket] = (),
 ) -> NoReturn:
     clock = SystemClock()
-    door = Door()
+    counts = IntakeCounts()
     async with AsyncExitStack() as stack:
-        vault = await open_vault_of(settings, doors, stack, clock, log)
+        secrets_service = await open_secrets(settings, secret_listeners, stack, clock, log)
         client = await stack.enter_async_context(registered_client(registration, log))
         destinations = settings.destinations if listener is not None else ()
-        open_sinks = await open_all(destinations, settings, stack, log, vault)
+        open_sinks = await open_all(destinations, settings, stack, log, secrets_service)
         failover = failover_of(settings, clock, log)
         origin = complete(settings.origin, registration.body)
         spool = open_spool(settings, origin, [destination.sink.name for destination, _ in open_sinks], clock, log)
@@ -148,16 +148,16 @@ async def _serve(
             client=client,
             machine=machine,
             workers=workers,
-            door=door,
+            counts=counts,
             clock=clock,
             log=log,
             turns=turns,
-            last_word=lambda: _tell_of_losses(enricher.origin, door, workers, clock),
+            last_word=lambda: _loss_notice(enricher.origin, counts, workers, clock),
         )
 
         def on_invoke(invocation: Invocation) -> None:
-            if vault is not None:
-                vault.on_restore()
+            if secrets_service is not None:
+                secrets_service.on_restore()
             enricher.hear(invocation)
 
         lifecycle.on_invoke = on_invoke
@@ -166,9 +166,9 @@ async def _serve(
             is_strict = settings.spooling is not None and settings.spooling.is_strict
             intake = Intake(
                 enricher=enricher,
-                router=Router(settings.types, workers, door),
-                door=door,
-                on_records=_first(vault, lifecycle.on_records),
+                router=Router(settings.types, workers, counts),
+                counts=counts,
+                on_records=_first(secrets_service, lifecycle.on_records),
                 on_loss=lifecycle.on_loss,
                 on_interruption=lifecycle.on_interruption,
                 clock=clock,
@@ -187,7 +187,7 @@ async def _serve(
             if not _is_subscribed(registration.subscription, log):
                 machine.lives_without_telemetry()
         else:
-            say = log.info if doors and not settings.destinations else log.warning
+            say = log.info if secret_listeners and not settings.destinations else log.warning
             if listener is None:
                 say("No telemetry is forwarded, as its port could not be had.")
             else:
@@ -207,23 +207,23 @@ async def _serve(
                 group.create_task(failover.run())
             if settings.origin.init_type == MANAGED_INSTANCES:
                 lifecycle.go_on()
-            if vault is not None:
+            if secrets_service is not None:
                 warming = group.create_task(warm_all(open_sinks, settings))
-                await vault.wait_until_warm()
+                await secrets_service.wait_until_warm()
                 if not client.is_asking:  # INIT still waits: better here than at an invocation's expense
                     await asyncio.wait([warming], timeout=OWN_SECRETS_S)
             if (missed := client.take_over()) is not None:
                 await lifecycle.catch_up(missed)
             code = await _live(lifecycle, client, clock, log, has_fallback=failover is not None)
             if intake is not None:
-                intake.leave()
+                intake.save_handover()
             if spool is not None:
                 spool.close()
-            _write_ledger(door, workers, spool, log)
-            leave(code)
+            _write_ledger(counts, workers, spool, log)
+            exit_now(code)
 
 
-def leave(code: int) -> NoReturn:
+def exit_now(code: int) -> NoReturn:
     """End the process at once, as everything is settled.
 
     Taking down an interpreter that holds botocore costs a tenth of the shutdown window, and a name look-up that
@@ -234,13 +234,15 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _first(vault: "Vault | None", then: Callable[[Sequence[Told]], None]) -> Callable[[Sequence[Told]], None]:
+def _first(
+    secrets_service: "SecretsService | None", then: Callable[[Sequence[Told]], None]
+) -> Callable[[Sequence[Told]], None]:
     """Show records to the secrets cache before anybody else acts on them."""
-    if vault is None:
+    if secrets_service is None:
         return then
 
     def on_records(records: Sequence[Told]) -> None:
-        vault.on_records(records)
+        secrets_service.on_records(records)
         then(records)
 
     return on_records
@@ -275,25 +277,25 @@ def _is_subscribed(subscription: tuple[int, str, bytes] | None, log: Log) -> boo
     return True
 
 
-def _tell_of_losses(origin: Origin, door: Door, workers: list[Worker], clock: Clock) -> Record | None:
+def _loss_notice(origin: Origin, counts: IntakeCounts, workers: list[Worker], clock: Clock) -> Record | None:
     return loss_record(
         origin,
         {worker.name: worker.statement().dropped for worker in workers},
         time_ms=round(clock.time() * 1000),
-        lost_before_us=door.lost_before_us,
-        lost_before_us_bytes=door.lost_before_us_bytes,
+        lost_before_us=counts.lost_before_us,
+        lost_before_us_bytes=counts.lost_before_us_bytes,
     )
 
 
-def _write_ledger(door: Door, workers: list[Worker], spool: Spool | None, log: Log) -> None:
+def _write_ledger(counts: IntakeCounts, workers: list[Worker], spool: Spool | None, log: Log) -> None:
     """Write the books as one line: quietly where nothing was lost, as a warning where something was."""
     statements = {worker.name: worker.statement() for worker in workers}
-    is_balanced = door.is_balanced() and all(statement.is_balanced() for statement in statements.values())
-    lost = door.lost_before_us + sum(statement.lost for statement in statements.values())
+    is_balanced = counts.is_balanced() and all(statement.is_balanced() for statement in statements.values())
+    lost = counts.lost_before_us + sum(statement.lost for statement in statements.values())
     say = log.info if is_balanced and not lost else log.warning
     say(
         "ledger" if is_balanced else "ledger, which does not balance: please report this",
-        door=door.snapshot(),
+        door=counts.snapshot(),
         sinks={name: statement.snapshot() for name, statement in statements.items()},
         spool=spool.snapshot() if spool is not None else None,
     )

@@ -45,7 +45,7 @@ def main(name: str, environ: "MutableMapping[str, str]") -> int:
         return 1
     values = reading.read_all(environ)
     listener = listen(values["TELEMETRY_FORWARDER_PORT"])
-    doors = listen_for_secrets(values)
+    secret_listeners = listen_for_secrets(values)
     registration = register(runtime_api, name, events(values, can_listen=listener is not None))
     if registration.status != 200 or not registration.identifier:
         reason = registration.body[:500].decode("utf-8", "replace")
@@ -64,11 +64,11 @@ def main(name: str, environ: "MutableMapping[str, str]") -> int:
     except Exception as error:  # noqa: BLE001 - an older Python raises SyntaxError, a broken wheel anything
         # Most likely a layer made for another Python or another processor: the function must not suffer for it.
         say(f"The extension cannot run on Python {sys.version.split()[0]}: {error}. No telemetry is forwarded.")
-        for one in (listener, *doors):  # nobody will ever answer there
+        for one in (listener, *secret_listeners):  # nobody will ever answer there
             if one is not None:
                 one.close()
         return idle(registration, is_strict=values["TELEMETRY_FORWARDER_STRICT"])
-    return run(registration, listener, values, doors)
+    return run(registration, listener, values, secret_listeners)
 
 
 def begin(registration: Registration, values: reading.Values) -> "Early | None":
@@ -149,22 +149,22 @@ def listen_for_secrets(values: reading.Values) -> "list[_socket.socket]":
     if values["TELEMETRY_FORWARDER_SECRETS"] == "off":
         return []
     port = values["PARAMETERS_SECRETS_EXTENSION_HTTP_PORT"]
-    doors = []
+    secret_listeners = []
     for family, address in ((_socket.AF_INET, "127.0.0.1"), (_socket.AF_INET6, "::1")):
-        door = None
+        listener = None
         try:
-            door = _socket.socket(family, _socket.SOCK_STREAM)
-            door.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-            door.bind((address, port))
-            door.listen(SECRETS_BACKLOG)
-            doors.append(door)
+            listener = _socket.socket(family, _socket.SOCK_STREAM)
+            listener.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+            listener.bind((address, port))
+            listener.listen(SECRETS_BACKLOG)
+            secret_listeners.append(listener)
         except OSError as error:
-            if door is not None:
-                door.close()
+            if listener is not None:
+                listener.close()
             if family == _socket.AF_INET:
                 say(
                     f"Port {port} cannot be listened on, so no secrets are served: {error.strerror}. Another extension "
                     "may have it; choose another with PARAMETERS_SECRETS_EXTENSION_HTTP_PORT."
                 )
                 break
-    return doors
+    return secret_listeners

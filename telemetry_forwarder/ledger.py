@@ -1,6 +1,6 @@
 """The ledger: counts of records that were received, offered, delivered and dropped. Two laws hold at every moment:
 
-    received = routed + unrouted                                    at the door
+    received = routed + unrouted                                    on the way in
     offered  = delivered + Σ dropped[reason] + spilled + held       for every sink, and held = 0 at exit
 
 `held` is not a counter. A worker counts the records that it really holds (`worker.Worker.held`); if `held` were
@@ -36,7 +36,7 @@ class Unrouted(StrEnum):
 
 
 @dataclass(slots=True)
-class Door:
+class IntakeCounts:
     """Counts of what Lambda sent, before any sink."""
 
     bodies: int = 0
@@ -86,7 +86,7 @@ class Statement:
     attempts: int
     copies: int  # part of `attempts`: begun while another attempt with the same records waited for a late answer
     failed_attempts: int
-    told: int  # part of `offered`: records made by the extension itself, which report losses
+    loss_notices: int  # part of `offered`: records made by the extension itself, which report losses
 
     def is_balanced(self) -> bool:
         return self.offered == self.delivered + sum(self.dropped.values()) + self.spilled + self.held
@@ -108,7 +108,7 @@ class Statement:
             "attempts": self.attempts,
             "copies": self.copies,
             "failed_attempts": self.failed_attempts,
-            "told": self.told,
+            "told": self.loss_notices,
         }
 
 
@@ -121,7 +121,7 @@ class Account:
         self.attempts = 0
         self.copies = 0
         self.failed_attempts = 0
-        self.told = 0
+        self.loss_notices = 0
         self.delivered = 0
         self._cut = 0
         self._spilled = 0
@@ -139,7 +139,7 @@ class Account:
             attempts=self.attempts,
             copies=self.copies,
             failed_attempts=self.failed_attempts,
-            told=self.told,
+            loss_notices=self.loss_notices,
         )
 
     def drop(self, records: int, reason: DropReason) -> None:

@@ -20,7 +20,7 @@ from telemetry_forwarder.variables.table import SNAP_START
 
 if TYPE_CHECKING:
     from telemetry_forwarder.failover.keeper import Failover
-    from telemetry_forwarder.secrets.vault import Vault
+    from telemetry_forwarder.secrets.service import SecretsService
 
 # The value of AWS_LAMBDA_INITIALIZATION_TYPE where a snapshot is taken after INIT.
 
@@ -33,15 +33,17 @@ async def open_all(
     settings: Settings,
     stack: AsyncExitStack,
     log: Log,
-    vault: "Vault | None" = None,
+    secrets_service: "SecretsService | None" = None,
 ) -> list[tuple[Destination[Any, Any], Transport[Any, Any]]]:
     """Open a transport for each destination; one that cannot be opened is left out, or fails a strict start."""
     opened = []
     for destination in destinations:
         try:
             async with asyncio.timeout(OPEN_S if callable(destination.delivery) else None):
-                fetch, tell = (None, None) if vault is None else (vault.fetch, vault.waits_for)
-                opening = open_transport(destination.delivery, settings.network, log.warning, fetch, tell)
+                fetch, waits_for = (
+                    (None, None) if secrets_service is None else (secrets_service.fetch, secrets_service.waits_for)
+                )
+                opening = open_transport(destination.delivery, settings.network, log.warning, fetch, waits_for)
                 opened.append((destination, await stack.enter_async_context(opening)))
         except ConfigError as error:
             if settings.is_strict:
@@ -56,20 +58,20 @@ async def open_all(
     return opened
 
 
-async def open_vault_of(
-    settings: Settings, doors: Sequence[socket], stack: AsyncExitStack, clock: Clock, log: Log
-) -> "Vault | None":
-    """Open the secrets cache, and serve it on `doors`; None, and nothing imported, where nobody asks for secrets."""
+async def open_secrets(
+    settings: Settings, secret_listeners: Sequence[socket], stack: AsyncExitStack, clock: Clock, log: Log
+) -> "SecretsService | None":
+    """Open the secrets cache and serve it on `secret_listeners`; return None, and import nothing, if nobody asks."""
     if settings.secrets is None:
-        for door in doors:
-            door.close()
+        for listener in secret_listeners:
+            listener.close()
         return None
-    from telemetry_forwarder.secrets.vault import open_vault  # only where it is needed
+    from telemetry_forwarder.secrets.service import open_secrets_service  # only where it is needed
 
     network = settings.network
-    opening = open_vault(
+    opening = open_secrets_service(
         settings.secrets,
-        doors,
+        secret_listeners,
         region=network.region,
         ca_file=network.aws_ca_file,
         proxies=network.proxies,

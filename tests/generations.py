@@ -16,7 +16,7 @@ from telemetry_forwarder.delivery.worker import Capacity, Worker
 from telemetry_forwarder.intake.intake import Intake
 from telemetry_forwarder.intake.router import Router
 from telemetry_forwarder.interfaces import Delivered
-from telemetry_forwarder.ledger import Door
+from telemetry_forwarder.ledger import IntakeCounts
 from telemetry_forwarder.records.enrich import Enricher
 from telemetry_forwarder.records.record import Origin, Record
 from telemetry_forwarder.spool.backlog import Backlog
@@ -213,7 +213,7 @@ class Environment:
             buffer = worker._queue._buffer
             assert len(buffer) <= self.capacity.max_records
             assert buffer.size_bytes <= self.capacity.max_bytes
-        assert self.process.door.is_balanced()
+        assert self.process.counts.is_balanced()
 
 
 class Process:
@@ -221,7 +221,7 @@ class Process:
 
     def __init__(self, environment: Environment) -> None:
         self._store = Mortal(environment.open_store())
-        self.door = Door()
+        self.counts = IntakeCounts()
         self.pending: list[Callable[[], None]] = []
         log = environment.lines.log
         self.spool = Spool(
@@ -248,8 +248,8 @@ class Process:
         self.enricher = Enricher(ORIGIN)
         self.intake = Intake(
             enricher=self.enricher,
-            router=Router(("platform", "function"), [environment, *self.workers.values()], self.door),
-            door=self.door,
+            router=Router(("platform", "function"), [environment, *self.workers.values()], self.counts),
+            counts=self.counts,
             on_records=lambda records: None,
             clock=environment.clock,
             log=log,

@@ -58,7 +58,7 @@ class SendQueue:
         rest = records[taken:]
         if rest and not self._backlog:
             self._say("its buffer is full; what comes now waits in the spool")
-        if rest and not self._backlog.leave(rest):
+        if rest and not self._backlog.defer(rest):
             self._hold(rest)
 
     def pop(self) -> Record | None:

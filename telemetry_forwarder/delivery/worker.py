@@ -239,12 +239,12 @@ class Worker:
         self.give_up(self._reporter.reason)
         self._is_drained = True
 
-    async def tell(self, record: Record, deadline: Deadline) -> None:
+    async def send_loss_notice(self, record: Record, deadline: Deadline) -> None:
         """Send one record more, after a drain, where that left nothing behind; counted like any other."""
         if not self._is_well:
             return
         self._account.offered += 1
-        self._account.told += 1
+        self._account.loss_notices += 1
         encoded = self._encoder.encode(record)
         if encoded is None:
             return

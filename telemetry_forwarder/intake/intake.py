@@ -16,7 +16,7 @@ from telemetry_forwarder.clock import Clock
 from telemetry_forwarder.errors import DecodeError
 from telemetry_forwarder.intake.router import Router
 from telemetry_forwarder.lazy_dataclass import dataclass, replace
-from telemetry_forwarder.ledger import Door, Unrouted
+from telemetry_forwarder.ledger import IntakeCounts, Unrouted
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.records.enrich import Enricher, restored_as
 from telemetry_forwarder.records.handover import HandoverFile
@@ -72,7 +72,7 @@ class Intake:
         *,
         enricher: Enricher,
         router: Router,
-        door: Door,
+        counts: IntakeCounts,
         on_records: Callable[[Sequence[Told]], None],
         clock: Clock,
         log: Log,
@@ -90,7 +90,7 @@ class Intake:
         """
         self._enricher = enricher
         self._router = router
-        self._door = door
+        self._counts = counts
         self._on_records = on_records
         self._clock = clock
         self._log = log
@@ -118,10 +118,10 @@ class Intake:
 
         That much is done at once, and little: the end of an invocation must be seen however much waits before it.
         """
-        self._door.bodies += 1
+        self._counts.bodies += 1
         fingerprint, identity = batch_id(body), batch_id(body, self._environment)
         if fingerprint in self._recent or identity in self._recent:  # our 200 was lost, and Lambda sent the batch again
-            self._door.redelivered_bodies += 1
+            self._counts.redelivered_bodies += 1
             self._log.debug(f"Lambda sent a batch again (sequence-id {sequence_id[:64]!r}); it was taken before.")
             return None
         self._recent.append(fingerprint)
@@ -200,7 +200,7 @@ class Intake:
             records += some
             yield
         if self._left != self._enricher.handover:
-            self.leave()
+            self.save_handover()
         self._count(decoded)
         self._router.route(records, lambda wanted: self._keep(arrived, len(items), wanted, before))
         for record in records:
@@ -236,7 +236,7 @@ class Intake:
                     self._on_records(events_in(done.value.items))
             except DecodeError as error:
                 arrived.is_undecodable = True
-                self._door.undecodable_bodies += 1
+                self._counts.undecodable_bodies += 1
                 self._log.warning(f"Lambda sent something that is no telemetry: {error}. It is counted and left out.")
             else:
                 yield
@@ -257,10 +257,10 @@ class Intake:
         return found
 
     def _count(self, found: Decoded) -> None:
-        self._door.received += len(found.items) + found.others
-        self._door.unreadable_records += found.unreadable
+        self._counts.received += len(found.items) + found.others
+        self._counts.unreadable_records += found.unreadable
         if found.others:
-            self._door.unrouted[Unrouted.NOT_A_RECORD] += found.others
+            self._counts.unrouted[Unrouted.NOT_A_RECORD] += found.others
             self._log.warning(
                 f"{found.others} elements of a telemetry batch are no records; they are counted and left out."
             )
@@ -274,11 +274,11 @@ class Intake:
 
     def interrupt(self, what: str) -> None:
         """Count a body that did not come to its end, or was no sound HTTP: Lambda sends it again, or gives it up."""
-        self._door.interrupted_bodies += 1
+        self._counts.interrupted_bodies += 1
         self._log.info(f"A telemetry body did not come whole: {what}.")
         self.on_interruption()
 
-    def leave(self) -> None:
+    def save_handover(self) -> None:
         """Write down for the next generation what it has to know: at the end, and when there is something new.
 
         The latter before anything else can end this one.
@@ -307,7 +307,7 @@ class Intake:
 
     def refuse(self, limit: int) -> None:
         """Count a body that was longer than `limit` bytes, and say so: nobody knows how many records it held."""
-        self._door.oversize_bodies += 1
+        self._counts.oversize_bodies += 1
         self._log.warning(f"Lambda sent a telemetry body of more than {limit} bytes; it is counted and left out.")
         self._has_lost = True
         self._on_loss()
@@ -319,8 +319,8 @@ class Intake:
     def _note_loss(self, fields: Mapping[str, Any]) -> None:
         """Count what Lambda itself had to drop: it is no record of ours, but the user's loss all the same."""
         records, size = _whole(fields.get("droppedRecords")), _whole(fields.get("droppedBytes"))
-        self._door.lost_before_us += records
-        self._door.lost_before_us_bytes += size
+        self._counts.lost_before_us += records
+        self._counts.lost_before_us_bytes += size
         self._log.warning(f"Lambda dropped {records} records ({size} bytes) before they reached the extension.")
 
 

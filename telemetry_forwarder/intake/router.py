@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Protocol
 
-from telemetry_forwarder.ledger import Door, Unrouted
+from telemetry_forwarder.ledger import IntakeCounts, Unrouted
 from telemetry_forwarder.log import is_own
 from telemetry_forwarder.records.record import Record
 
@@ -27,10 +27,10 @@ class Kind(Protocol):
 class Router:
     """Counts each record as routed or unrouted and offers the routed ones to every taker."""
 
-    def __init__(self, types: Collection[str], takers: Iterable[Taker], door: Door) -> None:
+    def __init__(self, types: Collection[str], takers: Iterable[Taker], counts: IntakeCounts) -> None:
         self._types = frozenset(types)
         self._takers = tuple(takers)
-        self._door = door
+        self._counts = counts
 
     def route(self, records: Sequence[Record], keep: Callable[[Sequence[int]], None] = lambda wanted: None) -> None:
         """Count `records`, have the indices of those that go on kept, and offer these to every taker."""
@@ -43,15 +43,15 @@ class Router:
     def count(self, items: Sequence[Kind]) -> list[int]:
         """Count `items` as routed or unrouted; return the indices of those that go on, which nobody is offered here."""
         wanted = [index for index, item in enumerate(items) if self._is_wanted(item)]
-        self._door.routed += len(wanted)
+        self._counts.routed += len(wanted)
         return wanted
 
     def _is_wanted(self, record: Kind) -> bool:
         if record.type == "extension" and is_own(record.body):
-            self._door.unrouted[Unrouted.OWN_LINE] += 1
+            self._counts.unrouted[Unrouted.OWN_LINE] += 1
             return False
         kind = record.type.partition(".")[0]
         if kind in ("platform", "function", "extension") and kind not in self._types:
-            self._door.unrouted[Unrouted.TYPE_NOT_WANTED] += 1
+            self._counts.unrouted[Unrouted.TYPE_NOT_WANTED] += 1
             return False
         return True  # a type that is not known yet is forwarded rather than lost

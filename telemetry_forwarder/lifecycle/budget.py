@@ -72,13 +72,13 @@ def for_invocation(deadline_ms: int, clock: Clock, holding: Holding) -> Invocati
 @dataclass(frozen=True, slots=True)
 class ShutdownBudget:
     """`receive_until`: late telemetry is still taken. `send_until`: transports stop. `store_until`: what is left is
-    stored outside by then, or not at all. `tell_until`: sinks that are well are told of losses. `exit_by`: gone.
+    stored outside by then, or not at all. `notify_until`: sinks that are well are told of losses. `exit_by`: gone.
     """
 
     receive_until: Deadline
     send_until: Deadline
     store_until: Deadline
-    tell_until: Deadline
+    notify_until: Deadline
     exit_by: Deadline
 
 
@@ -91,12 +91,12 @@ def for_shutdown(deadline_ms: int, clock: Clock, *, has_fallback: bool = False, 
     left = end.left(clock)
     late = min(late_by, left * LATE_SHARE)
     exit_by = end.earlier(max(late, min(EXIT_S, left * EXIT_SHARE)))
-    tell_until = exit_by.earlier(max(late, min(LEDGER_S, left * EXIT_SHARE)))
-    store_until = tell_until.earlier(min(LONGEST_TELL_S, left * TELL_SHARE))
+    notify_until = exit_by.earlier(max(late, min(LEDGER_S, left * EXIT_SHARE)))
+    store_until = notify_until.earlier(min(LONGEST_TELL_S, left * TELL_SHARE))
     send_until = store_until.earlier(min(LONGEST_STORE_S, left * STORE_SHARE)) if has_fallback else store_until
     tail = min(LONGEST_TAIL_S, left * TAIL_SHARE, send_until.left(clock) * MOST_TAIL_SHARE)
     receive_until = min(send_until, Deadline(clock.monotonic() + tail))
-    return ShutdownBudget(receive_until, send_until, store_until, tell_until, exit_by)
+    return ShutdownBudget(receive_until, send_until, store_until, notify_until, exit_by)
 
 
 def for_emergency(clock: Clock, *, has_fallback: bool) -> ShutdownBudget:

@@ -10,7 +10,7 @@ from telemetry_forwarder.delivery.window import NEVER, SendWindow, answered_by
 from telemetry_forwarder.delivery.worker import Worker
 from telemetry_forwarder.intake.inbox import Inbox
 from telemetry_forwarder.lambda_api.client import ExtensionsClient, Invoke, Shutdown
-from telemetry_forwarder.ledger import Door
+from telemetry_forwarder.ledger import IntakeCounts
 from telemetry_forwarder.lifecycle.budget import ShutdownBudget
 from telemetry_forwarder.lifecycle.machine import Action, Machine
 from telemetry_forwarder.lifecycle.strategy import Decision
@@ -37,7 +37,7 @@ class Lifecycle:
         client: ExtensionsClient,
         machine: Machine,
         workers: Sequence[Worker],
-        door: Door,
+        counts: IntakeCounts,
         clock: Clock,
         log: Log,
         turns: Turns | None = None,
@@ -48,7 +48,7 @@ class Lifecycle:
         self._client = client
         self._machine = machine
         self._workers = workers
-        self._door = door
+        self._counts = counts
         self._clock = clock
         self._log = log
         self._turns = turns or Turns(clock)
@@ -165,7 +165,7 @@ class Lifecycle:
         return actions
 
     def _note_unseen_end(self, why: Action) -> None:
-        self._door.unseen_ends += 1
+        self._counts.unseen_ends += 1
         if why is Action.NOTE_LOSS:
             self._log.info("Telemetry of an invocation was lost, which may have told its end: it is not waited for.")
         else:
@@ -210,4 +210,4 @@ class Lifecycle:
         if (word := self._last_word()) is not None:
             async with asyncio.TaskGroup() as group:
                 for worker in self._workers:
-                    group.create_task(worker.tell(word, limits.tell_until))
+                    group.create_task(worker.send_loss_notice(word, limits.notify_until))

@@ -165,7 +165,7 @@ class _Fold:
             is_lost=self._running.is_lost,
             started_ms=self._running.started_ms,
             end=self._running.end,
-            invocations=tuple([(*one,) for one in self._running.told]),
+            invocations=tuple([(*one,) for one in self._running.announced]),
         )
 
     def records(self, items: Sequence[Item], batch: str, at_once: int, gaps: Sequence[int]) -> Iterator[list[Record]]:
@@ -327,7 +327,7 @@ class _Fold:
         return None if self._is_concurrent else current
 
     def _is_told(self, request_id: str) -> bool:
-        return any(one.request_id == request_id for one in self._running.told)
+        return any(one.request_id == request_id for one in self._running.announced)
 
     def _is_cold(self, request_id: str | None) -> bool | None:
         """Say whether a record belongs to the init phase or the first request; None where that cannot be known."""
@@ -338,7 +338,7 @@ class _Fold:
         if request_id is None:
             if self._starts > 1 or not self._running.is_lost:
                 return self._starts <= 1
-            return True if not self._starts and len(self._running.told) <= 1 else None
+            return True if not self._starts and len(self._running.announced) <= 1 else None
         if request_id == self._first:
             return True
         if request_id == self._running.current or request_id in self._known or self._is_told(request_id):

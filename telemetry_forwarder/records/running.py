@@ -61,18 +61,18 @@ class Running:
         self.started_ms = started_ms
         self.is_lost = is_lost  # whether something was lost since then, or since the beginning
         self.end = end  # the request whose end was told last since then, and when it was over
-        self.told = told
+        self.announced = told
 
     def start(self, request_id: str, time_ms: int) -> list[str]:
         """Note a start; return the requests before it whose start was not seen."""
-        missed = [one.request_id for one in self.told if one.at_ms < time_ms and one.request_id != self.current]
+        missed = [one.request_id for one in self.announced if one.at_ms < time_ms and one.request_id != self.current]
         self.current, self.started_ms, self.is_lost, self.end = request_id, time_ms, False, None
-        self.told = _from(request_id, time_ms, self.told)
+        self.announced = _from(request_id, time_ms, self.announced)
         return [one for one in missed if one != request_id]
 
     def finish(self, request_id: str, time_ms: int) -> bool:
         """Note the end of a request; return whether that was new."""
-        is_known = request_id == self.current or any(one.request_id == request_id for one in self.told)
+        is_known = request_id == self.current or any(one.request_id == request_id for one in self.announced)
         if not is_known or (self.end is not None and self.end[0] == request_id):
             return False
         self.end = (request_id, time_ms)
@@ -86,24 +86,24 @@ class Running:
     @property
     def is_in_doubt(self) -> bool:
         """Whether the last start does not tell of what runs now."""
-        return self.is_lost or bool(self.told and self.told[-1].request_id != self.current)
+        return self.is_lost or bool(self.announced and self.announced[-1].request_id != self.current)
 
     def at(self, time_ms: int, dead: str | None) -> str | None:
         """Return the request that a line of that time belongs to; `dead` is the one before the first start, if any."""
         current = self.current or dead
         if not self.is_in_doubt:
             return current
-        number = next((n for n in range(len(self.told) - 1, -1, -1) if self.told[n].at_ms <= time_ms), -1)
-        request_id = self.told[number].request_id if number >= 0 else None
+        number = next((n for n in range(len(self.announced) - 1, -1, -1) if self.announced[n].at_ms <= time_ms), -1)
+        request_id = self.announced[number].request_id if number >= 0 else None
         if not self.is_lost:
             return self._of_one_that_was_lost_silently(request_id, time_ms) if request_id else current
         if request_id is None:
             # The next one begins when the INVOKE of the current one has been read, and not before.
-            is_first = bool(self.told) and self.told[0].request_id == self.current
+            is_first = bool(self.announced) and self.announced[0].request_id == self.current
             is_before_its_end = self.end is not None and self.end[0] == self.current and time_ms <= self.end[1]
             return self.current if is_first or is_before_its_end else None
-        if number + 1 < len(self.told):
-            following = self.told[number + 1]
+        if number + 1 < len(self.announced):
+            following = self.announced[number + 1]
             if time_ms >= max(following.asked_ms, following.at_ms - _MOST_BELATED_MS):
                 return None
         return None if self._is_over(request_id, time_ms) else request_id

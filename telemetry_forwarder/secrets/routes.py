@@ -174,7 +174,7 @@ def check_allowed(question: Question, patterns: Sequence[str] | None) -> None:
         raise Refused(403, f"{question.key} is not in TELEMETRY_FORWARDER_SECRETS_ALLOW.")
 
 
-def told(answer: Answer, form: Form) -> tuple[int, bytes]:
+def render(answer: Answer, form: Form) -> tuple[int, bytes]:
     """Return status and body: the service's own where it gave some and they are wanted, else ours."""
     if answer.is_found:
         return (200, answer.value_json()) if form is Form.VALUE else (200, answer.body)

@@ -32,7 +32,7 @@ from telemetry_forwarder.secrets.routes import (
     check_allowed,
     error_json,
     question_of,
-    told,
+    render,
 )
 from telemetry_forwarder.variables.types import Secret
 
@@ -123,7 +123,7 @@ class Endpoint:
         answer = None if asked.is_fresh else self._cache.hit(asked.key)
         if answer is None:
             answer = await self._fetch(asked)
-        status, body = told(answer, asked.form)
+        status, body = render(answer, asked.form)
         extra = {}
         if answer.stale_s is not None:
             extra["Telemetry-Forwarder-Stale"] = f"{answer.stale_s:.0f}"
@@ -282,7 +282,7 @@ class _Connection(http_serving.Connection):
         elif self.transport is not None and not self.is_waiting:
             self.transport.resume_reading()
 
-    async def leave(self) -> None:
+    async def close_gracefully(self) -> None:
         """Close our side; the caller's when it closes, or after a tick."""
         self.is_waiting, self._is_leaving = False, True
         if self.transport is None or self._ended.is_set():
@@ -317,7 +317,7 @@ class _Response(Response):
     async def write_eof(self, data: bytes = b"") -> None:
         await super().write_eof(data)
         if self._closes:
-            await self._connection.leave()
+            await self._connection.close_gracefully()
         else:
             self._connection.go_on()
 

@@ -61,7 +61,7 @@ class Backlog:
         """Records that wait on disk, counted body by body."""
         return sum(mask.bit_count() for _, mask in self._waiting)
 
-    def leave(self, records: Sequence[Record]) -> bool:
+    def defer(self, records: Sequence[Record]) -> bool:
         """Let `records` of one body, the newest of all, wait on disk; return False where they are not there."""
         self._spool.commit()
         body = self._spool.find(records[0].batch)

@@ -19,7 +19,7 @@ class FetchSecret(Protocol):
 
 
 # What is waited for while a secret is read, where that can be told.
-TellsWait: TypeAlias = Callable[[SecretReference], Cause | None]
+WaitsFor: TypeAlias = Callable[[SecretReference], Cause | None]
 
 
 UNAUTHORIZED = (401, 403)
@@ -43,7 +43,7 @@ class AuthTransport:
         credential: Credential,
         fetch: FetchSecret | None = None,
         *,
-        tell: TellsWait | None = None,
+        waits_for: WaitsFor | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._inner = inner
@@ -53,7 +53,7 @@ class AuthTransport:
         if isinstance(credential.secret, Secret):
             self._source = GivenSecret(credential.secret)
         elif fetch is not None:
-            self._source = HeldSecret(credential.secret, fetch, clock or SystemClock(), tell)
+            self._source = HeldSecret(credential.secret, fetch, clock or SystemClock(), waits_for)
         else:
             raise ValueError("a credential that is a reference needs a way to read it")
 
@@ -108,10 +108,10 @@ class HeldSecret:
     """A referenced secret, read when it is first needed and again when it was refused; one reading at a time."""
 
     def __init__(
-        self, reference: SecretReference, fetch: FetchSecret, clock: Clock, tell: TellsWait | None = None
+        self, reference: SecretReference, fetch: FetchSecret, clock: Clock, waits_for: WaitsFor | None = None
     ) -> None:
         self._reference = reference
-        self._tell = tell
+        self._waits_for = waits_for
         self._fetch = fetch
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -155,7 +155,7 @@ class HeldSecret:
 
     def waits_for(self) -> Cause | None:
         """Return what is waited for while the secret is read; None where nobody reads it."""
-        told = self._tell(self._reference) if self._tell and self._secret is None else None
+        told = self._waits_for(self._reference) if self._waits_for and self._secret is None else None
         if told is None and not self._lock.locked():
             return None
         text = f"{self._reference.service} {self._reference.name} is still being read"

@@ -18,7 +18,7 @@ from telemetry_forwarder.interfaces import (
 from telemetry_forwarder.lazy_dataclass import dataclass, field
 from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.transports.addresses import choose_proxy
-from telemetry_forwarder.transports.auth import AuthTransport, FetchSecret, TellsWait
+from telemetry_forwarder.transports.auth import AuthTransport, FetchSecret, WaitsFor
 from telemetry_forwarder.transports.gzip import GzipTransport
 
 # Longest wait for a connection; what is slower is tried again.
@@ -44,7 +44,7 @@ async def open_transport(
     network: Network,
     warn: Callable[[str], None],
     fetch: FetchSecret | None = None,
-    tell: TellsWait | None = None,
+    waits_for: WaitsFor | None = None,
 ) -> AsyncIterator[Transport[Any, Any]]:
     """Open what reaches a destination: gzip around auth around HTTP, or PutLogEvents, or a third party's own.
 
@@ -53,7 +53,7 @@ async def open_transport(
     Raises ConfigError where the AWS SDK can make nothing of its variables.
     """
     if isinstance(delivery, HttpDelivery):
-        transport = _http(delivery, network, fetch, tell)
+        transport = _http(delivery, network, fetch, waits_for)
         try:
             yield transport
         finally:
@@ -76,7 +76,7 @@ async def open_transport(
 
 
 def _http(
-    delivery: HttpDelivery, network: Network, fetch: FetchSecret | None, tell: TellsWait | None
+    delivery: HttpDelivery, network: Network, fetch: FetchSecret | None, waits_for: WaitsFor | None
 ) -> Transport[HttpRequest, HttpResponse]:
     from telemetry_forwarder.transports.http import HttpTransport  # aiohttp's client only where it is needed
 
@@ -84,7 +84,7 @@ def _http(
         proxy=choose_proxy(delivery.url, network.proxies), ca_file=network.ca_file, connect_s=CONNECT_S
     )
     if delivery.credential is not None:
-        transport = AuthTransport(transport, delivery.credential, fetch, tell=tell)
+        transport = AuthTransport(transport, delivery.credential, fetch, waits_for=waits_for)
     return GzipTransport(transport) if delivery.gzip else transport
 
 

@@ -12,8 +12,8 @@ import aiohttp
 
 from telemetry_forwarder.clock import Clock, SystemClock
 from telemetry_forwarder.log import Log
+from telemetry_forwarder.secrets.service import SecretsService, open_secrets_service
 from telemetry_forwarder.secrets.settings import secrets_from
-from telemetry_forwarder.secrets.vault import Vault, open_vault
 from telemetry_forwarder.variables.reading import read_all
 
 TARGETS = {"ssm": "AmazonSSM", "secretsmanager": "secretsmanager"}
@@ -32,7 +32,7 @@ class Reply:
 @dataclass
 class Room:
     port: int
-    vault: Vault
+    service: SecretsService
     written: list[str]
 
     async def get(self, target: str, *headers: str, host: str = "localhost:2773") -> Reply:
@@ -50,11 +50,13 @@ async def room(clock: Clock | None = None, **environ: str) -> AsyncIterator[Room
     settings = secrets_from(read_all({"TELEMETRY_FORWARDER_SECRETS": "open", **environ}))
     written: list[str] = []
     log = Log("debug", written.append)
-    door = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    opening = open_vault(settings, [door], region=None, ca_file=None, clock=clock or SystemClock(), log=log)
-    port = door.getsockname()[1]
-    async with opening as vault:
-        yield Room(port, vault, written)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    opening = open_secrets_service(
+        settings, [listener], region=None, ca_file=None, clock=clock or SystemClock(), log=log
+    )
+    port = listener.getsockname()[1]
+    async with opening as service:
+        yield Room(port, service, written)
 
 
 def head(method: str, target: str, host: str = "localhost:2773", *headers: str) -> bytes:

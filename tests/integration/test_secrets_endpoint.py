@@ -213,7 +213,7 @@ async def test_a_role_that_may_not_batch_still_prefetches_one_by_one(endpoint):
         async with room(TELEMETRY_FORWARDER_SECRETS_PREFETCH="/one,secretsmanager:two,/path/*") as asked:
             assert (await asked.get("/?name=/one")).json() == {"value": "p"}
             assert (await asked.get("/?name=secretsmanager:two")).json() == {"value": "s"}
-            await asked.vault.wait_until_warm()
+            await asked.service.wait_until_warm()
     assert sorted(service.calls) == [
         "BatchGetSecretValue", "GetParameter", "GetParameters", "GetParametersByPath", "GetSecretValue",
     ]  # fmt: skip
@@ -225,7 +225,7 @@ async def test_what_is_not_allowed_is_not_prefetched(endpoint):
         endpoint(server.url())
         given = {"TELEMETRY_FORWARDER_SECRETS_PREFETCH": "/other", "TELEMETRY_FORWARDER_SECRETS_ALLOW": "/prod/*"}
         async with room(**given) as asked:
-            await asked.vault.wait_until_warm()
+            await asked.service.wait_until_warm()
     assert server.requests == []
     assert any("/other is not fetched beforehand" in line for line in asked.written)
 
@@ -587,7 +587,7 @@ async def test_what_is_dropped_is_released(endpoint):
             held = [one for one in gc.get_objects() if isinstance(one, Answer) and b"hunter2" in one.body]
             assert len(held) == 1
             held.clear()
-            asked.vault.cache.drop_all()
+            asked.service.cache.drop_all()
             gc.collect()
             assert [one for one in gc.get_objects() if isinstance(one, Answer) and b"hunter2" in one.body] == []
 

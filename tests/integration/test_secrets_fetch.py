@@ -13,8 +13,8 @@ from telemetry_forwarder.clock import SystemClock
 from telemetry_forwarder.errors import SecretDenied, SecretNotFound, SecretUnavailable
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.secrets import fetch as fetching
+from telemetry_forwarder.secrets.service import SecretsService, open_secrets_service
 from telemetry_forwarder.secrets.settings import secrets_from
-from telemetry_forwarder.secrets.vault import Vault, open_vault
 from telemetry_forwarder.variables.reading import read_all
 from telemetry_forwarder.variables.types import Secret, SecretReference
 
@@ -25,16 +25,18 @@ from .sockets import hang, raw, says, serving
 __all__ = ["endpoint", "environment", "moto"]
 
 
-async def with_vault(use: Callable[[Vault], Any], region: str | None = None, **environ: str) -> Any:
-    """Open a vault, use it, close it."""
+async def with_service(use: Callable[[SecretsService], Any], region: str | None = None, **environ: str) -> Any:
+    """Open a service, use it, close it."""
     settings = secrets_from(read_all(environ))
     quiet = Log("error")
-    async with open_vault(settings, [], region=region, ca_file=None, clock=SystemClock(), log=quiet) as vault:
-        return await use(vault)
+    async with open_secrets_service(
+        settings, [], region=region, ca_file=None, clock=SystemClock(), log=quiet
+    ) as service:
+        return await use(service)
 
 
 async def fetch(reference: SecretReference, region: str | None = None, **environ: str) -> Secret:
-    secret: Secret = await with_vault(lambda vault: vault.fetch(reference), region, **environ)
+    secret: Secret = await with_service(lambda service: service.fetch(reference), region, **environ)
     return secret
 
 
@@ -141,17 +143,17 @@ async def test_credentials_that_are_refused_are_taken_anew_once(endpoint, monkey
     good = says(200, json.dumps({"Parameter": {"Value": "t0ken"}}).encode())
     service = Service(GetParameter=[error("ExpiredTokenException"), good, *[error("ExpiredTokenException")] * 2])
 
-    async def use(vault: Vault) -> None:
-        asking = asyncio.ensure_future(vault.fetch(HEC))
+    async def use(service: SecretsService) -> None:
+        asking = asyncio.ensure_future(service.fetch(HEC))
         await server.asked.wait()
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDROTATED")
         assert (await asking).reveal() == "t0ken"
         with pytest.raises(SecretDenied, match="credentials"):
-            await vault.fetch(HEC, fresh=True)
+            await service.fetch(HEC, fresh=True)
 
     async with serving(service) as server:
         endpoint(server.url())
-        await with_vault(use)
+        await with_service(use)
     keys = [seen.headers["authorization"].split("Credential=")[1].split("/")[0] for seen in server.requests]
     assert keys[:2] == ["AKIDEXAMPLE", "AKIDROTATED"]
     assert len(keys) == 4
@@ -161,12 +163,12 @@ async def test_what_was_read_is_kept_until_a_fresh_one_is_wanted(endpoint):
     values = [says(200, json.dumps({"Parameter": {"Value": value}}).encode()) for value in ("old", "new")]
     service = Service(GetParameter=values)
 
-    async def use(vault: Vault) -> list[str]:
-        return [(await vault.fetch(HEC, fresh=fresh)).reveal() for fresh in (False, False, True, False)]
+    async def use(service: SecretsService) -> list[str]:
+        return [(await service.fetch(HEC, fresh=fresh)).reveal() for fresh in (False, False, True, False)]
 
     async with serving(service) as server:
         endpoint(server.url())
-        assert await with_vault(use) == ["old", "old", "new", "new"]
+        assert await with_service(use) == ["old", "old", "new", "new"]
     assert len(service.calls) == 2
 
 

@@ -19,7 +19,7 @@ from telemetry_forwarder.interfaces import (
     TooLarge,
     Verdict,
 )
-from telemetry_forwarder.ledger import Account, Door, Statement, Unrouted
+from telemetry_forwarder.ledger import Account, IntakeCounts, Statement, Unrouted
 from tests.builders import encoded, encoded_list
 
 INDICES = st.integers(-3, 12)
@@ -103,27 +103,27 @@ def test_lost_is_what_nobody_asked_to_drop() -> None:
 
 @pytest.mark.parametrize("member", ["offered", "delivered", "spilled", "held"])
 def test_a_statement_that_does_not_add_up_says_so(member: str) -> None:
-    numbers = dict.fromkeys(("cut", "attempts", "copies", "failed_attempts", "told", "recovered"), 0)
+    numbers = dict.fromkeys(("cut", "attempts", "copies", "failed_attempts", "loss_notices", "recovered"), 0)
     numbers |= {"offered": 6, "delivered": 1, "spilled": 1, "held": 1}
     dropped = {DropReason.DEADLINE: 3}
     assert Statement(**numbers, dropped=dropped).is_balanced()
     assert not Statement(**{**numbers, member: 9}, dropped=dropped).is_balanced()
 
 
-def test_the_door_is_balanced_when_routed_and_unrouted_are_all() -> None:
-    door = Door(received=3, routed=2)
-    assert not door.is_balanced()
-    door.unrouted[Unrouted.OWN_LINE] += 1
-    assert door.is_balanced()
+def test_what_came_in_is_balanced_when_routed_and_unrouted_are_all() -> None:
+    counts = IntakeCounts(received=3, routed=2)
+    assert not counts.is_balanced()
+    counts.unrouted[Unrouted.OWN_LINE] += 1
+    assert counts.is_balanced()
 
 
 def test_the_books_can_be_written_as_json() -> None:
     """At exit they are one line of the log, and orjson takes no enums as keys."""
-    door, account = Door(), Account()
-    door.unrouted[Unrouted.OWN_LINE] += 1
+    counts, account = IntakeCounts(), Account()
+    counts.unrouted[Unrouted.OWN_LINE] += 1
     account.drop(2, DropReason.DEADLINE)
     account.attempts += 1
-    assert orjson.loads(orjson.dumps(door.snapshot()))["unrouted"] == {"own_line": 1}
+    assert orjson.loads(orjson.dumps(counts.snapshot()))["unrouted"] == {"own_line": 1}
     written = orjson.loads(orjson.dumps(account.statement(0).snapshot()))
     assert written["dropped"] == {"deadline": 2}
     assert written["attempts"] == 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from telemetry_forwarder.delivery.loss_event import RECORDS_LOST, loss_record
 from telemetry_forwarder.intake.router import Router
 from telemetry_forwarder.interfaces import DropReason
-from telemetry_forwarder.ledger import Door
+from telemetry_forwarder.ledger import IntakeCounts
 from telemetry_forwarder.sinks.platform_lines import platform_text
 from tests.builders import ORIGIN
 
@@ -92,8 +92,8 @@ class Taker:
 def test_the_router_lets_it_pass_whatever_is_forwarded(types):
     record = loss_record(ORIGIN, {"splunk": {DEADLINE: 1}}, time_ms=NOW)
     assert record is not None
-    taker, door = Taker(), Door()
-    Router(types, [taker], door).route([record])
+    taker, counts = Taker(), IntakeCounts()
+    Router(types, [taker], counts).route([record])
     assert taker.records == [record]
-    assert (door.routed, door.unrouted.total()) == (1, 0)
+    assert (counts.routed, counts.unrouted.total()) == (1, 0)
     assert record.type == RECORDS_LOST

@@ -120,7 +120,7 @@ async def test_a_sink_that_is_well_is_told_of_what_was_lost() -> None:
     async with Workshop() as shop:
         shop.worker.offer(records(3))
         await shop.worker.drain(in_seconds(1.0))
-        await shop.worker.tell(record("lost 3", id="loss"), in_seconds(0.2))
+        await shop.worker.send_loss_notice(record("lost 3", id="loss"), in_seconds(0.2))
         shop.check()
         assert shop.transport.ids[-1] == ("loss",)
         assert (shop.delivered, shop.worker.held) == (4, 0)
@@ -132,7 +132,7 @@ async def test_a_sink_that_left_records_behind_is_told_nothing() -> None:
         shop.worker.offer(records(3))
         await shop.worker.drain(in_seconds(1.0))
         sent = len(shop.transport.sent)
-        await shop.worker.tell(record("lost 3"), in_seconds(0.2))
+        await shop.worker.send_loss_notice(record("lost 3"), in_seconds(0.2))
         assert len(shop.transport.sent) == sent
         assert shop.dropped == {"deadline": 3}
 
@@ -144,7 +144,7 @@ async def test_a_sink_that_left_records_behind_is_told_nothing() -> None:
 async def test_what_cannot_be_told_is_counted_in_time(answer: Any, reason: str) -> None:
     async with Workshop(then=answer) as shop:
         await shop.worker.drain(in_seconds(1.0))
-        await shop.worker.tell(record("lost 3"), in_seconds(0.2))
+        await shop.worker.send_loss_notice(record("lost 3"), in_seconds(0.2))
         shop.check()
         assert (shop.worker.held, shop.dropped) == (0, {reason: 1})
         assert shop.clock.monotonic() <= 1000.2 + 1e-6
@@ -155,7 +155,7 @@ async def test_what_cannot_be_told_is_counted_in_time(answer: Any, reason: str) 
 async def test_what_cannot_even_be_encoded_is_counted_too() -> None:
     async with Workshop() as shop:
         await shop.worker.drain(in_seconds(1.0))
-        await shop.worker.tell(record("inexpressible"), in_seconds(0.2))
+        await shop.worker.send_loss_notice(record("inexpressible"), in_seconds(0.2))
         shop.check()
         assert shop.dropped == {"unencodable": 1}
 

@@ -103,7 +103,7 @@ async def test_a_body_behind_its_limit_is_read_to_its_end_and_the_connection_goe
     entrance = Entrance()
     answer = await exchanged(entrance, post(b"x" * (LIMIT + 1)), post(body("a")))
     assert answer.count(b"HTTP/1.1 200 ") == 2
-    assert (entrance.door.oversize_bodies, len(entrance.taken)) == (1, 1)
+    assert (entrance.counts.oversize_bodies, len(entrance.taken)) == (1, 1)
 
 
 async def test_what_is_no_part_of_a_body_is_refused_at_once() -> None:
@@ -136,7 +136,7 @@ async def test_who_trickles_a_head_or_a_body_wins_no_time(monkeypatch: pytest.Mo
                 await asyncio.wait([reading], timeout=0.01)
             assert (await reading).startswith(b"HTTP/1.1 408 ")
             writer.close()
-    assert (entrance.door.bodies, entrance.door.interrupted_bodies) == (0, 3)
+    assert (entrance.counts.bodies, entrance.counts.interrupted_bodies) == (0, 3)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

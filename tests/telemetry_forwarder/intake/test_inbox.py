@@ -14,7 +14,7 @@ from telemetry_forwarder.delivery.worker import Capacity, Worker
 from telemetry_forwarder.intake.inbox import Inbox
 from telemetry_forwarder.intake.intake import AT_ONCE, LINE, SMALL_BYTES, Intake
 from telemetry_forwarder.intake.router import Router
-from telemetry_forwarder.ledger import Door
+from telemetry_forwarder.ledger import IntakeCounts
 from telemetry_forwarder.records.enrich import Enricher
 from telemetry_forwarder.records.lossless_json import parse_json
 from telemetry_forwarder.records.record import Item, Record, Told
@@ -48,7 +48,7 @@ class Hall:
     def __init__(
         self, *types: str, max_bytes: int = 10**7, is_strict: bool = False, capacity: Capacity = CAPACITY
     ) -> None:
-        self.door, self.lines, self.told = Door(), Lines(), list[tuple[float, str]]()
+        self.counts, self.lines, self.told = IntakeCounts(), Lines(), list[tuple[float, str]]()
         self.losses: list[float] = []
         self.turns = Turns(clock())
         owner = Owner(function=ORIGIN.function_name, version=None)
@@ -63,8 +63,8 @@ class Hall:
         )  # fmt: skip
         self.intake = Intake(
             enricher=CostlyEnricher(ORIGIN),
-            router=Router(types or ("platform", "function"), [self.worker], self.door),
-            door=self.door,
+            router=Router(types or ("platform", "function"), [self.worker], self.counts),
+            counts=self.counts,
             on_records=self.note,
             on_loss=lambda: self.losses.append(clock().monotonic() - 1000.0),
             clock=clock(),
@@ -108,10 +108,10 @@ async def test_the_end_of_an_invocation_is_told_before_what_came_before_it_is_di
         assert hall.inbox.take(lines(1000, f"{number}"), f"{number}") is None
     hall.inbox.take(ending(lines(1000)), "end")
     assert hall.told == [(0.0, "platform.runtimeDone")]
-    assert hall.door.received == 0
+    assert hall.counts.received == 0
     await hall.inbox.wait_empty(in_seconds(60.0))
     assert clock().monotonic() == pytest.approx(1000.0 + 4001 * COST_S)
-    assert (hall.door.bodies, hall.door.received, hall.door.routed) == (4, 4001, 4001)
+    assert (hall.counts.bodies, hall.counts.received, hall.counts.routed) == (4, 4001, 4001)
     assert hall.worker.held == 4001
     assert hall.told == [(0.0, "platform.runtimeDone")]
     await hall.close()
@@ -192,12 +192,12 @@ def test_timers_fire_in_time_while_a_damaged_body_is_taken_apart(monkeypatch: py
         assert clock().monotonic() <= began + COST_S  # the attempt at the whole
         assert hall.losses == [pytest.approx(COST_S)]  # at once: nobody knows yet whether the end can be read
         held = [began]
-        while hall.door.received == 0:
+        while hall.counts.received == 0:
             await asyncio.sleep(0)
             held.append(clock().monotonic())
         assert max(after - before for before, after in pairwise(held)) <= SLICE_S + AT_ONCE * COST_S
         assert [kind for _, kind in hall.told] == ["platform.runtimeDone"]
-        assert (hall.door.received, hall.door.unreadable_records, len(hall.losses)) == (1002, 1, 1)
+        assert (hall.counts.received, hall.counts.unreadable_records, len(hall.losses)) == (1002, 1, 1)
         assert hall.worker.held == 1002
         await hall.close()
 
@@ -212,9 +212,9 @@ async def test_a_damaged_body_that_is_given_up_half_way_is_counted_whole(monkeyp
     )
     hall.inbox.take(damaged(lines(1000)), "1")
     await hall.inbox.wait_empty(in_seconds(0.1))
-    assert hall.door.received == 0
+    assert hall.counts.received == 0
     hall.inbox.give_up()
-    assert (hall.door.received, hall.door.unreadable_records, hall.door.routed) == (1001, 1, 1001)
+    assert (hall.counts.received, hall.counts.unreadable_records, hall.counts.routed) == (1001, 1, 1001)
     await hall.close()
 
 
@@ -257,7 +257,7 @@ async def test_a_body_that_comes_again_while_it_waits_is_taken_once() -> None:
     hall.inbox.take(lines(1000), "1")
     assert hall.inbox.take(lines(1000), "1") is None
     await hall.inbox.wait_empty(in_seconds(60.0))
-    assert (hall.door.bodies, hall.door.redelivered_bodies, hall.door.received) == (2, 1, 1000)
+    assert (hall.counts.bodies, hall.counts.redelivered_bodies, hall.counts.received) == (2, 1, 1000)
     await hall.close()
 
 
@@ -277,7 +277,7 @@ async def test_what_is_not_digested_in_time_is_counted_once_and_left_to_an_heir_
     hall.inbox.give_up()
     hall.inbox.take(lines(500, "z"), "4")  # the receiver is closed last
     await hall.worker.drain(in_seconds(1.0))
-    assert (hall.door.received, hall.door.unrouted.total()) == (2801, 1)
+    assert (hall.counts.received, hall.counts.unrouted.total()) == (2801, 1)
     statement = hall.worker.statement()
     assert statement.is_balanced()
     assert statement.offered == 2800
@@ -295,7 +295,7 @@ async def test_no_telemetry_is_counted_and_the_next_body_digested() -> None:
     hall.inbox.take(b"{" + b" " * SMALL_BYTES, "1")
     hall.inbox.take(lines(1000), "2")
     await hall.inbox.wait_empty(in_seconds(60.0))
-    assert (hall.door.undecodable_bodies, hall.door.received) == (1, 1000)
+    assert (hall.counts.undecodable_bodies, hall.counts.received) == (1, 1000)
     await hall.close()
 
 

@@ -20,7 +20,7 @@ from telemetry_forwarder.intake import http_server as entrances
 from telemetry_forwarder.intake.http_server import body_limit, serve
 from telemetry_forwarder.intake.intake import Intake
 from telemetry_forwarder.intake.router import Router
-from telemetry_forwarder.ledger import Door, Unrouted
+from telemetry_forwarder.ledger import IntakeCounts, Unrouted
 from telemetry_forwarder.records.enrich import Enricher
 from telemetry_forwarder.records.handover import Handover, HandoverFile
 from telemetry_forwarder.records.record import Origin, Record
@@ -49,7 +49,7 @@ class Entrance:
         origin: Origin = ORIGIN,
         before: Handover | None = None,
     ) -> None:
-        self.door = Door()
+        self.counts = IntakeCounts()
         self.lines = Lines()
         self.taken: list[Record] = []
         self.told: list[Sequence[Record]] = []
@@ -58,8 +58,8 @@ class Entrance:
         self.enricher = Enricher(origin, before)
         self.intake = Intake(
             enricher=self.enricher,
-            router=Router(types or ("platform", "function"), [self], self.door),
-            door=self.door,
+            router=Router(types or ("platform", "function"), [self], self.counts),
+            counts=self.counts,
             on_records=self.told.append,
             on_loss=lambda: self.sign("lost"),
             on_interruption=lambda: self.sign("interrupted"),
@@ -98,8 +98,8 @@ def test_no_bytes_stop_the_intake(data: bytes, sequence_id: str) -> None:
     """An exception would be answered 500, and Lambda would send the batch for ever."""
     entrance = Entrance()
     entrance.intake.take(data, sequence_id)
-    assert entrance.door.bodies == 1
-    assert entrance.door.is_balanced()
+    assert entrance.counts.bodies == 1
+    assert entrance.counts.is_balanced()
 
 
 KINDS = st.sampled_from(["function", "extension", "platform.start", "platform.report", "platform.logsDropped", "new"])
@@ -123,10 +123,10 @@ KINDS = st.sampled_from(["function", "extension", "platform.start", "platform.re
 def test_no_json_stops_the_intake(elements: list[object]) -> None:
     entrance = Entrance()
     entrance.intake.take(json.dumps(elements).encode(), "s")
-    assert entrance.door.received == len(elements)
-    assert entrance.door.is_balanced()
-    assert len(entrance.taken) == entrance.door.routed
-    orjson.dumps(entrance.door.snapshot())
+    assert entrance.counts.received == len(elements)
+    assert entrance.counts.is_balanced()
+    assert len(entrance.taken) == entrance.counts.routed
+    orjson.dumps(entrance.counts.snapshot())
 
 
 def test_a_batch_that_is_sent_again_is_counted_and_not_forwarded_twice() -> None:
@@ -135,7 +135,7 @@ def test_a_batch_that_is_sent_again_is_counted_and_not_forwarded_twice() -> None
     for sequence_id in ("s1", "s1", "s2", ""):
         entrance.intake.take(body("a", "b"), sequence_id)
         entrance.intake.take(body("a", "c"), sequence_id)
-    assert (entrance.door.bodies, entrance.door.redelivered_bodies, entrance.door.received) == (8, 6, 4)
+    assert (entrance.counts.bodies, entrance.counts.redelivered_bodies, entrance.counts.received) == (8, 6, 4)
     assert len({record.id for record in entrance.taken}) == len(entrance.taken) == 4
     assert len(entrance.told) == 2
 
@@ -146,14 +146,14 @@ def test_batches_with_other_bytes_are_other_batches_even_under_one_sequence_id()
     later = body("a", "b").replace(b"30.123Z", b"30.124Z")
     for one in (body("a", "b"), later, body("b", "a"), body("a"), body("a", "b", "a")):
         entrance.intake.take(one, "s")
-    assert (entrance.door.redelivered_bodies, len({record.id for record in entrance.taken})) == (0, 10)
+    assert (entrance.counts.redelivered_bodies, len({record.id for record in entrance.taken})) == (0, 10)
 
 
 def test_batches_without_a_record_are_never_a_repetition() -> None:
     entrance = Entrance()
     for _ in range(3):
         entrance.intake.take(b"[]", "s")
-    assert (entrance.door.bodies, entrance.door.redelivered_bodies) == (3, 0)
+    assert (entrance.counts.bodies, entrance.counts.redelivered_bodies) == (3, 0)
 
 
 @pytest.mark.parametrize("sequence_id", ["s1", "s2"])
@@ -171,20 +171,20 @@ def test_the_next_generation_takes_no_batch_that_the_one_before_had_taken(tmp_pa
     first = Entrance(handover_file=handover_file)
     for number in range(100):
         first.intake.take(body(f"line {number}"), "s")
-    first.intake.leave()
+    first.intake.save_handover()
     second = Entrance(known=HandoverFile("127.0.0.1:9001", str(tmp_path)).read().batches())
     for number in (99, 40, 100):
         second.intake.take(body(f"line {number}"), "t")
-    assert (second.door.redelivered_bodies, [record.body for record in second.taken]) == (2, ["line 100"])
+    assert (second.counts.redelivered_bodies, [record.body for record in second.taken]) == (2, ["line 100"])
 
 
 def test_what_is_no_telemetry_is_counted_and_said() -> None:
     entrance = Entrance()
     entrance.intake.take(b"{}", "s")
     entrance.intake.take(b"[1, 2]", "s")
-    assert entrance.door.undecodable_bodies == 1
-    assert entrance.door.unrouted == {Unrouted.NOT_A_RECORD: 2}
-    assert entrance.door.is_balanced()
+    assert entrance.counts.undecodable_bodies == 1
+    assert entrance.counts.unrouted == {Unrouted.NOT_A_RECORD: 2}
+    assert entrance.counts.is_balanced()
     assert entrance.lines.said("no telemetry") == entrance.lines.said("no records") == 1
 
 
@@ -198,8 +198,12 @@ def test_a_record_that_cannot_be_read_costs_itself_alone() -> None:
         entrance.intake.take(sound[:-1] + b"," + DEEP + end, "s")
     assert [record.body for record in entrance.taken[:49]] == [f"line {number}" for number in range(49)]
     assert "…[no JSON that can be read: cut," in entrance.taken[49].body
-    assert (entrance.door.received, entrance.door.unreadable_records, entrance.door.undecodable_bodies) == (100, 2, 0)
-    assert entrance.door.is_balanced()
+    assert (entrance.counts.received, entrance.counts.unreadable_records, entrance.counts.undecodable_bodies) == (
+        100,
+        2,
+        0,
+    )
+    assert entrance.counts.is_balanced()
     assert entrance.lines.said("no JSON that can be read", "WARN") == 1
 
 
@@ -305,7 +309,7 @@ def test_two_copies_of_a_snapshot_share_no_ids_and_know_what_comes_again() -> No
     for entrance in (first, second):
         for one in (restored(None), STARTED, at(32, "a line"), at(32, "a line"), restored(None)):
             entrance.intake.take(one, "s")
-        assert (entrance.door.redelivered_bodies, len(entrance.taken)) == (2, 3)
+        assert (entrance.counts.redelivered_bodies, len(entrance.taken)) == (2, 3)
     assert not {one.id for one in first.taken} & {one.id for one in second.taken}
 
 
@@ -359,15 +363,15 @@ def test_what_lambda_dropped_is_counted_but_is_no_record_of_ours() -> None:
     entrance = Entrance()
     losses = [{"droppedRecords": 18, "droppedBytes": 4123}, {"droppedRecords": -1, "droppedBytes": 2**80}, {}, "text"]
     entrance.intake.take(body(*losses, kind="platform.logsDropped"), "s")
-    assert (entrance.door.lost_before_us, entrance.door.lost_before_us_bytes) == (18, 4123)
-    assert entrance.door.received == 4
+    assert (entrance.counts.lost_before_us, entrance.counts.lost_before_us_bytes) == (18, 4123)
+    assert entrance.counts.received == 4
     assert entrance.lines.said("Lambda dropped 18 records", "WARN") == 1
 
 
 def test_losses_are_counted_where_platform_events_are_not_forwarded() -> None:
     entrance = Entrance("function")
     entrance.intake.take(body({"droppedRecords": 2, "droppedBytes": 3}, kind="platform.logsDropped"), "s")
-    assert entrance.door.lost_before_us == 2
+    assert entrance.counts.lost_before_us == 2
     assert entrance.taken == []
 
 
@@ -400,7 +404,7 @@ async def test_bodies_are_taken_from_the_socket_and_answered() -> None:
             async with session.post(url, data=data, headers={"sequence-id": "s1"}) as answer:
                 assert answer.status == 200
     assert [record.body for record in entrance.taken] == ["a", "b"]
-    assert entrance.door.undecodable_bodies == 2
+    assert entrance.counts.undecodable_bodies == 2
 
 
 async def test_a_batch_sent_again_is_known_whatever_its_headers_say() -> None:
@@ -409,7 +413,7 @@ async def test_a_batch_sent_again_is_known_whatever_its_headers_say() -> None:
         for sequence_id in ("s1", "s1", "s2"):
             async with session.post(url, data=body("a"), headers={"Sequence-Id": sequence_id}) as answer:
                 assert answer.status == 200
-    assert (entrance.door.redelivered_bodies, len(entrance.taken)) == (2, 1)
+    assert (entrance.counts.redelivered_bodies, len(entrance.taken)) == (2, 1)
 
 
 async def test_what_came_before_the_server_waits_in_the_kernel() -> None:
@@ -445,7 +449,7 @@ async def test_a_body_that_is_too_long_is_counted_said_and_answered_200(is_chunk
                 assert answer.status == 200
         async with session.post(url, data=body("behind it")) as answer:
             assert answer.status == 200
-    assert (entrance.door.oversize_bodies, entrance.door.bodies, len(entrance.taken)) == (2, 2, 2)
+    assert (entrance.counts.oversize_bodies, entrance.counts.bodies, len(entrance.taken)) == (2, 2, 2)
     assert entrance.lines.said(f"more than {LIMIT} bytes", "WARN") == 2
 
 
@@ -459,7 +463,7 @@ async def test_the_longest_line_fits_however_json_escapes_it() -> None:
         session.post(url, data=io.BytesIO(data)) as answer,
     ):
         assert answer.status == 200
-    assert (entrance.door.oversize_bodies, len(entrance.taken)) == (0, 513)
+    assert (entrance.counts.oversize_bodies, len(entrance.taken)) == (0, 513)
 
 
 async def test_other_paths_and_methods_are_refused() -> None:
@@ -469,7 +473,7 @@ async def test_other_paths_and_methods_are_refused() -> None:
             assert (answer.status, answer.headers["Allow"]) == (405, "POST")
         async with session.post(url + "/other", data=b"[]") as answer:
             assert answer.status == 404
-    assert entrance.door.bodies == 0
+    assert entrance.counts.bodies == 0
 
 
 async def test_leaving_closes_the_socket() -> None:
@@ -491,7 +495,7 @@ async def test_a_sender_that_hangs_up_in_the_middle_costs_nothing() -> None:
         await writer.wait_closed()
         async with session.post(url, data=body("a")) as answer:
             assert answer.status == 200
-    assert entrance.door.bodies == 1
+    assert entrance.counts.bodies == 1
 
 
 # --- whoever connects -----------------------------------------------------------------------------------------------
@@ -529,7 +533,7 @@ async def test_what_ends_before_its_end_is_no_body_and_may_have_been_one(
         assert (await answer_of(reader)).startswith(answer)
         writer.close()
         assert entrance.signs == signs
-    assert (entrance.door.bodies, entrance.door.interrupted_bodies) == (0, len(signs))
+    assert (entrance.counts.bodies, entrance.counts.interrupted_bodies) == (0, len(signs))
 
 
 async def test_a_connection_that_is_reset_in_a_body_is_an_interruption() -> None:
@@ -562,7 +566,7 @@ async def test_a_body_that_does_not_come_on_is_an_interruption_and_given_up_in_t
         writer.write(b"[")
         assert (await answer_of(reader)).startswith(b"HTTP/1.1 408 ")
         writer.close()
-        assert entrance.door.interrupted_bodies == 1
+        assert entrance.counts.interrupted_bodies == 1
         assert set(entrance.signs) == {"interrupted"}
         assert [record.body for record in entrance.taken] == ["beside it"]
 
@@ -609,8 +613,8 @@ async def test_what_many_send_at_once_is_held_up_to_a_bound() -> None:
             async with asyncio.timeout(10):
                 assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
             writer.close()
-    assert entrance.door.oversize_bodies > 0
-    assert entrance.door.oversize_bodies + entrance.door.undecodable_bodies == 12
+    assert entrance.counts.oversize_bodies > 0
+    assert entrance.counts.oversize_bodies + entrance.counts.undecodable_bodies == 12
 
 
 async def test_requests_that_come_at_once_are_answered_in_turn() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry_forwarder.intake.router import Router
-from telemetry_forwarder.ledger import Door, Unrouted
+from telemetry_forwarder.ledger import IntakeCounts, Unrouted
 from telemetry_forwarder.records.record import Record
 from tests.builders import Lines, record
 
@@ -20,28 +20,28 @@ class Taken:
         self.records += records
 
 
-def route(types: Sequence[str], *records: Record) -> tuple[Door, Taken, Taken]:
-    door, first, second = Door(), Taken(), Taken()
-    Router(types, [first, second], door).route(records)
-    return door, first, second
+def route(types: Sequence[str], *records: Record) -> tuple[IntakeCounts, Taken, Taken]:
+    counts, first, second = IntakeCounts(), Taken(), Taken()
+    Router(types, [first, second], counts).route(records)
+    return counts, first, second
 
 
 def test_every_sink_gets_the_same_objects_in_order() -> None:
     sent = [record(id="a"), record(id="b", type="platform.report")]
-    door, first, second = route(("platform", "function"), *sent)
+    counts, first, second = route(("platform", "function"), *sent)
     assert [*map(id, first.records)] == [*map(id, sent)] == [*map(id, second.records)]
-    assert (door.routed, door.unrouted.total()) == (2, 0)
+    assert (counts.routed, counts.unrouted.total()) == (2, 0)
 
 
 def test_types_that_are_not_wanted_are_counted() -> None:
-    door, first, _ = route(("function",), record(), record(type="platform.start"), record(type="extension"))
+    counts, first, _ = route(("function",), record(), record(type="platform.start"), record(type="extension"))
     assert len(first.records) == 1
-    assert door.unrouted == {Unrouted.TYPE_NOT_WANTED: 2}
+    assert counts.unrouted == {Unrouted.TYPE_NOT_WANTED: 2}
 
 
 def test_a_type_that_is_not_known_yet_is_forwarded() -> None:
-    door, first, _ = route(("function",), record(type="metrics.new"), record(type=""))
-    assert len(first.records) == door.routed == 2
+    counts, first, _ = route(("function",), record(type="metrics.new"), record(type=""))
+    assert len(first.records) == counts.routed == 2
 
 
 def test_own_lines_are_left_out_as_text_and_as_objects() -> None:
@@ -52,14 +52,14 @@ def test_own_lines_are_left_out_as_text_and_as_objects() -> None:
     Log("info", lines.append).info("hello")
     own = [record(lines[0], type="extension"), record({"telemetry_forwarder": "0.1"}, type="extension")]
     theirs = record("the other extension mentions telemetry_forwarder", type="extension")
-    door, first, _ = route(("extension",), *own, theirs)
+    counts, first, _ = route(("extension",), *own, theirs)
     assert first.records == [theirs]
-    assert door.unrouted == {Unrouted.OWN_LINE: 2}
+    assert counts.unrouted == {Unrouted.OWN_LINE: 2}
 
 
 def test_a_function_that_prints_such_a_line_is_not_silenced() -> None:
-    door, first, _ = route(("function",), record('{"telemetry_forwarder":"0.1"}'))
-    assert len(first.records) == door.routed == 1
+    counts, first, _ = route(("function",), record('{"telemetry_forwarder":"0.1"}'))
+    assert len(first.records) == counts.routed == 1
 
 
 @given(
@@ -67,10 +67,10 @@ def test_a_function_that_prints_such_a_line_is_not_silenced() -> None:
     st.sets(st.sampled_from(["function", "extension", "platform"])),
 )
 def test_received_is_routed_plus_unrouted(kinds: list[str], types: set[str]) -> None:
-    door, first, _ = route(tuple(types), *(record(type=kind) for kind in kinds))
-    door.received = len(kinds)
-    assert door.is_balanced()
-    assert door.routed == len(first.records)
+    counts, first, _ = route(tuple(types), *(record(type=kind) for kind in kinds))
+    counts.received = len(kinds)
+    assert counts.is_balanced()
+    assert counts.routed == len(first.records)
 
 
 @pytest.mark.parametrize("level", ["debug"])

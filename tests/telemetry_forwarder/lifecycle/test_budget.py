@@ -44,8 +44,8 @@ def test_a_shutdowns_budget_is_in_order(offset_ms: int, monotonic: float, has_fa
     end = Deadline.from_epoch_ms(EPOCH_MS + offset_ms, clock)
     limits = budget.for_shutdown(EPOCH_MS + offset_ms, clock, has_fallback=has_fallback, late_by=late_by)
     assert has_fallback or limits.store_until == limits.send_until
-    assert limits.receive_until <= limits.send_until <= limits.store_until <= limits.tell_until
-    assert limits.tell_until <= limits.exit_by <= end
+    assert limits.receive_until <= limits.send_until <= limits.store_until <= limits.notify_until
+    assert limits.notify_until <= limits.exit_by <= end
     assert limits.receive_until.left(clock) <= budget.LONGEST_TAIL_S + 1e-6
 
 
@@ -62,7 +62,7 @@ def test_the_shutdown_window_of_two_seconds_is_divided_as_documented() -> None:
     clock = ManualClock()
     limits = budget.for_shutdown(EPOCH_MS + 2000, clock)
     assert limits.exit_by.left(clock) == pytest.approx(1.85)
-    assert limits.tell_until.left(clock) == pytest.approx(1.75)
+    assert limits.notify_until.left(clock) == pytest.approx(1.75)
     assert limits.send_until.left(clock) == pytest.approx(1.55)
     assert limits.receive_until.left(clock) == pytest.approx(0.8)
 
@@ -82,7 +82,7 @@ def test_where_the_processor_is_withheld_the_books_are_written_in_time_all_the_s
     """What ends at a deadline ends as late as the processor is withheld, and so does what is done then."""
     clock = ManualClock()
     limits = budget.for_shutdown(EPOCH_MS + window_ms, clock, late_by=0.1)
-    assert window_ms / 1000 - limits.tell_until.left(clock) >= least_s - 1e-6
+    assert window_ms / 1000 - limits.notify_until.left(clock) >= least_s - 1e-6
     assert limits.send_until.left(clock) >= 0.5 * window_ms / 1000, "most of it is still for sending"
 
 

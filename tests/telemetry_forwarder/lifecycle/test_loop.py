@@ -10,7 +10,7 @@ import pytest
 from telemetry_forwarder.errors import ExtensionsApiError
 from telemetry_forwarder.interfaces import Retry
 from telemetry_forwarder.lambda_api.client import Event, Invoke, Shutdown
-from telemetry_forwarder.ledger import Door
+from telemetry_forwarder.ledger import IntakeCounts
 from telemetry_forwarder.lifecycle import budget
 from telemetry_forwarder.lifecycle.budget import Holding
 from telemetry_forwarder.lifecycle.loop import Lifecycle
@@ -75,7 +75,7 @@ class Stage:
         **machine: Any,
     ) -> None:
         self.shop = shop
-        self.door = Door()
+        self.counts = IntakeCounts()
         self.lambda_ = FakeLambda(shop, *script)
         self.lambda_.is_freezing = is_freezing
         self.machine = Machine(clock=shop.clock, strategy=strategy, holding=holding, buffering_s=buffering_s, **machine)
@@ -85,7 +85,7 @@ class Stage:
             client=self.lambda_,  # type: ignore[arg-type]
             machine=self.machine,
             workers=[shop.worker],
-            door=self.door,
+            counts=self.counts,
             clock=shop.clock,
             log=shop.lines.log,
             last_word=last_word,
@@ -290,7 +290,7 @@ def test_without_news_of_an_invocation_its_end_is_not_waited_for() -> None:
 
     def check(stage: Stage) -> None:
         assert stage.lambda_.when("next") == pytest.approx([0.0, gap, 10 + 2 * gap, 20 + 2 * gap])
-        assert stage.door.unseen_ends == 2
+        assert stage.counts.unseen_ends == 2
         assert stage.shop.lines.said("its end is not waited for") == 2
 
     play(
@@ -607,7 +607,7 @@ def test_a_hold_is_bounded_also_where_the_end_was_lost(sign: Any, answer: Any) -
 
     def check(stage: Stage) -> None:
         assert 0.0 < held(stage, 1.0) <= HOLD.longest_s + 0.001
-        assert stage.door.unseen_ends == 1
+        assert stage.counts.unseen_ends == 1
         if answer is None:
             assert stage.shop.transport.times[0] <= 1.0 + HOLD.longest_s
             assert stage.shop.transport.ids[0][0] == "r0"
@@ -637,7 +637,7 @@ def test_a_hold_is_bounded_where_the_end_was_lost_whatever_the_strategy(mode: St
 def test_an_end_beside_a_loss_is_an_end(batch: tuple[Record, ...]) -> None:
     def check(stage: Stage) -> None:
         assert held(stage, 1.0) == 0.0
-        assert stage.door.unseen_ends == 0
+        assert stage.counts.unseen_ends == 0
         assert stage.shop.delivered == len(batch)
 
     play_losses(INVOKE, SPINDOWN, losses=[], telemetry=[(1.0, *batch)], check=check)
@@ -663,7 +663,7 @@ def test_what_the_function_writes_after_a_loss_shows_that_it_runs() -> None:
 
     def check(stage: Stage) -> None:
         assert held(stage, 5.0) == 0.0
-        assert stage.door.unseen_ends == 0
+        assert stage.counts.unseen_ends == 0
 
     lines = [(1.0 + n / 5, record(id=f"r{n}")) for n in range(20)]
     play_losses(INVOKE, SPINDOWN, losses=[Lost(1.1)], telemetry=[*lines, (5.0, done("a"))], check=check)
@@ -682,7 +682,7 @@ def test_what_was_lost_before_a_start_is_not_its_end() -> None:
 
     def check(stage: Stage) -> None:
         assert held(stage, 9.0) == 0.0
-        assert stage.door.unseen_ends == 0
+        assert stage.counts.unseen_ends == 0
 
     losses = [Lost(0.0)]
     telemetry = [(0.1, DROPPED, start("a")), (9.0, record(), done("a"))]
@@ -705,7 +705,7 @@ def test_after_a_loss_everything_is_as_it_was() -> None:
         assert asked[1] <= 1.5
         assert asked[2:] == pytest.approx([35.0, 69.0])
         assert stage.shop.delivered == 6
-        assert stage.door.unseen_ends == 1
+        assert stage.counts.unseen_ends == 1
 
     script = (INVOKE, (29.0, ("invoke", "b"), 30.0), (30.0, ("invoke", "c"), 30.0), SPINDOWN)
     telemetry = [

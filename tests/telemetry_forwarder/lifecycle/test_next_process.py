@@ -52,7 +52,7 @@ async def test_what_is_held_at_the_end_goes_to_the_next_process_where_there_is_o
             clock=world.clock, strategy=Strategy(Mode.END), holding=Holding(longest_s=0.5), buffering_s=0.025
         ),
         workers=[worker],
-        door=world.process.door,
+        counts=world.process.counts,
         clock=world.clock,
         log=world.lines.log,
         last_word=lambda: None,

@@ -14,7 +14,7 @@ from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, TimedOut
 from telemetry_forwarder.interfaces import Delivered, Denied, DropReason, Partial, Rejected, Retry, TooLarge
 from telemetry_forwarder.lambda_api.client import Event, Invoke, Shutdown
 from telemetry_forwarder.lazy_dataclass import replace
-from telemetry_forwarder.ledger import Door
+from telemetry_forwarder.ledger import IntakeCounts
 from telemetry_forwarder.lifecycle import budget
 from telemetry_forwarder.lifecycle.budget import Holding
 from telemetry_forwarder.lifecycle.loop import Lifecycle
@@ -163,7 +163,7 @@ async def test_whatever_happens(
             client=course,  # type: ignore[arg-type]
             machine=Machine(clock=shops[0].clock, strategy=strategy, holding=HOLDING, buffering_s=BUFFERING_S),
             workers=[shop.worker for shop in shops],
-            door=Door(),
+            counts=IntakeCounts(),
             clock=shops[0].clock,
             log=shops[0].lines.log,
         )

@@ -22,17 +22,17 @@ def environ(port: int, mode: str = "token", **more: str) -> dict[str, str]:
 
 def test_it_listens_on_loopback_alone() -> None:
     port = free_port()
-    doors = listen_for_secrets(read_all(environ(port)))
+    listeners = listen_for_secrets(read_all(environ(port)))
     try:
-        addresses = [door.getsockname()[:2] for door in doors]
+        addresses = [listener.getsockname()[:2] for listener in listeners]
         assert addresses[0] == ("127.0.0.1", port)
         assert set(addresses) <= {("127.0.0.1", port), ("::1", port)}
         socket.create_connection(("127.0.0.1", port)).close()
         with pytest.raises(OSError, match="refused"):
             socket.create_connection(("127.0.0.2", port), timeout=5)
     finally:
-        for door in doors:
-            door.close()
+        for listener in listeners:
+            listener.close()
 
 
 @pytest.mark.parametrize("mode", ["off", "", "on"])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from telemetry_forwarder.clock import Moment
 from telemetry_forwarder.secrets.answers import Answer, Outcome
 from telemetry_forwarder.secrets.names import Key
-from telemetry_forwarder.secrets.routes import Form, Page, Question, Refused, question_of, told
+from telemetry_forwarder.secrets.routes import Form, Page, Question, Refused, question_of, render
 
 ARN = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:db-AbCdEf"
 GET = "/systemsmanager/parameters/get"
@@ -109,25 +109,25 @@ def test_any_target_is_a_question_or_refused(rest: str) -> None:
 )
 def test_each_outcome_has_its_status_and_the_services_own_words_pass(outcome: Outcome, status: int) -> None:
     answer = Answer(outcome, AT, 400, b'{"__type":"X"}', "what happened")
-    assert told(answer, Form.VALUE) == (status, b'{"error":"what happened"}')
-    assert told(answer, Form.SERVICE) == (400, b'{"__type":"X"}')
-    assert told(Answer(outcome, AT, message="what happened"), Form.SERVICE) == (status, b'{"error":"what happened"}')
+    assert render(answer, Form.VALUE) == (status, b'{"error":"what happened"}')
+    assert render(answer, Form.SERVICE) == (400, b'{"__type":"X"}')
+    assert render(Answer(outcome, AT, message="what happened"), Form.SERVICE) == (status, b'{"error":"what happened"}')
 
 
 @pytest.mark.parametrize("value", ["plain", '{"json": ["ü", 1e3]}', "日本\u2028\x00\U0001f511", "x" * 65536, " \n", ""])
 def test_a_value_is_told_exactly(value: str) -> None:
     for body in ({"Parameter": {"Value": value}}, {"SecretString": value, "SecretBinary": None}):
         answer = Answer(Outcome.FOUND, AT, 200, json.dumps(body).encode())
-        status, told_body = told(answer, Form.VALUE)
+        status, told_body = render(answer, Form.VALUE)
         assert (status, json.loads(told_body)) == (200, {"value": value})
-        assert told(answer, Form.SERVICE) == (200, answer.body)
+        assert render(answer, Form.SERVICE) == (200, answer.body)
 
 
 def test_half_a_surrogate_pair_is_told_too() -> None:
     answer = Answer(Outcome.FOUND, AT, 200, b'{"SecretString":"\\ud83d"}')
-    assert json.loads(told(answer, Form.VALUE)[1]) == {"value": "\ud83d"}
+    assert json.loads(render(answer, Form.VALUE)[1]) == {"value": "\ud83d"}
 
 
 def test_a_binary_secret_is_told_in_base64_and_marked() -> None:
     answer = Answer(Outcome.FOUND, AT, 200, b'{"SecretBinary":"AAH/"}')
-    assert json.loads(told(answer, Form.VALUE)[1]) == {"value": "AAH/", "encoding": "base64"}
+    assert json.loads(render(answer, Form.VALUE)[1]) == {"value": "AAH/", "encoding": "base64"}

@@ -233,7 +233,7 @@ async def test_a_body_that_lambda_sends_again_to_the_next_process_is_known_there
     world.process.intake.take(body, "s")
     world.kill()
     world.process.intake.take(body, "s")
-    assert world.process.door.redelivered_bodies == 1
+    assert world.process.counts.redelivered_bodies == 1
     await end_well(world)
     assert len(world.backends["a"].arrived) == 1
 
@@ -248,7 +248,7 @@ async def test_a_body_that_was_delivered_whole_is_known_to_the_next_process_too(
     world.kill()
     assert world.store.files == {}
     world.process.intake.take(body, "another")
-    assert world.process.door.redelivered_bodies == 1
+    assert world.process.counts.redelivered_bodies == 1
     await end_well(world)
     assert len(world.backends["a"].arrived) == 1
 

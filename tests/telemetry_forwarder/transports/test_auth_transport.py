@@ -27,7 +27,7 @@ class HandClock:
         return self.now
 
 
-class Vault:
+class SecretsService:
     """Gives the values it was told, one a reading; an exception is raised."""
 
     def __init__(self, *values: str | Exception) -> None:
@@ -46,8 +46,8 @@ class Vault:
         return Secret(value)
 
 
-class StuckVault(Vault):
-    """A vault whose reading number `stuck_at` never ends."""
+class StuckService(SecretsService):
+    """A service whose reading number `stuck_at` never ends."""
 
     def __init__(self, *values: str | Exception, stuck_at: int) -> None:
         super().__init__(*values)
@@ -73,9 +73,9 @@ def accepting(token: str) -> MemoryTransport[HttpRequest, HttpResponse]:
     )
 
 
-def auth(inner: MemoryTransport, vault: Vault, clock: HandClock | None = None) -> AuthTransport:
+def auth(inner: MemoryTransport, service: SecretsService, clock: HandClock | None = None) -> AuthTransport:
     credential = Credential(header="Authorization", prefix="Splunk ", secret=REFERENCE)
-    return AuthTransport(inner, credential, vault, clock=clock or HandClock())
+    return AuthTransport(inner, credential, service, clock=clock or HandClock())
 
 
 async def test_a_given_secret_is_added_with_its_prefix_and_replaces_a_header_of_that_name():
@@ -108,104 +108,104 @@ def test_a_reference_without_a_way_to_read_it_is_a_mistake_of_the_caller():
 
 
 async def test_a_reference_is_read_once_however_many_wait_for_it_and_kept():
-    vault = Vault("one")
-    transport = auth(accepting("one"), vault)
+    service = SecretsService("one")
+    transport = auth(accepting("one"), service)
     answers = await asyncio.gather(*(transport.send(request()) for _ in range(5)))
     answers.append(await transport.send(request()))
     assert [answer.status for answer in answers] == [200] * 6
-    assert vault.readings == 1
+    assert service.readings == 1
 
 
 async def test_a_failed_reading_fails_all_who_waited_for_it_and_the_next_caller_reads_again():
-    inner, vault = accepting("one"), Vault(SecretUnavailable("away"), "one")
-    transport = auth(inner, vault)
+    inner, service = accepting("one"), SecretsService(SecretUnavailable("away"), "one")
+    transport = auth(inner, service)
     failures = await asyncio.gather(*(transport.send(request()) for _ in range(3)), return_exceptions=True)
     assert [type(failure) for failure in failures] == [CredentialUnavailable] * 3
     assert all(isinstance(failure.__cause__, SecretUnavailable) for failure in failures)
-    assert (vault.readings, inner.requests) == (1, [])
+    assert (service.readings, inner.requests) == (1, [])
     assert (await transport.send(request())).status == 200
 
 
 async def test_a_missing_permission_is_asked_again_only_after_a_minute_of_wall_time():
     """Frozen environments: the monotonic clock may stand still, so that it cannot be the measure."""
-    clock, vault = HandClock(), Vault(SecretDenied("no"), "one")
-    transport = auth(accepting("one"), vault, clock)
+    clock, service = HandClock(), SecretsService(SecretDenied("no"), "one")
+    transport = auth(accepting("one"), service, clock)
     for _ in range(3):
         with pytest.raises(CredentialUnavailable, match="no"):
             await transport.send(request())
-    assert vault.readings == 1
+    assert service.readings == 1
     clock.now += 61
     assert (await transport.send(request())).status == 200
 
 
 async def test_who_waits_for_a_reading_that_is_cancelled_reads_himself():
-    vault = StuckVault("one", stuck_at=1)
-    transport = auth(accepting("one"), vault)
+    service = StuckService("one", stuck_at=1)
+    transport = auth(accepting("one"), service)
     async with asyncio.TaskGroup() as tasks:
         first = tasks.create_task(transport.send(request()))
         second = tasks.create_task(transport.send(request()))
-        await vault.is_stuck.wait()
+        await service.is_stuck.wait()
         first.cancel()
     assert second.result().status == 200
-    assert vault.readings == 2
+    assert service.readings == 2
 
 
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_rotated_secret_is_read_again_after_a_refusal_and_the_request_sent_once_more(status):
     inner = MemoryTransport([OK, HttpResponse(status=status)], otherwise=OK)
-    vault = Vault("old", "new")
-    transport = auth(inner, vault)
+    service = SecretsService("old", "new")
+    transport = auth(inner, service)
     await transport.send(request())
     assert (await transport.send(request())).status == 200
     assert [sent.headers["Authorization"] for sent in inner.requests] == ["Splunk old", "Splunk old", "Splunk new"]
     assert (await transport.send(request())).status == 200
-    assert vault.freshness == [False, True], "the second one is not from a cache"
+    assert service.freshness == [False, True], "the second one is not from a cache"
 
 
 async def test_an_unchanged_secret_leaves_the_refusal_as_it_is_and_is_read_at_most_once_a_minute():
-    clock, vault = HandClock(), Vault("old", "old", "new")
+    clock, service = HandClock(), SecretsService("old", "old", "new")
     inner = accepting("new")
-    transport = auth(inner, vault, clock)
+    transport = auth(inner, service, clock)
     for _ in range(4):
         assert (await transport.send(request())).status == 403
-    assert (vault.readings, len(inner.requests)) == (2, 4)
+    assert (service.readings, len(inner.requests)) == (2, 4)
     clock.now += 61
     assert (await transport.send(request())).status == 200
-    assert vault.readings == 3
+    assert service.readings == 3
 
 
 async def test_a_secret_that_is_refused_after_the_rotation_too_is_sent_no_third_time():
     inner = accepting("other")
-    assert (await auth(inner, Vault("old", "new")).send(request())).status == 403
+    assert (await auth(inner, SecretsService("old", "new")).send(request())).status == 403
     assert len(inner.requests) == 2
 
 
 async def test_callers_who_meet_the_rotation_together_share_one_reading():
-    inner, vault = accepting("new"), Vault("old", "new")
-    transport = auth(inner, vault)
+    inner, service = accepting("new"), SecretsService("old", "new")
+    transport = auth(inner, service)
     answers = await asyncio.gather(*(transport.send(request()) for _ in range(4)))
     assert [answer.status for answer in answers] == [200] * 4
-    assert vault.readings == 2
+    assert service.readings == 2
 
 
 async def test_a_second_reading_that_fails_says_why_and_names_the_refusal():
-    transport = auth(accepting("new"), Vault("old", SecretDenied("SSM parameter /hec/token may not be read")))
+    transport = auth(accepting("new"), SecretsService("old", SecretDenied("SSM parameter /hec/token may not be read")))
     with pytest.raises(CredentialUnavailable, match=r"403.*/hec/token may not be read") as caught:
         await transport.send(request())
     assert isinstance(caught.value.__cause__, SecretDenied)
 
 
 async def test_a_second_reading_that_is_cancelled_may_be_tried_at_once():
-    vault = StuckVault("old", "new", stuck_at=2)
-    transport = auth(accepting("new"), vault)
+    service = StuckService("old", "new", stuck_at=2)
+    transport = auth(accepting("new"), service)
     async with asyncio.TaskGroup() as tasks:
         first = tasks.create_task(transport.send(request()))
-        await vault.is_stuck.wait()
+        await service.is_stuck.wait()
         first.cancel()
     assert (await transport.send(request())).status == 200
 
 
 async def test_closing_closes_the_inner_transport():
     inner = MemoryTransport([HANG])
-    await auth(inner, Vault("one")).aclose()
+    await auth(inner, SecretsService("one")).aclose()
     assert inner.is_closed

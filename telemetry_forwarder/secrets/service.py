@@ -33,7 +33,7 @@ WARM_S = 3.0
 SILENCE_S = 60.0
 
 
-class Vault:
+class SecretsService:
     """The cache, with the services behind it."""
 
     def __init__(
@@ -241,7 +241,7 @@ def error_of(answer: Answer) -> SecretError:
 
 
 @asynccontextmanager
-async def open_vault(
+async def open_secrets_service(
     settings: SecretsSettings,
     listeners: Sequence[socket.socket],
     *,
@@ -250,7 +250,7 @@ async def open_vault(
     proxies: Mapping[str, str] | None = None,
     clock: Clock,
     log: Log,
-) -> AsyncIterator[Vault]:
+) -> AsyncIterator[SecretsService]:
     """Open the cache and serve it on `listeners`, which already listen; leaving the context ends both.
 
     No core file is written from then on: it would hold the values.
@@ -258,29 +258,31 @@ async def open_vault(
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     failure = None
     async with asyncio.TaskGroup() as tasks:
-        vault = Vault(settings, region=region, ca_file=ca_file, proxies=proxies, tasks=tasks, clock=clock, log=log)
+        service = SecretsService(
+            settings, region=region, ca_file=ca_file, proxies=proxies, tasks=tasks, clock=clock, log=log
+        )
         try:
-            async with serving(listeners, endpoint_of(vault, settings, log)):
-                vault.warm()
-                yield vault
+            async with serving(listeners, endpoint_of(service, settings, log)):
+                service.warm()
+                yield service
         except BaseException as error:  # noqa: BLE001 - raised below: a TaskGroup would wrap it, and hide what it is
             failure = error
         finally:
-            vault.stop()
-            await vault.aclose()
+            service.stop()
+            await service.aclose()
     if failure is not None:
         raise failure
 
 
-def endpoint_of(vault: Vault, settings: SecretsSettings, log: Log) -> Endpoint:
+def endpoint_of(service: SecretsService, settings: SecretsSettings, log: Log) -> Endpoint:
     is_open = settings.mode == "open"
     if not is_open and settings.is_served and not settings.tokens:
         log.error("TELEMETRY_FORWARDER_SECRETS is token, but there is no AWS_SESSION_TOKEN: every request is refused.")
     guard = Guard(tokens=None if is_open else settings.tokens, allow=settings.allow)
-    endpoint = Endpoint(vault.cache, guard, spawn=vault.spawn, stats=lambda: statistics())
+    endpoint = Endpoint(service.cache, guard, spawn=service.spawn, stats=lambda: statistics())
 
     def statistics() -> dict[str, Any]:
         shared = {"refused": endpoint.refused, "waiting": endpoint.waiting, "connections": len(endpoint.connections)}
-        return {**vault.statistics(), **shared}
+        return {**service.statistics(), **shared}
 
     return endpoint
