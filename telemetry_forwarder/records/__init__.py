@@ -1,1 +1,1 @@
-"""What came in and what is known of it: pure."""
+"""Telemetry bodies become records: decoding, parsing of log lines, enriching. Pure, except for the handover file."""

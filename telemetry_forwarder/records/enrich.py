@@ -1,8 +1,8 @@
-"""From items to records: what is known of the function, and which request each line belongs to.
+"""Enrich telemetry items into records: the request of each line, its level, whether it is a cold start.
 
-A fold over batches: what is known and the items in, records and what is known then out. Known is above all which
-request runs (`running`), moved on by the platform's events as the items pass in order. On Managed Instances requests
-interleave, so there an id is taken from the record or not given at all.
+A pure fold over batches: Knowledge and the items of a batch come in, records and the new Knowledge come out. The
+Knowledge holds above all the running request (`running`); the platform's events update it as the items pass in order.
+On Managed Instances requests interleave, so a record there has only the request id that it names itself, or none.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -17,24 +17,24 @@ from telemetry_forwarder.records.record import Item, Origin, Record
 from telemetry_forwarder.records.running import ENDS, Heard, Invocation, Running, is_loss
 from telemetry_forwarder.variables.table import MANAGED_INSTANCES, SNAP_START
 
-# Initialised before anyone waited for them, so that no request of theirs is cold.
+# Such environments are initialised before a request waits for them, so none of their requests is cold.
 _WARMED = frozenset({"provisioned-concurrency", SNAP_START})
 
-# What is told of an init and names no request.
+# Events of an init, which name no request.
 _OF_INIT = frozenset({
     "platform.initStart", "platform.initRuntimeDone", "platform.initReport", "platform.extension",
     "platform.telemetrySubscription",
 })  # fmt: skip
-_MOST_KNOWN = 256  # requests that are remembered; on Managed Instances more, while that many run
+_MOST_KNOWN = 256  # the most requests that are remembered; on Managed Instances more, while that many run
 
 
 def enrich(
     origin: Origin, knowledge: Knowledge, items: Sequence[Item], batch: str, gaps: Sequence[int] = ()
 ) -> tuple[list[Record], Knowledge]:
-    """Return a record for each item of a batch, and what is known then: the same object where nothing was learned.
+    """Return a record for each item of a batch, and the new Knowledge: the same object if nothing was learned.
 
-    `origin` is what was known before any telemetry. `gaps` are the indices before which something is lost
-    (`records.Decoded`). A record's place is in the batch `batch`, so one that is sent again repeats their ids.
+    `origin` is what was known before any telemetry. `gaps` are the indices before which telemetry was lost
+    (`records.Decoded`). A record's id is made of `batch` and its index, so a batch that is sent again repeats its ids.
     """
     fold = _Fold(origin, knowledge, items)
     records = [record for some in fold.records(items, batch, len(items) or 1, gaps) for record in some]
@@ -44,24 +44,24 @@ def enrich(
 def enrich_in_steps(
     origin: Origin, knowledge: Knowledge, items: Sequence[Item], batch: str, at_once: int, gaps: Sequence[int] = ()
 ) -> Generator[list[Record], None, Knowledge]:
-    """Do so for `at_once` items at a time: yield their records, and return what is known in the end."""
+    """Enrich `at_once` items at a time: yield the records of each step, and return the new Knowledge at the end."""
     fold = _Fold(origin, knowledge, items)
     yield from fold.records(items, batch, at_once, gaps)
     return fold.knowledge
 
 
 def learn(origin: Origin, knowledge: Knowledge, items: Sequence[Item], gaps: Sequence[int] = ()) -> Knowledge:
-    """Return what is known after a batch, without making records of it."""
+    """Return the Knowledge after a batch, without making records of it."""
     fold = _Fold(origin, knowledge, items)
     fold.learn(items, gaps)
     return fold.knowledge
 
 
 class Enricher:
-    """Holds what is known of the telemetry that has passed, and the INVOKE events that came beside it."""
+    """Keeps the Knowledge between batches, and the INVOKE events that came beside the telemetry."""
 
     def __init__(self, origin: Origin, before: Handover | None = None) -> None:
-        """Begin to enrich; `before` is what the generation before left, where there was one in this environment."""
+        """Start with `before`, which is what the previous generation in this environment left, if there was one."""
         left = before or Handover()
         self._origin = origin
         self._heard = Heard()
@@ -84,21 +84,21 @@ class Enricher:
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether it takes an INVOKE event to tell what runs."""
+        """Whether only an INVOKE event can tell which request runs."""
         return is_in_doubt(self.knowledge)
 
     def hear(self, invocation: Invocation) -> None:
-        """Note an INVOKE event, as soon as it has come."""
+        """Note an INVOKE event. Call it as soon as the event has come."""
         if self.knowledge.init_type != MANAGED_INSTANCES:
             self._heard = self._heard.and_of(invocation)
 
     def restore(self, instance_id: str) -> None:
-        """Note which name the environment goes by from the sign of its restore on, before that is enriched."""
+        """Note the environment's name from its restore event on. Call it before that event is enriched."""
         if self.knowledge.restored != instance_id:
             self.knowledge = replace(self.knowledge, restored=instance_id)
 
     def lose(self) -> None:
-        """Note that what stood at this place of the telemetry is lost, and with it perhaps a start."""
+        """Note that telemetry was lost at this point, which may have contained a start."""
         if self.knowledge.init_type != MANAGED_INSTANCES and not self.knowledge.is_lost:
             self.knowledge = replace(self.knowledge, is_lost=True)
 
@@ -116,15 +116,15 @@ class Enricher:
     def enrich_in_steps(
         self, items: Sequence[Item], batch: str, at_once: int, gaps: Sequence[int] = ()
     ) -> Iterator[list[Record]]:
-        """Enrich `at_once` items at a time; what they tell is known when all are taken, and nothing of it before."""
+        """Enrich `at_once` items at a time. The Knowledge is updated only after the last step, and then as a whole."""
         self.knowledge = yield from enrich_in_steps(self._origin, self.knowledge, items, batch, at_once, gaps)
 
 
 class _Fold:
-    """One batch on its way from items to records: a working copy of what was known before it."""
+    """The enriching of one batch: a working copy of the Knowledge before it."""
 
     def __init__(self, origin: Origin, knowledge: Knowledge, items: Sequence[Item]) -> None:
-        """Begin, and learn what the batch tells of items that stand before its place in it."""
+        """Start, and look ahead in `items` for facts that also apply to items before the event that tells them."""
         self._before = knowledge
         self._has_learned = False
         self._base = origin
@@ -140,9 +140,9 @@ class _Fold:
         self._known = dict.fromkeys(knowledge.known)
         self._ended = dict.fromkeys(knowledge.ended)
         self._restored = knowledge.restored
-        if self.origin.instance_id is None:  # what stands before the init's own event is of the same environment
+        if self.origin.instance_id is None:  # earlier items are of the same environment
             self._learn_of_environment(_init_start_in(items))
-        self._dead: str | None = None  # a request of the generation before, until another starts
+        self._dead: str | None = None  # a request of the previous generation, until another starts
         if knowledge.current is None:
             self._dead = _ended_before_any_start(items) or knowledge.inherited
 
@@ -178,7 +178,7 @@ class _Fold:
             self._lose()
 
     def learn(self, items: Sequence[Item], gaps: Sequence[int]) -> None:
-        """Take from `items` what making records of them would."""
+        """Learn from `items` the same as `records` does."""
         for index, item in enumerate(items):
             if index in gaps:
                 self._lose()
@@ -223,7 +223,7 @@ class _Fold:
         )
 
     def _learn(self, item: Item) -> None:
-        """Take from the platform's own events, which are objects, what only they say."""
+        """Learn from a platform event whose body is an object."""
         if not isinstance(item.body, dict):
             return
         request_id = item.body.get("requestId")
@@ -249,13 +249,13 @@ class _Fold:
             self._note_end(request_id, item.time_ms)
 
     def _take_on_name(self) -> None:
-        """Go by the name of the restored environment: up to here it was the snapshot's."""
+        """Use the name of the restored environment; up to here the name was the snapshot's."""
         if self._restored and self._restored != self.origin.instance_id:
             self._has_learned = True
             self.origin = _environment(self._base, self._restored, self.origin.init_type)
 
     def _learn_of_loss(self, item: Item) -> None:
-        """Take from a platform event what it says of those that do not come; it belongs to what is before the gap."""
+        """Note a loss that a platform event reports. The event itself still belongs to what came before the gap."""
         if is_loss(item):
             self._lose()
 
@@ -268,9 +268,9 @@ class _Fold:
             self._ended[request_id] = None
 
     def _remember(self, request_id: str) -> None:
-        """Add a request; when there are too many, forget the one that ended first, else the first one.
+        """Add a request. If there are too many, forget the one that ended first, else the oldest.
 
-        On Managed Instances a request may outlast hundreds of others, so one that runs is kept.
+        On Managed Instances a request may outlast hundreds of others, so running requests are kept.
         """
         self._known[request_id] = None
         self._ended.pop(request_id, None)
@@ -295,9 +295,9 @@ class _Fold:
             self._is_concurrent = init_type == MANAGED_INSTANCES
 
     def _told_by_platform(self, kind: str, fields: Mapping[str, Any]) -> tuple[str | None, str]:
-        """Return the request and the level of a platform event: what it says is believed.
+        """Return the request and the level of a platform event, as the event states them.
 
-        Those of an init that is made up for within an invocation belong to that one.
+        Events of an init within an invocation belong to that invocation.
         """
         request_id = fields.get("requestId")
         if not (isinstance(request_id, str) and request_id):
@@ -306,12 +306,12 @@ class _Fold:
         return request_id, "warn" if kind == "platform.logsDropped" else "info" if is_well else "error"
 
     def _request_id(self, item: Item, told: tuple[str, ...], is_sure: bool) -> str | None:
-        """Choose the request of a line: the first of those it names that was started here, else the one that runs now.
+        """Return the request of a line: the first named id that was started here, else the request that runs now.
 
-        A line may hold some other id under the same name (an API's request, say). So what it names is believed without
-        that only where it `is_sure` and no request has been heard of, as in the last lines of the generation before.
-        An extension's line is a request's only where it names it. On Managed Instances requests interleave: a line
-        that names none of them has none.
+        A line may hold another id under the same name, such as an API's request id. So an id that was not started here
+        is accepted only if `is_sure` and no request is known, as in the last lines of the previous generation. A line
+        of an extension belongs to a request only if it names it. On Managed Instances requests interleave, so a line
+        that names no request has none.
         """
         is_function = item.type == "function"
         current = self._running.at(item.time_ms, self._dead) if is_function else None
@@ -330,7 +330,7 @@ class _Fold:
         return any(one.request_id == request_id for one in self._running.announced)
 
     def _is_cold(self, request_id: str | None) -> bool | None:
-        """Say whether a record belongs to the init phase or the first request; None where that cannot be known."""
+        """Return whether a record belongs to the init phase or the first request; None if that cannot be known."""
         if self._is_concurrent:
             return None
         if self.origin.init_type in _WARMED:
@@ -343,7 +343,7 @@ class _Fold:
             return True
         if request_id == self._running.current or request_id in self._known or self._is_told(request_id):
             return False
-        # What was never started here is the end of an invocation from before a reset.
+        # A request that was never started here ended across a reset: it is the last one of the previous generation.
         if request_id == self._before.inherited:
             return request_id == self._before.inherited_first
         return None
@@ -351,12 +351,12 @@ class _Fold:
 
 @lru_cache(maxsize=8)
 def _environment(origin: Origin, instance_id: str | None, init_type: str | None) -> Origin:
-    """Return `origin` with what the telemetry told: the same object each time, as sinks keep what they made of one."""
+    """Return `origin` with both values: the same object each time, because sinks cache what they made of an Origin."""
     return replace(origin, instance_id=instance_id, init_type=init_type)
 
 
 def restored_as(body: Mapping[str, Any]) -> str | None:
-    """Return the name that a `platform.restoreStart` gives the environment; schemas before 2025-01-29 give none."""
+    """Return the environment's name in a `platform.restoreStart`; None in schemas before 2025-01-29."""
     name = body.get("instanceId")
     return name if isinstance(name, str) and name else None
 
@@ -367,11 +367,10 @@ def _init_start_in(items: Sequence[Item]) -> Mapping[str, Any]:
 
 
 def _ended_before_any_start(items: Sequence[Item]) -> str | None:
-    """Return the request whose end is told before any start.
+    """Return the request whose end comes before any start, or None; None also if something was lost before that end.
 
-    The first that a new generation hears of may be the last lines of an invocation that ended the one before it, or an
-    init within an invocation whose start came before the subscription: only the end behind them names the request.
-    None also where something was lost in between.
+    The first items of a new generation may be the last lines of an invocation that ended the previous one, or an init
+    within an invocation whose start came before the subscription. Only the end event after them names that request.
     """
     for item in items:
         body = item.body if isinstance(item.body, dict) else {}

@@ -1,7 +1,7 @@
-"""What one generation of the extension leaves for the next in the same environment: which request was running.
+"""Hand over the running request to the next generation of the extension in the same environment, by a file in /tmp.
 
-After a reset Lambda hands the last lines of the invocation that ended to a process that has never heard of it. A file
-of some bytes in /tmp, written at each start of a request, tells it; `kill -9` loses nothing of it.
+After a reset Lambda sends the last lines of the ended invocation to a new process that does not know it. So the
+extension writes a small file at each start of a request. It survives `kill -9`.
 """
 
 from typing import TYPE_CHECKING
@@ -16,17 +16,17 @@ from collections.abc import Callable
 
 from telemetry_forwarder.lazy_dataclass import asdict, dataclass
 
-# In Lambda /tmp is of this environment alone, and gone with it.
+# In Lambda /tmp belongs to this environment alone and is deleted with it.
 DIRECTORY = "/tmp/telemetry-forwarder"  # noqa: S108
-SIZE = 2048  # each time all of it is written over, so that nothing older shows behind it
-_IDENTITY_DIGITS = 24  # of a batch, as of `enrich.batch_id`
+SIZE = 2048  # in bytes; each write covers all of them, so no older content remains
+_IDENTITY_DIGITS = 24  # the length of a batch's identity, see `record.batch_id`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handover:
-    """What is left: the environment, the request that was started last, and the first one. None where there is none.
+    """What one generation leaves: the environment, the request that started last, and the first one. None if unknown.
 
-    `taken` are the identities of the batches that were taken last, one behind the other. `restored` is the name of an
+    `taken` holds the identities of the batches that were taken last, concatenated. `restored` is the name of an
     environment that was restored from a snapshot.
     """
 
@@ -43,15 +43,15 @@ class Handover:
 
 
 class HandoverFile:
-    """The file of one environment. Raises nothing where it cannot be had: it only makes ids better.
+    """The handover file of one environment. It raises no error if the file cannot be used: it only improves ids.
 
-    What fails is counted, and said once: `say` is given a sentence.
+    Failures are counted, and the first one is reported: `say` is called with a sentence.
     """
 
     def __init__(
         self, runtime_api: str, directory: str = DIRECTORY, say: Callable[[str], None] = lambda sentence: None
     ) -> None:
-        """Open the file of the environment at `runtime_api`: elsewhere than in Lambda several share one /tmp."""
+        """Open the file for the environment at `runtime_api`. Outside Lambda several environments share one /tmp."""
         name = "last-" + "".join(c if c.isalnum() or c in ".-" else "-" for c in runtime_api[-100:])
         self.failures = 0
         self._directory = directory
@@ -64,12 +64,12 @@ class HandoverFile:
             self._note(error)
 
     def read(self) -> Handover:
-        """Return what the generation before left; nothing where there is nothing sound."""
+        """Return what the previous generation left; an empty Handover if the file holds nothing valid."""
         if self._file is None:
             return Handover()
         try:
             found = orjson.loads(os.pread(self._file, SIZE, 0))
-        except ValueError:  # what is empty, most likely
+        except ValueError:  # most likely it is empty
             return Handover()
         except OSError as error:
             self._note(error)
@@ -79,7 +79,7 @@ class HandoverFile:
         return Handover(**{name: members[name] for name in names if isinstance(members.get(name), str)})
 
     def write(self, handover: Handover) -> None:
-        """Leave `handover`, in another file where the function has removed ours."""
+        """Write `handover`; create the file again if the function has removed it."""
         data = orjson.dumps(asdict(handover)).ljust(SIZE)
         if len(data) > SIZE:
             return
@@ -117,9 +117,9 @@ class HandoverFile:
 
 
 def before(subscription: tuple[int, str, bytes] | None, handover_file: HandoverFile) -> Handover:
-    """Return what the generation before left; nothing, and what may lie there is of another environment, for the first.
+    """Return what the previous generation left. The first generation gets an empty Handover and resets the file.
 
-    Source: captures of Lambda: whoever subscribes again after a reset is answered `AlreadySubscribed`.
+    Source: captures of Lambda: a second subscription after a reset is answered `AlreadySubscribed`.
     """
     if subscription is not None and b"AlreadySubscribed" in subscription[2]:
         return handover_file.read()

@@ -1,4 +1,4 @@
-"""What the telemetry has told so far, as a value: enriching is a fold over it. Pure."""
+"""What the telemetry has told so far, as a value that enriching folds over. Pure."""
 
 from collections.abc import Sequence
 
@@ -10,29 +10,29 @@ from telemetry_forwarder.records.running import Heard, is_loss, is_needed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knowledge:
-    """What the telemetry up to one place has told: with it, anybody makes the same records of what follows."""
+    """What the telemetry up to one point has told. With it, anyone makes the same records of what follows."""
 
     instance_id: str | None
     init_type: str | None
     current: str | None = None
     first: str | None = None
     starts: int = 0
-    init_within: str | None = None  # the request that pays for the init that was last begun
-    known: tuple[str, ...] = ()  # requests that were started, the oldest first
-    ended: tuple[str, ...] = ()  # of those known, on Managed Instances
-    inherited: str | None = None  # the request that ran last in the generation before, and its first one
+    init_within: str | None = None  # the request within which the last init began
+    known: tuple[str, ...] = ()  # requests that were started, oldest first
+    ended: tuple[str, ...] = ()  # requests in `known` that have ended; only on Managed Instances
+    inherited: str | None = None  # the last request of the previous generation, and (next line) its first
     inherited_first: str | None = None
-    restored: str | None = None  # the environment's own name, where it was restored from a snapshot that has another
-    is_lost: bool = False  # these four: see `Running`
+    restored: str | None = None  # the name of an environment that was restored from a snapshot
+    is_lost: bool = False  # for this and the next three see `Running`
     started_ms: int = 0
     end: tuple[str, int] | None = None
-    invocations: tuple[tuple[str, int, int], ...] = ()  # as JSON can hold them
+    invocations: tuple[tuple[str, int, int], ...] = ()  # `Invocation`s as plain tuples
 
 
 def consult(knowledge: Knowledge, heard: Heard, items: Sequence[Item], gaps: Sequence[int] = ()) -> Knowledge:
-    """Take over from the INVOKE events what `items` leave open, before they are enriched.
+    """Return `knowledge` with the INVOKE events that are needed to enrich `items`. Call it before enriching them.
 
-    Only what is needed, since whoever keeps what was known keeps it anew when something was learned.
+    Events are copied only if the telemetry leaves something open, because each change makes the caller save it again.
     """
     told = heard.since(knowledge.current, knowledge.started_ms)
     if not told or knowledge.invocations[-len(told) :] == told:
@@ -45,7 +45,7 @@ def consult(knowledge: Knowledge, heard: Heard, items: Sequence[Item], gaps: Seq
 
 
 def handover(knowledge: Knowledge, heard: Heard) -> Handover:
-    """Return what the next generation has to know: as the request that ran last one that is certain."""
+    """Return what the next generation has to know. Its `request_id` is the running request if that is certain."""
     told = heard.since(knowledge.current, knowledge.started_ms)
     newest = told[-1].request_id if told else knowledge.invocations[-1][0] if knowledge.invocations else None
     is_open = is_in_doubt(knowledge)
@@ -60,6 +60,6 @@ def handover(knowledge: Knowledge, heard: Heard) -> Handover:
 
 
 def is_in_doubt(knowledge: Knowledge) -> bool:
-    """Say whether it takes an INVOKE event to tell what runs."""
+    """Return whether only an INVOKE event can tell which request runs."""
     told = knowledge.invocations
     return knowledge.is_lost or bool(told and told[-1][0] != knowledge.current)

@@ -1,8 +1,8 @@
-"""Which level a JSON record names: the members and words that loggers write, as tables.
+"""Find the level of a JSON record: tables of the members and words that loggers write.
 
-A word is believed under a member that is a level's by its name. A number alone says nothing (400 is Monolog's error, 40
-Python's error and pino's warning), so it is read only where the name of its member, or another member beside it, tells
-whose scale it is. Where none is certain no level is claimed: a level that is sent keeps a backend from finding its own.
+A word counts if its member is known to hold a level. A number alone says nothing (400 is Monolog's error, 40 Python's
+error and pino's warning), so it counts only if the name of its member, or another member beside it, identifies the
+scale. If nothing is certain there is no level, because a level that is sent keeps a backend from finding its own.
 
 Each row has its source beside it, all read 2026-11-27.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 _LEVELS = ("debug", "info", "warn", "error", "critical")
 
-# For each level, from debug to critical, the words of one ecosystem; `-` for none.
+# The words for each level, from debug to critical, by ecosystem; `-` for none.
 _VOCABULARIES = (
     # AWS Lambda Developer Guide, "Configuring JSON and plain text log formats" (also Powertools, log4j2, logback, Rust)
     ("trace debug", "info", "warn", "error", "fatal"),
@@ -32,13 +32,13 @@ _VOCABULARIES = (
     # java.util.logging.Level
     ("config fine finer finest", "info", "warning", "severe", "-"),
 )
-# Datadog's own attribute, which business data is often called by, too: so only what Datadog's logs say there.
+# `status` is Datadog's attribute, but business data often uses the name too. So only Datadog's own words count there.
 # Source: Datadog, "Log status remapper".
 _STATUS_VOCABULARY = ("trace debug", "info notice", "warn warning", "err error", "critical fatal alert emerg emergency")
 
 
 def _table(*vocabularies: tuple[str, ...]) -> dict[str, str]:
-    """Return the level of each word, in lower case and in capitals, so that most need no second look."""
+    """Return the level of each word, in lower case and in capitals, so most words are found without conversion."""
     words = {
         word: level for row in vocabularies for level, told in zip(_LEVELS, row, strict=True) for word in told.split()
     }
@@ -48,7 +48,7 @@ def _table(*vocabularies: tuple[str, ...]) -> dict[str, str]:
 WORDS: Mapping[str, str] = _table(*_VOCABULARIES)
 _STATUS_WORDS = _table(_STATUS_VOCABULARY)
 
-# Where a level stands as a word, in the order in which they are believed; a tuple is a way through nested objects.
+# Members that hold a level as a word, in order of preference; a tuple is a path through nested objects.
 _WORD_MEMBERS: tuple[str | tuple[str, ...], ...] = (
     # Lambda, Powertools, pino with labels, winston, structlog, zap, zerolog, logrus, slog, logback, log4j2, tracing
     "level",
@@ -73,7 +73,7 @@ _WORD_MEMBERS: tuple[str | tuple[str, ...], ...] = (
     ("_meta", "logLevelName"),  # tslog
 )  # fmt: skip
 
-_PINO = {10: "debug", 20: "debug", 30: "info", 40: "warn", 50: "error", 60: "critical"}  # and bunyan's: the same
+_PINO = {10: "debug", 20: "debug", 30: "info", 40: "warn", 50: "error", 60: "critical"}  # and bunyan
 _PYTHON = {5: "debug", 10: "debug", 20: "info", 25: "info", 30: "warn", 40: "error", 50: "critical"}
 _MONOLOG = {
     100: "debug",
@@ -88,7 +88,7 @@ _LOGBACK = {5000: "debug", 10000: "debug", 20000: "info", 30000: "warn", 40000: 
 # OpenTelemetry, logs data model, SeverityNumber: four numbers for each of TRACE, DEBUG, INFO, WARN, ERROR, FATAL
 _OTEL = {number: ("debug", *_LEVELS)[(number - 1) // 4] for number in range(1, 25)}
 
-# Where a level stands as a number: the member, its scale, and the members of which one has to be beside it.
+# Members that hold a level as a number: the member, its scale, and members of which one must be present as well.
 _NUMBER_MEMBERS: tuple[tuple[str | tuple[str, ...], Mapping[int, str], frozenset[str]], ...] = (
     ("levelno", _PYTHON, frozenset()),
     ("level_number", _PYTHON, frozenset()),  # structlog, add_log_level_number
@@ -107,8 +107,8 @@ _NUMBER_MEMBERS: tuple[tuple[str | tuple[str, ...], Mapping[int, str], frozenset
     ("level", _PINO, frozenset()),  # no other logger writes these six under this name
 )
 
-# Compact Serilog leaves the level out where it is Information: told by its time and its message.
-# Source: https://clef-json.org, `@l`.
+# Compact Serilog omits the level if it is Information; its time and message identify the format. Source:
+# https://clef-json.org, `@l`.
 _CLEF_TIME, _CLEF_TEXT = "@t", frozenset({"@mt", "@m", "@i"})
 
 _STATUS, _CLEF_TIME = "status", "@t"
@@ -118,16 +118,16 @@ _NAMES = frozenset(
     member if isinstance(member, str) else member[0]
     for member in (*_WORD_MEMBERS, *(row[0] for row in _NUMBER_MEMBERS), _STATUS, _CLEF_TIME)
 )
-_LONGEST_WORD = 64  # with colours and padding
-# Both seldom needed: compiled, and then remembered, by `re`.
+_LONGEST_WORD = 64  # in characters, including colours and padding
+# Both are seldom needed, so they are strings; `re` compiles and caches them on use.
 _COLOUR = "\x1b\\[[0-9;]*m"  # winston's `colorize` writes them into JSON, too
 _OFFSET = "([a-z]+)[+-][0-9]+"  # slog: `ERROR+2` is two above ERROR
 
 
 def level_of(fields: Mapping[str, Any]) -> str | None:
-    """Return the level that a JSON record names: debug, info, warn, error or critical; None where it names none."""
+    """Return the level of a JSON record: debug, info, warn, error or critical; None if it names none."""
     word = fields.get("level")
-    if word.__class__ is str and (level := WORDS.get(word)) is not None:  # nearly always
+    if word.__class__ is str and (level := WORDS.get(word)) is not None:  # the usual case
         return level
     if _NAMES.isdisjoint(fields):
         return None
@@ -171,7 +171,7 @@ def _of_compact_serilog(fields: Mapping[str, Any]) -> str | None:
 
 
 def _at(fields: Mapping[str, Any], member: str | tuple[str, ...]) -> Any:
-    """Return what stands at the end of the way through nested objects; None where it ends before."""
+    """Return the value at the end of the path `member` through nested objects; None if the path ends before."""
     if isinstance(member, str):
         return fields.get(member)
     value: Any = fields

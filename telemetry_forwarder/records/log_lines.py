@@ -1,11 +1,9 @@
-"""What a line that somebody logged says of itself: the JSON that it holds, its level, and the requests it names.
+"""Parse what a log line says about itself: its JSON object, its level, and the request ids it names. Pure.
 
-A runtime's console writes its own prefix before what the function logs, so that JSON arrives as the end of a text. It
-is read as if it stood alone: its members, and its own level before the prefix's. Nothing is searched for in free text:
-a level and a request are read from where a runtime or a logger is known to write them, each form with its source beside
-it (all read 2026-11-27).
-
-Pure. Most lines are told by their first character, and only then by an expression.
+A runtime's console writes its own prefix before what the function logs, so JSON arrives at the end of a text. It is
+parsed as if it stood alone, and its own level wins over the prefix's. Free text is not searched: a level and a request
+id count only where a runtime or a logger is known to write them. Each form has its source beside it (all read
+2026-11-27). For speed, most lines are classified by their first character before any regular expression runs.
 """
 
 import re
@@ -16,26 +14,26 @@ from typing import Any, TypeAlias
 from telemetry_forwarder.records.levels import WORDS, level_of, level_of_word
 from telemetry_forwarder.records.lossless_json import Restated, object_in
 
-# What a line says: its JSON object, its level, the requests that it names in the order in which they are believed, and
-# whether the first of them stands where only the invocation's id does. Any other may be the id of a call to something
-# else, so whoever reads it has to know that such a request runs. (A tuple: a class costs every record a third of a µs.)
+# The result for a line: its JSON object, its level, the request ids it names in order of preference, and whether the
+# first id stands where only the invocation's id can stand. Any other id may belong to a call to another service, so the
+# reader must check that such a request runs. (A tuple, because a class costs a third of a µs for each record.)
 Reading: TypeAlias = tuple[Mapping[str, Any] | None, str | None, tuple[str, ...], bool]
 
 NOTHING: Reading = (None, None, (), False)
 
-# What a prefix says, whether JSON behind it is read, and the prefix's length.
+# The Reading of a prefix, whether JSON after it is parsed, and the prefix's length.
 _Prefix: TypeAlias = tuple[Reading, bool, int]
 
 
 def read(body: Any) -> Reading:
-    """Read the body of a line: text without its line end, or the value of a JSON record."""
+    """Return the Reading of a line's body: text without its line end, or the value of a JSON record."""
     if body.__class__ is str:
         return _read_text(body)
     return _read_object(body) if isinstance(body, dict) else NOTHING
 
 
 def fields_in(body: Any) -> Mapping[str, Any] | None:
-    """Return the JSON object that a line of text is, or that stands behind a runtime's prefix; None for none."""
+    """Return the JSON object that a line of text is, or that follows a runtime's prefix; None if there is none."""
     return _read_text(body)[0] if isinstance(body, str) else None
 
 
@@ -47,20 +45,20 @@ _WORD = "([A-Z]{3,11}(?:[+-][0-9]+)?)"
 _CLOCK = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?"
 _TIME = rf"(?:[0-9]{{4}}[-/][0-9]{{2}}[-/][0-9]{{2}}[T ])?{_CLOCK}(?:Z|[+-][0-9]{{2}}:?[0-9]{{2}})?"
 
-# The span in which the Rust runtime calls its handler. Source: aws-lambda-rust-runtime, layers/trace.rs.
+# The span in which the Rust runtime calls the handler. Source: aws-lambda-rust-runtime, layers/trace.rs.
 _RUST_SPAN = rf"Lambda runtime invoke\{{requestId=\"{_ID}\""
-# Bref's logger: `<id>⇥LEVEL⇥message⇥{"message":…}`, the JSON with all that the text has. Source: brefphp/logger.
+# Bref's logger: `<id>⇥LEVEL⇥message⇥{"message":…}`; the JSON repeats all of the text. Source: brefphp/logger.
 _BREF = rf"(?:{_ID}\t)?{_WORD}\t(?:[^\n]*\t(?=\{{\"message\":))?"
 _ID_FIRST = (_BREF, rf"{_ID}[\t ]+\[?{_WORD}\]?[\t ]+")  # the second: SLF4J for Lambda, `<id> LEVEL logger - `
 
-# Behind a time that a line begins with, by the character that follows it.
+# What follows a time at the start of a line, by the character after the time.
 _BEHIND_TIME = {
     # Node.js: `<time>⇥<id>⇥LEVEL⇥`, the id `undefined` during init. .NET: its level a word such as `fail`, the id empty
     # during init. Sources: aws-lambda-nodejs-runtime-interface-client, LogPatch; aws-lambda-dotnet,
     # DefaultLogMessageFormatter. zap's console encoder leaves the id out: `<time>⇥LEVEL⇥`.
     "\t": (rf"\t(?:{_ID}\t|undefined\t|\t)?(?:([A-Za-z]{{3,11}})\t)?",),
     " ": (
-        # log4j2 and logback as AWS has them: `<time> <id> LEVEL`, the id perhaps in <> or []. Source: AWS Lambda
+        # log4j2 and logback as AWS configures them: `<time> <id> LEVEL`, the id perhaps in <> or []. Source: AWS Lambda
         # Developer Guide, "Log and monitor Java Lambda functions". slog, Spring Boot, tracing: `<time> LEVEL`.
         rf" {{1,4}}[<\[]?{_ID}?[>\]]? {{0,4}}\[?{_WORD}\]? +(?:{_RUST_SPAN})?",
         r" \[(debug|info|warning|error|critical|exception) *\] ",  # structlog, ConsoleRenderer
@@ -71,11 +69,11 @@ _BEHIND_TIME = {
     "|": (rf"\|{_WORD}\|",),  # NLog, its default layout
 }  # fmt: skip
 
-# Python: `[LEVEL]⇥<time>⇥<id>⇥`; time and id are missing in what the runtime writes itself, the id during init.
-# Source: awslambdaric, bootstrap.py. Java: `[LEVEL] `. Source: aws-lambda-java-libs, TextLogFormatter.
+# Python: `[LEVEL]⇥<time>⇥<id>⇥`; lines of the runtime itself have no time and id, lines of the init no id. Source:
+# awslambdaric, bootstrap.py. Java: `[LEVEL] `. Source: aws-lambda-java-libs, TextLogFormatter.
 _PYTHON = rf"\[([A-Z]+)\](?:\t[0-9T:.-]+Z\t{_ID}?\t)?[ ]?"
 
-# What other lines begin with, by their first character.
+# The start of other lines, by their first character.
 _FORMS = {
     "[": (
         r"\[([A-Z][a-z]{3,10})\] - ",  # PowerShell. Source: aws-lambda-dotnet, LambdaPSHostUserInterface
@@ -86,7 +84,7 @@ _FORMS = {
     ),
     "DIWEFA": (
         # Ruby: `I, [<time> #<pid>]  INFO <id> -- <program>: `. Source: aws-lambda-ruby-runtime-interface-client,
-        # lambda_log_formatter.rb; Ruby's own Logger leaves the id out.
+        # lambda_log_formatter.rb; Ruby's own Logger omits the id.
         rf"[A-Z], \[{_TIME} ?#[0-9]+\] +([A-Z]+) +(?:{_ID} +)?--[^:\n]{{0,80}}: ",
     ),
     "tl": (
@@ -102,7 +100,7 @@ _FORMS = {
 
 
 class _Compiled(dict[str, re.Pattern[str]]):
-    """Expressions by the character they are for, each compiled when it is first needed: that takes a millisecond."""
+    """Regular expressions by the character they are for. Each is compiled on first use, which takes a millisecond."""
 
     def __init__(self, forms: Mapping[str, tuple[str, ...]]) -> None:
         super().__init__()
@@ -115,7 +113,7 @@ class _Compiled(dict[str, re.Pattern[str]]):
         expressions = self._forms.get(character)
         if expressions is None:
             return None
-        compiled = self[character] = re.compile("|".join(expressions))  # `re` remembers those that are alike
+        compiled = self[character] = re.compile("|".join(expressions))  # `re` caches equal ones
         return compiled
 
 
@@ -134,7 +132,7 @@ def _read_text(text: str) -> Reading:
     if first == "{":
         fields = object_in(text)
         return NOTHING if fields is None else _read_object(fields)
-    if first not in _FIRST and text[8:9] != "-":  # an id begins with any hexadecimal digit
+    if first not in _FIRST and text[8:9] != "-":  # an id may begin with any hexadecimal digit
         return _read_padded(text) if first in _BLANK else NOTHING
     prefix = _prefix_of(text, first)
     if prefix is None:
@@ -144,8 +142,8 @@ def _read_text(text: str) -> Reading:
 
 
 def _prefix_of(text: str, first: str) -> _Prefix | None:
-    """Read what a runtime or a logger wrote before the message; None where nobody is known to write that."""
-    if text[23:25] == "Z\t" and first in _DIGITS:  # as the runtimes write a time
+    """Parse the prefix that a runtime or a logger wrote before the message; None if no known form matches."""
+    if text[23:25] == "Z\t" and first in _DIGITS:  # the time format of the runtimes
         end = text.find("\t", 65, 74) + 1 if text[61:62] == "\t" else 0
         return _behind_time(text[24:end]) if end else _parts(_BEHIND_TIMES["\t"].match(text, 24))
     if first == "[" and (prefix := _parts(_PYTHONS["["].match(text))) is not None:
@@ -164,13 +162,13 @@ def _prefix_of(text: str, first: str) -> _Prefix | None:
 
 @lru_cache(maxsize=128)
 def _behind_time(prefix: str) -> _Prefix | None:
-    """Read `⇥<id>⇥LEVEL⇥` behind a time of 24 characters: the same for many lines of a request, so it is read once."""
+    """Parse `⇥<id>⇥LEVEL⇥` after a time of 24 characters. Cached, because many lines of a request share it."""
     found = _parts(_BEHIND_TIMES["\t"].match(prefix))
     return found and (found[0], found[1], found[2] + 24)
 
 
 def _parts(found: re.Match[str] | None) -> _Prefix | None:
-    """Return what the groups of an expression above say: a level's word, or an id."""
+    """Return the prefix that a match of an expression above describes: its groups hold a level's word or an id."""
     if found is None:
         return None
     request_id = word = None
@@ -182,17 +180,17 @@ def _parts(found: re.Match[str] | None) -> _Prefix | None:
                 word = group
     level = None if word is None else WORDS.get(word) or level_of_word(word)
     reading: Reading = (None, level, (), False) if request_id is None else (None, level, (request_id,), True)
-    # A word that is no level, and no id: the prefix is somebody's own, and would be lost (`[ORDER] {…}`).
+    # If the word is no level and there is no id, the prefix is the function's own and must not be lost (`[ORDER] {…}`).
     return reading, word is None or level is not None or request_id is not None, found.end()
 
 
 def _read_behind(text: str, prefix: Reading) -> Reading:
-    """Read what stands behind a prefix: where it is JSON it says more than the prefix, and its own level."""
+    """Parse the text after a prefix. If it is JSON, its members are added and its level wins over the prefix's."""
     fields = object_in(text)
     if fields is None:
         return prefix
     _, level, ids, is_sure = _read_object(fields)
-    # The prefix's id is the runtime's own word. The JSON may name another that runs: only where this one does not.
+    # The runtime itself wrote the prefix's id, so it comes first; ids in the JSON count only if that one does not run.
     told = prefix[2]
     if told:
         ids = (*told, *(one for one in ids if one not in told)) if ids else told
@@ -207,8 +205,8 @@ def _read_padded(text: str) -> Reading:
 
 # --- JSON -----------------------------------------------------------------------------------------------------------
 
-# The invocation's id, by names that nothing else has: the members of Lambda's context objects and of what is made of
-# them. Sources: Powertools for AWS Lambda (Python, TypeScript, Java, .NET: `function_request_id`, in three cases);
+# Names that hold nothing but the invocation's id: members of Lambda's context objects and names derived from them.
+# Sources: Powertools for AWS Lambda (Python, TypeScript, Java, .NET: `function_request_id`, in three cases);
 # pino-lambda and middy (`awsRequestId`); aws-lambda-java-log4j2 and .NET (`AWSRequestId`); awslambdaric's LogRecord
 # (`aws_request_id`); OpenTelemetry semantic conventions, FaaS (`faas.invocation_id`, before 1.20 `faas.execution`).
 _OWN_NAMES = (
@@ -216,11 +214,12 @@ _OWN_NAMES = (
     "lambda_request_id", "lambdaRequestId", "lambda.request_id", "lambda.requestId", "aws.lambda.request_id",
     "aws.lambda.requestId", "faas.invocation_id", "faas.execution",
 )  # fmt: skip
-# Lambda's own JSON uses the first, but so do API Gateway's events and the answers of AWS's services.
+# Lambda's own JSON uses the first, but API Gateway's events and AWS services' responses use it as well.
 _SHARED_NAMES = ("requestId", "request_id", "RequestId", "requestID")
-# Lambda's own JSON: source AWS Lambda Developer Guide, "Configuring JSON and plain text log formats"; awslambdaric.
+# Members that identify Lambda's own JSON. Source: AWS Lambda Developer Guide, "Configuring JSON and plain text log
+# formats"; awslambdaric.
 _LAMBDA_JSON, _LAMBDA_JSON_LEVELS = "timestamp", frozenset({"level", "log_level"})
-# Objects in which loggers keep what is known of an invocation: by hand; log4j2's JsonLayout; logback; tracing (Rust);
+# Objects in which loggers keep the invocation's context: hand-made; log4j2's JsonLayout; logback; tracing (Rust);
 # OpenTelemetry; Elastic Common Schema; Monolog; .NET's scopes.
 _OWN_CONTAINERS = ("lambda", "faas")
 _CONTAINERS = ("contextMap", "mdc", "span", "spans", "attributes", "labels", "extra", "context", "Scopes", "aws")
@@ -230,7 +229,7 @@ _ORDER = {name: rank for rank, name in enumerate((*_OWN_NAMES, *_SHARED_NAMES, *
 _OWN = frozenset(_OWN_NAMES)
 _OWN_INSIDE = frozenset((*_OWN_NAMES, *_SHARED_NAMES, *_IN_FAAS))
 _NAMES = frozenset(_ORDER)
-_MOST_ELEMENTS = 8  # of a list that are looked at: spans and scopes are nested a few deep
+_MOST_ELEMENTS = 8  # of a list that are examined: spans and scopes are nested a few deep
 
 
 def _read_object(fields: Mapping[str, Any]) -> Reading:
@@ -254,7 +253,7 @@ def _read_object(fields: Mapping[str, Any]) -> Reading:
 
 
 def _look_into(name: str, value: Any, own: list[str], shared: list[str]) -> None:
-    """Add the ids that stand in the object `value`, or in those of a list, which is the member `name`."""
+    """Add the ids in the member `name` to `own` or `shared`; `value` is an object or a list of objects."""
     for inner in value[:_MOST_ELEMENTS] if isinstance(value, list) else (value,):
         if not isinstance(inner, dict):
             continue

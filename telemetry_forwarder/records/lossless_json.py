@@ -1,7 +1,7 @@
-"""JSON for the wire: whatever a function may have written becomes valid JSON, or EncodeError.
+"""Parse and write JSON without losing anything that a function may have written.
 
-orjson is strict where the world is not: it refuses lone surrogates, integers beyond 64 bits and deep nesting. Almost
-every record passes it at once; the few others are made plain first, so only they pay for it.
+orjson is fast but strict: it refuses lone surrogates, integers beyond 64 bits and deep nesting. It handles almost every
+record at once. Only the few records that it refuses, or would round, take the slower way here.
 """
 
 import json
@@ -14,17 +14,17 @@ import orjson
 
 from telemetry_forwarder.errors import EncodeError
 
-# orjson writes at most 254 levels and a sink wraps a few around the record's own; what lies deeper becomes text.
+# orjson writes at most 254 levels, and a sink adds a few around the record's own; deeper values become text.
 DEEPEST = 200
 
-SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**64 - 1  # that orjson writes
+SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**64 - 1  # the range that orjson writes
 
 
 def to_json(value: Any) -> bytes:
     """Return `value` as compact JSON in UTF-8. NaN and infinities become null; an ExactDecimal keeps its digits.
 
-    Lone surrogates become U+FFFD, integers beyond 64 bits become text of the same digits, and what is nested deeper
-    than `DEEPEST` levels becomes its JSON text. Raises EncodeError for what is no JSON value.
+    Lone surrogates become U+FFFD, integers beyond 64 bits become text of the same digits, and values nested deeper than
+    `DEEPEST` levels become their JSON text. Raises EncodeError if `value` is no JSON value.
     """
     try:
         return orjson.dumps(value, _as_written)
@@ -35,8 +35,8 @@ def to_json(value: Any) -> bytes:
 def exact_json(value: Any) -> bytes:
     """Return `value` as JSON that `records.parse_json` reads back as an equal value.
 
-    Numbers of any size and nesting as deep as a record can have it are kept; NaN and infinities, which `parse_json`
-    never makes, become null. Raises EncodeError for what is no JSON value.
+    It keeps numbers of any size and the deepest nesting that a record can have. NaN and infinities, which `parse_json`
+    never returns, become null. Raises EncodeError if `value` is no JSON value.
     """
     try:
         return orjson.dumps(value, _as_written)
@@ -55,7 +55,7 @@ def _as_written(value: Any) -> orjson.Fragment:
 
 
 def _verbatim(value: Any, depth: int = 0) -> Any:
-    """Return `value` with everything that orjson refuses as a fragment that holds its JSON."""
+    """Return `value` with everything that orjson refuses replaced by a fragment of its JSON."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, int) and not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
@@ -77,7 +77,7 @@ def _dumps_plain(value: Any) -> bytes:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """Return `value` with everything that orjson refuses replaced as `to_json` says."""
+    """Return `value` with everything that orjson refuses replaced as `to_json` describes."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, int) and not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
@@ -92,12 +92,13 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def _json_text(value: Any) -> str:
-    """Return the JSON text of `value` as `exact_json`, however deep it is nested and the stack is used.
+    """Return the JSON text of `value` as `exact_json` does, at any depth of nesting and of the call stack.
 
-    orjson reads a thousand levels, of which it writes a quarter, and Python follows fewer the deeper it is called.
+    It does not recurse: orjson reads 1,000 levels but writes only a quarter of them, and Python's recursion limit
+    leaves fewer levels the deeper the caller is.
     """
     parts: list[str] = []
-    rest: list[tuple[str, Any]] = [("", value)]  # what is still to be written, last first: a text, then a value
+    rest: list[tuple[str, Any]] = [("", value)]  # a stack of what is still to write: pairs of a text and a value
     while rest:
         before, one = rest.pop()
         parts.append(before)
@@ -122,7 +123,7 @@ def _scalar(value: Any) -> str:
 
 
 def _with_commas(members: list[tuple[str, Any]], opening: str) -> Iterator[tuple[str, Any]]:
-    """Yield `members`, the last first, with what stands before each of them."""
+    """Yield `members` in reverse order, each with the text that comes before it."""
     for number in range(len(members) - 1, -1, -1):
         before, member = members[number]
         yield ("," if number else opening) + before, member
@@ -131,7 +132,7 @@ def _with_commas(members: list[tuple[str, Any]], opening: str) -> Iterator[tuple
 
 
 def clean(text: str) -> str:
-    """Return `text` as it can be written in UTF-8: a pair of surrogates becomes its character, a lone one U+FFFD."""
+    """Return `text` so that UTF-8 can encode it: a surrogate pair becomes its character, a lone surrogate U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -139,20 +140,21 @@ def clean(text: str) -> str:
     return text
 
 
-# What orjson may change: a number of more digits than a float or 64 bits hold, and one smaller than any float. With
-# every digit and point made a zero, sixteen digits and a point and nineteen digits are found at once, in a tenth of the
-# time that a regular expression takes. Most of what is found is sound all the same: `1 / 7` has 17 digits.
+# orjson may change numbers with more digits than a float or 64 bits hold, and numbers smaller than any float. To find
+# them, every digit and point is translated to a zero. Then a search for 17 zeros finds sixteen digits and a point, or
+# longer numbers, in a tenth of the time of a regular expression. Most numbers found are unchanged: `1 / 7` has 17
+# digits.
 _AS_ZEROS = bytes.maketrans(b"123456789.E", b"0" * 10 + b"e")
 _LONG = b"0" * 17
 _SMALL = b"0e-000"
 _NUMBER = re.compile(rb"[0-9.]+(?:[eE][+-]?[0-9]+)?")
-_SMALL_NUMBER = rb"(?<![^-:,\[\s])[0-9][0-9.]*[eE]-[0-9]{3}"  # seldom needed: compiled by `re`, once
+_SMALL_NUMBER = rb"(?<![^-:,\[\s])[0-9][0-9.]*[eE]-[0-9]{3}"  # seldom needed, so `re` compiles and caches it
 _COMMA, _MINUS = b",-"
 _BEFORE_NUMBER = frozenset(b":,[- \t\r\n")
 
 
 class ExactDecimal(float):
-    """A number that a float does not hold with all its digits: a float to whoever counts; `digits` as written."""
+    """A float that also keeps `digits`, the number as written, because a float does not hold all of them."""
 
     __slots__ = ("digits",)
     digits: str
@@ -170,18 +172,19 @@ class ExactDecimal(float):
 
 
 class Restated(dict[str, Any]):
-    """A JSON object whose line will not do as its text: who needs that writes it anew.
+    """A JSON object whose line cannot be sent as its text. A sink has to write the object again.
 
-    There is more in the line than the object, or what not every reader takes: NaN, or a number of too many digits.
+    The line holds more than the object, or something that not every reader accepts: NaN, or a number of too many
+    digits.
     """
 
 
 def parse_json(data: bytes) -> Any:
-    """Parse JSON without losing anything: what orjson refuses or would round is read by the standard library.
+    """Parse JSON without losing anything: the standard library parses what orjson refuses or would round.
 
-    NaN and infinities, which are no JSON, become None; a number beyond a float's range its text, one beyond its digits
-    an ExactDecimal. Lone surrogates and broken UTF-8 become U+FFFD. Of a member given twice the last one counts.
-    Raises ValueError or RecursionError.
+    NaN and infinities, which are no JSON, become None. A number beyond a float's range becomes its text, one with more
+    digits than a float an ExactDecimal. Lone surrogates and broken UTF-8 become U+FFFD. Of repeated members the last
+    one counts. Raises ValueError or RecursionError.
     """
     if _is_exact(data):
         try:
@@ -192,10 +195,10 @@ def parse_json(data: bytes) -> Any:
 
 
 def object_in(body: Any) -> Mapping[str, Any] | None:
-    """Return the JSON object that a line of text is, or None; a Restated one where the text would not do for it."""
+    """Return the JSON object that a line of text is, or None; a Restated if the text cannot be sent as it is."""
     if not (isinstance(body, str) and body[:1] == "{" and (body[-1:] == "}" or body.rstrip()[-1:] == "}")):
         return None
-    if body[1:2] != '"' and body[1:100].lstrip()[:1] not in '"}':  # what Node.js prints of an object: `{ a: 1 }`
+    if body[1:2] != '"' and body[1:100].lstrip()[:1] not in '"}':  # Node.js prints an object as `{ a: 1 }`
         return None
     data = body.encode("utf-8", "replace")
     try:
@@ -213,20 +216,20 @@ def object_in(body: Any) -> Mapping[str, Any] | None:
 
 
 def _is_exact(data: bytes) -> bool:
-    """Say whether orjson reads every number of `data` with its value."""
+    """Return whether orjson reads every number of `data` with its exact value."""
     zeros = data.translate(_AS_ZEROS)
     at = zeros.find(_LONG)
     return (at < 0 or _keeps_long(data, zeros, at)) and not (_SMALL in zeros and _has_small(data, zeros))
 
 
 def _keeps_long(data: bytes, zeros: bytes, at: int) -> bool:
-    """Say whether the long numbers of `data`, of which the first is `at`, are written again as they stand there."""
+    """Return whether orjson writes the long numbers of `data` as they were; the first one is at `at`."""
     numbers = []
     while at >= 0:
         found = _NUMBER.match(data, at)
         end = found.end() if found else len(data)
         before = data[at - 1] if at else _COMMA
-        if before in _BEFORE_NUMBER:  # else it stands in a text
+        if before in _BEFORE_NUMBER:  # else it is part of a string
             numbers.append(data[at - 1 if before == _MINUS else at : end])
         at = zeros.find(_LONG, end)
     joined = numbers[0] if len(numbers) == 1 else b"[%b]" % b",".join(numbers)
@@ -237,7 +240,7 @@ def _keeps_long(data: bytes, zeros: bytes, at: int) -> bool:
 
 
 def _has_small(data: bytes, zeros: bytes) -> bool:
-    """Say whether there is a number with a negative exponent of three digits: what looks like it is in many a UUID."""
+    """Return whether `data` has a number with a negative exponent of three digits. Many a UUID looks similar."""
     at = zeros.find(_SMALL)
     while at >= 0:
         if re.search(_SMALL_NUMBER, data[max(0, at - len(_LONG)) : at + len(_SMALL)]):
@@ -252,7 +255,7 @@ def _parse_carefully(data: bytes) -> Any:
 
 
 def _no_number(name: str) -> None:
-    """Read `NaN`, `Infinity` and `-Infinity`, which many loggers write though JSON does not know them."""
+    """Read `NaN`, `Infinity` and `-Infinity` as None: many loggers write them, although they are no JSON."""
 
 
 def _decimal(digits: str) -> float | str:
@@ -264,20 +267,20 @@ def _decimal(digits: str) -> float | str:
 
 
 def _significant(number: str) -> tuple[str, int | str]:
-    """Return the digits of a decimal number without zeros at either end, and the power of ten of the last one."""
+    """Return the digits of a decimal number without zeros at either end, and the power of ten of the last digit."""
     mantissa, _, exponent = number.lower().partition("e")
     whole, _, fraction = mantissa.lstrip("-").partition(".")
     digits = (whole + fraction).lstrip("0")
     stripped = digits.rstrip("0")
     if not stripped:
         return "", 0
-    if len(exponent) > 18:  # of no number that a float can hold; and Python refuses to count so far
+    if len(exponent) > 18:  # no float has such an exponent, and Python refuses to convert a very long one
         return stripped, exponent
     return stripped, int(exponent or 0) - len(fraction) + len(digits) - len(stripped)
 
 
 def _exact(digits: str) -> int | str:
-    """Keep an integer that Python itself refuses to convert (over 4300 digits) as its text."""
+    """Return an integer, or its text if Python refuses to convert it (over 4300 digits)."""
     try:
         return int(digits)
     except ValueError:
@@ -285,7 +288,7 @@ def _exact(digits: str) -> int | str:
 
 
 def _clean(value: Any) -> Any:
-    """Replace lone surrogates, which no wire form of ours can carry, at any depth."""
+    """Replace lone surrogates at any depth; none of our wire formats can carry them."""
     match value:
         case str():
             return clean(value)

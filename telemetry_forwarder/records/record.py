@@ -1,7 +1,7 @@
-"""What a telemetry record is here, and the one place where bytes become records."""
+"""Define records and decode telemetry bodies into items, the only place where bytes become items."""
 
 import re
-from _blake2 import blake2b  # not by `hashlib`, which loads OpenSSL's library
+from _blake2 import blake2b  # not from `hashlib`, which loads OpenSSL's library
 from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -16,7 +16,7 @@ from telemetry_forwarder.records.lossless_json import parse_json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What is known of the environment that a record comes from; shared by its records. Unknown members are None."""
+    """The environment that a record comes from, shared by its records. Unknown members are None."""
 
     function_name: str
     function_version: str | None = None
@@ -32,19 +32,19 @@ class Origin:
     tags: tuple[tuple[str, str], ...] = ()
 
     def __hash__(self) -> int:
-        """Hash what tells one origin from another: sinks keep what they made of one, and look for it by each record."""
+        """Hash only what tells origins apart: sinks cache by Origin and look it up for each record."""
         return hash((self.function_name, self.instance_id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One telemetry item with what is known about it. Immutable: every sink holds the same object.
+    """One telemetry item with what is known about it. Immutable, because all sinks share the object.
 
-    `body` is the item's `record` member as it came (text, or any JSON value), with one trailing newline removed
-    from text. `fields` is the JSON object that `body` is, or that its text holds (a JSON log line under the text
-    format arrives as text, perhaps behind the prefix of a runtime's console); None where it is neither.
-    `batch` and `index` are its place: in which body of Lambda's it came, and where in it (a record that came in none
-    has an id of its own as `batch`). `size_bytes` is its share of that body.
+    `body` is the item's `record` member as it came (text, or any JSON value), with one trailing newline removed from
+    text. `fields` is the JSON object that `body` is, or that its text holds (a JSON log line under the text format
+    arrives as text, perhaps after the prefix of a runtime's console); None if there is none. `batch` is the id of the
+    body in which Lambda sent the item, `index` the position in it. A record that Lambda did not send has an id of its
+    own as `batch` and no index. `size_bytes` is the record's share of that body.
     """
 
     batch: str
@@ -55,18 +55,18 @@ class Record:
     fields: Mapping[str, Any] | None
     origin: Origin
     request_id: str | None
-    cold_start: bool | None  # None where it cannot be known
-    level: str | None  # debug, info, warn, error, critical; None where the record names none
+    cold_start: bool | None  # None if it cannot be known
+    level: str | None  # debug, info, warn, error, critical; None if the record names none
     size_bytes: int
 
     @property
     def id(self) -> str:
-        """The name that backends show: the same in every retry, in every sink, and when the batch is sent again."""
+        """The id that backends show: the same in every retry, in every sink, and when the batch is sent again."""
         return self.batch if self.index is None else f"{self.batch}{self.index:04x}"
 
     @property
     def is_event(self) -> bool:
-        """Whether its type names what happened (`platform.report`, `forwarder.recordsLost`): no line somebody wrote."""
+        """Whether the record is an event, such as `platform.report` or `forwarder.recordsLost`, and not a log line."""
         return "." in self.type
 
 
@@ -80,10 +80,10 @@ class Item(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """What a telemetry body holds: its `items`, in order, and how many of its elements were no such (`others`).
+    """The content of a telemetry body: its `items`, in order, and the number of elements that are no items (`others`).
 
-    `unreadable` of the items could not be read, and are text. `gaps` are the places, as indices of `items` (or their
-    number), before which something stood of which nobody knows what it told.
+    `unreadable` counts the items that could not be parsed and became text. `gaps` are the indices of `items` before
+    which something unknown stood; the number of items stands for a gap at the end.
     """
 
     items: list[Item]
@@ -93,11 +93,11 @@ class Decoded(NamedTuple):
 
 
 def decode(body: bytes, received_ms: int) -> Decoded:
-    """Return what a telemetry body holds: the same for the same body, whenever it is decoded again.
+    """Return the content of a telemetry body; the same for the same body, however often it is decoded.
 
-    An item without a readable time gets `received_ms`. `size_bytes` is an even share of the body, rounded down:
-    together they are the body's size, which is what bounds a buffer. An element that is no JSON costs no other: it
-    becomes text (`salvage`). Raises DecodeError where the body is no JSON array, and nothing else.
+    An item without a valid time gets `received_ms`. `size_bytes` is an even share of the body, rounded down, so that
+    the sum does not exceed the body's size; buffers are bounded by it. An element that is no JSON becomes text and the
+    others are kept (`salvage`). Raises DecodeError if the body is no JSON array; it raises nothing else.
     """
     steps = decode_in_steps(body, received_ms)
     while True:
@@ -109,7 +109,7 @@ def decode(body: bytes, received_ms: int) -> Decoded:
 
 
 def decode_in_steps(body: bytes, received_ms: int) -> Generator[None, None, Decoded]:
-    """Decode with a rest at each `yield`: of a body that is sound as a whole there is none, and it takes one step."""
+    """Decode, and pause at each `yield`. A body that is valid as a whole is decoded in one step, without a pause."""
     try:
         elements = parse_json(body)
     except (ValueError, RecursionError) as error:
@@ -127,9 +127,10 @@ def decode_in_steps(body: bytes, received_ms: int) -> Generator[None, None, Deco
 
 
 def _gaps(elements: Sequence[Any]) -> tuple[int, ...]:
-    """Return where the elements that are no items stood, and where an item begins of which not even the type is known.
+    """Return the gaps: where elements that are no items stood, and the items of unknown type.
 
-    The latter is a gap before itself; behind one that stands last there may have been more.
+    An item of unknown type is a gap before itself. After an unreadable last element there may have been more, so there
+    is a gap at the end.
     """
     found = []
     items = 0
@@ -144,11 +145,11 @@ def _gaps(elements: Sequence[Any]) -> tuple[int, ...]:
 
 
 class _Torn(dict[str, Any]):
-    """The element that stands for one that could not be read."""
+    """The element that replaces one that could not be parsed."""
 
 
 def _taken_apart(body: bytes, error: Exception) -> Generator[None, None, list[Any]]:
-    """Return the elements of a body that is no JSON as a whole. Raises DecodeError where there are none."""
+    """Return the elements of a body that is no JSON as a whole. Raises DecodeError if there are none."""
     from telemetry_forwarder.records.salvage import PAUSE, Torn, take_apart  # seldom needed
 
     found: list[Any] = []
@@ -171,7 +172,7 @@ _SECOND = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
 
 @lru_cache(maxsize=64)
 def _second_ms(text: str) -> int | None:
-    """Read `2026-03-02T10:15:30` as UTC; None where it is anything else."""
+    """Parse `2026-03-02T10:15:30` as UTC; None if the text has another form."""
     if not _SECOND.fullmatch(text):
         return None
     try:
@@ -181,11 +182,11 @@ def _second_ms(text: str) -> int | None:
 
 
 def _epoch_ms(text: object, otherwise: int) -> int:
-    """Read an ISO 8601 time; the platform writes milliseconds and `Z`, but any fraction or offset will do."""
+    """Parse an ISO 8601 time. The platform writes milliseconds and `Z`, but any fraction or offset is accepted."""
     if not isinstance(text, str):
         return otherwise
     if len(text) == 24 and text[19] == "." and text[23] == "Z" and text[20:23].isdecimal() and text.isascii():
-        second_ms = _second_ms(text[:19])  # as the platform writes it, and nearly always the second of the one before
+        second_ms = _second_ms(text[:19])  # the platform's form; mostly the same second as before, so cached
         if second_ms is not None:
             return second_ms + int(text[20:23])
     try:
@@ -211,7 +212,7 @@ class Told(Protocol):
 
 
 class Event(NamedTuple):
-    """What a platform event tells of the course of invocations, before a record is made of it."""
+    """What a platform event tells about the course of invocations, before it is made a record."""
 
     time_ms: int
     type: str
@@ -229,24 +230,24 @@ def events_in(items: Sequence[Item]) -> list[Event]:
 
 
 def batch_id(body: bytes, environment: str | None = None) -> str:
-    """Return 24 hexadecimal digits that are the same whenever Lambda sends the same batch again.
+    """Return 24 hexadecimal digits that identify a batch: the same whenever Lambda sends it again.
 
-    Of the bytes alone: nobody documents whether a batch that is sent again keeps its `sequence-id`. Two batches do not
-    have the same bytes by chance. Each record carries its time in ms, and platform records a request id; a batch ends
-    by its size or after 25 ms at least (AWS Lambda Developer Guide, Telemetry API, buffering: `maxItems` is 1,000 or
-    more, `maxBytes` 256 KiB or more), so that the same lines would have to fill two of them within one millisecond. Of
-    the two mistakes, a line that was written a thousand times within it counted once and every line of a batch
-    forwarded twice, the first is the smaller one; the ledger shows it as `redelivered_bodies`.
+    Only the bytes count, because no documentation says that a repeated batch keeps its `sequence-id`. Two batches do
+    not have the same bytes by chance: each record carries its time in ms, and platform records a request id. A batch
+    ends by its size or after 25 ms at least (AWS Lambda Developer Guide, Telemetry API, buffering: `maxItems` is 1,000
+    or more, `maxBytes` 256 KiB or more), so the same lines would have to fill two batches within one millisecond. Then
+    a line that was written a thousand times would be counted once. That is a smaller error than forwarding every line
+    of a repeated batch twice, and the ledger shows it as `redelivered_bodies`.
 
-    That holds within one environment. Copies of one snapshot may write the same at the same time, so what they send is
-    told apart by the `environment`, too: its name since its restore.
+    This holds within one environment. Copies of one snapshot may write the same at the same time, so the digest also
+    covers `environment`, the environment's name since its restore.
     """
     key = blake2b(environment.encode("utf-8", "replace"), digest_size=32).digest() if environment else b""
     return blake2b(body, digest_size=12, key=key).hexdigest()
 
 
 def complete(origin: Origin, registered: bytes) -> Origin:
-    """Add what the answer to `/register` tells: the account, and with it the function's ARN."""
+    """Return `origin` with what the answer to `/register` tells: the account, and with it the function's ARN."""
     try:
         told = orjson.loads(registered[registered.find(b"{") : registered.rfind(b"}") + 1])
     except orjson.JSONDecodeError:

@@ -1,8 +1,8 @@
-"""Which request runs, on a function that serves one at a time. Pure: what is told, in order, in; a request or None out.
+"""Track which request runs, for a function that serves one request at a time. Pure: events in, a request or None out.
 
-Lambda sends telemetry in order, so a line belongs to the request of the last `platform.start`, as long as nothing was
-lost between the two. Where something was, the INVOKE events tell which request ran when; what neither tells is of no
-request: a line without one can be found by its time, a line of a wrong one misleads.
+Lambda sends telemetry in order, so a line belongs to the request of the last `platform.start` unless telemetry was lost
+in between. After a loss the INVOKE events tell which request ran when. If neither tells, the line gets no request: a
+line without one can still be found by its time, but a line with a wrong one misleads.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ from telemetry_forwarder.records.record import Item
 
 ENDS = ("platform.runtimeDone", "platform.report")
 _OF_A_REQUEST = ("platform.start", *ENDS)
-# After a loss the newest of them tell what runs.
+# The newest INVOKE events are kept; after a loss they tell what runs.
 _MOST_HEARD = 8
-# An INVOKE is read this much later than its invocation begins at most: by a process that was not given its processor.
+# The most time that passes from the start of an invocation until its INVOKE is read, if our process gets no CPU time.
 _MOST_BELATED_MS = 1000
 
 
 class Invocation(NamedTuple):
-    """What an INVOKE event tells: the request began after `asked_ms`, when we asked for it, and ran by `at_ms`.
+    """An INVOKE event: the request began after `asked_ms`, when we asked for the next event, and ran by `at_ms`.
 
-    Both by the wall clock, in ms since the epoch. `asked_ms` is 0 where that is not known.
+    Both are wall-clock times in ms since the epoch. `asked_ms` is 0 if it is not known.
     """
 
     request_id: str
@@ -30,9 +30,9 @@ class Invocation(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """The INVOKE events that came last, oldest first, and the request of the first one of all.
+    """The last INVOKE events, oldest first, and the request of the very first one.
 
-    They come beside the telemetry, as soon as their requests run: before what is told of those, or behind it.
+    They arrive independently of the telemetry, as soon as a request runs: before or after its telemetry.
     """
 
     invocations: tuple[Invocation, ...] = ()
@@ -42,15 +42,15 @@ class Heard(NamedTuple):
         return Heard((*self.invocations, invocation)[-_MOST_HEARD:], self.first or invocation.request_id)
 
     def since(self, request_id: str | None, time_ms: int) -> tuple[Invocation, ...]:
-        """Return those from the request on that started at `time_ms`; all where none has started."""
+        """Return the invocations from the request on that started at `time_ms`; all if none has started."""
         return self.invocations if request_id is None else _from(request_id, time_ms, self.invocations)
 
 
 class Running:
-    """What runs, while the items of one batch pass. `enrich.Knowledge` has the same members between two batches.
+    """The running request while the items of one batch pass. `Knowledge` has the same members between two batches.
 
-    `told` are the invocations from the current one on, as far as they are needed: INVOKE events are taken over from
-    `Heard` only where the telemetry leaves something open (`consult`).
+    `told` are the invocations from the current one on, as far as they are needed: `consult` copies INVOKE events from
+    `Heard` only if the telemetry leaves something open.
     """
 
     def __init__(
@@ -59,19 +59,19 @@ class Running:
     ) -> None:  # fmt: skip
         self.current = current  # the request of the last start
         self.started_ms = started_ms
-        self.is_lost = is_lost  # whether something was lost since then, or since the beginning
-        self.end = end  # the request whose end was told last since then, and when it was over
+        self.is_lost = is_lost  # whether telemetry was lost since then, or ever if there was no start
+        self.end = end  # the request whose end came last since then, and its time in ms
         self.announced = told
 
     def start(self, request_id: str, time_ms: int) -> list[str]:
-        """Note a start; return the requests before it whose start was not seen."""
+        """Note a start. Return the earlier requests whose start was not seen."""
         missed = [one.request_id for one in self.announced if one.at_ms < time_ms and one.request_id != self.current]
         self.current, self.started_ms, self.is_lost, self.end = request_id, time_ms, False, None
         self.announced = _from(request_id, time_ms, self.announced)
         return [one for one in missed if one != request_id]
 
     def finish(self, request_id: str, time_ms: int) -> bool:
-        """Note the end of a request; return whether that was new."""
+        """Note the end of a request. Return whether that was new."""
         is_known = request_id == self.current or any(one.request_id == request_id for one in self.announced)
         if not is_known or (self.end is not None and self.end[0] == request_id):
             return False
@@ -79,17 +79,17 @@ class Running:
         return True
 
     def lose(self) -> bool:
-        """Note that telemetry was lost: a start may have been among it. Return whether that was new."""
+        """Note that telemetry was lost, which may have contained a start. Return whether that was new."""
         was_lost, self.is_lost = self.is_lost, True
         return not was_lost
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether the last start does not tell of what runs now."""
+        """Whether the last start does not tell which request runs now."""
         return self.is_lost or bool(self.announced and self.announced[-1].request_id != self.current)
 
     def at(self, time_ms: int, dead: str | None) -> str | None:
-        """Return the request that a line of that time belongs to; `dead` is the one before the first start, if any."""
+        """Return the request of a line written at `time_ms`; `dead` is the request before the first start, if any."""
         current = self.current or dead
         if not self.is_in_doubt:
             return current
@@ -98,7 +98,7 @@ class Running:
         if not self.is_lost:
             return self._of_one_that_was_lost_silently(request_id, time_ms) if request_id else current
         if request_id is None:
-            # The next one begins when the INVOKE of the current one has been read, and not before.
+            # The next request begins only after the INVOKE of the current one has been read.
             is_first = bool(self.announced) and self.announced[0].request_id == self.current
             is_before_its_end = self.end is not None and self.end[0] == self.current and time_ms <= self.end[1]
             return self.current if is_first or is_before_its_end else None
@@ -109,9 +109,9 @@ class Running:
         return None if self._is_over(request_id, time_ms) else request_id
 
     def _of_one_that_was_lost_silently(self, request_id: str, time_ms: int) -> str | None:
-        """Return the request of a line that was written beside a later request than the current one.
+        """Return the request of a line that was written while a later request than the current one ran.
 
-        Nothing is known to be lost, but its start did not come; the end of the current one should have, at least.
+        No loss is known, but that request's start did not come. At least the end of the current one should have come.
         """
         if request_id == self.current:
             return self.current
@@ -123,7 +123,7 @@ class Running:
 
 
 def is_needed(heard: tuple[Invocation, ...], current: str | None, items: Sequence[Item]) -> bool:
-    """Say whether a line among `items` was written beside the newest of `heard`, whose start has not come."""
+    """Return whether a line of `items` was written during the newest of `heard`, whose start has not come."""
     newest = heard[-1]
     if newest.request_id == current:
         return False
@@ -136,7 +136,7 @@ def is_needed(heard: tuple[Invocation, ...], current: str | None, items: Sequenc
 
 
 def is_loss(item: Item) -> bool:
-    """Say whether an item tells of telemetry that was lost, or tells of some request without saying which."""
+    """Return whether an item reports lost telemetry, or is an event of a request without its id."""
     if item.type == "platform.logsDropped":
         return True
     if item.type not in _OF_A_REQUEST:
@@ -145,9 +145,9 @@ def is_loss(item: Item) -> bool:
 
 
 def _from(request_id: str, time_ms: int, invocations: tuple[Invocation, ...]) -> tuple[Invocation, ...]:
-    """Return those from the one that started at `time_ms` on: an INVOKE is read when its request has begun.
+    """Return the invocations from the one on that started at `time_ms`; an INVOKE is read after its request begins.
 
-    Its own INVOKE may still be unread.
+    If its own INVOKE has not been read yet, return those that were read later.
     """
     for number in range(len(invocations) - 1, -1, -1):
         if invocations[number].request_id == request_id:

@@ -1,37 +1,37 @@
-"""Takes apart a telemetry body that is no JSON as a whole: what is sound in it is not lost with what is not.
+"""Take apart a telemetry body that is no JSON as a whole, so that its valid elements are kept.
 
-A parser gives up a body for one record: nested too deep, damaged, or cut off at its end. Here the bytes are searched
-for the ends of the array's elements, without understanding them, and each is parsed by itself. Where even that search
-was led astray (a quote or a bracket too many), what it took for one element is divided where Lambda's own begin.
+A parser rejects the whole body for one bad record: nested too deep, damaged, or cut off. Here a search finds the ends
+of the array's elements without understanding them, and each element is parsed by itself. If a surplus quote or bracket
+misleads the search, the piece it found is split where elements begin as Lambda writes them.
 
-Most elements end where Lambda begins the next, and are parsed without a search; the others cost one pass over their
-bytes, whatever they hold. That may take a function of 128 MB seconds: so who takes apart can pause at any step.
+Most elements end where the next one of Lambda's begins, and are parsed without a search. The others cost one pass over
+their bytes. That may take seconds in a function of 128 MB, so the caller can pause at any step.
 """
 
 import re
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
-# A string, to its end or that of the body; a run of brackets; a comma. Possessive, so that nothing is ever tried twice.
+# One token: a string (to its end or the body's), a run of brackets, or a comma. Possessive, to prevent backtracking.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]+|[\]}]+|,', re.DOTALL)
 _QUOTE, _COMMA = b'",'
 _OPENING = b"[{"
-# Between two elements as Lambda writes them. Inside of a sound string the quotes would be escaped.
+# The boundary of two elements as Lambda writes them. Inside a valid string the quotes would be escaped.
 _BETWEEN = re.compile(rb',\s*(?=\{\s*"time"\s*:\s*"[^"\\]{0,64}"\s*,\s*"type"\s*:)')
-# How an element begins as Lambda writes it: its time, its type, and then whatever the record is.
+# The start of an element as Lambda writes it: its time, its type, and then the record.
 _HEAD = re.compile(rb'\{\s*"time"\s*:\s*"([^"\\]{0,64})"\s*,\s*"type"\s*:\s*"([^"\\]{1,100})"\s*,\s*"record"\s*:\s*')
 _BOM = b"\xef\xbb\xbf"
 
-# Of what nobody can parse the beginning is enough to find who wrote it.
+# The start of an unreadable record is enough to find who wrote it.
 LONGEST_TEXT_BYTES = 2048
-# Tokens of one step: about a quarter of a millisecond on a processor of one's own.
+# The tokens of one step: about a quarter of a millisecond on a full CPU.
 _STEP = 512
 MARK = "…[no JSON that can be read]"
 MARK_OF_CUT = "…[no JSON that can be read: cut, {} bytes]"
 
 
 class Torn(NamedTuple):
-    """An element that cannot be parsed: what can be told of it, and its record as text, marked, and cut where long."""
+    """An element that cannot be parsed: its time and type if found, and its record as marked text, cut if long."""
 
     time: str | None
     type: str
@@ -39,20 +39,20 @@ class Torn(NamedTuple):
 
 
 class NoArray(ValueError):
-    """The body does not begin as an array does."""
+    """The body does not begin with `[`."""
 
 
 class Pause:
-    """Stands between two elements, or within the search for the end of one: whoever takes apart may rest there."""
+    """A value between two elements, or during the search for the end of one, at which the caller may pause."""
 
 
 PAUSE = Pause()
 
 
 def take_apart(body: bytes, parse: Callable[[bytes], Any]) -> Iterator[Any]:
-    """Yield each element of `body` in order: its value, or a Torn; and PAUSE in between.
+    """Yield each element of `body` in order, as its value or a Torn, with PAUSE in between.
 
-    `parse` raises ValueError or RecursionError. Raises NoArray.
+    `parse` may raise ValueError or RecursionError for an element. Raises NoArray.
     """
     start = len(_BOM) if body.startswith(_BOM) else 0
     start += len(body) - start - len(body[start:].lstrip())
@@ -60,7 +60,7 @@ def take_apart(body: bytes, parse: Callable[[bytes], Any]) -> Iterator[Any]:
         raise NoArray("it does not begin with [")
     start += 1
     between = _BETWEEN.search(body, start)
-    is_tried = False  # each `between` only once, so that nothing is parsed again and again
+    is_tried = False  # each boundary is tried once, so that no bytes are parsed again and again
     while True:
         if between is not None and between.start() < start:
             between, is_tried = _BETWEEN.search(body, start), False
@@ -78,12 +78,12 @@ def take_apart(body: bytes, parse: Callable[[bytes], Any]) -> Iterator[Any]:
         yield from _elements(body[start:end].strip(), parse)
         start = end + 1
         if is_last:
-            yield from _elements(body[start:].strip(), parse)  # what stands behind the end of the array
+            yield from _elements(body[start:].strip(), parse)  # what follows the end of the array
             return
 
 
 def _end_of_element(body: bytes, start: int) -> Generator[Pause, None, tuple[int, bool]]:
-    """Return where the element of an array ends that begins at `start`, and whether the array ends there too."""
+    """Return the end of the array's element that begins at `start`, and whether the array ends there too."""
     depth = 1
     for number, token in enumerate(_TOKEN.finditer(body, start), 1):
         if not number % _STEP:
@@ -98,7 +98,7 @@ def _end_of_element(body: bytes, start: int) -> Generator[Pause, None, tuple[int
             depth += length
         elif length < depth:
             depth -= length
-        else:  # the end of the array is among these
+        else:  # one of these brackets ends the array
             return token.start() + depth - 1, True
     return len(body), True
 
@@ -117,7 +117,7 @@ def _elements(raw: bytes, parse: Callable[[bytes], Any]) -> Iterator[Any]:
 
 
 def _element(raw: bytes, parse: Callable[[bytes], Any]) -> Any:
-    """Return the value of `raw`, perhaps with the end of the array behind it, or a Torn."""
+    """Return the value of `raw`, which may end with the array's own bracket, or a Torn."""
     for candidate in dict.fromkeys((raw, raw.removesuffix(b"]"))):
         try:
             return parse(candidate)
@@ -133,6 +133,6 @@ def _element(raw: bytes, parse: Callable[[bytes], Any]) -> Any:
 def _text(raw: bytes) -> str:
     kept = raw[:LONGEST_TEXT_BYTES]
     missing = len(raw) - len(kept)
-    # Not in the middle of a character.
+    # If cut, drop a partial character at the end.
     text = kept.decode("utf-8", "replace" if not missing else "ignore")
     return text + (MARK_OF_CUT.format(missing) if missing else MARK)
