@@ -1,1 +1,1 @@
-"""One sink: what waits, what is sent, and what came of it."""
+"""Delivery of one sink's records: queue, encode, pack into batches, send, retry, settle."""

@@ -1,4 +1,4 @@
-"""How long to wait for a destination's answer: learned from the answers before, and deaf to the freeze.
+"""How long to wait for a destination's answer: learned from earlier answers, and safe across a freeze.
 
 A timer that was set before the environment was frozen may fire as soon as it thaws, in the same turn of the event
 loop in which the answer is read from the socket. Then the answer must win, or the request is sent twice.
@@ -9,34 +9,35 @@ import math
 from collections import deque
 from types import TracebackType
 
-# An attempt's first limit: longer than an intake answers in its worst days, since what is cut off may have been stored
-# and is then sent twice; shorter than the clients' own defaults (aiohttp 300 s, botocore 60 s).
+# The timeout of the first attempt. An intake answers faster than this even on its worst days: a request that is cut off
+# may have been stored, and is then sent twice. Shorter than the clients' defaults (aiohttp 300 s, botocore 60 s).
 FIRST_S = 10.0
 LONGEST_S = 60.0
-# The limit is this many times the slowest of the last answers.
+# The timeout is this many times the slowest of the recent answers.
 SLACK = 4.0
-# An answer that takes longer than this, or than so many times the slowest of the last, is unusual: most likely it will
-# never come. Intakes answer in tens of milliseconds; a second is what their slow days look like, and what is sent twice
-# because of one is stored twice. At SHUTDOWN there is less time, and more to lose.
+# An answer is unusually late after this time, or after UNUSUAL_SLACK times the slowest recent answer. Most likely it
+# will never come. Intakes answer in tens of milliseconds, and in about a second on slow days; a request that is sent
+# twice because of a slow answer is stored twice. At SHUTDOWN there is less time, and more to lose.
 UNUSUAL_S = 1.0
 UNUSUAL_AT_LAST_S = 0.5
 UNUSUAL_SLACK = 2.0
-# The most that is learned of an answer of which only the latest is known that it can have come: a freeze lay between.
+# A request that was under way during a freeze gives only an upper bound of its answer's time. No more than this is
+# learned from it.
 LONGEST_GUESS_S = 2.0
-# A timer that is later than this was slept through. A small function's share of the processor comes in slices of up
-# to a tenth of a second.
+# A timer that fires later than this was set before a freeze. Less is normal: a small function gets the processor in
+# slices, up to a tenth of a second apart.
 LATE_S = 0.25
-# What an answer gets after a thaw, and what it gets when its time is up without one: turns of the loop to be read in.
+# The extra time for an answer to be read: after a thaw, and when the timeout is reached without a freeze.
 AFTER_THAW_S = 2.0
 GRACE_S = 0.02
 
 
-# Turns of the loop. An answer takes 3 from the socket to its verdict, by HTTP and by the SDK alike (measured).
+# In turns of the event loop. From the socket to the verdict an answer takes 3, with HTTP and with the SDK (measured).
 TURNS_TO_READ = 20
 
 
 async def let_answers_in() -> bool:
-    """Let an answer that is in the socket be read, however late this process had its turn. Returns True."""
+    """Return True after enough turns of the event loop to read an answer that is already in the socket."""
     loop = asyncio.get_running_loop()
     are_over = loop.create_future()
 
@@ -51,27 +52,27 @@ async def let_answers_in() -> bool:
 
 
 class AnswerTime:
-    """What is known of how fast one destination answers. Pure; lengths are seconds."""
+    """What is known about how fast one destination answers. Pure; all times are in seconds."""
 
     def __init__(self) -> None:
         self._answers: deque[float] = deque(maxlen=8)
-        self._guesses: deque[float] = deque(maxlen=8)  # those and the longest that others may have taken
+        self._guesses: deque[float] = deque(maxlen=8)  # `_answers`, and upper bounds where a freeze lay between
         self._expected = 0.0
         self._unanswered = 0
         self._in_vain = 0
 
     @property
     def limit(self) -> float:
-        """The longest that the next attempt may take. It doubles while no answer comes."""
+        """The timeout of the next attempt. It doubles with each attempt that gets no answer."""
         slowest = max(self._answers, default=0.0)
         return min(LONGEST_S, max(FIRST_S, SLACK * slowest) * 2.0**self._unanswered)
 
     def unusual_after(self, least: float = UNUSUAL_S) -> float:
-        """Return how long an answer may take before it is unusual: at least `least`, where any was seen."""
+        """Return the time after which an answer is unusually late: at least `least`, or UNUSUAL_S at first."""
         return max(least, UNUSUAL_SLACK * max(self._guesses)) if self._guesses else UNUSUAL_S
 
     def expects_answer_within(self, seconds: float) -> bool:
-        """Say whether an answer is likely to come within `seconds`; of a destination not met yet it is hoped."""
+        """Return whether an answer is likely to come within `seconds`; True for a destination never asked before."""
         return self._expected <= seconds
 
     def answered(self, after: float) -> None:
@@ -81,32 +82,32 @@ class AnswerTime:
         self._unanswered = self._in_vain = 0
 
     def answered_sometime(self, within: float = 0.0) -> None:
-        """Note an answer that took nobody knows how long, at most `within`: the environment may have been frozen."""
+        """Note an answer that took an unknown time, at most `within`: there may have been a freeze meanwhile."""
         self._guesses.append(min(within, LONGEST_GUESS_S))
         self._unanswered = 0
         if self._expected == math.inf:
             self._expected = 0.0
 
     def waited_in_vain(self, seconds: float) -> None:
-        """Note that nobody could wait any longer than `seconds` for an answer that may still come.
+        """Note that a flush waited `seconds` for an answer, and ended before it came.
 
-        Once is bad luck; twice in a row is how the destination is, until an answer shows otherwise.
+        Once is bad luck. From the second time in a row the destination counts as that slow, until it answers.
         """
         self._in_vain += 1
         if self._in_vain > 1:
             self._expected = max(self._expected, 2 * seconds)
 
     def cut_off(self) -> None:
-        """Note that an attempt reached its limit without an answer: the next one is not expected to have one."""
+        """Note that an attempt reached its timeout without an answer; none is expected for the next one either."""
         self._expected = math.inf
         self._unanswered = min(self._unanswered + 1, 8)
 
 
 class Copies:
-    """How many requests may go out a second time while the first is under way. Pure.
+    """Limits the copies: requests that are sent again while the first one is still under way. Pure.
 
-    One for every `every` requests, and `most` at once: a destination that is slow now and then costs little more, and
-    one that hangs is still asked again.
+    One copy is allowed for every `every` requests, and at most `most` in a row. So a destination that is slow now and
+    then costs little more, and one that hangs is still asked again.
     """
 
     def __init__(self, *, every: int = 10, most: int = 2) -> None:
@@ -127,10 +128,10 @@ class Copies:
 
 
 class FreezeSafeTimeout:
-    """An async context manager that raises TimeoutError at `at` on the loop's clock, or at `stop_at` without mercy.
+    """An async context manager that raises TimeoutError shortly after `at`, and exactly at `stop_at` (loop's clock).
 
-    At `at` an answer that is being read gets `GRACE_S`; where the timer comes late, because everything was frozen,
-    `AFTER_THAW_S`. `stop_at` may be set, and moved earlier, while the attempt is under way.
+    At `at`, an answer that is being read gets `GRACE_S` more. If the timer fires late, because the environment was
+    frozen, it gets `AFTER_THAW_S`. `stop_at` can be set, or moved earlier, while the attempt is under way.
     """
 
     def __init__(self, at: float, stop_at: float | None = None) -> None:
@@ -153,7 +154,7 @@ class FreezeSafeTimeout:
         await self._timeout.__aexit__(kind, error, trace)
 
     def stop_at(self, at: float) -> None:
-        """End at `at`, whatever comes: the environment ends too."""
+        """Raise TimeoutError at `at` without extra time, because the environment ends too."""
         when = self._timeout.when()
         if not self._timeout.expired() and (when is None or at < when):
             self._timeout.reschedule(at)

@@ -1,4 +1,4 @@
-"""Fitting encoded records into requests. Pure."""
+"""Batches of encoded records that fit into one request. Pure."""
 
 from telemetry_forwarder.interfaces import Encoded, Limits
 
@@ -6,8 +6,8 @@ from telemetry_forwarder.interfaces import Encoded, Limits
 class OpenBatch:
     """A batch that grows while it fits `limits`.
 
-    Sizes are in wire bytes before compression and include overhead and framing. Records come out in the order they
-    went in, or in ascending order of time (equal times keep their order) where the limits say so.
+    Sizes are in wire bytes before compression and include overhead and framing. Records come out in the order in which
+    they were added, or sorted by time (stable) if the limits ask for it.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -21,7 +21,7 @@ class OpenBatch:
         return len(self.records)
 
     def add(self, encoded: Encoded) -> bool:
-        """Take `encoded` if it fits; say whether it did. The first one always does (`encode` keeps it in bounds)."""
+        """Add `encoded` if it fits; return whether it did. The first always fits: `encode` keeps it within bounds."""
         limits = self._limits
         size = self._bytes + len(encoded.data) + limits.overhead_bytes
         if self.records and (size > limits.max_bytes or len(self.records) >= limits.max_records):
@@ -33,7 +33,7 @@ class OpenBatch:
         return True
 
     def _spans(self, time_ms: int, max_span_ms: int) -> bool:
-        """Take note of a record's time; say whether it is within the span of the batch."""
+        """Note a record's time if the batch's span allows it; return whether it does."""
         oldest = min(self._oldest_ms, time_ms) if self.records else time_ms
         newest = max(self._newest_ms, time_ms) if self.records else time_ms
         if newest - oldest > max_span_ms:
@@ -42,13 +42,13 @@ class OpenBatch:
         return True
 
     def close(self) -> list[Encoded]:
-        """Return the batch as it is to be sent."""
+        """Return the records in the order in which they are sent."""
         if self._limits.is_sorted:
             return sorted(self.records, key=lambda encoded: encoded.record.time_ms)
         return self.records
 
 
 def halve(batch: list[Encoded]) -> tuple[list[Encoded], list[Encoded]]:
-    """Split a batch of two or more where a destination found it too large."""
+    """Split a batch of two or more records that a destination found too large."""
     middle = len(batch) // 2
     return batch[:middle], batch[middle:]

@@ -1,20 +1,23 @@
-"""When to leave an unwell destination alone, so that it costs invocations nothing. Pure, but for its clock."""
+"""The circuit breaker: leaves an unhealthy destination alone, so that it costs invocations no time.
+
+Pure, except for the clock.
+"""
 
 import random
 from collections.abc import Iterator
 
 from telemetry_forwarder.clock import Clock, Moment
 
-# A credential that was refused is rarely mended within seconds, nor is another wrong setting.
+# A refused credential, or another wrong setting, is rarely repaired within seconds.
 DENIED_PAUSE_S = 30.0
-# A pause that is shorter than this is over: the loop's timers may come so much early.
+# A pause with less than this left counts as over, because the loop's timers may fire that much early.
 NOTHING_S = 0.001
 
 
 def backoff(first: float = 0.1, longest: float = 2.0) -> Iterator[float]:
     """Yield pauses in seconds that double from `first` to `longest`, each cut by up to half at random.
 
-    The random part keeps environments that failed together from coming back together.
+    The random part keeps environments that failed at the same time from retrying at the same time.
     """
     pause = first
     while True:
@@ -23,10 +26,10 @@ def backoff(first: float = 0.1, longest: float = 2.0) -> Iterator[float]:
 
 
 class Breaker:
-    """Opens after `tolerated` failed attempts in a row; a successful one closes it.
+    """Opens after `tolerated` failed attempts in a row, and closes after a successful one.
 
-    While it is open nobody waits for the destination, and it is tried in growing pauses, from `first` to `longest`
-    seconds, doubling. A wait that the destination asks for is kept from the first failure on, up to `longest`.
+    While it is open, nobody waits for the destination. Attempts are made with pauses between them that double from
+    `first` to `longest` seconds. A pause that the destination asks for is kept after any failure, up to `longest`.
     """
 
     def __init__(self, clock: Clock, *, tolerated: int = 3, first: float = 1.0, longest: float = 30.0) -> None:
@@ -43,7 +46,7 @@ class Breaker:
 
     @property
     def has_tripped(self) -> bool:
-        """Say whether the failures in a row are too many."""
+        """Whether there were too many failures in a row."""
         return self._failures >= self._tolerated
 
     @property
@@ -57,12 +60,12 @@ class Breaker:
 
     @property
     def pause(self) -> float:
-        """The seconds until the destination may be tried; 0.0 where it may be now."""
+        """The seconds until the next attempt may be made; 0.0 if it may be made now."""
         left = self._pause_s - self._since.age(self._clock) if self._pause_s else 0.0
         return left if left > NOTHING_S else 0.0
 
     def failed(self, asked: float = 0.0) -> None:
-        """Note a failed attempt; `asked` is the wait that the destination wants, in seconds."""
+        """Note a failed attempt; `asked` is the pause that the destination asks for, in seconds."""
         self._failures += 1
         pause = asked
         if self.has_tripped:
@@ -70,11 +73,11 @@ class Breaker:
         self.asked_to_wait(pause)
 
     def asked_to_wait(self, asked: float) -> None:
-        """Note that a destination which takes records wants a pause of `asked` seconds."""
+        """Note that the destination asks for a pause of `asked` seconds."""
         self._since, self._pause_s = Moment.now(self._clock), min(self._longest, asked)
 
     def denied(self, pause: float) -> None:
-        """Open at once: a refused credential is not mended within an invocation."""
+        """Open at once, because a refused credential is not repaired within an invocation."""
         self._failures = max(self._failures, self._tolerated - 1)
         self.failed(pause)
 

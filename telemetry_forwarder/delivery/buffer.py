@@ -1,4 +1,4 @@
-"""A bounded queue of records in front of one sink. Pure: it counts nothing and waits for nothing."""
+"""The bounded queue of one sink's records in memory. Pure: it enters nothing in the books and waits for nothing."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -8,11 +8,11 @@ from telemetry_forwarder.records.record import Record
 
 
 class WhenFull(StrEnum):
-    """What happens to records that a full buffer has no room for."""
+    """What happens to records when the buffer is full."""
 
-    SPILL = "spill"  # they wait on disk; without a disk as `DROP_OLDEST`
-    DROP_OLDEST = "drop_oldest"  # the newest lines are those that explain a crash
-    DROP_NEWEST = "drop_newest"  # the first lines are those that explain a start
+    SPILL = "spill"  # new records wait on disk; without a spool as `DROP_OLDEST`
+    DROP_OLDEST = "drop_oldest"  # keeps the newest lines, which explain a crash
+    DROP_NEWEST = "drop_newest"  # keeps the first lines, which explain a start
 
 
 class Buffer:
@@ -36,7 +36,7 @@ class Buffer:
         return self._bytes
 
     def take(self, records: Sequence[Record]) -> int:
-        """Take the first of `records` that fit; return how many. An empty buffer takes one of any size."""
+        """Add the first of `records` that fit; return how many. An empty buffer takes one record of any size."""
         size = sum([record.size_bytes for record in records])
         if len(self._records) + len(records) <= self.max_records and self._bytes + size <= self.max_bytes:
             self._records.extend(records)  # nearly always
@@ -49,7 +49,7 @@ class Buffer:
         return len(records)
 
     def offer(self, records: Sequence[Record]) -> list[Record]:
-        """Take `records` and make room as `when_full` says; return those, old ones or new ones, that had to go."""
+        """Add `records`, making room as `when_full` says; return the records, old or new, that had no room."""
         if self._when_full is WhenFull.DROP_NEWEST:
             return self._offer_to_the_brim(records)
         gone = []
@@ -79,7 +79,7 @@ class Buffer:
         self._bytes += record.size_bytes
 
     def pop(self) -> Record:
-        """Remove and return the oldest record. Raises IndexError where there is none."""
+        """Remove and return the oldest record. Raises IndexError if the buffer is empty."""
         record = self._records.popleft()
         self._bytes -= record.size_bytes
         return record

@@ -1,4 +1,4 @@
-"""From a record to what a sink's batch is made of, or to the books where that cannot be."""
+"""Encoding one record for a sink. A record that cannot be encoded is entered in the books as dropped."""
 
 from typing import Any, Protocol
 
@@ -11,13 +11,13 @@ from telemetry_forwarder.records.record import Record
 
 
 class Say(Protocol):
-    """How trouble is told, once."""
+    """Reports trouble to the user, each kind once."""
 
     def __call__(self, detail: str, **members: Any) -> None: ...
 
 
 class Encoder:
-    """One sink's `encode`, with its limits held to. What cannot be sent is entered in `account` as dropped."""
+    """Calls the sink's `encode` and keeps to its limits. A record that cannot be sent is dropped in `account`."""
 
     def __init__(self, sink: Sink[Any, Any], account: Account, clock: Clock, say: Say) -> None:
         self._sink = sink
@@ -38,7 +38,7 @@ class Encoder:
             self._account.drop(1, DropReason.UNENCODABLE)
             self._say(f"a record cannot be expressed: {error}")
             return None
-        except Exception as error:  # noqa: BLE001 - a sink's bug costs its own records and spares the others
+        except Exception as error:  # noqa: BLE001 - a sink's bug loses its own records, not those of other sinks
             self._account.drop(1, DropReason.SINK_FAILED)
             self._say("a bug in the sink", **where(error))
             return None

@@ -1,7 +1,8 @@
-"""The loss event: a record of our own that tells a backend, at the end, what never reached it or another one.
+"""The loss notice: a record of our own that tells a backend at the end which records were lost, by any sink.
 
-The ledger line is in the function's own log group alone, where people who use another backend do not look. Its type is
-none of Lambda's, so the router lets it pass whatever TELEMETRY_FORWARDER_TYPES says, and nobody takes it for Lambda's.
+The ledger line says it too, but only in the function's own log group, where users of another backend do not look.
+The type of the record is not one of Lambda's: nobody takes it for Lambda's, and TELEMETRY_FORWARDER_TYPES does not
+filter it.
 """
 
 from _blake2 import blake2b  # not by `hashlib`, which loads OpenSSL's library
@@ -23,11 +24,11 @@ def loss_record(
     lost_before_us: int = 0,
     lost_before_us_bytes: int = 0,
 ) -> Record | None:
-    """Return the record that tells of all losses up to `time_ms` (since the epoch); None where there is none.
+    """Return the record that lists all losses up to `time_ms` (since the epoch); None if there are none.
 
-    `dropped` has the records that each sink lost by reason; what the user asked for (`filtered`) is left out.
-    `lost_before_us` counts what Lambda itself reported in `platform.logsDropped`. The id depends on the arguments
-    alone, so the same record may be given to every sink, and made again for a retry.
+    `dropped` has the number of lost records by sink and reason. Records that the user wants dropped (`filtered`) are
+    left out. `lost_before_us` counts the records that Lambda itself reported in `platform.logsDropped`. The id depends
+    only on the arguments, so the same record can be given to every sink, and made again for a retry.
     """
     lost = {name: found for name, reasons in dropped.items() if (found := _unintentional(reasons))}
     if not lost and not lost_before_us:
@@ -45,7 +46,7 @@ def loss_record(
         origin=origin,
         request_id=None,
         cold_start=None,
-        level="error" if lost else "warn",  # of what Lambda dropped its own event, a warning, tells first
+        level="error" if lost else "warn",  # Lambda's own event about its losses is a warning, too
         size_bytes=len(data),
     )
 
@@ -73,6 +74,6 @@ def _records(count: int) -> str:
 
 
 def _id(origin: Origin, time_ms: int, data: bytes) -> str:
-    """Return as many hexadecimal digits as the id of any other record has."""
+    """Return an id with as many hexadecimal digits as the ids of all other records."""
     environment = (origin.instance_id or origin.function_name).encode("utf-8", "replace")
     return blake2b(b"%d %b %b" % (time_ms, environment, data), digest_size=14).hexdigest()

@@ -1,6 +1,6 @@
-"""What one sink has taken out of its queue and not settled: pieces to be sent, and records that were refused.
+"""Records of one sink that have left its queue and are not settled: pieces to be sent, and refused records.
 
-Counting is exact at every moment: a record leaves in the moment in which it is settled. Nothing here waits.
+The count is exact at every moment: a record leaves when it is settled. Nothing here waits.
 """
 
 import random
@@ -17,24 +17,24 @@ from telemetry_forwarder.interfaces import Delivered, DropReason, Encoded, Limit
 from telemetry_forwarder.ledger import Account
 from telemetry_forwarder.records.record import Record
 
-# With fewer records than this the next try of a destination that refuses everything is made with another one, if any
-# has come: these few may be what is at fault.
+# If a destination refuses everything and fewer records than this are held, the fault may be in these few. Then another
+# batch, if there is one, is packed for the next attempt.
 FEW = 8
 
 
 class Outcome(Enum):
-    """What an answer came to."""
+    """What an answer led to."""
 
-    PROGRESS = "progress"  # something was taken, or is out of the way
-    REFUSED = "refused"  # and held: what is at fault is not known yet
-    GIVEN_UP = "given up"  # refused again, alone
-    FAILED = "failed"
+    PROGRESS = "progress"  # records were settled
+    REFUSED = "refused"  # the records stay held: the cause is not known yet
+    GIVEN_UP = "given up"  # a single record was refused again and is settled
+    FAILED = "failed"  # all records are to be sent again
 
 
 class Outstanding:
-    """The pieces, in the order in which they are sent, and the suspects: refused one by one, and not yet given up.
+    """The pieces in the order in which they are sent, and the suspects: records that were refused by themselves.
 
-    A suspect is dropped when it is refused again after the destination has taken something else; only that shows that
+    A suspect is dropped if it is refused again after the destination has taken something else. Only that proves that
     the fault is in the record.
     """
 
@@ -65,27 +65,27 @@ class Outstanding:
 
     @property
     def attempts(self) -> list[Attempt]:
-        """What is under way."""
+        """The attempts that are under way."""
         return [attempt for piece in self.pieces for attempt in piece.attempts]
 
     @property
     def is_short(self) -> bool:
-        """Say whether another batch is wanted before one of these is tried again."""
+        """Whether another batch is wanted before one of these pieces is tried again."""
         return self.refusals.is_total and self.held < FEW
 
     def waiting(self) -> Piece | None:
-        """Return the first piece that nothing is under way for."""
+        """Return the first piece without an attempt under way; None if there is none."""
         return next((piece for piece in self.pieces if not piece.attempts), None)
 
     def choose(self) -> Piece | None:
-        """Return the piece to be sent next: of those of a destination in doubt a single record, whichever."""
+        """Return the piece to be sent next; a single random record if the destination may refuse everything."""
         if not self.refusals.is_suspicious:
             return self.waiting()
         waiting = [piece for piece in self.pieces if not piece.attempts]
         return self._single(random.choice(waiting)) if waiting else None  # noqa: S311 - it protects nothing
 
     def _single(self, piece: Piece) -> Piece:
-        """Take one record out of `piece`, and return it as a piece of its own."""
+        """Move one random record out of `piece` into a piece of its own; return that."""
         if len(piece) == 1:
             return piece
         chosen = random.randrange(len(piece))  # noqa: S311 - as above
@@ -103,7 +103,7 @@ class Outstanding:
     # --- what an answer leaves ---
 
     def settle(self, piece: Piece, verdict: Verdict) -> Outcome:
-        """Enter an answer to the request for `piece`, which is open, in the books."""
+        """Enter the answer to `piece`, which is open, in the books; return what it led to."""
         if isinstance(verdict, Rejected | TooLarge) or _takes_nothing(verdict, piece):
             return self._refuse(piece, verdict)
         left = self._account.settle(piece.records, verdict)
@@ -125,13 +125,13 @@ class Outstanding:
             self._give_up(piece.records[0], _final(verdict))
             self._note_resolved()
             return Outcome.GIVEN_UP
-        if isinstance(verdict, Partial):  # what stood behind the one at fault has not been looked at
+        if isinstance(verdict, Partial):  # the destination has not looked at the records in `retry`
             self._suspects += [(piece.records[index], _final(verdict)) for index in sorted(verdict.rejected)]
             if verdict.retry:
                 self.pieces.appendleft(Piece([piece.records[index] for index in verdict.retry]))
         elif len(piece) == 1:
             self._suspects.append((piece.records[0], _final(verdict)))
-        else:  # both halves before their quarters: the sooner something is taken, the sooner all is clear
+        else:  # both halves are sent before any quarter, so that a good record is found soon
             self.pieces.extend(map(Piece, halve(piece.records)))
         if self.refusals.refused(is_last=not self.pieces):
             self._join()
@@ -145,7 +145,7 @@ class Outstanding:
         self._suspects.clear()
 
     def _join(self) -> None:
-        """Put together again what was split in vain."""
+        """Join the records that were split in vain into batches again."""
         under_way = [piece for piece in self.pieces if piece.attempts]
         records = [encoded for encoded, _ in self._suspects]
         records += [encoded for piece in self.pieces if not piece.attempts for encoded in piece]
@@ -167,7 +167,7 @@ class Outstanding:
     # --- the end of what is never sent ---
 
     def take(self) -> list[list[Encoded]]:
-        """Remove and return all that is held, piece by piece; whoever takes it settles it."""
+        """Remove and return all held records, as one list for each piece. The caller settles them."""
         taken = [[encoded for encoded, _ in self._suspects]] if self._suspects else []
         taken += [piece.records for piece in self.pieces]
         for piece in self.pieces:
@@ -177,7 +177,7 @@ class Outstanding:
         return taken
 
     def drop_faulty(self, reason: DropReason) -> int:
-        """Give up on the pieces that a bug showed on, or on everything; return how many records that were."""
+        """Drop the pieces on which a bug showed, or everything if there are none; return the number of records."""
         faulty = [piece for piece in self.pieces if piece.is_faulty]
         for piece in faulty:
             self._remove(piece)
@@ -187,7 +187,7 @@ class Outstanding:
         return len(dropped)
 
     def drop_suspects(self) -> int:
-        """Give up on what was refused, and return how many records that were: there is no other chance for them."""
+        """Drop the refused records, because there is no other chance for them; return their number."""
         suspects, self._suspects = self._suspects, []
         for encoded, verdict in suspects:
             self._give_up(encoded, verdict)
@@ -205,19 +205,19 @@ def _takes_something(piece: Piece, verdict: Verdict) -> bool:
 
 
 def _takes_nothing(verdict: Verdict, piece: Piece) -> TypeGuard[Partial]:
-    """Say whether a partial answer takes nothing, and finds fault with nothing but what may be the configuration's."""
+    """Return whether a partial answer takes no record, and gives only reasons that a wrong setting may have, too."""
     if not isinstance(verdict, Partial) or not verdict.rejected or _takes_something(piece, verdict):
         return False
     return all(reason is DropReason.REJECTED for reason in verdict.rejected.values())
 
 
 def _final(verdict: Rejected | TooLarge | Partial) -> Rejected | TooLarge:
-    """Return the verdict on a single record."""
+    """Return the verdict as one on a single record."""
     return Rejected(verdict.detail) if isinstance(verdict, Partial) else verdict
 
 
 def checked(verdict: Verdict) -> Verdict:
-    """Return `verdict` if it is one. What a sink makes up instead could not be entered in the books: TypeError."""
+    """Return `verdict`. Raises TypeError if a sink returned something that cannot be entered in the books."""
     if not isinstance(verdict, Verdict):
         raise TypeError(f"not a verdict but {type(verdict).__name__}")
     if isinstance(verdict, Partial) and not all(type(reason) is DropReason for reason in verdict.rejected.values()):

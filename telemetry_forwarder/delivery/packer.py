@@ -1,4 +1,7 @@
-"""From the queue of one sink to batches, in slices. What is packed and not sent yet stays held, at every await."""
+"""Packing of one sink's queued records into batches, in short slices.
+
+Records that are packed but not yet part of a piece count as held, at every await.
+"""
 
 from collections.abc import Callable
 
@@ -10,15 +13,16 @@ from telemetry_forwarder.interfaces import Encoded, Limits
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.turns import Turns
 
-# What has taken this long to pack is sent, though more would fit: writing, compressing and settling a batch are done in
-# one go each, and take a tenth of the time; and with a small share of a processor nobody knows how long the rest takes.
+# A batch that took this long to pack is sent, even if more would fit. Writing, compressing and settling a batch each
+# block the loop, for a tenth of the packing time; with a small share of a processor nobody knows how long more takes.
 LONGEST_PACK_S = 0.2
-# So is this many, where the processor is withheld: the AWS SDK takes twice as long to write a request as we to pack it.
+# A batch with this many records is sent if the processor is withheld at times. The AWS SDK needs twice as long to write
+# a request as the packing took.
 MOST_WITHHELD_RECORDS = 500
 
 
 class Packer:
-    """The open batch of one sink, and the record that did not fit into the one before."""
+    """Packs the open batch of one sink. Keeps the one record that did not fit into the batch before."""
 
     def __init__(self, queue: SendQueue, encoder: Encoder, limits: Limits, turns: Turns, clock: Clock) -> None:
         self._queue = queue
@@ -34,9 +38,10 @@ class Packer:
         return len(self._open) + (self._spare is not None)
 
     async def pack(self, until: float, may_go_on: Callable[[], bool]) -> list[Encoded]:
-        """Return a batch: a full one, or what there is, or what could be packed `until` then on the monotonic clock.
+        """Return a batch: full, or with all records that there are or that could be packed `until` (monotonic clock).
 
-        An empty one where there is nothing, or where `may_go_on` says no more; what is packed by then is for the next.
+        The batch is empty if there are no records, or once `may_go_on` returns False. Records packed by then stay for
+        the next batch.
         """
         while may_go_on() and await self._pack_slice():
             if self._open and (self._clock.monotonic() >= until or self._is_enough):
@@ -51,13 +56,13 @@ class Packer:
         return len(self._open) >= MOST_WITHHELD_RECORDS and self._turns.withheld_s > 0.0
 
     def take(self) -> list[Record]:
-        """Remove and return what is packed."""
+        """Remove and return the packed records."""
         taken = [*self._open.records, *([self._spare] if self._spare is not None else [])]
         self._open, self._spare = OpenBatch(self._limits), None
         return [encoded.record for encoded in taken]
 
     async def _pack_slice(self) -> bool:
-        """Pack in one slice; say whether the batch has room for more, and there may be more."""
+        """Pack for one slice; return whether the batch has room for more and there may be more."""
         async with self._turns:
             refused: list[Record] = []
             try:
@@ -66,7 +71,10 @@ class Packer:
                 self._queue.settle(refused)
 
     def _pack(self, refused: list[Record]) -> bool:
-        """Move what fits from the queue to the open batch; what cannot be sent at all is dropped, and `refused`."""
+        """Move records that fit from the queue to the open batch; add those that had to be dropped to `refused`.
+
+        Returns the same as `_pack_slice`.
+        """
         if self._spare is not None:
             if not self._open.add(self._spare):
                 return False

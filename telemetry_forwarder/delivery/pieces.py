@@ -1,4 +1,4 @@
-"""What is on its way to one destination: pieces of batches, and the attempts that are made to deliver each."""
+"""Pieces, which are records for one request, and the attempts to deliver each of them."""
 
 import asyncio
 from collections.abc import Iterable, Iterator
@@ -11,26 +11,26 @@ from telemetry_forwarder.interfaces import Encoded, Limits, Sink
 
 
 class Attempt:
-    """One request that is under way, since `began`; `begun_at` is that on the monotonic clock, in seconds."""
+    """One request that is under way since `began`; `begun_at` is the same on the monotonic clock, in seconds."""
 
     __slots__ = ("began", "begun_at", "is_abandoned", "is_timed", "task", "timeout")
 
     def __init__(self, began: Moment) -> None:
         self.began = began
         self.begun_at = began.monotonic
-        self.is_timed = True  # else it may have been through a freeze, and tells nothing of the destination's pace
+        self.is_timed = True  # False: a freeze may have come between, so its duration is unknown
         self.is_abandoned = False
         self.timeout: FreezeSafeTimeout | None = None
         self.task: asyncio.Task[None] | None = None
 
     def abandon(self) -> None:
-        """End it, and with it its connection; whatever answer still comes is not read."""
+        """End the attempt and its connection; an answer that still comes is not read."""
         self.is_abandoned = True
         if self.task is not None:
             self.task.cancel()
 
     def stop_at(self, at: float) -> None:
-        """End it at `at` on the loop's clock, at the latest, if its request is under way."""
+        """End the attempt at `at` on the loop's clock at the latest, if its request is under way."""
         if self.timeout is not None:
             self.timeout.stop_at(at)
 
@@ -38,9 +38,9 @@ class Attempt:
 class Piece:
     """Records that go in one request, in the order in which they are sent.
 
-    The request is built once, so that each attempt sends the same bytes, compressed once. `is_open` until an answer
-    settles it: of several attempts the first answer counts. `is_accused`: refused before, each record by itself;
-    `is_faulty`: a bug showed on it.
+    The request is built once, so that each attempt sends the same bytes, compressed once. `is_open` is True until an
+    answer settles the piece; of several attempts the first answer counts. `is_accused`: the record was refused by
+    itself before. `is_faulty`: the code of the sink or the transport failed on it.
     """
 
     __slots__ = ("_request", "attempts", "is_accused", "is_faulty", "is_open", "records", "tries")
@@ -48,7 +48,7 @@ class Piece:
     def __init__(self, records: list[Encoded], *, is_accused: bool = False) -> None:
         self.records = records
         self.attempts: list[Attempt] = []  # under way, oldest first
-        self.tries = 0  # attempts that began at SHUTDOWN
+        self.tries = 0  # attempts that began in the last window
         self.is_open = True
         self.is_accused = is_accused
         self.is_faulty = False
@@ -66,7 +66,7 @@ class Piece:
         return self._request
 
     def close(self) -> None:
-        """Settle it: end what is still under way for it."""
+        """Mark the piece as settled and end the attempts that are still under way."""
         self.is_open = False
         self._request = None
         for attempt in self.attempts:
@@ -74,7 +74,7 @@ class Piece:
 
 
 def batched(records: Iterable[Encoded], limits: Limits) -> list[Piece]:
-    """Put `records` together again, in order, in as few pieces as the limits allow."""
+    """Return `records`, in order, in as few pieces as the limits allow."""
     pieces = []
     batch = OpenBatch(limits)
     for encoded in records:

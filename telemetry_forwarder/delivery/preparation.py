@@ -1,4 +1,4 @@
-"""What a destination needs is made sure of beside the first invocation, and not in front of the first batch."""
+"""Prepare a destination (e.g. create a log stream) during the first invocation, so that no batch has to wait for it."""
 
 import asyncio
 import contextlib
@@ -9,12 +9,12 @@ from telemetry_forwarder.errors import EncodeError, TransportError
 from telemetry_forwarder.interfaces import Encoded, Sink
 from telemetry_forwarder.records.record import Record
 
-# Of the first records so many are looked at; what the request asks for, they have in common.
+# The number of first records from which the request is made. All records need the same preparation.
 SAMPLE = 20
 
 
 class Preparation:
-    """Calls `prepare` of a transport that has it, with a request of the first records that the sink is offered."""
+    """Calls the transport's `prepare`, if it has one, with a request made of the sink's first records."""
 
     def __init__(self, sink: Sink[Any, Any], transport: Any) -> None:
         self._sink = sink
@@ -23,13 +23,13 @@ class Preparation:
         self._is_seen = asyncio.Event()
 
     def see(self, records: Sequence[Record]) -> None:
-        """Take note of the first records."""
+        """Keep a sample of the first records."""
         if self._prepare is not None and not self._sample and records:
             self._sample = records[:SAMPLE]
             self._is_seen.set()
 
     async def run(self) -> None:
-        """Wait for the first records, and prepare for them. What fails here is met again, and told, by what is sent."""
+        """Wait for the first records and prepare for them. Errors are ignored: the first batch meets them again."""
         if self._prepare is None:
             return
         await self._is_seen.wait()

@@ -1,4 +1,4 @@
-"""What one sink has yet to send: in memory what fits, in the spool the rest; and the end of what is never sent."""
+"""The queue of one sink: records in memory, the rest in the spool. Also drops records that are never sent."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,16 +8,16 @@ from telemetry_forwarder.ledger import Account
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.spool.backlog import Backlog
 
-# What is read from the spool at a time: enough for a request, little enough not to keep the loop from its work.
+# Bytes read from the spool at a time: enough for a request, and few enough not to block the event loop for long.
 READ_BYTES = 256 * 1024
-# At the end, where nothing else is left to do.
+# The same at the end, when nothing else is left to do.
 LARGE_READ_BYTES = 1024 * 1024
 
 
 class SendQueue:
-    """A buffer, and behind it, where there is a spool, what waits there. Oldest first throughout.
+    """A buffer, and behind it the sink's backlog in the spool, if there is a spool. Oldest first throughout.
 
-    What leaves it without having been sent is entered in `account`; `say` tells what the user should know.
+    Records that leave without having been sent are entered in `account`; `say` logs what the user should know.
     """
 
     def __init__(self, buffer: Buffer, backlog: Backlog | None, account: Account, say: Callable[[str], None]) -> None:
@@ -31,7 +31,7 @@ class SendQueue:
             self.refill()
 
     def __len__(self) -> int:
-        """Records in memory and on disk alone, counted one after the other."""
+        """Return the number of records in memory plus those that are only on disk."""
         return len(self._buffer) + (self._backlog.waiting if self._backlog is not None else 0)
 
     def __repr__(self) -> str:
@@ -42,15 +42,15 @@ class SendQueue:
         return self._backlog is not None
 
     def is_above(self, records: int, size_bytes: int) -> bool:
-        """Say whether more than `records` or `size_bytes` are in memory, or anything waits on disk."""
+        """Return whether more than `records` or `size_bytes` are in memory, or anything waits on disk."""
         return len(self._buffer) > records or self._buffer.size_bytes > size_bytes or bool(self._backlog)
 
     def keeps(self, identity: str) -> bool:
-        """Say whether the body with this identity is on disk for the next generation."""
+        """Return whether the body with this identity is on disk for the next process."""
         return self._backlog is not None and self._backlog.keeps_body(identity)
 
     def offer(self, records: Sequence[Record]) -> None:
-        """Take what fits into memory and let the rest wait on disk, behind what waits there."""
+        """Add the records that fit to memory; let the rest wait on disk, behind those that wait there."""
         if self._backlog is None:
             self._hold(records)
             return
@@ -62,11 +62,14 @@ class SendQueue:
             self._hold(rest)
 
     def pop(self) -> Record | None:
-        """Remove and return the oldest record in memory; None where there is none."""
+        """Remove and return the oldest record in memory; None if there is none."""
         return self._buffer.pop() if self._buffer else None
 
     def refill(self, size_bytes: int = READ_BYTES, is_over: Callable[[], bool] = lambda: False) -> bool:
-        """Read the next piece of what waits on disk into memory, or of it until `is_over`; return False for nothing."""
+        """Read the next records that wait on disk into memory, until `is_over` returns True.
+
+        Returns False if nothing waits on disk.
+        """
         if not self._backlog:
             return False
         records = self._backlog.read(self._buffer.max_records, min(size_bytes, self._buffer.max_bytes), is_over)
@@ -77,34 +80,34 @@ class SendQueue:
 
     @property
     def is_amid_piece(self) -> bool:
-        """Whether there was no time to read the last piece to its end."""
+        """Whether the last `refill` ended early because its time was over."""
         return self._backlog is not None and self._backlog.is_cut_short
 
     def take_piece(self) -> list[Record]:
-        """Remove and return what is in memory; where nothing is, the next piece of what waits on disk.
+        """Remove and return the records in memory or, if there are none, the next records from disk.
 
-        That may be none, where all of the piece was damaged.
+        The list may be empty, if all that was read from disk was damaged.
         """
         if not self._buffer:
             self.refill(LARGE_READ_BYTES)
         return self.empty()
 
     def empty(self) -> list[Record]:
-        """Remove and return what is in memory."""
+        """Remove and return the records in memory."""
         return [self._buffer.pop() for _ in range(len(self._buffer))]
 
     def settle(self, records: Sequence[Record]) -> None:
-        """Take note that `records` need nothing more, so that no other generation sends them again."""
+        """Note in the spool that `records` are settled, so that no later process sends them again."""
         if self._backlog is not None and records:
             self._backlog.settle(records)
 
     def drop(self, records: Sequence[Record], reason: DropReason) -> None:
-        """Give up on `records`, which are not in the queue any more."""
+        """Settle `records`, which are not in the queue any more, as dropped."""
         self._account.drop(len(records), reason)
         self.settle(records)
 
     def give_up(self, reason: DropReason, *, to_the_last: bool = False) -> None:
-        """Drop everything; with `to_the_last`, settle with it whatever the spool still holds open."""
+        """Drop everything; with `to_the_last`, also settle all records of the sink that are still open in the spool."""
         records = self.empty()
         self._account.drop(len(records), reason)
         if not to_the_last:
@@ -113,9 +116,9 @@ class SendQueue:
             self._account.drop(self._backlog.clear(to_the_last=to_the_last), reason)
 
     def save_for_next_process(self, records: Sequence[Record]) -> tuple[int, list[Record]]:
-        """Leave `records`, all that was in memory, and what waits on disk to the next generation, as spilled.
+        """Leave `records` (all that were in memory) and those that wait on disk to the next process, as spilled.
 
-        Return how many records that are, and those of `records` that are not on disk.
+        Returns the number of spilled records, and those of `records` that are not on disk.
         """
         if self._backlog is None:
             return 0, [*records]
@@ -126,12 +129,12 @@ class SendQueue:
         return spilled, kept
 
     def _hold(self, records: Sequence[Record]) -> None:
-        """Take `records` into memory, at the cost of others where it is full."""
+        """Add `records` to memory; drop others if it is full."""
         if gone := self._buffer.offer(records):
             self.drop(gone, DropReason.BUFFER_FULL)
             self._say(f"its buffer is full; {len(gone)} records were dropped")
 
     def _lose(self, records: int, reason: DropReason) -> None:
-        """Enter in the books what cannot be read from the spool any more."""
+        """Drop records that cannot be read from the spool any more."""
         self._account.drop(records, reason)
         self._say(f"{records} records in the spool were dropped ({reason})")

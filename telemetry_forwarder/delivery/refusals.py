@@ -1,41 +1,41 @@
-"""What refusals mean: a bad record among good ones, or a destination that takes nothing at all. Pure.
+"""What refusals mean: one bad record among good ones, or a destination that takes nothing at all. Pure.
 
-A refused batch is split to find the record that is at fault. Where nothing that is sent is taken, none is: then it is
-the configuration (a wrong index, a proxy, another intake), and records are held as with a wrong token.
+A refused batch is split to find the bad record. If the destination takes nothing that is sent, no record is bad: the
+configuration is wrong (the index, a proxy, another intake), and the records are held as with a wrong token.
 """
 
 from telemetry_forwarder.clock import Clock, Moment
 from telemetry_forwarder.delivery.breaker import DENIED_PAUSE_S, Breaker
 
-# Where splitting a batch has used up what it may cost.
+# The pause after splitting has used up its tokens.
 SPLIT_PAUSE_S = 1.0
-# After so many refusals in a row, and nothing taken since the first of them, only single records are tried: their bytes
-# are little, and of a batch with some bad records one of the next few is most likely taken.
+# After this many refusals in a row, with nothing taken between them, only single records are tried. They are small, and
+# if only some records of the batch are bad, one of the next few is most likely taken.
 SUSPICIOUS = 3
-# And after so many it is the destination. A batch and its halves, then four single records: less than three times the
-# bytes of the batch.
+# After this many, the destination counts as one that takes nothing. These are a batch, its halves and four single
+# records: less than three times the bytes of the batch.
 CONVINCED = 7
 
-# While splitting finds good records it goes on, so fast: two or three bad records in the largest batch at once, and on
-# at a pace that is no burden. A refused request takes one token.
+# The pace of splitting while it finds good records; each refused request takes one token. Enough to find two or three
+# bad records in the largest batch at once, then a pace that is no burden.
 MOST_TOKENS = 40.0
 TOKENS_PER_S = 5.0
 
 
 class Refusals:
-    """The refusals since the destination took something, and what splitting may still cost."""
+    """Counts the refusals since the destination last took records, and the tokens left for splitting."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.is_total = False  # nothing is taken: the records are held
-        self.is_proven = False  # something was taken since the refusals that are being looked into began
+        self.is_total = False  # the destination takes nothing: the records are held
+        self.is_proven = False  # it has taken something since the first of the unresolved refusals
         self._in_a_row = 0
         self._tokens = MOST_TOKENS
         self._counted = Moment.now(clock)
 
     @property
     def is_suspicious(self) -> bool:
-        """Say whether only single records should be tried."""
+        """Whether only single records should be tried."""
         return self.is_total or (self._in_a_row >= SUSPICIOUS and not self.is_proven)
 
     def taken(self) -> None:
@@ -45,7 +45,7 @@ class Refusals:
         self._in_a_row = 0
 
     def refused(self, *, is_last: bool) -> bool:
-        """Note a refusal; return whether it is plain now that nothing is taken. `is_last`: there is no other to try."""
+        """Note a refusal; return whether the destination takes nothing. `is_last`: there is no other piece to try."""
         self._in_a_row += 1
         self._refill()
         self._tokens -= 1.0
@@ -54,12 +54,12 @@ class Refusals:
         return self.is_total
 
     def resolved(self) -> None:
-        """Note that nothing of what was refused is left to look into."""
+        """Note that no refused record is left unexplained."""
         self.is_proven = False
 
     @property
     def pause(self) -> float:
-        """The seconds until another request may be spent on splitting."""
+        """The seconds until splitting may send another request."""
         self._refill()
         return max(0.0, 1.0 - self._tokens) / TOKENS_PER_S
 
@@ -69,7 +69,7 @@ class Refusals:
 
 
 def pause_after(refusals: Refusals, breaker: Breaker) -> float:
-    """Return the pause that a refusal asks for, in seconds, and tell the breaker of it."""
+    """Return the pause after a refusal, in seconds, and note it in the breaker."""
     if refusals.is_total:
         breaker.denied(DENIED_PAUSE_S)
         return DENIED_PAUSE_S

@@ -1,16 +1,16 @@
-"""Deliver what one sink has to send, in its window: when an attempt starts, and what its answer leads to.
+"""Deliver the records of one sink in its window: start attempts, and act on their answers.
 
-The only place that sends a sink's request again: a transport makes one attempt per call. It is tried again
+This is the only place that retries a request; a transport makes one attempt per call. A request is sent again
 
-- after a pause, where the destination is throttling or unwell. The pauses grow, and the breaker's grow across windows;
-- at once, once, where the connection was lost: most likely a kept one that died while the environment was frozen;
-- beside the first, as the same bytes on a connection of its own, where an answer is unusually late: it will most likely
-  never come. Whichever answer comes first counts.
+- after a pause, if the destination throttles or is unhealthy. The pauses grow, the breaker's also across windows;
+- once, at once, if the connection was lost: most likely an idle one that died while the environment was frozen;
+- as a copy while the first is still under way, with the same bytes on another connection, if an answer is unusually
+  late and will most likely never come. The answer that comes first counts.
 
-But for the last window one piece is under way at a time, with one copy at most, and copies are seldom enough to cost a
-slow destination little; what else is held waits. In the last window, which is the last chance of every record, up to
-three pieces are under way beside each other, and each is tried up to four times: also as soon as a third of the time
-that was left when it was sent has passed without an answer.
+In all windows but the last, one piece is under way at a time, with one copy at most, and copies are rare enough to cost
+a slow destination little. The last window is the last chance of every record: up to three pieces are under way at the
+same time, and each is tried up to four times, the next time at the latest when a third of the remaining time has
+passed without an answer.
 """
 
 import asyncio
@@ -50,24 +50,24 @@ from telemetry_forwarder.interfaces import (
 from telemetry_forwarder.ledger import Account
 from telemetry_forwarder.records.record import Record
 
-# In the last window: how many pieces are under way beside each other, how often each is tried, and what an attempt or a
-# pause may take of the time that is left while another may still succeed. Less than `LEAST_S` is no time.
+# In the last window: how many pieces are under way at the same time, how often each is tried, and the share of the
+# remaining time that an attempt or a pause may take while another may still succeed. Less than `LEAST_S` is too short.
 PIECES_AT_LAST, TRIES_AT_LAST, SHARE_AT_LAST, LEAST_S = 3, 4, 1 / 3, 0.1
-# Where the processor is withheld: a request is written within so many times as long as that lasts.
+# If the processor is withheld for some time, writing a request takes up to this many times as long.
 WRITTEN_AFTER = 2
-# What an answer that waited through a freeze gets to be read before its request is sent again.
+# After a thaw, the time to read an answer that came during the freeze, before its request is sent again.
 THAW_S = 0.2
-# Of the time that is left, the most that may go into packing a batch that has to be sent in it.
+# The largest share of the remaining time for packing a batch that has to be sent in it.
 PACK_SHARE = 0.5
-# The most of a flush, at its end, in which no request is begun for lack of a processor.
+# The largest share of a flush, at its end, in which no request is begun because the processor may be withheld.
 KEPT_SHARE = 0.25
 
 
 class Delivery:
-    """The pieces that are being sent, the attempts under way, and what is known of the destination's health.
+    """Sends the pieces of one sink. Holds the attempts under way and what is known about the destination's health.
 
-    `more` packs another piece and adds it; it says whether there was one. `late_by`: for how long the processor may be
-    withheld.
+    `more` packs another piece and adds it; it returns whether there was one. `late_by` returns for how long the
+    processor may be withheld, in seconds.
     """
 
     def __init__(
@@ -92,10 +92,10 @@ class Delivery:
         self._copies = Copies()
         self._readiness = Readiness(transport)
         self._allowed_at = self._thawed_at = self._last_call_at = self._answered_at = 0.0
-        self._not_before = 0.0  # no attempt starts: a pause
+        self._not_before = 0.0  # the end of a pause: no attempt starts before
         self._pauses = backoff()
-        self._may_reconnect, self._may_reconsider = True, False  # once in a delivery
-        self._news = asyncio.Event()  # an answer has come, a deadline was moved, there is more to send
+        self._may_reconnect, self._may_reconsider = True, False  # each once in a `run`
+        self._news = asyncio.Event()  # set when an answer has come, the window has changed, or there is more to send
         self._has_more = more is not None
         self._more = more
         self._late_by = late_by
@@ -113,12 +113,12 @@ class Delivery:
 
     @property
     def under_way_for(self) -> float | None:
-        """Seconds since the latest attempt that is under way began; None where there is none."""
+        """Seconds since the newest attempt under way began; None if there is none."""
         attempts = self._outstanding.attempts
         return self._clock.monotonic() - max(each.begun_at for each in attempts) if attempts else None
 
     def waits_for(self) -> Cause | None:
-        """Return what keeps the attempt that is under way from being sent, where the transport can tell."""
+        """Return what delays the attempt under way before it is sent, if the transport can tell."""
         return step_of(self._transport) if self._outstanding.attempts else None
 
     def __repr__(self) -> str:
@@ -126,25 +126,25 @@ class Delivery:
         return f"<{self._outstanding!r}, {attempts} under way{last}, {self.breaker!r}>"
 
     def add(self, batch: list[Encoded]) -> None:
-        """Take a batch to be sent."""
+        """Add a batch to be sent."""
         self._outstanding.pieces.append(Piece(batch))
 
     def take(self) -> list[list[Encoded]]:
-        """Remove and return all that is held; whoever takes it settles it."""
+        """Remove and return all held records. The caller settles them."""
         return self._outstanding.take()
 
     def drop_faulty(self, reason: DropReason) -> int:
-        """Give up on what a bug showed on, or on all that is held; return how many records that were."""
+        """Drop the records on which a bug showed, or all that are held if there are none; return their number."""
         return self._outstanding.drop_faulty(reason)
 
     def drop_refused(self) -> int:
-        """Give up on the records that were refused by themselves; return how many there were."""
+        """Drop the records that were refused by themselves; return their number."""
         return self._outstanding.drop_suspects()
 
     # --- when an attempt may start, and when it ends ---
 
     def allow(self, window: SendWindow) -> None:
-        """Let attempts start as `window` says. After a last one nothing but another last one opens."""
+        """Let attempts start as `window` says. After a last window, windows that are not the last are ignored."""
         if self.window.is_last and not window.is_last:
             return
         now = self._clock.monotonic()
@@ -152,33 +152,33 @@ class Delivery:
             self._thawed_at = now
         if window.is_last and not self.window.is_last:
             self._last_call_at = now
-            self._not_before = 0.0  # what the destination asked for is worth less than one more attempt
+            self._not_before = 0.0  # one more attempt matters more than the pause that the destination asked for
         self.window, self._allowed_at, self.stop_at = window, now, window.stop_at
         for attempt in self._outstanding.attempts:
             if self.stop_at is not None:
                 attempt.stop_at(self.stop_at.at)
             elif now < window.until.at and window.answer_by is None:
-                attempt.is_timed = False  # an event has come: it may have been through a freeze, and tells no pace
+                attempt.is_timed = False  # an event has come, so a freeze may lie between: its duration is unknown
         self.wake()
 
     def wake(self) -> None:
-        """Have a look at what there is to do: there may be more to send."""
+        """Make `run` look for more to send."""
         self._has_more = self._more is not None
         self._news.set()
 
     def may_start(self) -> bool:
-        """Say whether an attempt may start now."""
+        """Return whether an attempt may start now."""
         if self._clock.monotonic() >= self.window.until.at:
             return False
         if self.stop_at is not None:
-            return self.stop_at.left(self._clock) > 0.0  # the last chance: neither health nor pace counts
+            return self.stop_at.left(self._clock) > 0.0  # the last chance, whatever the destination's health and speed
         answer_by = self.window.answer_by
         if answer_by is not None and not self.answer_time.expects_answer_within(answer_by.left(self._clock)):
             return False
         return self.breaker.may_try
 
     def _may_begin(self) -> bool:
-        """Say whether an attempt may start, also if the processor is withheld while its request is written."""
+        """Return whether an attempt may start, even if the processor is withheld while its request is written."""
         if self.stop_at is not None:
             return self.may_start() and self.has_time_for(self._late_by())
         until = self.window.until.at
@@ -188,11 +188,14 @@ class Delivery:
         return self._clock.monotonic() + kept < until and self.may_start()
 
     def has_time_for(self, work_s: float) -> bool:
-        """Say whether work that may take `work_s` is over before whatever is under way is cut off."""
+        """Return whether work of `work_s` seconds can be done before attempts are cut off."""
         return self.stop_at is None or self._clock.monotonic() + work_s < self.stop_at.at
 
     def pack_until(self, longest_s: float) -> float:
-        """Return until when a batch may be packed that is to be sent in time, at most for `longest_s` from now."""
+        """Return until when a batch may be packed (monotonic clock), so that time is left to send it.
+
+        At most `longest_s` seconds from now.
+        """
         now = self._clock.monotonic()
         ends = [end for end in (self.window.until, self.window.answer_by, self.stop_at) if end is not None]
         return now + min(longest_s, PACK_SHARE * min(ends).left(self._clock))
@@ -200,9 +203,9 @@ class Delivery:
     # --- the course of a delivery ---
 
     async def run(self) -> bool:
-        """Send until all is settled (True), or nothing is under way and no attempt may be made for now (False).
+        """Send until all records are settled, or no attempt is under way and none may start for now.
 
-        Raises what a bug in the sink or the transport raises; the records stay held.
+        Returns whether all are settled. Raises what a bug in the sink or the transport raises; the records stay held.
         """
         self._not_before, self._pauses = 0.0, backoff()
         self._may_reconnect, self._may_reconsider = True, self._outstanding.has_suspects
@@ -226,10 +229,13 @@ class Delivery:
             async with asyncio.timeout_at(until):
                 await self._news.wait()
         if until is not None and (now := self._clock.monotonic()) - until > LATE_S:
-            self._thawed_at = now  # the timer was slept through, and an answer may wait in the socket
+            self._thawed_at = now  # there was a freeze, and an answer may wait in the socket
 
     async def _start_what_is_due(self, group: asyncio.TaskGroup) -> float | None:
-        """Start what may start now, and pack more where there is room; return when the next attempt is due, if any."""
+        """Start the attempts that may start now, and pack more pieces if there is room for them.
+
+        Returns when the next attempt is due (monotonic clock); None if none is.
+        """
         has_looked = False
         while self._bug is None:
             if self._more is not None and self._wants_more() and self._may_begin():
@@ -253,7 +259,7 @@ class Delivery:
         return None
 
     def _may_wait(self) -> bool:
-        """Say whether a pause is waited out here, or the destination is left alone."""
+        """Return whether `run` waits for the end of a pause; if not, the destination is left alone."""
         if self.denied or self._outstanding.refusals.is_total:
             return False
         return self.stop_at is not None or not self.breaker.has_tripped
@@ -265,12 +271,12 @@ class Delivery:
         return self._has_more and len(pieces) < PIECES_AT_LAST and self._outstanding.waiting() is None
 
     def _written_at(self) -> float:
-        """Return when the newest request should be written: with a share of a processor, two at once are both late."""
+        """Return when the newest request should be written: if the processor is withheld, two at once are both late."""
         newest_at = max((each.begun_at for each in self._outstanding.attempts), default=0.0)
         return newest_at + WRITTEN_AFTER * self._late_by()
 
     def _next(self) -> tuple[Piece | None, float]:
-        """Return the piece of which an attempt is due next, and when, on the monotonic clock."""
+        """Return the piece whose attempt is due next, and when (monotonic clock); None and infinity if none is."""
         pieces, most = self._outstanding.pieces, 1 if self.stop_at is None else PIECES_AT_LAST
         if sum(bool(piece.attempts) for piece in pieces) < most and (piece := self._outstanding.waiting()) is not None:
             return piece, max(self._not_before, self._written_at())
@@ -279,7 +285,7 @@ class Delivery:
         return piece, max(due, self._not_before)
 
     def _copy_due(self, piece: Piece) -> float:
-        """Return when another attempt may start beside those that are under way for `piece`; infinity for never."""
+        """Return when a copy of the request for `piece`, which is under way, may be sent; infinity for never."""
         now, newest, never = self._clock.monotonic(), piece.attempts[-1], float("inf")
         self._thawed_at = now if self._readiness.was_lacking() else self._thawed_at
         if self.stop_at is None:
@@ -292,7 +298,7 @@ class Delivery:
         unusual_at = newest.begun_at + self.answer_time.unusual_after(UNUSUAL_AT_LAST_S)
         since = max(newest.begun_at, self._last_call_at)
         share_at = since + (self.stop_at.at - since) * SHARE_AT_LAST
-        is_alive = self._answered_at > self._last_call_at  # one that answers slowly is not helped by more to do
+        is_alive = self._answered_at > self._last_call_at  # a slow destination only gets slower by more requests
         is_patient = is_alive or self._late_by() > 0.0
         due = max(unusual_at, share_at) if is_patient else min(max(unusual_at, self._last_call_at + THAW_S), share_at)
         due = max(due, self._thawed_at + THAW_S)
@@ -312,7 +318,7 @@ class Delivery:
         attempt.task = group.create_task(self._attempt(piece, attempt))
 
     async def _attempt(self, piece: Piece, attempt: Attempt) -> None:
-        """Make one attempt and enter what it comes to, unless another was answered first."""
+        """Make one attempt and act on its answer, unless another attempt was answered first."""
         try:
             verdict, error = await self._ask(piece, attempt)
             piece.attempts.remove(attempt)
@@ -321,7 +327,7 @@ class Delivery:
         except asyncio.CancelledError:
             if not attempt.is_abandoned:
                 raise
-        except Exception as bug:  # noqa: BLE001 - `run` raises it, when nothing is under way any more
+        except Exception as bug:  # noqa: BLE001 - `run` raises it when no attempt is under way any more
             self._bug, piece.is_faulty = bug, True
         finally:
             if attempt in piece.attempts:
@@ -349,10 +355,10 @@ class Delivery:
         return checked(self._sink.verdict(piece.records, response)), None
 
     def _conclude(self, piece: Piece, verdict: Verdict, error: TransportError | None) -> None:
-        """Enter the answer that `piece` got, and what it says of the destination."""
+        """Settle `piece` by its answer; set the pause and the breaker."""
         was_total = self._outstanding.refusals.is_total
         outcome = self._outstanding.settle(piece, verdict)
-        piece.tries = len(piece.attempts)  # what is to be tried for now is another answer
+        piece.tries = len(piece.attempts)  # it was answered, so the tries are counted anew
         self.denied = isinstance(verdict, Denied)
         self._say(verdict, outcome, was_total=was_total)
         asked = verdict.after if isinstance(verdict, Retry | Partial) else 0.0
@@ -366,7 +372,7 @@ class Delivery:
         elif outcome is Outcome.GIVEN_UP:
             self._pause(asked)
         elif isinstance(error, ConnectionLost) and self._may_reconnect:
-            self._may_reconnect = False  # most likely a kept connection that died while the environment was frozen
+            self._may_reconnect = False  # no pause: most likely an idle connection that died during a freeze
         else:
             if self.denied:
                 self.breaker.denied(DENIED_PAUSE_S)
@@ -375,7 +381,7 @@ class Delivery:
             self._pause(max(asked, next(self._pauses)))
 
     def _pause(self, seconds: float) -> None:
-        """Start nothing for so long; at the end so briefly that another attempt fits."""
+        """Start no attempt for `seconds`; in the last window shorter, so that another attempt fits."""
         if self.stop_at is not None:
             seconds = min(seconds, max(LEAST_S, self.stop_at.left(self._clock) * SHARE_AT_LAST))
         if seconds:

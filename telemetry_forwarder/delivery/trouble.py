@@ -1,10 +1,10 @@
-"""What is said of a sink's trouble: each cause once, at the level that people see, and so seldom that it costs little.
+"""Log lines about a sink's trouble: each cause once, at WARN, and so rarely that the log stays cheap.
 
-Of a cause that is new since the sink was last well, one line at WARN, whatever was said before it; and one when the
-sink delivers again, if anything was said. A destination that comes and goes must not fill the log, which is the user's
-bill too: a cause that comes back is said once more, and from then on at the earliest 1, 2, 4, … up to 60 minutes after
-it was said last: with the line that it is over, 14 lines in the first hour and two in each that follows. 16 causes are
-told apart and all others count as one, so that no destination can have more than 17 times that written.
+A cause that is new since the sink was last healthy gets one line at WARN. Another line says that the sink delivers
+again, if there was a line before. A destination that comes and goes must not fill the log, for which the user pays: a
+cause that comes back is logged once more, and then 1, 2, 4, … up to 60 minutes after its last line at the earliest.
+Together with the lines that it is over, that is 14 lines in the first hour and two in each later hour. 16 causes are
+told apart and all others count as one, so a destination can cause at most 17 times as many lines.
 """
 
 from collections.abc import Callable
@@ -32,26 +32,26 @@ from telemetry_forwarder.log import Log
 FIRST_PAUSE_S = 60.0
 LONGEST_PAUSE_S = 3600.0
 MOST_KINDS = 16
-# A cause that comes back is said so often before the pauses begin.
+# A cause is logged this many times before the pauses begin.
 FREE = 2
 OTHERS = "others"
 
 
 def cause_of(verdict: Verdict) -> Cause:
-    """Return why an answer is not a delivery."""
+    """Return the cause of an answer that is not a delivery."""
     reason = verdict.reason if isinstance(verdict, Retry | Denied) else DropReason.DEADLINE
     return cause(describe(verdict), reason)
 
 
 def news_of(verdict: Verdict, outcome: Outcome, left: Outstanding, *, was_total: bool) -> Cause | str | None:
-    """Return what the user should know of an answer: why nothing gets through, a warning, or nothing.
+    """Return what the user should know about an answer: the cause why nothing gets through, a warning text, or None.
 
-    `left` is what it leaves; `was_total` says whether the destination was known before to take nothing.
+    `left` has the records after the answer. `was_total`: the destination was known before to take nothing.
     """
     if isinstance(verdict, Delivered):
         return verdict.warning
     if outcome in (Outcome.PROGRESS, Outcome.GIVEN_UP):
-        return describe(verdict)  # the others get through
+        return describe(verdict)  # a warning: other records get through
     if outcome is Outcome.FAILED:
         return cause_of(verdict)
     if left.refusals.is_total:
@@ -61,7 +61,7 @@ def news_of(verdict: Verdict, outcome: Outcome, left: Outstanding, *, was_total:
 
 
 def no_answer(error: TransportError) -> Retry:
-    """Return the verdict on a request that no answer came to."""
+    """Return the verdict on a request that failed without an answer."""
     if isinstance(error, CredentialUnavailable):
         return Retry(detail=str(error), reason=DropReason.SECRET_UNREADABLE)
     if isinstance(error, NotTheService):
@@ -72,25 +72,25 @@ def no_answer(error: TransportError) -> Retry:
 
 
 def cut_off(step: Cause | None) -> Retry:
-    """Return the verdict on a request that was given up, at `step` on its way or, where that is None, on its answer."""
+    """Return the verdict on a request that was cut off at `step`; None: while it waited for the answer."""
     return Retry(detail="no answer came in time") if step is None else Retry(detail=step.text, reason=step.reason)
 
 
 class Readiness:
-    """Whether requests could be sent all the while: one that waits for what each would wait for is not late."""
+    """Tells whether requests could be sent all the time. If not, an answer is not late, and a copy would wait too."""
 
     def __init__(self, transport: "Any") -> None:
         self._transport = transport
         self._was_preparing = False
 
     def was_lacking(self) -> bool:
-        """Say whether the transport prepares something before it sends, now or when this was asked last."""
+        """Return whether the transport prepares something before it sends, now or at the last call of this."""
         was, self._was_preparing = self._was_preparing, is_preparing(self._transport)
         return was or self._was_preparing
 
 
 def describe(verdict: Verdict) -> str:
-    """Say in a few words what was answered."""
+    """Return the verdict in a few words."""
     match verdict:
         case Delivered():
             return "delivered"
@@ -108,14 +108,14 @@ def describe(verdict: Verdict) -> str:
 
 @dataclass(slots=True)
 class _Said:
-    """How often a cause was said, and when last."""
+    """How often a cause was logged, and when last."""
 
     times: int
     at: Moment
 
 
 class Reporter:
-    """Says of one sink what is wrong and that it is well again. `held` counts the records that wait meanwhile."""
+    """Logs the trouble of one sink, and that it is over. `held` returns the number of records that wait."""
 
     def __init__(self, sink: str, log: Log, clock: Clock, held: Callable[[], int]) -> None:
         self._sink = sink
@@ -123,25 +123,25 @@ class Reporter:
         self._clock = clock
         self._held = held
         self._said: dict[str, _Said] = {}
-        self._now: dict[str, bool] = {}  # the causes since it was last well, and whether each was said
+        self._now: dict[str, bool] = {}  # the causes since it was last healthy, and whether each was logged
         self._last: Cause | None = None
 
     @property
     def reason(self) -> DropReason:
-        """Return what the records are dropped for that are held when the environment ends."""
+        """The reason for which held records are dropped when the environment ends."""
         return DropReason.DEADLINE if self._last is None else self._last.reason
 
     @property
     def because(self) -> str:
-        """Return what keeps the sink from delivering as the end of a sentence; "" where nothing is known to."""
+        """The current cause of trouble as the end of a sentence; "" if there is none."""
         return "" if self._last is None else f": {self._last.text.rstrip('.')}"
 
     def blame(self, cause: Cause | None) -> None:
-        """Note what nothing gets through for, without a word: the end is near, and has its own line."""
+        """Note why nothing gets through, without a log line: the end is near, and has its own line."""
         self._last = cause or self._last
 
     def trouble(self, cause: Cause, **members: Any) -> None:
-        """Say that nothing gets through for `cause`, unless that was said since the sink was last well."""
+        """Log that nothing gets through because of `cause`; at WARN unless that was done since the sink was healthy."""
         self._last = cause
         is_told = self._now.get(cause.kind, False)
         is_due = not is_told and self._may_say(cause.kind, FREE)
@@ -150,18 +150,18 @@ class Reporter:
         self._write(cause.text, is_due, members)
 
     def note(self, detail: str, **members: Any) -> None:
-        """Say what the user should know although records get through, or what has no bearing on that."""
+        """Log what the user should know although records get through, or that has nothing to do with that."""
         self._write(detail, self._may_say(cause(detail).kind, 1), members)
 
     def waiting(self, cause: Cause) -> None:
-        """Say what is waited for: as trouble, or for the curious alone where it only takes its time."""
+        """Log what delays the sink: as trouble, or only at INFO if the delay is normal."""
         if cause.is_normal:
             self._write(cause.text, False, {})
         else:
             self.trouble(cause)
 
     def recovered(self) -> None:
-        """Note that records were taken, and say so where anything else was said."""
+        """Note that records were taken; log that the trouble is over, if there was any."""
         if self._last is None:
             return
         say = self._log.warning if any(self._now.values()) else self._log.info
@@ -174,7 +174,7 @@ class Reporter:
         say(f"Sink {self._sink}: {text.rstrip('.')}.", held=self._held(), **members)
 
     def _may_say(self, kind: str, free: int) -> bool:
-        """Say whether a line about `kind` may be written now, and enter it as written if so."""
+        """Return whether a line about `kind` may be written at WARN now; if so, count it as written."""
         if kind not in self._said and len(self._said) >= MOST_KINDS:
             kind = OTHERS
         said = self._said.get(kind)

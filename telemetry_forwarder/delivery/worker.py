@@ -1,31 +1,31 @@
-"""One sink's part of the pipeline, from what is offered to what is settled, and the one task that sends it.
+"""The worker of one sink: takes the records that are offered, and sends them in one task until each is settled.
 
-Theory. The platform may freeze the process at any await, for hours, and end it without a word; so at each of them every
-record is in one place, and counted there:
+Lambda may freeze the process at any await, for hours, and may end it without a word. Therefore at every await each
+record is in exactly one place, which counts it:
 
-    place        counted by     leaves it when
-    queued       `_queue`       it is packed, oldest first. In memory or, where that is full, on disk
-    packed       `_packer`      the batch is full, or holds all there is, or took long: it becomes a piece
-    outstanding  `_delivery`    an answer settles it. It waits for an attempt, is on its way in one or more, or was
+    place        counted by     the record leaves when
+    queued       `_queue`       it is packed, oldest first. It waits in memory or, if that is full, on disk
+    packed       `_packer`      the batch is full, or has all records, or took long: the batch becomes a piece
+    outstanding  `_delivery`    an answer settles it. It waits for an attempt, or is under way in one or more, or was
                                 refused and waits for proof that the fault is its own
-    leaving      `_leaving`     the fallback has taken it, or has not
-    settled      `_account`     never: delivered, dropped for one reason, or spilled, which is held by somebody else
+    leaving      `_leaving`     the fallback has stored it, or it is dropped
+    settled      `_account`     never: delivered, dropped for one reason, or spilled (left to somebody else)
 
-What is sent stays outstanding until its answer is read: one that never comes loses nothing, one that comes twice counts
-once. What may be sent is the window, which the lifecycle gives with every event and at every end:
+A record that was sent stays outstanding until its answer is read: an answer that never comes loses nothing, one that
+comes twice counts once. The window says what may be sent. The lifecycle gives a window with each event and each end:
 
-    window             sends what is held            an attempt starts before `until`, if          and is ended by
-    until              left over, on `nudge`, or     the destination's health allows it            its own limit
-                       where memory fills
-    until, answer_by   at once                       so too, and an answer is expected by then     its own limit
-    linger             so many seconds after it came the destination's health allows it            its own limit
-    until, is_last     at once, and what still comes there is time for it, whatever failed before  `stop_at`
-    closed             never                         never                                         its own limit
+    window             held records are sent         an attempt starts before `until` if           and is ended by
+    until              if left over, on `nudge`, or  the destination's health allows it            its own timeout
+                       when memory fills
+    until, answer_by   at once                       the same, and an answer is expected by then   its own timeout
+    linger             that long after they came     the destination's health allows it            its own timeout
+    until, is_last     at once, and later ones too   there is time for it, whatever failed before  `stop_at`
+    closed             never                         never                                         its own timeout
 
-Rules. Nobody waits for a destination that is not expected to answer, nor beyond `answer_by`. What is under way when a
-window closes is left as it is: its answer may be in the socket at the thaw. A pause that the destination asked for
-outlasts any window; only the last one cuts it short, and nothing but another last one opens after it. When the drain is
-over nothing is held, and what is offered then is settled where it stands.
+Rules. Nobody waits for a destination that is not expected to answer, nor beyond `answer_by`. An attempt that is under
+way when a window closes goes on: its answer may be in the socket after the thaw. A pause that the destination asked for
+outlasts any window but the last, which cuts it short. After a last window only another last window opens. After the
+drain nothing is held, and records that are offered then are settled at once.
 """
 
 import asyncio
@@ -49,14 +49,14 @@ from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.spool.backlog import Backlog
 from telemetry_forwarder.turns import Turns
 
-# A destination that has not answered by then, in a drain, may not do so at all: the fallback gets ready beside it.
+# A destination that has not answered so long after the start of a drain may never answer: the fallback gets ready.
 WARM_AFTER_S = 0.15
 NO_ANSWER_YET = cause("it has not answered in time; its records stay held")
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The most that one sink may hold in memory, in records and in bytes as they arrived, and what happens then."""
+    """The most that one sink may hold in memory, in records and in received bytes, and what happens beyond that."""
 
     max_records: int
     max_bytes: int
@@ -64,7 +64,7 @@ class Capacity:
 
 
 class Worker:
-    """One sink: its queue, its open batch, its delivery and its account. `run` sends what `allow` lets."""
+    """One sink: its queue, its open batch, its delivery and its account. `run` sends what `allow` permits."""
 
     def __init__(
         self,
@@ -85,8 +85,8 @@ class Worker:
         self._fallback = fallback
         self._leaving: list[Record] = []  # offered to the fallback, or not taken by it
         self._account = Account()
-        # What is sent early: a request's worth, or half of the buffer where that is less. A function of 128 MB has a
-        # buffer smaller than the largest request of some destinations, and would lose records that nobody waited for.
+        # Above this, records are sent early: a request's worth, or half of the buffer if that is less. A function of
+        # 128 MB has a buffer smaller than the largest request of some destinations, and would lose records otherwise.
         self._early_records = min(sink.limits.max_records, capacity.max_records // 2)
         self._early_bytes = min(sink.limits.max_bytes, capacity.max_bytes // 2)
         self._reporter = Reporter(sink.name, log, clock, lambda: self.held)
@@ -110,9 +110,9 @@ class Worker:
         self._wake, self._idle = asyncio.Event(), asyncio.Event()
         self._idle.set()
         self._is_closed = self._is_drained = self._next_process_follows = False
-        self._is_well = False  # the drain has left nothing behind
+        self._is_well = False  # whether the drain delivered everything
         self._runner: asyncio.Task[Any] | None = None
-        self._waited_for = 0  # the attempt that a hold was used up for, by its number
+        self._waited_for = 0  # the number of the attempt for which a flush waited in vain
         self._has_left_over = bool(self._queue)
         self._timer = LingerTimer(clock, self.nudge)
 
@@ -123,16 +123,16 @@ class Worker:
 
     @property
     def held(self) -> int:
-        """Records in the buffer or on disk, in the open batch, under way and on the way out, counted room by room."""
+        """The number of records that are queued, packed, outstanding or leaving."""
         return len(self._queue) + self._packer.held + self._delivery.held + len(self._leaving)
 
     def statement(self) -> Statement:
         return self._account.statement(self.held)
 
     def offer(self, records: Sequence[Record]) -> None:
-        """Take records, newest over oldest; wake early at the end, or when a request's worth or half a buffer waits."""
+        """Queue `records`. Send at once in the last window, or if a request's worth or half a buffer waits."""
         self._account.offered += len(records)
-        if self._is_drained:  # the receiver is closed last
+        if self._is_drained:  # the receiver is closed after the drain
             left = self._queue.save_for_next_process(records)[1] if self._next_process_follows else records
             self._queue.drop(left, self._reporter.reason)
             self._queue.give_up(self._reporter.reason)
@@ -144,7 +144,10 @@ class Worker:
         self._linger_on()
 
     def miss(self, records: int, identity: str) -> None:
-        """Settle records that were never made: as spilled if their body is kept for a next process, else as dropped."""
+        """Settle `records` (a number) that were never made of a received body, for lack of time.
+
+        They are spilled if the body is on disk and a next process follows, else dropped. `identity` is the body's.
+        """
         self._account.offered += records
         if self._next_process_follows and self._queue.keeps(identity):
             self._account.spill(records)
@@ -152,7 +155,7 @@ class Worker:
             self._account.drop(records, DropReason.DEADLINE)
 
     def allow(self, window: SendWindow) -> None:
-        """Send what `window` lets, from now on and until another one is given."""
+        """Send what `window` permits, until another window is given."""
         if self._clock.monotonic() >= window.until.at:
             self._has_left_over = self.held > 0
         self._delivery.allow(window)
@@ -165,20 +168,19 @@ class Worker:
             self._wake_up()
 
     def nudge(self, *, only_left_over: bool = False) -> None:
-        """Send what is held, if anything, as far as the window lets; nobody waits for it.
+        """Send held records, if any, as the window permits, without waiting.
 
-        With `only_left_over`, if anything was held when the last window closed: what came since is little, and waits
-        for more.
+        With `only_left_over`, only if some were held when the last window closed; newer ones are few and wait for more.
         """
         if self.held and (self._has_left_over or not only_left_over):
             self._wake_up()
 
     async def flush(self, window: SendWindow) -> None:
-        """Send what `window` lets; return when that is done, or has failed, or at `answer_by`. What fails stays held.
+        """Send what `window` permits; return when that is done or has failed, at `answer_by` at the latest.
 
-        A window that is closed lets nothing start: then only what is under way is waited for. Nobody waits for a
-        destination that is unwell, for a request that has used up a flush's time before, nor for an answer that is not
-        expected by then; and none of these is begun.
+        Records that fail stay held. In a closed window nothing starts; then this waits for attempts under way. It
+        returns at once, and starts nothing, if the destination is unhealthy, if an earlier flush waited in vain for the
+        same attempt, or if no answer is expected by `answer_by`.
         """
         self.allow(window)
         answer_by = window.answer_by or window.until
@@ -189,7 +191,7 @@ class Worker:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is under way and nothing more can be done for now."""
+        """Whether no attempt is under way and nothing more can be sent for now."""
         return self._idle.is_set()
 
     async def wait_idle(self) -> None:
@@ -198,7 +200,7 @@ class Worker:
     async def _wait_for_answers(self, deadline: Deadline) -> None:
         begun_at, delivered = self._clock.monotonic(), self._account.delivered
         if await self._is_idle_by(deadline.at) or self._delivery.under_way_for is None:
-            return  # or there was no time to ask
+            return  # all is answered, or there was no time for an attempt
         self._waited_for = self._account.attempts
         if self._account.delivered == delivered:
             self._delivery.answer_time.waited_in_vain(self._clock.monotonic() - begun_at)
@@ -206,7 +208,7 @@ class Worker:
             self._reporter.waiting(self._delivery.waits_for() or NO_ANSWER_YET)
 
     def is_worth_waiting_for(self, deadline: Deadline) -> bool:
-        """Say whether a flush until `deadline` would wait for the destination, if there is something to send."""
+        """Return whether a flush until `deadline` would wait for the destination, if there is something to send."""
         if self._delivery.breaker.is_open:
             return False
         under_way_for = self._delivery.under_way_for
@@ -215,13 +217,15 @@ class Worker:
         return self._delivery.answer_time.expects_answer_within(deadline.left(self._clock) + (under_way_for or 0.0))
 
     def _get_ready_to_fall_back(self) -> None:
-        """Prepare for the case that the destination does not come back."""
+        """Prepare the fallback, because the destination may not recover."""
         if self._fallback is not None:
             self._fallback.warm()
 
     async def drain(self, deadline: Deadline, store_until: Deadline | None = None) -> None:
-        """Send what is held until `deadline`, give what is left to the fallback until `store_until`; settle the rest,
-        and what is offered later, as spilled where a next process follows, else as dropped.
+        """Send held records until `deadline`, then give the rest to the fallback until `store_until`, if set.
+
+        Records that are left then, and those offered later, are settled: as spilled if they are on disk and a next
+        process follows, else as dropped.
         """
         self._is_closed = True
         self.allow(SendWindow(deadline, is_last=True))
@@ -233,14 +237,14 @@ class Worker:
         self._is_well = not self.held
         if store_until is not None:
             await self._fall_back(store_until)
-        if self._next_process_follows:  # only then: nobody knows whether this environment is ever invoked again
+        if self._next_process_follows:  # else nobody knows whether this environment is ever invoked again
             self.spill()
         self._delivery.drop_refused()
         self.give_up(self._reporter.reason)
         self._is_drained = True
 
     async def send_loss_notice(self, record: Record, deadline: Deadline) -> None:
-        """Send one record more, after a drain, where that left nothing behind; counted like any other."""
+        """Send one more record after a drain that delivered everything; it is counted like any other."""
         if not self._is_well:
             return
         self._account.offered += 1
@@ -261,7 +265,7 @@ class Worker:
         self.give_up(DropReason.DEADLINE)
 
     async def _is_idle_by(self, at: float) -> bool:
-        """Wait until nothing more can be sent, at most until `at`; say whether that came."""
+        """Wait until nothing more can be sent, at most until `at`; return whether that came."""
         try:
             async with asyncio.timeout_at(at):
                 await self._idle.wait()
@@ -270,13 +274,13 @@ class Worker:
         return True
 
     async def _fall_back(self, deadline: Deadline) -> None:
-        """Give everything that is held to the fallback, and what comes meanwhile; what it does not take stays held.
+        """Give all held records, and those that come meanwhile, to the fallback; those it does not store stay held.
 
-        Before the spool: /tmp may go too, where no invocation follows in this environment.
+        The fallback comes before the spool, because /tmp is lost if no invocation follows in this environment.
         """
         while self._fallback is not None and self.held > len(self._leaving):
             records = self._take_encoded() + self._queue.take_piece()
-            if not records:  # what was read was damaged
+            if not records:  # all that was read from disk was damaged
                 await _let_others_work()
                 continue
             before, self._leaving = self._leaving, self._leaving + records
@@ -286,12 +290,12 @@ class Worker:
             kept = {record.id for record in left}
             self._queue.settle([record for record in records if record.id not in kept])
             if len(left) == len(records):
-                return  # nor will it take the rest, which need not be read for that
+                return  # it will not take the rest either
 
     def give_up(self, reason: DropReason) -> None:
-        """Settle everything that is still held as dropped for `reason`."""
+        """Settle all records that are still held as dropped for `reason`."""
         lost = self.held
-        if self._next_process_follows:  # to whom the rest of the spool is left
+        if self._next_process_follows:  # the rest of the spool is left to it
             self._queue.drop(self._take_all(), reason)
         else:
             self._account.drop(len(self._take_all()), reason)
@@ -300,13 +304,13 @@ class Worker:
             self._log.error(f"Sink {self.name}: {lost} records were not delivered ({reason}){self._reporter.because}.")
 
     def expect_heir(self) -> None:
-        """Note that another process follows in this environment: what cannot be delivered is left to it."""
+        """Note that another process follows in this environment; undelivered records are left to it."""
         self._next_process_follows = self._queue.has_spool
 
     def spill(self) -> int:
-        """Leave everything held that is in the spool to the next generation, settled as spilled; return how much.
+        """Leave held records that are in the spool to the next process, settled as spilled; return their number.
 
-        What is in memory alone stays held. A request that is under way is left too, and so may arrive twice.
+        Records that are only in memory stay held. Records under way are left too, and may so arrive twice.
         """
         spilled, self._leaving = self._queue.save_for_next_process(self._take_all())
         if spilled:
@@ -314,7 +318,7 @@ class Worker:
         return spilled
 
     def _take_all(self) -> list[Record]:
-        """Remove and return everything that is held in memory, oldest first."""
+        """Remove and return all records that are held in memory, oldest first."""
         taken, self._leaving = self._leaving, []
         return taken + self._take_encoded() + self._queue.empty()
 
@@ -335,17 +339,17 @@ class Worker:
             self._wake.clear()
             try:
                 await self._send_what_is_held()
-            except Exception as error:  # noqa: BLE001 - a sink's bug costs its own records and spares the others
+            except Exception as error:  # noqa: BLE001 - a sink's bug loses its own records, not those of other sinks
                 self._reporter.note("a bug in the sink", **where(error))
                 if self._delivery.drop_faulty(DropReason.SINK_FAILED):
-                    self._wake.set()  # the other records have done nothing wrong, and this may be the last chance
+                    self._wake.set()  # for the other records, of which this may be the last chance
             if not self._wake.is_set():
                 self._idle.set()
                 self.on_idle()
-                self._linger_on()  # for what has failed
+                self._linger_on()  # for the records that failed
 
     async def _end_runner(self) -> None:
-        """Cancel `run` and see it end, so that nothing is settled behind the back of what follows."""
+        """Cancel `run` and wait for its end, so that it settles nothing from here on."""
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.wait([self._runner], timeout=0.05)
@@ -363,22 +367,22 @@ class Worker:
             self._reporter.recovered()
 
     def _may_pack(self) -> bool:
-        """Say whether what is packed now can still be sent, also if the processor is withheld meanwhile."""
+        """Return whether a batch packed now can still be sent, even if the processor is withheld meanwhile."""
         return self._delivery.may_start() and self._delivery.has_time_for(self._turns.withheld_s)
 
     async def _load(self) -> bool:
-        """Pack a batch, from the buffer and that from the spool; say whether there is anything to send now."""
+        """Pack a batch of queued records and add it to the delivery; return whether there was one."""
         batch = await self._packer.pack(self._delivery.pack_until(LONGEST_PACK_S), self._may_pack)
         if batch:
             self._delivery.add(batch)
         return bool(batch)
 
     def _linger_on(self) -> None:
-        """Set the timer for what is held, where the window has one."""
+        """Set the timer for held records, if the window has a `linger`."""
         if (linger := self._delivery.window.linger) is not None and self.held:
             self._timer.start(max(linger, self._delivery.breaker.pause))
 
 
 async def _let_others_work() -> None:
-    """Give the event loop a turn amid work that may be long."""
+    """Give the event loop a turn during work that may be long."""
     await asyncio.sleep(0)
