@@ -1,1 +1,1 @@
-"""How telemetry comes in: the HTTP server, and what happens to a body."""
+"""The intake of telemetry: the HTTP server, and the processing of each body."""

@@ -1,8 +1,8 @@
-"""HTTP in: takes telemetry bodies from Lambda and hands them on. Bounded in time and memory, whoever connects.
+"""Receive telemetry bodies from Lambda over HTTP and hand them to the intake. Bounded in time and memory.
 
-aiohttp's low-level server, without application and router, on a socket that has listened since before registration.
-What is not to be had from it is in `_Connection`, a subclass of its protocol: who connects is bounded, a request that
-does not come on is noticed and given up in the end, and one that breaks off is counted.
+It is aiohttp's low-level server, without application and router, on a socket that has listened since before
+registration. `_Connection` extends aiohttp's protocol with what it lacks: it bounds the number of connections, notices
+a stalled request and gives it up after a timeout, and counts a request that breaks off.
 """
 
 import asyncio
@@ -20,57 +20,58 @@ from aiohttp.web_server import Server
 from telemetry_forwarder import http_serving
 
 # A body may be twice `maxBytes` plus metadata. Source: AWS Lambda Developer Guide, Telemetry API, buffering. It does
-# not say whether before JSON's escapes: the longest line (256 KB) of control characters takes six times its length.
+# not say whether that is before JSON escaping: the longest line (256 KB) of control characters takes six times its
+# length.
 _METADATA_BYTES = 64 * 1024
 _LONGEST_LINE_BYTES = 6 * 256 * 1024
 
-# Connections that may wait in the kernel. Lambda opens one for each function at most.
+# The most connections that wait in the kernel. Lambda opens at most one for each function.
 BACKLOG = 128
 
-# Who connects to us is Lambda, with one connection, or the function by mistake. What was never used makes way first
-# where there are more than this, and together they hold no more than so many bodies of the longest kind.
+# Only Lambda connects, with one connection, or the function by mistake. Above MOST_CONNECTIONS one connection is
+# dropped, first one that was never used. All together hold at most about MOST_HELD bodies of the longest kind.
 MOST_CONNECTIONS = 64
 MOST_HELD = 4
-# A batch comes over loopback in one go: where nothing more of it came for this long, something is wrong.
+# A batch arrives over loopback at once, so if no bytes come for STALL_S something is wrong.
 STALL_S = 0.2
 REQUEST_S = 10.0
-LATE_S = 0.25  # a timer that comes later than this was slept through
+LATE_S = 0.25  # a timer that fires later than this was delayed by a freeze
 
-# What is read of a body before it is looked at, twice: more of it waits in the kernel.
+# aiohttp stops reading when twice this many bytes are unread; the rest waits in the kernel.
 _READ_BYTES = 256 * 1024
 
 _POST = b"POST / "
 
 
 class Takes(Protocol):
-    """Whom a connection gives what comes."""
+    """The receiver of bodies and of failures, which a connection calls."""
 
     def take(self, body: bytes, sequence_id: str) -> asyncio.Future[None] | None:
-        """Take a body; what is returned is done when it may be answered (None: now)."""
+        """Take a body. Return a future that is done when the body may be answered; None means now."""
         ...
 
     def refuse(self, limit: int) -> None: ...
 
     def interrupt(self, what: str) -> None:
-        """Count a body that did not come whole, and why."""
+        """Count a body that did not come whole; `what` is the reason."""
         ...
 
     def on_interruption(self) -> None:
-        """Note that a body has not been coming on for a while."""
+        """Note that a body has stalled."""
         ...
 
 
 def body_limit(max_bytes: int) -> int:
-    """Return the most bytes that a body can have, where the subscription asks for `max_bytes`."""
+    """Return the most bytes that a body can have if the subscription asks for `max_bytes`."""
     return 2 * max_bytes + _LONGEST_LINE_BYTES + _METADATA_BYTES
 
 
 def serve(listener: socket.socket, intake: Takes, max_bytes: int) -> AbstractAsyncContextManager[None]:
     """Serve telemetry at `/` on a socket that already listens; `max_bytes` is the subscription's.
 
-    What arrived before this is called waits in the kernel's queue. Leaving the context closes the socket. A body
-    that is too long is counted and answered 200 like any other that cannot be used: Lambda would send it again and
-    again, with everything else waiting behind it, the end of the invocation too.
+    Requests that arrived before this call wait in the kernel's queue. Leaving the context closes the socket. A body
+    that is too long is counted and answered 200, like any other unusable body. Otherwise Lambda would send it again and
+    again, with everything else waiting behind it, even the end of the invocation.
     """
     limit = body_limit(max_bytes)
     connections: set[_Connection] = set()
@@ -86,20 +87,20 @@ async def _answer(request: BaseRequest) -> StreamResponse:
 
 
 class _GivenUp(Exception):
-    """No more of a body will be read; the answer is `status`."""
+    """The rest of a body will not be read; the answer has the status `status`."""
 
     def __init__(self, status: int) -> None:
         self.status = status
 
 
 class _Connection(http_serving.Connection):
-    """One connection on which telemetry comes: aiohttp keeps the rules of HTTP.
+    """One connection that delivers telemetry. aiohttp implements HTTP.
 
-    A body of more than `limit` bytes is read to its end, but not kept; nor is one that finds `MOST_HELD` times as much
-    held for others. A request that does not come on is a sign of trouble, and in the end is given up.
+    A body of more than `limit` bytes is read to its end but not kept. The same goes for a body that arrives while the
+    connections hold more than `MOST_HELD` times `limit`. A stalled request is reported, and given up after `REQUEST_S`.
 
-    aiohttp reads heads and hands them on one by one, while their bodies may still come: `_request_count` are the heads
-    that it has read (or that it could not read), `_taken` those of them that were handed on.
+    aiohttp parses heads and hands them on one by one, perhaps before their bodies are complete. `_request_count` counts
+    the heads that it has parsed or rejected, `_taken` those of them that were handed on.
     """
 
     def __init__(self, http: Server, intake: Takes, limit: int, connections: "set[_Connection]") -> None:
@@ -108,25 +109,25 @@ class _Connection(http_serving.Connection):
         self._limit = limit
         self._connections = connections
         self._taken = 0
-        self._request: BaseRequest | None = None  # which is being read or answered
+        self._request: BaseRequest | None = None  # the one that is being read or answered
         self._pieces: list[bytes] = []
         self._size = 0
         self._is_over_limit = False
-        self._began_at: float | None = None  # when the first bytes came of a request that is not here as a whole
+        self._began_at: float | None = None  # when an incomplete request began to arrive
         self._came_at = 0.0
-        self._first = b""  # of its bytes, as many as it takes to know it
+        self._first = b""  # the first bytes of that request, enough to recognize it
         self._timer: asyncio.TimerHandle | None = None
         self._is_dropped = False
-        self._has_ended = False  # the sender sends nothing more
+        self._has_ended = False  # the sender has closed its side
         self._refused_with: int | None = None
         self.is_used = False  # whether a request was answered
-        self.used_at = 0.0  # when the last one was, or the connection was made
+        self.used_at = 0.0  # when the last answer was, or when the connection was made
 
     def __repr__(self) -> str:
         return f"<connection: {self._taken} of {self._request_count} requests, {self._size} bytes held>"
 
     def drop(self) -> None:
-        """End the connection without a word; what was under way is not missed."""
+        """Close the connection at once. A request that is dropped with it does not count as interrupted."""
         self._is_dropped = True
         super().drop()
 
@@ -145,7 +146,7 @@ class _Connection(http_serving.Connection):
         super().connection_lost(error)
 
     def data_received(self, data: bytes) -> None:
-        if data:  # aiohttp calls this with nothing where it goes on with what it has
+        if data:  # aiohttp passes no data when it resumes with what it has
             self._came_at = self._loop.time()
             if self._began_at is None and (self._request is None or self._request.content.is_eof()):
                 self._began_at, self._first = self._came_at, data[: len(_POST)]
@@ -155,7 +156,7 @@ class _Connection(http_serving.Connection):
         self._watch()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's says None
-        """Keep the way back open for answers that are still to come."""
+        """Return whether to keep our side open, because answers are still to be sent."""
         self._has_ended = True
         if self._request is not None:
             if self._is_broken(self._request.content):
@@ -167,7 +168,7 @@ class _Connection(http_serving.Connection):
     # --- a request that does not come on, or breaks off ---
 
     def _is_broken(self, content: StreamReader) -> bool:
-        """Say whether the rest of a body will not come: nothing more does, or what does is no part of it."""
+        """Return whether the rest of a body will not come: the sender has closed its side, or another head follows."""
         return not content.is_eof() and (self._has_ended or self._taken < self._request_count)
 
     def _watch(self) -> None:
@@ -176,13 +177,13 @@ class _Connection(http_serving.Connection):
 
     @property
     def _is_coming(self) -> bool:
-        """Say whether a request has begun to come of which the rest is the sender's to send."""
+        """Whether a request has begun to arrive and the sender still has to send the rest."""
         if self._began_at is None or self._is_dropped:
             return False
         return not self._request.content.is_eof() if self._request else self._taken == self._request_count
 
     def _on_time(self) -> None:
-        """Look after a request that has begun to come."""
+        """Check a request that has begun to arrive: report a stall, or give it up after `REQUEST_S`."""
         self._timer = None
         now = self._loop.time()
         if self._began_at is None or not self._is_coming:
@@ -190,7 +191,7 @@ class _Connection(http_serving.Connection):
         if now - self._came_at >= STALL_S and self._is_telemetry:
             self._intake.on_interruption()
         if now >= self._began_at + REQUEST_S:
-            # A frozen environment's timer comes late, with what has come meanwhile still to be read: once more, then.
+            # After a freeze the timer fires late, and bytes that came meanwhile are still unread. So wait once more.
             if now - max(self._came_at, self._began_at + REQUEST_S) > LATE_S:
                 self._began_at = now - REQUEST_S + STALL_S
             else:
@@ -210,32 +211,32 @@ class _Connection(http_serving.Connection):
         return self._request.method == "POST" and _path(self._request) == "/"
 
     def _give_up(self, what: str) -> None:
-        """Note that the request that was coming is not going to be answered as one."""
+        """Give up the current request and count it as interrupted if it was telemetry."""
         if self._began_at is not None and self._is_telemetry and not self._is_dropped:
             self._intake.interrupt(what)
         self._stop_timer()
         self._rest()
 
     def _rest(self) -> None:
-        """Hold nothing of a request any more."""
+        """Free what is held of a request."""
         self._request, self._pieces, self._size, self._is_over_limit = None, [], 0, False
 
     def _stop_timer(self) -> None:
-        """Note that nothing more of a request has to come."""
+        """Note that the request is complete or given up, and stop its timer."""
         self._began_at = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _break_off(self, status: int) -> None:
-        """Refuse a head that has not come to its end: aiohttp answers one that is broken, and this breaks any."""
+        """Refuse a head that does not end. aiohttp answers only a broken head, and a NUL byte breaks any head."""
         self._refused_with = status
         super().data_received(b"\0")
 
     # --- what aiohttp calls ---
 
     async def answer(self, request: BaseRequest) -> Response:
-        """Read a request of which the head is there, deal with it and return the answer."""
+        """Read the body of a request whose head has arrived, handle the request and return the response."""
         self._taken += 1
         self._request = request
         self._began_at = self._began_at or self._came_at
@@ -259,7 +260,7 @@ class _Connection(http_serving.Connection):
         return response
 
     async def _read(self, request: BaseRequest) -> None:
-        """Read the body to its end, and hold it as far as that is allowed. Raises _GivenUp."""
+        """Read the body to its end, and hold as much as the limits allow. Raises _GivenUp."""
         content = request.content
         is_expecting = request.headers.get("Expect", "").lower() == "100-continue" and request.version == HttpVersion11
         if is_expecting and not content.is_eof() and not content.total_bytes and self.transport is not None:
@@ -278,7 +279,7 @@ class _Connection(http_serving.Connection):
             self._pieces.append(piece)
 
     def _handle(self, request: BaseRequest) -> tuple[int, str | None, asyncio.Future[None] | None]:
-        """Deal with a whole request; return status and text of the answer, and what is done when it is due."""
+        """Handle a complete request. Return the response's status and text, and a future to await before it is sent."""
         due = None
         if _path(request) != "/":
             return 404, "telemetry is taken at /\n", None
@@ -295,7 +296,7 @@ class _Connection(http_serving.Connection):
     def handle_error(
         self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> StreamResponse:
-        """Answer what is no HTTP, or whose head does not come, as far as that can be done, and hang up."""
+        """Answer bytes that are not HTTP, or a head that does not end, if possible; then close the connection."""
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
         self._taken += 1

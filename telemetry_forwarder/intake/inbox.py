@@ -1,7 +1,7 @@
-"""Bodies that were taken and are still to be digested: the end of a function is seen however much there is of them.
+"""Queue accepted bodies until they are digested, so that the end of an invocation is noticed without delay.
 
-To make records of four full bodies takes a function of 128 MB most of a second. Meanwhile the last of them, in which
-the end of the invocation stands, must not lie unread, nor what is to happen then.
+Making records of four full bodies takes a function of 128 MB most of a second. Meanwhile the last body, which contains
+the end of the invocation, must be read, and the work that follows that end must be able to run.
 """
 
 import asyncio
@@ -17,15 +17,15 @@ from telemetry_forwarder.turns import Turns
 
 
 class Worker(Protocol):
-    """What is told of records that were never made, one for each sink."""
+    """A sink's worker, which is told of records that were never made."""
 
     def miss(self, records: int, identity: str) -> None: ...
 
 
 class Inbox:
-    """A queue before the intake. Of more than `max_bytes`, or with `is_strict`, a body is answered when it is digested.
+    """A queue before the intake. A body is answered at once, or once digested with `is_strict` or above `max_bytes`.
 
-    It tells the workers which records they miss where time ended before a body was digested.
+    If time runs out before a body is digested, the Inbox tells the workers how many records they miss.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class Inbox:
         self._next_process_follows = False
 
     def take(self, body: bytes, sequence_id: str) -> asyncio.Future[None] | None:
-        """Take a body; where it is not to be answered at once, return what is done when it is.
+        """Take a body. Return a future that is done when the body may be answered; None means now.
 
-        After a loss each waits for its turn, however small, so that an INVOKE which came before it is read before it.
+        After a loss every body is queued, however small, so that an INVOKE event that came before it is read before it.
         """
         if not self._queue and len(body) <= SMALL_BYTES and not self._intake.is_open(body):
             self._intake.take(body, sequence_id)
@@ -77,28 +77,28 @@ class Inbox:
         self._intake.on_interruption()
 
     async def run(self) -> None:
-        """Digest what comes, in slices, until cancelled."""
+        """Digest bodies in slices until cancelled."""
         while True:
             await self._news.wait()
             self._news.clear()
             while self._queue:
                 await self._digest(self._queue[0][0])
-                if self._queue:  # else it was given up meanwhile
+                if self._queue:  # else the body was given up meanwhile
                     self._shift()
             self._empty.set()
 
     async def wait_empty(self, until: Deadline) -> None:
-        """Wait until everything is digested, at most until then."""
+        """Wait until everything is digested, or until the deadline."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(until.at):
                 await self._empty.wait()
 
     def expect_heir(self) -> None:
-        """Note that another process follows in this environment: what is not digested is left to it."""
+        """Note that another process follows in this environment: bodies that are not digested are left to it."""
         self._next_process_follows = True
 
     def give_up(self) -> None:
-        """Settle what is not digested, and what comes from now on: there is no time to make records of it."""
+        """Settle all bodies that are not digested, now and from now on: there is no time to make records of them."""
         self._is_closed = True
         missed = 0
         while self._queue:
@@ -129,7 +129,7 @@ class Inbox:
             self._log.error("A bug kept telemetry from being read. Please report it.", **where(error))
 
     async def _digest_slice(self, steps: Iterator[None]) -> bool:
-        """Go on in one slice; say whether there is more to do."""
+        """Digest for one slice; return whether there is more to do."""
         async with self._turns:
             if self._is_closed:
                 return False

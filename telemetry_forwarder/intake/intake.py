@@ -1,13 +1,13 @@
-"""What happens to a batch of telemetry: counted, decoded, enriched, kept and handed on, and the lifecycle told.
+"""Process a telemetry body: count, decode, enrich, keep and route it, and tell the lifecycle about its events.
 
-Data problems are counted and answered 200, because Lambda sends a refused batch again and again.
-Source: lambda telemetry listeners in the field; AWS documents only that anything but 2xx is retried.
+Data problems are counted and answered 200, because Lambda sends a refused batch again and again. Source: lambda
+telemetry listeners in the field; AWS documents only that anything but 2xx is retried.
 """
 
 import contextlib
 import os
 import time
-from _blake2 import blake2b  # not by `hashlib`, which loads OpenSSL's library
+from _blake2 import blake2b  # not from `hashlib`, which loads OpenSSL's library
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
@@ -26,45 +26,46 @@ from telemetry_forwarder.spool.frames import kept_body
 from telemetry_forwarder.spool.spool import Spool
 from telemetry_forwarder.variables.table import SNAP_START
 
-# A batch that comes again comes soon. The identities of as many are left to the next generation (`handover.SIZE`).
+# Lambda repeats a batch soon, so this many identities are remembered and handed to the next generation
+# (`handover.SIZE`).
 _REMEMBERED = 64
-# How the type of each of the platform's events begins.
+# The start of the type of every platform event.
 EVENT = b'"platform.'
-# What the function wrote shows that it runs: the lifecycle is told that there is such a line, not of each.
+# A line of the function shows that it runs. The lifecycle is told once for each body that has such a line.
 LINE, _LINE = "function", b'"function"'
 _LOSS = b'"platform.logsDropped"'
 _RESTORED, _RESTORE, _START = "platform.restoreStart", b'"platform.restoreStart"', b'"platform.start"'
-# A body up to this long is digested as it comes, if none waits before it: that is less than a slice, and in most
-# invocations all there is.
+# A body up to this length is digested on arrival if none waits before it. That takes less than a slice, and most
+# invocations have nothing else.
 SMALL_BYTES = 16 * 1024
-# Records that are made before others may have their turn: a tenth of a slice.
+# Records that are made before other tasks may run: a tenth of a slice.
 AT_ONCE = 16
 
 
 @dataclass(slots=True)
 class Arrived:
-    """A body that was let in and is still to be digested; `decoded` where its events had to be looked at.
+    """A body that was admitted and is still to be digested; `decoded` is set if its events had to be read at once.
 
-    `steps` are what is left of decoding it, where that was begun: it has to be taken apart.
+    `steps` is the unfinished rest of decoding, if the body has to be taken apart.
     """
 
     body: bytes
-    identity: str  # how its records' ids begin
+    identity: str  # the prefix of its records' ids
     received_ms: int
     decoded: Decoded | None = None
     steps: Generator[None, None, Decoded] | None = None
     is_undecodable: bool = False
-    is_judged: bool = False  # whether the lifecycle was told what could not be read of it
-    is_behind_a_loss: bool = False  # whether a body between it and the one before is lost
-    fingerprint: str = ""  # of the bytes alone
-    restored_as: str | None = None  # with the sign of a restore: the name of the environment from there on
+    is_judged: bool = False  # whether the lifecycle was told of its unreadable parts
+    is_behind_a_loss: bool = False  # whether a body directly before it was lost
+    fingerprint: str = ""  # the digest of the bytes alone
+    restored_as: str | None = None  # if it reports a restore: the environment's new name
 
 
 class Intake:
-    """What happens to a body: decode, enrich, keep, route, tell the lifecycle. Waits for nothing but the disk.
+    """Processes bodies: decode, enrich, keep, route, tell the lifecycle. It waits for nothing but the disk.
 
-    `on_loss` is called, after `on_records` with what was sound, where something could not be read that may have told
-    the end of the invocation; `on_interruption` where a body does not come, and may come again.
+    `on_loss` is called if something could not be read that may have been the end of the invocation; `on_records` is
+    called before with what was valid. `on_interruption` is called if a body breaks off; Lambda may send it again.
     """
 
     def __init__(
@@ -83,10 +84,10 @@ class Intake:
         soon: Callable[[Callable[[], None]], object] | None = None,
         known: Sequence[str] = (),
     ) -> None:
-        """Begin to take bodies; `known` are the identities of those that the generation before took last.
+        """Start; `known` are the identities of the bodies that the previous generation took last.
 
-        They are kept in `spool`; `soon` calls what is to be done when the answer has gone out. Without it a body is
-        written before it is answered.
+        Bodies are kept in `spool`. `soon` schedules a function to run after the response is sent. Without `soon` a body
+        is written to the spool before the response.
         """
         self._enricher = enricher
         self._router = router
@@ -100,23 +101,23 @@ class Intake:
         self._has_lost = False  # whether a body was lost since the last one that was admitted
         self._handover_file = handover_file
         self._left = enricher.handover
-        self._environment = self._left.restored  # None while it goes by the name that it was initialised with
+        self._environment = self._left.restored  # None while it has the name of its init
         self._spool = spool
         self._soon = soon
         kept = spool.identities()[-_REMEMBERED:] if spool else []
         self._recent = deque(dict.fromkeys([*known, *kept]), maxlen=2 * _REMEMBERED)
 
     def take(self, body: bytes, sequence_id: str) -> None:
-        """Count and hand on one body, all of it at once."""
+        """Count and hand on one body, all at once."""
         arrived = self.admit(body, sequence_id)
         if arrived is not None:
             for _ in self.digest(arrived):
                 pass
 
     def admit(self, body: bytes, sequence_id: str) -> Arrived | None:
-        """Count a body and tell the lifecycle of the platform's events in it; None where it was here before.
+        """Count a body and tell the lifecycle about its platform events. Return None if the body was taken before.
 
-        That much is done at once, and little: the end of an invocation must be seen however much waits before it.
+        This runs at once and is short: the end of an invocation must be noticed however many bodies wait before it.
         """
         self._counts.bodies += 1
         fingerprint, identity = batch_id(body), batch_id(body, self._environment)
@@ -132,7 +133,7 @@ class Intake:
         if EVENT not in body and body.startswith(b"[") and body.endswith(b"]"):
             self._on_records(lines)
             return arrived
-        with contextlib.suppress(DecodeError):  # which is told when it is digested
+        with contextlib.suppress(DecodeError):  # the error is reported when the body is digested
             self._begin(arrived)
         self._on_records([*lines, *(events_in(arrived.decoded.items) if arrived.decoded is not None else ())])
         self._judge(arrived)
@@ -140,9 +141,9 @@ class Intake:
         return arrived
 
     def _look_for_restore(self, arrived: Arrived) -> None:
-        """Name the environment anew where it is restored from a snapshot: its copies have all else in common.
+        """Rename the environment if it was restored from a snapshot, because all other data is the same in all copies.
 
-        A start is a sign as well, in a snapshot's copy that was told of no restore.
+        In a copy that got no restore event, a start also shows that it was restored.
         """
         is_told = _RESTORE in arrived.body
         is_copy = self._enricher.origin.init_type == SNAP_START and self._environment is None
@@ -155,14 +156,14 @@ class Intake:
         arrived.restored_as = self._environment
 
     def _new_name(self, arrived: Arrived) -> str:
-        """Return a name in the pattern of Lambda's own that no other copy takes, whatever their random states are."""
+        """Return a name in Lambda's own pattern, unique among the copies even if their random states are equal."""
         version = self._enricher.origin.function_version or "$LATEST"
         day = time.strftime("%Y/%m/%d", time.gmtime(arrived.received_ms / 1000))
         return f"{day}/[{version}]{blake2b(arrived.body, digest_size=16, key=os.urandom(32)).hexdigest()}"
 
     @staticmethod
     def _begin(arrived: Arrived) -> None:
-        """Decode a body at once, but for a long one that has to be taken apart; what its events say comes later then.
+        """Decode a body at once, except a long one that has to be taken apart: its events are told later.
 
         Raises DecodeError.
         """
@@ -177,16 +178,16 @@ class Intake:
             arrived.steps = steps
 
     def _judge(self, arrived: Arrived) -> None:
-        """Tell the lifecycle where something of a body could not be read: the end may have been among it."""
+        """Tell the lifecycle if a part of a body could not be read: the end of the invocation may have been in it."""
         found = arrived.decoded
         if not arrived.is_judged and (found is None or found.others or found.unreadable):
             self._on_loss()
         arrived.is_judged = True
 
     def digest(self, arrived: Arrived) -> Iterator[None]:
-        """Count and hand on what was admitted; between any two steps others may have their turn, but no other body.
+        """Count and hand on an admitted body. Between steps other tasks may run, but no other body may be digested.
 
-        Nothing is counted before the last step, so that a body which is not digested to its end can be given up.
+        Nothing is counted before the last step, so a body that is not digested to its end can be given up.
         """
         yield from self._decode(arrived)
         if (decoded := self._decoded(arrived)) is None:
@@ -208,9 +209,9 @@ class Intake:
                 self._note_loss(record.fields)
 
     def give_up(self, arrived: Arrived, *, keep: bool) -> int:
-        """Count what was admitted and is not digested any more; with `keep` it goes to the spool, if there is one.
+        """Count an admitted body that will not be digested. With `keep` it goes to the spool, if there is one.
 
-        Return how many records the sinks miss by it.
+        Return how many records the sinks miss.
         """
         if (decoded := self._decoded(arrived)) is None:
             return 0
@@ -225,14 +226,14 @@ class Intake:
         return len(wanted)
 
     def _decode(self, arrived: Arrived) -> Iterator[None]:
-        """Decode in steps, or go on with that: it can be left at any step, and somebody else go on."""
+        """Decode in steps, or continue to. A caller may stop at any step, and another may continue."""
         steps = arrived.steps = arrived.steps or decode_in_steps(arrived.body, arrived.received_ms)
         while arrived.decoded is None and not arrived.is_undecodable:
             try:
                 next(steps)
             except StopIteration as done:
                 arrived.decoded = done.value
-                if arrived.is_judged:  # as damaged, before its events could be told
+                if arrived.is_judged:  # judged as damaged before its events could be told
                     self._on_records(events_in(done.value.items))
             except DecodeError as error:
                 arrived.is_undecodable = True
@@ -242,7 +243,7 @@ class Intake:
                 yield
 
     def _decoded(self, arrived: Arrived) -> Decoded | None:
-        """Return what a body holds; where that is nothing, nothing is held to be taken."""
+        """Return the content of a body. A body without content is forgotten, so that a repeat of it is taken."""
         for _ in self._decode(arrived):
             pass
         if arrived.is_behind_a_loss or arrived.is_undecodable:
@@ -252,7 +253,7 @@ class Intake:
         self._judge(arrived)
         found = arrived.decoded
         if found is None or not (found.items or found.others):
-            with contextlib.suppress(ValueError):  # long ago
+            with contextlib.suppress(ValueError):  # it was pushed out long ago
                 self._recent.remove(arrived.fingerprint)
         return found
 
@@ -273,24 +274,21 @@ class Intake:
             )
 
     def interrupt(self, what: str) -> None:
-        """Count a body that did not come to its end, or was no sound HTTP: Lambda sends it again, or gives it up."""
+        """Count a body that did not come whole, or was no valid HTTP: Lambda sends it again, or gives it up."""
         self._counts.interrupted_bodies += 1
         self._log.info(f"A telemetry body did not come whole: {what}.")
         self.on_interruption()
 
     def save_handover(self) -> None:
-        """Write down for the next generation what it has to know: at the end, and when there is something new.
-
-        The latter before anything else can end this one.
-        """
+        """Write what the next generation has to know: at the end, and once it changes, before we can be killed."""
         if self._handover_file is not None:
             self._left = self._enricher.handover
             self._handover_file.write(replace(self._left, taken="".join([*self._recent][-_REMEMBERED:])))
 
     def _keep(self, arrived: Arrived, items: int, wanted: Sequence[int], before: Knowledge) -> None:
-        """Write the body down: now, or when it is answered; at the latest when a sink has no room for its records.
+        """Add the body to the spool. It is written now or after the response, or earlier if a sink has no room for it.
 
-        `wanted` are the indices of what the sinks want, `before` is what was known before it.
+        `wanted` are the indices of the items that the sinks want, `before` is the Knowledge before the body.
         """
         if self._spool is None or not items:
             return
@@ -306,18 +304,18 @@ class Intake:
             self._soon(self._spool.commit)
 
     def refuse(self, limit: int) -> None:
-        """Count a body that was longer than `limit` bytes, and say so: nobody knows how many records it held."""
+        """Count and log a body longer than `limit` bytes. Nobody knows how many records it held."""
         self._counts.oversize_bodies += 1
         self._log.warning(f"Lambda sent a telemetry body of more than {limit} bytes; it is counted and left out.")
         self._has_lost = True
         self._on_loss()
 
     def is_open(self, body: bytes) -> bool:
-        """Say whether it may take the INVOKE event that is on its way to tell whose lines are in `body`."""
+        """Return whether an INVOKE event that is still to be read may be needed to assign the lines of `body`."""
         return self._has_lost or self._enricher.is_in_doubt or _LOSS in body
 
     def _note_loss(self, fields: Mapping[str, Any]) -> None:
-        """Count what Lambda itself had to drop: it is no record of ours, but the user's loss all the same."""
+        """Count records that Lambda itself dropped: they are no records of ours, but the user has lost them."""
         records, size = _whole(fields.get("droppedRecords")), _whole(fields.get("droppedBytes"))
         self._counts.lost_before_us += records
         self._counts.lost_before_us_bytes += size
@@ -325,5 +323,5 @@ class Intake:
 
 
 def _whole(value: object) -> int:
-    """Return a sensible count; anything else would be carried into the ledger."""
+    """Return `value` if it is a plausible count, else 0, so that the ledger stays sound."""
     return value if isinstance(value, int) and 0 <= value < 2**53 else 0

@@ -1,4 +1,4 @@
-"""Which records go on, and to whom. Every sink is offered every record that the user wants."""
+"""Route records: decide which go on, and offer them to every sink."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Protocol
@@ -9,13 +9,13 @@ from telemetry_forwarder.records.record import Record
 
 
 class Taker(Protocol):
-    """What stands before a sink. `offer` never waits."""
+    """The receiver of records for one sink. `offer` never waits."""
 
     def offer(self, records: Sequence[Record]) -> None: ...
 
 
 class Kind(Protocol):
-    """What is looked at: a record, or an item of which none was made."""
+    """What the router reads: a record, or an item that was not made a record."""
 
     @property
     def type(self) -> str: ...
@@ -33,7 +33,7 @@ class Router:
         self._counts = counts
 
     def route(self, records: Sequence[Record], keep: Callable[[Sequence[int]], None] = lambda wanted: None) -> None:
-        """Count `records`, have the indices of those that go on kept, and offer these to every taker."""
+        """Count `records`, pass the indices of those that go on to `keep`, and offer these records to every taker."""
         wanted = self.count(records)
         keep(wanted)
         chosen = records if len(wanted) == len(records) else [records[index] for index in wanted]
@@ -41,7 +41,7 @@ class Router:
             taker.offer(chosen)
 
     def count(self, items: Sequence[Kind]) -> list[int]:
-        """Count `items` as routed or unrouted; return the indices of those that go on, which nobody is offered here."""
+        """Count `items` as routed or unrouted, without offering them. Return the indices of those that go on."""
         wanted = [index for index, item in enumerate(items) if self._is_wanted(item)]
         self._counts.routed += len(wanted)
         return wanted
@@ -54,4 +54,4 @@ class Router:
         if kind in ("platform", "function", "extension") and kind not in self._types:
             self._counts.unrouted[Unrouted.TYPE_NOT_WANTED] += 1
             return False
-        return True  # a type that is not known yet is forwarded rather than lost
+        return True  # an unknown type is forwarded rather than lost

@@ -259,7 +259,7 @@ def _no_number(name: str) -> None:
 
 
 def _decimal(digits: str) -> float | str:
-    """Keep a number that a float cannot hold (1e400) as its text, and one that it would round with its digits."""
+    """Return a number as a float, as text beyond a float's range (1e400), as an ExactDecimal if a float rounds it."""
     number = float(digits)
     if not math.isfinite(number):
         return digits
