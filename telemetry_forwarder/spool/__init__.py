@@ -1,1 +1,1 @@
-"""Telemetry bodies on disk: for what memory has no room for, and for the process that comes next."""
+"""The spool: telemetry bodies on disk, for records that memory has no room for and for the next process."""

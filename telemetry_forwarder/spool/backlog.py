@@ -1,4 +1,4 @@
-"""What one sink still has to read from the spool. The records are made again of the bodies, with the same ids."""
+"""Read back the records of one sink from the spool. They are made again from the bodies, with the same ids."""
 
 import errno
 from collections import deque
@@ -15,13 +15,13 @@ from telemetry_forwarder.spool.frames import KeptBody
 from telemetry_forwarder.spool.segments import Body, Segment, masks_of
 from telemetry_forwarder.spool.spool import Spool
 
-# Records that are made between two looks at the clock: a few tenths of a millisecond.
+# Records that are made between two checks of the clock: a few tenths of a millisecond.
 AT_ONCE = 32
 
 
 @dataclass(slots=True)
 class _Opened:
-    """A body that was read and of which not all records are made: what is left of them, `done` are made."""
+    """A body that was read and is not finished: `rest` makes its other records, `done` counts those made."""
 
     body: Body
     rest: Iterator[list[Record]]
@@ -29,25 +29,25 @@ class _Opened:
 
 
 class Backlog:
-    """The records of one sink that wait on disk, oldest first; those in memory are not among them.
+    """The records of one sink that wait on disk, oldest first. Records in memory are not among them.
 
-    `on_gone` is called with a number of records that cannot be read any more, and why.
+    `on_gone` is called with the number of records that cannot be read any more, and the reason.
     """
 
     def __init__(self, spool: Spool, name: str, origin: Origin) -> None:
         self.on_gone: Callable[[int, DropReason], None] = lambda records, reason: None
         self._spool = spool
         self._sink = spool.sinks.index(name)
-        # Takes records of which nothing has to be done for the sink any more.
+        # Settles records: the sink needs them no longer.
         self.settle: Callable[[Iterable[Record]], None] = partial(spool.settle, self._sink)
         self._waiting: deque[tuple[Body, int]] = deque((body, body.open[self._sink]) for body in self._open())
         self._origin = origin
-        self._knowledge: Knowledge | None = None  # after the bodies before number `_next` of this segment
+        self._knowledge: Knowledge | None = None  # after the bodies before number `_next` of `_segment`
         self._segment: Segment | None = None
-        self._section = 0  # and in it those from this number on
+        self._section = 0  # the section's first body
         self._next = 0
         self._opened: _Opened | None = None
-        self.is_cut_short = False  # by the time that the last `read` had, and not by its other bounds
+        self.is_cut_short = False  # whether time, and not another bound, ended the last `read`
         spool.attach(self)
 
     def _open(self) -> Iterable[Body]:
@@ -58,14 +58,14 @@ class Backlog:
 
     @property
     def waiting(self) -> int:
-        """Records that wait on disk, counted body by body."""
+        """The number of records that wait on disk."""
         return sum(mask.bit_count() for _, mask in self._waiting)
 
     def defer(self, records: Sequence[Record]) -> bool:
-        """Let `records` of one body, the newest of all, wait on disk; return False where they are not there."""
+        """Let `records` of one body, the newest of all, wait on disk. Return False if they are not on disk."""
         self._spool.commit()
         body = self._spool.find(records[0].batch)
-        if body is not None and len(records) == body.open[self._sink].bit_count():  # all of a body, as mostly
+        if body is not None and len(records) == body.open[self._sink].bit_count():  # the usual case: all of a body
             self._waiting.append((body, body.open[self._sink]))
             return True
         found = [(self._spool.find(identity), mask) for identity, mask in masks_of(records).items()]
@@ -76,19 +76,19 @@ class Backlog:
         return True
 
     def keeps(self, record: Record) -> bool:
-        """Say whether `record` is on disk for the next generation."""
+        """Return whether `record` is on disk for the next generation."""
         body = self._spool.find(record.batch)
         return body is not None and record.index is not None and bool(body.open[self._sink] >> record.index & 1)
 
     def keeps_body(self, identity: str) -> bool:
-        """Say whether the body with this identity is on disk, none of it settled."""
+        """Return whether the body with this identity is on disk, with nothing of it settled."""
         self._spool.secure()
         return self._spool.find(identity) is not None
 
     def read(self, max_records: int, max_bytes: int, is_over: Callable[[], bool] = lambda: False) -> list[Record]:
-        """Take the oldest records from disk: of one body at least, then of as many as are within both bounds.
+        """Take the oldest records from disk: those of one body at least, then of more bodies within both bounds.
 
-        Fewer where `is_over` says that the time for it is: the rest of a body waits, opened, for the next call.
+        It takes fewer if `is_over` returns True: then the rest of a body stays open for the next call.
         """
         records: list[Record] = []
         size = 0
@@ -106,24 +106,22 @@ class Backlog:
                 self._give_up(body, mask, DropReason.SPOOL_LOST if is_lost else DropReason.SPOOL_DAMAGED)
             except (ValueError, DecodeError):
                 self._give_up(body, mask, DropReason.SPOOL_DAMAGED)
-            if size > max_bytes:  # all of it damaged, perhaps: whoever asks decides whether to go on
+            if size > max_bytes:  # all of it may be damaged, so the caller decides whether to go on
                 break
             self.is_cut_short = bool(self._waiting) and is_over()
         return records
 
     def put_back(self, records: Sequence[Record]) -> None:
-        """Let `records`, just read, wait on."""
+        """Let `records`, which were just read, wait again."""
         for identity, mask in reversed(masks_of(records).items()):
             if (body := self._spool.find(identity)) is not None:
                 self._waiting.appendleft((body, mask))
         self._opened = None
 
     def clear(self, *, to_the_last: bool = False) -> int:
-        """Settle all that waits, or with `to_the_last` all that is open, body by body.
+        """Settle all waiting records, or with `to_the_last` all open ones. Return their number.
 
-        There may be hundreds of thousands of records, and little time.
-
-        Return how many records that were.
+        It works body by body, because there may be hundreds of thousands of records and little time.
         """
         count = self.waiting
         waiting = [(body.identity, mask) for body, mask in self._waiting]
@@ -134,19 +132,19 @@ class Backlog:
         return count
 
     def let_go(self) -> int:
-        """Leave all that waits, and is on disk, to the next generation; return how many records that are."""
+        """Leave all waiting records that are on disk to the next generation. Return their number."""
         self._spool.secure()
         count = self.waiting
         self._waiting.clear()
         return count
 
     def holds(self, segment: Segment) -> bool:
-        """Say whether something of `segment` is in memory and not settled."""
+        """Return whether records of `segment` are in memory and not settled."""
         needed = sum(body.open[self._sink].bit_count() for body in segment.bodies)
         return needed > sum(mask.bit_count() for body, mask in self._waiting if body.segment is segment)
 
     def forget(self, segment: Segment, reason: DropReason) -> None:
-        """Give up what waits in `segment`, which is gone for `reason`."""
+        """Give up the records that wait in `segment`, which was removed for `reason`."""
         if segment is self._segment:
             self._segment = None
         lost = sum(mask.bit_count() for body, mask in self._waiting if body.segment is segment)
@@ -155,7 +153,7 @@ class Backlog:
             self.on_gone(lost, reason)
 
     def _make(self, body: Body, mask: int, is_over: Callable[[], bool]) -> list[Record]:
-        """Make the records of `mask` until it is over; the others wait. Raises OSError, ValueError, DecodeError."""
+        """Make the records of `mask` until `is_over`; the others wait. Raises OSError, ValueError, DecodeError."""
         opened, self._opened = self._opened, None
         if opened is None or opened.body is not body:
             opened = self._open_body(body)
@@ -182,7 +180,7 @@ class Backlog:
         return _Opened(body, self._records(body, known))
 
     def _records(self, body: Body, knowledge: Knowledge) -> Iterator[list[Record]]:
-        """Make the records of `body`, some at a time; what it tells is known when all are made."""
+        """Make the records of `body` in steps. The Knowledge is updated after the last step."""
         kept = self._spool.read(body)
         found = _decoded(kept)
         after = yield from enrich_in_steps(self._origin, knowledge, found.items, kept.identity, AT_ONCE, found.gaps)
@@ -195,5 +193,5 @@ class Backlog:
 
 
 def _decoded(kept: KeptBody) -> Decoded:
-    """Decode a body as it was decoded when it came. Raises DecodeError."""
+    """Decode a body with the time at which it was received. Raises DecodeError."""
     return decode(kept.body, kept.received_ms)

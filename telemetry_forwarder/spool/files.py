@@ -1,11 +1,11 @@
-"""The files of the spool: a directory under /tmp, with one slot for each environment on the machine.
+"""The files of the spool: a directory under /tmp, with one slot (a subdirectory) for each environment on the machine.
 
-In Lambda every environment has a /tmp to itself; elsewhere several may share one, so a slot is held by a lock that
-dies with the process. The directory may be anybody's and is used as it is; a slot is ours, made for us alone, and so
-are the files in it. Nothing is followed that another user could have put there.
+In Lambda every environment has its own /tmp. Elsewhere several may share one, so a process holds its slot by a lock
+that ends with the process. The directory may belong to anyone and is used as it is. A slot and its files are ours, and
+only we have access. No link that another user could have put there is followed.
 
-The user's function shares /tmp, and may fill it, clear it or put something else in our place. So every call may fail,
-and what was written need not be there any more: `secure` finds out, and writes again what is still open.
+The user's function shares /tmp and may fill it, clear it or replace our files. So every call may fail, and written data
+may be gone. `secure` checks that, and writes again what is still open.
 """
 
 import contextlib
@@ -17,13 +17,13 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 SUFFIX = ".log"
-_UNFINISHED = ".new"  # what `replace` writes before it takes its place
+_UNFINISHED = ".new"  # the suffix of a file that `replace` is still writing
 MOST_SLOTS = 1000
-# Descriptors at a time. A spool has not so many segments, unless hundreds of processes left one each.
+# The most open descriptors. A spool has fewer segments, unless hundreds of processes left one each.
 MOST_OPEN = 48
-# No segment of ours is as large; what is was put there by somebody else.
+# No segment of ours is this large, so another process must have put it there.
 LARGEST_BYTES = 64 * 1024 * 1024
-# What may pass: a disk that is full, a limit that is reached. Whoever has nothing else against the disk tries again.
+# Errors that may pass: a full disk, an exhausted limit. The call is tried again later.
 PASSING = frozenset({
     errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EAGAIN, errno.EINTR,
     errno.ENOLCK,
@@ -34,7 +34,7 @@ _OLD = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW
 
 
 class Kernel:
-    """The calls by which the spool touches the disk: the place where a test lets one fail."""
+    """The system calls of the spool. Tests replace them to simulate failures."""
 
     close = staticmethod(os.close)
     flock = staticmethod(fcntl.flock)
@@ -61,22 +61,23 @@ class _File(NamedTuple):
 
 
 class SegmentFiles:
-    """The segments of one slot, as files `NUMBER.log`. They stay open, `MOST_OPEN` of them, so that they can be read
-    and written again where the user's function clears /tmp. Every method may raise OSError.
+    """The segments of one slot, as files `NUMBER.log`. Every method may raise OSError.
+
+    Up to `MOST_OPEN` files stay open, so that they can be read and written again if the function clears /tmp.
     """
 
     def __init__(self, path: str, kernel: Kernel | None = None) -> None:
-        """Take a slot under `path`, which is made if it is missing; one with something in it is preferred.
+        """Take a slot under `path`, which is created if missing; prefer a slot that contains segments.
 
-        Raises OSError where that cannot be; but what may pass (a full disk) is tried again by the calls that follow.
+        Raises OSError if that is impossible. After an error that may pass (a full disk), later calls try again.
         """
         self._path = path
         self._kernel = kernel or Kernel()
-        self._open: dict[int, int] = {}  # descriptors, the one that was used last at the end
-        self._known: dict[int, tuple[int, int]] = {}  # device and inode of each segment that was ever opened
-        self._debris: set[str] = set()  # names of files that were begun and could not be removed again
+        self._open: dict[int, int] = {}  # descriptors by segment, least recently used first
+        self._known: dict[int, tuple[int, int]] = {}  # device and inode of each segment ever opened
+        self._debris: set[str] = set()  # names of incomplete files that could not be removed
         self._directory: int | None = None
-        self._name = ""  # of the slot
+        self._name = ""  # the slot's
         try:
             self._enter(is_empty=False)
         except OSError as error:
@@ -90,7 +91,7 @@ class SegmentFiles:
         return self._numbers_in(self._slot)
 
     def create(self, number: int, parts: Sequence[bytes]) -> None:
-        """Make a segment that begins with `parts`. Where that fails nothing of it is left."""
+        """Create a segment that begins with `parts`. On failure nothing of it is left."""
         try:
             file = self._write_new(_name(number), parts)
         except FileNotFoundError:  # the user's function cleared /tmp
@@ -99,15 +100,15 @@ class SegmentFiles:
         self._keep_open(number, file)
 
     def append(self, number: int, parts: Sequence[bytes], at: int) -> bool:
-        """Write `parts` behind the first `at` bytes with one call; say whether the file still has a name.
+        """Write `parts` after the first `at` bytes with one call. Return whether the file still has a name.
 
-        Raises OSError, with nothing written, where the disk is full; ESTALE where the file was cut by somebody else.
+        Raises OSError, with nothing written, if the disk is full; ESTALE if another process cut the file.
         """
         file = self._file(number)
         found = self._kernel.fstat(file)
         if found.st_size < at:
             raise OSError(errno.ESTALE, "somebody else cut its file")
-        if found.st_size > at:  # what was written in part, when not even that could be taken back
+        if found.st_size > at:  # the rest of a partial write that could not be undone
             self._kernel.ftruncate(file, at)
         size = sum(map(len, parts))
         written = 0
@@ -132,7 +133,7 @@ class SegmentFiles:
         self._kernel.ftruncate(self._file(number), size)
 
     def replace(self, number: int, parts: Sequence[bytes]) -> None:
-        """Put `parts` in the place of what a segment holds, at once: who dies meanwhile leaves the one or the other."""
+        """Replace a segment's content by `parts` atomically: a crash leaves either the old or the new content."""
         unfinished = f"{number}{_UNFINISHED}"
         file = self._write_new(unfinished, parts)
         try:
@@ -152,9 +153,9 @@ class SegmentFiles:
             self._kernel.unlink(_name(number), dir_fd=self._slot)
 
     def secure(self, number: int, size: int, *, may_write: bool = True) -> None:
-        """See to it that the next process finds the first `size` bytes of a segment: write them again if need be.
+        """Ensure that the next process finds the first `size` bytes of a segment; write them again if necessary.
 
-        Raises OSError where it will not: ESTALE where they are gone, ETIME where they may not be written.
+        Raises OSError if it will not: ESTALE if the bytes are gone, ETIME if they may not be written.
         """
         if not self._is_in_place():
             self._enter(is_empty=True)
@@ -174,7 +175,7 @@ class SegmentFiles:
         self._keep_open(number, self._write_new(_name(number), [data]))
 
     def close(self) -> None:
-        """Let another process have the slot."""
+        """Release the slot for another process."""
         for file in self._open.values():
             self._close(file)
         self._open.clear()
@@ -185,7 +186,7 @@ class SegmentFiles:
     # --- files ------------------------------------------------------------------------------------------------------
 
     def _write_new(self, name: str, parts: Sequence[bytes]) -> _File:
-        """Make a file of `parts`; where that fails nothing of it is left."""
+        """Create a file of `parts`. On failure nothing of it is left."""
         self._clear_debris()
         file = self._kernel.open(name, _NEW, 0o600, dir_fd=self._slot)
         try:
@@ -199,7 +200,7 @@ class SegmentFiles:
         return _File(file, identity)
 
     def _throw_away(self, name: str) -> None:
-        """Remove what was begun, now or before the next file is begun."""
+        """Remove an incomplete file, now or before the next file is created."""
         try:
             self._kernel.unlink(name, dir_fd=self._slot)
         except FileNotFoundError:
@@ -214,7 +215,7 @@ class SegmentFiles:
             self._debris.discard(name)
 
     def _keep_open(self, number: int, file: _File) -> None:
-        """Take note of a segment's descriptor, at the cost of the one that was not used for longest."""
+        """Keep a segment's descriptor. Above `MOST_OPEN`, close another one instead."""
         self._known[number] = file.identity
         if (before := self._open.pop(number, None)) is not None:
             self._close(before)
@@ -223,7 +224,7 @@ class SegmentFiles:
         self._open[number] = file.descriptor
 
     def _least_needed(self) -> int:
-        """Return the segment that was not used for longest, if possible one that can be opened again."""
+        """Return the least recently used segment, if possible one that can be opened again."""
         for number, file in self._open.items():
             with contextlib.suppress(OSError):
                 if self._kernel.fstat(file).st_nlink:
@@ -231,7 +232,7 @@ class SegmentFiles:
         return next(iter(self._open))
 
     def _file(self, number: int) -> int:
-        """Return the descriptor of a segment; one that an earlier process left is opened when it is needed."""
+        """Return the descriptor of a segment. A segment of an earlier process is opened on first use."""
         if number in self._open:
             file = self._open[number] = self._open.pop(number)
             return file
@@ -253,28 +254,28 @@ class SegmentFiles:
             return None
 
     def _close(self, file: int) -> None:
-        with contextlib.suppress(OSError):  # it is closed all the same. Source: close(2), "Dealing with error returns"
+        with contextlib.suppress(OSError):  # it is closed nevertheless. Source: close(2), "Dealing with error returns"
             self._kernel.close(file)
 
     # --- directories ------------------------------------------------------------------------------------------------
 
     @property
     def _slot(self) -> int:
-        """The descriptor of our slot, which is taken where it could not be had before."""
+        """The descriptor of our slot. The slot is taken now if that failed before."""
         if self._directory is None:
             self._enter(is_empty=True)
         assert self._directory is not None  # noqa: S101 - `_enter` raises else
         return self._directory
 
     def _is_in_place(self) -> bool:
-        """Say whether our slot is the one that the next process will find."""
+        """Return whether our slot is the one that the next process will find."""
         base = self._stat(self._path)
         there = self._stat(os.path.join(self._path, self._name))
         is_directory = base is not None and stat.S_ISDIR(base.st_mode)
         return is_directory and there is not None and _identity(there) == _identity(self._kernel.fstat(self._slot))
 
     def _enter(self, *, is_empty: bool) -> None:
-        """Take a slot: one with something in it if there is any, or an empty one."""
+        """Take a slot: an empty one if `is_empty`, else one that contains segments if there is any."""
         base = self._open_base()
         try:
             name, directory = self._take_slot(base, is_empty=is_empty)
@@ -287,14 +288,14 @@ class SegmentFiles:
         self._clear_unfinished(directory)
 
     def _clear_unfinished(self, directory: int) -> None:
-        """Remove what a process that died in `replace` left; whatever keeps us from it is met again by others."""
+        """Remove what a process that died in `replace` left. Errors are ignored: later calls will meet them again."""
         with contextlib.suppress(OSError):
             for name in self._kernel.listdir(directory):
                 if name.endswith(_UNFINISHED):
                     self._kernel.unlink(name, dir_fd=directory)
 
     def _open_base(self) -> int:
-        """Open the directory, whosever it is, and make it, and those above it, for us alone where they are missing."""
+        """Open the directory, whoever owns it. If it or a parent is missing, create it with access for us only."""
         try:
             return self._kernel.open(self._path, _DIRECTORY)
         except FileNotFoundError:
@@ -305,9 +306,9 @@ class SegmentFiles:
             return self._kernel.open(self._path, _DIRECTORY)
 
     def _take_slot(self, base: int, *, is_empty: bool) -> tuple[str, int]:
-        """Return a free slot's name and its descriptor, locked. Raises OSError where there is none."""
+        """Return a free slot's name and its locked descriptor. Raises OSError if all slots are taken."""
         there = sorted(_numbers(self._kernel.listdir(base)))
-        for wanted in (is_empty, True):  # what has something in it is most likely of our last generation
+        for wanted in (is_empty, True):  # a slot with segments is most likely our last generation's
             for number in there:
                 if (slot := self._try_slot(base, str(number), is_empty=wanted)) is not None:
                     return str(number), slot
@@ -318,7 +319,7 @@ class SegmentFiles:
         raise OSError(errno.EAGAIN, f"all {MOST_SLOTS} slots are taken")
 
     def _try_slot(self, base: int, name: str, *, is_empty: bool) -> int | None:
-        """Lock the slot that is there under a name, if it is as wanted; None where it is not, or not ours to take."""
+        """Lock an existing slot. Return None if it is not ours to take, or not empty or filled as wanted."""
         try:
             slot = self._lock_slot(base, name)
         except OSError as error:
@@ -338,7 +339,7 @@ class SegmentFiles:
         return None
 
     def _lock_slot(self, base: int, name: str) -> int | None:
-        """Open a slot and lock it for as long as the descriptor is open; return None where another process has it."""
+        """Open a slot and lock it for as long as the descriptor is open. Return None if another process holds it."""
         with contextlib.suppress(FileExistsError):
             self._kernel.mkdir(name, 0o700, dir_fd=base)
         directory = self._kernel.open(name, _DIRECTORY, dir_fd=base)
@@ -365,7 +366,7 @@ def _name(number: int) -> str:
 
 
 def _numbers(names: Iterable[str]) -> list[int]:
-    """Return the numbers among `names`, as we write them: what is written otherwise is not ours."""
+    """Return the numbers among `names`, in the form in which we write them; other names are not ours."""
     digits = (name for name in names if name.isascii() and name.isdecimal() and len(name) < 18)
     return [int(name) for name in digits if str(int(name)) == name]
 

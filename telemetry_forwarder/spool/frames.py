@@ -1,13 +1,13 @@
-"""The spool's wire form: frames that can be told from a torn tail or a flipped bit. Pure.
+"""The spool's file format: frames that detect a torn tail or a flipped bit. Pure.
 
     frame    length of the payload (u32) · crc32 (u32) · kind (u8) · payload      integers little endian
-    header   JSON: format, function, version, sinks, and what the enricher knew before the first body
+    header   JSON: format, function, version, sinks, and the enricher's Knowledge before the first body
     body     identity (12 bytes) · received_ms (u64) · items (u32) · teaches (u8) · length of mask (u32) · mask · body
-    settled  number of the sink in the header's list (u8), then for each body: its number in the segment (u32) ·
+    settled  the sink's number in the header's list (u8), then for each body: its number in the segment (u32) ·
              ranges (u32) · first and last index of each (u32, u32); no ranges: all that was left of it
 
-The checksum covers length and kind too, so that a wrong length is found like any other damage. The mask tells which
-items of the body are wanted by the sinks (bit n: item n); it is empty where all are.
+The checksum also covers length and kind, so a wrong length is detected like any other damage. The mask tells which
+items of the body the sinks want (bit n: item n); it is empty if they want all.
 """
 
 import struct
@@ -21,9 +21,9 @@ import orjson
 from telemetry_forwarder.lazy_dataclass import dataclass
 
 FORMAT = 1
-MOST_ITEMS = 1 << 24  # in a body: more than the longest has bytes
+MOST_ITEMS = 1 << 24  # in a body: more than the longest body has bytes
 _HEAD = struct.Struct("<IIB")
-_GUARDED = struct.Struct("<IB")  # what the checksum begins with
+_GUARDED = struct.Struct("<IB")  # the checksum covers these before the payload
 _BODY = struct.Struct("<12sQI?I")
 _SINK = struct.Struct("<B")
 _NOTE = struct.Struct("<II")
@@ -31,7 +31,7 @@ _RANGE = struct.Struct("<II")
 
 
 class Kind(IntEnum):
-    """What a frame holds."""
+    """The type of a frame."""
 
     HEADER = 1
     BODY = 2
@@ -40,7 +40,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame: where it lies in the bytes that were read, and what it holds."""
+    """One frame: its place in the bytes that were read, and its payload."""
 
     kind: int
     start: int
@@ -50,12 +50,12 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptBody:
-    """One telemetry body with what is needed to make the same records of it again.
+    """One telemetry body with all data needed to make the same records again.
 
-    `mask` has a bit for each item that the sinks want, `teaches` says that the enricher learned something from it.
+    `mask` has a bit for each item that the sinks want; `teaches` tells whether the enricher learned from the body.
     """
 
-    identity: str  # 24 hexadecimal digits, as of `enrich.batch_id`
+    identity: str  # 24 hexadecimal digits, see `record.batch_id`
     received_ms: int
     items: int
     mask: int
@@ -65,7 +65,7 @@ class KeptBody:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What one sink settled of one body: `ranges` of indices, first and last; None means all that was left."""
+    """What one sink settled of one body: `ranges` of indices (first, last); None means all that was left."""
 
     body: int  # its number in the segment
     ranges: Sequence[tuple[int, int]] | None
@@ -77,7 +77,7 @@ def header_frame(header: Mapping[str, Any]) -> list[bytes]:
 
 
 def body_frame(kept: KeptBody) -> list[bytes]:
-    """Return the parts of a body frame. The body itself is the last of them, not copied."""
+    """Return the parts of a body frame. The last part is the body itself, not copied."""
     is_all = kept.mask == all_of(kept.items)
     mask = b"" if is_all else kept.mask.to_bytes((kept.items + 7) // 8, "little")
     fixed = _BODY.pack(bytes.fromhex(kept.identity), kept.received_ms, kept.items, kept.teaches, len(mask))
@@ -85,7 +85,7 @@ def body_frame(kept: KeptBody) -> list[bytes]:
 
 
 def settled_frame(sink: int, notes: Iterable[Note]) -> list[bytes]:
-    """Return the parts of a settlement frame of the sink with the number `sink`."""
+    """Return the parts of a frame with the settled records of sink number `sink`."""
     parts = [_SINK.pack(sink)]
     for note in notes:
         ranges = note.ranges or ()
@@ -95,7 +95,7 @@ def settled_frame(sink: int, notes: Iterable[Note]) -> list[bytes]:
 
 
 def frames(data: bytes) -> Iterator[Frame]:
-    """Yield the frames of a segment, or of one frame's bytes, up to the first that is torn or damaged."""
+    """Yield the frames in `data`, which begins with a frame, up to the first that is torn or damaged."""
     view = memoryview(data)
     at = 0
     while at + _HEAD.size <= len(data):
@@ -111,13 +111,13 @@ def frames(data: bytes) -> Iterator[Frame]:
 def kept_body(
     identity: str, body: bytes, received_ms: int, *, items: int, wanted: Sequence[int], teaches: bool
 ) -> KeptBody:
-    """Return the body as it is kept, of which the sinks want the items at the indices `wanted`."""
+    """Return the KeptBody of a telemetry body; `wanted` are the indices of the items that the sinks want."""
     mask = all_of(items) if len(wanted) == items else mask_of_indexes(wanted)
     return KeptBody(identity=identity, received_ms=received_ms, items=items, mask=mask, teaches=teaches, body=body)
 
 
 def read_header(payload: memoryview) -> dict[str, Any]:
-    """Return a header's members. Raises ValueError where it is not one of this format."""
+    """Return a header's members. Raises ValueError if it has another format."""
     header = orjson.loads(payload)
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ValueError(f"not of format {FORMAT}")
@@ -128,7 +128,7 @@ def read_body(payload: memoryview) -> KeptBody:
     """Return the body of a body frame."""
     identity, received_ms, items, teaches, mask_bytes = _BODY.unpack_from(payload)
     start = _BODY.size + mask_bytes
-    if items > MOST_ITEMS:  # a mask of as many bits might take all memory
+    if items > MOST_ITEMS:  # a mask of so many bits might exhaust the memory
         raise ValueError(f"{items} items")
     mask = int.from_bytes(payload[_BODY.size : start], "little") if mask_bytes else all_of(items)
     return KeptBody(
@@ -142,7 +142,7 @@ def read_body(payload: memoryview) -> KeptBody:
 
 
 def read_settled(payload: memoryview) -> tuple[int, list[Note]]:
-    """Return the sink's number and its notes."""
+    """Return the sink's number and its notes from the payload of a settled frame."""
     at = _SINK.size
     notes = []
     while at < len(payload):
@@ -157,12 +157,12 @@ def read_settled(payload: memoryview) -> tuple[int, list[Note]]:
 
 
 def all_of(items: int) -> int:
-    """Return the mask with the bits of `items` items."""
+    """Return the mask with a bit for each of `items` items."""
     return (1 << items) - 1
 
 
 def ranges_of(mask: int) -> list[tuple[int, int]]:
-    """Return the runs of set bits, first and last of each, in ascending order."""
+    """Return the runs of set bits as pairs of first and last bit, in ascending order."""
     found = []
     at = 0
     while mask:
@@ -184,11 +184,11 @@ def mask_of(ranges: Iterable[tuple[int, int]]) -> int:
 
 
 def mask_of_indexes(indexes: Sequence[int]) -> int:
-    """Return the mask with a bit for each of `indexes`, which differ."""
+    """Return the mask with a bit for each of `indexes`, which are distinct."""
     if not indexes:
         return 0
     low, high = min(indexes), max(indexes)
-    if high - low + 1 == len(indexes):  # nearly always
+    if high - low + 1 == len(indexes):  # the usual case
         return all_of(len(indexes)) << low
     return sum([1 << index for index in indexes])
 

@@ -1,4 +1,4 @@
-"""Making one segment of several: what each reset leaves is little, and there may be a thousand. Pure."""
+"""Merge several segments into one: each reset leaves a small one, and there may be a thousand. Pure."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
@@ -8,11 +8,11 @@ from telemetry_forwarder.records.knowledge import Knowledge
 from telemetry_forwarder.spool.frames import KeptBody, Note, body_frame, ranges_of, settled_frame
 from telemetry_forwarder.spool.segments import Body, Segment
 
-Place: TypeAlias = tuple[Body, int, int]  # a body, and where its frame begins and ends
+Place: TypeAlias = tuple[Body, int, int]  # a body, and the start and end of its frame
 
 
 def longest_run(segments: Iterable[Segment], max_bytes: int) -> list[Segment]:
-    """Return the most neighbours that have at most `max_bytes` together; the first such ones."""
+    """Return the longest run of neighbours with at most `max_bytes` together; the first one if several are equal."""
     run: list[Segment] = []
     best: list[Segment] = []
     size = 0
@@ -32,9 +32,10 @@ def merge(
     read: Callable[[Body], KeptBody],
     header: Callable[[Knowledge], list[bytes]],
 ) -> tuple[bytes, list[Place]]:
-    """Return the bytes of `merged`, which is to have what is still needed of `run`, and the places of its bodies in it.
+    """Return the bytes of the segment `merged` with all that is still needed of `run`, and the places of its bodies.
 
-    Its sections are entered. `read` may raise OSError or ValueError; `header` makes the frame before a section.
+    The sections of `merged` are filled in. `read` may raise OSError or ValueError; `header` makes a section's first
+    frame.
     """
     data = bytearray()
     places: list[Place] = []

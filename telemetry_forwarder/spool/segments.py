@@ -1,4 +1,4 @@
-"""The segments of the spool: what is known of each in memory, and how that is read back from its bytes. Pure."""
+"""The spool's segments: the index of each in memory, and how it is read back from the segment's bytes. Pure."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ from telemetry_forwarder.spool.frames import (
 
 
 class Body:
-    """A body in the spool: where it lies, and of each sink the mask of the records that are not settled yet."""
+    """A body in the spool: its place, and for each sink in `open` the mask of the records that are not settled yet."""
 
     __slots__ = ("end", "identity", "number", "open", "segment", "start", "teaches")
 
@@ -32,7 +32,7 @@ class Body:
         self.teaches = teaches
         self.open = open
         self.segment = NOWHERE
-        self.number = 0  # in the segment
+        self.number = 0  # its position in the segment
         self.start = 0
         self.end = 0
 
@@ -44,14 +44,14 @@ class Body:
 
 @dataclass(slots=True, eq=False)
 class Segment:
-    """One file: its bodies in order, and what the enricher knew before the first of them.
+    """One file: its bodies in order, and the enricher's Knowledge before the first of them.
 
-    A file that was merged of several has a section for each, with the knowledge that was before it.
+    A file that was merged from several has a section for each, with the Knowledge before it.
     """
 
     number: int
     sinks: Sequence[str] = ()  # as its header lists them
-    sections: list[tuple[int, Knowledge]] = field(default_factory=list)  # where each begins, by number of body
+    sections: list[tuple[int, Knowledge]] = field(default_factory=list)  # (first body's number, Knowledge)
     size: int = 0
     bodies: list[Body] = field(default_factory=list)
     unsettled: int = 0  # bodies that some sink still needs
@@ -61,16 +61,16 @@ class Segment:
         return not self.unsettled
 
     def section_of(self, body: Body) -> tuple[int, Knowledge]:
-        """Return the number of the first body of the section that `body` is in, and what was known before it."""
+        """Return the number of the first body of the section that holds `body`, and the Knowledge before it."""
         return self.sections[bisect_right(self.sections, body.number, key=_first_of) - 1]
 
     def needed(self) -> list[Body]:
-        """Return the bodies that some sink needs, and those before that the enricher learns from."""
+        """Return the bodies that some sink needs, and the earlier ones that the enricher learns from."""
         last = max((body.number for body in self.bodies if any(body.open)), default=-1)
         return [body for body in self.bodies[: last + 1] if body.teaches or any(body.open)]
 
     def add(self, body: Body, end: int) -> None:
-        """Enter the body whose frame, the next one, ends at `end`."""
+        """Add `body` as the next one; its frame ends at `end`."""
         body.segment, body.number = self, len(self.bodies)
         body.start, body.end = self.size, end
         self.bodies.append(body)
@@ -81,12 +81,12 @@ def _first_of(section: tuple[int, Knowledge]) -> int:
     return section[0]
 
 
-NOWHERE = Segment(-1)  # of a body that is not written yet
+NOWHERE = Segment(-1)  # the segment of a body that is not written yet
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A body that is to be written, and what the enricher knew before and after it."""
+    """A body that is to be written, and the enricher's Knowledge before and after it."""
 
     body: Body
     kept: KeptBody
@@ -96,7 +96,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """Whose spool it is. What another function or version left is of no use and removed."""
+    """The function and version that own a spool. What another function or version left is of no use and is removed."""
 
     function: str
     version: str | None
@@ -104,8 +104,10 @@ class Owner:
 
 @dataclass(slots=True)
 class Recovered:
-    """A segment that an earlier generation left. `unclaimed` is what it holds for sinks that are not here any more:
-    of each of the header's sinks, the mask of each body that is not settled.
+    """A segment that an earlier generation left.
+
+    `unclaimed` is what it holds for sinks that are no longer configured: by the sink's number in the header, then by
+    the body's number, the mask of the records that are not settled.
     """
 
     segment: Segment
@@ -113,12 +115,12 @@ class Recovered:
 
 
 def read_segment(number: int, data: bytes, owner: Owner, sinks: Sequence[str]) -> Recovered:
-    """Read the index of a segment from its bytes, up to where they are torn, as it stands for `sinks`.
+    """Read the index of a segment from its bytes, up to a torn tail, and map it to `sinks`.
 
-    Raises ValueError, LookupError, TypeError or struct.error where it is not a segment of `owner`.
+    Raises ValueError, LookupError, TypeError or struct.error if it is not a segment of `owner`.
     """
     segment = Segment(number)
-    left: list[dict[int, int]] = []  # of each sink in the header: the mask of each body
+    left: list[dict[int, int]] = []  # for each sink in the header: the mask by body
     for frame in frames(data):
         if frame.start == 0 or frame.kind == Kind.HEADER:
             its_sinks, knowledge = _read_header(frame, owner)
@@ -161,7 +163,7 @@ def _read_header(frame: Frame, owner: Owner) -> tuple[list[str], Knowledge]:
 
 
 def masks_of(records: Iterable[Record]) -> dict[str, int]:
-    """Group records by the identity of their body; the mask has a bit for each index. One of no body is left out."""
+    """Return the masks of `records` by their body's identity, with a bit for each index. Skip records of no body."""
     indexes: dict[str, list[int]] = {}
     for record in records:
         if record.index is not None:

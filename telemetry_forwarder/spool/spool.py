@@ -1,8 +1,8 @@
-"""The log of telemetry bodies under /tmp: what must outlive a full buffer, and us. Decides; a `Store` does the I/O.
+"""The spool: a log of telemetry bodies under /tmp that outlives a full buffer and our process. A `Store` does the I/O.
 
-Bodies are kept as they were received, once for all sinks; each sink notes what it has settled of them in the segment
-that holds the body, so that a segment can be understood, and removed, by itself. Nothing here is ever flushed to a
-device: a killed process leaves its writes to the kernel, and a lost environment loses /tmp with it.
+A body is kept as it was received, once for all sinks. Each sink notes what it has settled in the same segment, so that
+each segment can be read, and removed, by itself. Nothing is ever flushed to a device: if the process is killed the
+kernel still has its writes, and if the environment is lost /tmp is lost with it.
 """
 
 import errno
@@ -24,23 +24,23 @@ from telemetry_forwarder.spool.pauses import Pauses
 from telemetry_forwarder.spool.segments import NOWHERE, Body, Owner, Pending, Segment, masks_of, read_segment
 from telemetry_forwarder.spool.store import Counts, Reader, Store
 
-# A spool is made of this many segments or more: what goes when it is full is one of them.
+# A full spool has at least this many segments; to make room, one is removed.
 SEGMENTS = 16
 LARGEST_SEGMENT_BYTES = 4 * 1024 * 1024
-# How many bodies that left the spool are known again when Lambda sends them again.
+# How many removed bodies are remembered, to recognize them when Lambda sends them again.
 KNOWN = 64
-# With more than these, small ones become one: a process that is reset leaves one, and the next begins another.
+# Above this number small segments are merged, because every process that is reset leaves one behind.
 MOST_SEGMENTS = 40
-# The index of a body takes a few hundred bytes of memory, however small the body is.
+# An index entry takes a few hundred bytes of memory, however small the body is.
 MOST_BODIES = 16_384
-# A segment of which nothing is needed any more is kept while it is small: removing it costs more than it takes.
+# A settled segment is kept while it is smaller than this: removing it costs more than the space it takes.
 WORTH_REMOVING_BYTES = 256 * 1024
-# At the end, for writing again what somebody else removed: there is more to be done in the 2 s of SHUTDOWN.
+# The time to rewrite removed files at the end; the 2 s of SHUTDOWN are needed for other work as well.
 SECURE_S = 0.3
 
 
 class Spool:
-    """The index over the segments of one environment, for the sinks `sinks` (their order gives the numbers)."""
+    """The index of the segments of one environment. The order of `sinks` gives their numbers."""
 
     def __init__(
         self, store: Store, *, owner: Owner, sinks: Sequence[str], max_bytes: int, clock: Clock, log: Log
@@ -54,14 +54,14 @@ class Spool:
         self._log = log
         self._segments: deque[Segment] = deque()
         self._bodies: dict[str, Body] = {}
-        self._settled_before: deque[str] = deque(maxlen=KNOWN)  # identities of bodies that are not kept any more
+        self._settled_before: deque[str] = deque(maxlen=KNOWN)  # identities of bodies that were removed
         self._pending: list[Pending] = []
         self._readers: list[Reader] = []
         self._next_number = 0
         self._current: Segment | None = None  # the one that is written to
-        self._known: Knowledge | None = None  # to whoever has read the bodies of the current segment
+        self._known: Knowledge | None = None  # the Knowledge after the current segment's bodies
         self._doomed: list[int] = []  # numbers of files that could not be removed
-        self._unsure: list[Segment] = []  # which another process may not find, as it seems that /tmp was cleared
+        self._unsure: list[Segment] = []  # /tmp seems cleared, so the next process may miss these
         self._is_full_said = False
         self.counts = Counts()
         self._pauses = Pauses(self.counts, clock, log)
@@ -69,7 +69,7 @@ class Spool:
     # --- in ---------------------------------------------------------------------------------------------------------
 
     def add(self, kept: KeptBody, before: Knowledge, after: Knowledge) -> None:
-        """Take a body, to be written by the next `commit`, and what the enricher knew before and after it."""
+        """Take a body for the next `commit`, with the Knowledge before and after it."""
         if kept.identity in self._bodies or self._pauses.is_paused or not (kept.mask or kept.teaches):
             return
         body = Body(kept.identity, teaches=kept.teaches, open=[kept.mask] * len(self.sinks))
@@ -77,13 +77,13 @@ class Spool:
         self._pending.append(Pending(body, kept, before, after))
 
     def commit(self) -> None:
-        """Write what was added. Where that fails it is said once, and what was added is in memory alone."""
+        """Write the added bodies. A failure is reported once; the records are then only in memory."""
         pending, self._pending = self._pending, []
         for one in pending:
             if self._pauses.is_paused or not self._write(one):
                 self._bodies.pop(one.body.identity, None)
         if self._unsure and not self._pauses.is_paused:
-            # One for each body: there may be many, and nobody is to wait for it.
+            # One segment for each body: there may be many, and nobody should wait for all.
             self._secure(self._unsure.pop())
 
     def _write(self, one: Pending) -> bool:
@@ -97,7 +97,7 @@ class Spool:
             segment = self._begin_segment(opening, parts, one.before) if opening else self._go_on(parts)
         except OSError as error:
             self._current = None
-            if error.errno == errno.ESTALE and not opening:  # nothing is wrong with the disk: a new segment will do
+            if error.errno == errno.ESTALE and not opening:  # the disk is well, so try a new segment
                 self._unsure = [*self._segments]
                 return self._write(one)
             self._pauses.pause(f"cannot be written: {error.strerror or error}")
@@ -111,9 +111,9 @@ class Spool:
         return True
 
     def _make_room(self, size: int, before: Knowledge) -> list[bytes] | None:
-        """Remove old segments until a body of `size` bytes has room; return what has to be written before it.
+        """Remove old segments until a body of `size` bytes fits. Return the frames to write before it.
 
-        That is the beginning of a new segment, or nothing where the current one goes on. None: it can have no room.
+        These are the header of a new segment, or none if the current segment goes on. None: the body cannot fit.
         """
         while True:
             opening = self._opening(size, before)
@@ -125,9 +125,9 @@ class Spool:
             self._evict()
 
     def _opening(self, size: int, before: Knowledge) -> list[bytes]:
-        """Return the beginning of a new segment where the current one cannot take `size` bytes.
+        """Return the header of a new segment if the current one cannot take `size` bytes, else nothing.
 
-        So also where a body before this one was not written, and the enricher had learned something from it.
+        A new segment is also needed if an earlier body was not written and the enricher had learned from it.
         """
         if self._current is not None and self._current.size + size <= self._segment_bytes and before is self._known:
             return []
@@ -156,7 +156,7 @@ class Spool:
         return segment
 
     def _evict(self) -> None:
-        """Remove the oldest segment; rather one of which nothing is in memory, where a kill could reach it."""
+        """Remove the oldest segment, preferably one with no records in memory: without it a kill loses them."""
         on_disk_alone = (one for one in self._segments if not any(reader.holds(one) for reader in self._readers))
         oldest = next(on_disk_alone, self._segments[0])
         if not oldest.is_settled and not self._is_full_said:
@@ -167,17 +167,17 @@ class Spool:
     # --- out --------------------------------------------------------------------------------------------------------
 
     def settle(self, sink: int, records: Iterable[Record]) -> None:
-        """Note that the sink with the number `sink` has no further need of these records."""
+        """Note that sink number `sink` needs these records no longer."""
         self.settle_masks(sink, masks_of(records).items())
 
     def settle_masks(self, sink: int, masks: Iterable[tuple[str, int]]) -> None:
-        """Do so for records that are given as the identities of bodies, with a bit for each index."""
-        self.commit()  # the body comes before what is said of it
+        """Do the same for records given as pairs of a body's identity and a mask with a bit for each index."""
+        self.commit()  # a body must precede its notes
         notes: dict[int, tuple[Segment, list[Note]]] = {}
         for identity, mask in masks:
             body = self._bodies.get(identity)
             if body is None or not (mask := mask & body.open[sink]):
-                continue  # never written, or gone with its segment
+                continue  # never written, or removed with its segment
             body.open[sink] &= ~mask
             body.segment.unsettled -= not any(body.open)
             note = Note(body.number, ranges_of(mask) if body.open[sink] else None)
@@ -186,7 +186,7 @@ class Spool:
             self._note(sink, segment, found)
 
     def _note(self, sink: int, segment: Segment, notes: Sequence[Note]) -> None:
-        """Write down what was settled, or remove the segment where nothing is left to be said of it."""
+        """Write the notes, or remove the segment if it is settled."""
         if segment.is_settled and (segment.size >= WORTH_REMOVING_BYTES or segment is not self._current):
             self._remove(segment)
         else:
@@ -216,7 +216,7 @@ class Spool:
 
     def _forget(self, segment: Segment) -> None:
         for body in segment.bodies:
-            if self._bodies.get(body.identity) is body:  # not of another segment, where it is too
+            if self._bodies.get(body.identity) is body:  # it may also be in another segment
                 del self._bodies[body.identity]
 
     # --- questions --------------------------------------------------------------------------------------------------
@@ -231,15 +231,15 @@ class Spool:
         return body if body is not None and body.segment is not NOWHERE else None
 
     def open_bodies(self, sink: int) -> Iterator[Body]:
-        """Yield the written bodies of which the sink still needs something, oldest first."""
+        """Yield the written bodies that the sink still needs in part, oldest first."""
         return (body for segment in self._segments for body in segment.bodies if body.open[sink])
 
     def identities(self) -> list[str]:
-        """Return the identities of all written bodies, oldest first, those that need nothing any more in front."""
+        """Return the identities of all written bodies, oldest first; before them those of removed bodies."""
         return [*self._settled_before] + [body.identity for segment in self._segments for body in segment.bodies]
 
     def read(self, body: Body) -> KeptBody:
-        """Read a body back. Raises OSError, and ValueError where it is damaged."""
+        """Read a body back. Raises OSError, or ValueError if it is damaged."""
         data = self._store.read(body.segment.number, body.start, body.end - body.start)
         for frame in frames.frames(data):
             if frame.kind == Kind.BODY:
@@ -247,7 +247,7 @@ class Spool:
         raise ValueError("damaged")
 
     def attach(self, reader: Reader) -> None:
-        """Tell `reader` from now on when a segment goes."""
+        """Tell `reader` from now on when a segment is removed."""
         self._readers.append(reader)
 
     def snapshot(self) -> dict[str, Any]:
@@ -266,7 +266,7 @@ class Spool:
             self._next_number = number + 1
             try:
                 self._recover(number)
-            except OSError as error:  # of this file: the others may be well, and so may those to come
+            except OSError as error:  # only this file failed: others may be readable
                 self._pauses.say(
                     f"What an earlier process left in the spool cannot be read: {error.strerror or error}."
                 )
@@ -274,16 +274,16 @@ class Spool:
                 self._log.info(f"What an earlier process left in the spool cannot be used: {type(error).__name__}.")
                 self._discard(number)
         while len(self._segments) > MOST_SEGMENTS and self._merge_some():
-            pass  # each time there are fewer
+            pass  # each merge reduces the number
         for name, records in self.counts.unclaimed.items():
             self._log.warning(
                 f"{records} records were kept for {name}, which is not configured any more; they are dropped."
             )
 
     def secure(self) -> None:
-        """Write what is pending, and see to it that the next process finds all that is not settled.
+        """Write pending bodies, and ensure that the next process finds all that is not settled.
 
-        What it will not find is given up: /tmp is the function's too, which may have cleared it.
+        The function shares /tmp and may have cleared it. Segments that the next process cannot find are given up.
         """
         self.commit()
         until = self._clock.monotonic() + SECURE_S
@@ -292,7 +292,7 @@ class Spool:
         self._unsure.clear()
 
     def _secure(self, segment: Segment, *, is_last: bool = False, may_write: bool = True) -> None:
-        """Have `segment` where the next process finds it; give it up where its bytes are gone, or this is the end."""
+        """Ensure that the next process finds `segment`. Give it up if its bytes are gone, or any error if `is_last`."""
         if segment not in self._segments:
             return
         try:
@@ -312,21 +312,21 @@ class Spool:
         self._remove(segment, DropReason.SPOOL_LOST)
 
     def _merge_some(self) -> bool:
-        """Make one segment of small neighbours, not of the current one; return False where that cannot be."""
+        """Merge small neighbouring segments, but not the current one. Return False if that is impossible."""
         run = longest_run([one for one in self._segments if one is not self._current], self._segment_bytes)
         if len(run) < 2:
             return False
         try:
             self._merge(run)
-        except (OSError, ValueError) as error:  # they are as good as before
+        except (OSError, ValueError) as error:  # the segments are unchanged
             self._pauses.say(f"Old segments of the spool are not merged: {error}.")
             return False
         return True
 
     def _merge(self, run: Sequence[Segment]) -> None:
-        """Write what is still needed of `run` in the place of its first, then remove the others.
+        """Replace the first segment of `run` by what is still needed of all, then remove the others.
 
-        Whoever dies between the two leaves bodies twice; the next process knows them by their identity.
+        If the process dies in between, bodies are there twice; the next process recognizes them by their identity.
         """
         merged = Segment(run[0].number, self.sinks)
         data, places = merge(run, merged, self.read, self._header)
@@ -346,7 +346,7 @@ class Spool:
             self._discard(segment.number)
 
     def _recover(self, number: int) -> None:
-        """Add one segment to the index; what was torn off its end makes way for what is noted now."""
+        """Add one segment to the index. A torn tail is cut off, so that notes can be appended."""
         data = self._store.read(number)
         found = read_segment(number, data, self._owner, self.sinks)
         segment = found.segment
@@ -364,7 +364,7 @@ class Spool:
             self._remove(segment)
 
     def _void_repeated(self, segment: Segment) -> None:
-        """Settle what is in an earlier segment too: a process died while it merged them."""
+        """Settle bodies that are in an earlier segment too: a process died while it merged them."""
         repeated = [body for body in segment.bodies if body.identity in self._bodies and any(body.open)]
         for body in repeated:
             body.open = [0] * len(self.sinks)
@@ -373,14 +373,14 @@ class Spool:
             self._append_notes(segment, sink, [Note(body.number, None) for body in repeated])
 
     def _drop_unclaimed(self, segment: Segment, sink: int, left: Mapping[int, int]) -> None:
-        """Count, once and for all generations, what was kept for a sink that is not configured any more."""
+        """Count the records of a sink that is no longer configured, and settle them so that they count only once."""
         if records := sum(mask.bit_count() for mask in left.values()):
             name = segment.sinks[sink]
             self.counts.unclaimed[name] = self.counts.unclaimed.get(name, 0) + records
             self._append_notes(segment, sink, [Note(number, None) for number in left])
 
     def _discard(self, number: int) -> None:
-        """Remove a file that nothing is needed of; where that fails, when the disk is tried again, and at the end."""
+        """Remove a file that is no longer needed. If that fails, try again with the next new segment and at the end."""
         try:
             self._store.remove(number)
         except OSError as error:
@@ -393,7 +393,7 @@ class Spool:
             self._discard(number)
 
     def close(self) -> None:
-        """Write what is pending; leave no file behind where nothing is left for another generation."""
+        """Write pending bodies, and remove the files of settled segments."""
         self.commit()
         self._discard_doomed()
         for segment in [segment for segment in self._segments if segment.is_settled]:

@@ -1,4 +1,4 @@
-"""What the spool needs of a disk, and what whoever reads from the spool is told."""
+"""The interfaces of the spool: the disk that it needs, and the readers that it notifies."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -9,20 +9,20 @@ from telemetry_forwarder.spool.segments import Segment
 
 
 class Store(Protocol):
-    """Where segments are kept, by number. Every method may raise OSError."""
+    """Stores segments by number. Every method may raise OSError."""
 
     def numbers(self) -> list[int]:
         """Return the numbers of all segments, in ascending order."""
         ...
 
     def create(self, number: int, parts: Sequence[bytes]) -> None:
-        """Make a segment that begins with `parts`, or nothing."""
+        """Create a segment that begins with `parts`; on failure leave nothing."""
         ...
 
     def append(self, number: int, parts: Sequence[bytes], at: int) -> bool:
-        """Write all of `parts` behind the first `at` bytes with one call, or nothing of them.
+        """Write all of `parts` after the first `at` bytes with one call, or nothing.
 
-        Return False where nobody else will find what is written. OSError with ESTALE: what was there before is gone.
+        Return False if no other process will find the file. Raises OSError with ESTALE if the earlier bytes are gone.
         """
         ...
 
@@ -31,38 +31,38 @@ class Store(Protocol):
     def cut(self, number: int, size: int) -> None: ...
 
     def replace(self, number: int, parts: Sequence[bytes]) -> None:
-        """Put `parts` in the place of what a segment holds, or nothing of them."""
+        """Replace the content of a segment by `parts`; on failure change nothing."""
         ...
 
     def remove(self, number: int) -> None: ...
 
     def secure(self, number: int, size: int, *, may_write: bool = True) -> None:
-        """See to it that the next process finds the first `size` bytes of a segment. OSError: it will not.
+        """Ensure that the next process finds the first `size` bytes of a segment. Raises OSError if it will not.
 
-        Where it is not as it was, it is written again, if that is allowed.
+        If the segment has changed it is written again, unless `may_write` is False.
         """
         ...
 
 
 class Reader(Protocol):
-    """Who waits for what is in a segment."""
+    """Waits for the content of segments."""
 
     def holds(self, segment: Segment) -> bool:
-        """Say whether something of it is in memory and not settled."""
+        """Return whether records of `segment` are in memory and not settled."""
         ...
 
     def forget(self, segment: Segment, reason: DropReason) -> None:
-        """Give up what waits there: it is gone for `reason`."""
+        """Give up the records that wait in `segment`, which was removed for `reason`."""
         ...
 
 
 @dataclass(slots=True)
 class Counts:
-    """What the ledger's line says of the spool."""
+    """The spool's counts in the ledger line."""
 
     bodies: int = 0  # written
     peak_bytes: int = 0
-    failures: int = 0  # of the disk
-    lost_segments: int = 0  # removed or cut by somebody else
-    torn_bytes: int = 0  # at the end of what an earlier generation left
-    unclaimed: dict[str, int] = field(default_factory=dict)  # records of sinks that are not configured any more
+    failures: int = 0  # disk errors
+    lost_segments: int = 0  # removed or cut by another process
+    torn_bytes: int = 0  # cut off the ends of segments of earlier generations
+    unclaimed: dict[str, int] = field(default_factory=dict)  # by sink that is no longer configured: its records
