@@ -1,1 +1,1 @@
-"""The conversation with Lambda: what happens when, decided apart from the calls themselves."""
+"""The conversation with Lambda: the decision what to do when, and apart from it the calls."""

@@ -1,28 +1,29 @@
-"""Every time budget of the process, computed here from an event's deadline. Lengths are seconds."""
+"""All time budgets of the process, computed from an event's deadline. Durations are in seconds."""
 
 from telemetry_forwarder.clock import Clock, Deadline
 from telemetry_forwarder.lazy_dataclass import dataclass
 
-# The margin before the function's deadline is at most this share of the time that it has: a function with a timeout
-# of a second is to be flushed too.
+# The margin before the function's deadline is at most this share of the function's time, so that a flush also fits
+# into an invocation with a timeout of one second.
 MARGIN_SHARE = 0.25
-# Where the end of the function is not seen, the flush gets this share of the invocation's time, at most a hold.
+# If the end of the function is not seen, the flush gets this share of the invocation's time, at most `longest_s`.
 FLUSH_SHARE = 0.1
 
-# Of the shutdown window: for the last telemetry (longer than any sensible `timeoutMs`, which the platform ends early
-# here), and for writing the ledger and leaving. The window is about 2 s less what the runtime used of it.
+# Shares of the shutdown window, which is about 2 s less what the runtime used of it. The tail is for the last telemetry
+# and longer than any sensible `timeoutMs`, which the platform cuts short here.
 TAIL_SHARE = 0.4
 LONGEST_TAIL_S = 0.8
 MOST_TAIL_SHARE = 0.75  # of the time for sending, which must not end with the last record
+# For writing the ledger, and for the exit.
 LEDGER_S = 0.1
 EXIT_SHARE = 0.1
-# Where the processor is withheld, either may begin as late as that lasts: of a narrow window it gets up to this share.
+# If the processor is withheld, each of these two may begin late. In a short window each gets up to this share.
 LATE_SHARE = 0.15
-# For telling the sinks that are well what was lost.
+# For sending the loss notice to the healthy sinks.
 TELL_SHARE = 0.1
 LONGEST_TELL_S = 0.2
-# For storing outside what the sinks have not taken, where that is configured. A signed request to a service of the
-# same region takes tens of milliseconds; a function with little memory takes long for packing and for TLS.
+# For the failover, if it is configured. A signed request to a service in the same region takes tens of milliseconds; a
+# function with little memory takes long for packing and TLS.
 STORE_SHARE = 0.35
 LONGEST_STORE_S = 0.8
 EXIT_S = 0.15
@@ -32,8 +33,8 @@ EMERGENCY_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What the user allows: an invocation is held for `longest_s` after its end, and never within `margin_s` of its
-    deadline. Lengths are seconds.
+    """What the user allows: an invocation is held for at most `longest_s` seconds after the function's end, and never
+    in the last `margin_s` seconds before its deadline.
     """
 
     longest_s: float = 0.5
@@ -42,17 +43,19 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class InvocationBudget:
-    """`wait_until`: stop waiting for the function's end. `flush_until`: the next event is asked for, at the latest."""
+    """The deadlines of one invocation. `wait_until`: stop waiting for the function's end. `flush_until`: ask for the
+    next event. `longest_s`: the longest time after the function's end for which the invocation is held.
+    """
 
     wait_until: Deadline
     flush_until: Deadline
     longest_s: float
 
     def hold_until(self, clock: Clock, ended_ms: int | None = None) -> Deadline:
-        """Return how long a flush that starts now may take.
+        """Return the deadline of a flush that starts now.
 
-        `ended_ms` is when the function ended by Lambda's own clock, since the epoch: what the telemetry took to
-        arrive counts as held.
+        `ended_ms` is when the function ended by Lambda's own clock, since the epoch. The time that the telemetry took
+        to arrive counts as part of the hold.
         """
         ended_at = clock.monotonic()
         if ended_ms is not None:
@@ -61,7 +64,7 @@ class InvocationBudget:
 
 
 def for_invocation(deadline_ms: int, clock: Clock, holding: Holding) -> InvocationBudget:
-    """Divide an invocation, of which `deadline_ms` (since the epoch) is the end."""
+    """Divide the time of an invocation that ends at `deadline_ms` (since the epoch)."""
     end = Deadline.from_epoch_ms(deadline_ms, clock)
     left = end.left(clock)
     flush_until = end.earlier(min(holding.margin_s, left * MARGIN_SHARE))
@@ -71,8 +74,9 @@ def for_invocation(deadline_ms: int, clock: Clock, holding: Holding) -> Invocati
 
 @dataclass(frozen=True, slots=True)
 class ShutdownBudget:
-    """`receive_until`: late telemetry is still taken. `send_until`: transports stop. `store_until`: what is left is
-    stored outside by then, or not at all. `notify_until`: sinks that are well are told of losses. `exit_by`: gone.
+    """The deadlines of SHUTDOWN, in order. `receive_until`: late telemetry is still awaited. `send_until`: the sinks
+    send. `store_until`: the failover stores the rest. `notify_until`: healthy sinks get the loss notice. `exit_by`: the
+    process has ended.
     """
 
     receive_until: Deadline
@@ -83,9 +87,9 @@ class ShutdownBudget:
 
 
 def for_shutdown(deadline_ms: int, clock: Clock, *, has_fallback: bool = False, late_by: float = 0.0) -> ShutdownBudget:
-    """Divide what is left of the shutdown window, backwards from its end.
+    """Divide the rest of the shutdown window, which ends at `deadline_ms` (since the epoch), backwards from its end.
 
-    `late_by`: for how long the processor may be withheld, so that what ends at a deadline ends so much later.
+    `late_by`: for how long the processor may be withheld; work that ends at a deadline may end that much later.
     """
     end = Deadline.from_epoch_ms(deadline_ms, clock)
     left = end.left(clock)
@@ -100,5 +104,5 @@ def for_shutdown(deadline_ms: int, clock: Clock, *, has_fallback: bool = False, 
 
 
 def for_emergency(clock: Clock, *, has_fallback: bool) -> ShutdownBudget:
-    """Divide the little time that Lambda may still give where it ends the extension without a word of how long."""
+    """Divide the time that Lambda may still give if it ends the extension without a SHUTDOWN, so without a deadline."""
     return for_shutdown(round((clock.time() + EMERGENCY_S) * 1000), clock, has_fallback=has_fallback)

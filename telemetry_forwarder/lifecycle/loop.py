@@ -1,4 +1,4 @@
-"""Carries out what the machine says: asks Lambda for events, gives the sinks their windows, waits, flushes, drains."""
+"""The loop that carries out the machine's actions: ask Lambda for events, give the sinks windows, flush and drain."""
 
 import asyncio
 import contextlib
@@ -19,16 +19,17 @@ from telemetry_forwarder.records.record import Record, Told
 from telemetry_forwarder.records.running import Invocation
 from telemetry_forwarder.turns import Turns
 
-# What has not been made records of by then, of the time for sending, is given up: to count it takes time, too.
+# Bodies that were not made into records within this share of the time before `send_until` are given up: counting their
+# records takes time, too.
 DIGEST_SHARE = 0.75
-# A hold ends earlier by what the processor is withheld for, lately: at most by this share of what the user allows.
+# A hold ends earlier by the time for which the processor was withheld lately, at most this share of the longest hold.
 MOST_WITHHELD_SHARE = 0.25
 
 
 class Lifecycle:
     """The conversation with Lambda, from the first `/event/next` to the end of SHUTDOWN.
 
-    `last_word` makes the record that tells of what was lost, when everything is settled; None where nothing was.
+    `last_word` makes the loss notice when everything is settled; it returns None if nothing was lost.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Lifecycle:
         last_word: Callable[[], Record | None] = lambda: None,
     ) -> None:
         self.on_invoke: Callable[[Invocation], None] = lambda invocation: None  # before anything else is done
-        self.inbox: Inbox | None = None  # what was received and is still to be made records of
+        self.inbox: Inbox | None = None  # received bodies that are still to be made into records
         self._client = client
         self._machine = machine
         self._workers = workers
@@ -53,38 +54,38 @@ class Lifecycle:
         self._log = log
         self._turns = turns or Turns(clock)
         self._last_word = last_word
-        self._stirred = asyncio.Event()  # set when anything has happened that the machine may decide by
+        self._stirred = asyncio.Event()  # set when something has happened on which the machine may decide
         for worker in workers:
             worker.on_idle = self._stirred.set
 
     # --- what happens, told by others ---
 
     def on_records(self, records: Sequence[Told]) -> None:
-        """Take note of the platform's events in a batch of telemetry, if any; called by the receiver, in order.
+        """Note the platform's events in a batch of telemetry, if there are any. The receiver calls this in order.
 
-        The records that came before them, and those of the same batch, may still have to be made.
+        Earlier items of telemetry, and those of the same batch, may still have to be made into records.
         """
         if Action.ALLOW in self._machine.on_records(records):
             self._allow()
         self._stirred.set()
 
     def on_loss(self) -> None:
-        """Note that telemetry was lost, which may have told the end of the function: it is not waited for any longer.
+        """Note lost telemetry. It may have contained the end of the function, which is then not waited for any longer.
 
-        Call it after `on_records` with what came whole of the same body.
+        Call this after `on_records` with the complete items of the same body.
         """
         self._machine.on_loss()
         self._stirred.set()
 
     def on_interruption(self) -> None:
-        """Note that a body of telemetry is not coming on, or was broken off. Lambda may send it again."""
+        """Note that a body of telemetry stalled or was cut off. Lambda may send it again."""
         self._machine.on_interruption()
         self._stirred.set()
 
     # --- events ---
 
     async def run(self) -> None:
-        """Serve events until SHUTDOWN has been dealt with. Raises ExtensionsApiError."""
+        """Handle events until SHUTDOWN is done. Raises ExtensionsApiError if Lambda refuses to go on."""
         asked_ms = 0  # the first event was asked for before this
         is_over = False
         while not is_over:
@@ -102,14 +103,14 @@ class Lifecycle:
             asked_ms = self._now_ms
 
     async def catch_up(self, event: Invoke) -> None:
-        """Deal with an invocation beside which the next event was asked for before there was anything to send with."""
+        """Handle an invocation that came while the app was loading; the event after it has been requested already."""
         self.on_invoke(Invocation(event.request_id, 0, self._now_ms))
         await self._carry_out(
             self._machine.on_invoke(event.request_id, event.deadline_ms, decision=Decision.BACKGROUND)
         )
 
     def go_on(self) -> None:
-        """Send in the background from now on, where nothing is ever frozen and no invocation is seen."""
+        """Send in the background from now on. Used where nothing is ever frozen and no invocation is seen."""
         self._machine.on_managed()
         self._allow()
 
@@ -124,7 +125,7 @@ class Lifecycle:
     # --- actions ---
 
     async def _carry_out(self, actions: Sequence[Action]) -> bool:
-        """Do what the machine says until the next event is to be asked for, or all is over; say whether it is."""
+        """Do the actions until the next event is to be requested, or the drain is done; return whether it is done."""
         while True:
             for action in actions:
                 await self._do(action)
@@ -155,7 +156,7 @@ class Lifecycle:
             worker.allow(self._machine.window)
 
     async def _wait(self) -> Sequence[Action]:
-        """Wait until the machine knows what to do."""
+        """Wait until the machine decides on actions; return them."""
         while not (actions := self._machine.decide(is_idle=all(worker.is_idle for worker in self._workers))):
             self._stirred.clear()
             wake_at = self._machine.wake_at
@@ -175,10 +176,10 @@ class Lifecycle:
             )
 
     async def _flush(self, hold_until: Deadline, *, only_finish: bool) -> None:
-        """Send what is held, or with `only_finish` begin nothing more; wait for the answers, in the bounds of a hold.
+        """Send held records and wait for the answers; with `only_finish`, only wait for attempts under way.
 
-        All other work rests at the end of a hold until the next event was asked for. That is earlier than `hold_until`
-        by what it may take until the processor is given again.
+        This ends at `hold_until`, or earlier by the time for which the processor may be withheld. From that end until
+        the next event is requested, all other work rests.
         """
         longest_s = self._machine.holding.longest_s
         deadline = hold_until.earlier(min(self._turns.withheld_s, MOST_WITHHELD_SHARE * longest_s))
@@ -192,14 +193,14 @@ class Lifecycle:
         self._machine.on_flushed()
 
     def expect_heir(self) -> None:
-        """Note that /tmp outlives this process and another one follows: what is held then is left to it."""
+        """Note that /tmp outlives this process and another one follows: held records are left to it at the end."""
         for worker in self._workers:
             worker.expect_heir()
         if self.inbox is not None:
             self.inbox.expect_heir()
 
     async def drain(self, limits: ShutdownBudget) -> None:
-        """Deliver what is held, store elsewhere what is left, settle the rest and tell of it those who can be told."""
+        """Deliver held records, store the rest by failover, settle what is left then, and send the loss notice."""
         if self.inbox is not None:
             left = limits.send_until.left(self._clock)
             await self.inbox.wait_empty(limits.send_until.earlier((1 - DIGEST_SHARE) * left))

@@ -1,8 +1,8 @@
-"""When to flush, to ask for the next event, and to drain. Pure: events in, actions out, in any order that may come.
+"""The state machine that decides when to flush, to ask for the next event, and to drain. Pure: events in, actions out.
 
-All that is known of the course of invocations is here; `loop.py` carries out what it says. It waits for nothing and
-sends nothing, so that any course can be tried in no time. After `Action.WAIT` it is asked what to do (`decide`) when
-anything has happened, and at `wake_at`.
+All knowledge about the course of invocations is here; `loop.py` carries out the actions. The machine does no I/O and
+never waits, so tests run any course of events at once. After `Action.WAIT` the loop calls `decide` when something has
+happened, and at `wake_at`.
 """
 
 from collections import deque
@@ -18,41 +18,41 @@ from telemetry_forwarder.lifecycle.doubt import Doubt
 from telemetry_forwarder.lifecycle.strategy import Decision, Gaps, Strategy
 from telemetry_forwarder.records.record import Told
 
-# How long after the last batch no further one is expected, beyond what Lambda itself may hold a batch back.
+# No further batch is expected this long after the last one, plus the time for which Lambda itself may buffer a batch.
 QUIET_S = 0.1
 LONGEST_BUFFERING_S = 0.2
-# In an invocation that takes longer than this, what is held is sent meanwhile: it costs the caller nothing, and an
-# environment that is lost without a word takes less with it.
+# During an invocation, held records are sent after each such period. It costs the caller nothing, and fewer records are
+# lost if the environment ends without notice.
 RUNNING_PERIOD_S = 5.0
-# `platform.start` comes with the invocation. Where it does not for this long, beyond what Lambda holds it back, the end
-# of the function will not be seen either; and after so many invocations in a row none is waited for.
+# `platform.start` comes with the invocation. If it has not come after this time, plus Lambda's own buffering, the
+# function's end will not be seen either. After MOST_SILENCES such invocations in a row, no end is waited for.
 SILENCE_S = 1.0
 MOST_SILENCES = 2
-# Where telemetry was lost that may have told the end, it is waited for this share of a hold; the rest is for sending.
+# If the lost telemetry may have contained the end, it is awaited for this share of a hold; the rest is for sending.
 DOUBT_SHARE = 0.5
 
 
 class Action(StrEnum):
-    """What the driver does, in the order in which actions are returned. The last one is WAIT, NEXT or DRAIN."""
+    """What the loop does, in the order in which actions are returned. The last one is WAIT, NEXT or DRAIN."""
 
-    ALLOW = "allow"  # give the sinks the `window` that holds now
-    NUDGE_LEFT_OVER = "nudge what is left over"  # send what the last invocation left over
-    NUDGE = "nudge"  # send what is held
-    FLUSH = "flush"  # send what is held, and wait for the answers until `hold_until`
-    FINISH = "finish"  # begin nothing more; wait for what is under way until `hold_until`
-    NOTE_LOSS = "note loss"  # that the end may have been lost, and is not waited for
-    NOTE_SILENCE = "note silence"  # that no telemetry came, so that the end is not waited for
-    FOLLOWED = "followed"  # by another process in this environment, to which what is held is left
-    WAIT = "wait"  # until `decide` says what to do
+    ALLOW = "allow"  # give the sinks the current `window`
+    NUDGE_LEFT_OVER = "nudge what is left over"  # send the records that the last invocation left over
+    NUDGE = "nudge"  # send held records
+    FLUSH = "flush"  # send held records, and wait for the answers until `hold_until`
+    FINISH = "finish"  # start no attempt; wait for those under way until `hold_until`
+    NOTE_LOSS = "note loss"  # report that the end may have been lost, and is not waited for
+    NOTE_SILENCE = "note silence"  # report that no telemetry came, so the end is not waited for
+    FOLLOWED = "followed"  # another process follows in this environment; leave held records to it
+    WAIT = "wait"  # wait until `decide` returns actions
     NEXT = "next"  # ask for the next event
-    DRAIN = "drain"  # settle everything by the deadlines of `ending`, and go
+    DRAIN = "drain"  # settle everything by the deadlines of `ending`, and end
 
 
 class Phase(StrEnum):
-    ASKING = "asking"  # for the next event, whether the function runs or not
-    HOLDING = "holding"  # back the next event until the function ends
-    BESIDE = "beside"  # the function that runs, what is held is sent
-    ENDING = "ending"  # the tail of telemetry comes in
+    ASKING = "asking"  # the next event is requested, whether the function runs or not
+    HOLDING = "holding"  # the next event is not requested until the function ends
+    BESIDE = "beside"  # held records are sent while the function runs
+    ENDING = "ending"  # after SHUTDOWN: the last telemetry is awaited
     CLOSED = "closed"
 
 
@@ -68,7 +68,7 @@ _PLANS_OF_ENDED = {Decision.HOLD: _END, Decision.BESIDE: _END}
 
 
 class Machine:
-    """The phases of an extension.
+    """The phases of an extension, and the transitions between them.
 
     | phase   | what happens                             | window then | actions                                   |
     | asking  | invoke: hold                             | until       | allow, nudge what is left over, wait      |
@@ -80,7 +80,7 @@ class Machine:
     | holding | its end, or its time is up               | closed      | flush, allow, next                        |
     | holding | no telemetry of it comes                 | closed      | note silence, flush, allow, next          |
     | holding | its end was probably lost                | until       | note loss, flush, allow, next             |
-    | holding | it has run for another while             | until       | nudge, wait                               |
+    | holding | it has run for another period            | until       | nudge, wait                               |
     | beside  | its end                                  | closed      | allow; finish, allow, next                |
     | beside  | all is sent, its end was probably lost   | until       | finish, allow, next                       |
     | beside  | no telemetry of it comes                 | until       | note silence, finish, allow, next         |
@@ -88,7 +88,7 @@ class Machine:
     | ending  | the tail is in, or its time is up        | last        | drain                                     |
     | any     | anything else                            | as it was   | none                                      |
 
-    Without telemetry no end is ever seen, so there is nothing to wait for and nothing to flush: next.
+    Without telemetry no end is ever seen. There is nothing to wait for and nothing to flush, so the action is next.
     """
 
     def __init__(
@@ -111,26 +111,26 @@ class Machine:
         self.silence_s = buffering_s + SILENCE_S
         self._sees_ends = sees_ends
         self._has_fallback = has_fallback
-        # The invocation at hand.
+        # The current invocation.
         self._limits = budget.for_invocation(0, clock, holding)
         self._invoked: str | None = None
         self._is_over = False
         self._silent_until = self._nudge_at = 0.0
-        # What telemetry has told.
+        # Known from telemetry.
         self._started: str | None = None  # the request of the last `platform.start`
-        self._last_end: tuple[str | None, int] = (None, 0)  # the last request whose end was told, and when it was
-        self._running: deque[str] = deque(maxlen=64)  # invoked, the newest last, and their ends not seen
-        self._ended: deque[str] = deque(maxlen=64)  # a fast function is done before its own INVOKE has been read
+        self._last_end: tuple[str | None, int] = (None, 0)  # the last request whose end was seen, and the end's time
+        self._running: deque[str] = deque(maxlen=64)  # requests whose end was not seen yet, the newest last
+        self._ended: deque[str] = deque(maxlen=64)  # requests that ended before their INVOKE was read: fast functions
         self._reports_due: deque[str] = deque(maxlen=64)
         self._has_init_report = False
         self._last_news_at = clock.monotonic()
         self._doubt = Doubt()
-        # What was learned of the invocations before.
+        # Learned from earlier invocations.
         self._gaps = Gaps()
         self._flushed = Moment(0.0, 0.0)
         self._silences = 0
-        self._missed = 0  # invocations in a row whose start was seen and whose end was not
-        self._is_peaceful = True  # the end
+        self._missed = 0  # invocations in a row whose start was seen but not their end
+        self._is_peaceful = True  # whether the reason of SHUTDOWN is `spindown`
 
     def __repr__(self) -> str:
         return f"<Machine {self.phase}: {self._invoked} invoked, {len(self._running)} running, {self.window}>"
@@ -142,17 +142,16 @@ class Machine:
         self._sees_ends = False
 
     def on_managed(self) -> tuple[Action, ...]:
-        """Note that nothing is ever frozen here, and no invocation seen."""
+        """Note that this environment is never frozen, and sees no invocations."""
         self.window = SendWindow(linger=self._strategy.period_s)
         return (Action.ALLOW,)
 
     def on_invoke(
         self, request_id: str, deadline_ms: int, *, is_worth_waiting: bool = True, decision: Decision | None = None
     ) -> tuple[Action, ...]:
-        """Begin an invocation, of which `deadline_ms` (since the epoch) is the end.
+        """Begin an invocation that ends at `deadline_ms` (since the epoch) at the latest.
 
-        `is_worth_waiting`: whether a flush would wait for any destination. `decision`: what is made of it, whatever
-        the strategy is.
+        `is_worth_waiting`: whether a flush would wait for any destination. `decision` overrides the strategy.
         """
         if self.phase is Phase.CLOSED or self.phase is Phase.ENDING:
             return ()
@@ -183,14 +182,14 @@ class Machine:
 
     def _decide(self, is_worth_waiting: bool) -> Decision:
         if self._silences >= MOST_SILENCES or self._missed >= MOST_SILENCES:
-            return Decision.LATER  # what is not seen cannot be waited for
+            return Decision.LATER  # ends are not seen, so they cannot be waited for
         decision = self._strategy.decide(self._flushed.age(self._clock), self._gaps)
         if decision is Decision.HOLD and not is_worth_waiting:
-            return Decision.BACKGROUND  # in an outage of every destination an invocation costs nothing
+            return Decision.BACKGROUND  # while every destination is down, no invocation has to wait
         return decision
 
     def on_next(self) -> None:
-        """Note that the next event is asked for: whatever was lost before is not of the next invocation."""
+        """Note that the next event is requested: earlier losses do not concern the next invocation."""
         self.phase = Phase.ASKING
         self._doubt.clear()
 
@@ -198,7 +197,7 @@ class Machine:
         self._flushed = Moment.now(self._clock)
 
     def on_shutdown(self, reason: str, deadline_ms: int, *, late_by: float = 0.0) -> tuple[Action, ...]:
-        """End, by `deadline_ms` (since the epoch); `late_by`: how long the processor may be withheld, in seconds."""
+        """End by `deadline_ms` (since the epoch). `late_by`: for how long the processor may be withheld, in seconds."""
         if self.phase is Phase.CLOSED or self.phase is Phase.ENDING:
             return ()
         self.ending = budget.for_shutdown(deadline_ms, self._clock, has_fallback=self._has_fallback, late_by=late_by)
@@ -214,7 +213,7 @@ class Machine:
     # --- telemetry ---
 
     def on_records(self, records: Sequence[Told]) -> tuple[Action, ...]:
-        """Take note of the platform's events in a batch, if any, in order; return what to do at once."""
+        """Note the platform's events in a batch, in order; return the actions to do at once."""
         window = self.window
         self._last_news_at = self._clock.monotonic()
         self._doubt.on_batch()
@@ -227,11 +226,11 @@ class Machine:
                 self.on_loss()
             elif record.type in ("platform.start", "platform.runtimeDone", "platform.report"):
                 self._on_request(record.type, record.request_id, record.time_ms)
-        is_sent_first = self.phase is Phase.HOLDING  # its flush closes the window behind it
+        is_sent_first = self.phase is Phase.HOLDING  # then the flush comes first, and the closed window after it
         return (Action.ALLOW,) if self.window is not window and not is_sent_first else ()
 
     def _on_request(self, kind: str, request_id: str | None, time_ms: int) -> None:
-        """Take note of what tells of one request; where it does not tell of which, it may be the one that is held."""
+        """Note an event about one request. Without a request id, it may be the end of the current invocation."""
         if request_id is None:
             self.on_loss()
         elif kind == "platform.runtimeDone":
@@ -240,10 +239,10 @@ class Machine:
             self._gaps.on_start(time_ms)
             self._doubt.clear()
             if self.phase is Phase.HOLDING and self._is_heard and request_id != self._invoked:
-                self.on_loss()  # another one runs: the end of the one that is held was before
+                self.on_loss()  # another request runs, so the end of the current one was lost before
             self._started = request_id
             self._silences = 0
-        else:  # reports of earlier requests that never had one are no longer waited for
+        else:  # reports come in order, so missing ones of earlier requests are no longer waited for
             while request_id in self._reports_due:
                 self._reports_due.popleft()
 
@@ -261,16 +260,16 @@ class Machine:
             self._ended.append(request_id)
 
     def _close_window(self) -> None:
-        """Let nothing start any more, unless it is sent in the background anyway."""
+        """Let no attempt start any more, unless records are sent in the background anyway."""
         if self.window.linger is None:
             self.window = CLOSED
 
     def on_loss(self) -> None:
-        """Note that telemetry was lost, which may have told the end of the function."""
+        """Note lost telemetry, which may have contained the end of the function."""
         self._doubt.on_loss(self._now_ms)
 
     def on_interruption(self) -> None:
-        """Note that a body of telemetry is not coming on, or was broken off. Lambda may send it again."""
+        """Note that a body of telemetry stalled or was cut off. Lambda may send it again."""
         self._doubt.on_interruption(self._now_ms)
 
     @property
@@ -279,13 +278,13 @@ class Machine:
 
     @property
     def _is_heard(self) -> bool:
-        """Whether telemetry of this invocation has come, so that its end will too."""
+        """Whether the start of the current invocation was seen, so that its end will be seen, too."""
         return self._started == self._invoked
 
     # --- what is waited for ---
 
     def decide(self, *, is_idle: bool = False) -> tuple[Action, ...]:
-        """Say what to do now; nothing where it is still to be waited. `is_idle`: no sink can send more for now."""
+        """Return the actions to do now; none means wait on. `is_idle`: no sink can send more for now."""
         match self.phase:
             case Phase.HOLDING:
                 return self._decide_holding(self._clock.monotonic())
@@ -299,7 +298,7 @@ class Machine:
     def _decide_holding(self, now: float) -> tuple[Action, ...]:
         if self._is_over:
             return _END
-        if now >= self._doubted_until:  # if the end is told after all, what was begun meanwhile ends with it
+        if now >= self._doubted_until:  # the window stays open; it closes if the end is seen after all
             return (Action.NOTE_LOSS, *_END)
         if not self._is_heard and now >= self._silent_until:
             self._silences += 1
@@ -324,7 +323,7 @@ class Machine:
 
     @property
     def wake_at(self) -> float:
-        """When, on the monotonic clock, `decide` has something to say even if nothing happens; infinity for never."""
+        """When (monotonic clock) `decide` may return actions even if nothing happens; infinity for never."""
         match self.phase:
             case Phase.HOLDING:
                 return min(self._limits.wait_until.at, self._nudge_at, self._doubted_until)
@@ -337,16 +336,16 @@ class Machine:
 
     @property
     def hold_until(self) -> Deadline:
-        """Until when a flush that starts now may hold the invocation.
+        """The deadline of a flush that starts now.
 
-        It counts from the function's end by Lambda's clock or, where that was lost, from when it was last known to run.
+        It counts from the function's end by Lambda's clock or, if that was lost, from when it was last known to run.
         """
         request_id, time_ms = self._last_end
         return self._limits.hold_until(self._clock, time_ms if request_id == self._invoked else self._doubt.since_ms)
 
     @property
     def _doubted_until(self) -> float:
-        """When, on the monotonic clock, an end that is doubted is not waited for any longer; else infinity."""
+        """When (monotonic clock) to stop waiting for an end that may be lost; infinity if there is no doubt."""
         if self._doubt.since_ms is None:
             return inf
         until = self._limits.hold_until(self._clock, self._doubt.since_ms)
@@ -354,12 +353,12 @@ class Machine:
 
     @property
     def _tail_until(self) -> float:
-        """Until when, on the monotonic clock, the last records are waited for.
+        """Until when (monotonic clock) the last telemetry is awaited after SHUTDOWN.
 
-        In an environment that ends in peace the last one is the report of its last invocation; with that, or where
-        it was never invoked, there is nothing to wait for. After a timeout or a crash the report is made when we are
-        gone, and goes to the next generation; but the last lines may still come, so it is waited until all is quiet.
-        What was told of an init that failed is on its way when the end is already there: its report is waited for.
+        In a normal shutdown the last record is the report of the last invocation. When it has come, or if there was no
+        invocation, nothing is awaited. After a timeout or a crash Lambda makes the report after this process has ended,
+        for the next process; but the last lines may still come, so the wait ends when no more telemetry comes. The
+        telemetry of a failed init may come after SHUTDOWN, so its report is awaited in any case.
         """
         if self.ending is None:
             return inf

@@ -1,14 +1,14 @@
-"""When to flush: what an invocation is held for, what is sent beside it, what waits. Pure: time is an argument."""
+"""The flush strategy: whether an invocation is held, records are sent while it runs, or later. Pure: no clock."""
 
 from collections import deque
 from enum import StrEnum
 
 from telemetry_forwarder.lazy_dataclass import dataclass, field
 
-# `adaptive` decides when it knows this many gaps between invocations, from the longest of the last ones.
+# `adaptive` decides by the longest of the last RECENT_GAPS gaps between invocations, once it knows ENOUGH_GAPS.
 ENOUGH_GAPS = 4
 RECENT_GAPS = 8
-# The longest that a record waits for the next invocation, so that none is held for it.
+# A record may wait this long for the next invocation. With longer gaps, invocations are held instead.
 LONGEST_WAIT_S = 10.0
 
 
@@ -16,13 +16,13 @@ class Decision(StrEnum):
     """What to do with one invocation."""
 
     HOLD = "hold"  # wait for its end, deliver what it wrote, then ask for the next event
-    BESIDE = "beside"  # deliver what is held while the function runs, then ask
-    LATER = "later"  # ask at once
-    BACKGROUND = "background"  # ask at once, and deliver at any time
+    BESIDE = "beside"  # deliver held records while the function runs, then ask for the next event
+    LATER = "later"  # ask for the next event at once
+    BACKGROUND = "background"  # ask for the next event at once, and deliver at any time
 
 
 class Mode(StrEnum):
-    """The words of TELEMETRY_FORWARDER_FLUSH."""
+    """The modes that TELEMETRY_FORWARDER_FLUSH may name."""
 
     ADAPTIVE = "adaptive"
     END = "end"
@@ -32,13 +32,13 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """TELEMETRY_FORWARDER_FLUSH: `period_s` is the time between two deliveries where the mode has one."""
+    """The value of TELEMETRY_FORWARDER_FLUSH. `period_s` is the time between two deliveries, if the mode has one."""
 
     mode: Mode = Mode.ADAPTIVE
     period_s: float = 1.0
 
     def decide(self, since_flush: float, recent_gaps: "Gaps") -> Decision:
-        """Decide about an invocation that begins now, `since_flush` seconds after the last flush."""
+        """Return the decision for an invocation that begins now, `since_flush` seconds after the last flush."""
         match self.mode:
             case Mode.END:
                 return Decision.HOLD
@@ -52,14 +52,14 @@ class Strategy:
 
 @dataclass(slots=True)
 class Gaps:
-    """How long nothing ran between two invocations, lately, by Lambda's own times. Lengths are seconds."""
+    """The recent gaps between the end of one invocation and the start of the next, in seconds, by Lambda's times."""
 
     _recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_GAPS))
     _ended_ms: int | None = None
 
     @property
     def are_short(self) -> bool:
-        """Say whether what is left over at the end of an invocation is soon sent beside the next one."""
+        """Whether the next invocation comes soon, so that records left over from one are sent during the next."""
         return len(self._recent) >= ENOUGH_GAPS and max(self._recent) <= LONGEST_WAIT_S
 
     def on_start(self, time_ms: int) -> None:
