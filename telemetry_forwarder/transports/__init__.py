@@ -1,1 +1,1 @@
-"""The rim towards the destinations: everything that sends."""
+"""The transports: everything that sends to the destinations."""

@@ -1,4 +1,4 @@
-"""Addresses in the form in which they may be said, and the proxy on the way to them. Opens no connection."""
+"""Addresses as they may be logged, and the proxy for an address. Opens no connection."""
 
 from base64 import b64encode
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from telemetry_forwarder.variables.proxies import PORTS, proxy_for
 
 
 def address(url: str, proxy: str | None) -> str:
-    """Return `host:port` of `url`, and of the proxy on the way; never a user name, path or query."""
+    """Return `host:port` of `url`, and of the proxy if there is one; never a user name, path or query."""
     text = host_port(url)
     return f"{text} (through the proxy {host_port(proxy)})" if proxy else text
 
@@ -24,15 +24,15 @@ def host_port(url: str) -> str:
 
 
 def choose_proxy(url: str, proxies: Mapping[str, str]) -> str | None:
-    """Return the proxy's URL for `url`, or None for the direct way (see `proxy_for`)."""
+    """Return the proxy's URL for `url`, or None for a direct connection (see `proxy_for`)."""
     parts = urlsplit(url)
     return proxy_for(parts.scheme, parts.hostname or "", parts.port, proxies)
 
 
 def proxy_login(proxy: str) -> dict[str, str]:
-    """Return the header with the user name and password of the proxy's URL, if it holds any.
+    """Return the header with the user name and password of the proxy's URL, or nothing if it has none.
 
-    By bytes, as aiohttp's own login knows the characters of Latin-1 alone.
+    They are encoded as bytes here, because aiohttp's own login supports only the characters of Latin-1.
     """
     parts = urlsplit(proxy)
     if parts.username is None:

@@ -1,19 +1,19 @@
-"""From an answer as it came on the wire to an `HttpResponse`, and what is to be said where it cannot be read."""
+"""Convert an answer as received to an `HttpResponse`, with the reason if its body cannot be read."""
 
 import re
 import zlib
 
 from telemetry_forwarder.interfaces import HttpResponse
 
-# What is read of a body, and what is unpacked of it.
+# The most bytes that are read of a body, and that are unpacked from it.
 LONGEST_ANSWER_BYTES = 64 * 1024
 
 _BODILESS = (204, 304)
 
-# A whole status line, with whatever for a reason: its three digits are what the other end decided.
+# A whole status line with any reason phrase: the three digits are what the server decided.
 _STATUS_LINE = re.compile(rb"\s*HTTP/\d(?:\.\d)?[ \t]+(\d{3})(?:[ \t][^\n]*|\r?)\n")
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
-# A line of a head that can be read whatever stands around it. Source: RFC 9110, section 5.6.2 (token).
+# A valid header line, whatever the lines around it. Source: RFC 9110, section 5.6.2 (token).
 _HEADER = re.compile(rb"^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*\r?$", re.MULTILINE)
 
 
@@ -29,10 +29,10 @@ class Answer:
 
 
 def begun_answer(received: bytes) -> Answer | None:
-    """Return what the first bytes of an answer say without its rest; None without a whole status line.
+    """Return what the first bytes of an incomplete answer tell; None without a whole status line.
 
-    A server says with its status what it did, and what is wrong behind that changes nothing of it. Interim answers
-    (1xx) are passed over; of the head the lines that are whole and sound are read.
+    The status tells what the server did, and damage after it does not change that. Interim answers (1xx) are skipped.
+    Of the head, the lines that are whole and valid are read.
     """
     at = 0
     while line := _STATUS_LINE.match(received, at):
@@ -48,7 +48,7 @@ def begun_answer(received: bytes) -> Answer | None:
 
 
 def read_answer(answer: Answer) -> HttpResponse:
-    """Return an answer with its body unpacked, where a server compressed it although nobody asked."""
+    """Return an answer with its body unpacked, because some servers compress it unasked."""
     if not (
         answer.body or {"content-length", "transfer-encoding"} & answer.headers.keys() or answer.status in _BODILESS
     ):
@@ -71,6 +71,6 @@ def read_answer(answer: Answer) -> HttpResponse:
 
 
 def unread(answer: Answer, reason: str) -> HttpResponse:
-    """Return an answer of which no more came than this, or could be read; a packed body is left out."""
+    """Return an answer that is incomplete or cannot be read further; a packed body is omitted."""
     body = b"" if "content-encoding" in answer.headers else bytes(answer.body)
     return HttpResponse(status=answer.status, body=body, headers=answer.headers, unreadable=reason)

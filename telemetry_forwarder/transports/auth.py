@@ -1,4 +1,4 @@
-"""The credential as a transport around a transport: sinks never see a secret, and rotation needs no new sink."""
+"""Add credentials to requests, as a transport around a transport: sinks never see a secret or its rotation."""
 
 import asyncio
 import contextlib
@@ -13,28 +13,28 @@ from telemetry_forwarder.variables.types import Secret, SecretReference
 
 
 class FetchSecret(Protocol):
-    """What reads a secret; with `fresh` from its service, whatever is held. Raises SecretError."""
+    """Reads a secret; with `fresh` from its service even if a value is held. Raises SecretError."""
 
     async def __call__(self, reference: SecretReference, *, fresh: bool = False) -> Secret: ...
 
 
-# What is waited for while a secret is read, where that can be told.
+# Returns what a read of the secret waits for, if that is known.
 WaitsFor: TypeAlias = Callable[[SecretReference], Cause | None]
 
 
 UNAUTHORIZED = (401, 403)
 
-# How long what was learnt last is believed: a refused credential is not read again, nor a missing one asked for again,
-# more often than this. GetSecretValue is billed by the call.
+# How long the last result counts: a refused credential is not read again, nor a missing one asked for again, more often
+# than this. GetSecretValue is billed by the call.
 BELIEF_S = 60.0
 
 
 class AuthTransport:
-    """Add the header of `credential` to each request before `inner` sends it.
+    """Adds the header of `credential` to each request before `inner` sends it.
 
-    A SecretReference is read with `fetch` when the first request comes, once however many callers wait for it, and
-    kept. After a 401 or 403 it is read again, at most every 60 s; if another value comes, the request is sent again,
-    once; otherwise the answer stands. Raises CredentialUnavailable, from the SecretError, where it cannot be read.
+    A SecretReference is read with `fetch` for the first request, once for all waiting callers, and kept. After a 401 or
+    403 it is read again, at most every 60 s. If the value has changed, the request is sent again, once; otherwise the
+    answer is returned. Raises CredentialUnavailable, from the SecretError, if the secret cannot be read.
     """
 
     def __init__(
@@ -72,16 +72,16 @@ class AuthTransport:
         return await self._inner.send(authorized(request, self._credential, other))
 
     async def warm(self) -> None:
-        """Read the secret before the first request needs it. What goes wrong is said when that comes."""
+        """Read the secret before the first request needs it. An error is ignored here; that request will report it."""
         with contextlib.suppress(CredentialUnavailable):
             await self._source.read()
 
     def is_preparing(self) -> bool:
-        """Say whether a request has not been sent yet: the secret is being read."""
+        """Return whether a request has not been sent yet because the secret is being read."""
         return self._unsent > 0
 
     def waits_for(self) -> Cause | None:
-        """Return what keeps the requests from being sent: the secret, or what `inner` waits for."""
+        """Return what delays the requests: the secret, or what `inner` waits for."""
         return self._source.waits_for() or step_of(self._inner)
 
     async def aclose(self) -> None:
@@ -89,7 +89,7 @@ class AuthTransport:
 
 
 class GivenSecret:
-    """A secret whose value was in the settings: there is nowhere to read another."""
+    """A secret whose value is in the settings; there is no other source to read again."""
 
     def __init__(self, secret: Secret) -> None:
         self._secret = secret
@@ -105,7 +105,7 @@ class GivenSecret:
 
 
 class HeldSecret:
-    """A referenced secret, read when it is first needed and again when it was refused; one reading at a time."""
+    """A secret given by reference: read when first needed, and again after a refusal; one read at a time."""
 
     def __init__(
         self, reference: SecretReference, fetch: FetchSecret, clock: Clock, waits_for: WaitsFor | None = None
@@ -122,7 +122,7 @@ class HeldSecret:
         self._read_again_at: Moment | None = None
 
     async def read(self) -> Secret:
-        """Return the secret; whoever waits for a reading under way gets its result, good or bad."""
+        """Return the secret. Callers that wait for a running read share its result or error."""
         failures = self._failures
         async with self._lock:
             if self._secret is not None:
@@ -139,10 +139,10 @@ class HeldSecret:
             return self._secret
 
     async def read_other_than(self, refused: Secret, status: int) -> Secret | None:
-        """Return what has taken the place of the `refused` secret; None where nothing has, or it was asked lately."""
+        """Return the value that replaced the `refused` one; None if it is unchanged, or was read again lately."""
         async with self._lock:
             if self._secret is not None and self._secret != refused:
-                return self._secret  # another caller met the rotation first
+                return self._secret  # another caller noticed the rotation first
             if self._is_recent(self._read_again_at):
                 return None
             try:
@@ -154,7 +154,7 @@ class HeldSecret:
             return self._secret if self._secret != refused else None
 
     def waits_for(self) -> Cause | None:
-        """Return what is waited for while the secret is read; None where nobody reads it."""
+        """Return what the read of the secret waits for; None if it is not being read."""
         told = self._waits_for(self._reference) if self._waits_for and self._secret is None else None
         if told is None and not self._lock.locked():
             return None
@@ -162,7 +162,7 @@ class HeldSecret:
         return told or Cause("secret", text, DropReason.SECRET_UNREADABLE, is_normal=True)
 
     def _is_believed(self, failure: SecretError) -> bool:
-        """A missing secret or permission is not there a moment later; a service that was away may be."""
+        """Return whether `failure` still counts: a missing secret stays missing for a while, a service may recover."""
         return not isinstance(failure, SecretUnavailable) and self._is_recent(self._failed_at)
 
     def _is_recent(self, moment: Moment | None) -> bool:
@@ -170,7 +170,7 @@ class HeldSecret:
 
 
 class SealedHeaders(dict[str, str]):
-    """Headers that hold a secret and do not show their values."""
+    """Headers that hold a secret, so their values are not shown."""
 
     def __repr__(self) -> str:
         return repr(dict.fromkeys(self, "***"))
@@ -179,7 +179,7 @@ class SealedHeaders(dict[str, str]):
 
 
 def authorized(request: HttpRequest, credential: Credential, secret: Secret) -> HttpRequest:
-    """Return `request` with the credential's header, whose name replaces any of the same in either case of letters."""
+    """Return `request` with the credential's header, which replaces a header of the same name in any case."""
     name = credential.header.lower()
     headers: Mapping[str, str] = SealedHeaders(
         {key: value for key, value in request.headers.items() if key.lower() != name}

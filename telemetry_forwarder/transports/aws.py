@@ -1,4 +1,4 @@
-"""What AWS clients have in common here: their configuration, their way through proxies, and what they wait for."""
+"""What all AWS clients share: their configuration, their proxies, and what their connections wait for."""
 
 import socket
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from telemetry_forwarder.transports.steps import connection_wanted, name_wanted
 
 
 class Road(AbstractResolver):
-    """How far the connections of one client have come: aiohttp asks it for names and for sockets."""
+    """Tracks how far the connections of one client have come. aiohttp resolves names and makes sockets through it."""
 
     def __init__(self) -> None:
         self._names = 0  # look-ups under way
@@ -26,14 +26,14 @@ class Road(AbstractResolver):
         self._resolver: AbstractResolver | None = None
 
     def waits_for(self, where: str) -> Cause | None:
-        """Return what is waited for before anything is sent to `where`; None where nothing is, or it is TLS."""
+        """Return what is waited for before a request to `where` is sent; None if it is nothing, or TLS."""
         if self._names:
             return name_wanted(where)
         self._sockets = [one for one in self._sockets if one.fileno() != -1 and not _is_connected(one)]
         return connection_wanted(where) if self._sockets else None
 
     def new_socket(self, address: tuple[Any, ...]) -> socket.socket:
-        """Make the socket for one of the addresses of `resolve`."""
+        """Create a socket for one of the addresses from `resolve`."""
         made = socket.socket(*address[:3])
         self._sockets = [one for one in self._sockets if one.fileno() != -1] + [made]
         return made
@@ -49,7 +49,7 @@ class Road(AbstractResolver):
             self._names -= 1
 
     async def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: there is nothing to close."""
 
 
 def _is_connected(one: socket.socket) -> bool:
@@ -69,12 +69,11 @@ def client_config(
     looks_over_parameters: bool = True,
     road: Road | None = None,
 ) -> AioConfig:
-    """Return a configuration with one attempt, as retry is the worker's (a replay, where a person waits, merges more).
+    """Return a configuration with one attempt; retries are the worker's (a replay, with a person waiting, allows more).
 
-    `road` sees how connecting goes.
-
-    With `proxies` (see `proxy_for`) connections take the way that those of the other sinks take; without, the way that
-    botocore reads in the environment, which knows no networks in NO_PROXY, and of a password no special characters.
+    `road` tracks the connections. With `proxies` (see `proxy_for`) connections use the same proxies as the other sinks.
+    Without it botocore reads the environment, and supports neither networks in NO_PROXY nor special characters in a
+    password.
     """
     direction: dict[str, Any] = {} if proxies is None else {"proxies": {}, "http_session_cls": _directed(proxies)}
     return AioConfig(
@@ -93,7 +92,7 @@ def client_config(
 
 
 class _Directions(ProxyConfiguration):
-    """What tells botocore's sessions the proxy of an address, by our own rule."""
+    """Gives botocore's sessions the proxy of an address by our own rule."""
 
     def __init__(self, by_scheme: Mapping[str, str]) -> None:
         super().__init__()
@@ -104,7 +103,7 @@ class _Directions(ProxyConfiguration):
 
 
 def _directed(proxies: Mapping[str, str]) -> type[AIOHTTPSession]:
-    """Return a class of sessions that take the way of `proxies`. botocore itself decides by the scheme alone."""
+    """Return a class of sessions that use `proxies`. botocore itself decides by the scheme alone."""
 
     class Session(AIOHTTPSession):
         def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""One call to AWS, and what came of it: for CloudWatch Logs, S3, SQS, SSM and Secrets Manager alike."""
+"""Make one call to AWS and convert its result; for CloudWatch Logs, S3, SQS, SSM and Secrets Manager."""
 
 import socket
 import ssl
@@ -23,13 +23,13 @@ from telemetry_forwarder.transports.aws_session import ForeignAnswer
 from telemetry_forwarder.transports.steps import connection_wanted
 from telemetry_forwarder.transports.tls_failures import is_tls, tls_failure
 
-# All that botocore raises. `ClientError` of its own is an answer; the last two are no BotoCoreErrors.
+# All exceptions that botocore raises. Its own `ClientError` is an answer; the last two are no BotoCoreErrors.
 SDK_ERRORS = (aws.ClientError, aws.BotoCoreError, ClientError, OSError, ResponseParserError, ForeignAnswer)
 
 NO_CREDENTIALS = "there are no AWS credentials"
 _LONGEST_MESSAGE = 500
 
-# Of botocore's own exceptions those that tell of the network. All others are about us: a setting, a model, a parameter.
+# botocore's own exceptions about the network. All others are about us: a setting, a model, a parameter.
 _OF_THE_NETWORK = (
     aws.HTTPClientError,
     aws.ConnectionError,
@@ -46,12 +46,12 @@ _CA_VARIABLES = "SSL_CERT_FILE or AWS_CA_BUNDLE"
 
 
 async def call(client: Any, operation: str, parameters: Mapping[str, Any]) -> AwsResponse:
-    """Call `operation` once and return the answer of the service, be it an error.
+    """Call `operation` once and return the answer of the service, even if it is an error.
 
-    What the SDK refuses on our side is an answer that `is_unsent`, with the type and status that the service gives:
-    missing credentials are `UnrecognizedClientException`, wrong parameters `InvalidParameterException`.
+    If the SDK refuses the call on our side, the answer `is_unsent`, with the type and status that the service would
+    give: missing credentials are `UnrecognizedClientException`, wrong parameters `InvalidParameterException`.
 
-    Raises NotTheService where something else answered, and another TransportError where no answer came.
+    Raises NotTheService if something else answered, and another TransportError if no answer came.
     """
     try:
         answer: Mapping[str, Any] = await getattr(client, operation)(**parameters)
@@ -61,7 +61,7 @@ async def call(client: Any, operation: str, parameters: Mapping[str, Any]) -> Aw
 
 
 def failed(error: Exception, where: str, what: str) -> AwsResponse:
-    """Return the answer that an exception of `SDK_ERRORS` holds. Raises TransportError where there is none."""
+    """Return the answer that an exception of `SDK_ERRORS` holds. Raises TransportError if it holds none."""
     if isinstance(error, aws.ClientError):
         return refused(error.response)
     if isinstance(error, aws.NoCredentialsError | aws.PartialCredentialsError):
@@ -74,7 +74,7 @@ def failed(error: Exception, where: str, what: str) -> AwsResponse:
 
 
 def refused(response: Mapping[str, Any]) -> AwsResponse:
-    """Return the answer that a `ClientError.response` holds; its type without a namespace (`com.amazonaws.logs#…`)."""
+    """Return the answer in a `ClientError.response`; its type has no namespace (`com.amazonaws.logs#…`)."""
     metadata, told = response.get("ResponseMetadata", {}), response.get("Error", {})
     return AwsResponse(
         status=int(metadata.get("HTTPStatusCode", 400)),
@@ -90,7 +90,7 @@ def _members(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def wait_asked_for(headers: Mapping[str, str]) -> float:
-    """Return the seconds that `x-amz-retry-after` (in ms) or `retry-after` (in s) ask for; 0.0 where they do not."""
+    """Return the seconds that `x-amz-retry-after` (in ms) or `retry-after` (in s) ask for; 0.0 without them."""
     for name, unit in (("x-amz-retry-after", 0.001), ("retry-after", 1.0)):
         value = headers.get(name, "").strip()
         if value.isascii() and value.isdigit():
@@ -99,8 +99,8 @@ def wait_asked_for(headers: Mapping[str, str]) -> float:
 
 
 def translated(error: BaseException, where: str) -> TransportError:
-    """Return the transport error that an exception of `SDK_ERRORS` amounts to; `where` is host and port."""
-    # botocore wraps what aiohttp raised; a reset in the middle of an answer comes as EndpointConnectionError too.
+    """Return the transport error for an exception of `SDK_ERRORS`; `where` is host and port."""
+    # botocore wraps aiohttp's exceptions. Even a reset in the middle of an answer becomes an EndpointConnectionError.
     cause = error.__cause__ or error.__context__
     if isinstance(error, aws.SSLError):
         tls = next((one for one in _causes(error) if is_tls(one)), None)
@@ -128,7 +128,7 @@ def translated(error: BaseException, where: str) -> TransportError:
 
 
 def _not_aws(error: Exception, where: str) -> str:
-    """Say that something answered that is no service of AWS, and what to check."""
+    """Return the text for an answer that is not from AWS, with what to check."""
     what = str(error) if isinstance(error, ForeignAnswer) else "its answer cannot be read"
     return f"{where}: what answered is not AWS ({what}); check the proxy and AWS_ENDPOINT_URL_…, if they are set"
 
@@ -140,12 +140,12 @@ def _why_not(error: OSError) -> str:
 
 
 def _own_fault(error: Exception) -> str:
-    """Say what botocore found wrong on our side: the kind, and its own words, which hold settings and no secrets."""
+    """Return what botocore found wrong on our side: the kind, and its own words, which hold settings and no secrets."""
     return f"{type(error).__name__}: {str(error)[:_LONGEST_REASON].rstrip('.')}"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception and what it came from; aiohttp keeps that of a certificate in an attribute."""
+    """Yield an exception and its causes; aiohttp keeps a certificate error in an attribute."""
     while error is not None:
         yield error
         error = getattr(error, "certificate_error", None) or error.__cause__ or error.__context__

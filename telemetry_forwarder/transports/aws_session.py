@@ -1,18 +1,18 @@
-"""How an AWS client is made here: cheaply, and from nothing but what is documented as the extension's own.
+"""Create AWS clients: cheaply, and from only the variables that are documented as the extension's own.
 
 The extension shares its environment with the function, whose own AWS SDK has some sixty variables (AWS_PROFILE,
-AWS_CONFIG_FILE, AWS_ENDPOINT_URL, AWS_RETRY_MODE, AWS_MAX_ATTEMPTS, …). None of them means our clients, and none may
-have an effect on them, be it set, empty or wrong. So a session is given an empty configuration, and these alone:
+AWS_CONFIG_FILE, AWS_ENDPOINT_URL, AWS_RETRY_MODE, AWS_MAX_ATTEMPTS, …). None of them is meant for our clients, so none
+may affect them, whether set, empty or wrong. So a session gets an empty configuration, and only these variables:
 
-| AWS_REGION, AWS_DEFAULT_REGION | where no region is given |
+| AWS_REGION, AWS_DEFAULT_REGION | if no region is given |
 | AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN | credentials, as Lambda sets them |
 | AWS_CONTAINER_CREDENTIALS_…, AWS_CONTAINER_AUTHORIZATION_TOKEN | credentials, as Lambda sets them with SnapStart |
 | AWS_ENDPOINT_URL_CLOUDWATCH_LOGS and its like, `ENDPOINTS` below | another endpoint of that service |
 | AWS_CA_BUNDLE | certificate authorities for AWS |
 
-and the proxies. Making a first client costs botocore about 100 ms of CPU on a test machine; nearly half of that are
+and the proxies. The first client costs botocore about 100 ms of CPU on a test machine. Nearly half of that goes into
 listing 430 directories of services that are not used here, and parsing JSON with the standard library. The loader below
-does neither.
+avoids both.
 """
 
 import gzip
@@ -49,13 +49,13 @@ ENDPOINTS = {
 
 
 class OrjsonFiles:
-    """Read botocore's data files; what its `JSONFileLoader` does, several times faster."""
+    """Reads botocore's data files like its `JSONFileLoader`, several times faster."""
 
     def exists(self, file_path: str) -> bool:
         return os.path.isfile(f"{file_path}.json") or os.path.isfile(f"{file_path}.json.gz")
 
     def load_file(self, file_path: str) -> Any:
-        """Return the data of `file_path` (without its ending), or None where there is no such file."""
+        """Return the data of `file_path` (without its suffix), or None if there is no such file."""
         if os.path.isfile(f"{file_path}.json"):
             with open(f"{file_path}.json", "rb") as file:
                 return orjson.loads(file.read())
@@ -66,14 +66,14 @@ class OrjsonFiles:
 
 
 class FewServices(Loader):
-    """A loader that knows which services it will be asked for, so that it need not list them all."""
+    """A loader with a fixed list of services, so that it need not list directories."""
 
     def list_available_services(self, type_name: str) -> list[str]:
         return sorted(ENDPOINTS)
 
 
 def new_loader() -> Loader:
-    """Return a loader for botocore's own data of these services, and no one else's; it keeps what it has read."""
+    """Return a loader for botocore's own data of these services, and no other data; it caches what it has read."""
     return FewServices(
         extra_search_paths=[Loader.BUILTIN_DATA_PATH],
         file_loader=OrjsonFiles(),  # type: ignore[arg-type]
@@ -82,11 +82,11 @@ def new_loader() -> Loader:
 
 
 def new_session(loader: Loader | None = None) -> AioSession:
-    """Return a session for the clients of `ENDPOINTS`, which shares a `loader` where one is given."""
+    """Return a session for the clients of `ENDPOINTS`; it uses `loader` if one is given."""
     session = AioSession()
     session.register_component("data_loader", loader or new_loader())
     session.register_component("config_store", _own_configuration(session))
-    # Lambda's own names, without those that others add: an account, an expiry, the token's name of long ago.
+    # Only Lambda's own names, without the names that others add: an account, an expiry, and the token's former name.
     names = {"token": "AWS_SESSION_TOKEN", "account_id": "", "expiry_time": ""}
     providers = [AioEnvProvider(mapping=names), AioContainerProvider()]
     session.register_component("credential_provider", AioCredentialResolver(providers=providers))
@@ -94,7 +94,7 @@ def new_session(loader: Loader | None = None) -> AioSession:
 
 
 def _own_configuration(session: AioSession) -> ConfigValueStore:
-    """Return a configuration of defaults, but for what is documented as ours."""
+    """Return a configuration of defaults that reads only our documented variables."""
     mapping: dict[str, Any] = {
         name: ConstantProvider(value=default) for name, (_, _, default, _) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items()
     }
@@ -125,17 +125,17 @@ async def open_client(
 ) -> AsyncIterator[Any]:
     """Open a client of `service`; leaving the context closes its connections.
 
-    Raises BotoCoreError, or ValueError for an endpoint that is no URL, where none can be made.
+    Raises BotoCoreError, or ValueError for an endpoint that is no URL, if no client can be made.
     """
     creator = session.create_client(
         service,
         region_name=region or None,
-        # Never None, for which botocore would look at REQUESTS_CA_BUNDLE; nor "", with which it checks nothing.
+        # Never None, because botocore would then read REQUESTS_CA_BUNDLE; nor "", which switches verification off.
         verify=ca_file or session.get_config_variable("ca_bundle") or True,
         endpoint_url=endpoint_url or session.get_config_variable(_endpoint_of(service)) or None,
         config=config,
     )
-    token = set_plugin_context(PluginContext(plugins="DISABLED"))  # BOTOCORE_EXPERIMENTAL__PLUGINS are the function's
+    token = set_plugin_context(PluginContext(plugins="DISABLED"))  # BOTOCORE_EXPERIMENTAL__PLUGINS is the function's
     try:
         opening = await creator.__aenter__()
     finally:
@@ -150,14 +150,14 @@ async def open_client(
 
 
 class ForeignAnswer(Exception):
-    """What answered a call with success is not AWS, nor one that speaks as AWS does. Its text says what it was."""
+    """A success that did not come from AWS or a compatible service. The text tells what it was."""
 
 
 def refuse_foreign(response_dict: Mapping[str, Any], *, is_secret: bool = False, **_: Any) -> None:
-    """Raise ForeignAnswer for a success that no service of AWS gave: of an empty one botocore would make a success.
+    """Raise ForeignAnswer for a success that no AWS service gave, because botocore accepts even an empty one.
 
-    AWS names each request in a header, and S3 what it stored. What speaks as AWS does but leaves that out has at least
-    to answer with a JSON object. With `is_secret` nothing of the body is shown. Source: Amazon S3 and CloudWatch Logs
+    AWS names each request in a header, and S3 names what it stored. A compatible service may omit that, but then it
+    must answer with a JSON object. With `is_secret` nothing of the body is shown. Source: Amazon S3 and CloudWatch Logs
     API references, common response headers; Fluent Bit, which takes a success without a request id as a failure.
     """
     status, headers = response_dict["status_code"], response_dict["headers"]
@@ -165,15 +165,15 @@ def refuse_foreign(response_dict: Mapping[str, Any], *, is_secret: bool = False,
     if not 200 <= status < 300 or any(name in known for name in _OF_AWS):
         return
     body = response_dict["body"]
-    body = bytes(body) if isinstance(body, bytes | bytearray) else b"?"  # of some operations a stream
+    body = bytes(body) if isinstance(body, bytes | bytearray) else b"?"  # some operations have a stream
     if not _is_object(body):
         raise ForeignAnswer(what_answered(status, b"?" if is_secret else body, known))
 
 
 def leave_out_unreadable(response_dict: dict[str, Any], **_: Any) -> None:
-    """Leave of an answer that is no JSON object its status and head: AWS said with them what it did.
+    """Replace a body that is no JSON object by `{}`: status and headers tell what AWS did.
 
-    botocore's parser raises for some bodies what nobody expects of it (UnicodeDecodeError, AttributeError).
+    For some bodies botocore's parser raises unexpected errors (UnicodeDecodeError, AttributeError).
     """
     body = response_dict["body"]
     if isinstance(body, bytes | bytearray) and not _is_object(bytes(body)):
@@ -192,7 +192,7 @@ _OF_AWS = ("x-amzn-requestid", "x-amz-request-id", "x-amz-id-2", "etag")
 
 
 def sdk_problem(error: Exception, service: str, consequence: str) -> Problem:
-    """Return what is wrong with the settings where `open_client` raised `error`."""
+    """Return the problem with the settings that made `open_client` raise `error`."""
     if isinstance(error, NoRegionError | InvalidRegionError):
         name, allowed = "AWS_REGION", "a region such as `eu-central-1`"
     elif isinstance(error, PartialCredentialsError):

@@ -1,4 +1,4 @@
-"""PutLogEvents through the AWS SDK, which signs. Imported only where CloudWatch Logs is a sink: botocore is heavy."""
+"""Send PutLogEvents with the AWS SDK. Imported only if CloudWatch Logs is a sink, because botocore is heavy."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -17,19 +17,19 @@ from telemetry_forwarder.transports.aws_session import new_session, open_client,
 if TYPE_CHECKING:
     from types_aiobotocore_logs.client import CloudWatchLogsClient
 
-# The worker bounds an attempt. A timer of ours would fire at the thaw, with the answer waiting in the socket.
+# The worker limits an attempt. A timer here would fire after a freeze although the answer is in the socket.
 READ_S = 900.0
 
 RETENTION_S = 2.0
 
-# An answer that takes longer than this is not waited for before the next step: a call takes some 10 ms within a region.
-# Where the first was slow the others need not be waited for as long. A timer that comes late tells of a processor that
-# had to do something else, such as signing for the first time, and is set anew.
+# If an answer takes longer than STEP_S, the next step begins without it; a call takes some 10 ms within a region. After
+# a slow first answer the others get less time. A timer that fires more than LATE_S late shows that the CPU was busy,
+# such as with the first signature, and is restarted.
 STEP_S = 0.5
 NEXT_STEP_S = 0.2
 LATE_S = 0.05
 
-# The type of an answer that no service of AWS gave.
+# The error type of an answer that no AWS service gave.
 FOREIGN = "ForeignAnswer"
 
 
@@ -45,12 +45,11 @@ async def open_logs(
 ) -> "AsyncIterator[LogsTransport]":
     """Open a transport for PutLogEvents; leaving the context closes its connections.
 
-    Endpoint and credentials, and the region where none is given, come by the variables that `aws_session` lists.
-    A group that had to be created gets `retention_days`; `warn` is told where that failed. Raises ConfigError where
-    no client can be made of these variables.
+    Endpoint and credentials, and the region if none is given, come from the variables that `aws_session` lists. A new
+    log group gets `retention_days`; if that fails `warn` is called. Raises ConfigError if no client can be made.
     """
     road = Road()
-    # What is sent is made here, event by event; to look it over again would take the SDK as long as all the rest.
+    # The events are built here, so they are valid; validation would take the SDK as long as all the rest.
     config = client_config(connect_s=connect_s, read_s=READ_S, proxies=proxies, looks_over_parameters=False, road=road)
     async with AsyncExitStack() as stack:
         try:
@@ -62,18 +61,18 @@ async def open_logs(
 
 
 class LogsTransport:
-    """Send each `PutLogEvents` once, to a stream that is there or was created.
+    """Sends each `PutLogEvents` once, to a stream that exists or is created.
 
-    `prepare` creates the stream, and the group where it is missing, before anything is put; else that is done before
-    the first put of a stream, and again when a put finds no stream, then with one more put. No step is waited for
-    longer than `STEP_S` before the next is taken beside it: each does no harm where it is not needed, and at a service
-    that takes a second for each answer four of them would not fit into the end of an environment.
+    `prepare` creates the stream, and the group if it is missing, before the first put. Without `prepare` the first put
+    of a stream does that. It is done again if a put finds no stream, followed by one more put. Each step is waited for
+    at most `STEP_S`; then the next step begins beside it. An unnecessary step does no harm, and at a service that takes
+    a second for each answer, four steps in a row would not fit into the end of an environment.
 
-    That creation fails keeps no put from being tried: the role may lack the permission while the stream exists. Only if
-    the put then finds no stream, the answer is the one that the creation got, because that is what must be mended or
-    retried (OperationAbortedException: another environment is creating the same group).
+    If creation fails the put is tried nevertheless: the role may lack the permission while the stream exists. If the
+    put then finds no stream, the answer to the creation is returned, because that error must be fixed or retried
+    (OperationAbortedException: another environment is creating the same group).
 
-    What the SDK refuses on our side comes as an answer too (`aws_calls.call`).
+    If the SDK refuses a call on our side, that is returned as an answer too (`aws_calls.call`).
     """
 
     def __init__(
@@ -90,10 +89,10 @@ class LogsTransport:
         self._warn = warn
         self._unsent = 0  # puts that wait for their stream
         self._ready: set[tuple[str, str]] = set()  # streams that need no creation
-        self._preparing: dict[tuple[str, str], asyncio.Event] = {}  # set when every step has been taken
+        self._preparing: dict[tuple[str, str], asyncio.Event] = {}  # set when no more requests follow
 
     async def prepare(self, request: PutLogEvents) -> None:
-        """Create the stream of `request`. Raises TransportError; `send` tries what failed here again."""
+        """Create the stream of `request`. Raises TransportError; `send` repeats what failed here."""
         stream = (request.group, request.stream)
         if stream in self._ready or stream in self._preparing:
             return
@@ -125,15 +124,15 @@ class LogsTransport:
         return created if answer.error == "ResourceNotFoundException" and created.error else answer
 
     def is_preparing(self) -> bool:
-        """Say whether a put has not been sent yet: its stream is being created."""
+        """Return whether a put has not been sent yet because its stream is being created."""
         return self._unsent > 0
 
     def waits_for(self) -> Cause | None:
-        """Return the step of making a connection that is waited for; None where it is the answer."""
+        """Return the connection step that is waited for; None if it is the answer."""
         return self._road.waits_for(host_port(self._client.meta.endpoint_url)) if self._road else None
 
     async def aclose(self) -> None:
-        """Close the connections; `open_logs` does it as well, and twice does no harm."""
+        """Close the connections. `open_logs` does it as well; closing twice does no harm."""
         await self._client.close()
 
     async def _put(self, request: PutLogEvents) -> AwsResponse:
@@ -143,9 +142,9 @@ class LogsTransport:
         )
 
     async def _create(self, request: PutLogEvents, is_under_way: asyncio.Event | None = None) -> AwsResponse:
-        """Create what is missing, and remember that it is there; status 200 where the stream can be written to.
+        """Create what is missing, and remember the stream. The status is 200 if the stream can be written to.
 
-        `is_under_way` is set when nothing more is to be sent. Raises TransportError where no answer came.
+        `is_under_way` is set when no more requests follow. Raises TransportError if no answer came.
         """
         async with asyncio.TaskGroup() as group:
             calls = _Calls(group)
@@ -162,7 +161,7 @@ class LogsTransport:
     async def _create_stream_or_group(
         self, request: PutLogEvents, calls: "_Calls", is_under_way: asyncio.Event
     ) -> "AwsResponse | TransportError":
-        # The stream first: its group is nearly always there, and then this is the only call.
+        # The stream first: its group nearly always exists, so this is usually the only call.
         stream = calls.begin(self._create_stream(request))
         if await calls.answered(stream, STEP_S) and not is_missing(stream.result()):
             return stream.result()
@@ -191,7 +190,7 @@ class LogsTransport:
         return AwsResponse(status=200) if answer.error == "ResourceAlreadyExistsException" else answer
 
     async def _retain(self, group: str) -> None:
-        """Set the retention of a new group, if it can be done soon: the records are worth more than their term."""
+        """Set the retention of a new group, within `RETENTION_S`: delivering the records is more important."""
         if self._retention_days is None:
             return
         try:
@@ -208,15 +207,15 @@ class LogsTransport:
     async def _call(self, operation: str, **parameters: Any) -> AwsResponse:
         try:
             return await call(self._client, operation, parameters)
-        except NotTheService as error:  # the address is wrong, which no other attempt changes
+        except NotTheService as error:  # the address is wrong, so a retry would not help
             return AwsResponse(status=200, error=FOREIGN, message=str(error))
 
 
 class _Calls:
-    """Calls that are under way beside each other, each a task of `group` that does not raise."""
+    """Concurrent calls, each a task of `group` that does not raise."""
 
     def __init__(self, group: asyncio.TaskGroup) -> None:
-        self.spared: asyncio.Task[Any] | None = None  # goes on to its end
+        self.spared: asyncio.Task[Any] | None = None  # this task is not cancelled
         self._group = group
         self._tasks: list[asyncio.Task[AwsResponse | TransportError]] = []
 
@@ -226,7 +225,7 @@ class _Calls:
         return task
 
     async def answered(self, task: "asyncio.Task[Any]", seconds: float) -> bool:
-        """Wait for an answer as long as one usually takes; say whether it came."""
+        """Wait for an answer for `seconds`; return whether it came."""
         loop = asyncio.get_running_loop()
         while not task.done():
             due = loop.time() + seconds
@@ -236,7 +235,7 @@ class _Calls:
         return task.done()
 
     async def first_good(self, *tasks: "asyncio.Task[AwsResponse | TransportError]") -> "AwsResponse | TransportError":
-        """Return the first answer that is none of failure; where there is none, the last one."""
+        """Return the first answer that is no failure; if all fail, the last answer."""
         for task in asyncio.as_completed(tasks):
             answer = await task
             if not is_failed(answer):
@@ -250,7 +249,7 @@ class _Calls:
 
 
 async def outcome(call: Awaitable[AwsResponse]) -> "AwsResponse | TransportError":
-    """Return the answer of `call`, or that there was none."""
+    """Return the answer of `call`, or its TransportError."""
     try:
         return await call
     except TransportError as error:
@@ -262,5 +261,5 @@ def is_failed(answer: AwsResponse | TransportError) -> bool:
 
 
 def is_missing(answer: AwsResponse | TransportError) -> bool:
-    """Say whether a stream could not be created for lack of its group."""
+    """Return whether a stream could not be created because its group is missing."""
     return isinstance(answer, AwsResponse) and answer.error == "ResourceNotFoundException"

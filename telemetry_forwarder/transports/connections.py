@@ -1,12 +1,12 @@
-"""aiohttp's connections for an environment that is frozen between two invocations, and for answers that end early.
+"""aiohttp's connections, adapted to environments that freeze between invocations and to answers that end early.
 
-- Age is that of a `Moment`. The monotonic clock may have stood still while the environment was frozen or kept as a
-  snapshot; the other end has long forgotten the connection then, and may not even say so.
-- What comes unasked ("408 Request Timeout", say) ends a connection: it would be taken for the answer to what is asked
-  next.
-- The first bytes of an answer are kept. aiohttp gives nothing of an answer with an odd line in its head, or one that
-  ends within it; but with its status the server has said what it did.
-- Closing aborts: what was not sent of a request that was given up is never sent.
+- A connection's idle time is the age of a `Moment`. The monotonic clock may have stood still while the environment was
+  frozen or stored as a snapshot. Then the server has long dropped the connection, perhaps without a signal.
+- Bytes that come unasked (such as "408 Request Timeout") end a connection, because they would be taken for the answer
+  to the next request.
+- The first bytes of an answer are kept. aiohttp returns nothing if a line of the head is invalid or the head is cut
+  off, although the status already tells what the server did.
+- Closing aborts: unsent bytes of a request that was given up are never sent.
 """
 
 import asyncio
@@ -33,24 +33,24 @@ from telemetry_forwarder.transports.steps import (
     tunnel_wanted,
 )
 
-# Shorter than the idle limit of any load balancer, so that a connection is seldom found dead when it is used again.
+# Shorter than the idle timeout of any load balancer, so that a reused connection is seldom dead.
 KEEP_ALIVE_S = 5.0
 
-# An address that does not answer is given this long before the next one of the name is tried beside it.
+# The time for an address to answer before the next one of the name is tried beside it.
 # Source: RFC 8305, section 5.
 _NEXT_ADDRESS_S = 0.25
 
-# What is kept of the beginning of an answer, and the longest line of a head that is read.
+# The most bytes kept from the start of an answer, and the longest line of a head.
 LONGEST_HEAD_BYTES = 64 * 1024
 
 _END_OF_HEAD = b"\r\n\r\n"
 
 
 class Attempt:
-    """How far one request has come; `connection` is set once it is on its way to who answers it.
+    """The progress of one request; `connection` is set once the request goes to its receiver.
 
-    aiohttp's resolver, protocol factory and connector find theirs in `CURRENT`. With whom it deals: with the proxy
-    while `is_with_proxy`, which is asked for a tunnel once `is_tunnelling`, then with the destination.
+    aiohttp's resolver, protocol factory and connector find their Attempt in `CURRENT`. While `is_with_proxy` the peer
+    is the proxy, which is asked for a tunnel once `is_tunnelling`; then it is the destination.
     """
 
     def __init__(self, url: str, proxy: str | None, way: Way) -> None:
@@ -71,14 +71,14 @@ class Attempt:
         self.way.waits_for = proxy_wanted(self.where, self._variable) if is_proxy else connection_wanted(self._next)
 
     def shakes_hands(self) -> None:
-        """Note that there is a connection, or a tunnel, in which TLS may begin."""
+        """Note that a connection or a tunnel exists, in which TLS may begin."""
         if self.is_tunnelling:
             self.is_tunnelling = self.is_with_proxy = False
             self._next = self.where
         self.way.waits_for = handshake_wanted(self._next)
 
     def is_through(self) -> None:
-        """Note that there is a connection over which HTTP can be spoken."""
+        """Note that a connection is ready for HTTP."""
         if self.is_with_proxy and self._wants_tunnel:
             self.is_tunnelling = True
             self.way.waits_for = tunnel_wanted(self.where, self._variable)
@@ -92,10 +92,10 @@ CURRENT: ContextVar[Attempt] = ContextVar("CURRENT")
 
 
 class Connector(TCPConnector):
-    """aiohttp's pool, out of which no connection is used again that was idle for too long by the wall clock."""
+    """aiohttp's pool, but a connection that was idle for too long by the wall clock is not reused."""
 
     def __init__(self, clock: Clock) -> None:
-        # No memory for names: where an address has moved, the next connection finds it.
+        # No DNS cache: if an address has moved, the next connection finds it.
         super().__init__(
             limit=0,
             use_dns_cache=False,
@@ -143,9 +143,9 @@ class _Resolver(ThreadedResolver):
 
 
 class Connection(ResponseHandler):
-    """One connection. `received` is the beginning of the answer, `end` why the connection is over (None: it is not).
+    """One connection. `received` is the start of the answer; `end` is why the connection ended (None: it has not).
 
-    `is_garbled` once something came that is not HTTP.
+    `is_garbled` is set once something came that is not HTTP.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, attempt: Attempt) -> None:
@@ -157,7 +157,7 @@ class Connection(ResponseHandler):
         self.is_garbled = False
 
     def is_usable(self, clock: Clock) -> bool:
-        """Say whether a request may be sent. A new one is usable, whatever has come on it."""
+        """Return whether a request may be sent. A new connection is usable, whatever has come on it."""
         return self._idle_since is None or (not self.should_close and self._idle_since.age(clock) <= KEEP_ALIVE_S)
 
     def begin(self) -> None:
@@ -177,12 +177,12 @@ class Connection(ResponseHandler):
         self._attempt.is_through()
 
     def data_received(self, data: bytes) -> None:
-        if data and self._idle_since is not None:  # aiohttp itself calls with nothing, to go on
+        if data and self._idle_since is not None:  # aiohttp itself passes no data, to resume
             self.abort()
             return
         self.received += data[: LONGEST_HEAD_BYTES - len(self.received)]
-        # aiohttp's parser gives nothing of what it was handed together with bytes that it cannot read. Apart, the head
-        # is given before its body is judged, and that before what stands behind it.
+        # aiohttp's parser returns nothing of a chunk that contains invalid bytes. So the head is passed separately: it
+        # is parsed before its body, and the body before what follows it.
         head, end, body = data.partition(_END_OF_HEAD)
         super().data_received(head + end)
         if body and self.exception() is None:
@@ -195,7 +195,7 @@ class Connection(ResponseHandler):
         super().connection_lost(exc)
 
     def _give_up(self) -> None:
-        """Tell who reads the body too that it cannot be read: aiohttp's parser has forgotten it."""
+        """Tell the reader of the body too that it cannot be read, because aiohttp's parser has forgotten the reader."""
         self.is_garbled = True
         if self._payload is not None and not self._payload.is_eof():
             self._payload.set_exception(ClientPayloadError("what came is not HTTP"))

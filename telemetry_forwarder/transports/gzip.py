@@ -1,4 +1,4 @@
-"""Compression as a transport around a transport."""
+"""Compress request bodies, as a transport around a transport."""
 
 import asyncio
 import zlib
@@ -6,29 +6,29 @@ import zlib
 from telemetry_forwarder.interfaces import Cause, HttpRequest, HttpResponse, Transport, is_preparing, step_of, warm
 from telemetry_forwarder.lazy_dataclass import replace
 
-# A body that fits a packet gains nothing that the other end would notice.
+# Smaller bodies fit into a packet, so compression gains nothing.
 SMALLEST_BYTES = 1024
 
 # Measured on 1 MB of JSON log events: level 3 costs half the CPU of level 6 and gives 8 % more bytes. In a Lambda
 # environment the CPU is the user's, and billed.
 LEVEL = 3
 
-# What is compressed at a time before the event loop has its turn: a millisecond or so.
+# How much is compressed before the event loop may run other tasks: a millisecond or so.
 SLICE_BYTES = 64 * 1024
 
-# A gzip header and trailer round it, without a time: `zlib`'s documentation, 16 + the window's size.
+# A gzip header without a time, and a trailer. Source: `zlib`'s documentation, 16 + the window's size.
 GZIP = 16 + zlib.MAX_WBITS
 
-# As many requests as may be under way beside each other, and one that waits to be sent again.
+# The most requests that run concurrently, and one that waits for a retry.
 MOST_KEPT = 4
 
 
 class GzipTransport:
-    """Compress the body of each request before `inner` sends it.
+    """Compresses the body of each request before `inner` sends it.
 
-    The compressed form is kept until the request was answered 2xx or newer ones have come, so that sending the same
-    object again, even while it is under way, costs nothing. Bodies under 1 KiB, bodies that do not shrink, and bodies
-    that have a Content-Encoding go as they are.
+    The compressed form is kept until the request was answered 2xx or newer ones have come, so sending the same object
+    again, even concurrently, costs nothing. A body under 1 KiB, one that does not shrink, and one that has a
+    Content-Encoding are sent as they are.
     """
 
     def __init__(self, inner: Transport[HttpRequest, HttpResponse], *, level: int = LEVEL) -> None:
@@ -43,11 +43,11 @@ class GzipTransport:
         return response
 
     async def warm(self) -> None:
-        """Let `inner` get ready, where it can."""
+        """Prepare `inner`, if it supports that."""
         await warm(self._inner)
 
     def is_preparing(self) -> bool:
-        """Say whether a request has not been sent yet: `inner` prepares something."""
+        """Return whether a request has not been sent yet because `inner` prepares something."""
         return is_preparing(self._inner)
 
     def waits_for(self) -> Cause | None:
@@ -67,7 +67,7 @@ class GzipTransport:
 
 
 async def compress(request: HttpRequest, level: int) -> HttpRequest:
-    """Return `request` with its body in gzip form, or `request` itself where that is no gain."""
+    """Return `request` with its body in gzip form, or `request` itself if that is no gain."""
     whole = request.body
     if len(whole) < SMALLEST_BYTES or any(name.lower() == "content-encoding" for name in request.headers):
         return request
@@ -84,5 +84,5 @@ async def compress(request: HttpRequest, level: int) -> HttpRequest:
 
 
 async def _others() -> None:
-    """Let the event loop do what is due."""
+    """Let the event loop run what is due."""
     await asyncio.sleep(0)

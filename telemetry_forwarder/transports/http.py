@@ -1,10 +1,10 @@
-"""HTTP to one destination through aiohttp: no retry, no redirect, no cookie, nothing from the environment.
+"""Send HTTP requests to one destination with aiohttp: no retry, no redirect, no cookie, nothing from the environment.
 
-A timer that was set before Lambda froze the environment fires as soon as it thaws, although the answer may be
-waiting in the socket. So only the making of a connection is bounded here; how long an answer may take is the
-worker's to say, who knows the deadline of the invocation.
+A timer that was set before Lambda froze the environment fires as soon as it thaws, although the answer may be in the
+socket. So only connecting has a timeout here. The worker bounds the wait for an answer, because it knows the deadline
+of the invocation.
 
-Importing this module loads aiohttp's client, so nothing imports it but who is about to send.
+This module loads aiohttp's client, so only code that is about to send imports it.
 """
 
 import contextlib
@@ -35,20 +35,21 @@ from telemetry_forwarder.transports.steps import Way, Ways
 from telemetry_forwarder.transports.tls_failures import HUNG_UP, is_hung_up, is_other_name, is_tls, names_in
 from telemetry_forwarder.variables.proxies import PORTS
 
-_LONGEST_PIECE_BYTES = 2**20  # of longer ones aiohttp warns, as the event loop stands still meanwhile
+_LONGEST_PIECE_BYTES = 2**20  # aiohttp warns of longer ones, because they block the event loop
 
 _USER_AGENT = f"telemetry-forwarder/{__version__}"
 
 
 class HttpTransport:
-    """Send each `HttpRequest` once and return the answer, whatever its status.
+    """Sends each `HttpRequest` once and returns the answer, whatever its status.
 
-    `proxy` is the proxy's URL (`choose_proxy`), with user name and password where it wants them; `ca_file` a PEM file
-    of the authorities to trust instead of the system's; `connect_s` bounds name look-up, TCP, proxy and TLS together.
+    `proxy` is the proxy's URL (`choose_proxy`), with user name and password if it needs them; `ca_file` is a PEM file
+    of authorities to trust instead of the system's; `connect_s` bounds name look-up, TCP, proxy and TLS together.
 
-    Raises ConnectFailed where nothing was sent, ConnectionLost and TimedOut where something may have arrived; their
-    texts name host and port, never a header, a body or a query. Of a longer answer the first 64 KiB are returned.
-    Where a whole status line came there was an answer, whatever is wrong behind it: it is returned as `unreadable`.
+    Raises ConnectFailed if nothing was sent, ConnectionLost and TimedOut if something may have arrived. Their texts
+    name host and port, never a header, a body or a query. Of a longer answer the first 64 KiB are returned. Once a
+    whole status line has come there is an answer: if anything is wrong after it, the answer is returned as
+    `unreadable`.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class HttpTransport:
         self._ca_file = ca_file
         self._timeout = ClientTimeout(total=None, connect=connect_s)
         self._tls: ssl.SSLContext | None = None
-        self._names: tuple[str, ...] | None = None  # of a certificate that was made for others
+        self._names: tuple[str, ...] | None = None  # in a certificate that is for other names
         self._clock = clock or SystemClock()
         self._session: ClientSession | None = None
         self._is_closed = False
@@ -73,7 +74,7 @@ class HttpTransport:
         return f"<HttpTransport: {self._session.connector if self._session else 'not used yet'}>"
 
     def waits_for(self) -> Cause | None:
-        """Return the step of making a connection that the oldest request waits for; None where it was sent."""
+        """Return the connection step that the oldest request waits for; None if it was sent."""
         return self._ways.waits_for()
 
     async def send(self, request: HttpRequest) -> HttpResponse:
@@ -86,7 +87,7 @@ class HttpTransport:
                 response = await self._send(request, attempt)
             finally:
                 CURRENT.reset(current)
-        if response.status == NEEDS_LOGIN and self._proxy and request.url.startswith("http:"):  # not the backend's
+        if response.status == NEEDS_LOGIN and self._proxy and request.url.startswith("http:"):  # the proxy answered
             raise ConnectFailed(f"{attempt.where}: {refused_by_proxy(response.status)}")
         return response
 
@@ -109,7 +110,7 @@ class HttpTransport:
             if attempt.connection is None:
                 raise await self._not_sent(error, request.url, attempt) from error
             return _cut_short(error, attempt.where, attempt.connection, found)
-        if found.status < 200:  # a change of protocol that nobody asked for
+        if found.status < 200:  # a change of protocol that was not asked for
             raise not_http(attempt.where)
         return read_answer(found)
 
@@ -119,23 +120,23 @@ class HttpTransport:
             await self._session.close()
 
     def _open_session(self) -> ClientSession:
-        """Return the session, made with the first request: aiohttp wants a running loop."""
+        """Return the session. It is created with the first request, because aiohttp needs a running loop."""
         if self._session is None:
             self._session = ClientSession(
                 connector=Connector(self._clock),
                 cookie_jar=DummyCookieJar(),
                 headers={"User-Agent": _USER_AGENT},
                 skip_auto_headers=["Content-Type", "Accept-Encoding"],
-                auto_decompress=False,  # what cannot be unpacked is an answer too
+                auto_decompress=False,  # an answer that cannot be unpacked is an answer too
                 timeout=self._timeout,
                 max_line_size=LONGEST_HEAD_BYTES,
                 max_field_size=LONGEST_HEAD_BYTES,
             )
-            self._session._retry_connection = False  # of a GET, which would outlive any deadline
+            self._session._retry_connection = False  # aiohttp's own retry of a GET would outlive any deadline
         return self._session
 
     def _route_to(self, text: str) -> tuple[URL, dict[str, Any]]:
-        """Return the address to ask for, as it is, and through what: the arguments of aiohttp's requests."""
+        """Return the URL to request, unchanged, and the arguments of aiohttp's `request` for proxy and TLS."""
         url = URL(text, encoded=True).with_user(None)
         if url.scheme not in PORTS or not url.raw_host:
             raise ValueError("not an http or https address")
@@ -143,14 +144,14 @@ class HttpTransport:
         is_encrypted = url.scheme == "https"
         return url, {
             "ssl": self._tls_context(text) if is_encrypted or (proxy and proxy.scheme == "https") else True,
-            # Without the dot of a fully qualified name, which no certificate has.
+            # Without the final dot of a fully qualified name, because no certificate has it.
             "server_hostname": url.raw_host.rstrip(".") if is_encrypted else None,
             "proxy": proxy.with_user(None) if proxy else None,
-            "proxy_headers": {"User-Agent": _USER_AGENT, **proxy_login(self._proxy or "")},  # of CONNECT
+            "proxy_headers": {"User-Agent": _USER_AGENT, **proxy_login(self._proxy or "")},  # for CONNECT
         }
 
     def _tls_context(self, url: str) -> ssl.SSLContext:
-        """Return what verifies the other end, made once, when it is first needed."""
+        """Return the context that verifies the server; it is created when first needed."""
         if self._tls is None:
             try:
                 context = context_of(self._ca_file)
@@ -164,7 +165,7 @@ class HttpTransport:
         return self._tls
 
     async def _not_sent(self, error: Exception, url: str, attempt: Attempt) -> ConnectFailed:
-        """Return the transport error of a request for which there was no connection."""
+        """Return the transport error of a request that got no connection."""
         if isinstance(error, ConnectionTimeoutError):
             step = attempt.way.waits_for
             return ConnectFailed(step.text if step else f"{attempt.where}: no connection in time")
@@ -172,7 +173,7 @@ class HttpTransport:
             return ConnectFailed(f"{attempt.where}: {refused_by_proxy(error.status)}")
         if attempt.is_tunnelling:
             return ConnectFailed(f"{attempt.where}: the proxy ended the connection, or speaks no HTTP")
-        # aiohttp keeps what the system or OpenSSL said in an attribute.
+        # aiohttp keeps the error of the system or of OpenSSL in an attribute.
         cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
         if isinstance(cause, ValueError) and not is_tls(cause):
             return ConnectFailed(f"{attempt.where}: the request cannot be sent ({type(cause).__name__})")
@@ -185,9 +186,9 @@ class HttpTransport:
         return ConnectFailed(f"{attempt.where}: {reason}")
 
     async def _names_at(self, text: str) -> tuple[str, ...]:
-        """Return the names in the certificate of the other end, which has another than ours; nothing is sent there.
+        """Return the names in the server's certificate if it is for another name; no request is sent.
 
-        OpenSSL gives them only where the handshake succeeds, so there is another one, once, that does not compare.
+        OpenSSL shows them only after a successful handshake. So one more handshake is made, without comparing names.
         """
         url, route = self._route_to(text)
         route["ssl"] = context_of(self._ca_file)
@@ -207,15 +208,15 @@ class HttpTransport:
 
 
 def _cut_short(error: Exception, where: str, connection: Connection, found: Answer | None) -> HttpResponse:
-    """Return what came of an answer before `error`, `found` or at least its status. Raises TransportError without one.
+    """Return the part of an answer that came before `error`. Raises TransportError if not even a status line came.
 
-    Why the connection ended is better known to itself than to aiohttp's exceptions.
+    The connection itself knows better why it ended than aiohttp's exceptions do.
     """
     begun = found or begun_answer(bytes(connection.received))
     if begun is not None:
         ended = f"the connection ended before it did ({plain(connection.end or error)})"
         return unread(begun, "behind its status line it is not HTTP" if connection.is_garbled else ended)
-    if isinstance(error, ValueError):  # of a header: no byte was sent
+    if isinstance(error, ValueError):  # an invalid header: nothing was sent
         raise ConnectFailed(f"{where}: the request cannot be sent ({type(error).__name__})") from error
     if connection.is_garbled:
         raise not_http(where, connection.received) from error
@@ -223,14 +224,14 @@ def _cut_short(error: Exception, where: str, connection: Connection, found: Answ
 
 
 def _payload_of(body: bytes) -> bytes | BytesIO | None:
-    """Return a body in the form in which aiohttp sends it at once, or in pieces of 64 KiB where it is very long."""
+    """Return a body in the form that aiohttp sends at once, or in pieces of 64 KiB if it is very long."""
     if not body:
         return None
     return body if len(body) <= _LONGEST_PIECE_BYTES else BytesIO(body)
 
 
 async def _read_body(answer: ClientResponse, body: bytearray) -> None:
-    """Read into `body`, at most `LONGEST_ANSWER_BYTES`; a connection with more to come is closed."""
+    """Read at most `LONGEST_ANSWER_BYTES` into `body`, and close the connection if more follows."""
     async for piece in answer.content.iter_any():
         body += piece
         if len(body) >= LONGEST_ANSWER_BYTES:
@@ -240,18 +241,18 @@ async def _read_body(answer: ClientResponse, body: bytearray) -> None:
 
 
 def _is_tls_unstarted(error: BaseException) -> bool:
-    """Say whether aiohttp found no TLS begun in a proxy's tunnel, where asyncio gives no error to go with it."""
+    """Return whether TLS could not begin in a proxy's tunnel; asyncio gives no error number then."""
     return type(error) is OSError and error.errno is None
 
 
 def context_of(ca_file: str | None) -> ssl.SSLContext:
     """Return a context that trusts the authorities of `ca_file`, else the system's. Raises OSError.
 
-    OpenSSL itself reads SSL_CERT_FILE. Where that names nothing of use, which the settings have said and left out, it
-    hides the system's authorities; they are loaded from where this OpenSSL was built to find them.
+    OpenSSL itself reads SSL_CERT_FILE. If that names nothing usable, which the settings have reported and ignored, it
+    hides the system's authorities. Then they are loaded from the path that this OpenSSL was built with.
     """
     context = ssl.create_default_context(cafile=ca_file)
     if ca_file is None and not context.cert_store_stats()["x509_ca"]:
-        with contextlib.suppress(OSError):  # a system that keeps them in a directory: OpenSSL looks there as it needs
+        with contextlib.suppress(OSError):  # if they are in a directory OpenSSL reads it on demand
             context.load_verify_locations(ssl.get_default_verify_paths().openssl_cafile)
     return context

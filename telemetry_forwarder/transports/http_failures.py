@@ -1,4 +1,4 @@
-"""What it means that a request brought no answer: words that name host and port, and hold nothing of the request."""
+"""Describe why a request got no answer: texts that name host and port, and nothing of the request."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ _TLS_ALERT = b"\x15\x03"
 
 
 def why_not(error: BaseException, *, is_proxy: bool, ca_file: str | None = None, names: Iterable[str] = ()) -> str:
-    """Say why no connection was made; `names` are those of a certificate that is for another name than ours."""
+    """Return why no connection was made; `names` are those of a certificate that is for another name than ours."""
     if isinstance(error, socket.gaierror) and not is_proxy:
         return f"the name cannot be resolved ({plain(error)})"
     if is_tls(error):
@@ -29,23 +29,23 @@ def refused_by_proxy(status: int) -> str:
 
 
 def not_http(where: str, received: bytes | bytearray = b"") -> ConnectionLost:
-    """Return the error of an answer that begins with no status line; `received` came instead."""
+    """Return the error for an answer without a status line; `received` came instead."""
     hint = "; it is an alert of TLS: write `https://`" if received.startswith(_TLS_ALERT) else ""
     return ConnectionLost(f"{where}: what came back is not HTTP{hint}")
 
 
 def lost(error: BaseException, where: str) -> TransportError:
-    """Return the transport error of a connection that ended, with `error`, before the answer to what was sent."""
-    if is_tls(error):  # TLS 1.3: a server judges its client when that has begun to send
+    """Return the transport error for a connection that ended, with `error`, before the answer did."""
+    if is_tls(error):  # in TLS 1.3 a server rejects its client only after the client has begun to send
         return ConnectionLost(f"{where}: {tls_failure(error)}")
-    # A plain OSError for ETIMEDOUT is a TimeoutError too, and is a lost connection: it carries its number.
+    # An OSError for ETIMEDOUT is a TimeoutError too, but means a lost connection. It has an errno.
     if isinstance(error, TimeoutError) and error.errno is None:
         return TimedOut(f"{where}: no answer in time")
     return ConnectionLost(f"{where}: the connection ended before the answer did ({plain(error)})")
 
 
 def plain(error: BaseException) -> str:
-    """Name what the operating system or OpenSSL said; other texts may quote what was sent and are left out."""
+    """Return the words of the operating system or OpenSSL. Other texts may quote the request, so they are left out."""
     reason = getattr(error, "reason", None)  # ssl.SSLError
     if isinstance(reason, str) and reason:
         return reason.replace("_", " ").lower()

@@ -1,4 +1,4 @@
-"""From a destination's description to its open transport: the order of the wrappers, written once."""
+"""Open the transport of a destination: the only place that defines the order of the wrappers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -21,15 +21,15 @@ from telemetry_forwarder.transports.addresses import choose_proxy
 from telemetry_forwarder.transports.auth import AuthTransport, FetchSecret, WaitsFor
 from telemetry_forwarder.transports.gzip import GzipTransport
 
-# Longest wait for a connection; what is slower is tried again.
+# The timeout for a connection; afterwards it is tried again.
 CONNECT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """What every transport is told of the network: `proxies` by scheme (and "no"), CA certificates, the region.
+    """The network settings of every transport: `proxies` by scheme (and "no"), CA certificates, the region.
 
-    `aws_ca_file` is for AWS alone: None where AWS_CA_BUNDLE names one, which the SDK reads by itself.
+    `aws_ca_file` is for AWS alone: None if AWS_CA_BUNDLE names one, which the SDK reads by itself.
     """
 
     proxies: Mapping[str, str] = field(repr=False)  # an address may hold a password
@@ -46,11 +46,11 @@ async def open_transport(
     fetch: FetchSecret | None = None,
     waits_for: WaitsFor | None = None,
 ) -> AsyncIterator[Transport[Any, Any]]:
-    """Open what reaches a destination: gzip around auth around HTTP, or PutLogEvents, or a third party's own.
+    """Open the transport of a destination: gzip around auth around HTTP, or PutLogEvents, or a third party's own.
 
-    `fetch` reads a credential that is given by reference, and `tell` says what that waits for.
+    `fetch` reads a credential that is given by reference, and `waits_for` returns what that read waits for.
 
-    Raises ConfigError where the AWS SDK can make nothing of its variables.
+    Raises ConfigError if the AWS SDK cannot use its variables.
     """
     if isinstance(delivery, HttpDelivery):
         transport = _http(delivery, network, fetch, waits_for)
@@ -59,7 +59,7 @@ async def open_transport(
         finally:
             await transport.aclose()
     elif isinstance(delivery, LogsDelivery):
-        from telemetry_forwarder.transports.cloudwatch_logs import open_logs  # botocore only where it is needed
+        from telemetry_forwarder.transports.cloudwatch_logs import open_logs  # load botocore only if it is needed
 
         async with open_logs(
             retention_days=delivery.retention_days,
@@ -78,7 +78,7 @@ async def open_transport(
 def _http(
     delivery: HttpDelivery, network: Network, fetch: FetchSecret | None, waits_for: WaitsFor | None
 ) -> Transport[HttpRequest, HttpResponse]:
-    from telemetry_forwarder.transports.http import HttpTransport  # aiohttp's client only where it is needed
+    from telemetry_forwarder.transports.http import HttpTransport  # load aiohttp's client only if it is needed
 
     transport: Transport[HttpRequest, HttpResponse] = HttpTransport(
         proxy=choose_proxy(delivery.url, network.proxies), ca_file=network.ca_file, connect_s=CONNECT_S
@@ -92,18 +92,18 @@ HEALTH_S = 5.0
 
 
 async def check_health(destination: Destination[Any, Any], transport: Transport[Any, Any], log: Log) -> None:
-    """Ask the destination once how it is, and say so where it is not well; nothing else depends on it."""
+    """Send the destination one health check, and log a failure; nothing else depends on it."""
     if not isinstance(destination.delivery, HttpDelivery) or destination.delivery.health is None:
         return
     name = destination.sink.name
     try:
         async with asyncio.timeout(HEALTH_S):
             answer = await transport.send(destination.delivery.health)
-    except TimeoutError:  # or the environment was frozen meanwhile: what is sent will show
+    except TimeoutError:  # or the environment was frozen; real requests will show
         log.debug(f"Sink {name}: no answer to the health check within {HEALTH_S:g} s.")
     except TransportError as error:
         log.warning(f"Sink {name}: no answer to the health check. {error}")
-    except Exception as error:  # noqa: BLE001 - nothing depends on it, least of all the other sinks
+    except Exception as error:  # noqa: BLE001 - nothing depends on it, least of all other sinks
         log.warning(f"Sink {name}: a bug in the health check.", **where(error))
     else:
         say = log.debug if answer.status == 200 else log.warning

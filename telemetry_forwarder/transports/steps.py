@@ -1,7 +1,7 @@
-"""What a request waits for before it is sent: a name, a connection, a handshake, a proxy. In words that say what to do.
+"""The steps before a request is sent (name look-up, connection, handshake, proxy); each has a text with advice.
 
-A destination is blamed only for an answer that it owes. Each step has one sentence, the same while it is waited for and
-when its time is over, so that it is said once.
+A destination is blamed only for an answer that it owes. Each step has one text, the same while it is waited for and
+after its timeout, so that it is logged once.
 """
 
 import asyncio
@@ -10,21 +10,20 @@ from contextlib import contextmanager
 
 from telemetry_forwarder.interfaces import Cause, DropReason, cause
 
-# What keeps packets from a function in a VPC, in the order in which it is met.
-# Source: AWS Lambda Developer Guide, "Giving Lambda functions access to resources in an Amazon VPC".
+# What blocks packets of a function in a VPC, in the order to check.
 VPC = (
     "if the function is in a VPC, its subnet needs a route there (a NAT gateway, or a VPC endpoint), and its security "
     "group and network ACL have to let it through"
 )
 
 
-# A step that was cut off sooner than this says nothing of the destination: the time was over as it began, or a small
-# function had no processor to take it with.
+# A step that was cut off sooner than this says nothing about the destination: there was no time left when it began, or
+# a small function got no CPU time for it.
 TELLING_S = 0.25
 
 
 class Way:
-    """How far one request has come: `waits_for` is None once it is on its way to who answers it."""
+    """The progress of one request: `waits_for` is None once the request goes to its receiver."""
 
     __slots__ = ("_since", "_waits_for")
 
@@ -43,16 +42,16 @@ class Way:
 
     @property
     def is_telling(self) -> bool:
-        """Say whether the step has been waited for long enough to be the reason why nothing gets through."""
+        """Whether the step has been waited for long enough to be the reason why nothing gets through."""
         return asyncio.get_running_loop().time() - self._since >= TELLING_S
 
 
 class Ways:
-    """The requests under way on one transport, oldest first."""
+    """The requests in progress on one transport, oldest first."""
 
     def __init__(self) -> None:
         self._under_way: list[Way] = []
-        self._cut: Cause | None = None  # what the last one waited for that was cut off, if none was sent since
+        self._cut: Cause | None = None  # the step of the last request that was cut off, until one is sent
 
     @contextmanager
     def begin(self) -> Iterator[Way]:
@@ -72,7 +71,7 @@ class Ways:
             self._under_way.remove(way)
 
     def waits_for(self) -> Cause | None:
-        """Return what the oldest request waits for, or the last waited for if it was cut off; None for the answer."""
+        """Return the step that the oldest request waits for, or at which the last was cut off; None for the answer."""
         if not self._under_way:
             return self._cut
         oldest = self._under_way[0]

@@ -1,7 +1,7 @@
-"""What a failed TLS handshake means, and what to do about it: one sentence for each kind of failure. Pure.
+"""Explain a failed TLS handshake and what to do about it: one sentence for each kind of failure. Pure.
 
-Nothing is imported from `ssl`, which costs 5 ms, so that whoever reads an error of another kind does not load it: its
-errors are known by the attributes that they carry.
+Nothing is imported from `ssl`, which costs 5 ms that an error of another kind should not cost. Errors of `ssl` are
+recognized by their attributes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from typing import Any
 
 MOST_NAMES = 5
 
-# Of X509_V_ERR_…. Source: OpenSSL, include/openssl/x509_vfy.h.
+# Values of X509_V_ERR_…. Source: OpenSSL, include/openssl/x509_vfy.h.
 NOT_YET_VALID, EXPIRED = 9, 10
 SELF_SIGNED = (18,)
 UNKNOWN_AUTHORITY = (2, 19, 20, 21, 27)
@@ -17,7 +17,7 @@ OTHER_NAME = (62, 64)
 TOO_WEAK = (66, 67, 68)
 REVOKED = 23
 
-# By the reason that OpenSSL gives; one that is in none of these is told as it is.
+# OpenSSL's reasons by kind; any other reason is reported as it is.
 NO_TLS = (
     "WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG",
     "RECORD_LAYER_FAILURE", "BAD_PACKET_LENGTH",
@@ -41,12 +41,12 @@ WEAK_KEYS = ("DH_KEY_TOO_SMALL", "EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_
 
 
 def is_tls(error: object) -> bool:
-    """Say whether `error` is one of the `ssl` module's."""
+    """Return whether `error` is one of the `ssl` module's."""
     return hasattr(error, "library") and hasattr(error, "reason")
 
 
 def is_hung_up(error: object) -> bool:
-    """Say whether the other end closed the connection while TLS was wanted on it. asyncio gives no number then."""
+    """Return whether the server closed the connection when TLS should begin. asyncio gives no error number then."""
     return isinstance(error, ConnectionResetError | BrokenPipeError | ConnectionAbortedError)
 
 
@@ -57,10 +57,10 @@ def is_other_name(error: object) -> bool:
 def tls_failure(
     error: Any, *, ca_file: str | None = None, names: Iterable[str] = (), variable: str = "SSL_CERT_FILE"
 ) -> str:
-    """Say why a handshake failed, from the `ssl.SSLError`, and what to do.
+    """Return why a handshake failed, from the `ssl.SSLError`, and what to do.
 
-    `ca_file` is what was trusted (None: the system's authorities), `variable` what names it; `names` are those of the
-    certificate, where they are known.
+    `ca_file` holds the trusted authorities (None: the system's), `variable` is the setting that names it; `names` are
+    those of the certificate, if known.
     """
     if getattr(error, "verify_message", None) is not None:  # ssl.SSLCertVerificationError
         return _not_verified(error, ca_file, tuple(names), variable)
@@ -129,7 +129,7 @@ def listed(names: tuple[str, ...]) -> str:
 
 
 def names_in(certificate: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names in a certificate, in the form that `SSLSocket.getpeercert` gives."""
+    """Return the names in a certificate, which has the form that `SSLSocket.getpeercert` returns."""
     return tuple(str(name) for kind, name in certificate.get("subjectAltName", ()) if kind in ("DNS", "IP Address"))
 
 
