@@ -1,1 +1,1 @@
-"""Everything that is said to Lambda."""
+"""The client of Lambda's own APIs: registration, subscription and events."""

@@ -1,8 +1,8 @@
-"""The calls to Lambda's own API after registration, on asyncio: the next event, errors, a subscription that waited.
+"""The asyncio client of Lambda's Extensions API after registration: next event, errors, a deferred subscription.
 
-Every call goes straight to `AWS_LAMBDA_RUNTIME_API`, never through a proxy, on a raw socket of its own, as those of
-`registration` do, which knows how they are written and read. `/event/next` has no timeout of ours.
-Source: AWS Lambda Developer Guide, "Extensions API".
+Every call goes directly to `AWS_LAMBDA_RUNTIME_API`, never through a proxy, on a raw socket of its own. Requests are
+built and answers are parsed by `registration`. `/event/next` has no timeout of ours. Source: AWS Lambda Developer
+Guide, "Extensions API".
 """
 
 import _socket
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from telemetry_forwarder.lambda_api.registration import Answer, Subscribing
 
 CONNECT_S = 2.0
-# The process leaves right after it has told Lambda why, whether that was heard or not.
+# The process ends right after this report, whether Lambda received it or not.
 REPORT_S = 1.0
 NEXT = f"{API}/event/next"
-# Answers of something between that is not well, not of Lambda: a proxy that a layer puts before the Runtime API.
+# Statuses that Lambda does not send, but a failing proxy that a layer puts before the Runtime API.
 BUSY = frozenset({408, 425, 429, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
 class Invoke:
-    """The function is being invoked; `deadline_ms` (since the epoch) is its timeout."""
+    """An INVOKE event; `deadline_ms` (since the epoch) is the function's timeout."""
 
     request_id: str
     deadline_ms: int
@@ -48,7 +48,7 @@ class Invoke:
 
 @dataclass(frozen=True, slots=True)
 class Shutdown:
-    """The environment ends; `reason` is in lower case: `spindown`, `timeout`, `failure` or a word not known yet."""
+    """A SHUTDOWN event; `reason` is in lower case: `spindown`, `timeout`, `failure` or an unknown word."""
 
     reason: str
     deadline_ms: int
@@ -58,15 +58,15 @@ Event: TypeAlias = Invoke | Shutdown
 
 
 class Subscription(Enum):
-    """What became of the subscription."""
+    """The result of the subscription."""
 
     SUBSCRIBED = "subscribed"
-    NOT_SUPPORTED = "not supported"  # a local stand-in for Lambda: 202
+    NOT_SUPPORTED = "not supported"  # status 202, from a local substitute for Lambda
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Buffering:
-    """How Lambda gathers records before it sends them. Ranges: `variables`."""
+    """How Lambda buffers records before it sends them. For the ranges see `variables`."""
 
     timeout_ms: int
     max_bytes: int
@@ -74,10 +74,10 @@ class Buffering:
 
 
 class ExtensionsClient:
-    """One registered extension's connection to Lambda. An async context manager.
+    """A registered extension's connection to Lambda. An async context manager.
 
-    An event that `early` has asked for while the application was loaded is the first that `next_event` waits for.
-    `pauses` are what lies between attempts at one event, in seconds; `say` is told once that one was not enough.
+    If `early` has asked for an event while the application was loaded, `next_event` waits for that one first. `pauses`
+    are the seconds between attempts at one event; `say` is called once when an attempt has failed.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class ExtensionsClient:
         pauses: Sequence[float] = PAUSES,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self.on_asked: Callable[[], object] = lambda: None  # told when a request has gone out
+        self.on_asked: Callable[[], object] = lambda: None  # called when a request was sent
         self._early = early
         self._pauses = pauses
         self._say = say
@@ -106,15 +106,15 @@ class ExtensionsClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the connection on which nobody waits for the first event any more; the others end with their calls."""
+        """Close the connection of an early request that nobody waits for; other connections end with their calls."""
         if self._waiting is not None:
             self._waiting[0].close()
 
     async def next_event(self) -> Event:
-        """Say that the last event is done with and wait for the next one, however long that takes.
+        """Report that the last event is done and wait for the next one, without a timeout.
 
-        Where no answer comes, or one that tells of no event, it is asked again: who ends here takes the function along.
-        Raises ExtensionsApiError for a refusal, and for the last attempt where none has worked.
+        If no answer comes, or one without an event, ask again, because the end of this process would end the function
+        too. Raises ExtensionsApiError for a refusal, and if all attempts fail.
         """
         is_cut_off = False
         for pause in (*self._pauses, None):
@@ -122,7 +122,7 @@ class ExtensionsClient:
                 return await self._event()
             except ExtensionsApiError as error:
                 is_cut_off = is_cut_off or error.status == 0
-                # To Lambda the wait that was cut off may still be open: then another one is refused for a moment.
+                # For Lambda the interrupted request may still be open; then it refuses another one for a moment.
                 may_pass = error.status in (0, 200) or error.status in BUSY or (error.status == 403 and is_cut_off)
                 if pause is None or not may_pass:
                     raise
@@ -143,20 +143,20 @@ class ExtensionsClient:
             self._say(f"Lambda gave no event that could be read, and is asked again: {error}")
 
     async def init_error(self, kind: str, message: str) -> None:
-        """Record why the start failed; the process has to end right after."""
+        """Report why the start failed. The process must end right after."""
         await self._report("init", kind, message)
 
     async def exit_error(self, kind: str, message: str) -> None:
-        """Record why the extension ends; the process has to end right after."""
+        """Report why the extension ends. The process must end right after."""
         await self._report("exit", kind, message)
 
     @property
     def is_asking(self) -> bool:
-        """Say whether the first event was asked for while the application was loaded, so that INIT is over."""
+        """Whether the first event was asked for while the application was loaded, so that INIT is over."""
         return self._waiting is not None or (self._early is not None and self._early.has_asked)
 
     def take_over(self) -> Invoke | None:
-        """Take over what was said while the application was loaded; return an invocation that was not held for it."""
+        """Take over the early request, and return an invocation that `early` did not hold to its end."""
         if self._early is None:
             return None
         early, self._early = self._early, None
@@ -164,7 +164,7 @@ class ExtensionsClient:
         return invocation_in(early.given_up)
 
     async def subscribe(self, calls: "Subscribing") -> tuple[int, str, bytes]:
-        """Make the calls that subscribe to telemetry; return status, schema and answer as `registration.subscribe`."""
+        """Make the calls of a subscription. Return status, schema and answer as `registration.subscribe` does."""
         request = next(calls)
         while True:
             try:
@@ -179,7 +179,7 @@ class ExtensionsClient:
                 return outcome
 
     async def _asked_early(self) -> "Answer | None":
-        """Wait for the event that was asked for while the application was loaded; None where none was."""
+        """Wait for the answer to the early request; return None if there was none."""
         self.take_over()
         if self._waiting is None:
             return None
@@ -205,9 +205,9 @@ class ExtensionsClient:
             raise _refusal(f"/{phase}/error", status, answer)
 
     async def _call(self, method: str, path: str, head: str | None = None, body: str = "") -> "Answer":
-        """Make one call on a connection of its own. Raises ExtensionsApiError where there is no whole answer.
+        """Make one call on a connection of its own. Raises ExtensionsApiError if no complete answer comes.
 
-        No connection is kept: what is idle while the environment is frozen may be dead when it thaws.
+        No connection is reused: one that was idle during a freeze may be dead after it.
         """
         if not self._is_entered:
             raise RuntimeError("enter the client first")
@@ -224,7 +224,7 @@ class ExtensionsClient:
                 raise ExtensionsApiError(path, 0, type(error).__name__, str(error)) from error
 
     async def _receive(self, connection: socket.socket, received: bytes) -> "Answer":
-        """Read the answer to a request that was sent, of which `received` was read before. Raises OSError."""
+        """Read the rest of the answer to a request; `received` was read before. Raises OSError."""
         self.on_asked()
         while not is_whole(received):
             news = await asyncio.get_running_loop().sock_recv(connection, 65536)
@@ -237,10 +237,10 @@ class ExtensionsClient:
 
 
 def read_subscription(status: int, answer: bytes) -> Subscription:
-    """Read the answer to the subscription. Raises ExtensionsApiError for a refusal, or where there was none."""
+    """Return the result of the subscription. Raises ExtensionsApiError if it was refused or not answered."""
     if status == 202:
         return Subscription.NOT_SUPPORTED
-    if status == 200:  # "OK", or "AlreadySubscribed" by the generation before a reset
+    if status == 200:  # "OK", or "AlreadySubscribed" after a reset
         return Subscription.SUBSCRIBED
     if status == 0:
         raise ExtensionsApiError("subscribing to telemetry", 0, "NoAnswer", answer.decode("utf-8", "replace"))
@@ -248,7 +248,7 @@ def read_subscription(status: int, answer: bytes) -> Subscription:
 
 
 def invocation_in(answer: bytes) -> Invoke | None:
-    """Return the invocation that a raw answer tells of; None where it is none, or has not come to its end."""
+    """Return the invocation in a raw answer; None if it holds another event or is incomplete."""
     try:
         event = read_event(answer[answer.find(b"{") : answer.rfind(b"}") + 1])
     except ExtensionsApiError:
@@ -257,7 +257,7 @@ def invocation_in(answer: bytes) -> Invoke | None:
 
 
 def read_event(body: bytes) -> Event:
-    """Read the answer of `/event/next`. Raises ExtensionsApiError where it is not an event that is known."""
+    """Parse the answer of `/event/next`. Raises ExtensionsApiError if it is no known event."""
     event = _object(body)
     kind, deadline_ms, request_id = event.get("eventType"), event.get("deadlineMs"), event.get("requestId")
     if isinstance(deadline_ms, int):

@@ -1,7 +1,7 @@
-"""Register, subscribe and idle: raw HTTP, with C modules only, before anything is loaded.
+"""Register, subscribe and idle, over raw HTTP with C modules only, before anything else is loaded.
 
-What is sent to Lambda and how its answers are read stands here alone, for calls that block (`call`) and for those of
-`lambda_api.client`, which do not: `request_bytes`, `is_whole` and `parse` touch no socket.
+Only this module builds requests to Lambda and parses answers, for the blocking calls here (`call`) and for the asyncio
+calls of `lambda_api.client`: `request_bytes`, `is_whole` and `parse` use no socket.
 """
 
 import _socket
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from telemetry_forwarder.lambda_api.first_event import Early
 
     Answer: TypeAlias = tuple[int, dict[str, str], bytes]  # status, headers with lower-case names, body
-    # Method, path, header lines and body of one request after the other; what is sent in are the answers.
+    # Yields method, path, header lines and body of each request, and is sent the answers.
     Subscribing: TypeAlias = Generator[tuple[str, str, str, str], Answer, tuple[int, str, bytes]]
 
 
 API = "/2020-01-01/extension"
-TELEMETRY = "/2022-07-01/telemetry"  # the path's version is fixed; the schema's goes into the body
+TELEMETRY = "/2022-07-01/telemetry"  # the path's version is fixed; the schema's version is in the body
 SCHEMAS = ("2025-01-29", "2022-12-13")
-SUBSCRIBE_S, REPORT_S = 5.0, 1.0  # for Lambda's answer: INIT waits for the one, the end of this process for the other
+SUBSCRIBE_S, REPORT_S = 5.0, 1.0  # timeouts: INIT waits for the first, the end of this process for the second
 
 
 class Registration:
-    """What came of registering: `status` 200 and an `identifier`, or Lambda's refusal in `body`.
+    """The result of registering: `status` 200 and an `identifier`, or Lambda's refusal in `body`.
 
-    `subscription` is what came of subscribing to telemetry: status, schema and the body of the answer; None where it
-    was not asked for. Status 0: there was no answer, and the body says why. `subscribe_later` are the calls that ask
-    for it where that waits until telemetry is served. `early` sees to the first `/event/next` while the application is
+    `subscription` is the result of subscribing to telemetry: status, schema and the body of the answer; None if it was
+    not attempted. Status 0 means that no answer came, and the body says why. `subscribe_later` makes the subscription's
+    calls if it waits until telemetry is served. `early` asks for the first `/event/next` while the application is
     loaded.
     """
 
@@ -57,7 +57,7 @@ class Registration:
 def events(values: reading.Values, *, can_listen: bool) -> "tuple[str, ...]":
     """Return the events to register for.
 
-    With nothing to do for an invocation it is not registered for, so that none ever waits for this process; on
+    If there is nothing to do in an invocation INVOKE is left out, so that no invocation waits for this process. On
     Managed Instances INVOKE is refused. Source: AWS Lambda Developer Guide, "Lambda Managed Instances".
     """
     if restores(values):
@@ -68,15 +68,15 @@ def events(values: reading.Values, *, can_listen: bool) -> "tuple[str, ...]":
 
 
 def has_sink(values: reading.Values) -> bool:
-    """Say whether any sink has what it needs."""
+    """Return whether any sink has what it needs."""
     return any(may_run(sink, values) for sink in reading.wanted_sinks(values))
 
 
 def restores(values: reading.Values) -> bool:
-    """Say whether secrets are served in an environment that is restored from a snapshot.
+    """Return whether secrets are served in an environment that is restored from a snapshot.
 
-    Its first INVOKE is the one sure sign that the snapshot is behind. No invocation waits for us: without sinks the
-    next event is asked for at once.
+    Its first INVOKE is the only sure sign of the restore. No invocation waits for us: without sinks the next event is
+    asked for at once.
     """
     return (
         values.given("AWS_LAMBDA_INITIALIZATION_TYPE") == table.SNAP_START
@@ -85,16 +85,16 @@ def restores(values: reading.Values) -> bool:
 
 
 def may_run(sink: str, values: reading.Values) -> bool:
-    """Say whether `sink` has what it needs, or is a third party's, which only it can tell."""
+    """Return whether `sink` has what it needs. A third party's sink counts if it is installed, as only it can tell."""
     if sink in table.BUILT_IN_SINKS:
         return reading.is_sound(sink, values)
-    from importlib.metadata import entry_points  # slow, and needed for a name that is not ours alone
+    from importlib.metadata import entry_points  # slow, and only needed for a third party's sink
 
     return any(entry.name.lower() == sink for entry in entry_points(group="telemetry_forwarder.sinks"))
 
 
 def register(runtime_api: str, name: str, wanted: "tuple[str, ...]") -> Registration:
-    """Register as the extension `name`, which is the executable's own file name."""
+    """Register as the extension `name`, which is the executable's file name."""
     registration = Registration(runtime_api, name, wanted)
     body = '{"events":[' + ",".join(f'"{event}"' for event in wanted) + "]}"
     head = f"Lambda-Extension-Name: {name}\r\nLambda-Extension-Accept-Feature: accountId\r\n"
@@ -105,7 +105,7 @@ def register(runtime_api: str, name: str, wanted: "tuple[str, ...]") -> Registra
 
 
 def subscribe(registration: Registration, values: reading.Values) -> "tuple[int, str, bytes]":
-    """Subscribe to telemetry with calls that block; return as `subscribing`."""
+    """Subscribe to telemetry with blocking calls; the result is that of `subscribing`."""
     calls = subscribing(registration, values)
     answer = None
     try:
@@ -118,17 +118,17 @@ def subscribe(registration: Registration, values: reading.Values) -> "tuple[int,
 
 
 def subscribing(registration: Registration, values: reading.Values) -> "Subscribing":
-    """Ask for telemetry, in the newest schema that Lambda takes; return status, schema and answer.
+    """Ask for telemetry in the newest schema that Lambda accepts. Return status, schema and answer.
 
-    A generator of requests that is sent the answers, so that whoever makes the calls may block or not. Where every
-    schema is refused what is returned is of the first refusal.
+    This is a generator of requests that is sent the answers, so the caller's calls may block or not. If every schema is
+    refused, the result is the first refusal.
 
-    Asked before anything is loaded: a function that cannot be imported fails sooner than the rest of this process is
-    there, and with its init Lambda closes the subscriptions, so that nothing of the failure would ever be told. The
-    socket listens already; what is sent meanwhile waits in the kernel's queue. After a reset the body has to be the
-    same one: another would be a second subscription. Source: AWS Lambda Developer Guide, "Telemetry API".
+    The subscription is made before anything is loaded. A function that cannot be imported may fail sooner than the rest
+    of this process is loaded, and Lambda closes subscriptions with its INIT, so the failure would never be told. The
+    socket listens already, and telemetry waits in the kernel's queue. After a reset the body must be the same, because
+    another body would be a second subscription. Source: AWS Lambda Developer Guide, "Telemetry API".
     """
-    # `platform` always, whatever is forwarded: the end of each invocation is seen in it.
+    # Always `platform`, whatever is forwarded: its events tell the end of each invocation.
     wanted = dict.fromkeys(("platform", *values["TELEMETRY_FORWARDER_TYPES"]))
     types = ",".join(f'"{word}"' for word in wanted)
     buffering = ",".join(
@@ -150,13 +150,13 @@ def subscribing(registration: Registration, values: reading.Values) -> "Subscrib
         refusal = refusal or (status, schema, answer)
         if status in (200, 202):
             return status, schema, answer
-        if status not in (400, 404):  # no matter of the schema
+        if status not in (400, 404):  # not a matter of the schema
             break
     return refusal or (0, "", b"")
 
 
 def idle(registration: Registration, *, is_strict: bool) -> int:
-    """Do nothing, as Lambda wants it done: ask for events until SHUTDOWN. In strict mode, fail the start instead."""
+    """Ask for events until SHUTDOWN and do nothing else; in strict mode report an init error. Return the exit code."""
     head = f"Lambda-Extension-Identifier: {registration.identifier}\r\n"
     if is_strict:
         error = head + "Lambda-Extension-Function-Error-Type: Extension.CannotRun\r\n"
@@ -180,11 +180,11 @@ def idle(registration: Registration, *, is_strict: bool) -> int:
 
 
 def call(runtime_api: str, method: str, path: str, head: str, body: str, limit_s: "float | None" = None) -> "Answer":
-    """Make one HTTP call on a connection of its own; return status, headers (lower-case names) and body.
+    """Make one HTTP call on a connection of its own. Return status, headers (lower-case names) and body.
 
-    The answer is read to the end that it announces, else until Lambda closes, as asked for: a proxy that a layer puts
-    before the Runtime API may keep connections open all the same. Status 0: there was none, or not all of it within
-    `limit_s`; the body says why.
+    The answer is read to its announced end, else until Lambda closes as requested. A proxy that a layer puts before the
+    Runtime API may keep connections open nevertheless. Status 0 means that no complete answer came within `limit_s`;
+    the body says why.
     """
     until = limit_s and monotonic() + limit_s
     try:
@@ -197,7 +197,7 @@ def call(runtime_api: str, method: str, path: str, head: str, body: str, limit_s
 def send(
     runtime_api: str, method: str, path: str, head: str, body: str, limit_s: "float | None" = None
 ) -> "_socket.socket":
-    """Send a request on a connection of its own, which is returned. Raises OSError, ValueError for a bad address."""
+    """Send a request on a new connection and return that. Raises OSError, or ValueError for a bad address."""
     connection = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
     try:
         connection.settimeout(limit_s)
@@ -210,9 +210,9 @@ def send(
 
 
 def receive(connection: "_socket.socket", received: bytes = b"", until: "float | None" = None) -> "Answer":
-    """Read the rest of an answer, of which `received` was read before, and close. Returns and fails as `call`.
+    """Read the rest of an answer after `received`, and close the connection. Return values and errors are as in `call`.
 
-    `until` is a point on the monotonic clock; without it there is all the time in the world.
+    `until` is a point on the monotonic clock; without it there is no timeout.
     """
     try:
         chunk = b"-"
@@ -233,7 +233,7 @@ def address_of(runtime_api: str) -> "tuple[str, int]":
 
 
 def request_bytes(runtime_api: str, method: str, path: str, head: str, body: str) -> bytes:
-    """Return a request as it is sent; `head` are whole lines of its own headers, each with its line end."""
+    """Return a request as bytes; `head` holds its own header lines, each with its line end."""
     content = body.encode()
     return (
         f"{method} {path} HTTP/1.1\r\nHost: {runtime_api}\r\nConnection: close\r\n"
@@ -242,7 +242,7 @@ def request_bytes(runtime_api: str, method: str, path: str, head: str, body: str
 
 
 def is_whole(received: bytes, *, is_over: bool = False) -> bool:
-    """Say whether an answer has come to the end that it announces; without one, whether it `is_over`."""
+    """Return whether an answer has reached its announced end; if it announces none, return `is_over`."""
     status, headers, content, has_head = _split(received)
     if not has_head or not status:
         return False
@@ -253,7 +253,7 @@ def is_whole(received: bytes, *, is_over: bool = False) -> bool:
 
 
 def parse(received: bytes) -> "Answer":
-    """Return status, headers and body of an answer, as far as it came; status 0 where that is no answer."""
+    """Return status, headers and body of an answer, as far as it came; status 0 if it is no answer."""
     status, headers, content, _ = _split(received)
     if headers.get("transfer-encoding", "").lower() == "chunked":
         content = _join_chunks(content)[0]
@@ -261,7 +261,7 @@ def parse(received: bytes) -> "Answer":
 
 
 def _split(received: bytes) -> "tuple[int, dict[str, str], bytes, bool]":
-    """Return status, headers, what follows them, and whether the head is whole. Interim answers (1xx) are left out."""
+    """Return status, headers, what follows them, and whether the head is whole. Interim answers (1xx) are skipped."""
     top, end, content = received.partition(b"\r\n\r\n")
     status_line, *lines = top.decode("latin-1").split("\r\n")
     words = status_line.split(" ")
@@ -276,7 +276,7 @@ def _split(received: bytes) -> "tuple[int, dict[str, str], bytes, bool]":
 
 
 def _join_chunks(content: bytes) -> "tuple[bytes, bool]":
-    """Return a chunked body without its framing, as far as it came, and whether that is all of it.
+    """Return a chunked body without its framing, as far as it came, and whether it is complete.
 
     Source: RFC 9112, section 7.1.
     """
@@ -287,7 +287,7 @@ def _join_chunks(content: bytes) -> "tuple[bytes, bool]":
             length = int(size.partition(b";")[0], 16)
         except ValueError:
             break
-        if end and not length:  # a trailer may follow, which says nothing to us
+        if end and not length:  # a trailer may follow, which is not needed
             return body, True
         body += content[:length]
         content = content[length + 2 :]
@@ -295,14 +295,14 @@ def _join_chunks(content: bytes) -> "tuple[bytes, bool]":
 
 
 def say(message: str) -> None:
-    """Write an own log line (see `log`), with what is at hand before JSON can be imported."""
+    """Write one of our log lines (see `log`), without the JSON library, which is not loaded yet."""
     text = "".join(c if " " <= c <= "~" and c not in '"\\' else _escape(ord(c)) for c in message)
     sys.stdout.write(f'{{"telemetry_forwarder":"{__version__}","level":"ERROR","message":"{text}"}}\n')
     sys.stdout.flush()
 
 
 def _escape(point: int) -> str:
-    """Return a code point as JSON's escape: plain ASCII, whatever the encoding of standard output."""
+    """Return a code point as JSON's escape, in plain ASCII, whatever the encoding of standard output."""
     if point < 0x10000:
         return f"\\u{point:04x}"
     point -= 0x10000
