@@ -20,16 +20,16 @@ from aiohttp.web_server import Server
 from telemetry_forwarder import http_serving
 
 # A body may be twice `maxBytes` plus metadata. Source: AWS Lambda Developer Guide, Telemetry API, buffering. It does
-# not say whether that is before JSON escaping: the longest line (256 KB) of control characters takes six times its
-# length.
+# not say whether before JSON escaping, which makes the longest line (256 KB) six times as long if it is control
+# characters.
 _METADATA_BYTES = 64 * 1024
 _LONGEST_LINE_BYTES = 6 * 256 * 1024
 
 # The most connections that wait in the kernel. Lambda opens at most one for each function.
 BACKLOG = 128
 
-# Only Lambda connects, with one connection, or the function by mistake. Above MOST_CONNECTIONS one connection is
-# dropped, first one that was never used. All together hold at most about MOST_HELD bodies of the longest kind.
+# Only Lambda connects, with one connection, or the function by mistake. Above MOST_CONNECTIONS one is dropped, first
+# one that was never used. All together hold at most about MOST_HELD bodies of the longest kind.
 MOST_CONNECTIONS = 64
 MOST_HELD = 4
 # A batch arrives over loopback at once, so if no bytes come for STALL_S something is wrong.
@@ -165,7 +165,7 @@ class _Connection(http_serving.Connection):
             self._break_off(400)
         return self._request is not None or self._taken < self._request_count
 
-    # --- a request that does not come on, or breaks off ---
+    # --- a request that stalls or breaks off ---
 
     def _is_broken(self, content: StreamReader) -> bool:
         """Return whether the rest of a body will not come: the sender has closed its side, or another head follows."""

@@ -60,7 +60,8 @@ class Early:
     """The first `/event/next` of the extension `identifier`, asked for in time.
 
     `send(runtime_api, method, path, head, body)` sends a request and returns its connection. `hold_s` is how long an
-    invocation that arrives meanwhile is held at most; `given_up` is the answer with the last one that was not held on.
+    invocation that arrives meanwhile is held at most. `given_up` is the answer with the last invocation that was let
+    go.
     """
 
     __slots__ = (
@@ -92,7 +93,7 @@ class Early:
         self._is_over = False
 
     def start(self, budget_s: float) -> None:
-        """Ask for the first event in `budget_s` seconds, unless `hand_over` is called before."""
+        """Start the timer that asks for the first event in `budget_s` seconds, unless `hand_over` is called before."""
         _signal.signal(_signal.SIGALRM, self._on_alarm)
         _signal.setitimer(_signal.ITIMER_REAL, max(0.0001, budget_s))
 

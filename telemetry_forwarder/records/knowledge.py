@@ -20,8 +20,8 @@ class Knowledge:
     init_within: str | None = None  # the request within which the last init began
     known: tuple[str, ...] = ()  # requests that were started, oldest first
     ended: tuple[str, ...] = ()  # requests in `known` that have ended; only on Managed Instances
-    inherited: str | None = None  # the last request of the previous generation, and (next line) its first
-    inherited_first: str | None = None
+    inherited: str | None = None  # the last request of the previous generation
+    inherited_first: str | None = None  # and its first request
     restored: str | None = None  # the name of an environment that was restored from a snapshot
     is_lost: bool = False  # for this and the next three see `Running`
     started_ms: int = 0

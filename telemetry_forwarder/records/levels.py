@@ -107,8 +107,8 @@ _NUMBER_MEMBERS: tuple[tuple[str | tuple[str, ...], Mapping[int, str], frozenset
     ("level", _PINO, frozenset()),  # no other logger writes these six under this name
 )
 
-# Compact Serilog omits the level if it is Information; its time and message identify the format. Source:
-# https://clef-json.org, `@l`.
+# Compact Serilog omits the level if it is Information; its time and message identify the format.
+# Source: https://clef-json.org, `@l`.
 _CLEF_TIME, _CLEF_TEXT = "@t", frozenset({"@mt", "@m", "@i"})
 
 _STATUS, _CLEF_TIME = "status", "@t"

@@ -69,8 +69,8 @@ _BEHIND_TIME = {
     "|": (rf"\|{_WORD}\|",),  # NLog, its default layout
 }  # fmt: skip
 
-# Python: `[LEVEL]⇥<time>⇥<id>⇥`; lines of the runtime itself have no time and id, lines of the init no id. Source:
-# awslambdaric, bootstrap.py. Java: `[LEVEL] `. Source: aws-lambda-java-libs, TextLogFormatter.
+# Python: `[LEVEL]⇥<time>⇥<id>⇥`; lines of the runtime itself have no time and id, lines of the init no id.
+# Source: awslambdaric, bootstrap.py. Java: `[LEVEL] `. Source: aws-lambda-java-libs, TextLogFormatter.
 _PYTHON = rf"\[([A-Z]+)\](?:\t[0-9T:.-]+Z\t{_ID}?\t)?[ ]?"
 
 # The start of other lines, by their first character.
@@ -216,8 +216,8 @@ _OWN_NAMES = (
 )  # fmt: skip
 # Lambda's own JSON uses the first, but API Gateway's events and AWS services' responses use it as well.
 _SHARED_NAMES = ("requestId", "request_id", "RequestId", "requestID")
-# Members that identify Lambda's own JSON. Source: AWS Lambda Developer Guide, "Configuring JSON and plain text log
-# formats"; awslambdaric.
+# Members that identify Lambda's own JSON.
+# Source: AWS Lambda Developer Guide, "Configuring JSON and plain text log formats"; awslambdaric.
 _LAMBDA_JSON, _LAMBDA_JSON_LEVELS = "timestamp", frozenset({"level", "log_level"})
 # Objects in which loggers keep the invocation's context: hand-made; log4j2's JsonLayout; logback; tracing (Rust);
 # OpenTelemetry; Elastic Common Schema; Monolog; .NET's scopes.

@@ -141,9 +141,8 @@ def clean(text: str) -> str:
 
 
 # orjson may change numbers with more digits than a float or 64 bits hold, and numbers smaller than any float. To find
-# them, every digit and point is translated to a zero. Then a search for 17 zeros finds sixteen digits and a point, or
-# longer numbers, in a tenth of the time of a regular expression. Most numbers found are unchanged: `1 / 7` has 17
-# digits.
+# them, every digit and point becomes a zero. Then a search for 17 zeros finds sixteen digits and a point, or more, in a
+# tenth of the time of a regular expression. Most of these numbers are safe: `1 / 7` has 17 digits.
 _AS_ZEROS = bytes.maketrans(b"123456789.E", b"0" * 10 + b"e")
 _LONG = b"0" * 17
 _SMALL = b"0e-000"

@@ -83,7 +83,7 @@ class Decoded(NamedTuple):
     """The content of a telemetry body: its `items`, in order, and the number of elements that are no items (`others`).
 
     `unreadable` counts the items that could not be parsed and became text. `gaps` are the indices of `items` before
-    which something unknown stood; the number of items stands for a gap at the end.
+    which unknown content stood; an index equal to the number of items means a gap at the end.
     """
 
     items: list[Item]
@@ -199,7 +199,7 @@ def _epoch_ms(text: object, otherwise: int) -> int:
 
 
 class Told(Protocol):
-    """What is asked of a record, or of an `Event`, by who follows the course of invocations."""
+    """The members of a Record or an Event that tell the course of invocations."""
 
     @property
     def time_ms(self) -> int: ...

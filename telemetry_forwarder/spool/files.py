@@ -319,7 +319,7 @@ class SegmentFiles:
         raise OSError(errno.EAGAIN, f"all {MOST_SLOTS} slots are taken")
 
     def _try_slot(self, base: int, name: str, *, is_empty: bool) -> int | None:
-        """Lock an existing slot. Return None if it is not ours to take, or not empty or filled as wanted."""
+        """Lock an existing slot. Return None if it is not ours to take, or does not match `is_empty`."""
         try:
             slot = self._lock_slot(base, name)
         except OSError as error:

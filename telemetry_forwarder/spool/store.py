@@ -65,4 +65,4 @@ class Counts:
     failures: int = 0  # disk errors
     lost_segments: int = 0  # removed or cut by another process
     torn_bytes: int = 0  # cut off the ends of segments of earlier generations
-    unclaimed: dict[str, int] = field(default_factory=dict)  # by sink that is no longer configured: its records
+    unclaimed: dict[str, int] = field(default_factory=dict)  # records by sink that is no longer configured
