@@ -93,6 +93,7 @@ class Running:
         current = self.current or dead
         if not self.is_in_doubt:
             return current
+        # The newest INVOKE that was read before the line was written names its candidate.
         number = next((n for n in range(len(self.announced) - 1, -1, -1) if self.announced[n].at_ms <= time_ms), -1)
         request_id = self.announced[number].request_id if number >= 0 else None
         if not self.is_lost:
@@ -104,6 +105,7 @@ class Running:
             return self.current if is_first or is_before_its_end else None
         if number + 1 < len(self.announced):
             following = self.announced[number + 1]
+            # The next request may have begun at any time since then, so the line may belong to either.
             if time_ms >= max(following.asked_ms, following.at_ms - _MOST_BELATED_MS):
                 return None
         return None if self._is_over(request_id, time_ms) else request_id

@@ -175,6 +175,7 @@ class LogsTransport:
         answer = await calls.first_good(stream, again)
         if not is_missing(answer):
             return answer
+        # Both attempts at the stream came before the group was there. So wait for the group, and try once more.
         made = await group
         return made if is_failed(made) else await calls.begin(self._create_stream(request))
 
