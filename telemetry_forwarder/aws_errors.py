@@ -1,4 +1,4 @@
-"""What the error types of AWS mean: one table for CloudWatch Logs, S3, SQS, SSM and Secrets Manager. Pure.
+"""The meanings of AWS's error types: one table for CloudWatch Logs, S3, SQS, SSM and Secrets Manager. Pure.
 
 Sources, read 2026-11-23: the API references of the five, each with its common errors; Amazon S3, "Error responses".
 """
@@ -7,21 +7,21 @@ from enum import StrEnum
 
 
 class Meaning(StrEnum):
-    """What an error says, whichever service said it."""
+    """What an error means, for all services alike."""
 
     THROTTLED = "throttled"
-    BUSY = "busy"  # the service is unwell, or what is asked for is being changed
-    EXPIRED = "expired"  # a signature or a token, as after a freeze: the next attempt signs anew
+    BUSY = "busy"  # the service is unhealthy, or the resource is being changed
+    EXPIRED = "expired"  # a signature or token expired, e.g. in a freeze: the next attempt signs anew
     BAD_CREDENTIALS = "bad credentials"
     FORBIDDEN = "forbidden"
-    UNREADABLE_KEY = "unreadable key"  # of KMS
+    UNREADABLE_KEY = "unreadable key"  # a key of KMS
     MISSING = "missing"  # or being deleted
     MALFORMED = "malformed"
     TOO_LARGE = "too large"
     UNKNOWN = "unknown"
 
 
-# Some services write a type with `Exception` behind it, some without: here all stand without.
+# Some services add `Exception` to the name of a type, some do not; the table has the names without it.
 TYPES = {
     Meaning.THROTTLED: (
         "Throttling", "Throttled", "RequestThrottled", "TooManyRequests", "RequestLimitExceeded", "SlowDown",
@@ -49,7 +49,7 @@ _MEANINGS = {name: meaning for meaning, names in TYPES.items() for name in names
 
 
 def short(error_type: str) -> str:
-    """Return an error type without `Exception`, and without the name of SQS before it."""
+    """Return an error type without the suffix `Exception` and the prefix of SQS."""
     return error_type.removeprefix("AWS.SimpleQueueService.").removesuffix("Exception")
 
 

@@ -1,8 +1,8 @@
-"""What both of our servers take from aiohttp: its low-level server, without application and router.
+"""The HTTP server under both of our endpoints: aiohttp's low-level server, without application and router.
 
-`Connection` is its protocol for one connection, to be subclassed for what a server allows; `serving` opens and closes.
-An answer goes without `Date` and `Server`, a broken request is answered in HTTP/1.1 like any other, a connection is
-kept for as long as the other end wants it, and nobody waits for a handler at the end.
+`Connection` is aiohttp's protocol for one connection; each endpoint subclasses it. `serving` opens and closes a server.
+Answers have no `Date` and `Server`, an invalid request is answered in HTTP/1.1 like any other, a connection is kept
+open as long as the client wants, and the end does not wait for handlers.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import StreamResponse
 from aiohttp.web_server import Server
 
-# aiohttp would end a connection that is idle for an hour; the environment may be frozen for longer.
+# By default aiohttp closes a connection that is idle for an hour; the environment may be frozen for longer.
 _FOR_EVER_S = 1e9
 _CLOSE_S = 1.0  # for handlers, which are cancelled when the server ends
 
 
 class Connection(RequestHandler):
-    """One connection, on which one request after the other is answered. `limits` are aiohttp's."""
+    """One connection, whose requests are answered one after the other. `limits` are passed to aiohttp."""
 
     def __init__(self, http: Server, **limits: Any) -> None:
         super().__init__(
@@ -32,14 +32,14 @@ class Connection(RequestHandler):
         )  # fmt: skip
 
     def drop(self) -> None:
-        """End the connection without a word."""
+        """End the connection without an answer."""
         if self.transport is not None:
             self.transport.abort()
 
 
 class _Request(BaseRequest):
     async def _prepare_hook(self, response: StreamResponse) -> None:
-        """Leave out what aiohttp adds to every answer: of no use to whoever is at the other end."""
+        """Remove the headers that aiohttp adds to every answer; our clients do not need them."""
         for name in ("Date", "Server"):
             response.headers.popall(name, None)
 
@@ -53,9 +53,9 @@ async def serving(
     *,
     backlog: int,
 ) -> AsyncIterator[None]:
-    """Serve on sockets that already listen; what came before this waits in the kernel's queue.
+    """Serve on sockets that already listen; earlier connections wait in the kernel's queue.
 
-    `connect` makes what serves a new connection. Leaving the context closes the sockets and drops `connections`.
+    `connect` makes the protocol of a new connection. Leaving the context closes the sockets and drops `connections`.
     """
     loop = asyncio.get_running_loop()
 

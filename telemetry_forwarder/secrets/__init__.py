@@ -1,1 +1,1 @@
-"""Reading secrets from where they live."""
+"""Parameters and secrets from AWS: read, cached, and served to the function on localhost."""

@@ -1,4 +1,4 @@
-"""What a question came to: the service's own words, or why there are none. Pure."""
+"""The answer to a request for a secret or parameter: the service's own response, or why there is none. Pure."""
 
 import json
 from enum import StrEnum
@@ -11,18 +11,18 @@ from telemetry_forwarder.lazy_dataclass import dataclass, field
 
 
 class Outcome(StrEnum):
-    """How a question ended. The first four are final; the others may be another tomorrow."""
+    """How a request ended. The first four are final; the others are passing, so a later request may end differently."""
 
     FOUND = "found"
     NOT_FOUND = "not found"
     DENIED = "denied"
-    INVALID = "invalid"  # the service does not take the name, version or label
+    INVALID = "invalid"  # the service does not accept the name, version or label
     THROTTLED = "throttled"
     UNAVAILABLE = "unavailable"
     TIMED_OUT = "timed out"
     BAD_CREDENTIALS = "bad credentials"
-    BUSY = "busy"  # too much is being asked at once
-    FAILED = "failed"  # a setting of the SDK is wrong, or a bug
+    BUSY = "busy"  # too many requests at once
+    FAILED = "failed"  # a setting of the SDK is wrong, or there is a bug
 
     @property
     def is_final(self) -> bool:
@@ -31,9 +31,9 @@ class Outcome(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Answer:
-    """One answer. `status` and `body` are the service's (0 and empty where it gave none), `message` is ours.
+    """One answer. `status` and `body` are the service's (0 and empty if it gave none); `message` is ours.
 
-    `asked` is when the request was sent that brought it. A body holds the value and is never shown.
+    `asked` is when the request was sent. The body contains the secret value and is never shown.
     """
 
     outcome: Outcome
@@ -41,7 +41,7 @@ class Answer:
     status: int = 0
     body: bytes = field(default=b"", repr=False)
     message: str = ""
-    stale_s: float | None = None  # how long past its time it was given, where the service could not be asked
+    stale_s: float | None = None  # set if it was given after its TTL because the service was down: seconds past it
     _value_json: bytes = field(default=b"", repr=False)
 
     @property
@@ -50,27 +50,30 @@ class Answer:
 
     @property
     def size(self) -> int:
-        """Bytes of memory that it takes, about: the body, and as much for the form in which `/` gives the value."""
+        """The approximate size in memory, in bytes: the body, and the same again for `value_json`."""
         return 2 * len(self.body) + 512
 
     def value(self) -> "tuple[str, bool]":
-        """Return the value of a found answer, and whether it is the base64 of a binary secret."""
+        """Return the value of a found answer, and whether it is a binary secret in base64."""
         return value_in(self.body)
 
     def value_json(self) -> bytes:
-        """Return `{"value": …}`, made once."""
+        """Return `{"value": …}` as JSON; it is made only once."""
         if not self._value_json:
             text, is_binary = self.value()
             self._value_json = as_json({"value": text, "encoding": "base64"} if is_binary else {"value": text})
         return self._value_json
 
     def given_stale(self, seconds: float) -> "Answer":
-        """Return a copy that says that it is `seconds` past its time."""
+        """Return a copy that is marked as stale: `seconds` past its TTL."""
         return Answer(self.outcome, self.asked, self.status, self.body, self.message, seconds, self._value_json)
 
 
 def value_in(body: bytes) -> tuple[str, bool]:
-    """Find the value in the service's JSON. Raises ValueError, which never holds the body, where there is none."""
+    """Return the value in the service's JSON, and whether it is binary (base64).
+
+    Raises ValueError if there is none; the error never contains the body.
+    """
     members = object_in(body)
     holder = members.get("Parameter", members)
     text = holder.get("Value", holder.get("SecretString")) if isinstance(holder, dict) else None
@@ -83,7 +86,7 @@ def value_in(body: bytes) -> tuple[str, bool]:
 
 
 def object_in(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in `body`. Raises ValueError, which never holds the body."""
+    """Return the JSON object in `body`. Raises ValueError if it is none; the error never contains the body."""
     value = _loads(body)
     if not isinstance(value, dict):
         raise ValueError("the answer is no JSON object")
@@ -91,10 +94,10 @@ def object_in(body: bytes) -> dict[str, Any]:
 
 
 def _loads(body: bytes) -> Any:
-    """Return what `body` says, or None: the decoder's exceptions hold the text, so they end here."""
+    """Return the JSON value in `body`, or None. The decoder's exceptions contain the text, so they end here."""
     try:
         return orjson.loads(body)
-    except orjson.JSONDecodeError:  # an escaped half of a surrogate pair, which json takes
+    except orjson.JSONDecodeError:  # perhaps an escaped half of a surrogate pair, which `json` accepts
         try:
             return json.loads(body)
         except (ValueError, RecursionError):
@@ -102,7 +105,7 @@ def _loads(body: bytes) -> Any:
 
 
 def as_json(value: Any) -> bytes:
-    """Return `value` as JSON, whatever text it holds."""
+    """Return `value` as JSON; it may contain any text, also lone surrogates."""
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:

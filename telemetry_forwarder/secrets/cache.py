@@ -1,13 +1,13 @@
-"""The cache: how long an answer is good, who fetches it, and what is given while it cannot be fetched.
+"""The cache of parameters and secrets: how long an answer is valid, when it is fetched, and what stands in for it.
 
-| the entry's age                     | what a question gets                                                          |
+| the entry's age                     | a caller gets                                                                 |
 | below nine tenths of the TTL        | the entry                                                                     |
-| above, below the TTL                | the entry, and one fetch in the background, so that nobody ever waits for it  |
-| above the TTL                       | what one fetch brings, however many ask                                       |
+| above, below the TTL                | the entry; one fetch starts in the background, so that no caller waits for it |
+| above the TTL                       | the answer of one fetch, which all callers share                              |
 | above the TTL, and the fetch failed | the entry, marked, for at most `Policy.stale_s`; the fetch is repeated later  |
 
-No clock is trusted alone (`Moment`). An answer is as old as the request that brought it: one that waited in a socket
-while the environment was frozen is old when it is read. Nothing here touches the network; tasks have an owner, `spawn`.
+No clock is trusted alone (`Moment`). The age of an answer counts from its request: an answer that waited in a socket
+during a freeze is old when it is read. Nothing here does I/O; background tasks are started by `spawn`.
 """
 
 import asyncio
@@ -21,37 +21,37 @@ from telemetry_forwarder.lazy_dataclass import dataclass
 from telemetry_forwarder.secrets.answers import Answer, Outcome
 from telemetry_forwarder.secrets.names import Key
 
-# Fetches a key; calls what it is given when an attempt has failed and it goes on trying.
+# Fetches a key. It calls its second argument when an attempt has failed and another one follows.
 Fetch: TypeAlias = Callable[[Key, Callable[[], None]], Awaitable[Answer]]
 FetchMany: TypeAlias = Callable[[Sequence[Key]], Awaitable[Mapping[Key, Answer]]]
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], object]
 
-# The last part of an entry's time, in which it is fetched anew while it is still given; at most 30 s.
+# The last part of an entry's TTL, in which it is refreshed in the background; at most 30 s.
 REFRESH_SHARE = 0.1
 LONGEST_REFRESH_S = 30.0
-# How long a question that could have a stale answer waits for a service that says nothing: a failed attempt ends the
-# wait at once. And after a fetch that failed nobody waits at all for a while (drawn anew each time, so that
-# environments do not ask in step).
+# The longest wait for a silent service if there is a stale entry to give; a failed attempt ends the wait at once.
 PATIENCE_S = 2.0
+# After a failed fetch the stale entry is given without any wait for a random time in this range. It is random so that
+# environments do not all ask at the same time.
 PAUSE_S = (1.0, 5.0)
-# What is not there, or not allowed, is not asked for again for so long. These have a place of their own, so that no
-# number of wrong names drives a right one out.
+# A negative answer (not found, denied, invalid) is kept so long. Negatives are kept apart from the entries, so that
+# wrong names never evict a right one.
 NEGATIVE_S = 5.0
 MOST_NEGATIVES = 256
-# Keys that are being fetched at once; who asks for one more is told to come back.
+# The most keys that are fetched at the same time; for one more the answer is BUSY.
 MOST_FLIGHTS = 512
-# An answer that is older than its TTL when it comes, and than any call takes, stood still with its environment: it is
-# asked for again.
+# An answer that is older than this and than its TTL when it comes was delayed by a freeze. It is fetched again, in at
+# most ROUNDS rounds altogether.
 LONGEST_CALL_S = 8.0
 ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How long and how much.
+    """For how long entries are kept, and how many.
 
-    `ttl_s` by service (0: nothing is kept); `stale_s`, how long past that an entry may stand in, by service;
-    `flight_s`, longer than any fetch takes, unless it stood still with its environment.
+    `ttl_s` by service (0: nothing is kept). `stale_s` by service: how long after its TTL an entry may be given if a
+    fetch fails. `flight_s`: longer than any fetch takes, unless a freeze came between.
     """
 
     ttl_s: Mapping[str, float]
@@ -63,13 +63,13 @@ class Policy:
 
 @dataclass(slots=True)
 class Counts:
-    """What happened so far; numbers alone."""
+    """How often each thing has happened so far."""
 
     hits: int = 0
     misses: int = 0
     stale: int = 0
     negative: int = 0
-    refreshes: int = 0  # fetched before their time was over
+    refreshes: int = 0  # fetches in the background before the TTL is over
     fetches: int = 0
     failures: int = 0
     evictions: int = 0
@@ -77,12 +77,12 @@ class Counts:
 
 @dataclass(slots=True)
 class Flight:
-    """One fetch under way, and everyone who waits for it."""
+    """One fetch that is under way; all callers that wait for the key share it."""
 
     began: Moment
     generation: int
     landed: asyncio.Future[Answer]
-    trouble: asyncio.Future[None]  # an attempt has failed
+    trouble: asyncio.Future[None]  # set when an attempt has failed
 
     def on_trouble(self) -> None:
         if not self.trouble.done():
@@ -102,7 +102,7 @@ class Entry:
 
 
 class Cache:
-    """Answers by key. One event loop's; nothing here is locked."""
+    """Answers by key. For use in one event loop; nothing here is locked."""
 
     def __init__(self, fetch: Fetch, *, policy: Policy, clock: Clock, spawn: Spawn, keeps: bool = True) -> None:
         self.counts = Counts()
@@ -110,7 +110,7 @@ class Cache:
         self._policy = policy
         self._clock = clock
         self._spawn = spawn
-        self._keeps = keeps  # False: nothing is kept until `drop_all`, as what is in a snapshot is never given again
+        self._keeps = keeps  # False: nothing is kept until `drop_all`, because a snapshot's answers are never given
         self._entries: OrderedDict[Key, Entry] = OrderedDict()
         self._bytes = 0
         self._negatives: OrderedDict[Key, Answer] = OrderedDict()
@@ -120,7 +120,7 @@ class Cache:
     # --- questions ---
 
     def hit(self, key: Key) -> Answer | None:
-        """Return what is held of `key` and good; start its renewal where that is due."""
+        """Return the valid cached answer for `key`, or None; start its refresh if that is due."""
         entry = self._entries.get(key)
         if entry is None:
             return self._known_missing(key)
@@ -135,9 +135,9 @@ class Cache:
         return entry.answer
 
     async def get(self, key: Key, *, fresh: bool = False, takes_stale: bool = True) -> Answer:
-        """Return an answer for `key`: held, fetched or, where the service cannot be asked, stale.
+        """Return an answer for `key`: cached, fetched or, if the service cannot be reached, stale (`takes_stale`).
 
-        With `fresh` it is fetched in any case. Never raises; several who ask at once share one fetch.
+        With `fresh` it is always fetched. Never raises. Callers that ask at the same time share one fetch.
         """
         if not fresh and (answer := self.hit(key)) is not None:
             return answer
@@ -161,9 +161,9 @@ class Cache:
         return Answer(Outcome.TIMED_OUT, Moment.now(self._clock), message=f"{key} could not be read in time.")
 
     async def prefetch(self, keys: Iterable[Key], fetch_many: FetchMany) -> dict[Key, Answer]:
-        """Fetch `keys` with one call of `fetch_many`; who asks for one of them meanwhile waits for that call.
+        """Fetch `keys` with one call of `fetch_many`; return the answers. Other callers of `get` wait for that call.
 
-        Those that it brings no answer for are fetched one by one.
+        Keys without an answer are then fetched one by one.
         """
         flights = {key: self._new_flight(key) for key in keys if key not in self._entries and key not in self._flights}
         try:
@@ -182,14 +182,14 @@ class Cache:
         return {key: await asyncio.shield(flight.landed) for key, flight in flights.items()}
 
     def put(self, key: Key, answer: Answer) -> None:
-        """Keep an answer that came unasked (with a path of parameters)."""
+        """Keep an answer that was fetched in another way (with a path of parameters)."""
         if key not in self._flights:
             self._keep(key, answer)
 
-    # --- the whole of it ---
+    # --- the whole cache ---
 
     def drop_all(self) -> None:
-        """Forget everything, what is under way included; from now on answers are kept."""
+        """Forget all answers, also those of fetches under way; keep answers from now on."""
         self._entries.clear()
         self._negatives.clear()
         self._flights.clear()
@@ -206,7 +206,10 @@ class Cache:
     # --- fetching ---
 
     def _join(self, key: Key, *, fresh: bool) -> Flight | None:
-        """Return the fetch to wait for: the one under way, unless it began before a freeze or is not fresh enough."""
+        """Return the fetch to wait for; None if there are too many.
+
+        A new one is started if none is under way, or if that one began before a freeze or is not `fresh` enough.
+        """
         flight = self._flights.get(key)
         if flight is not None and not fresh and flight.began.age(self._clock) < self._policy.flight_s:
             return flight
@@ -230,7 +233,7 @@ class Cache:
         answer = Answer(Outcome.FAILED, flight.began, message=f"{key} was not fetched to the end.")
         try:
             answer = await self._fetch(key, flight.on_trouble)
-        finally:  # whatever happens, those who wait are told
+        finally:  # whatever happens, the waiting callers get an answer
             self._land(key, flight, answer)
 
     def _land(self, key: Key, flight: Flight, answer: Answer) -> None:
@@ -243,7 +246,10 @@ class Cache:
             flight.landed.set_result(answer)
 
     async def _wait(self, flight: Flight, *, is_patient: bool) -> Answer | None:
-        """Wait until `flight` has landed; None where that takes too long, or it is in trouble and we are impatient."""
+        """Wait for the answer of `flight`; return None if it takes too long.
+
+        Without `is_patient`, it takes too long after PATIENCE_S, or when an attempt has failed.
+        """
         if is_patient:
             await asyncio.wait([flight.landed], timeout=self._policy.flight_s)
         else:
@@ -253,7 +259,7 @@ class Cache:
         return flight.landed.result() if flight.landed.done() else None
 
     def _is_of_now(self, key: Key, flight: Flight, answer: Answer, *, fresh: bool) -> bool:
-        """Say whether an answer may be given: not one from before a restore or a long freeze."""
+        """Return whether an answer is recent enough: not from before a restore or a long freeze."""
         longest = LONGEST_CALL_S if fresh else max(LONGEST_CALL_S, self._policy.ttl_s[key.service])
         return flight.generation == self._generation and answer.asked.age(self._clock) < longest
 
@@ -263,7 +269,7 @@ class Cache:
     # --- keeping ---
 
     def _keep(self, key: Key, answer: Answer) -> None:
-        """Draw the conclusions from an answer."""
+        """Keep `answer` if it is final; else note that the fetch failed."""
         if answer.outcome.is_final:
             self._drop(key)
             if answer.is_found:
@@ -300,7 +306,7 @@ class Cache:
         return answer
 
     def _spare(self, key: Key) -> Entry | None:
-        """Return an entry that may stand in for a fetch that fails."""
+        """Return the entry that may be given if a fetch fails; None if there is none, or it is too old."""
         entry = self._entries.get(key)
         if entry is None:
             return None

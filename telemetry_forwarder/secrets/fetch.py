@@ -1,7 +1,8 @@
-"""Asks Secrets Manager and SSM Parameter Store, with the AWS SDK. Importing this imports botocore: late, in a thread.
+"""Fetching from Secrets Manager and SSM Parameter Store with the AWS SDK.
 
-No error here is chained to the exception that it comes from: that one may hold the value (the SDK's exceptions hold
-answers), and someone may log it. What the service says is taken as it came off the wire, so that nothing of it changes.
+Importing this imports botocore, so it is done late and in a thread. No error here is chained to the exception that
+caused it: the SDK's exceptions contain answers, so the secret value, and might be logged. The body of an answer is
+taken unchanged, as the service sent it.
 """
 
 import asyncio
@@ -41,8 +42,8 @@ READ_S = 4.0
 
 LOOK_S = 0.01
 
-# Attempts where the service is away, and the pauses before them. Where it throttles, it is asked until the time is
-# over, with pauses that are drawn from a growing range: environments that started together must not come back together.
+# The number of attempts if the service fails, and the pause between them. If it throttles, attempts go on until the
+# timeout. Pauses are drawn from a growing range, so that environments that started together do not retry together.
 # Source: AWS Architecture Blog, "Exponential Backoff And Jitter" (full jitter).
 ATTEMPTS = 2
 PAUSE_S = 0.2
@@ -52,31 +53,31 @@ LONGEST_PAUSE_S = 2.0
 MOST_PARAMETERS = 10
 MOST_SECRETS = 20
 MOST_AT_ONCE = {SSM: MOST_PARAMETERS, SECRETS_MANAGER: MOST_SECRETS}
-# Pages of ten parameters that one path may have.
+# The most pages of ten parameters that are read of one path.
 MOST_PAGES = 100
-# Regions that are asked, at most: a client takes megabytes, and whoever asks chooses the region in an ARN.
+# The most clients (one for each service and region): each takes megabytes, and the caller's ARN chooses the region.
 MOST_CLIENTS = 16
 
-# The SDK's descriptions of the services: read once, whatever becomes of clients and credentials.
+# The SDK's models of the services are read once and shared by all clients, old and new.
 MODELS = new_loader()
 
 
 class _Asked(NamedTuple):
-    """A call under way: whom it asks, and since when."""
+    """A call under way: the host it was sent to, and since when."""
 
     where: str
     at: Moment
 
 
-# What is asked: the operation and its parameters.
+# A call: the SDK's name of the operation, and its parameters.
 Question: TypeAlias = tuple[str, dict[str, Any]]
 
-# There is no client of such a region or endpoint.
+# The errors if no client can be made for a region or endpoint.
 NO_CLIENT = (NoRegionError, ValueError)
 
 
 class Upstream:
-    """Both services, each in the regions that were asked for. An async context manager owns its connections."""
+    """The clients of both services, one for each region that was asked for. `aclose` closes the connections."""
 
     def __init__(
         self,
@@ -101,18 +102,18 @@ class Upstream:
         self._asked: dict[Key, _Asked] = {}  # the calls under way
         self._opening = asyncio.Lock()
         self._open = AsyncExitStack()
-        self._left = AsyncExitStack()  # clients that are used no longer, but may still be waiting for an answer
+        self._left = AsyncExitStack()  # clients that are not used any more, but may still wait for an answer
 
     async def fetch(self, key: Key, on_trouble: Callable[[], None] = lambda: None) -> Answer:
-        """Ask for `key` until there is an answer that will stay, or the service's time is over. Never raises.
+        """Fetch `key`, with retries, until there is a final answer or the service's timeout is over. Never raises.
 
-        `on_trouble` is called when an attempt has failed and another one follows.
+        Calls `on_trouble` when an attempt has failed and another one follows.
         """
         last: Answer | None = None
         await self._prepare(key.service, region_of(key.name) or self._region)
         waited: list[Wait | None] = []
         time_s = self._timeout_s[key.service]
-        # Just before the time is over: then everything has been taken down that could tell what was waited for.
+        # Look just before the timeout: after it, the call is gone that could tell what it waited for.
         look = asyncio.get_running_loop().call_later(time_s - LOOK_S, lambda: waited.append(self.waits_for(key)))
         try:
             async with asyncio.timeout(time_s):
@@ -132,7 +133,7 @@ class Upstream:
         return in_time(key, last, Moment.now(self._clock), waited[-1] if waited else None)
 
     async def _attempt(self, key: Key) -> Answer:
-        """Ask once."""
+        """Make one attempt."""
         asked = Moment.now(self._clock)
         region = region_of(key.name) or self._region
         try:
@@ -146,7 +147,7 @@ class Upstream:
         return found(key, response.body[BODY], asked) if response.error is None else refused(key, response, asked)
 
     async def _call(self, service: str, region: str | None, asked: Question, key: Key | None = None) -> AwsResponse:
-        """Make one call, for `key` where it is for one alone. Raises TransportError, and one of `NO_CLIENT`."""
+        """Make one call; `key` is set if it is for one key only. Raises TransportError or one of `NO_CLIENT`."""
         try:
             client = await self._client(service, region)
         except NO_CLIENT:
@@ -163,7 +164,7 @@ class Upstream:
             self._asked.pop(key, None)
 
     def waits_for(self, key: Key) -> Wait | None:
-        """Return for how long the call for `key` that is under way has been, and for what; None where none is."""
+        """Return how long the call for `key` has been under way and what it waits for; None if there is no call."""
         if (asked := self._asked.get(key)) is None:
             return None
         road = self._roads.get((key.service, region_of(key.name) or self._region))
@@ -172,7 +173,7 @@ class Upstream:
         return Wait(asked.at.age(self._clock), text)
 
     async def fetch_many(self, keys: Sequence[Key]) -> dict[Key, Answer]:
-        """Ask for many keys in few calls. What could not be had that way is not in the result: ask for it alone."""
+        """Fetch many keys in few calls. Keys that fail are not in the result; fetch these one by one."""
         places: dict[tuple[str, str | None], list[Key]] = {}
         for key in keys:
             places.setdefault((key.service, region_of(key.name) or self._region), []).append(key)
@@ -189,11 +190,11 @@ class Upstream:
         question: Question = ("batch_get_secret_value", {"SecretIdList": names})
         if service == SSM:
             question = ("get_parameters", {"Names": names, "WithDecryption": True})
-        body, _ = await self._body(service, region, question)  # whoever asks for one of them alone is told why
+        body, _ = await self._body(service, region, question)  # a failure shows when the keys are fetched one by one
         answers |= matched(keys, body, asked)
 
     async def fetch_path(self, path: str) -> tuple[dict[Key, Answer], str]:
-        """Return every parameter below `path`, decrypted, and why there are not more of them, if something failed."""
+        """Return all parameters below `path`, decrypted, and the error that cut the list short ("" if none did)."""
         answers: dict[Key, Answer] = {}
         token: dict[str, str] = {}
         for _ in range(MOST_PAGES):
@@ -208,7 +209,7 @@ class Upstream:
         return answers, f"it has more than {MOST_PAGES * MOST_PARAMETERS} parameters"
 
     async def _body(self, service: str, region: str | None, question: Question) -> tuple[dict[str, Any], str]:
-        """Make one call, again while the service throttles. Return its JSON, or why there is none."""
+        """Make one call, and retry while the service throttles. Return the JSON object, and the error ("" if none)."""
         await self._prepare(service, region)
         try:
             async with asyncio.timeout(self._timeout_s[service]):
@@ -224,7 +225,7 @@ class Upstream:
         raise AssertionError("unreachable")
 
     async def renew(self, old: AioSession | None = None) -> None:
-        """Forget connections and credentials, if those of `old` are still in use; the next question finds new ones."""
+        """Forget connections and credentials; the next call makes new ones. With `old`, only if it is still in use."""
         async with self._opening:
             if old is not None and old is not self._session:
                 return
@@ -235,12 +236,12 @@ class Upstream:
             self._session = new_session(MODELS)
 
     async def _prepare(self, service: str, region: str | None) -> None:
-        """Make the client before the time of a call begins: the first one takes longer than many a call."""
-        with contextlib.suppress(ValueError, *SDK_ERRORS):  # the call that follows meets the same, and says so
+        """Make the client before the timeout of a call begins: making the first takes longer than many calls."""
+        with contextlib.suppress(ValueError, *SDK_ERRORS):  # the call that follows meets and reports the same error
             await self._client(service, region)
 
     async def _client(self, service: str, region: str | None) -> Any:
-        """Return the client of a service in a region (None: the SDK's own), made when it is first needed."""
+        """Return the client of a service in a region (None: the SDK's default); it is made at the first call."""
         client = self._clients.get((service, region))
         if client is None:
             async with self._opening:
@@ -268,7 +269,7 @@ class Upstream:
 
 
 def warm_models() -> None:
-    """Read what clients of both services need, in a thread; making one then takes a third of the time."""
+    """Read the models of both services, in a thread; making a client then takes a third of the time."""
     for service in SERVICES:
         for model in ("service-2", "endpoint-rule-set-1"):
             MODELS.load_service_model(service, model)
@@ -280,7 +281,7 @@ def batched(keys: Sequence[Key], most: int) -> list[Sequence[Key]]:
 
 
 def keep_body(response_dict: Mapping[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
-    """Lay the body of an answer, as it came, beside what the SDK reads in it."""
+    """Keep the unchanged body of an answer next to the members that the SDK parses (a botocore event handler)."""
     customized_response_dict[BODY] = bytes(response_dict["body"])
 
 
@@ -296,7 +297,7 @@ def question(key: Key) -> Question:
 
 
 def found(key: Key, body: bytes, asked: Moment) -> Answer:
-    """Return the answer that a good `body` is; a proxy's page with status 200 is none."""
+    """Return the answer for the `body` of a successful call. Without a value (a proxy's page) it is UNAVAILABLE."""
     try:
         value_in(body)
     except ValueError:
@@ -305,12 +306,12 @@ def found(key: Key, body: bytes, asked: Moment) -> Answer:
 
 
 def found_parameter(member: Mapping[str, Any], asked: Moment) -> Answer:
-    """Return what GetParameter would have said of one parameter of a list."""
+    """Return the answer that GetParameter would have given, for one parameter of a list."""
     return Answer(Outcome.FOUND, asked, 200, as_json({"Parameter": member}))
 
 
 def matched(keys: Sequence[Key], body: Mapping[str, Any], asked: Moment) -> dict[Key, Answer]:
-    """Give each key what a list holds for it: parameters and secrets come in any order, with name and ARN."""
+    """Return the answers that a list contains, by key. Parameters and secrets come in any order, with name and ARN."""
     answers = {}
     for key in keys:
         for member in body.get("Parameters", []):
@@ -324,6 +325,6 @@ def matched(keys: Sequence[Key], body: Mapping[str, Any], asked: Moment) -> dict
 
 
 def region_of(name: str) -> str | None:
-    """Return the region of an ARN (`arn:PARTITION:SERVICE:REGION:…`); None where `name` is no ARN."""
+    """Return the region of an ARN (`arn:PARTITION:SERVICE:REGION:…`); None if `name` is not an ARN with a region."""
     parts = name.split(":")
     return parts[3] if len(parts) > 5 and parts[0] == "arn" and parts[3] else None

@@ -1,4 +1,4 @@
-"""What the services' errors, and their silence, mean to whoever asked: an outcome, and a sentence with what to do."""
+"""What an error of a service, or no answer, means to the caller: an outcome, and a sentence that says what to do."""
 
 from typing import NamedTuple
 
@@ -15,15 +15,15 @@ from telemetry_forwarder.transports.steps import VPC
 PERMISSIONS = {SECRETS_MANAGER: "secretsmanager:GetSecretValue", SSM: "ssm:GetParameter"}
 SERVICES = tuple(PERMISSIONS)
 
-# Where the hook below puts the body of an answer, beside what the SDK read in it.
+# The key under which `fetch.keep_body` stores the body of an answer, next to the members that the SDK parsed.
 BODY = "telemetry-forwarder-body"
 
-# A question that takes longer is worth a word. A service answers in some 20 to 300 ms, connection included.
+# A call that takes longer is reported. A service answers in some 20 to 300 ms, connection included.
 SLOW_S = 0.4
 
 
 class Wait(NamedTuple):
-    """For how many seconds a question has been under way, and a sentence on what it waits for."""
+    """How many seconds a call has been under way, and a sentence that says what it waits for."""
 
     seconds: float
     text: str
@@ -34,7 +34,7 @@ class Wait(NamedTuple):
 
 
 def refused(key: Key, response: AwsResponse, asked: Moment) -> Answer:
-    """Return what an error of the service means for whoever asked; its own status and body go along."""
+    """Return the answer for an error of the service, with the service's own status and body."""
     outcome, message = meaning(key, response.error or "")
     if response.is_unsent:
         return Answer(outcome, asked, message=f"{key} cannot be read: {response.message}.")
@@ -42,7 +42,10 @@ def refused(key: Key, response: AwsResponse, asked: Moment) -> Answer:
 
 
 def meaning(key: Key, kind: str) -> tuple[Outcome, str]:
-    """Return what an error of the type `kind` says about `key`, and what to do. What is in no table is passing."""
+    """Return the outcome for an error of the type `kind`, and a sentence that says what to do.
+
+    Unknown types count as passing (UNAVAILABLE).
+    """
     match meaning_of(kind):
         case Meaning.MISSING:
             return Outcome.NOT_FOUND, (
@@ -71,12 +74,12 @@ def meaning(key: Key, kind: str) -> tuple[Outcome, str]:
 
 
 def not_in_time(key: Key, why: str) -> str:
-    """Say of a question under way, and in the same words when its time is over, what has not answered."""
+    """Return a sentence that says why `key` has no answer yet; the same one is used before and after the timeout."""
     return f"{key} was not read in time: {why}."
 
 
 def no_answer(key: Key, error: TransportError, asked: Moment) -> Answer:
-    """Return what it means that a call had no answer."""
+    """Return the answer for a call without a response."""
     if isinstance(error, TimedOut):
         return Answer(Outcome.TIMED_OUT, asked, message=not_in_time(key, f"{error}; {VPC}"))
     if isinstance(error.__cause__, ConnectTimeoutError):
@@ -85,7 +88,7 @@ def no_answer(key: Key, error: TransportError, asked: Moment) -> Answer:
 
 
 def in_time(key: Key, last: Answer | None, at: Moment, waited: Wait | None = None) -> Answer:
-    """Return the answer when the time is over: the last that the service gave, as a time-out."""
+    """Return the answer after the timeout: the last answer of the service, with the outcome TIMED_OUT."""
     if last is None:
         return Answer(Outcome.TIMED_OUT, at, message=waited.text if waited else f"{key} was not read in time.")
     message = f"{last.message} The time for it is over."

@@ -1,4 +1,4 @@
-"""What may be asked for: keys, the names that people write for them, and the patterns that allow them. Pure."""
+"""Keys of parameters and secrets, the names that users write for them, and the patterns that allow them. Pure."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -8,16 +8,16 @@ from telemetry_forwarder.variables.types import SecretReference
 
 SSM = "ssm"
 SECRETS_MANAGER = "secretsmanager"
-# Names are shorter; this is the longest that a GetParameter with an ARN takes.
+# The longest name or ARN that GetParameter accepts; names alone are shorter.
 # Source: Systems Manager API Reference, GetParameter, Name; Secrets Manager API Reference, SecretId; read 2026-11-23.
 LONGEST_NAME = 2048
 
 
 class Key(NamedTuple):
-    """One question to a service, exactly: two keys that differ may have different answers.
+    """The exact identity of a value in one of the services; it is the key of the cache.
 
     `version` is a parameter's version number or a secret's version id, `stage` a parameter's label or a secret's
-    staging label; empty where none was asked for. `decrypt` matters to parameters alone.
+    staging label; empty if not given. `decrypt` matters only for parameters.
     """
 
     service: str
@@ -28,7 +28,7 @@ class Key(NamedTuple):
 
     @property
     def selected_name(self) -> str:
-        """The name as GetParameter takes it: `name`, `name:version` or `name:label`."""
+        """The name in the form of GetParameter: `name`, `name:version` or `name:label`."""
         selector = self.version or self.stage
         return f"{self.name}:{selector}" if selector else self.name
 
@@ -37,9 +37,9 @@ class Key(NamedTuple):
 
 
 def key_of(name: str) -> Key:
-    """Return the key that `name` stands for: a parameter's name, `secretsmanager:NAME` or an ARN of either service.
+    """Return the key for `name`: a parameter's name, `secretsmanager:NAME` or an ARN of either service.
 
-    Raises ValueError, with a text that says what is allowed.
+    Raises ValueError with a text that says what is allowed.
     """
     if not name or len(name) > LONGEST_NAME or not name.isprintable() or " " in name:
         raise ValueError(f"a name has 1 to {LONGEST_NAME} printable characters and no spaces")
@@ -57,35 +57,37 @@ def key_of(name: str) -> Key:
 
 
 def key_of_reference(reference: SecretReference) -> Key:
-    """Return the key under which the forwarder's own setting is held; a JSON member is found in its answer."""
+    """Return the key for a secret of the forwarder's own settings. The JSON member is not part of it."""
     return Key(reference.service, reference.name)
 
 
 def is_allowed(key: Key, patterns: Sequence[str] | None) -> bool:
-    """Say whether `key` matches one of `patterns`; None allows everything, an empty list nothing.
+    """Return whether `key` matches one of `patterns`; None allows everything, an empty list nothing.
 
-    A pattern is written as the name is: `/prod/*`, `secretsmanager:api-*`, or an ARN. `*` and `?` match any
-    characters, `/` among them. A name never matches a pattern for ARNs, nor the other way round, but for `*`: an ARN
-    may lead into another account, where the same name is another secret. Version and label are not looked at.
+    A pattern is written like a name: `/prod/*`, `secretsmanager:api-*`, or an ARN. `*` and `?` match any characters,
+    also `/`. A name never matches a pattern for ARNs, and an ARN none for names, except `*`: an ARN may belong to
+    another account, where the same name is another secret. Version and label are ignored.
     """
     return patterns is None or any(fnmatchcase(_written(key), pattern) for pattern in patterns)
 
 
 def _written(key: Key) -> str:
-    """Return the name as a pattern sees it. A parameter cannot pose as a secret: what follows its colon is cut off."""
+    """Return the name that is matched with patterns. A parameter's name is cut at its colon, so that it never looks
+    like a secret's.
+    """
     if key.name.startswith("arn:"):
         return key.name if key.service == SECRETS_MANAGER else ":".join(key.name.split(":")[:6])
     return f"{SECRETS_MANAGER}:{key.name}" if key.service == SECRETS_MANAGER else key.name.partition(":")[0]
 
 
 class Prefetch(NamedTuple):
-    """What is fetched in INIT: single keys, and paths of parameters of which everything below is fetched."""
+    """What to fetch in INIT: single keys, and paths below which all parameters are fetched."""
 
     keys: tuple[Key, ...] = ()
     paths: tuple[str, ...] = ()
 
 
 def prefetch_of(names: Sequence[str]) -> Prefetch:
-    """Sort what TELEMETRY_FORWARDER_SECRETS_PREFETCH names (sound, see `kinds.SecretNames`); `/path/*` is a path."""
+    """Return the keys and paths in TELEMETRY_FORWARDER_SECRETS_PREFETCH, which was validated; `/path/*` is a path."""
     keys = tuple(dict.fromkeys(key_of(name) for name in names if not name.endswith("/*")))
     return Prefetch(keys, tuple(dict.fromkeys(name[:-2] or "/" for name in names if name.endswith("/*"))))

@@ -1,10 +1,10 @@
-"""What a request asks for, and how an answer is told: both without a socket. Pure.
+"""The routes of the secrets endpoint: from a request's target to a question, from an answer to status and body. Pure.
 
 | route                             | answers                                                      |
 | /?name=                           | `{"value": …}`, or `{"error": …}`                            |
 | /systemsmanager/parameters/get    | GetParameter's own JSON, or its error with its own status    |
 | /secretsmanager/get               | GetSecretValue's own JSON, or its error with its own status  |
-| /ping, /stats                     | that it is there; what the cache did                         |
+| /ping, /stats                     | `"healthy"`; the counts of the cache                         |
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from telemetry_forwarder.secrets.names import LONGEST_NAME, SECRETS_MANAGER, SSM
 
 
 class Refused(Exception):
-    """The request is not answered: `status` and the reason, which holds nothing but what was asked."""
+    """A request that is refused with `status` and `reason`. The reason contains no value, only what was requested."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -28,14 +28,14 @@ class Refused(Exception):
 
 
 class Form(Enum):
-    """How an answer is told."""
+    """The form of an answer: `{"value": …}`, or the service's own JSON."""
 
     VALUE = "value"
     SERVICE = "service"
 
 
 class Page(Enum):
-    """What is answered without asking for a secret."""
+    """The routes that answer without a secret."""
 
     PING = "/ping"
     STATS = "/stats"
@@ -43,14 +43,14 @@ class Page(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question: the key, the form of the answer, and whether it must be fetched anew."""
+    """What a request asks for: the key, the form of the answer, and whether it must be fetched anew."""
 
     key: Key
     form: Form
     is_fresh: bool
 
 
-# The status by outcome where the answer is our own.
+# The HTTP status by outcome if the answer is our own; 500 for the others.
 STATUS = {
     Outcome.FOUND: 200,
     Outcome.INVALID: 400,
@@ -73,10 +73,10 @@ ROUTES = ", ".join(("/?name=", f"{_PARAMETER}?name=", f"{_SECRET}?secretId=", "/
 
 @lru_cache(maxsize=256)
 def question_of(target: str) -> Question | Page:
-    """Return what the request target (path and query) asks for. Raises Refused.
+    """Return what the request target (path and query) asks for. Raises Refused if it is invalid.
 
-    A path may end in a slash, as some of AWS's examples have it. `+` is a plus: no name has a space in it, and secrets
-    may have a plus.
+    A path may end with a slash, as in some of AWS's examples. `+` stays a plus: names never contain a space, but those
+    of secrets may contain a plus.
     """
     path, _, query = target.partition("?")
     path = path if path == "/" else path.removesuffix("/")
@@ -95,7 +95,7 @@ def question_of(target: str) -> Question | Page:
 
 
 def parameters_in(query: str, path: str) -> dict[str, str]:
-    """Return the parameters of a query, decoded. On the routes of AWS's extension, unknown ones are passed over."""
+    """Return the decoded parameters of a query. Unknown ones are refused on `/`, and ignored on AWS's own routes."""
     found: dict[str, str] = {}
     for pair in filter(None, query.split("&")):
         name, _, text = (decoded(part) for part in pair.partition("="))
@@ -169,13 +169,13 @@ def _refuse(reason: str) -> NoReturn:
 
 
 def check_allowed(question: Question, patterns: Sequence[str] | None) -> None:
-    """Raises Refused for what TELEMETRY_FORWARDER_SECRETS_ALLOW does not name."""
+    """Raise Refused if TELEMETRY_FORWARDER_SECRETS_ALLOW (`patterns`) does not allow the key."""
     if not is_allowed(question.key, patterns):
         raise Refused(403, f"{question.key} is not in TELEMETRY_FORWARDER_SECRETS_ALLOW.")
 
 
 def render(answer: Answer, form: Form) -> tuple[int, bytes]:
-    """Return status and body: the service's own where it gave some and they are wanted, else ours."""
+    """Return status and body: the service's own if it gave some and `form` wants them, else ours."""
     if answer.is_found:
         return (200, answer.value_json()) if form is Form.VALUE else (200, answer.body)
     if form is Form.SERVICE and answer.status and answer.body:

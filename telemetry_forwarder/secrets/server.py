@@ -1,8 +1,8 @@
-"""The endpoint on loopback: aiohttp's low-level server, and what a port that gives secrets needs beyond it.
+"""The secrets endpoint on loopback: aiohttp's low-level server, with the checks that a port for secrets needs.
 
-GET, a head, no body; whatever else comes is refused with a reason before anything is looked up. aiohttp reads heads and
-writes answers. `_Connection`, a subclass of its protocol, gives it one head at a time, and only one that is whole: so a
-head that does not end or is too long costs one buffer, and who does not read his answers is asked nothing more.
+Only GET without a body is answered; any other request is refused with a reason before anything is looked up. aiohttp
+parses heads and writes answers. `_Connection`, a subclass of its protocol, gives it one complete head at a time. So a
+head that never ends or is too long costs one buffer, and a caller that does not read its answers gets no new ones.
 Sources: RFC 9112, sections 2 to 5, and RFC 9110, section 7.2.
 """
 
@@ -38,28 +38,29 @@ from telemetry_forwarder.variables.types import Secret
 
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
-# A name has at most 2048 characters, of which an escape may make three; a session token has up to about 2 KB.
+# A name has at most 2048 characters, each up to three when escaped; a session token has up to about 2 KB.
 LONGEST_TARGET = 8192
 LONGEST_HEAD = 16384
-# A head must be there so long after its first byte. Counted in ticks of a second: while the environment is frozen,
-# however long, one tick passes at most.
+# A head must be complete this many ticks after its first byte. It is counted in ticks of a second because at most one
+# tick passes during a freeze, however long.
 HEAD_TICKS = 5
 TICK_S = 1.0
-# What a refused caller still sends is read and forgotten for one tick: closing at once would reset the connection, and
+# The most bytes that are still read from a refused caller, and ignored. Closing at once would reset the connection, and
 # the reason would not arrive.
 MOST_FORGOTTEN = 4 * 1024 * 1024
-# Requests that wait for an answer at once, and connections. An environment has 1024 descriptors for all its processes.
+# The most requests that wait for an answer, and the most connections. An environment has 1024 file descriptors for all
+# its processes.
 MOST_WAITING = 512
 MOST_CONNECTIONS = 640
 
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "[::1]"}
-# What tells that a request was made on behalf of somebody else.
+# Headers of a request that was made on behalf of somebody else.
 FORWARDED = ("X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Forwarded")
 TOKEN = "X-Aws-Parameters-Secrets-Token"  # noqa: S105 - the name of a header
 
-# What is given to aiohttp in the place of a head that is refused before it is read as one.
+# Given to aiohttp instead of a head that is refused before it is parsed.
 _NO_HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
-_REASONS = {414: "URI Too Long"}  # as RFC 9110 has it; the standard library does from Python 3.13 on
+_REASONS = {414: "URI Too Long"}  # the phrase of RFC 9110; the standard library has it from Python 3.13 on
 
 BEFORE = Moment(0.0, 0.0)
 
@@ -68,13 +69,13 @@ Stats: TypeAlias = Callable[[], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
-    """Who may ask for what. `tokens` None: whoever can reach the port. `allow` None: for everything."""
+    """Who may read what. `tokens` None: anybody who can reach the port. `allow` None: all keys."""
 
     tokens: tuple[Secret, ...] | None
     allow: tuple[str, ...] | None
 
     def admits(self, token: bytes) -> bool:
-        """Compare in constant time, with every token that is valid."""
+        """Return whether `token` is a valid one. It is compared with each of them in constant time."""
         if self.tokens is None:
             return True
         matches = [hmac.compare_digest(token, valid.reveal().encode()) for valid in self.tokens]
@@ -82,12 +83,12 @@ class Guard:
 
 
 class Endpoint:
-    """What all callers share, and how one request of theirs is answered."""
+    """Answers requests. Holds what all connections share: the cache, the guard and the counts."""
 
     def __init__(self, cache: Cache, guard: Guard, *, spawn: Spawn, stats: Stats) -> None:
         self.refused = 0
         self.waiting = 0
-        # In the order in which they were last heard of.
+        # The one that was silent for longest comes first.
         self.connections: OrderedDict[_Connection, None] = OrderedDict()
         self._cache = cache
         self._guard = guard
@@ -95,7 +96,10 @@ class Endpoint:
         self._stats = stats
 
     def admit(self, connection: "_Connection") -> bool:
-        """Take a new connection in; where there are too many, the one that has been silent for longest goes."""
+        """Accept a new connection; return whether it was accepted.
+
+        If there are too many, drop the idle one that has been silent for longest. If none is idle, refuse the new one.
+        """
         if len(self.connections) >= MOST_CONNECTIONS:
             idle = next((other for other in self.connections if not other.is_waiting), None)
             if idle is None:
@@ -105,10 +109,10 @@ class Endpoint:
         return True
 
     async def answer(self, request: BaseRequest) -> StreamResponse:
-        """Answer one request, of which the head is there."""
+        """Answer one request with a complete head."""
         connection = request.protocol
         assert isinstance(connection, _Connection)  # noqa: S101 - `serving` makes no other
-        closes = True  # what follows a head that is not understood cannot be trusted to be a request
+        closes = True  # after an invalid head, the next bytes may not be a request
         try:
             if connection.refused is not None:
                 raise connection.refused
@@ -132,13 +136,13 @@ class Endpoint:
         return _Response(connection, status, body, closes=closes, extra=extra)
 
     def refusal(self, connection: "_Connection", refused: Refused, *, closes: bool = True) -> StreamResponse:
-        """Say why a request is not answered."""
+        """Return the response to a refused request, which says why."""
         self.refused += 1
         extra = {"Allow": "GET"} if refused.status == 405 else {}
         return _Response(connection, refused.status, error_json(refused.reason), closes=closes, extra=extra)
 
     def _admitted(self, request: BaseRequest) -> Question | Page:
-        """Return what is asked for by somebody who may. Raises Refused."""
+        """Return what the request asks for. Raises Refused if it is invalid or not allowed."""
         asked = question_of(request.raw_path)
         if asked is Page.PING:
             return asked
@@ -167,16 +171,16 @@ class Endpoint:
 
 
 class _Connection(http_serving.Connection):
-    """One caller. Its requests are answered one after the other, by aiohttp; what it may not do ends here."""
+    """The connection of one caller. aiohttp answers its requests one after the other; limits are enforced here."""
 
     def __init__(self, endpoint: Endpoint, http: Server) -> None:
         super().__init__(http, max_line_size=LONGEST_HEAD, max_field_size=LONGEST_HEAD, max_headers=LONGEST_HEAD)
         self.is_waiting = False  # a request was given to aiohttp, and its answer is not written yet
-        self.refused: Refused | None = None  # in place of a request, before its head was read
+        self.refused: Refused | None = None  # the refusal to answer with, of a head that was not parsed
         self._endpoint = endpoint
         self._unread = b""
         self._is_leaving = False
-        self._ended = asyncio.Event()  # the caller sends nothing more
+        self._ended = asyncio.Event()  # set when the caller will send nothing more
         self._timer: asyncio.TimerHandle | None = None
         self._forgotten = 0
 
@@ -184,7 +188,7 @@ class _Connection(http_serving.Connection):
         state = "leaving" if self._is_leaving else "waiting" if self.is_waiting else "idle"
         return f"<connection: {state}, {len(self._unread)} bytes unread>"
 
-    # --- what asyncio calls ---
+    # --- callbacks of asyncio ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -192,7 +196,7 @@ class _Connection(http_serving.Connection):
             self._refuse(Refused(429, "There are too many connections."))
 
     def data_received(self, data: bytes) -> None:
-        if not data:  # aiohttp goes on with what it has
+        if not data:  # aiohttp calls this itself to go on with the data that it has
             super().data_received(data)
         elif self._is_leaving:
             self._forgotten += len(data)
@@ -207,7 +211,7 @@ class _Connection(http_serving.Connection):
                 self.transport.pause_reading()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's says None
-        """Keep the way back open for an answer that is still to come."""
+        """Return whether to keep the connection open for an answer that is still to come."""
         self._ended.set()
         return self.is_waiting
 
@@ -219,14 +223,14 @@ class _Connection(http_serving.Connection):
         super().connection_lost(error)
 
     def drop(self) -> None:
-        """End the connection without a word."""
+        """End the connection without an answer."""
         self._endpoint.connections.pop(self, None)
         super().drop()
 
     # --- reading ---
 
     def _read_on(self) -> None:
-        """Give aiohttp the next head, if it is whole and the request before is answered."""
+        """Give aiohttp the next head, if it is complete and the request before it is answered."""
         if not self._unread or self.is_waiting or self._is_leaving:
             return
         head, end, rest = self._unread.partition(b"\r\n\r\n")
@@ -244,7 +248,7 @@ class _Connection(http_serving.Connection):
             super().data_received(head + end)
 
     def _refuse(self, refused: Refused) -> None:
-        """Refuse in place of a request."""
+        """Answer with a refusal instead of parsing what was sent."""
         self.refused = refused
         self._unread = b""
         self._stop_timer()
@@ -268,22 +272,22 @@ class _Connection(http_serving.Connection):
     def handle_error(
         self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> StreamResponse:
-        """Answer what aiohttp found to be no request. Its own words would repeat what was sent."""
+        """Answer a head that aiohttp found invalid. aiohttp's own text would repeat what was sent."""
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
         return self._endpoint.refusal(self, Refused(400, "This is no request, or a header is missing or malformed."))
 
     def go_on(self) -> None:
-        """Read the next request, as one is answered."""
+        """Read the next request, after one was answered."""
         self.is_waiting = False
         self._read_on()
         if self._ended.is_set() and not self.is_waiting:
-            self.close()  # aiohttp does, behind this answer
+            self.close()  # aiohttp closes after this answer
         elif self.transport is not None and not self.is_waiting:
             self.transport.resume_reading()
 
     async def close_gracefully(self) -> None:
-        """Close our side; the caller's when it closes, or after a tick."""
+        """Close our side; wait until the caller closes, or until a tick has passed and the answer is sent."""
         self.is_waiting, self._is_leaving = False, True
         if self.transport is None or self._ended.is_set():
             return
@@ -299,7 +303,7 @@ class _Connection(http_serving.Connection):
 
 
 class _Response(Response):
-    """An answer that tells its connection when it is written."""
+    """A response that notifies its connection when it is written."""
 
     def __init__(
         self, connection: _Connection, status: int, body: bytes, *, closes: bool, extra: dict[str, str] | None = None
@@ -323,7 +327,7 @@ class _Response(Response):
 
 
 def check_head(request: BaseRequest) -> None:
-    """Refuse whatever is not expected. Raises Refused."""
+    """Raise Refused unless the head is that of a local GET request without a body."""
     headers = request.headers
     for name in FORWARDED:
         if name in headers:
@@ -343,7 +347,7 @@ def check_head(request: BaseRequest) -> None:
 
 
 def is_local(host: bytes) -> bool:
-    """Say whether a Host header names this machine, with any port or none; an empty one does not."""
+    """Return whether a Host header names this machine, with any port or none; an empty one does not."""
     name, colon, port = host.decode("latin-1").lower().rpartition(":")
     if not colon or "]" in port:
         name, port = f"{name}{colon}{port}", ""
@@ -362,7 +366,7 @@ def busy() -> Answer:
 
 
 def serving(listeners: Sequence[socket.socket], endpoint: Endpoint) -> AbstractAsyncContextManager[None]:
-    """Serve on sockets that already listen; what came before this waits in the kernel's queue."""
+    """Serve on sockets that already listen; earlier connections wait in the kernel's queue."""
     return http_serving.serving(
         listeners, endpoint.answer, lambda http: _Connection(endpoint, http), endpoint.connections,
         backlog=MOST_CONNECTIONS,

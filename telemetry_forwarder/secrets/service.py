@@ -1,6 +1,6 @@
-"""One cache for all who ask: the function, over the port, and the forwarder's own settings.
+"""The secrets service: one cache for the function, which asks over the port, and for the forwarder's own settings.
 
-The port is served at once; botocore is loaded in a thread meanwhile (a third of a second), and questions wait for it.
+The port is served at once. botocore is loaded in a thread meanwhile (a third of a second), and requests wait for it.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from telemetry_forwarder.secrets.fetch import Upstream
 
 
-# What INIT may wait for us, of the 10 s that the whole of it has.
+# The longest that INIT waits for the service to get ready; all of INIT may take 10 s.
 WARM_S = 3.0
 SILENCE_S = 60.0
 
 
 class SecretsService:
-    """The cache, with the services behind it."""
+    """The cache, and the clients of AWS behind it."""
 
     def __init__(
         self,
@@ -60,16 +60,16 @@ class SecretsService:
         self._said: Moment | None = None
         self._warming: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
-        self._own: set[Key] = set()  # what the forwarder's own settings refer to: whoever needs it says what is wrong
+        self._own: set[Key] = set()  # for the forwarder's own settings; whoever reads one reports its failure
         self._began = Moment.now(clock)
         self.cache = Cache(
             self._fetch, policy=settings.policy, clock=clock, spawn=self.spawn, keeps=not settings.is_snap_start
         )
 
     async def fetch(self, reference: SecretReference, *, fresh: bool = False) -> Secret:
-        """Return the token that one of the forwarder's own settings refers to; with `fresh` not from the cache.
+        """Return the token that one of the forwarder's own settings refers to; with `fresh`, not from the cache.
 
-        Raises SecretNotFound, SecretDenied or SecretUnavailable; the text names the reference and what to do.
+        Raises SecretNotFound, SecretDenied or SecretUnavailable; the text names the reference and says what to do.
         """
         key = key_of_reference(reference)
         self._own.add(key)
@@ -79,9 +79,9 @@ class SecretsService:
         return token_of(reference, answer)
 
     def waits_for(self, reference: SecretReference) -> Cause | None:
-        """Return what the reading of one of the forwarder's own secrets waits for; None where nobody reads it.
+        """Return what the reading of one of the forwarder's own secrets waits for; None if it is not being read.
 
-        The destination owes nothing meanwhile, and a start is no trouble: nobody need be told before it is slow.
+        The destination is not to blame for this delay. It is normal at the start, and reported only if it is long.
         """
         key = key_of_reference(reference)
         if self._upstream is None:
@@ -97,24 +97,24 @@ class SecretsService:
         return replace(cause(wait.text, DropReason.SECRET_UNREADABLE), is_normal=wait.is_normal)
 
     def warm(self) -> None:
-        """Load what asking needs, and fetch what was asked for beforehand; in the background."""
+        """Load the SDK and prefetch the configured keys, in the background."""
         self._warming = self.spawn(self._warm())
 
     async def wait_until_warm(self) -> None:
-        """Wait for that, at most `WARM_S`: a freeze before it is done leaves it to the first invocation's expense."""
+        """Wait for `warm` to finish, at most `WARM_S`, so that the first invocation need not wait for it."""
         if self._warming is not None:
             await asyncio.wait([self._warming], timeout=WARM_S)
 
     def on_records(self, records: Sequence[Told]) -> None:
-        """Look for the sign of a restore from a snapshot."""
+        """Look for the event of a restore from a snapshot."""
         if any(record.type == "platform.restoreStart" for record in records):
             self.on_restore()
 
     def on_restore(self) -> None:
-        """Drop whatever was fetched before the snapshot was taken: it is as old as that, and every copy has the same.
+        """Forget all that was fetched before the snapshot: it is as old as the snapshot, and every copy has the same.
 
-        Until this is called in a SnapStart environment, nothing is kept at all. The records of the restore come late,
-        the first INVOKE always comes; whichever is first counts.
+        In a SnapStart environment nothing is kept until this is called: by the telemetry of the restore, which may come
+        late, or by the first INVOKE, which always comes. The first call counts.
         """
         if not self._is_restored:
             self._is_restored = True
@@ -125,11 +125,11 @@ class SecretsService:
         return {**self.cache.statistics(), "calls": self._upstream.calls if self._upstream else 0}
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run `work` in the background; where it fails, that is a bug, and is said, and costs nothing else."""
+        """Run `work` in the background. An exception in it is a bug; it is logged and ends nothing else."""
         task = self._tasks.create_task(self._guarded(work))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        task.add_done_callback(lambda _: work.close())  # it never began, where the task was cancelled before it did
+        task.add_done_callback(lambda _: work.close())  # for a task that was cancelled before `work` began
         return task
 
     def stop(self) -> None:
@@ -140,12 +140,12 @@ class SecretsService:
         if self._upstream is not None:
             await self._upstream.aclose()
 
-    # --- within ---
+    # --- private ---
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except Exception as error:  # noqa: BLE001 - a TaskGroup would take everything else down with it
+        except Exception as error:  # noqa: BLE001 - the TaskGroup would cancel everything else
             self._log.error("A bug in the secrets cache. Please report it.", **where(error))
 
     async def _fetch(self, key: Key, on_trouble: Callable[[], None]) -> Answer:
@@ -162,14 +162,14 @@ class SecretsService:
         return answer
 
     def _say(self, message: str) -> None:
-        """Say that a fetch failed: once a minute as a warning, as the next most likely fails for the same reason."""
+        """Log a failed fetch: once a minute as a warning, because the next most likely fails for the same reason."""
         is_first = self._said is None or self._said.age(self._clock) >= SILENCE_S
         if is_first:
             self._said = Moment.now(self._clock)
         (self._log.warning if is_first else self._log.debug)(message)
 
     async def _ready(self) -> "Upstream":
-        """Return what asks the services, loaded when it is first needed."""
+        """Return the clients of AWS; load the SDK at the first call."""
         async with self._loading:
             if self._upstream is None:
                 kind = await asyncio.to_thread(load)
@@ -189,14 +189,14 @@ class SecretsService:
         await self._ready()
 
     async def _renew(self) -> None:
-        """Take new connections and credentials: those of before are in the snapshot as well."""
+        """Make new connections and credentials, because the old ones are part of the snapshot; prefetch again."""
         await (await self._ready()).renew()
         await self._prefetch()
 
     async def _prefetch(self) -> None:
         paths = [self.spawn(self._prefetch_path(path)) for path in self._settings.prefetch.paths]
         allowed = [key for key in self._settings.prefetch.keys if self._is_allowed(key)]
-        # Whoever asks for one of them from here on waits for these calls, though the SDK may still have to be loaded.
+        # From here on, a caller that asks for one of them waits for these calls, even while the SDK is being loaded.
         for answer in (await self.cache.prefetch(allowed, self._fetch_many)).values():
             if not answer.is_found:
                 self._log.warning(answer.message)
@@ -222,7 +222,7 @@ class SecretsService:
 
 
 def load() -> "type[Upstream]":
-    """Import what asks the services; in a thread, as botocore takes its time."""
+    """Import the clients of AWS; call this in a thread, because importing botocore takes long."""
     from telemetry_forwarder.secrets.fetch import Upstream, warm_models
 
     warm_models()
@@ -230,7 +230,7 @@ def load() -> "type[Upstream]":
 
 
 def error_of(answer: Answer) -> SecretError:
-    """Return what an answer without a value means to the forwarder itself."""
+    """Return the error for an answer without a value to one of the forwarder's own settings."""
     match answer.outcome:
         case Outcome.NOT_FOUND | Outcome.INVALID | Outcome.FAILED:
             return SecretNotFound(answer.message)
@@ -253,7 +253,7 @@ async def open_secrets_service(
 ) -> AsyncIterator[SecretsService]:
     """Open the cache and serve it on `listeners`, which already listen; leaving the context ends both.
 
-    No core file is written from then on: it would hold the values.
+    From then on no core file is written, because it would contain the values.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     failure = None
@@ -265,7 +265,7 @@ async def open_secrets_service(
             async with serving(listeners, endpoint_of(service, settings, log)):
                 service.warm()
                 yield service
-        except BaseException as error:  # noqa: BLE001 - raised below: a TaskGroup would wrap it, and hide what it is
+        except BaseException as error:  # noqa: BLE001 - raised below, because the TaskGroup would wrap it in a group
             failure = error
         finally:
             service.stop()

@@ -1,4 +1,4 @@
-"""The settings of the secrets endpoint and its cache. A pure function of the values of the environment."""
+"""The settings of the secrets endpoint and its cache, from the values of the environment. Pure."""
 
 from collections.abc import Mapping
 
@@ -9,14 +9,14 @@ from telemetry_forwarder.variables.reading import Values
 from telemetry_forwarder.variables.table import SNAP_START
 from telemetry_forwarder.variables.types import Secret
 
-# What a question waits at most where the variable is 0. AWS's extension waits for ever then.
+# The timeout of a request if the variable is 0. AWS's extension waits for ever in that case.
 TIMEOUT_S = 10.0
-# What the SDK may take to be loaded, and a client to be made, before that time begins.
+# The longest time to load the SDK and make a client, before the timeout begins.
 LOAD_S = 10.0
-# How long past its TTL an entry stands in for a service that is down: as long again, within these bounds.
+# If the service is down, an entry is given for another TTL after its own, within these bounds.
 LEAST_STALE_S = 60.0
 MOST_STALE_S = 3600.0
-# What the entries may take of the function's memory.
+# The entries may take up to one part in MEMORY_SHARE of the function's memory, within the bounds below.
 MEMORY_SHARE = 32
 MEBIBYTE = 1024 * 1024
 LEAST_BYTES = 4 * MEBIBYTE
@@ -28,7 +28,7 @@ TIMEOUT = {SSM: "SSM_PARAMETER_STORE_TIMEOUT_MILLIS", SECRETS_MANAGER: "SECRETS_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretsSettings:
-    """What is sound. `mode` is `off`, `token` or `open`; `tokens` are those of which one must be sent."""
+    """The valid settings. `mode` is `off`, `token` or `open`. In mode `token` a request must send one of `tokens`."""
 
     mode: str
     port: int
@@ -46,7 +46,7 @@ class SecretsSettings:
 
 
 def secrets_from(values: Values) -> SecretsSettings:
-    """Return the settings of the endpoint; what is unsound was left out."""
+    """Return the settings of the endpoint; invalid ones were left out."""
     timeout_s = {name: values[variable] / 1000 or TIMEOUT_S for name, variable in TIMEOUT.items()}
     return SecretsSettings(
         mode=values["TELEMETRY_FORWARDER_SECRETS"],
@@ -62,7 +62,7 @@ def secrets_from(values: Values) -> SecretsSettings:
 
 
 def _tokens(values: Values) -> tuple[Secret, ...]:
-    """Return what a caller may show: it has the same variables as we have. With SnapStart there is no session token.
+    """Return the valid tokens. The function has the same variables. With SnapStart there is no session token.
 
     Source: AWS Lambda Developer Guide, "Improving startup performance with Lambda SnapStart", credentials.
     """
@@ -71,7 +71,7 @@ def _tokens(values: Values) -> tuple[Secret, ...]:
 
 
 def _allow(values: Values) -> tuple[str, ...] | None:
-    """Return the patterns. Whoever meant to limit what may be asked for does not get the contrary by a slip."""
+    """Return the patterns; None if none are set. If the value is invalid, nothing is allowed rather than everything."""
     name = "TELEMETRY_FORWARDER_SECRETS_ALLOW"
     patterns: tuple[str, ...] | None = values[name]
     return () if patterns is None and values.given(name) else patterns

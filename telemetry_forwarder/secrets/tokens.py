@@ -1,7 +1,7 @@
-"""What is the token in what a secret holds: the forwarder's own settings need one. Pure.
+"""Finding the token in the value of a secret, for the forwarder's own settings. Pure.
 
-No error here is chained to the exception that it comes from: `JSONDecodeError.doc` and `UnicodeDecodeError.object` are
-what could not be read.
+No error here is chained to the exception that caused it, because `JSONDecodeError.doc` and `UnicodeDecodeError.object`
+contain the value.
 """
 
 import base64
@@ -14,13 +14,16 @@ from telemetry_forwarder.variables.types import Secret, SecretReference, SecretT
 
 
 def token_of(reference: SecretReference, answer: Answer) -> Secret:
-    """Return the token in a found answer. Raises SecretNotFound, which names the reference and what to do."""
+    """Return the token in a found answer. Raises SecretNotFound, whose text names the reference and what to do."""
     value, is_binary = answer.value()
     return token_in(reference, base64.b64decode(value) if is_binary else value)
 
 
 def token_in(reference: SecretReference, value: str | bytes) -> Secret:
-    """Return the token in `value`: the whole of it, or the member `reference.key` of the JSON object that it is."""
+    """Return the token in `value`: all of it or, if `reference.key` is set, that member of the JSON object.
+
+    Raises SecretNotFound.
+    """
     name = shown(reference)
     text = text_of(value)
     if text is None:
@@ -47,7 +50,7 @@ def shown(reference: SecretReference) -> str:
     return f"{kind} {reference.name}" + (f"#{reference.key}" if reference.key else "")
 
 
-# Each of these ends the exception that holds the value before anything else is raised.
+# Each of these functions catches the exception that contains the value, before anything else is raised.
 
 
 def text_of(value: str | bytes) -> str | None:
