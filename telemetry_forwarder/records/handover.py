@@ -4,15 +4,10 @@ After a reset Lambda sends the last lines of the ended invocation to a new proce
 extension writes a small file at each start of a request. It survives `kill -9`.
 """
 
-from typing import TYPE_CHECKING
-
-import orjson
-
-if TYPE_CHECKING:
-    pass
-
 import os
 from collections.abc import Callable
+
+import orjson
 
 from telemetry_forwarder.lazy_dataclass import asdict, dataclass
 

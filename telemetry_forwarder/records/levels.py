@@ -111,8 +111,7 @@ _NUMBER_MEMBERS: tuple[tuple[str | tuple[str, ...], Mapping[int, str], frozenset
 # Source: https://clef-json.org, `@l`.
 _CLEF_TIME, _CLEF_TEXT = "@t", frozenset({"@mt", "@m", "@i"})
 
-_STATUS, _CLEF_TIME = "status", "@t"
-_CLEF_TEXT = frozenset({"@mt", "@m", "@i"})
+_STATUS = "status"
 
 _NAMES = frozenset(
     member if isinstance(member, str) else member[0]
