@@ -1,4 +1,4 @@
-"""The composition root: builds every room from Settings and opens the one TaskGroup."""
+"""The composition root: makes all parts from Settings, connects them, and runs them in one TaskGroup."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ from telemetry_forwarder.variables.reading import NEEDS, Values
 from telemetry_forwarder.variables.table import MANAGED_INSTANCES
 from telemetry_forwarder.wiring import failover_of, open_all, open_secrets, open_spool, warm_all
 
-# What INIT waits for the sinks' own secrets once the AWS SDK is loaded, where it waits for the extension at all.
+# The longest that INIT waits for the sinks' own secrets once the AWS SDK is loaded, if it still waits for us at all.
 OWN_SECRETS_S = 1.0
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ if TYPE_CHECKING:
 
 
 def run(registration: Registration, listener: Any, values: Values, secret_listeners: Sequence[Any] = ()) -> int:
-    """Run the extension to its end; return the exit code. A bug in here does not end the process: it idles.
+    """Run the extension to its end; return the exit code. After a bug the process does not end, but idles.
 
-    `listener` is for telemetry (None: its port could not be had), `secret_listeners` are for questions about secrets.
+    `listener` is the socket for telemetry (None: its port was not available), `secret_listeners` are those for secrets.
     """
     try:
         settings = Settings.from_values(values)
-    except Exception as error:  # noqa: BLE001 - an extension that exits takes the user's function down with it
+    except Exception as error:  # noqa: BLE001 - an extension that exits makes the user's function fail
         Log().error("A bug kept the settings from being read. Please report it.", **where(error))
         close(listener, *secret_listeners)
         return idle(registration, is_strict=values["TELEMETRY_FORWARDER_STRICT"])
@@ -68,7 +68,7 @@ def run(registration: Registration, listener: Any, values: Values, secret_listen
     asked_at = [socket.socket(fileno=one.detach()) for one in secret_listeners]
     try:
         asyncio.run(_serve(registration, taken, settings, log, asked_at))
-    except ConfigError as error:  # in strict mode alone
+    except ConfigError as error:  # only in strict mode
         for problem in error.problems:
             log.error(str(problem))
         return refuse(registration, log)
@@ -79,18 +79,18 @@ def run(registration: Registration, listener: Any, values: Values, secret_listen
 
 
 def registered_client(registration: Registration, log: Log) -> ExtensionsClient:
-    """Return the client that goes on where `bootstrap` left off."""
+    """Return a client for the registration that `bootstrap` made."""
     return ExtensionsClient(registration.runtime_api, registration.identifier, registration.early, say=log.warning)
 
 
 def refuse(registration: Registration, log: Log) -> int:
-    """Fail the start, as strict mode wants it."""
+    """Fail the start of the function, as strict mode demands; return the exit code."""
     log.error("TELEMETRY_FORWARDER_STRICT is true, so the start of the function fails.")
     return idle(registration, is_strict=True)
 
 
 def close(*listeners: Any) -> None:
-    """Close sockets that nobody serves: they would keep Lambda, or the function, waiting for an answer."""
+    """Close sockets that nobody serves, so that Lambda or the function does not wait there for an answer."""
     for listener in listeners:
         if listener is not None:
             listener.close()
@@ -131,7 +131,7 @@ async def _serve(
         handover_file = HandoverFile(
             registration.runtime_api,
             settings.spooling.path if settings.spooling else DIRECTORY,
-            # Where there is no spool either, that was said.
+            # If the spool's directory cannot be used, a warning about that was logged already.
             log.info if settings.spooling is not None and spool is None else log.warning,
         )
         inherited = before(registration.subscription, handover_file)
@@ -210,7 +210,7 @@ async def _serve(
             if secrets_service is not None:
                 warming = group.create_task(warm_all(open_sinks, settings))
                 await secrets_service.wait_until_warm()
-                if not client.is_asking:  # INIT still waits: better here than at an invocation's expense
+                if not client.is_asking:  # INIT still waits, which is better than that an invocation waits
                     await asyncio.wait([warming], timeout=OWN_SECRETS_S)
             if (missed := client.take_over()) is not None:
                 await lifecycle.catch_up(missed)
@@ -224,11 +224,11 @@ async def _serve(
 
 
 def exit_now(code: int) -> NoReturn:
-    """End the process at once, as everything is settled.
+    """End the process at once, because everything is settled.
 
-    Taking down an interpreter that holds botocore costs a tenth of the shutdown window, and a name look-up that
-    hangs in a thread could not be cancelled at all: the environment's end would wait for it, and with it the caller
-    of a function that timed out.
+    A normal exit of an interpreter that has loaded botocore takes a tenth of the shutdown window. It would also wait
+    for a name look-up that hangs in a thread and cannot be cancelled; and with it the environment's end would wait, and
+    the caller of a function that timed out.
     """
     sys.stdout.flush()
     os._exit(code)
@@ -237,7 +237,7 @@ def exit_now(code: int) -> NoReturn:
 def _first(
     secrets_service: "SecretsService | None", then: Callable[[Sequence[Told]], None]
 ) -> Callable[[Sequence[Told]], None]:
-    """Show records to the secrets cache before anybody else acts on them."""
+    """Return `then`, with the secrets service called before it, if there is one."""
     if secrets_service is None:
         return then
 
@@ -249,21 +249,21 @@ def _first(
 
 
 async def _live(lifecycle: Lifecycle, client: ExtensionsClient, clock: Clock, log: Log, *, has_fallback: bool) -> int:
-    """Serve events to the end; where Lambda refuses to go on, deliver what is held before leaving."""
+    """Handle events to the end; return the exit code. If Lambda refuses to go on, deliver held records first."""
     try:
         await lifecycle.run()
     except ExtensionsApiError as error:
         log.error(f"Lambda ends the extension without SHUTDOWN: {error}")
         lifecycle.expect_heir()
         await lifecycle.drain(budget.for_emergency(clock, has_fallback=has_fallback))
-        with contextlib.suppress(ExtensionsApiError):  # it was told why it is refused; there is no one else to tell
+        with contextlib.suppress(ExtensionsApiError):  # the refusal was logged above; nothing else can be done
             await client.exit_error("Extension.EventsRefused", str(error))
         return 1
     return 0
 
 
 def _is_subscribed(subscription: tuple[int, str, bytes] | None, log: Log) -> bool:
-    """Say whether telemetry will come. Without it the function runs on, and so does the extension."""
+    """Return whether telemetry will come, and log why not. Without it the function and the extension still run."""
     status, schema, answer = subscription or (0, "", b"it was not asked for")
     try:
         outcome = read_subscription(status, answer)
@@ -288,7 +288,7 @@ def _loss_notice(origin: Origin, counts: IntakeCounts, workers: list[Worker], cl
 
 
 def _write_ledger(counts: IntakeCounts, workers: list[Worker], spool: Spool | None, log: Log) -> None:
-    """Write the books as one line: quietly where nothing was lost, as a warning where something was."""
+    """Log the ledger as one line: at INFO, or as a warning if something was lost or the books do not balance."""
     statements = {worker.name: worker.statement() for worker in workers}
     is_balanced = counts.is_balanced() and all(statement.is_balanced() for statement in statements.values())
     lost = counts.lost_before_us + sum(statement.lost for statement in statements.values())

@@ -1,8 +1,8 @@
 """The part that the user's cold start waits for: listen, register, subscribe, and only then load the rest.
 
-Lambda starts the runtime when every extension has registered, so this module is written for the time until then:
-of the standard library it imports C modules that cost nothing (`socket` alone would take as long as the
-interpreter's own start), and of the project the import-free `variables`.
+Lambda starts the runtime when every extension has registered, so this module has to be fast until then. From the
+standard library it imports only C modules that cost nothing (`socket` alone would take as long as the interpreter's own
+start), and from the project only `variables`, which imports nothing.
 Source: lambda-extension ordering as in AWS's Runtime Interface Emulator, `internal/lambda/rapid/handlers.go`.
 """
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     Run = Callable[["Registration", "_socket.socket | None", reading.Values, "list[_socket.socket]"], int]
 
 BACKLOG = 128
-# Records refer to nothing that refers to them: looking for cycles seldom finds any, and may wait for a batch or more.
+# Records are not part of reference cycles, so the garbage collector rarely finds any, and may run less often.
 GC_THRESHOLD = 10_000
-SECRETS_BACKLOG = 1024  # hundreds may ask at once, long before they can be answered
+SECRETS_BACKLOG = 1024  # hundreds of requests may come at once, long before they can be answered
 CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 def main(name: str, environ: "MutableMapping[str, str]") -> int:
-    """Run the extension called `name` until Lambda ends it; return the exit code. `environ` is the process's own."""
+    """Run the extension `name` until Lambda ends it; return the exit code. `environ` is the process's environment."""
     runtime_api = environ.get("AWS_LAMBDA_RUNTIME_API", "")
     if not runtime_api:
         say("AWS_LAMBDA_RUNTIME_API is not set: this program is started by Lambda, or by `telemetry-forwarder local`.")
@@ -53,8 +53,8 @@ def main(name: str, environ: "MutableMapping[str, str]") -> int:
         return 1
     if listener is not None and has_sink(values):
         if values.given("AWS_LAMBDA_INITIALIZATION_TYPE") == table.MANAGED_INSTANCES:
-            # Their core (AWS's emulator of it, at least) sends one batch at a time, gives up the next while that one is
-            # not answered, and then gets stuck. There is no hurry either: INIT takes minutes there, if it has to.
+            # With managed instances, Lambda (at least AWS's emulator of it) sends one batch at a time, drops the next
+            # while that one is not answered, and then gets stuck. There is no hurry: INIT may take minutes there.
             registration.subscribe_later = subscribing(registration, values)
         else:
             registration.subscription = subscribe(registration, values)
@@ -62,9 +62,9 @@ def main(name: str, environ: "MutableMapping[str, str]") -> int:
     try:
         run = load(environ, values)
     except Exception as error:  # noqa: BLE001 - an older Python raises SyntaxError, a broken wheel anything
-        # Most likely a layer made for another Python or another processor: the function must not suffer for it.
+        # Most likely the layer was made for another Python or another processor. The function must not fail for that.
         say(f"The extension cannot run on Python {sys.version.split()[0]}: {error}. No telemetry is forwarded.")
-        for one in (listener, *secret_listeners):  # nobody will ever answer there
+        for one in (listener, *secret_listeners):  # so that nobody waits there for an answer
             if one is not None:
                 one.close()
         return idle(registration, is_strict=values["TELEMETRY_FORWARDER_STRICT"])
@@ -72,10 +72,10 @@ def main(name: str, environ: "MutableMapping[str, str]") -> int:
 
 
 def begin(registration: Registration, values: reading.Values) -> "Early | None":
-    """See to it that the first event is asked for in time, whatever is still to be loaded then.
+    """Start a timer that asks for the first event in time, even if the app is still being loaded then.
 
-    Not in strict mode, where INIT has to wait for the judgement on the settings; and not without a subscription, which
-    has to be answered before.
+    Returns None, without a timer, in strict mode, where INIT has to wait until the settings are checked; and without a
+    subscription, which must be answered before.
     """
     subscribed = registration.subscription is not None and registration.subscription[0] in (200, 202)
     if not subscribed or values["TELEMETRY_FORWARDER_STRICT"]:
@@ -90,14 +90,14 @@ def begin(registration: Registration, values: reading.Values) -> "Early | None":
 
 
 def load(environ: "MutableMapping[str, str]", values: reading.Values) -> "Run":
-    """Import the application and what its sinks need. Here and not above: it takes ten times as long as this module.
+    """Import the app and the modules that its sinks need; return `app.run`. It takes ten times as long as this module.
 
-    aiohttp loads the system's CA certificates when it is imported, for contexts that are not used here (a transport
-    makes its own, once). Naming an empty file meanwhile saves 40 to 55 ms.
+    aiohttp loads the system's CA certificates when it is imported, for SSL contexts that are not used here (a transport
+    makes its own, once). Naming an empty file during the import saves 40 to 55 ms.
     """
     import gc
 
-    gc.disable()  # nothing of what is imported is garbage
+    gc.disable()  # imports make no garbage
     given = {name: environ.get(name) for name in CA_VARIABLES}
     environ.update(dict.fromkeys(CA_VARIABLES, "/dev/null"))
     try:
@@ -123,10 +123,11 @@ def load(environ: "MutableMapping[str, str]", values: reading.Values) -> "Run":
 
 
 def listen(port: int) -> "_socket.socket | None":
-    """Listen for telemetry on every address; None, and a log line, where the port cannot be had.
+    """Listen for telemetry on all addresses; log and return None if the port is not available.
 
-    Not on loopback alone: `sandbox.localdomain` is a link-local address. Before `/register`, because whoever is
-    started after it finds the port open; the kernel queues what comes until the receiver takes the socket over.
+    Loopback alone is not enough: `sandbox.localdomain` is a link-local address. This is done before `/register`, so
+    that everything that is started after it finds the port open. The kernel queues connections until the receiver
+    serves the socket.
     """
     listener = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
     try:
@@ -141,10 +142,10 @@ def listen(port: int) -> "_socket.socket | None":
 
 
 def listen_for_secrets(values: reading.Values) -> "list[_socket.socket]":
-    """Listen for questions about secrets, on loopback alone; nothing where they are off or the port cannot be had.
+    """Listen for requests for secrets, on loopback only. Returns [] if they are off or the port is not available.
 
-    Before `/register` too: the function may ask in the first line of its own init. `localhost` is 127.0.0.1, and ::1
-    where the environment has it.
+    This is also done before `/register`, because the function may send a request in the first line of its own init.
+    `localhost` is 127.0.0.1, and also ::1 if the environment has it.
     """
     if values["TELEMETRY_FORWARDER_SECRETS"] == "off":
         return []

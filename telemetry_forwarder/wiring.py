@@ -1,4 +1,4 @@
-"""What a run needs opened, from Settings: sinks, secrets, failover, spool. What cannot be had is left out and said."""
+"""Open what a run needs, from Settings: transports, secrets, failover, spool. Log and leave out what fails."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from telemetry_forwarder.failover.keeper import Failover
     from telemetry_forwarder.secrets.service import SecretsService
 
-# The value of AWS_LAMBDA_INITIALIZATION_TYPE where a snapshot is taken after INIT.
-
-# What a third party's way to open its transport may take of the 10 s that the whole of INIT has; ours wait for nothing.
+# The longest time to open a third party's transport; all of INIT may take 10 s. Our own transports wait for nothing.
 OPEN_S = 2.0
 
 
@@ -35,7 +33,10 @@ async def open_all(
     log: Log,
     secrets_service: "SecretsService | None" = None,
 ) -> list[tuple[Destination[Any, Any], Transport[Any, Any]]]:
-    """Open a transport for each destination; one that cannot be opened is left out, or fails a strict start."""
+    """Open a transport for each destination; return the pairs. If one fails, log and leave it out.
+
+    In strict mode the error is raised instead.
+    """
     opened = []
     for destination in destinations:
         try:
@@ -50,7 +51,7 @@ async def open_all(
                 raise
             for problem in error.problems:
                 log.error(str(problem))
-        except Exception as error:  # a third party's way to open one may raise anything
+        except Exception as error:  # a third party's code may raise anything
             if settings.is_strict:
                 raise
             name = destination.sink.name
@@ -61,7 +62,7 @@ async def open_all(
 async def open_secrets(
     settings: Settings, secret_listeners: Sequence[socket], stack: AsyncExitStack, clock: Clock, log: Log
 ) -> "SecretsService | None":
-    """Open the secrets cache and serve it on `secret_listeners`; return None, and import nothing, if nobody asks."""
+    """Open the secrets service on `secret_listeners`; return None, and import nothing, if it is not needed."""
     if settings.secrets is None:
         for listener in secret_listeners:
             listener.close()
@@ -82,7 +83,7 @@ async def open_secrets(
 
 
 def failover_of(settings: Settings, clock: Clock, log: Log) -> "Failover | None":
-    """Make what keeps records that no sink takes, if it is configured; nothing is loaded yet."""
+    """Return the failover if it is configured, else None. The AWS SDK is not loaded yet."""
     if settings.failover is None:
         return None
     from telemetry_forwarder.failover.keeper import Failover  # only where it is configured
@@ -99,7 +100,7 @@ def failover_of(settings: Settings, clock: Clock, log: Log) -> "Failover | None"
 
 
 def open_spool(settings: Settings, origin: Origin, sinks: list[str], clock: Clock, log: Log) -> Spool | None:
-    """Open the spool and read what an earlier generation left; None where there is none, or none can be had."""
+    """Open the spool and read what an earlier process left; return None if it is off or cannot be used."""
     if settings.spooling is None or not sinks:
         return None
     try:
@@ -120,7 +121,7 @@ def open_spool(settings: Settings, origin: Origin, sinks: list[str], clock: Cloc
 async def warm_all(open_sinks: Sequence[tuple[Destination[Any, Any], Transport[Any, Any]]], settings: Settings) -> None:
     """Read the sinks' secrets before the first request needs them, so that no invocation waits for them.
 
-    Not before a snapshot: what is read then is as old as that, and every copy has the same.
+    This is not done before a snapshot: a secret read then is as old as the snapshot, and all copies have the same one.
     """
     if settings.origin.init_type == SNAP_START:
         return
