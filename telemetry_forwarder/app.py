@@ -191,7 +191,7 @@ async def _serve(
             if listener is None:
                 say("No telemetry is forwarded, as its port could not be had.")
             else:
-                from telemetry_forwarder.variables.advice import what_to_set  # only where something is wrong
+                from telemetry_forwarder.variables.advice import what_to_set  # imported only when needed
 
                 say(f"No sink can run, so no telemetry is forwarded. {what_to_set(NEEDS)}")
             close(listener)

@@ -15,7 +15,7 @@ class Meaning(StrEnum):
     BAD_CREDENTIALS = "bad credentials"
     FORBIDDEN = "forbidden"
     UNREADABLE_KEY = "unreadable key"  # a key of KMS
-    MISSING = "missing"  # or being deleted
+    MISSING = "missing"  # the resource does not exist, or is being deleted
     MALFORMED = "malformed"
     TOO_LARGE = "too large"
     UNKNOWN = "unknown"

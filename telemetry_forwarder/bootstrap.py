@@ -61,7 +61,7 @@ def main(name: str, environ: "MutableMapping[str, str]") -> int:
             registration.early = begin(registration, values)
     try:
         run = load(environ, values)
-    except Exception as error:  # noqa: BLE001 - an older Python raises SyntaxError, a broken wheel anything
+    except Exception as error:  # noqa: BLE001 - an older Python raises SyntaxError, a broken wheel any exception
         # Most likely the layer was made for another Python or another processor. The function must not fail for that.
         say(f"The extension cannot run on Python {sys.version.split()[0]}: {error}. No telemetry is forwarded.")
         for one in (listener, *secret_listeners):  # so that nobody waits there for an answer

@@ -19,7 +19,7 @@ from aiohttp.web_server import Server
 
 # By default aiohttp closes a connection that is idle for an hour; the environment may be frozen for longer.
 _FOR_EVER_S = 1e9
-_CLOSE_S = 1.0  # for handlers, which are cancelled when the server ends
+_CLOSE_S = 1.0  # the longest wait for handlers, which are cancelled when the server ends
 
 
 class Connection(RequestHandler):
@@ -28,7 +28,7 @@ class Connection(RequestHandler):
     def __init__(self, http: Server, **limits: Any) -> None:
         super().__init__(
             http, loop=asyncio.get_running_loop(), keepalive_timeout=_FOR_EVER_S, tcp_keepalive=False, lingering_time=0,
-            access_log=None, **limits,  # type: ignore[arg-type]  # no log of accesses
+            access_log=None, **limits,  # type: ignore[arg-type]  # aiohttp accepts None, its annotation does not
         )  # fmt: skip
 
     def drop(self) -> None:

@@ -67,7 +67,7 @@ async def open_secrets(
         for listener in secret_listeners:
             listener.close()
         return None
-    from telemetry_forwarder.secrets.service import open_secrets_service  # only where it is needed
+    from telemetry_forwarder.secrets.service import open_secrets_service  # imported only when needed
 
     network = settings.network
     opening = open_secrets_service(
@@ -86,7 +86,7 @@ def failover_of(settings: Settings, clock: Clock, log: Log) -> "Failover | None"
     """Return the failover if it is configured, else None. The AWS SDK is not loaded yet."""
     if settings.failover is None:
         return None
-    from telemetry_forwarder.failover.keeper import Failover  # only where it is configured
+    from telemetry_forwarder.failover.keeper import Failover  # imported only if configured
 
     network = settings.network
     return Failover(

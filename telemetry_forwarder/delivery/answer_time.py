@@ -120,7 +120,7 @@ class Copies:
         return self._earned >= self._every
 
     def requested(self) -> None:
-        """Note a request that is no copy."""
+        """Note a request that is not a copy."""
         self._earned = min(self._most, self._earned + 1)
 
     def copied(self) -> None:

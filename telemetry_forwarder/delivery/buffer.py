@@ -16,7 +16,7 @@ class WhenFull(StrEnum):
 
 
 class Buffer:
-    """At most `max_records` records and `max_bytes` bytes of them, oldest first."""
+    """A queue of at most `max_records` records with together at most `max_bytes` bytes, oldest first."""
 
     def __init__(self, *, max_records: int, max_bytes: int, when_full: WhenFull = WhenFull.DROP_OLDEST) -> None:
         self.max_records = max_records
@@ -39,7 +39,7 @@ class Buffer:
         """Add the first of `records` that fit; return how many. An empty buffer takes one record of any size."""
         size = sum([record.size_bytes for record in records])
         if len(self._records) + len(records) <= self.max_records and self._bytes + size <= self.max_bytes:
-            self._records.extend(records)  # nearly always
+            self._records.extend(records)  # the usual case, made fast
             self._bytes += size
             return len(records)
         for number, record in enumerate(records):
@@ -54,7 +54,7 @@ class Buffer:
             return self._offer_to_the_brim(records)
         gone = []
         for record in records:
-            if record.size_bytes > self.max_bytes:  # would push out everything and then itself
+            if record.size_bytes > self.max_bytes:  # it would push out all others and still not fit
                 gone.append(record)
                 continue
             while self._records and not self._has_room(record):

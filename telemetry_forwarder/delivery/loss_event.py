@@ -5,7 +5,7 @@ The type of the record is not one of Lambda's: nobody takes it for Lambda's, and
 filter it.
 """
 
-from _blake2 import blake2b  # not by `hashlib`, which loads OpenSSL's library
+from _blake2 import blake2b  # not from `hashlib`, which loads OpenSSL's library
 from collections.abc import Mapping
 from typing import Any
 

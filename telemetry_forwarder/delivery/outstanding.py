@@ -100,7 +100,7 @@ class Outstanding:
         self.pieces.extend(Piece([encoded]) for encoded, _ in self._suspects)
         self._suspects.clear()
 
-    # --- what an answer leaves ---
+    # --- answers ---
 
     def settle(self, piece: Piece, verdict: Verdict) -> Outcome:
         """Enter the answer to `piece`, which is open, in the books; return what it led to."""
@@ -164,7 +164,7 @@ class Outstanding:
         if not self.pieces and not self._suspects:
             self.refusals.resolved()
 
-    # --- the end of what is never sent ---
+    # --- records that are given up or handed to the caller ---
 
     def take(self) -> list[list[Encoded]]:
         """Remove and return all held records, as one list for each piece. The caller settles them."""

@@ -88,5 +88,6 @@ class Packer:
                 return False
             if self._turns.is_over():
                 return True
+        # Memory is empty. Read from disk only for an empty batch, or to finish a read that ended early.
         may_read = not self._open or self._queue.is_amid_piece
         return may_read and self._queue.refill(is_over=self._turns.is_over)

@@ -86,7 +86,7 @@ class Delivery:
         self.breaker = breaker or Breaker(clock)
         self.answer_time = AnswerTime()
         self.window = CLOSED
-        self.stop_at: Deadline | None = None  # of the window
+        self.stop_at: Deadline | None = None  # that of the window: set only in the last one
         self.denied = False
         self._outstanding = Outstanding(sink.limits, account, clock, on_settled)
         self._copies = Copies()
@@ -299,7 +299,7 @@ class Delivery:
         since = max(newest.begun_at, self._last_call_at)
         share_at = since + (self.stop_at.at - since) * SHARE_AT_LAST
         is_alive = self._answered_at > self._last_call_at  # a slow destination only gets slower by more requests
-        is_patient = is_alive or self._late_by() > 0.0
+        is_patient = is_alive or self._late_by() > 0.0  # then the later of both times counts, else the earlier
         due = max(unusual_at, share_at) if is_patient else min(max(unusual_at, self._last_call_at + THAW_S), share_at)
         due = max(due, self._thawed_at + THAW_S)
         return due if due + LEAST_S < self.stop_at.at else never

@@ -8,7 +8,7 @@ record is in exactly one place, which counts it:
     packed       `_packer`      the batch is full, or has all records, or took long: the batch becomes a piece
     outstanding  `_delivery`    an answer settles it. It waits for an attempt, or is under way in one or more, or was
                                 refused and waits for proof that the fault is its own
-    leaving      `_leaving`     the fallback has stored it, or it is dropped
+    leaving      `_leaving`     the fallback has stored it; or else it is spilled or dropped
     settled      `_account`     never: delivered, dropped for one reason, or spilled (left to somebody else)
 
 A record that was sent stays outstanding until its answer is read: an answer that never comes loses nothing, one that
@@ -259,7 +259,7 @@ class Worker:
                 await self._delivery.run()
         except TimeoutError:
             self._reporter.note("it did not answer when it was told of losses")
-        except Exception as error:  # noqa: BLE001 - as in `run`
+        except Exception as error:  # noqa: BLE001 - as in `_serve`
             self._reporter.note("a bug in the sink", **where(error))
             self._delivery.drop_faulty(DropReason.SINK_FAILED)
         self.give_up(DropReason.DEADLINE)
@@ -326,7 +326,7 @@ class Worker:
         return [encoded.record for batch in self._delivery.take() for encoded in batch] + self._packer.take()
 
     async def run(self) -> None:
-        """Serve until cancelled, or until closed and empty."""
+        """Send records until cancelled, or until `drain` was called and nothing more can be sent."""
         self._runner = asyncio.current_task()
         async with asyncio.TaskGroup() as group:
             preparing = group.create_task(self._preparation.run())

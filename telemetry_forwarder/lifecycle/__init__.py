@@ -1,1 +1,1 @@
-"""The conversation with Lambda: the decision what to do when, and apart from it the calls."""
+"""The conversation with Lambda: a pure state machine decides what to do when, and a loop does it."""

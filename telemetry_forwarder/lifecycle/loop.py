@@ -58,7 +58,7 @@ class Lifecycle:
         for worker in workers:
             worker.on_idle = self._stirred.set
 
-    # --- what happens, told by others ---
+    # --- notifications from the receiver ---
 
     def on_records(self, records: Sequence[Told]) -> None:
         """Note the platform's events in a batch of telemetry, if there are any. The receiver calls this in order.
@@ -86,7 +86,7 @@ class Lifecycle:
 
     async def run(self) -> None:
         """Handle events until SHUTDOWN is done. Raises ExtensionsApiError if Lambda refuses to go on."""
-        asked_ms = 0  # the first event was asked for before this
+        asked_ms = 0  # when the event was requested; the first one was requested before this
         is_over = False
         while not is_over:
             event = await self._client.next_event()

@@ -206,7 +206,7 @@ class Machine:
         self._running.clear()
         self._last_news_at = max(self._last_news_at, self._clock.monotonic())
         self._is_peaceful = reason == "spindown"
-        # /tmp outlives this process, and another one follows.
+        # After these, /tmp outlives this process and another one follows.
         followed = (Action.FOLLOWED,) if reason in ("timeout", "failure") else ()
         return (*followed, Action.ALLOW, Action.WAIT)
 
@@ -281,7 +281,7 @@ class Machine:
         """Whether the start of the current invocation was seen, so that its end will be seen, too."""
         return self._started == self._invoked
 
-    # --- what is waited for ---
+    # --- decisions while waiting ---
 
     def decide(self, *, is_idle: bool = False) -> tuple[Action, ...]:
         """Return the actions to do now; none means wait on. `is_idle`: no sink can send more for now."""

@@ -117,7 +117,7 @@ class Cache:
         self._flights: dict[Key, Flight] = {}
         self._generation = 0
 
-    # --- questions ---
+    # --- callers ---
 
     def hit(self, key: Key) -> Answer | None:
         """Return the valid cached answer for `key`, or None; start its refresh if that is due."""

@@ -113,7 +113,7 @@ class Upstream:
         await self._prepare(key.service, region_of(key.name) or self._region)
         waited: list[Wait | None] = []
         time_s = self._timeout_s[key.service]
-        # Look just before the timeout: after it, the call is gone that could tell what it waited for.
+        # Look just before the timeout; after it, the call is gone and nobody knows what it waited for.
         look = asyncio.get_running_loop().call_later(time_s - LOOK_S, lambda: waited.append(self.waits_for(key)))
         try:
             async with asyncio.timeout(time_s):

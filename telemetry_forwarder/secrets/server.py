@@ -111,7 +111,7 @@ class Endpoint:
     async def answer(self, request: BaseRequest) -> StreamResponse:
         """Answer one request with a complete head."""
         connection = request.protocol
-        assert isinstance(connection, _Connection)  # noqa: S101 - `serving` makes no other
+        assert isinstance(connection, _Connection)  # noqa: S101 - `serving` makes only these
         closes = True  # after an invalid head, the next bytes may not be a request
         try:
             if connection.refused is not None:
@@ -207,6 +207,7 @@ class _Connection(http_serving.Connection):
                 self._endpoint.connections.move_to_end(self)
             self._unread += data
             self._read_on()
+            # A caller that sends ahead is not read from any more until its answer is written (`go_on`).
             if len(self._unread) > LONGEST_HEAD and self.is_waiting and self.transport is not None:
                 self.transport.pause_reading()
 
@@ -239,7 +240,7 @@ class _Connection(http_serving.Connection):
             self._refuse(too_long(head))
         elif not end and self._timer is None:
             self._timer = self._loop.call_later(TICK_S, self._tick, 1)
-        elif end and first.count(b" ") != 2:  # aiohttp allows more, and none at all
+        elif end and first.count(b" ") != 2:  # aiohttp also accepts more spaces, and none
             self._refuse(Refused(400, "The first line is no request."))
         elif end:
             self._unread = rest
