@@ -28,7 +28,10 @@ CALLS: dict[str, tuple[str, dict[str, object]]] = {
     "s3": ("put_object", {"Bucket": "bucket", "Key": "x", "Body": b"x"}),
     "sqs": ("send_message", {"QueueUrl": f"{_NOBODY}/1/x", "MessageBody": "x"}),
 }
-_COMPILED = ("aiohttp._http_parser", "aiohttp._http_writer", "multidict._multidict", "yarl._quoting_c", "orjson.orjson")
+_COMPILED = (
+    "aiohttp._http_parser", "aiohttp._http_writer", "multidict._multidict", "yarl._quoting_c", "orjson.orjson",
+    "msgspec._core",
+)  # fmt: skip
 
 
 async def _make_clients() -> None:

@@ -4,7 +4,7 @@ import math
 import time
 from typing import NamedTuple, Protocol
 
-from telemetry_forwarder.lazy_dataclass import dataclass
+from msgspec import Struct
 
 
 class Clock(Protocol):
@@ -26,8 +26,7 @@ class SystemClock:
     time = staticmethod(time.time)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Deadline:
+class Deadline(Struct, frozen=True, order=True):
     """A point on the monotonic clock, in seconds. Code that passes it on may only move it earlier."""
 
     at: float

@@ -6,8 +6,9 @@ from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
+from msgspec import Struct, field
+
 from telemetry_forwarder.clock import Deadline
-from telemetry_forwarder.lazy_dataclass import dataclass, field
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.variables.table import Problem
 from telemetry_forwarder.variables.types import Secret, SecretReference
@@ -39,8 +40,7 @@ class DropReason(StrEnum):
         return self is DropReason.FILTERED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """The limits of one request, in wire bytes before compression. Each sink's module names its sources."""
 
     max_records: int
@@ -53,8 +53,7 @@ class Limits:
     is_sorted: bool = False  # True: records must be in ascending order of time
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(Struct, frozen=True, gc=False):
     """A record with its wire form, as bytes. `is_cut`: it was over the limit, and the end of its text was cut off."""
 
     record: Record
@@ -68,15 +67,13 @@ Batch: TypeAlias = Sequence[Encoded]
 # --- verdicts: what a destination's answer means for a batch --------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(Struct, frozen=True):
     """Every record was accepted. `warning` is a text to log nevertheless."""
 
     warning: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(Struct, frozen=True):
     """The destination is throttling or unwell: retry after `after` seconds, the wait that it asked for.
 
     `reason` is the drop reason if the environment ends before a retry succeeds.
@@ -87,22 +84,19 @@ class Retry:
     reason: DropReason = DropReason.DEADLINE
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(Struct, frozen=True):
     """The batch would always fail: drop its records."""
 
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class TooLarge:
+class TooLarge(Struct, frozen=True):
     """The batch is over the destination's limit: halve it. A single record is dropped as `oversize`."""
 
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Denied:
+class Denied(Struct, frozen=True):
     """The credential or the address is at fault, not the batch: keep the records, pause, and log it once.
 
     `reason` is the drop reason if that is not fixed before the environment ends.
@@ -112,8 +106,7 @@ class Denied:
     reason: DropReason = DropReason.UNAUTHORIZED
 
 
-@dataclass(frozen=True, slots=True)
-class Partial:
+class Partial(Struct, frozen=True):
     """A partial success: `retry` and `rejected` hold indices into the batch; the others were accepted.
 
     `after` as in Retry.
@@ -128,8 +121,7 @@ class Partial:
 Verdict: TypeAlias = Delivered | Retry | Rejected | TooLarge | Denied | Partial
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(Struct, frozen=True):
     """The reason why nothing gets through at the moment: `text` is for the log; causes of one `kind` are logged once.
 
     `reason` is the drop reason for records that are still held when the environment ends. `is_normal`: it is a normal
@@ -145,8 +137,7 @@ class Cause:
 # --- requests and responses -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpRequest:
+class HttpRequest(Struct, frozen=True, kw_only=True):
     """One HTTP request. `url` is complete; `headers` hold no credential (a transport adds it)."""
 
     url: str
@@ -155,8 +146,7 @@ class HttpRequest:
     method: str = "POST"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpResponse:
+class HttpResponse(Struct, frozen=True, kw_only=True):
     """One HTTP response: `headers` with lower-case names, `body` cut at 64 KiB.
 
     If the response could not be read to its end, `unreadable` says why, and `headers` and `body` may be incomplete;
@@ -169,8 +159,7 @@ class HttpResponse:
     unreadable: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PutLogEvents:
+class PutLogEvents(Struct, frozen=True, kw_only=True):
     """The parameters of one PutLogEvents call. An event is (time in ms since the epoch, message)."""
 
     group: str
@@ -178,8 +167,7 @@ class PutLogEvents:
     events: tuple[tuple[int, str], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AwsResponse:
+class AwsResponse(Struct, frozen=True, kw_only=True):
     """An AWS response: `error` is the type without its namespace (None on success), `status` the HTTP status.
 
     `is_unsent`: the SDK itself refused the request, so nothing was sent. The body may hold a secret.
@@ -189,8 +177,12 @@ class AwsResponse:
     error: str | None = None
     message: str = ""
     retry_after: float = 0.0
-    body: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    body: Mapping[str, Any] = field(default_factory=dict)
     is_unsent: bool = False
+
+    def __repr__(self) -> str:
+        shown = f"status={self.status}, error={self.error!r}, message={self.message!r}"
+        return f"AwsResponse({shown}, retry_after={self.retry_after}, is_unsent={self.is_unsent})"
 
 
 Request = TypeVar("Request")
@@ -256,8 +248,7 @@ class Fallback(Protocol):
 # --- a destination: a sink, and how to reach it ---------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credential:
+class Credential(Struct, frozen=True, kw_only=True):
     """An HTTP header that authorises: its name, a prefix of its value (e.g. `Splunk `), and the secret."""
 
     header: str
@@ -265,8 +256,7 @@ class Credential:
     prefix: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpDelivery:
+class HttpDelivery(Struct, frozen=True, kw_only=True):
     """Reach the destination by HTTP. `url` decides which proxy is used. `health` is requested once after the start."""
 
     url: str
@@ -275,8 +265,7 @@ class HttpDelivery:
     health: HttpRequest | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogsDelivery:
+class LogsDelivery(Struct, frozen=True, kw_only=True):
     """Reach the destination by PutLogEvents. `retention_days` is set on a log group that had to be created."""
 
     retention_days: int | None = None
@@ -286,8 +275,7 @@ OpenTransport: TypeAlias = Callable[[], AbstractAsyncContextManager[Transport[An
 Delivery: TypeAlias = HttpDelivery | LogsDelivery | OpenTransport
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Destination(Generic[Request, Response]):
+class Destination(Struct, Generic[Request, Response], frozen=True, kw_only=True):
     """The result of a sink's `create(environ)`: the sink, how to reach it, and problems with which it can still run.
 
     `create` raises ConfigError if the sink cannot run. Third parties publish their `create` as an entry point of the

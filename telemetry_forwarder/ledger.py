@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from msgspec import Struct, field
+
 from telemetry_forwarder.interfaces import (
     Batch,
     Delivered,
@@ -24,7 +26,6 @@ from telemetry_forwarder.interfaces import (
     TooLarge,
     Verdict,
 )
-from telemetry_forwarder.lazy_dataclass import dataclass, field
 
 
 class Unrouted(StrEnum):
@@ -35,8 +36,7 @@ class Unrouted(StrEnum):
     NOT_A_RECORD = "not_a_record"  # an element of a batch that is no telemetry item
 
 
-@dataclass(slots=True)
-class IntakeCounts:
+class IntakeCounts(Struct):
     """Counts of what Lambda sent, before any sink."""
 
     bodies: int = 0
@@ -72,8 +72,7 @@ class IntakeCounts:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Statement:
+class Statement(Struct, frozen=True, kw_only=True):
     """A snapshot of one sink's account, with the number of records that its worker holds."""
 
     offered: int

@@ -4,13 +4,14 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from telemetry_forwarder import sinks
 from telemetry_forwarder.delivery.buffer import WhenFull
 from telemetry_forwarder.delivery.worker import Capacity
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import Destination, HttpDelivery
 from telemetry_forwarder.lambda_api.client import Buffering
-from telemetry_forwarder.lazy_dataclass import dataclass
 from telemetry_forwarder.lifecycle.budget import Holding
 from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.records.record import Origin
@@ -40,8 +41,7 @@ LONGEST_CA_FILE_BYTES = 16 * MEBIBYTE
 _CERTIFICATE = re.compile(rb"^-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----[ \t]*\r?\nM[A-Za-z0-9+/]", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spooling:
+class Spooling(Struct, frozen=True, kw_only=True):
     """The spool's directory and size limit. `is_strict`: write each body to disk before it is answered."""
 
     path: str
@@ -49,8 +49,7 @@ class Spooling:
     is_strict: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """The valid settings of the environment, and every problem found in it."""
 
     destinations: tuple[Destination[Any, Any], ...]

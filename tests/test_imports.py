@@ -16,7 +16,7 @@ BESIDE = ("local_lambda", "local_backends")
 # Who imports whom: a room, which is a folder or a module of the package's root, imports from the rows before its own,
 # and of its own row nothing but itself. "" is the package's own version.
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("", "variables", "lazy_dataclass"),
+    ("", "variables"),
     ("errors", "clock", "log"),
     ("records", "turns"),
     ("interfaces", "foreign", "aws_errors", "http_serving"),
@@ -145,10 +145,9 @@ def test_only_the_entry_points_see_the_environment(name: str) -> None:
 
 
 @each_module
-def test_value_classes_are_our_own(name: str) -> None:
+def test_value_classes_are_structs(name: str) -> None:
     """`dataclasses` compiles six methods for each class while the function's first invocation waits."""
-    if not matches(name, ("cli*", "testing*")):
-        assert "dataclasses" not in {one.partition(".")[0] for one in imports(TREES[name], in_functions=False)}
+    assert "dataclasses" not in {one.partition(".")[0] for one in imports(TREES[name])}
 
 
 def asyncio_calls(tree: ast.AST) -> Iterator[ast.Call]:

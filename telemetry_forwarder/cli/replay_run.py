@@ -12,6 +12,9 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from msgspec import Struct
+from msgspec.structs import asdict
+
 from telemetry_forwarder.cli.replay_journal import Journal, JournalError
 from telemetry_forwarder.cli.replay_source import Source, Waiting
 from telemetry_forwarder.clock import Clock, Deadline
@@ -20,7 +23,6 @@ from telemetry_forwarder.delivery.worker import Capacity, Worker
 from telemetry_forwarder.errors import FailoverError, TransportError
 from telemetry_forwarder.failover.parcels import NotReadable, digest_of, from_line, unpack
 from telemetry_forwarder.interfaces import Batch, Delivered, Denied, Encoded, Limits, Partial, Sink, Transport, Verdict
-from telemetry_forwarder.lazy_dataclass import dataclass, names_of
 from telemetry_forwarder.ledger import Statement
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.records.record import Record
@@ -32,16 +34,14 @@ PAUSE_S = 0.25
 LINGER_S = 3600.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placed(Record):
+class Placed(Record, frozen=True, kw_only=True):
     """A record with its place in the store: the digest of its parcel and the number of its line in it."""
 
     parcel: str
     number: int
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(Struct):
     """What a replay found, in numbers of parcels, lines and records."""
 
     parcels: int = 0
@@ -258,8 +258,7 @@ class Replay:
                 task.cancel()
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(Struct, frozen=True):
     """The content of a parcel: its records, and the number and fault of each line that is no record (`aliens`)."""
 
     digest: str
@@ -286,8 +285,7 @@ def read(data: bytes) -> Content:
 
 def placed(record: Record, parcel: str, number: int) -> Placed:
     """Return `record` as a Placed one."""
-    values = {name: getattr(record, name) for name in names_of(Record)}
-    return Placed(**values, parcel=parcel, number=number)
+    return Placed(**asdict(record), parcel=parcel, number=number)
 
 
 async def count(source: Source, sink: str, journal: Journal, say: Callable[[str], None]) -> Counts:

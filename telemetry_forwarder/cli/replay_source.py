@@ -6,10 +6,10 @@ ReceiveMessage (a received message is hidden from others for the visibility time
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aiobotocore.session import AioSession
+from msgspec import Struct
 
 from telemetry_forwarder.errors import FailoverError, TransportError
 from telemetry_forwarder.failover.parcels import (
@@ -33,8 +33,7 @@ VISIBILITY_S = 900
 POLL_S = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """One stored parcel. `digest` is None if it is not known before the parcel is read."""
 
     name: str

@@ -10,6 +10,8 @@ told apart and all others count as one, so a destination can cause at most 17 ti
 from collections.abc import Callable
 from typing import Any
 
+from msgspec import Struct
+
 from telemetry_forwarder.clock import Clock, Moment
 from telemetry_forwarder.delivery.outstanding import Outcome, Outstanding
 from telemetry_forwarder.errors import ConnectFailed, CredentialUnavailable, NotTheService, TransportError
@@ -26,7 +28,6 @@ from telemetry_forwarder.interfaces import (
     cause,
     is_preparing,
 )
-from telemetry_forwarder.lazy_dataclass import dataclass
 from telemetry_forwarder.log import Log
 
 FIRST_PAUSE_S = 60.0
@@ -106,8 +107,7 @@ def describe(verdict: Verdict) -> str:
             return f"refused {len(rejected)} records and wants {len(retry)} again: {detail}"
 
 
-@dataclass(slots=True)
-class _Said:
+class _Said(Struct):
     """How often a cause was logged, and when last."""
 
     times: int

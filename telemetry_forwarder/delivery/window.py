@@ -4,8 +4,9 @@ import asyncio
 import math
 from collections.abc import Callable
 
+from msgspec import Struct
+
 from telemetry_forwarder.clock import Clock, Deadline, Moment
-from telemetry_forwarder.lazy_dataclass import dataclass
 
 # A deadline that never comes, and one that is always past.
 ALWAYS, NEVER = Deadline(math.inf), Deadline(0.0)
@@ -13,8 +14,7 @@ ALWAYS, NEVER = Deadline(math.inf), Deadline(0.0)
 LAST_ANSWER_S = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class SendWindow:
+class SendWindow(Struct, frozen=True):
     """What may be sent until another window is given. `delivery/worker.py` begins with a table of the kinds.
 
     No attempt starts at or after `until`. If somebody waits, `answer_by` says until when: only attempts start that are

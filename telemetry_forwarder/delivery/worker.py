@@ -32,6 +32,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from msgspec import Struct
+
 from telemetry_forwarder.clock import Clock, Deadline
 from telemetry_forwarder.delivery.buffer import Buffer, WhenFull
 from telemetry_forwarder.delivery.encoder import Encoder
@@ -42,7 +44,6 @@ from telemetry_forwarder.delivery.retry import Delivery
 from telemetry_forwarder.delivery.trouble import Reporter
 from telemetry_forwarder.delivery.window import LingerTimer, SendWindow
 from telemetry_forwarder.interfaces import DropReason, Fallback, Sink, Transport, cause
-from telemetry_forwarder.lazy_dataclass import dataclass
 from telemetry_forwarder.ledger import Account, Statement
 from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.records.record import Record
@@ -54,8 +55,7 @@ WARM_AFTER_S = 0.15
 NO_ANSWER_YET = cause("it has not answered in time; its records stay held")
 
 
-@dataclass(frozen=True, slots=True)
-class Capacity:
+class Capacity(Struct, frozen=True):
     """The most that one sink may hold in memory, in records and in received bytes, and what happens beyond that."""
 
     max_records: int

@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias
 
+from msgspec import Struct, field
+
 from telemetry_forwarder.clock import Clock, Deadline
 from telemetry_forwarder.delivery.breaker import backoff
 from telemetry_forwarder.errors import ConfigError, FailoverError, TransportError
 from telemetry_forwarder.failover.parcels import Packed, Parcel, Store, pack_messages, pack_objects
-from telemetry_forwarder.lazy_dataclass import dataclass, field
 from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.variables.failover_target import S3Prefix, SqsQueue
@@ -29,8 +30,7 @@ LEAST_ATTEMPT_S = 0.2
 OpenStore: TypeAlias = Callable[[], AbstractAsyncContextManager[Store]]
 
 
-@dataclass(slots=True)
-class _Job:
+class _Job(Struct):
     """The state of one `store` call: the parcels to store for a sink, and the result so far."""
 
     sink: str

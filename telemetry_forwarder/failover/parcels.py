@@ -16,9 +16,10 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import orjson
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from telemetry_forwarder.errors import DecodeError, EncodeError
-from telemetry_forwarder.lazy_dataclass import asdict, dataclass, names_of
 from telemetry_forwarder.records.log_lines import fields_in
 from telemetry_forwarder.records.lossless_json import exact_json, parse_json
 from telemetry_forwarder.records.record import Origin, Record
@@ -151,7 +152,7 @@ def _origin_member(origin: Origin) -> bytes:
 def _read_origin(data: bytes) -> Origin:
     """Return the Origin in `data`; cached, so records with equal bytes share one object. Raises NotReadable."""
     members = orjson.loads(data)
-    known = set(names_of(Origin))
+    known = set(Origin.__struct_fields__)
     if not members.keys() <= known or "function_name" not in members:
         raise NotReadable("a record whose 'origin' is not one")
     for name, value in members.items():
@@ -170,8 +171,7 @@ def _is_tags(value: object) -> bool:
 # --- parcels --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
+class Parcel(Struct, frozen=True):
     """Records that are stored as one piece: `data` is their lines, compressed with gzip, `digest` names the lines."""
 
     records: Sequence[Record]
@@ -179,8 +179,7 @@ class Parcel:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(Struct, frozen=True):
     """One result of packing: a parcel, or None, and records that fit into no parcel."""
 
     parcel: Parcel | None

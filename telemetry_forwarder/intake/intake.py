@@ -12,10 +12,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from telemetry_forwarder.clock import Clock
 from telemetry_forwarder.errors import DecodeError
 from telemetry_forwarder.intake.router import Router
-from telemetry_forwarder.lazy_dataclass import dataclass, replace
 from telemetry_forwarder.ledger import IntakeCounts, Unrouted
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.records.enrich import Enricher, restored_as
@@ -42,8 +44,7 @@ SMALL_BYTES = 16 * 1024
 AT_ONCE = 16
 
 
-@dataclass(slots=True)
-class Arrived:
+class Arrived(Struct):
     """A body that was admitted and is still to be digested; `decoded` is set if its events had to be read at once.
 
     `steps` is the unfinished rest of decoding, if the body has to be taken apart.

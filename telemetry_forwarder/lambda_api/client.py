@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
+from msgspec import Struct
 
 from telemetry_forwarder.errors import ExtensionsApiError
 from telemetry_forwarder.lambda_api.first_event import PAUSES, Early
@@ -25,7 +26,6 @@ from telemetry_forwarder.lambda_api.registration import (
     parse,
     request_bytes,
 )
-from telemetry_forwarder.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from telemetry_forwarder.lambda_api.registration import Answer, Subscribing
@@ -38,16 +38,14 @@ NEXT = f"{API}/event/next"
 BUSY = frozenset({408, 425, 429, 502, 503, 504})
 
 
-@dataclass(frozen=True, slots=True)
-class Invoke:
+class Invoke(Struct, frozen=True):
     """An INVOKE event; `deadline_ms` (since the epoch) is the function's timeout."""
 
     request_id: str
     deadline_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Shutdown:
+class Shutdown(Struct, frozen=True):
     """A SHUTDOWN event; `reason` is in lower case: `spindown`, `timeout`, `failure` or an unknown word."""
 
     reason: str
@@ -64,8 +62,7 @@ class Subscription(Enum):
     NOT_SUPPORTED = "not supported"  # status 202, from a local substitute for Lambda
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Buffering:
+class Buffering(Struct, frozen=True, kw_only=True):
     """How Lambda buffers records before it sends them. For the ranges see `variables`."""
 
     timeout_ms: int

@@ -1,7 +1,8 @@
 """All time budgets of the process, computed from an event's deadline. Durations are in seconds."""
 
+from msgspec import Struct
+
 from telemetry_forwarder.clock import Clock, Deadline
-from telemetry_forwarder.lazy_dataclass import dataclass
 
 # The margin before the function's deadline is at most this share of the function's time, so that a flush also fits
 # into an invocation with a timeout of one second.
@@ -31,8 +32,7 @@ EXIT_S = 0.15
 EMERGENCY_S = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Holding:
+class Holding(Struct, frozen=True):
     """What the user allows: an invocation is held for at most `longest_s` seconds after the function's end, and never
     in the last `margin_s` seconds before its deadline.
     """
@@ -41,8 +41,7 @@ class Holding:
     margin_s: float = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class InvocationBudget:
+class InvocationBudget(Struct, frozen=True):
     """The deadlines of one invocation. `wait_until`: stop waiting for the function's end. `flush_until`: ask for the
     next event. `longest_s`: the longest time after the function's end for which the invocation is held.
     """
@@ -72,8 +71,7 @@ def for_invocation(deadline_ms: int, clock: Clock, holding: Holding) -> Invocati
     return InvocationBudget(wait_until, flush_until, holding.longest_s)
 
 
-@dataclass(frozen=True, slots=True)
-class ShutdownBudget:
+class ShutdownBudget(Struct, frozen=True):
     """The deadlines of SHUTDOWN, in order. `receive_until`: late telemetry is still awaited. `send_until`: the sinks
     send. `store_until`: the failover stores the rest. `notify_until`: healthy sinks get the loss notice. `exit_by`: the
     process has ended.

@@ -3,7 +3,7 @@
 from collections import deque
 from enum import StrEnum
 
-from telemetry_forwarder.lazy_dataclass import dataclass, field
+from msgspec import Struct, field
 
 # `adaptive` decides by the longest of the last RECENT_GAPS gaps between invocations, once it knows ENOUGH_GAPS.
 ENOUGH_GAPS = 4
@@ -30,8 +30,7 @@ class Mode(StrEnum):
     CONTINUOUS = "continuous"
 
 
-@dataclass(frozen=True, slots=True)
-class Strategy:
+class Strategy(Struct, frozen=True):
     """The value of TELEMETRY_FORWARDER_FLUSH. `period_s` is the time between two deliveries, if the mode has one."""
 
     mode: Mode = Mode.ADAPTIVE
@@ -50,8 +49,7 @@ class Strategy:
                 return Decision.BACKGROUND if recent_gaps.are_short else Decision.HOLD
 
 
-@dataclass(slots=True)
-class Gaps:
+class Gaps(Struct):
     """The recent gaps between the end of one invocation and the start of the next, in seconds, by Lambda's times."""
 
     _recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_GAPS))

@@ -9,7 +9,8 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from telemetry_forwarder.lazy_dataclass import replace
+from msgspec.structs import replace
+
 from telemetry_forwarder.records.handover import Handover
 from telemetry_forwarder.records.knowledge import Knowledge, consult, handover, is_in_doubt
 from telemetry_forwarder.records.log_lines import read

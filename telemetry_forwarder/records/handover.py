@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable
 
 import orjson
-
-from telemetry_forwarder.lazy_dataclass import asdict, dataclass
+from msgspec import Struct
+from msgspec.structs import asdict
 
 # In Lambda /tmp belongs to this environment alone and is deleted with it.
 DIRECTORY = "/tmp/telemetry-forwarder"  # noqa: S108
@@ -17,8 +17,7 @@ SIZE = 2048  # in bytes; each write covers all of them, so no older content rema
 _IDENTITY_DIGITS = 24  # the length of a batch's identity, see `record.batch_id`
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handover:
+class Handover(Struct, frozen=True, kw_only=True):
     """What one generation leaves: the environment, the request that started last, and the first one. None if unknown.
 
     `taken` holds the identities of the batches that were taken last, concatenated. `restored` is the name of an
@@ -69,7 +68,7 @@ class HandoverFile:
         except OSError as error:
             self._note(error)
             return Handover()
-        names = Handover.__dataclass_fields__
+        names = Handover.__struct_fields__
         members = found if isinstance(found, dict) else {}
         return Handover(**{name: members[name] for name in names if isinstance(members.get(name), str)})
 

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 
-from telemetry_forwarder.lazy_dataclass import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
+
 from telemetry_forwarder.records.handover import Handover
 from telemetry_forwarder.records.record import Item
 from telemetry_forwarder.records.running import Heard, is_loss, is_needed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Knowledge:
+class Knowledge(Struct, frozen=True, kw_only=True):
     """What the telemetry up to one point has told. With it, anyone makes the same records of what follows."""
 
     instance_id: str | None

@@ -8,14 +8,14 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import orjson
+from msgspec import Struct
+from msgspec.structs import replace
 
 from telemetry_forwarder.errors import DecodeError
-from telemetry_forwarder.lazy_dataclass import dataclass, replace
 from telemetry_forwarder.records.lossless_json import parse_json
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class Origin(Struct, frozen=True, kw_only=True):
     """The environment that a record comes from, shared by its records. Unknown members are None."""
 
     function_name: str
@@ -36,8 +36,7 @@ class Origin:
         return hash((self.function_name, self.instance_id))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True, gc=False):
     """One telemetry item with what is known about it. Immutable, because all sinks share the object.
 
     `body` is the item's `record` member as it came (text, or any JSON value), with one trailing newline removed from

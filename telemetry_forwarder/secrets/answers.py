@@ -5,9 +5,9 @@ from enum import StrEnum
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from telemetry_forwarder.clock import Moment
-from telemetry_forwarder.lazy_dataclass import dataclass, field
 
 
 class Outcome(StrEnum):
@@ -29,8 +29,7 @@ class Outcome(StrEnum):
         return self in (Outcome.FOUND, Outcome.NOT_FOUND, Outcome.DENIED, Outcome.INVALID)
 
 
-@dataclass(slots=True, eq=False)
-class Answer:
+class Answer(Struct, eq=False):
     """One answer. `status` and `body` are the service's (0 and empty if it gave none); `message` is ours.
 
     `asked` is when the request was sent. The body contains the secret value and is never shown.
@@ -39,10 +38,13 @@ class Answer:
     outcome: Outcome
     asked: Moment
     status: int = 0
-    body: bytes = field(default=b"", repr=False)
+    body: bytes = b""
     message: str = ""
     stale_s: float | None = None  # set if it was given after its TTL because the service was down: seconds past it
-    _value_json: bytes = field(default=b"", repr=False)
+    _value_json: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"Answer({self.outcome!r}, {self.asked!r}, {self.status}, {self.message!r}, {self.stale_s})"
 
     @property
     def is_found(self) -> bool:

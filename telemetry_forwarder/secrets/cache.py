@@ -16,8 +16,10 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from msgspec import Struct
+from msgspec.structs import asdict
+
 from telemetry_forwarder.clock import Clock, Moment
-from telemetry_forwarder.lazy_dataclass import dataclass
 from telemetry_forwarder.secrets.answers import Answer, Outcome
 from telemetry_forwarder.secrets.names import Key
 
@@ -46,8 +48,7 @@ LONGEST_CALL_S = 8.0
 ROUNDS = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class Policy(Struct, frozen=True, kw_only=True):
     """For how long entries are kept, and how many.
 
     `ttl_s` by service (0: nothing is kept). `stale_s` by service: how long after its TTL an entry may be given if a
@@ -61,8 +62,7 @@ class Policy:
     max_bytes: int
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(Struct):
     """How often each thing has happened so far."""
 
     hits: int = 0
@@ -75,8 +75,7 @@ class Counts:
     evictions: int = 0
 
 
-@dataclass(slots=True)
-class Flight:
+class Flight(Struct):
     """One fetch that is under way; all callers that wait for the key share it."""
 
     began: Moment
@@ -89,8 +88,7 @@ class Flight:
             self.trouble.set_result(None)
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(Struct):
     answer: Answer
     ttl_s: float
     failed: Moment | None = None
@@ -199,7 +197,7 @@ class Cache:
 
     def statistics(self) -> dict[str, Any]:
         """Return counts, sizes and the age of each entry in seconds; never a value."""
-        counts = {name: getattr(self.counts, name) for name in Counts.__slots__}
+        counts = asdict(self.counts)
         ages = {str(key): round(entry.answer.asked.age(self._clock), 3) for key, entry in self._entries.items()}
         return {**counts, "entries": len(self._entries), "bytes": self._bytes, "ages": ages}
 

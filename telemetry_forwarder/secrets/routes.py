@@ -13,7 +13,8 @@ from functools import lru_cache
 from typing import NoReturn
 from urllib.parse import unquote_to_bytes
 
-from telemetry_forwarder.lazy_dataclass import dataclass
+from msgspec import Struct
+
 from telemetry_forwarder.secrets.answers import Answer, Outcome, as_json
 from telemetry_forwarder.secrets.names import LONGEST_NAME, SECRETS_MANAGER, SSM, Key, is_allowed, key_of
 
@@ -41,8 +42,7 @@ class Page(Enum):
     STATS = "/stats"
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """What a request asks for: the key, the form of the answer, and whether it must be fetched anew."""
 
     key: Key

@@ -19,10 +19,10 @@ from aiohttp.http_writer import HttpVersion10, HttpVersion11
 from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import Response, StreamResponse
 from aiohttp.web_server import Server
+from msgspec import Struct
 
 from telemetry_forwarder import http_serving
 from telemetry_forwarder.clock import Moment
-from telemetry_forwarder.lazy_dataclass import dataclass
 from telemetry_forwarder.secrets.answers import Answer, Outcome, as_json
 from telemetry_forwarder.secrets.cache import Cache
 from telemetry_forwarder.secrets.routes import (
@@ -67,8 +67,7 @@ BEFORE = Moment(0.0, 0.0)
 Stats: TypeAlias = Callable[[], dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guard:
+class Guard(Struct, frozen=True, kw_only=True):
     """Who may read what. `tokens` None: anybody who can reach the port. `allow` None: all keys."""
 
     tokens: tuple[Secret, ...] | None

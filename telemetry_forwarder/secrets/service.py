@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from telemetry_forwarder.clock import Clock, Moment
 from telemetry_forwarder.errors import SecretDenied, SecretError, SecretNotFound, SecretUnavailable
 from telemetry_forwarder.interfaces import Cause, DropReason, cause
-from telemetry_forwarder.lazy_dataclass import replace
 from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.records.record import Told
 from telemetry_forwarder.secrets.answers import Answer, Outcome

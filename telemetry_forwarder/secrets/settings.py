@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from telemetry_forwarder.lazy_dataclass import dataclass
+from msgspec import Struct
+
 from telemetry_forwarder.secrets.cache import Policy
 from telemetry_forwarder.secrets.names import SECRETS_MANAGER, SSM, Prefetch, prefetch_of
 from telemetry_forwarder.variables.reading import Values
@@ -26,8 +27,7 @@ TTL = {SSM: "SSM_PARAMETER_STORE_TTL", SECRETS_MANAGER: "SECRETS_MANAGER_TTL"}
 TIMEOUT = {SSM: "SSM_PARAMETER_STORE_TIMEOUT_MILLIS", SECRETS_MANAGER: "SECRETS_MANAGER_TIMEOUT_MILLIS"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecretsSettings:
+class SecretsSettings(Struct, frozen=True, kw_only=True):
     """The valid settings. `mode` is `off`, `token` or `open`. In mode `token` a request must send one of `tokens`."""
 
     mode: str

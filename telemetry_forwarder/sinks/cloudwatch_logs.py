@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 from uuid import uuid4
 
+from msgspec import Struct
+
 from telemetry_forwarder.aws_errors import Meaning, meaning_of, short
 from telemetry_forwarder.errors import ConfigError, EncodeError
 from telemetry_forwarder.interfaces import (
@@ -28,7 +30,6 @@ from telemetry_forwarder.interfaces import (
     TooLarge,
     Verdict,
 )
-from telemetry_forwarder.lazy_dataclass import dataclass
 from telemetry_forwarder.records.lossless_json import to_json
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.sinks.http_answers import quoted
@@ -56,8 +57,7 @@ PASSING = (Meaning.THROTTLED, Meaning.BUSY, Meaning.EXPIRED)
 REFUSED = (Meaning.FORBIDDEN, Meaning.BAD_CREDENTIALS)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CloudWatchLogs:
+class CloudWatchLogs(Struct, frozen=True, kw_only=True):
     """Write records into one log group. If `stream` is None, each environment writes into a stream of its own."""
 
     name: ClassVar[str] = "cloudwatch"

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 import orjson
+from msgspec import Struct
 
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.foreign import is_page
@@ -26,7 +27,6 @@ from telemetry_forwarder.interfaces import (
     Retry,
     Verdict,
 )
-from telemetry_forwarder.lazy_dataclass import dataclass
 from telemetry_forwarder.records.lossless_json import to_json
 from telemetry_forwarder.records.record import Origin, Record
 from telemetry_forwarder.sinks.credential import choose
@@ -67,8 +67,7 @@ ELSEWHERE = Advice(
 RATE_LIMIT_HEADERS = ("retry-after", "x-ratelimit-reset")  # both in seconds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Datadog:
+class Datadog(Struct, frozen=True, kw_only=True):
     """Send records as Datadog logs. `url` is the intake's URL without path; `tags` are added to every record."""
 
     name: ClassVar[str] = "datadog"

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from telemetry_forwarder.foreign import is_page, what_answered
 from telemetry_forwarder.interfaces import (
@@ -22,7 +23,6 @@ from telemetry_forwarder.interfaces import (
     TooLarge,
     Verdict,
 )
-from telemetry_forwarder.lazy_dataclass import dataclass
 
 SECONDS = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*", re.ASCII)
 LOCATION = re.compile(r"https?://(?:[^/?#@]*@)?([A-Za-z0-9.:\[\]-]{1,253})(?:[/?#]|$)", re.ASCII)
@@ -38,8 +38,7 @@ UNAVAILABLE = (408, 425, 429)
 NEVER = 501  # the only 5xx for which a retry is useless
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Advice:
+class Advice(Struct, frozen=True, kw_only=True):
     """The parts of error texts: a destination's name, and what to check if its credential or its address is wrong."""
 
     who: str

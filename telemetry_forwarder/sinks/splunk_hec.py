@@ -10,6 +10,7 @@ from os import urandom
 from typing import Any, ClassVar
 
 import orjson
+from msgspec import Struct
 
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import (
@@ -30,7 +31,6 @@ from telemetry_forwarder.interfaces import (
     TooLarge,
     Verdict,
 )
-from telemetry_forwarder.lazy_dataclass import dataclass
 from telemetry_forwarder.records.lossless_json import to_json
 from telemetry_forwarder.records.record import Origin, Record
 from telemetry_forwarder.sinks.credential import choose
@@ -88,8 +88,7 @@ ONE_IS_BAD = (6, 12, 13, 15)
 BAD_INDEX = 7
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SplunkHec:
+class SplunkHec(Struct, frozen=True, kw_only=True):
     """Send records as HEC events. `url` has no `/services/…`. A member that is None gets HEC's or our default."""
 
     name: ClassVar[str] = "splunk"

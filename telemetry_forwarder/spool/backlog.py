@@ -5,9 +5,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
+from msgspec import Struct
+
 from telemetry_forwarder.errors import DecodeError
 from telemetry_forwarder.interfaces import DropReason
-from telemetry_forwarder.lazy_dataclass import dataclass
 from telemetry_forwarder.records.enrich import enrich_in_steps, learn
 from telemetry_forwarder.records.knowledge import Knowledge
 from telemetry_forwarder.records.record import Decoded, Origin, Record, decode
@@ -19,8 +20,7 @@ from telemetry_forwarder.spool.spool import Spool
 AT_ONCE = 32
 
 
-@dataclass(slots=True)
-class _Opened:
+class _Opened(Struct):
     """A body that was read and is not finished: `rest` makes its other records, `done` counts those made."""
 
     body: Body

@@ -17,8 +17,7 @@ from enum import IntEnum
 from typing import Any
 
 import orjson
-
-from telemetry_forwarder.lazy_dataclass import dataclass
+from msgspec import Struct
 
 FORMAT = 1
 MOST_ITEMS = 1 << 24  # in a body: more than the longest body has bytes
@@ -38,8 +37,7 @@ class Kind(IntEnum):
     SETTLED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True):
     """One frame: its place in the bytes that were read, and its payload."""
 
     kind: int
@@ -48,8 +46,7 @@ class Frame:
     payload: memoryview
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptBody:
+class KeptBody(Struct, frozen=True, kw_only=True):
     """One telemetry body with all data needed to make the same records again.
 
     `mask` has a bit for each item that the sinks want; `teaches` tells whether the enricher learned from the body.
@@ -63,8 +60,7 @@ class KeptBody:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Struct, frozen=True):
     """What one sink settled of one body: `ranges` of indices (first, last); None means all that was left."""
 
     body: int  # its number in the segment

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
-from telemetry_forwarder.lazy_dataclass import replace
+from msgspec.structs import replace
+
 from telemetry_forwarder.records.knowledge import Knowledge
 from telemetry_forwarder.spool.frames import KeptBody, Note, body_frame, ranges_of, settled_frame
 from telemetry_forwarder.spool.segments import Body, Segment

@@ -6,7 +6,8 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from telemetry_forwarder.lazy_dataclass import dataclass, field
+from msgspec import Struct, field
+
 from telemetry_forwarder.records.knowledge import Knowledge
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.spool.frames import (
@@ -42,8 +43,7 @@ class Body:
         return reduce(or_, self.open, 0)
 
 
-@dataclass(slots=True, eq=False)
-class Segment:
+class Segment(Struct, eq=False):
     """One file: its bodies in order, and the enricher's Knowledge before the first of them.
 
     A file that was merged from several has a section for each, with the Knowledge before it.
@@ -84,8 +84,7 @@ def _first_of(section: tuple[int, Knowledge]) -> int:
 NOWHERE = Segment(-1)  # the segment of a body that is not written yet
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(Struct, frozen=True):
     """A body that is to be written, and the enricher's Knowledge before and after it."""
 
     body: Body
@@ -94,16 +93,14 @@ class Pending:
     after: Knowledge
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Owner:
+class Owner(Struct, frozen=True, kw_only=True):
     """The function and version that own a spool. What another function or version left is of no use and is removed."""
 
     function: str
     version: str | None
 
 
-@dataclass(slots=True)
-class Recovered:
+class Recovered(Struct):
     """A segment that an earlier generation left.
 
     `unclaimed` is what it holds for sinks that are no longer configured: by the sink's number in the header, then by

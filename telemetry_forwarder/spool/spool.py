@@ -11,9 +11,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import asdict
+
 from telemetry_forwarder.clock import Clock
 from telemetry_forwarder.interfaces import DropReason
-from telemetry_forwarder.lazy_dataclass import asdict
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.records.knowledge import Knowledge
 from telemetry_forwarder.records.record import Record
@@ -129,9 +130,8 @@ class Spool:
 
         A new segment is also needed if an earlier body was not written and the enricher had learned from it.
         """
-        if self._current is not None and self._current.size + size <= self._segment_bytes and before is self._known:
-            return []
-        return self._header(before)
+        goes_on = self._current is not None and self._current.size + size <= self._segment_bytes
+        return [] if goes_on and before is self._known else self._header(before)
 
     def _header(self, before: Knowledge) -> list[bytes]:
         return frames.header_frame({**asdict(self._owner), "sinks": self.sinks, "knowledge": asdict(before)})

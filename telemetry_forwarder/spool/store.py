@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from msgspec import Struct, field
+
 from telemetry_forwarder.interfaces import DropReason
-from telemetry_forwarder.lazy_dataclass import dataclass, field
 from telemetry_forwarder.spool.segments import Segment
 
 
@@ -56,8 +57,7 @@ class Reader(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(Struct):
     """The spool's counts in the ledger line."""
 
     bodies: int = 0  # written

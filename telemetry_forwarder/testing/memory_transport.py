@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any, Generic
 
+from msgspec import Struct
+
 from telemetry_forwarder.errors import ConnectFailed
 from telemetry_forwarder.interfaces import Request, Response
-from telemetry_forwarder.lazy_dataclass import dataclass
 
 
 class Silence(Enum):
@@ -19,8 +20,7 @@ class Silence(Enum):
 HANG = Silence.HANG
 
 
-@dataclass(frozen=True, slots=True)
-class Delay:
+class Delay(Struct, frozen=True):
     """A step of a script: play the step `then` after `seconds` on the event loop's clock."""
 
     seconds: float

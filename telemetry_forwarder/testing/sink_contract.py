@@ -15,10 +15,11 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from telemetry_forwarder.clock import Deadline
 from telemetry_forwarder.delivery.window import CLOSED, answered_by
@@ -61,8 +62,7 @@ ORIGIN = Origin(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
+class Answers(Struct, frozen=True, kw_only=True):
     """The destination's answer for each case, None if it has no such answer: tests that need it are skipped.
 
     `partial(count)` returns the answer to a batch of `count` records that refuses the record at index 0 for good.
@@ -76,8 +76,7 @@ class Answers:
     partial: Callable[[int], Any] | None = None
 
 
-@dataclass(slots=True)
-class Stage:
+class Stage(Struct):
     """A transport that simulates the destination: it answers with each step of `script`, then always with `then`."""
 
     script: list[Any]
@@ -172,7 +171,7 @@ class SinkContract:
         sink = self.destination().sink
         body: Any = {"message": text} if as_object else text
         record = records(1)[0]
-        big = Record(**{**_members(record), "body": body, "fields": body if as_object else None})
+        big = Record(**{**asdict(record), "body": body, "fields": body if as_object else None})
         encoded = sink.encode(big)
         assert len(encoded.data) <= sink.limits.max_record_bytes
         assert encoded.is_cut or len(text) * 6 <= sink.limits.max_record_bytes
@@ -188,7 +187,7 @@ class SinkContract:
         for kind in ("function", "extension", "platform.report", "platform.unheardOf", "unheardOf"):
             odd = Record(
                 **{
-                    **_members(records(1)[0]),
+                    **asdict(records(1)[0]),
                     "type": kind,
                     "body": body,
                     "fields": body if isinstance(body, dict) else None,
@@ -351,7 +350,3 @@ class SinkContract:
     def needs(self, answer: Any) -> None:
         if answer is None:
             pytest.skip("the destination has no such answer")
-
-
-def _members(record: Record) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in Record.__slots__}

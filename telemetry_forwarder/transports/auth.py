@@ -5,10 +5,11 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
 
+from msgspec.structs import replace
+
 from telemetry_forwarder.clock import Clock, Moment, SystemClock
 from telemetry_forwarder.errors import CredentialUnavailable, SecretError, SecretUnavailable
 from telemetry_forwarder.interfaces import Cause, Credential, DropReason, HttpRequest, HttpResponse, Transport, step_of
-from telemetry_forwarder.lazy_dataclass import replace
 from telemetry_forwarder.variables.types import Secret, SecretReference
 
 

@@ -3,8 +3,9 @@
 import asyncio
 import zlib
 
+from msgspec.structs import replace
+
 from telemetry_forwarder.interfaces import Cause, HttpRequest, HttpResponse, Transport, is_preparing, step_of, warm
-from telemetry_forwarder.lazy_dataclass import replace
 
 # Smaller bodies fit into a packet, so compression gains nothing.
 SMALLEST_BYTES = 1024

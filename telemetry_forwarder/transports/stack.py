@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+from msgspec import Struct
+
 from telemetry_forwarder.errors import TransportError
 from telemetry_forwarder.interfaces import (
     Delivery,
@@ -15,7 +17,6 @@ from telemetry_forwarder.interfaces import (
     LogsDelivery,
     Transport,
 )
-from telemetry_forwarder.lazy_dataclass import dataclass, field
 from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.transports.addresses import choose_proxy
 from telemetry_forwarder.transports.auth import AuthTransport, FetchSecret, WaitsFor
@@ -25,17 +26,19 @@ from telemetry_forwarder.transports.gzip import GzipTransport
 CONNECT_S = 3.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
+class Network(Struct, frozen=True, kw_only=True):
     """The network settings of every transport: `proxies` by scheme (and "no"), CA certificates, the region.
 
     `aws_ca_file` is for AWS alone: None if AWS_CA_BUNDLE names one, which the SDK reads by itself.
     """
 
-    proxies: Mapping[str, str] = field(repr=False)  # an address may hold a password
+    proxies: Mapping[str, str]
     ca_file: str | None
     region: str | None
     aws_ca_file: str | None = None
+
+    def __repr__(self) -> str:  # without proxies: an address may hold a password
+        return f"Network(ca_file={self.ca_file!r}, region={self.region!r}, aws_ca_file={self.aws_ca_file!r})"
 
 
 @asynccontextmanager

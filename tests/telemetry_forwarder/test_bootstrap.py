@@ -27,7 +27,7 @@ from telemetry_forwarder.variables.reading import read_all
 ROOT = Path(__file__).parents[2]
 HEAVY = (
     "asyncio", "ssl", "_ssl", "socket", "http.client", "json", "dataclasses", "typing", "re", "enum", "collections",
-    "logging", "datetime", "aiohttp", "orjson", "botocore", "aiobotocore", "telemetry_forwarder.app",
+    "logging", "datetime", "aiohttp", "orjson", "msgspec", "botocore", "aiobotocore", "telemetry_forwarder.app",
 )  # fmt: skip
 
 

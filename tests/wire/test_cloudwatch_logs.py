@@ -1,10 +1,9 @@
 """What PutLogEvents is called with, byte for byte, and how its answers are read."""
 
-import dataclasses
 import re
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from telemetry_forwarder.errors import ConfigError, EncodeError
 from telemetry_forwarder.interfaces import (
@@ -49,12 +48,12 @@ def test_the_events_are_the_golden_ones():
 
 
 def test_the_stream_is_the_one_given_else_the_environments_else_the_fallback():
-    record = make_record("x", origin=dataclasses.replace(FULL, instance_id="a:b*c" + "d" * 600))
+    record = make_record("x", origin=replace(FULL, instance_id="a:b*c" + "d" * 600))
     own = SINK.request([SINK.encode(record)]).stream
     assert own.startswith("a-b-cd")
     assert len(own) == 512
     assert SINK.request([SINK.encode(make_record("x", origin=BARE))]).stream == "fallback"
-    named = dataclasses.replace(SINK, stream="mine")
+    named = replace(SINK, stream="mine")
     assert named.request([SINK.encode(record)]).stream == "mine"
 
 

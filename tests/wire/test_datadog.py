@@ -1,8 +1,7 @@
 """What goes to Datadog over the wire, byte for byte, and how its answers are read."""
 
-import dataclasses
-
 import pytest
+from msgspec.structs import replace
 
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import (
@@ -15,7 +14,6 @@ from telemetry_forwarder.interfaces import (
     Retry,
     TooLarge,
 )
-from telemetry_forwarder.lazy_dataclass import replace
 from telemetry_forwarder.sinks.datadog import Datadog, create
 from telemetry_forwarder.variables.reading import read_all
 from telemetry_forwarder.variables.types import Secret, SecretReference
@@ -79,7 +77,7 @@ def test_without_an_arn_or_a_service_the_name_stands_in():
 
 
 def test_a_comma_in_a_tag_does_not_make_two():
-    origin = dataclasses.replace(FULL, tags=(("a,b", "c,d"),), env="x,y")
+    origin = replace(FULL, tags=(("a,b", "c,d"),), env="x,y")
     tags = log_of(make_record("x", origin=origin))["ddtags"].split(",")
     assert "a_b:c_d" in tags
     assert "env:x_y" in tags

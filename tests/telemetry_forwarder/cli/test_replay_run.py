@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from telemetry_forwarder.cli.replay_journal import JournalError, open_journal
 from telemetry_forwarder.cli.replay_run import Counts, Replay, accepted, count

@@ -1,10 +1,9 @@
 """The event that tells of lost records."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from telemetry_forwarder.delivery.loss_event import RECORDS_LOST, loss_record
 from telemetry_forwarder.intake.router import Router

@@ -3,12 +3,12 @@
 import base64
 import gzip
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from telemetry_forwarder.errors import EncodeError
 from telemetry_forwarder.failover.parcels import (

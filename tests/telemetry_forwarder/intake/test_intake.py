@@ -6,7 +6,6 @@ import json
 import re
 import socket
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from telemetry_forwarder.intake import http_server as entrances
 from telemetry_forwarder.intake.http_server import body_limit, serve

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from telemetry_forwarder.delivery.retry import PIECES_AT_LAST, TRIES_AT_LAST
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, TimedOut
 from telemetry_forwarder.interfaces import Delivered, Denied, DropReason, Partial, Rejected, Retry, TooLarge
 from telemetry_forwarder.lambda_api.client import Event, Invoke, Shutdown
-from telemetry_forwarder.lazy_dataclass import replace
 from telemetry_forwarder.ledger import IntakeCounts
 from telemetry_forwarder.lifecycle import budget
 from telemetry_forwarder.lifecycle.budget import Holding

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from telemetry_forwarder.records.enrich import Enricher, enrich_in_steps, learn
 from telemetry_forwarder.records.enrich import enrich as fold

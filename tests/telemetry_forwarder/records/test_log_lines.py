@@ -4,13 +4,13 @@ The rows are the forms of public loggers; where they are from stands in `levels`
 """
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from telemetry_forwarder.records.enrich import Enricher
 from telemetry_forwarder.records.levels import level_of

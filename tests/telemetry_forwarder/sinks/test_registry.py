@@ -14,7 +14,7 @@ from telemetry_forwarder.variables.reading import read_all
 from telemetry_forwarder.variables.table import BUILT_IN_SINKS
 
 MODULE = """
-from dataclasses import replace
+from msgspec.structs import replace
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import Destination, HttpDelivery
 from telemetry_forwarder.sinks.datadog import Datadog

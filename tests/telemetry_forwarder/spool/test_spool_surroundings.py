@@ -15,10 +15,10 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from telemetry_forwarder.clock import Deadline
 from telemetry_forwarder.interfaces import DropReason
-from telemetry_forwarder.lazy_dataclass import replace
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.spool.files import Kernel, SegmentFiles
 from telemetry_forwarder.spool.frames import FORMAT, KeptBody, Note, body_frame, header_frame, settled_frame
