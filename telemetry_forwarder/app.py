@@ -181,7 +181,8 @@ async def _serve(
             lifecycle.inbox = Inbox(
                 intake, workers, turns, log, max_bytes=settings.capacity.max_bytes, is_strict=is_strict
             )
-            await stack.enter_async_context(serve(listener, lifecycle.inbox, settings.buffering.max_bytes))
+            longest = settings.buffering.max_bytes
+            await stack.enter_async_context(serve(listener, lifecycle.inbox, longest, on_data=turns.give_way))
             if registration.subscribe_later is not None:
                 registration.subscription = await client.subscribe(registration.subscribe_later)
             if not _is_subscribed(registration.subscription, log):

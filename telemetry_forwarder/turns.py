@@ -18,6 +18,8 @@ SLICE_S = 0.004
 # shares per tenth of a second (Lambda is said to use a shorter period); a longer delay was a freeze.
 WITHHELD_S = (0.01, 0.15)
 REMEMBERED = 32  # slices
+# From the first bytes of a request to what follows from it: read, handed on, answered, and noticed by the lifecycle.
+WAY_ROUNDS = 6
 
 
 class Turns:
@@ -30,9 +32,10 @@ class Turns:
         self._ends_at = 0.0
         self._late: deque[float] = deque(maxlen=REMEMBERED)
         self._rests_from = math.inf
+        self._rounds = 0  # of the event loop, in which no slice begins
 
     async def __aenter__(self) -> "Turns":
-        if self._is_taken or self._now() >= self._rests_from:
+        if self._is_taken or self._is_resting():
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             try:
@@ -61,6 +64,17 @@ class Turns:
         least, most = WITHHELD_S
         return max((late for late in self._late if least <= late <= most), default=0.0)
 
+    def give_way(self) -> None:
+        """Begin no slice in the next rounds of the loop: what has just arrived takes several of them, and goes first.
+
+        Otherwise a slice would stand between each two of them. Where the processor is withheld, that is a tenth of a
+        second each, and the end of an invocation would be noticed that much later. Arrivals are bounded: an answer is
+        held back if too much waits to be digested, and an idle sender costs a few empty rounds.
+        """
+        if not self._rounds:
+            asyncio.get_running_loop().call_soon(self._next_round)
+        self._rounds = WAY_ROUNDS
+
     def rest_from(self, at: float) -> None:
         """Begin no slice at or after `at` (monotonic clock) until `go_on`, because something urgent is due then."""
         self._rests_from = at
@@ -70,9 +84,19 @@ class Turns:
         if not self._is_taken:
             self._pass_on()
 
+    def _is_resting(self) -> bool:
+        return self._rounds > 0 or self._now() >= self._rests_from
+
+    def _next_round(self) -> None:
+        self._rounds -= 1
+        if self._rounds:
+            asyncio.get_running_loop().call_soon(self._next_round)
+        elif not self._is_taken:
+            self._pass_on()
+
     def _pass_on(self) -> None:
         self._is_taken = False
-        while self._waiting and self._now() < self._rests_from:
+        while self._waiting and not self._is_resting():
             turn = self._waiting.popleft()
             if not turn.done():
                 self._is_taken = True

@@ -7,6 +7,7 @@ a stalled request and gives it up after a timeout, and counts a request that bre
 
 import asyncio
 import socket
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -66,8 +67,12 @@ def body_limit(max_bytes: int) -> int:
     return 2 * max_bytes + _LONGEST_LINE_BYTES + _METADATA_BYTES
 
 
-def serve(listener: socket.socket, intake: Takes, max_bytes: int) -> AbstractAsyncContextManager[None]:
+def serve(
+    listener: socket.socket, intake: Takes, max_bytes: int, *, on_data: Callable[[], object] = lambda: None
+) -> AbstractAsyncContextManager[None]:
     """Serve telemetry at `/` on a socket that already listens; `max_bytes` is the subscription's.
+
+    `on_data` is called whenever bytes have arrived, before they are read.
 
     Requests that arrived before this call wait in the kernel's queue. Leaving the context closes the socket. A body
     that is too long is counted and answered 200, like any other unusable body. Otherwise Lambda would send it again and
@@ -76,7 +81,11 @@ def serve(listener: socket.socket, intake: Takes, max_bytes: int) -> AbstractAsy
     limit = body_limit(max_bytes)
     connections: set[_Connection] = set()
     return http_serving.serving(
-        [listener], _answer, lambda http: _Connection(http, intake, limit, connections), connections, backlog=BACKLOG
+        [listener],
+        _answer,
+        lambda http: _Connection(http, intake, limit, connections, on_data),
+        connections,
+        backlog=BACKLOG,
     )
 
 
@@ -103,8 +112,16 @@ class _Connection(http_serving.Connection):
     the heads that it has parsed or rejected, `_taken` those of them that were handed on.
     """
 
-    def __init__(self, http: Server, intake: Takes, limit: int, connections: "set[_Connection]") -> None:
+    def __init__(
+        self,
+        http: Server,
+        intake: Takes,
+        limit: int,
+        connections: "set[_Connection]",
+        on_data: Callable[[], object],
+    ) -> None:
         super().__init__(http, read_bufsize=_READ_BYTES, auto_decompress=False)
+        self._on_data = on_data
         self._intake = intake
         self._limit = limit
         self._connections = connections
@@ -147,6 +164,7 @@ class _Connection(http_serving.Connection):
 
     def data_received(self, data: bytes) -> None:
         if data:  # aiohttp passes no data when it resumes with what it has
+            self._on_data()
             self._came_at = self._loop.time()
             if self._began_at is None and (self._request is None or self._request.content.is_eof()):
                 self._began_at, self._first = self._came_at, data[: len(_POST)]

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from telemetry_forwarder.testing.virtual_time import in_virtual_time
-from telemetry_forwarder.turns import SLICE_S, Turns
+from telemetry_forwarder.turns import SLICE_S, WAY_ROUNDS, Turns
 from tests.builders import clock, freeze
 
 
@@ -53,6 +53,34 @@ async def test_no_slice_begins_after_work_was_told_to_rest_until_it_may_go_on() 
     turns.go_on()
     await working
     assert len(done) == 10
+
+
+@in_virtual_time
+async def test_what_has_just_arrived_goes_through_the_loop_before_another_slice() -> None:
+    turns, done = Turns(clock()), list[str]()
+    working = asyncio.gather(work(turns, "a", 5, done), work(turns, "b", 5, done))
+    await asyncio.sleep(0)
+    for _ in range(3):  # more arrives, with each of which it begins anew
+        turns.give_way()
+        before = len(done)
+        for _ in range(WAY_ROUNDS - 1):
+            await asyncio.sleep(0)
+        assert len(done) <= before + 1, "the slice whose turn it was already"
+    await working
+    assert len(done) == 10
+
+
+@in_virtual_time
+async def test_who_gives_way_while_all_rests_begins_no_slice() -> None:
+    turns, done = Turns(clock()), list[str]()
+    turns.rest_from(clock().monotonic())
+    turns.give_way()
+    working = asyncio.gather(work(turns, "a", 2, done))
+    await asyncio.sleep(10.0)
+    assert done == []
+    turns.go_on()
+    await working
+    assert done == ["a", "a"]
 
 
 @in_virtual_time

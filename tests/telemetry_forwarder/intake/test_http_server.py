@@ -8,8 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from telemetry_forwarder.clock import SystemClock
 from telemetry_forwarder.intake import http_server as entrances
 from telemetry_forwarder.intake.http_server import serve
+from telemetry_forwarder.turns import WAY_ROUNDS, Turns
 
 from .test_intake import HEAD, LIMIT, MAX_BYTES, Entrance, answer_of, body, listening
 
@@ -159,3 +161,38 @@ def test_whatever_comes_the_connection_is_answered_or_ends(pieces: list[bytes]) 
                 assert answer.status == 200
 
     asyncio.run(scenario())
+
+
+async def test_no_slice_of_other_work_stands_between_the_bytes_of_a_body_and_its_answer() -> None:
+    """Where the processor is withheld, each would make the end of an invocation a tenth of a second later."""
+    turns, slices, waited = Turns(SystemClock()), [0], list[int]()
+    entrance, (listener, _) = Entrance(), listening()
+    came: list[int] = []
+
+    def on_data() -> None:
+        came.append(slices[0])
+        turns.give_way()
+
+    async def work() -> None:
+        while True:
+            async with turns:
+                slices[0] += 1
+
+    def taken(data: bytes, sequence_id: str) -> None:
+        waited.append(slices[0] - came[-1])
+
+    entrance.intake.take = taken  # type: ignore[method-assign]
+    working = asyncio.ensure_future(work())
+    async with serve(listener, entrance.intake, MAX_BYTES, on_data=on_data):
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        for _ in range(5):
+            writer.write(post(body("a" * 10_000)))
+            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
+            await reader.readuntil(b"\r\n\r\n")
+            for _ in range(10 * WAY_ROUNDS):
+                await asyncio.sleep(0)
+        writer.close()
+    working.cancel()
+    assert slices[0] > 20, "it goes on in between"
+    assert len(waited) == 5
+    assert sum(waited) <= 2, "the slices whose turn it was already"
