@@ -31,7 +31,7 @@ __all__ = [
     "ScriptedTransport",
     "Slow",
     "VirtualClock",
-    "Workshop",
+    "World",
     "clock",
     "encoded",
     "encoded_list",
@@ -267,7 +267,7 @@ async def watched(steps: Coroutine[Any, Any, Any], check: Callable[[], None]) ->
     return await _watch(steps, check)
 
 
-class Workshop:
+class World:
     """A running worker on a scripted transport; its ledger is checked at each of its await points."""
 
     def __init__(
@@ -295,7 +295,7 @@ class Workshop:
         self.checks = 0
         self.runner: asyncio.Task[Any] | None = None
 
-    async def __aenter__(self) -> "Workshop":
+    async def __aenter__(self) -> "World":
         self.runner = asyncio.get_running_loop().create_task(watched(self.worker.run(), self.check))
         self.runner.add_done_callback(_raise_failure)
         await asyncio.sleep(0)  # lets it start: a coroutine never started gives a warning

@@ -127,7 +127,7 @@ class Line:
         """Close nothing."""
 
 
-class Environment:
+class World:
     """What outlives a process: the disk and the backends; and what every process together was offered."""
 
     def __init__(
@@ -219,7 +219,7 @@ class Environment:
 class Process:
     """One generation of the extension."""
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: World) -> None:
         self._store = Mortal(environment.open_store())
         self.counts = IntakeCounts()
         self.pending: list[Callable[[], None]] = []

@@ -16,7 +16,7 @@ from moto.server import ThreadedMotoServer
 from telemetry_forwarder.secrets import server
 
 from .aws_service import ENDPOINTS, REGION, Service, error
-from .secrets_room import Room, from_service, head, room
+from .secrets_world import World, from_service, head, open_world
 from .sockets import hang, raw, says, serving
 
 FILE = Path(__file__).parents[2] / "docs/transcripts/secrets-errors.txt"
@@ -46,14 +46,14 @@ async def before_moto(url: str) -> list[str]:
     point(url)
     await from_service(url, "GetParameter", REGION, Name="/x")  # its first answer takes as long as it takes to load
     await from_service(url, "GetSecretValue", REGION, SecretId="x")
-    async with room() as asked:
+    async with open_world() as world:
         return [
-            await told(asked, "no such parameter", head("GET", "/?name=/not/there")),
+            await told(world, "no such parameter", head("GET", "/?name=/not/there")),
             await told(
-                asked, "the same on AWS's route: the service's own words", head("GET", f"{GET}?name=/not/there")
+                world, "the same on AWS's route: the service's own words", head("GET", f"{GET}?name=/not/there")
             ),
-            await told(asked, "no such secret", head("GET", "/?name=secretsmanager:not-there")),
-            await told(asked, "the same on AWS's route", head("GET", f"{SECRET}?secretId=not-there")),
+            await told(world, "no such secret", head("GET", "/?name=secretsmanager:not-there")),
+            await told(world, "the same on AWS's route", head("GET", f"{SECRET}?secretId=not-there")),
         ]
 
 
@@ -62,9 +62,9 @@ async def before_a_service_that_refuses() -> list[str]:
     for kind in ("AccessDeniedException", "InvalidKeyId", "ExpiredTokenException", "ValidationException"):
         async with serving(error(kind)) as service:
             point(service.url())
-            async with room() as asked:
-                parts.append(await told(asked, f"the service says {kind}", head("GET", "/?name=/a")))
-                parts.append(await told(asked, "the same on AWS's route", head("GET", f"{GET}?name=/a")))
+            async with open_world() as world:
+                parts.append(await told(world, f"the service says {kind}", head("GET", "/?name=/a")))
+                parts.append(await told(world, "the same on AWS's route", head("GET", f"{GET}?name=/a")))
     return parts
 
 
@@ -81,21 +81,21 @@ async def before_a_service_that_is_unwell() -> list[str]:
         for what, answer, given in cases:
             service = await stack.enter_async_context(serving(answer))
             point(service.url())
-            async with room(**given) as asked:
-                parts.append(masked(await told(asked, what, head("GET", "/?name=/a")), service.port))
+            async with open_world(**given) as world:
+                parts.append(masked(await told(world, what, head("GET", "/?name=/a")), service.port))
         service = await stack.enter_async_context(serving(throttling))
         point(service.url())
-        async with room(**short) as asked:
-            await asked.get("/?name=/a")
+        async with open_world(**short) as world:
+            await world.get("/?name=/a")
             await asyncio.sleep(1.9)
-            parts.append(await told(asked, "it throttles, and there is an older value", head("GET", "/?name=/a")))
-            parts.append(await told(asked, "it throttles, and there is none", head("GET", "/?name=/b")))
-            parts.append(await told(asked, "the same on AWS's route", head("GET", f"{GET}?name=/c")))
+            parts.append(await told(world, "it throttles, and there is an older value", head("GET", "/?name=/a")))
+            parts.append(await told(world, "it throttles, and there is none", head("GET", "/?name=/b")))
+            parts.append(await told(world, "the same on AWS's route", head("GET", f"{GET}?name=/c")))
         service = await stack.enter_async_context(serving(hang))
         point(service.url())
         with patch.object(server, "MOST_WAITING", 0):
-            async with room(**short) as asked:
-                parts.append(await told(asked, "too many requests are waiting", head("GET", "/?name=/a")))
+            async with open_world(**short) as world:
+                parts.append(await told(world, "too many requests are waiting", head("GET", "/?name=/a")))
     return parts
 
 
@@ -114,23 +114,23 @@ async def without_any_service() -> list[str]:
         "a head that does not end": b"GET / HTTP/1.1\r\nHost: localhost\r\n",
     }
     with patch.object(server, "TICK_S", 0.02):
-        async with room() as asked:
-            parts = [await told(asked, what, data) for what, data in forged.items()]
+        async with open_world() as world:
+            parts = [await told(world, what, data) for what, data in forged.items()]
     closed = {
         "TELEMETRY_FORWARDER_SECRETS": "token",
         "AWS_SESSION_TOKEN": "t",
         "TELEMETRY_FORWARDER_SECRETS_ALLOW": "/prod/*",
     }
-    async with room(**closed) as asked:
-        parts.append(await told(asked, "no token", head("GET", "/?name=/prod/a")))
-        parts.append(await told(asked, "a wrong token", head("GET", "/?name=/prod/a", "localhost", f"{TOKEN}: x")))
-        parts.append(await told(asked, "not allowed", head("GET", "/?name=/a", "localhost", f"{TOKEN}: t")))
+    async with open_world(**closed) as world:
+        parts.append(await told(world, "no token", head("GET", "/?name=/prod/a")))
+        parts.append(await told(world, "a wrong token", head("GET", "/?name=/prod/a", "localhost", f"{TOKEN}: x")))
+        parts.append(await told(world, "not allowed", head("GET", "/?name=/a", "localhost", f"{TOKEN}: t")))
     return parts
 
 
-async def told(asked: Room, what: str, data: bytes) -> str:
+async def told(world: World, what: str, data: bytes) -> str:
     """Return one exchange: the request, shortened, and the answer, whole."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", asked.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
     writer.write(data)
     async with asyncio.timeout(20):
         top = (await reader.readuntil(b"\r\n\r\n")).decode()

@@ -23,7 +23,7 @@ __all__ = ["moto"]
 
 
 @dataclass
-class Road:
+class World:
     """A bucket, a Splunk, and the way between them."""
 
     url: str
@@ -71,18 +71,18 @@ def ids(first: int, count: int) -> list[str]:
 
 
 @pytest.fixture
-async def road(moto: str, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Road]:
+async def world(moto: str, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[World]:
     name = re.sub("[^a-z0-9]+", "-", request.node.name.lower())[-60:].strip("-")
     async with SplunkHec(token="hec-token") as splunk:
-        yield Road(moto, await make_bucket(moto, name), splunk, tmp_path)
+        yield World(moto, await make_bucket(moto, name), splunk, tmp_path)
 
 
-async def test_a_second_ctrl_c_waits_for_nothing(road: Road) -> None:
+async def test_a_second_ctrl_c_waits_for_nothing(world: World) -> None:
     """The answer never comes, and nothing was stored."""
-    await road.keep(many(0, 30), many(30, 30), many(60, 30))
-    async with replaying(road.place, road.home, road.environ, "--to", "splunk", "--json") as process:
-        road.splunk.faults.script(Hang(None))
-        await road.splunk.wait_until(lambda: len(road.splunk.requests) == 1, within=30)
+    await world.keep(many(0, 30), many(30, 30), many(60, 30))
+    async with replaying(world.place, world.home, world.environ, "--to", "splunk", "--json") as process:
+        world.splunk.faults.script(Hang(None))
+        await world.splunk.wait_until(lambda: len(world.splunk.requests) == 1, within=30)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         async with asyncio.timeout(5):
@@ -90,123 +90,125 @@ async def test_a_second_ctrl_c_waits_for_nothing(road: Road) -> None:
         process.send_signal(signal.SIGINT)
         first = await ended(process)
     assert first.code == 1
-    road.splunk.faults.clear()
-    second = await road.replay()
+    world.splunk.faults.clear()
+    second = await world.replay()
     assert (second.code, second.said) == (0, "")
-    assert road.arrived == ids(0, 90), "each once"
+    assert world.arrived == ids(0, 90), "each once"
 
 
-async def test_one_ctrl_c_waits_for_the_answer_and_prints_the_ledger(road: Road) -> None:
-    await road.keep(many(0, 30), many(30, 30), many(60, 30))
-    async with replaying(road.place, road.home, road.environ, "--to", "splunk", "--json") as process:
-        road.splunk.faults.script(Hang(1.0))
-        await road.splunk.wait_until(lambda: len(road.splunk.requests) == 1, within=30)
+async def test_one_ctrl_c_waits_for_the_answer_and_prints_the_ledger(world: World) -> None:
+    await world.keep(many(0, 30), many(30, 30), many(60, 30))
+    async with replaying(world.place, world.home, world.environ, "--to", "splunk", "--json") as process:
+        world.splunk.faults.script(Hang(1.0))
+        await world.splunk.wait_until(lambda: len(world.splunk.requests) == 1, within=30)
         process.send_signal(signal.SIGINT)
         first = await ended(process)
     assert first.code == 1
     assert first.ledger["delivered"] == 30
     assert first.report["ended_early"] is True
-    second = await road.replay()
+    second = await world.replay()
     assert (second.code, second.ledger["offered"]) == (0, 60)
-    assert road.arrived == ids(0, 90)
+    assert world.arrived == ids(0, 90)
 
 
-async def test_kill_in_the_middle_of_an_object_costs_no_record_and_repeats_none(road: Road) -> None:
+async def test_kill_in_the_middle_of_an_object_costs_no_record_and_repeats_none(world: World) -> None:
     """Of one object two requests: the first was answered, the second hung when the process was killed."""
     large = [record(f"{number:04} " + "x" * 200_000, id=f"r{number:04}") for number in range(8)]
-    await put(road.url, road.bucket, {object_key("kept", "splunk", parcel_of(large[:1])): packed(large)})
-    async with replaying(road.place, road.home, road.environ, "--to", "splunk") as process:
-        road.splunk.faults.script(Hang(0.3), Hang(None))
-        await road.splunk.wait_until(lambda: len(road.splunk.requests) == 2, within=30)
+    await put(world.url, world.bucket, {object_key("kept", "splunk", parcel_of(large[:1])): packed(large)})
+    async with replaying(world.place, world.home, world.environ, "--to", "splunk") as process:
+        world.splunk.faults.script(Hang(0.3), Hang(None))
+        await world.splunk.wait_until(lambda: len(world.splunk.requests) == 2, within=30)
         process.kill()
         await process.wait()
-    before = len(road.arrived)
+    before = len(world.arrived)
     assert 0 < before < 8
-    road.splunk.faults.clear()
-    second = await road.replay()
+    world.splunk.faults.clear()
+    second = await world.replay()
     assert (second.code, second.report["records"]["sent_before"]) == (0, before)
-    assert road.arrived == ids(0, 8)
+    assert world.arrived == ids(0, 8)
 
 
 def packed(records: list[Record]) -> bytes:
     return gzip.compress(b"".join(map(to_line, records)))
 
 
-async def test_bad_objects_are_named_counted_and_left_where_they_are(road: Road) -> None:
+async def test_bad_objects_are_named_counted_and_left_where_they_are(world: World) -> None:
     good, torn, alien = many(0, 10), many(10, 10), many(20, 10)
-    await road.keep(good)
+    await world.keep(good)
     torn_key = object_key("kept", "splunk", parcel_of(torn))
     alien_key = object_key("kept", "splunk", parcel_of(alien))
     whole = parcel_of(torn).data
     mixed = gzip.compress(b'{"message":"not ours"}\n' + b"".join(map(to_line, alien)) + b"half a li")
     others = {"kept/readme.txt": b"hello", "kept/f/splunk/2026/11/23/x.json": b"{}"}
-    await put(road.url, road.bucket, {torn_key: whole[:-20], alien_key: mixed, **others})
-    done = await road.replay("--delete")
+    await put(world.url, world.bucket, {torn_key: whole[:-20], alien_key: mixed, **others})
+    done = await world.replay("--delete")
     assert done.code == 1
-    assert f"s3://{road.bucket}/{torn_key} is left out: gzip that is torn off." in done.said
-    assert f"s3://{road.bucket}/{alien_key}: 2 of 12 lines are left out; the first is line 1: not a record" in done.said
+    assert f"s3://{world.bucket}/{torn_key} is left out: gzip that is torn off." in done.said
+    assert (
+        f"s3://{world.bucket}/{alien_key}: 2 of 12 lines are left out; the first is line 1: not a record" in done.said
+    )
     assert done.report["parcels"] == {"found": 3, "done": 1, "removed": 1, "unreadable": 1, "others": 2}
-    assert road.arrived == ids(0, 10) + ids(20, 10)
-    assert set(await keys(road.url, road.bucket)) == {torn_key, alien_key, *others}
-    again = await road.replay("--delete")
+    assert world.arrived == ids(0, 10) + ids(20, 10)
+    assert set(await keys(world.url, world.bucket)) == {torn_key, alien_key, *others}
+    again = await world.replay("--delete")
     assert (again.code, again.ledger["offered"]) == (1, 0)
 
 
-async def test_objects_are_deleted_on_request_even_if_they_were_sent_before(road: Road) -> None:
-    found = await road.keep(many(0, 10), many(10, 10))
-    assert (await road.replay()).code == 0
-    assert sorted(await keys(road.url, road.bucket)) == sorted(found)
-    done = await road.replay("--delete")
+async def test_objects_are_deleted_on_request_even_if_they_were_sent_before(world: World) -> None:
+    found = await world.keep(many(0, 10), many(10, 10))
+    assert (await world.replay()).code == 0
+    assert sorted(await keys(world.url, world.bucket)) == sorted(found)
+    done = await world.replay("--delete")
     assert (done.code, done.ledger["offered"], done.report["parcels"]["removed"]) == (0, 0, 2)
-    assert await keys(road.url, road.bucket) == []
+    assert await keys(world.url, world.bucket) == []
 
 
-async def test_dry_run_counts_and_sends_nothing(road: Road) -> None:
-    await road.keep(many(0, 10), many(10, 5))
-    await road.keep(many(50, 5), sink="datadog")
-    done = await road.replay("--dry-run")
+async def test_dry_run_counts_and_sends_nothing(world: World) -> None:
+    await world.keep(many(0, 10), many(10, 5))
+    await world.keep(many(50, 5), sink="datadog")
+    done = await world.replay("--dry-run")
     assert (done.code, done.report["records"]["read"], done.report["parcels"]["found"]) == (0, 15, 2)
     assert done.report["parcels"]["others"] == 1
-    assert road.splunk.requests == []
-    assert (await road.replay()).ledger["delivered"] == 15
+    assert world.splunk.requests == []
+    assert (await world.replay()).ledger["delivered"] == 15
 
 
-async def test_records_of_another_sink_are_sent_where_that_is_wanted(road: Road) -> None:
-    await road.keep(many(0, 10))
-    await road.keep(many(10, 10), sink="datadog")
-    assert (await road.replay("--from", "datadog")).code == 0
-    assert road.arrived == ids(10, 10)
+async def test_records_of_another_sink_are_sent_where_that_is_wanted(world: World) -> None:
+    await world.keep(many(0, 10))
+    await world.keep(many(10, 10), sink="datadog")
+    assert (await world.replay("--from", "datadog")).code == 0
+    assert world.arrived == ids(10, 10)
 
 
-async def test_one_object_can_be_named(road: Road) -> None:
-    first, _ = await road.keep(many(0, 10), many(10, 10))
-    done = await replay(f"s3://{road.bucket}/{first}", road.home, road.environ)
-    assert (done.code, road.arrived) == (0, ids(0, 10))
+async def test_one_object_can_be_named(world: World) -> None:
+    first, _ = await world.keep(many(0, 10), many(10, 10))
+    done = await replay(f"s3://{world.bucket}/{first}", world.home, world.environ)
+    assert (done.code, world.arrived) == (0, ids(0, 10))
 
 
-async def test_backend_that_stays_down_ends_it_with_a_reason(road: Road) -> None:
-    await road.keep(many(0, 10))
-    road.splunk.faults.always(Answer(503))
-    done = await road.replay("--patience", "2")
+async def test_backend_that_stays_down_ends_it_with_a_reason(world: World) -> None:
+    await world.keep(many(0, 10))
+    world.splunk.faults.always(Answer(503))
+    done = await world.replay("--patience", "2")
     assert done.code == 1
     assert "the destination has taken nothing for 2 s. What is left stays where it is." in done.said
     assert done.ledger["held"] == 10
 
 
-async def test_wrong_token_ends_it_at_once(road: Road) -> None:
-    await road.keep(many(0, 10))
-    wrong = {**road.environ, "SPLUNK_HEC_TOKEN": "wrong"}
-    done = await replay(road.place, road.home, wrong)
+async def test_wrong_token_ends_it_at_once(world: World) -> None:
+    await world.keep(many(0, 10))
+    wrong = {**world.environ, "SPLUNK_HEC_TOKEN": "wrong"}
+    done = await replay(world.place, world.home, wrong)
     assert done.code == 1
     assert "the destination refuses" in done.said
     assert "wrong" not in done.said
-    assert (await road.replay()).code == 0
-    assert road.arrived == ids(0, 10)
+    assert (await world.replay()).code == 0
+    assert world.arrived == ids(0, 10)
 
 
-async def test_people_see_the_ledger_as_a_table(road: Road) -> None:
-    await road.keep(many(0, 10))
-    async with replaying(road.place, road.home, road.environ, "--to", "splunk") as process:
+async def test_people_see_the_ledger_as_a_table(world: World) -> None:
+    await world.keep(many(0, 10))
+    async with replaying(world.place, world.home, world.environ, "--to", "splunk") as process:
         done = await ended(process)
     assert done.code == 0
     assert re.search(r"sink.*offered.*delivered.*dropped.*held", done.report)
@@ -224,29 +226,29 @@ async def test_people_see_the_ledger_as_a_table(road: Road) -> None:
     ],
 )
 async def test_wrong_use_is_one_sentence_and_exit_code_two(
-    road: Road, place: str, to: str, changes: dict[str, str], said: str
+    world: World, place: str, to: str, changes: dict[str, str], said: str
 ) -> None:
-    done = await replay(place, road.home, road.environ | changes, to=to)
+    done = await replay(place, world.home, world.environ | changes, to=to)
     assert done.code == 2
     assert said in done.said
     assert "Traceback" not in done.said
     assert len(done.said.strip().splitlines()) == 1
 
 
-async def test_places_that_cannot_be_read_are_named(road: Road) -> None:
-    missing = await replay("s3://no-such-bucket-anywhere", road.home, road.environ)
+async def test_places_that_cannot_be_read_are_named(world: World) -> None:
+    missing = await replay("s3://no-such-bucket-anywhere", world.home, world.environ)
     assert missing.code == 1
     assert "s3://no-such-bucket-anywhere cannot be read: NoSuchBucket (HTTP 404)" in missing.said
-    queue = await replay(f"{road.url}/123456789012/nowhere", road.home, road.environ)
+    queue = await replay(f"{world.url}/123456789012/nowhere", world.home, world.environ)
     assert queue.code == 1
     assert "cannot be read" in queue.said
     for done in (missing, queue):
         assert "Traceback" not in done.said
 
 
-async def test_queue_is_counted_without_being_touched(road: Road) -> None:
-    queue = await make_queue(road.url, "untouched")
-    done = await replay(queue, road.home, road.environ, "--dry-run")
+async def test_queue_is_counted_without_being_touched(world: World) -> None:
+    queue = await make_queue(world.url, "untouched")
+    done = await replay(queue, world.home, world.environ, "--dry-run")
     assert (done.code, done.report["parcels"]["found"]) == (0, 0)
 
 

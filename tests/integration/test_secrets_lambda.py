@@ -20,7 +20,7 @@ from aiobotocore.session import get_session
 from local_lambda import Function, InitFailed, LocalLambda
 
 from .aws_service import Service, environment, error, moto
-from .secrets_room import exchange, head
+from .secrets_world import exchange, head
 from .sockets import Answer, Seen, says, serving
 from .world import EXTENSION, FUNCTIONS, assert_balanced, free_port, world
 

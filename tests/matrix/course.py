@@ -11,7 +11,7 @@ from pathlib import Path
 from local_lambda import Invocation, Shutdown
 from tests.integration.world import EXTENSION
 from tests.matrix.books import arrived, books, copied, differences, emitted, refused, unanswered, wanted
-from tests.matrix.room import Room, room
+from tests.matrix.world import MatrixWorld, open_world
 from tests.matrix.wrongs import WRONGS, Wrong
 
 # Long enough for several starts at once, each within an invocation, on a slow machine.
@@ -71,7 +71,7 @@ class Outcome:
 class Ending:
     """One way to end. `play` does it while the backends fail; `status` is the status of its invocation, if any."""
 
-    play: Callable[[Room], Awaitable[Invocation | None]]
+    play: Callable[[MatrixWorld], Awaitable[Invocation | None]]
     status: str = "success"
     has_next: bool = True  # a generation, or an invocation, follows
     kills: bool = False
@@ -79,41 +79,41 @@ class Ending:
     withholds: bool = False
 
 
-async def _spindown(room: Room) -> None:
+async def _spindown(world: MatrixWorld) -> None:
     """Do nothing: the environment ends between two invocations, by a normal SHUTDOWN."""
 
 
-async def _time_out(room: Room) -> Invocation:
-    return await room.invoke(sleep=room.timeout_s + 1)
+async def _time_out(world: MatrixWorld) -> Invocation:
+    return await world.invoke(sleep=world.timeout_s + 1)
 
 
-async def _crash(room: Room) -> Invocation:
-    return await room.invoke(sleep=WORK_S, exit=7)
+async def _crash(world: MatrixWorld) -> Invocation:
+    return await world.invoke(sleep=WORK_S, exit=7)
 
 
-async def _kill(room: Room) -> Invocation:
+async def _kill(world: MatrixWorld) -> Invocation:
     """Kill the extension after it has acknowledged all that the function wrote, while the function still runs."""
-    ours = room.env.pids[NAME]
-    before = room.lines
+    ours = world.env.pids[NAME]
+    before = world.lines
     async with asyncio.TaskGroup() as group:
-        invoking = group.create_task(room.invoke(sleep=room.timeout_s / 2))
-        await room.env.until(lambda: _has_all(room, before))
+        invoking = group.create_task(world.invoke(sleep=world.timeout_s / 2))
+        await world.env.until(lambda: _has_all(world, before))
         os.kill(ours, signal.SIGKILL)
-        room.last_batch = room.batches[-1]
+        world.last_batch = world.batches[-1]
     return invoking.result()
 
 
-def _has_all(room: Room, lines: int) -> bool:
+def _has_all(world: MatrixWorld, lines: int) -> bool:
     """Return whether the extension has acknowledged all records so far, including more than `lines` lines."""
-    types = [event["type"] for event in wanted(room.env.telemetry)]
-    return types.count("function") > lines and sum(room.batches) == len(types)
+    types = [event["type"] for event in wanted(world.env.telemetry)]
+    return types.count("function") > lines and sum(world.batches) == len(types)
 
 
-async def _freeze(room: Room) -> Invocation:
+async def _freeze(world: MatrixWorld) -> Invocation:
     """Freeze while a request is withheld; its result arrives while the process is frozen."""
-    result = await room.invoke(sleep=WORK_S)
-    for sink in room.withheld:
-        room.world.backend(sink).faults.release()
+    result = await world.invoke(sleep=WORK_S)
+    for sink in world.withheld:
+        world.base.backend(sink).faults.release()
     await asyncio.sleep(FROZEN_S)
     return result
 
@@ -136,7 +136,7 @@ async def run(trial: Trial, folder: Path, *, timeout_s: float = TIMEOUT_S) -> li
         "TELEMETRY_FORWARDER_FLUSH": trial.strategy,
         "TELEMETRY_FORWARDER_DURABILITY": "strict" if ending.is_strict else "relaxed",
     }
-    async with room(folder, trial.sinks, over_tls=wrong.needs_tls, timeout_s=timeout_s, **given) as opened:
+    async with open_world(folder, trial.sinks, over_tls=wrong.needs_tls, timeout_s=timeout_s, **given) as opened:
         await _play(opened, wrong, ending)
         await opened.env.shutdown()
         common = [*_statuses(opened, ending), *overruns(opened, may_be_gone=ending.kills)]
@@ -144,34 +144,34 @@ async def run(trial: Trial, folder: Path, *, timeout_s: float = TIMEOUT_S) -> li
         return [outcome(opened, trial, sink, seconds, common) for sink in trial.sinks]
 
 
-async def _play(room: Room, wrong: Wrong, ending: Ending) -> None:
-    await room.invoke(sleep=WORK_S)
-    for sink in room.sinks:
-        backend = room.world.backend(sink)
-        await wrong.begin(sink, backend, untrusted=room.untrusted, is_withheld=ending.withholds)
+async def _play(world: MatrixWorld, wrong: Wrong, ending: Ending) -> None:
+    await world.invoke(sleep=WORK_S)
+    for sink in world.sinks:
+        backend = world.base.backend(sink)
+        await wrong.begin(sink, backend, untrusted=world.untrusted, is_withheld=ending.withholds)
         if wrong.can_be_withheld(sink):
-            room.withheld.append(sink)
+            world.withheld.append(sink)
     if not ending.withholds:
-        await room.invoke(sleep=WORK_S)
-    await ending.play(room)
+        await world.invoke(sleep=WORK_S)
+    await ending.play(world)
     if ending.has_next:
-        for sink in room.sinks:
-            await wrong.end(room.world.backend(sink))
-        await room.invoke(sleep=WORK_S)
+        for sink in world.sinks:
+            await wrong.end(world.base.backend(sink))
+        await world.invoke(sleep=WORK_S)
 
 
-def _statuses(room: Room, ending: Ending) -> list[str]:
+def _statuses(world: MatrixWorld, ending: Ending) -> list[str]:
     """Return which invocations ended with the wrong status, above all with a timeout that the extension caused."""
     place = -2 if ending.has_next else -1
-    wanted = ["success"] * len(room.invocations)
+    wanted = ["success"] * len(world.invocations)
     wanted[place] = ending.status
-    found = [each.status for each in room.invocations]
+    found = [each.status for each in world.invocations]
     return [] if found == wanted else [f"invocations ended {', '.join(found)}"]
 
 
-def overruns(room: Room, *, may_be_gone: bool = False) -> list[str]:
+def overruns(world: MatrixWorld, *, may_be_gone: bool = False) -> list[str]:
     """Return the SHUTDOWNs that the extension overran; `may_be_gone`: it was killed before one of them."""
-    ends = [*room.env.resets, room.env.shutdown_result]
+    ends = [*world.env.resets, world.env.shutdown_result]
     return [found for end in ends if end is not None and (found := _overrun(end, may_be_gone=may_be_gone))]
 
 
@@ -186,23 +186,23 @@ def _overrun(end: Shutdown, *, may_be_gone: bool) -> str:
 
 
 def outcome(
-    room: Room, trial: Trial, sink: str, seconds: float, common: Sequence[str], *, may_repeat: bool = False
+    world: MatrixWorld, trial: Trial, sink: str, seconds: float, common: Sequence[str], *, may_repeat: bool = False
 ) -> Outcome:
     """Return the outcome of one cell after the environment has ended; `common` are the problems of all its cells.
 
     With `may_repeat` a request may have been sent again while its answer was on the way.
     """
     wrong, ending = WRONGS[trial.wrong], ENDINGS[trial.ending]
-    truth, told = emitted(room.world), books(room.world.ledgers, sink)
-    unsure = unanswered(room.world, sink, leaving_s=LEAVING_S if wrong.is_ambiguous else 0.0)
-    found = differences(truth, arrived(room.world, sink), unsure + copied(room.world, sink, told.copies))
+    truth, told = emitted(world.base), books(world.base.ledgers, sink)
+    unsure = unanswered(world.base, sink, leaving_s=LEAVING_S if wrong.is_ambiguous else 0.0)
+    found = differences(truth, arrived(world.base, sink), unsure + copied(world.base, sink, told.copies))
     problems = [*common, *found.invented]
     # A killed process may have received an answer without recording it: the requests cannot show that.
     if again := 0 if may_repeat or (ending.kills and wrong.stores) else found.unexcused:
         problems.append(f"{again} arrived twice without a reason")
     unknown = max(0, found.missing - told.gone) if ending.kills else 0
     # Records that a backend refused for good were lost before the kill; the ledger with them ended with the process.
-    if unknown > refused(room.world, sink) + (0 if ending.is_strict else room.last_batch):
+    if unknown > refused(world.base, sink) + (0 if ending.is_strict else world.last_batch):
         problems.append(f"{unknown} acknowledged records went with the killed process")
     if wrong.is_well_again and told.lost:
         problems.append(f"lost although all was well before the end: {told.lost}")
@@ -216,7 +216,7 @@ def outcome(
         repeated=found.repeated,
         lost=told.lost,
         unknown=unknown,
-        held_ms=max((each.extension_overhead_ms or 0.0 for each in room.invocations), default=0.0),
+        held_ms=max((each.extension_overhead_ms or 0.0 for each in world.invocations), default=0.0),
         seconds=seconds,
         problems=problems,
     )

@@ -14,8 +14,8 @@ from pathlib import Path
 from tests.integration.world import SINKS
 from tests.lateness import lateness
 from tests.matrix.course import WORK_S, Outcome, Trial, outcome, overruns
-from tests.matrix.room import Room, room
 from tests.matrix.table import grid, problems, sums
+from tests.matrix.world import MatrixWorld, open_world
 from tests.matrix.wrongs import WRONGS
 
 SIZES_MB = (128, 256, 1769)
@@ -72,8 +72,8 @@ async def run(trial: Trial, folder: Path) -> list[Outcome]:
     wrong, (sink,) = WRONGS[trial.wrong], trial.sinks
     # The whole start within INIT: at 128 MB it takes several seconds just to load the AWS SDK.
     given = {"TELEMETRY_FORWARDER_FLUSH": trial.strategy, "TELEMETRY_FORWARDER_INIT_BUDGET_MS": "9000"}
-    async with room(folder, trial.sinks, timeout_s=TIMEOUT_S, memory_mb=trial.memory_mb, **given) as opened:
-        backend = opened.world.backend(sink)
+    async with open_world(folder, trial.sinks, timeout_s=TIMEOUT_S, memory_mb=trial.memory_mb, **given) as opened:
+        backend = opened.base.backend(sink)
         found = await _invoke(opened, trial, 5, WORK_S)
         await wrong.begin(sink, backend, untrusted=None, is_withheld=False)
         for _ in range(2):
@@ -91,7 +91,7 @@ async def run(trial: Trial, folder: Path) -> list[Outcome]:
     return [settled]
 
 
-async def _invoke(opened: Room, trial: Trial, lines: int, work_s: float) -> list[str]:
+async def _invoke(opened: MatrixWorld, trial: Trial, lines: int, work_s: float) -> list[str]:
     """Invoke once; return what was wrong with its status or the time it was held."""
     async with lateness() as late:
         result = await opened.invoke(lines=lines, sleep=work_s)

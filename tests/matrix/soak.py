@@ -30,7 +30,7 @@ from tests.matrix.books import (
     wanted,
 )
 from tests.matrix.course import LEAVING_S, NAME, overruns
-from tests.matrix.room import Room, room
+from tests.matrix.world import MatrixWorld, open_world
 from tests.matrix.wrongs import WRONGS, Wrong
 
 INVOCATIONS = 2000
@@ -68,29 +68,29 @@ class Weather:
     wrongs: dict[str, tuple[str, Wrong, int]] = field(default_factory=dict)
     seen: set[tuple[str, str]] = field(default_factory=set)
 
-    async def change(self, room: Room, number: int) -> None:
+    async def change(self, world: MatrixWorld, number: int) -> None:
         """End the faults that are over, and start a fault in a healthy backend now and then."""
-        for sink in room.sinks:
-            backend = room.world.backend(sink)
+        for sink in world.sinks:
+            backend = world.base.backend(sink)
             if sink in self.wrongs and number >= self.wrongs[sink][2]:
                 await self.wrongs.pop(sink)[1].end(backend)
                 backend.drop_connections()  # a hanging request is not waited for after the recovery
             if sink in self.wrongs:
                 continue
             if number in self.squall:
-                await self._begin(room, sink, "503", self.squall.stop)
+                await self._begin(world, sink, "503", self.squall.stop)
             elif self.dice.random() < 0.015:
-                await self._begin(room, sink, self.dice.choice(WEATHER), number + self.dice.randint(1, 25))
+                await self._begin(world, sink, self.dice.choice(WEATHER), number + self.dice.randint(1, 25))
 
-    async def _begin(self, room: Room, sink: str, name: str, until: int) -> None:
-        await WRONGS[name].begin(sink, room.world.backend(sink), untrusted=None, is_withheld=False)
+    async def _begin(self, world: MatrixWorld, sink: str, name: str, until: int) -> None:
+        await WRONGS[name].begin(sink, world.base.backend(sink), untrusted=None, is_withheld=False)
         self.wrongs[sink] = (name, WRONGS[name], until)
         self.seen.add((sink, name))
 
-    async def clear(self, room: Room) -> None:
+    async def clear(self, world: MatrixWorld) -> None:
         for sink, (_, wrong, _) in self.wrongs.items():
-            await wrong.end(room.world.backend(sink))
-            room.world.backend(sink).drop_connections()
+            await wrong.end(world.base.backend(sink))
+            world.base.backend(sink).drop_connections()
         self.wrongs.clear()
 
 
@@ -126,7 +126,7 @@ async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
     """Run `plan`; return the measurements and the problems."""
     dice = random.Random(plan.seed)
     weather, memory_kb, expected = Weather(dice, plan.squall), {}, []
-    async with room(folder, SINKS, timeout_s=plan.timeout_s, **BUFFERS) as opened:
+    async with open_world(folder, SINKS, timeout_s=plan.timeout_s, **BUFFERS) as opened:
         for number in range(1, plan.invocations + 1):
             await weather.change(opened, number)
             expected.append(await _invoke(opened, dice, plan, is_flood=number in plan.squall))
@@ -149,37 +149,37 @@ async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
         return Result(len(expected), opened.env.transcript.generation, memory_kb, sums, problems)
 
 
-async def _invoke(room: Room, dice: random.Random, plan: Plan, *, is_flood: bool) -> str:
+async def _invoke(world: MatrixWorld, dice: random.Random, plan: Plan, *, is_flood: bool) -> str:
     """Invoke once with a random load and ending; return the status that it should have."""
     lines = 1000 if is_flood or dice.random() < 0.01 else dice.randint(0, 30)
     work_s = dice.choice((0, 0, 0.005, 0.02))
     ending = dice.choice(("error", "error", "timeout")) if dice.random() < plan.resets else "success"
     match ending:
         case "timeout":
-            await room.invoke(lines=lines, sleep=plan.timeout_s + 1)
+            await world.invoke(lines=lines, sleep=plan.timeout_s + 1)
         case "error":
-            await room.invoke(lines=lines, sleep=work_s, exit=7)
+            await world.invoke(lines=lines, sleep=work_s, exit=7)
         case _:
-            await room.invoke(lines=lines, sleep=work_s)
+            await world.invoke(lines=lines, sleep=work_s)
     if dice.random() < 0.2:
         await asyncio.sleep(dice.uniform(0.0, 0.1))  # frozen
     return ending
 
 
-async def _memory_at_rest(room: Room) -> int:
+async def _memory_at_rest(world: MatrixWorld) -> int:
     """Return the extension's resident memory, in KiB, with healthy backends and little held."""
     for _ in range(AT_REST):
-        await room.invoke(sleep=0.05)
-    return _memory_kb(room.env.pids[NAME])
+        await world.invoke(sleep=0.05)
+    return _memory_kb(world.env.pids[NAME])
 
 
-async def _recover(room: Room, expected: list[str]) -> list[str]:
+async def _recover(world: MatrixWorld, expected: list[str]) -> list[str]:
     """Invoke until every backend, all healthy now, has all emitted records; return which ones lack some at the end."""
-    lacking = {sink: _Lacking(room, sink) for sink in room.sinks}
+    lacking = {sink: _Lacking(world, sink) for sink in world.sinks}
     for _ in range(RECOVERY):
-        await room.invoke(sleep=0.05)
+        await world.invoke(sleep=0.05)
         expected.append("success")
-        missing = {sink: left for sink in room.sinks if (left := lacking[sink].count()) > FRESH}
+        missing = {sink: left for sink in world.sinks if (left := lacking[sink].count()) > FRESH}
         if not missing:
             return []
         await asyncio.sleep(1.0)  # frozen; time for the breaker's pause to pass
@@ -189,8 +189,8 @@ async def _recover(room: Room, expected: list[str]) -> list[str]:
 class _Lacking:
     """Counts the records that a backend still lacks. Each record is read only once: there are a hundred thousand."""
 
-    def __init__(self, room: Room, sink: str) -> None:
-        self._room = room
+    def __init__(self, world: MatrixWorld, sink: str) -> None:
+        self._room = world
         self._sink = sink
         self._emitted = self._kept = 0  # how many have been read
         self._keys: Counter[Key] = Counter()
@@ -221,11 +221,11 @@ def growth(memory_kb: Mapping[int, int]) -> list[str]:
     ]
 
 
-def _settle(room: Room, sink: str, leaving_s: float) -> tuple[str, list[str]]:
+def _settle(world: MatrixWorld, sink: str, leaving_s: float) -> tuple[str, list[str]]:
     """Return the sums of one sink in words, and its problems."""
-    truth, told = emitted(room.world), books(room.world.ledgers, sink)
-    unsure = unanswered(room.world, sink, leaving_s=leaving_s)
-    found = differences(truth, arrived(room.world, sink), unsure + copied(room.world, sink, told.copies))
+    truth, told = emitted(world.base), books(world.base.ledgers, sink)
+    unsure = unanswered(world.base, sink, leaving_s=leaving_s)
+    found = differences(truth, arrived(world.base, sink), unsure + copied(world.base, sink, told.copies))
     lost = sum(told.lost.values())
     words = (
         f"{truth.total()} emitted, {told.delivered} delivered, {lost} lost {dict(told.lost)}, {found.repeated} repeated"

@@ -9,7 +9,7 @@ import pytest
 from local_backends import Answer, Fault, Hang
 from tests.matrix.books import arrived, books, differences, emitted
 from tests.matrix.course import WORK_S
-from tests.matrix.room import Room, room
+from tests.matrix.world import MatrixWorld, open_world
 
 TIMEOUT_S = 3.0
 OUTAGE = 30
@@ -28,12 +28,12 @@ async def test_outage_of_one_backend_costs_the_other_nothing_and_loses_nothing(f
     The healthy backend has each line before the freeze; after the outage every record has arrived once.
     """
     variables = {"TELEMETRY_FORWARDER_FLUSH": "end", "TELEMETRY_FORWARDER_BUFFER_RECORDS": str(IN_MEMORY)}
-    async with room(tmp_path, ["splunk", "datadog"], timeout_s=10.0, **variables) as opened:
+    async with open_world(tmp_path, ["splunk", "datadog"], timeout_s=10.0, **variables) as opened:
         well = [await _held_ms(opened) for _ in range(6)][1:]
-        opened.world.splunk.faults.script(fault)
+        opened.base.splunk.faults.script(fault)
         held = [await _held_ms(opened) for _ in range(OUTAGE)]
-        opened.world.splunk.faults.clear()
-        opened.world.splunk.drop_connections()  # a restarted service does not answer requests that hung
+        opened.base.splunk.faults.clear()
+        opened.base.splunk.drop_connections()  # a restarted service does not answer requests that hung
         for _ in range(3):
             await _held_ms(opened)
         await opened.env.shutdown()
@@ -42,17 +42,17 @@ async def test_outage_of_one_backend_costs_the_other_nothing_and_loses_nothing(f
         assert max(held) < HOLD_MS
         assert statistics.median(held[OPENED:]) < statistics.median(well) + 20
         for sink in ("splunk", "datadog"):
-            found = differences(emitted(opened.world), arrived(opened.world, sink), Counter())
+            found = differences(emitted(opened.base), arrived(opened.base, sink), Counter())
             assert (found.missing, found.repeated, found.invented) == (0, 0, []), sink
-            assert books(opened.world.ledgers, sink).is_balanced
-            assert not books(opened.world.ledgers, sink).lost
+            assert books(opened.base.ledgers, sink).is_balanced
+            assert not books(opened.base.ledgers, sink).lost
 
 
-async def _held_ms(opened: Room) -> float:
+async def _held_ms(opened: MatrixWorld) -> float:
     """Invoke once and return the hold; assert that the healthy backend has all lines when the environment is frozen."""
     result = await opened.invoke(lines=LINES, sleep=WORK_S)
     assert result.status == "success"
-    assert sum(opened.world.numbers("datadog").values()) == opened.lines
+    assert sum(opened.base.numbers("datadog").values()) == opened.lines
     assert result.extension_overhead_ms is not None
     return result.extension_overhead_ms
 
@@ -66,25 +66,25 @@ async def test_what_a_timeout_in_an_outage_leaves_is_delivered_by_the_next_gener
     fault: Fault, tmp_path: Path
 ) -> None:
     """The lines of the function that timed out and the report of its timeout arrive once each."""
-    async with room(tmp_path, ["splunk", "datadog"], timeout_s=TIMEOUT_S) as opened:
+    async with open_world(tmp_path, ["splunk", "datadog"], timeout_s=TIMEOUT_S) as opened:
         await opened.invoke(sleep=WORK_S)
         for sink in ("splunk", "datadog"):
-            opened.world.backend(sink).faults.script(fault)
+            opened.base.backend(sink).faults.script(fault)
         late = await opened.invoke(sleep=TIMEOUT_S + 1)
         assert late.status == "timeout"
-        assert opened.world.splunk.requests, "the outage was noticed"
+        assert opened.base.splunk.requests, "the outage was noticed"
         for sink in ("splunk", "datadog"):
-            assert sum(opened.world.numbers(sink).values()) < opened.lines, "nothing gets through"
-            opened.world.backend(sink).faults.clear()
+            assert sum(opened.base.numbers(sink).values()) < opened.lines, "nothing gets through"
+            opened.base.backend(sink).faults.clear()
         after = await opened.invoke(sleep=WORK_S)
         assert after.status == "success"
         await opened.env.shutdown()
         for sink in ("splunk", "datadog"):
-            found = differences(emitted(opened.world), arrived(opened.world, sink), Counter())
+            found = differences(emitted(opened.base), arrived(opened.base, sink), Counter())
             assert (found.missing, found.repeated, found.invented) == (0, 0, []), sink
             (report,) = [
                 one
-                for one in opened.world.arrived(sink)
+                for one in opened.base.arrived(sink)
                 if one["type"] == "platform.report" and one["request_id"] == late.request_id
             ]
             assert "timeout" in str(report["raw"])

@@ -12,7 +12,7 @@ from telemetry_forwarder.delivery.refusals import CONVINCED, MOST_TOKENS, SUSPIC
 from telemetry_forwarder.delivery.window import CLOSED, answered_by
 from telemetry_forwarder.interfaces import Delivered, DropReason, Partial, Rejected, TooLarge, Verdict
 from telemetry_forwarder.testing.virtual_time import in_virtual_time
-from tests.builders import ListSink, ManualClock, ScriptedTransport, Sent, Workshop, in_seconds, limits, records
+from tests.builders import ListSink, ManualClock, ScriptedTransport, Sent, World, in_seconds, limits, records
 
 
 class Picky(ScriptedTransport):
@@ -29,10 +29,10 @@ class Picky(ScriptedTransport):
         return sum(len(ids) for ids in self.ids)
 
 
-def pick(shop: Workshop, judge: Callable[[tuple[str, ...]], Verdict]) -> Picky:
-    """Let the shop's destination judge."""
-    shop.transport.__class__ = Picky
-    transport: Any = shop.transport
+def pick(world: World, judge: Callable[[tuple[str, ...]], Verdict]) -> Picky:
+    """Let the world's destination judge."""
+    world.transport.__class__ = Picky
+    transport: Any = world.transport
     transport.judge = judge
     return transport
 
@@ -57,11 +57,11 @@ def as_a_stream(*bad: str) -> Callable[[tuple[str, ...]], Verdict]:
 @pytest.mark.parametrize("reader", [all_or_nothing, as_a_stream])
 @in_virtual_time
 async def test_bad_records_among_good_ones_are_found_and_only_they_are_lost(bad: tuple[str, ...], reader: Any) -> None:
-    async with Workshop(sink=ListSink(limits=limits(max_records=1000, max_bytes=1_000_000))) as shop:
-        transport = pick(shop, reader(*bad))
-        shop.worker.offer(records(1000))
-        await shop.worker.flush(answered_by(in_seconds(0.5)))
-        assert (shop.delivered, shop.dropped) == (1000 - len(bad), {"rejected": len(bad)})
+    async with World(sink=ListSink(limits=limits(max_records=1000, max_bytes=1_000_000))) as world:
+        transport = pick(world, reader(*bad))
+        world.worker.offer(records(1000))
+        await world.worker.flush(answered_by(in_seconds(0.5)))
+        assert (world.delivered, world.dropped) == (1000 - len(bad), {"rejected": len(bad)})
         assert len(transport.sent) <= 25 * len(bad)
         assert transport.records_sent <= 1000 * (1 + 2 * len(bad)) + len(transport.sent)
 
@@ -78,95 +78,95 @@ async def test_bad_records_among_good_ones_are_found_and_only_they_are_lost(bad:
 async def test_a_destination_that_refuses_everything_costs_little_and_loses_nothing_once_it_is_mended(
     refusal: Any,
 ) -> None:
-    async with Workshop(sink=ListSink(limits=limits(max_records=1000, max_bytes=1_000_000))) as shop:
-        transport = pick(shop, refusal)
+    async with World(sink=ListSink(limits=limits(max_records=1000, max_bytes=1_000_000))) as world:
+        transport = pick(world, refusal)
         held = []
         for number in range(8):
-            shop.begin(in_seconds(3.0))
-            shop.worker.offer(records(400, prefix=f"{number}-"))
-            before = shop.clock.monotonic()
-            await shop.worker.flush(answered_by(in_seconds(0.5)))
-            held.append(shop.clock.monotonic() - before)
-            shop.worker.allow(CLOSED)
+            world.begin(in_seconds(3.0))
+            world.worker.offer(records(400, prefix=f"{number}-"))
+            before = world.clock.monotonic()
+            await world.worker.flush(answered_by(in_seconds(0.5)))
+            held.append(world.clock.monotonic() - before)
+            world.worker.allow(CLOSED)
             await asyncio.sleep(1.0)
-        assert (shop.delivered, shop.dropped, shop.worker.held) == (0, {}, 3200)
+        assert (world.delivered, world.dropped, world.worker.held) == (0, {}, 3200)
         assert len(transport.sent) <= CONVINCED
         assert transport.records_sent <= 3 * 400 + CONVINCED
         assert held[1:] == [0.0] * 7
-        assert shop.lines.said("takes nothing that is sent", "WARN") == 1
-        assert shop.lines.said("delivering again") == 0
+        assert world.lines.said("takes nothing that is sent", "WARN") == 1
+        assert world.lines.said("delivering again") == 0
         transport.judge = lambda ids: Delivered()
-        await shop.worker.drain(in_seconds(1.55))
-        assert (shop.delivered, shop.dropped) == (3200, {})
-        assert shop.lines.said("delivering again") == 1
+        await world.worker.drain(in_seconds(1.55))
+        assert (world.delivered, world.dropped) == (3200, {})
+        assert world.lines.said("delivering again") == 1
 
 
 @in_virtual_time
 async def test_a_destination_that_begins_to_refuse_everything_is_left_alone_too() -> None:
-    async with Workshop() as shop:
-        transport = pick(shop, all_or_nothing())
-        shop.worker.offer(records(5))
-        await shop.worker.flush(answered_by(in_seconds(0.5)))
+    async with World() as world:
+        transport = pick(world, all_or_nothing())
+        world.worker.offer(records(5))
+        await world.worker.flush(answered_by(in_seconds(0.5)))
         transport.judge = lambda ids: Rejected("HTTP 400")
-        shop.worker.offer(records(50, prefix="held"))
-        await shop.worker.flush(answered_by(in_seconds(0.5)))
-        assert (shop.delivered, shop.dropped, shop.worker.held) == (5, {}, 50)
-        assert not shop.worker.is_worth_waiting_for(in_seconds(0.5))
+        world.worker.offer(records(50, prefix="held"))
+        await world.worker.flush(answered_by(in_seconds(0.5)))
+        assert (world.delivered, world.dropped, world.worker.held) == (5, {}, 50)
+        assert not world.worker.is_worth_waiting_for(in_seconds(0.5))
 
 
 @in_virtual_time
 async def test_what_is_refused_to_the_end_is_dropped_for_that_reason() -> None:
-    async with Workshop() as shop:
-        pick(shop, lambda ids: Rejected("HTTP 400"))
-        shop.worker.offer(records(50))
-        await shop.worker.flush(answered_by(in_seconds(0.5)))
-        await shop.worker.drain(in_seconds(1.55))
-        assert shop.dropped == {"rejected": 50}
+    async with World() as world:
+        pick(world, lambda ids: Rejected("HTTP 400"))
+        world.worker.offer(records(50))
+        await world.worker.flush(answered_by(in_seconds(0.5)))
+        await world.worker.drain(in_seconds(1.55))
+        assert world.dropped == {"rejected": 50}
 
 
 @in_virtual_time
 async def test_one_record_that_is_refused_is_held_until_another_is_taken() -> None:
-    async with Workshop() as shop:
-        transport = pick(shop, all_or_nothing("bad0"))
-        shop.worker.offer(records(1, prefix="bad"))
-        await shop.worker.flush(answered_by(in_seconds(0.5)))
-        assert (shop.worker.held, shop.dropped) == (1, {})
-        assert shop.worker.is_worth_waiting_for(in_seconds(0.5)), "one refusal says nothing of the destination"
-        shop.worker.offer(records(3, prefix="good"))
-        await shop.worker.flush(answered_by(in_seconds(0.5)))
-        assert (shop.delivered, shop.dropped) == (3, {"rejected": 1})
+    async with World() as world:
+        transport = pick(world, all_or_nothing("bad0"))
+        world.worker.offer(records(1, prefix="bad"))
+        await world.worker.flush(answered_by(in_seconds(0.5)))
+        assert (world.worker.held, world.dropped) == (1, {})
+        assert world.worker.is_worth_waiting_for(in_seconds(0.5)), "one refusal says nothing of the destination"
+        world.worker.offer(records(3, prefix="good"))
+        await world.worker.flush(answered_by(in_seconds(0.5)))
+        assert (world.delivered, world.dropped) == (3, {"rejected": 1})
         assert transport.ids == [("bad0",), ("good0", "good1", "good2"), ("bad0",)]
 
 
 @in_virtual_time
 async def test_one_record_that_is_the_only_one_and_refused_is_asked_for_seldom() -> None:
-    async with Workshop() as shop:
-        transport = pick(shop, all_or_nothing("bad0"))
-        shop.worker.offer(records(1, prefix="bad"))
+    async with World() as world:
+        transport = pick(world, all_or_nothing("bad0"))
+        world.worker.offer(records(1, prefix="bad"))
         for _ in range(100):
-            await shop.worker.flush(answered_by(in_seconds(0.5)))
+            await world.worker.flush(answered_by(in_seconds(0.5)))
             await asyncio.sleep(1.0)
         assert len(transport.sent) <= SUSPICIOUS + 5
-        await shop.worker.drain(in_seconds(1.55))
-        assert shop.dropped == {"rejected": 1}
+        await world.worker.drain(in_seconds(1.55))
+        assert world.dropped == {"rejected": 1}
 
 
 @in_virtual_time
 async def test_a_bad_record_does_not_keep_good_ones_from_being_tried() -> None:
     """Held as the only one, it is not what the destination is judged by when others come."""
-    async with Workshop() as shop:
-        pick(shop, all_or_nothing("bad0"))
-        shop.worker.offer(records(1, prefix="bad"))
+    async with World() as world:
+        pick(world, all_or_nothing("bad0"))
+        world.worker.offer(records(1, prefix="bad"))
         for _ in range(5):
-            await shop.worker.flush(answered_by(in_seconds(0.5)))
+            await world.worker.flush(answered_by(in_seconds(0.5)))
         for number in range(20):
-            shop.begin(in_seconds(3.0))
-            shop.worker.offer(records(2, prefix=f"good{number}-"))
+            world.begin(in_seconds(3.0))
+            world.worker.offer(records(2, prefix=f"good{number}-"))
             await asyncio.sleep(0.1)
-            await shop.worker.flush(answered_by(in_seconds(0.5)))
-            shop.worker.allow(CLOSED)
+            await world.worker.flush(answered_by(in_seconds(0.5)))
+            world.worker.allow(CLOSED)
             await asyncio.sleep(31.0)
-        assert (shop.delivered, shop.dropped) == (40, {"rejected": 1})
+        assert (world.delivered, world.dropped) == (40, {"rejected": 1})
 
 
 @settings(max_examples=60, deadline=None)
@@ -178,21 +178,21 @@ async def test_a_bad_record_does_not_keep_good_ones_from_being_tried() -> None:
 @in_virtual_time
 async def test_whatever_is_bad_no_good_record_is_lost(bad: set[int], is_stream: bool, mended_after: int) -> None:
     """While the environment lives, and as long as a destination has time to be asked in."""
-    async with Workshop(sink=ListSink(limits=limits(max_records=16))) as shop:
+    async with World(sink=ListSink(limits=limits(max_records=16))) as world:
         names = [f"r{number}" for number in bad]
         judge = (as_a_stream if is_stream else all_or_nothing)(*names)
-        transport = pick(shop, lambda ids: Rejected("all") if len(transport.sent) <= mended_after else judge(ids))
-        shop.worker.offer(records(64))
+        transport = pick(world, lambda ids: Rejected("all") if len(transport.sent) <= mended_after else judge(ids))
+        world.worker.offer(records(64))
         for _ in range(200):
-            shop.begin(in_seconds(30.0))
+            world.begin(in_seconds(30.0))
             await asyncio.sleep(0.1)
-            await shop.worker.flush(answered_by(in_seconds(5.0)))
-            shop.worker.allow(CLOSED)
+            await world.worker.flush(answered_by(in_seconds(5.0)))
+            world.worker.allow(CLOSED)
             await asyncio.sleep(31.0)
         if len(bad) < 64 and len(transport.sent) > mended_after:
-            assert shop.delivered == 64 - len(bad)
-        assert shop.dropped.get("rejected", 0) <= len(bad)
-        shop.check()
+            assert world.delivered == 64 - len(bad)
+        assert world.dropped.get("rejected", 0) <= len(bad)
+        world.check()
 
 
 def test_splitting_has_a_pace() -> None:

@@ -36,7 +36,7 @@ from tests.builders import (
 )
 
 
-class Bench:
+class DeliveryWorld:
     """A delivery of `count` records on a scripted transport."""
 
     def __init__(
@@ -68,21 +68,21 @@ class Bench:
 
 
 @in_virtual_time
-async def deliver(*script: Any, check: Callable[[Bench, bool], None], **how: Any) -> None:
+async def deliver(*script: Any, check: Callable[[DeliveryWorld, bool], None], **how: Any) -> None:
     """Play `script` to its end in virtual time; then `check`."""
-    bench = Bench(*script, **how)
-    done = await bench.delivery.run()
-    bench.check()
-    assert done == (bench.delivery.held == 0)
-    check(bench, done)
+    world = DeliveryWorld(*script, **how)
+    done = await world.delivery.run()
+    world.check()
+    assert done == (world.delivery.held == 0)
+    check(world, done)
 
 
 def test_one_attempt_is_enough_where_it_is_accepted() -> None:
-    def check(bench: Bench, done: bool) -> None:
+    def check(world: DeliveryWorld, done: bool) -> None:
         assert done
-        assert bench.transport.ids == [("r0", "r1", "r2", "r3")]
-        assert (bench.account.attempts, bench.account.failed_attempts) == (1, 0)
-        assert bench.troubles == []
+        assert world.transport.ids == [("r0", "r1", "r2", "r3")]
+        assert (world.account.attempts, world.account.failed_attempts) == (1, 0)
+        assert world.troubles == []
 
     deliver(check=check)
 
@@ -90,18 +90,18 @@ def test_one_attempt_is_enough_where_it_is_accepted() -> None:
 def test_a_retry_sends_the_identical_request() -> None:
     """So that it is built and compressed once, and the destination can recognise it."""
 
-    def check(bench: Bench, done: bool) -> None:
+    def check(world: DeliveryWorld, done: bool) -> None:
         assert done
-        assert len({id(request) for _, request in bench.transport.sent}) == 1
-        assert bench.sink.requests == 1
-        assert (bench.account.attempts, bench.account.failed_attempts) == (4, 3)
+        assert len({id(request) for _, request in world.transport.sent}) == 1
+        assert world.sink.requests == 1
+        assert (world.account.attempts, world.account.failed_attempts) == (4, 3)
 
     deliver(Retry(), ConnectFailed("no route"), Partial(retry=(0, 1, 2, 3)), check=check)
 
 
 def test_pauses_double_and_are_cut_at_random() -> None:
-    def check(bench: Bench, done: bool) -> None:
-        times = bench.transport.times
+    def check(world: DeliveryWorld, done: bool) -> None:
+        times = world.transport.times
         pauses = [after - before for before, after in zip(times, times[1:], strict=False)]  # noqa: RUF007
         for pause, longest in zip(pauses, (0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0), strict=True):
             assert longest / 2 - 1e-9 <= pause <= longest + 1e-9
@@ -118,32 +118,32 @@ def test_backoff_stays_between_half_a_pause_and_the_longest(steps: int) -> None:
 
 @pytest.mark.parametrize("answer", [Retry(after=7.5), Partial(retry=(0, 1, 2, 3), after=7.5), Partial((1,), {}, 7.5)])
 def test_a_wait_that_was_asked_for_is_kept(answer: Verdict) -> None:
-    def check(bench: Bench, done: bool) -> None:
-        assert bench.transport.times == [0.0, 7.5]
+    def check(world: DeliveryWorld, done: bool) -> None:
+        assert world.transport.times == [0.0, 7.5]
 
     deliver(answer, check=check)
 
 
 @in_virtual_time
 async def test_a_wait_that_does_not_fit_is_not_begun() -> None:
-    bench = Bench(Retry(after=10.0), deadline=9.0)
-    assert not await bench.delivery.run()
-    assert bench.clock.monotonic() == 1000.0
-    assert bench.delivery.breaker.pause == pytest.approx(10.0)
-    assert bench.delivery.held == 4
+    world = DeliveryWorld(Retry(after=10.0), deadline=9.0)
+    assert not await world.delivery.run()
+    assert world.clock.monotonic() == 1000.0
+    assert world.delivery.breaker.pause == pytest.approx(10.0)
+    assert world.delivery.held == 4
 
 
 def test_no_attempt_starts_at_or_after_the_deadline() -> None:
-    def check(bench: Bench, done: bool) -> None:
+    def check(world: DeliveryWorld, done: bool) -> None:
         assert not done
-        assert max(bench.transport.times) < 3.0
+        assert max(world.transport.times) < 3.0
 
     deliver(then=Retry(), deadline=3.0, check=check)
 
 
 def test_nothing_is_tried_where_the_deadline_has_passed() -> None:
-    def check(bench: Bench, done: bool) -> None:
-        assert bench.transport.sent == []
+    def check(world: DeliveryWorld, done: bool) -> None:
+        assert world.transport.sent == []
 
     deliver(deadline=0.0, check=check)
 
@@ -151,8 +151,8 @@ def test_nothing_is_tried_where_the_deadline_has_passed() -> None:
 def test_the_first_lost_connection_is_tried_again_at_once() -> None:
     """Most likely it died while the environment was frozen; the second one is trouble."""
 
-    def check(bench: Bench, done: bool) -> None:
-        first, second, third = bench.transport.times
+    def check(world: DeliveryWorld, done: bool) -> None:
+        first, second, third = world.transport.times
         assert first == second < third
 
     deliver(ConnectionLost("reset"), ConnectionLost("reset"), check=check)
@@ -160,18 +160,18 @@ def test_the_first_lost_connection_is_tried_again_at_once() -> None:
 
 @pytest.mark.parametrize("error", [ConnectFailed("refused"), TimedOut("slow")])
 def test_other_failures_are_not_tried_again_at_once(error: Exception) -> None:
-    def check(bench: Bench, done: bool) -> None:
-        assert bench.transport.times[1] > 0.04
-        assert bench.troubles == [str(error)]
+    def check(world: DeliveryWorld, done: bool) -> None:
+        assert world.transport.times[1] > 0.04
+        assert world.troubles == [str(error)]
 
     deliver(error, check=check)
 
 
 def test_an_attempt_ends_at_its_own_limit() -> None:
-    def check(bench: Bench, done: bool) -> None:
+    def check(world: DeliveryWorld, done: bool) -> None:
         assert done
-        assert FIRST_S + 0.05 <= bench.transport.times[2] <= FIRST_S + 0.13
-        assert bench.troubles == ["no answer came in time"]
+        assert FIRST_S + 0.05 <= world.transport.times[2] <= FIRST_S + 0.13
+        assert world.troubles == ["no answer came in time"]
 
     deliver(Hang(), Hang(), check=check)
 
@@ -179,58 +179,58 @@ def test_an_attempt_ends_at_its_own_limit() -> None:
 def test_an_attempt_may_outlive_the_deadline() -> None:
     """The deadline bounds when the last one starts; its answer may come after the flush has returned."""
 
-    def check(bench: Bench, done: bool) -> None:
+    def check(world: DeliveryWorld, done: bool) -> None:
         assert done
-        assert bench.clock.monotonic() == 1005.0
+        assert world.clock.monotonic() == 1005.0
 
     deliver(Slow(5.0), deadline=1.0, check=check)
 
 
 def test_too_many_failures_in_a_row_end_the_delivery() -> None:
-    def check(bench: Bench, done: bool) -> None:
+    def check(world: DeliveryWorld, done: bool) -> None:
         assert not done
-        assert len(bench.transport.sent) == 3
-        assert bench.clock.monotonic() < 1000.5
+        assert len(world.transport.sent) == 3
+        assert world.clock.monotonic() < 1000.5
 
     deliver(then=Retry(), tolerated=3, check=check)
 
 
 @in_virtual_time
 async def test_the_end_of_the_environment_overrules_an_open_breaker() -> None:
-    bench = Bench(then=Retry(), tolerated=1, deadline=2.0)
-    bench.delivery.allow(SendWindow(in_seconds(2.0), is_last=True))
-    await bench.delivery.run()
-    assert len(bench.transport.sent) > 3
+    world = DeliveryWorld(then=Retry(), tolerated=1, deadline=2.0)
+    world.delivery.allow(SendWindow(in_seconds(2.0), is_last=True))
+    await world.delivery.run()
+    assert len(world.transport.sent) > 3
 
 
 @in_virtual_time
 async def test_nothing_is_begun_that_cannot_be_answered_in_time() -> None:
-    bench = Bench(Slow(1.0, Partial((1, 2, 3))))
-    bench.delivery.allow(SendWindow(in_seconds(60.0), answer_by=in_seconds(1.5)))
-    assert not await bench.delivery.run()
-    assert bench.transport.times == [0.0]
-    assert bench.delivery.held == 3
+    world = DeliveryWorld(Slow(1.0, Partial((1, 2, 3))))
+    world.delivery.allow(SendWindow(in_seconds(60.0), answer_by=in_seconds(1.5)))
+    assert not await world.delivery.run()
+    assert world.transport.times == [0.0]
+    assert world.delivery.held == 3
 
 
 # --- what a verdict leaves ------------------------------------------------------------------------------------------
 
 
 def test_a_partial_answer_sends_only_what_it_wants_again() -> None:
-    def check(bench: Bench, done: bool) -> None:
+    def check(world: DeliveryWorld, done: bool) -> None:
         assert done
-        assert bench.transport.ids == [("r0", "r1", "r2", "r3"), ("r1", "r3"), ("r3",)]
-        assert bench.dropped == {"too_old": 1}
-        assert bench.account.statement(0).delivered == 3
+        assert world.transport.ids == [("r0", "r1", "r2", "r3"), ("r1", "r3"), ("r3",)]
+        assert world.dropped == {"too_old": 1}
+        assert world.account.statement(0).delivered == 3
 
     deliver(Partial((1, 3), {0: DropReason.TOO_OLD}), Partial(retry=(1,)), check=check)
 
 
 def test_a_batch_that_is_too_large_is_halved_in_order() -> None:
-    def check(bench: Bench, done: bool) -> None:
+    def check(world: DeliveryWorld, done: bool) -> None:
         assert done
-        assert bench.transport.ids == [("r0", "r1", "r2"), ("r0",), ("r1", "r2"), ("r1",), ("r2",)]
-        assert bench.transport.times == [0.0] * 5
-        assert bench.account.statement(0).delivered == 3
+        assert world.transport.ids == [("r0", "r1", "r2"), ("r0",), ("r1", "r2"), ("r1",), ("r2",)]
+        assert world.transport.times == [0.0] * 5
+        assert world.account.statement(0).delivered == 3
 
     deliver(TooLarge(), Delivered(), TooLarge(), count=3, check=check)
 
@@ -238,37 +238,37 @@ def test_a_batch_that_is_too_large_is_halved_in_order() -> None:
 def test_a_single_record_that_is_too_large_is_dropped() -> None:
     """When the others have been taken, and it is refused again."""
 
-    def check(bench: Bench, done: bool) -> None:
+    def check(world: DeliveryWorld, done: bool) -> None:
         assert done
-        assert bench.dropped == {"oversize": 1}
-        assert bench.account.delivered == 2
-        assert bench.transport.ids == [("r0", "r1", "r2"), ("r0",), ("r1", "r2"), ("r0",)]
+        assert world.dropped == {"oversize": 1}
+        assert world.account.delivered == 2
+        assert world.transport.ids == [("r0", "r1", "r2"), ("r0",), ("r1", "r2"), ("r0",)]
 
     deliver(TooLarge("413"), TooLarge("413"), Delivered(), TooLarge("413"), count=3, check=check)
 
 
 def test_a_denied_credential_ends_the_delivery_and_keeps_the_records() -> None:
-    def check(bench: Bench, done: bool) -> None:
+    def check(world: DeliveryWorld, done: bool) -> None:
         assert not done
-        assert bench.delivery.denied
-        assert (bench.delivery.held, len(bench.transport.sent)) == (4, 1)
+        assert world.delivery.denied
+        assert (world.delivery.held, len(world.transport.sent)) == (4, 1)
 
     deliver(Denied("401"), check=check)
 
 
 @in_virtual_time
 async def test_a_failure_after_a_denial_is_no_denial() -> None:
-    bench = Bench(Denied("401"), ConnectFailed("down"), tolerated=1)
-    await bench.delivery.run()
+    world = DeliveryWorld(Denied("401"), ConnectFailed("down"), tolerated=1)
+    await world.delivery.run()
     freeze(DENIED_PAUSE_S)
-    await bench.delivery.run()
-    assert len(bench.transport.sent) == 2
-    assert not bench.delivery.denied
+    await world.delivery.run()
+    assert len(world.transport.sent) == 2
+    assert not world.delivery.denied
 
 
 def test_progress_starts_the_pauses_anew() -> None:
-    def check(bench: Bench, done: bool) -> None:
-        times = bench.transport.times
+    def check(world: DeliveryWorld, done: bool) -> None:
+        times = world.transport.times
         assert times[5] == times[4]  # some were accepted
         assert times[6] - times[5] <= 0.1 + 1e-9
 
@@ -278,10 +278,10 @@ def test_progress_starts_the_pauses_anew() -> None:
 @pytest.mark.parametrize("script", [(Bug(),), (ValueError("a bug in the transport"),)])
 @in_virtual_time
 async def test_a_bug_is_passed_on_and_leaves_the_records_held(script: tuple[Any, ...]) -> None:
-    bench = Bench(*script)
+    world = DeliveryWorld(*script)
     with pytest.raises((LookupError, ValueError)):
-        await bench.delivery.run()
-    bench.check()
-    assert bench.delivery.drop_faulty(DropReason.SINK_FAILED) == 4
-    assert bench.delivery.drop_faulty(DropReason.SINK_FAILED) == 0
-    bench.check()
+        await world.delivery.run()
+    world.check()
+    assert world.delivery.drop_faulty(DropReason.SINK_FAILED) == 4
+    assert world.delivery.drop_faulty(DropReason.SINK_FAILED) == 0
+    world.check()

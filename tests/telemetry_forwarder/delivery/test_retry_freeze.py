@@ -10,174 +10,174 @@ from telemetry_forwarder.delivery.window import CLOSED, LAST_ANSWER_S, SendWindo
 from telemetry_forwarder.interfaces import Delivered, Retry, Verdict
 from telemetry_forwarder.testing.virtual_time import in_virtual_time
 from tests.builders import Hang, Slow, freeze, in_seconds
-from tests.telemetry_forwarder.delivery.test_retry import Bench
+from tests.telemetry_forwarder.delivery.test_retry import DeliveryWorld
 
 
 @in_virtual_time
 async def test_an_answer_that_waits_after_a_freeze_is_read() -> None:
     """The attempt's timer is long overdue when the environment thaws, in the turn in which the answer is read."""
     answers: asyncio.Queue[Verdict] = asyncio.Queue()
-    bench = Bench()
-    bench.transport.send = lambda request: answers.get()  # type: ignore[method-assign]
-    running = asyncio.ensure_future(bench.delivery.run())
+    world = DeliveryWorld()
+    world.transport.send = lambda request: answers.get()  # type: ignore[method-assign]
+    running = asyncio.ensure_future(world.delivery.run())
     await asyncio.sleep(0.9)
     freeze(3600.0)
     answers.put_nowait(Delivered())
     assert await running
-    assert bench.account.attempts == 1
+    assert world.account.attempts == 1
 
 
 @in_virtual_time
 async def test_an_answer_that_comes_soon_after_a_thaw_is_read_too() -> None:
     """Its request is not cut off, though another has gone out beside it, and it counts once."""
     answers: asyncio.Queue[Verdict] = asyncio.Queue()
-    bench = Bench()
-    bench.transport.send = lambda request: answers.get()  # type: ignore[method-assign]
-    running = asyncio.ensure_future(bench.delivery.run())
+    world = DeliveryWorld()
+    world.transport.send = lambda request: answers.get()  # type: ignore[method-assign]
+    running = asyncio.ensure_future(world.delivery.run())
     await asyncio.sleep(0.9)
     freeze(3600.0)
     asyncio.get_running_loop().call_later(AFTER_THAW_S - 0.1, answers.put_nowait, Delivered())
-    bench.delivery.allow(SendWindow(in_seconds(60.0)))
+    world.delivery.allow(SendWindow(in_seconds(60.0)))
     await running
-    assert bench.account.attempts == 2
-    assert bench.account.delivered == 4
+    assert world.account.attempts == 2
+    assert world.account.delivered == 4
 
 
 @in_virtual_time
 async def test_an_answer_that_comes_within_the_first_moments_after_a_thaw_is_waited_for() -> None:
     answers: asyncio.Queue[Verdict] = asyncio.Queue()
-    bench = Bench()
-    bench.transport.send = lambda request: answers.get()  # type: ignore[method-assign]
-    running = asyncio.ensure_future(bench.delivery.run())
+    world = DeliveryWorld()
+    world.transport.send = lambda request: answers.get()  # type: ignore[method-assign]
+    running = asyncio.ensure_future(world.delivery.run())
     await asyncio.sleep(0.9)
     freeze(3600.0)
     asyncio.get_running_loop().call_later(THAW_S - 0.01, answers.put_nowait, Delivered())
-    bench.delivery.allow(SendWindow(in_seconds(60.0)))
+    world.delivery.allow(SendWindow(in_seconds(60.0)))
     await running
-    assert bench.account.attempts == 1
+    assert world.account.attempts == 1
 
 
 @in_virtual_time
 async def test_an_attempt_that_nobody_answers_after_a_thaw_ends_soon() -> None:
-    bench = Bench(Hang(), Hang(), deadline=8000.0)
-    running = asyncio.ensure_future(bench.delivery.run())
+    world = DeliveryWorld(Hang(), Hang(), deadline=8000.0)
+    running = asyncio.ensure_future(world.delivery.run())
     await asyncio.sleep(0.5)
     freeze(3600.0)
     assert await running
-    assert bench.transport.times[1] == pytest.approx(3600.5 + THAW_S)
-    assert bench.transport.times[2] == pytest.approx(3600.5 + AFTER_THAW_S, abs=0.2)
+    assert world.transport.times[1] == pytest.approx(3600.5 + THAW_S)
+    assert world.transport.times[2] == pytest.approx(3600.5 + AFTER_THAW_S, abs=0.2)
 
 
 @in_virtual_time
 async def test_an_answer_in_the_turn_in_which_time_is_up_wins() -> None:
-    bench = Bench(Slow(FIRST_S), Hang())
-    assert await bench.delivery.run()
-    assert bench.account.attempts == 2
-    assert bench.account.delivered == 4
+    world = DeliveryWorld(Slow(FIRST_S), Hang())
+    assert await world.delivery.run()
+    assert world.account.attempts == 2
+    assert world.account.delivered == 4
 
 
 @in_virtual_time
 async def test_no_pace_is_learned_from_an_attempt_that_may_have_been_frozen() -> None:
-    bench = Bench(Slow(7.0))
-    running = asyncio.ensure_future(bench.delivery.run())
+    world = DeliveryWorld(Slow(7.0))
+    running = asyncio.ensure_future(world.delivery.run())
     await asyncio.sleep(1.0)
-    bench.delivery.allow(SendWindow(in_seconds(60.0)))  # an event came
+    world.delivery.allow(SendWindow(in_seconds(60.0)))  # an event came
     assert await running
-    assert bench.delivery.answer_time.expects_answer_within(0.0)
+    assert world.delivery.answer_time.expects_answer_within(0.0)
 
 
 @pytest.mark.parametrize("frozen_s", [0.0, 3600.0])
 @in_virtual_time
 async def test_a_last_window_cuts_a_running_attempt(frozen_s: float) -> None:
-    bench = Bench(then=Hang())
-    running = asyncio.ensure_future(bench.delivery.run())
+    world = DeliveryWorld(then=Hang())
+    running = asyncio.ensure_future(world.delivery.run())
     await asyncio.sleep(1.0)
     freeze(frozen_s)
-    bench.delivery.allow(SendWindow(in_seconds(1.5), is_last=True))
+    world.delivery.allow(SendWindow(in_seconds(1.5), is_last=True))
     assert not await running
-    assert bench.clock.monotonic() == pytest.approx(1002.5 + frozen_s - LAST_ANSWER_S)
-    assert bench.transport.open == 0
+    assert world.clock.monotonic() == pytest.approx(1002.5 + frozen_s - LAST_ANSWER_S)
+    assert world.transport.open == 0
 
 
 @in_virtual_time
 async def test_after_a_last_window_nothing_but_another_last_one_opens() -> None:
     """The end of the function may be told while the environment ends: nothing closes then."""
-    bench = Bench(Retry())
+    world = DeliveryWorld(Retry())
     last = SendWindow(in_seconds(3.0), is_last=True)
     for window in (last, CLOSED, SendWindow(in_seconds(60.0)), SendWindow(linger=1.0)):
-        bench.delivery.allow(window)
-        assert bench.delivery.window is last
-    assert await bench.delivery.run()
-    assert len(bench.transport.sent) == 2
+        world.delivery.allow(window)
+        assert world.delivery.window is last
+    assert await world.delivery.run()
+    assert len(world.transport.sent) == 2
 
 
 @in_virtual_time
 async def test_a_last_window_bounds_attempts_that_start_later() -> None:
-    bench = Bench(then=Hang(), deadline=3.0)
-    bench.delivery.allow(SendWindow(in_seconds(3.0), is_last=True))
-    assert not await bench.delivery.run()
-    assert bench.clock.monotonic() == pytest.approx(1003.0 - LAST_ANSWER_S)
+    world = DeliveryWorld(then=Hang(), deadline=3.0)
+    world.delivery.allow(SendWindow(in_seconds(3.0), is_last=True))
+    assert not await world.delivery.run()
+    assert world.clock.monotonic() == pytest.approx(1003.0 - LAST_ANSWER_S)
 
 
 @in_virtual_time
 async def test_nothing_is_begun_whose_answer_nobody_would_read() -> None:
     """What is cut off at once may be stored all the same: sent twice, or said to be lost although it arrived."""
-    bench = Bench()
-    bench.delivery.allow(SendWindow(in_seconds(1.0), is_last=True))
+    world = DeliveryWorld()
+    world.delivery.allow(SendWindow(in_seconds(1.0), is_last=True))
     freeze(1.0 - LAST_ANSWER_S / 2)
-    assert not await bench.delivery.run()
-    assert (bench.transport.sent, bench.account.attempts, bench.delivery.held) == ([], 0, 4)
+    assert not await world.delivery.run()
+    assert (world.transport.sent, world.account.attempts, world.delivery.held) == ([], 0, 4)
 
 
 @in_virtual_time
 async def test_a_pause_ends_when_the_deadline_is_moved_before_it() -> None:
     """The end of an invocation: its flush must not hold it open for a pause that will not fit."""
-    bench = Bench(Retry(after=20.0))
-    running = asyncio.ensure_future(bench.delivery.run())
+    world = DeliveryWorld(Retry(after=20.0))
+    running = asyncio.ensure_future(world.delivery.run())
     await asyncio.sleep(1.0)
-    bench.delivery.allow(SendWindow(in_seconds(2.0)))
+    world.delivery.allow(SendWindow(in_seconds(2.0)))
     assert not await running
-    assert bench.clock.monotonic() == 1001.0
+    assert world.clock.monotonic() == 1001.0
 
 
 @in_virtual_time
 async def test_a_pause_goes_on_where_the_deadline_is_moved_behind_it() -> None:
-    bench = Bench(Retry(after=20.0))
-    running = asyncio.ensure_future(bench.delivery.run())
+    world = DeliveryWorld(Retry(after=20.0))
+    running = asyncio.ensure_future(world.delivery.run())
     for _ in range(3):
         await asyncio.sleep(1.0)
-        bench.delivery.allow(SendWindow(in_seconds(30.0)))
+        world.delivery.allow(SendWindow(in_seconds(30.0)))
     assert await running
-    assert bench.transport.times == [0.0, 20.0]
+    assert world.transport.times == [0.0, 20.0]
 
 
 @in_virtual_time
 async def test_shutdown_ends_a_pause_with_one_more_attempt() -> None:
     """What the destination asked for is worth less then than the records."""
-    bench = Bench(Retry(after=20.0))
-    running = asyncio.ensure_future(bench.delivery.run())
+    world = DeliveryWorld(Retry(after=20.0))
+    running = asyncio.ensure_future(world.delivery.run())
     await asyncio.sleep(1.0)
-    bench.delivery.allow(SendWindow(in_seconds(1.5), is_last=True))
+    world.delivery.allow(SendWindow(in_seconds(1.5), is_last=True))
     assert await running
-    assert bench.transport.times == [0.0, 1.0]
+    assert world.transport.times == [0.0, 1.0]
 
 
 @in_virtual_time
 async def test_a_wait_that_is_asked_for_at_the_end_and_does_not_fit_is_cut_to_a_third_of_what_is_left() -> None:
     """One 503 with a Retry-After longer than the window must not cost what is held."""
-    bench = Bench(Retry(after=20.0), Retry(after=30.0))
-    bench.delivery.allow(SendWindow(in_seconds(1.52), is_last=True))
-    assert await bench.delivery.run()
-    assert bench.transport.times == pytest.approx([0.0, 0.5, 0.5 + 1.0 / 3], abs=0.01)
+    world = DeliveryWorld(Retry(after=20.0), Retry(after=30.0))
+    world.delivery.allow(SendWindow(in_seconds(1.52), is_last=True))
+    assert await world.delivery.run()
+    assert world.transport.times == pytest.approx([0.0, 0.5, 0.5 + 1.0 / 3], abs=0.01)
 
 
 @in_virtual_time
 async def test_what_asks_for_a_pause_until_the_end_is_asked_a_few_times_more() -> None:
-    bench = Bench(then=Retry(after=30.0))
-    bench.delivery.allow(SendWindow(in_seconds(1.52), is_last=True))
-    assert not await bench.delivery.run()
-    assert 4 <= len(bench.transport.sent) <= 9
-    assert bench.clock.monotonic() <= 1001.52
+    world = DeliveryWorld(then=Retry(after=30.0))
+    world.delivery.allow(SendWindow(in_seconds(1.52), is_last=True))
+    assert not await world.delivery.run()
+    assert 4 <= len(world.transport.sent) <= 9
+    assert world.clock.monotonic() <= 1001.52
 
 
 # What lies between an answer's first byte in the socket and the verdict, in turns of the loop, at the most.
@@ -199,13 +199,13 @@ async def test_an_answer_that_waits_in_the_socket_is_read_before_a_copy_is_begun
             await asyncio.sleep(0)
         return verdict
 
-    bench = Bench()
-    bench.transport.send = send  # type: ignore[method-assign]
+    world = DeliveryWorld()
+    world.transport.send = send  # type: ignore[method-assign]
     if is_last:
-        bench.delivery.allow(SendWindow(in_seconds(3.2), is_last=True))
-    running = asyncio.ensure_future(bench.delivery.run())
+        world.delivery.allow(SendWindow(in_seconds(3.2), is_last=True))
+    running = asyncio.ensure_future(world.delivery.run())
     await asyncio.sleep(1.0 - starved_s)
     freeze(starved_s)
     answers.put_nowait(Delivered())
     assert await running
-    assert (bench.account.attempts, bench.account.copies) == (1, 0)
+    assert (world.account.attempts, world.account.copies) == (1, 0)

@@ -17,7 +17,7 @@ from tests.builders import (
     Hang,
     ListSink,
     Slow,
-    Workshop,
+    World,
     all_ids,
     freeze,
     in_seconds,
@@ -56,45 +56,45 @@ async def test_the_books_balance_at_every_await_point_and_nothing_is_held_after_
     script: list[Any], then: Any, steps: list[tuple[str, Any]], hurries: bool
 ) -> None:
     sink = ListSink(limits=limits(max_records=5, max_bytes=100, overhead_bytes=2, framing_bytes=4))
-    async with Workshop(*script, then=then, sink=sink, capacity=12) as shop:
-        worker, offered = shop.worker, 0
+    async with World(*script, then=then, sink=sink, capacity=12) as world:
+        worker, offered = world.worker, 0
         for verb, how in steps:
             if verb == "offer":
                 worker.offer([record(body, id=f"{offered + n}") for n, body in enumerate(how)])
                 offered += len(how)
             elif verb == "flush":
-                before = shop.clock.monotonic()
+                before = world.clock.monotonic()
                 await worker.flush(answered_by(in_seconds(how)))
-                assert shop.clock.monotonic() <= before + how + 1e-6
+                assert world.clock.monotonic() <= before + how + 1e-6
             elif verb == "begin":
-                shop.begin(in_seconds(how))
+                world.begin(in_seconds(how))
             elif verb == "freeze":
                 worker.allow(CLOSED)
                 await asyncio.sleep(how)
             else:
                 await asyncio.sleep(how)
-            shop.check()
+            world.check()
         send_until = in_seconds(1.5)
         if hurries:
             worker.allow(SendWindow(send_until, is_last=True))
             worker.offer(records(2, prefix="late"))
             offered += 2
             await asyncio.sleep(0.4)
-        assert shop.transport.most_open <= 2 or hurries
+        assert world.transport.most_open <= 2 or hurries
         await worker.drain(send_until)
-        assert shop.clock.monotonic() <= send_until.at + 0.051
-        shop.check()
+        assert world.clock.monotonic() <= send_until.at + 0.051
+        world.check()
         assert worker.held == 0
         assert worker.statement().offered == offered
-        sent = len(shop.transport.sent)
+        sent = len(world.transport.sent)
         worker.offer(records(1, prefix="too late"))
         await asyncio.sleep(60.0)
-        shop.check()
+        world.check()
         assert worker.held == 0
-        assert len(shop.transport.sent) == sent
-        assert all(at < send_until.at for at, _ in shop.transport.sent)
-        assert shop.transport.open == 0
-        assert shop.transport.most_open <= MOST_OPEN_AT_LAST
+        assert len(world.transport.sent) == sent
+        assert all(at < send_until.at for at, _ in world.transport.sent)
+        assert world.transport.open == 0
+        assert world.transport.most_open <= MOST_OPEN_AT_LAST
 
 
 # --- flushing -------------------------------------------------------------------------------------------------------
@@ -102,124 +102,124 @@ async def test_the_books_balance_at_every_await_point_and_nothing_is_held_after_
 
 @in_virtual_time
 async def test_a_flush_sends_everything_in_order_and_in_as_few_requests_as_the_limits_allow() -> None:
-    async with Workshop(sink=ListSink(limits=limits(max_records=3))) as shop:
-        shop.worker.offer(records(7))
-        await shop.worker.flush(answered_by(in_seconds(2.0)))
-        assert [len(ids) for ids in shop.transport.ids] == [3, 3, 1]
-        assert all_ids(shop.transport.ids) == [f"r{n}" for n in range(7)]
-        assert shop.delivered == 7
-        assert shop.clock.monotonic() == 1000.0
-        assert shop.checks > 0
+    async with World(sink=ListSink(limits=limits(max_records=3))) as world:
+        world.worker.offer(records(7))
+        await world.worker.flush(answered_by(in_seconds(2.0)))
+        assert [len(ids) for ids in world.transport.ids] == [3, 3, 1]
+        assert all_ids(world.transport.ids) == [f"r{n}" for n in range(7)]
+        assert world.delivered == 7
+        assert world.clock.monotonic() == 1000.0
+        assert world.checks > 0
 
 
 @in_virtual_time
 async def test_nothing_is_sent_before_it_is_allowed() -> None:
     """Before the first event there is no deadline to keep."""
-    async with Workshop(sink=ListSink(limits=limits(max_records=1))) as shop:
-        shop.worker.offer(records(5))
+    async with World(sink=ListSink(limits=limits(max_records=1))) as world:
+        world.worker.offer(records(5))
         await asyncio.sleep(10.0)
-        assert shop.transport.sent == []
+        assert world.transport.sent == []
 
 
 @in_virtual_time
 async def test_a_flush_with_nothing_held_returns_at_once() -> None:
-    async with Workshop() as shop:
-        await shop.worker.flush(answered_by(in_seconds(2.0)))
-        assert shop.clock.monotonic() == 1000.0
-        assert shop.transport.sent == []
+    async with World() as world:
+        await world.worker.flush(answered_by(in_seconds(2.0)))
+        assert world.clock.monotonic() == 1000.0
+        assert world.transport.sent == []
 
 
 @in_virtual_time
 async def test_a_flush_returns_at_its_deadline_while_the_attempt_lives_on() -> None:
-    async with Workshop(Slow(5.0)) as shop:
-        shop.worker.offer(records(2))
-        await shop.worker.flush(answered_by(in_seconds(0.5)))
-        assert shop.clock.monotonic() == pytest.approx(1000.5)
-        assert (shop.transport.open, shop.worker.held) == (1, 2)
+    async with World(Slow(5.0)) as world:
+        world.worker.offer(records(2))
+        await world.worker.flush(answered_by(in_seconds(0.5)))
+        assert world.clock.monotonic() == pytest.approx(1000.5)
+        assert (world.transport.open, world.worker.held) == (1, 2)
         await asyncio.sleep(5.0)
-        assert shop.delivered == 2
-        assert len(shop.transport.sent) == 1
+        assert world.delivered == 2
+        assert len(world.transport.sent) == 1
 
 
 @in_virtual_time
 async def test_an_attempt_that_lived_on_through_a_freeze_is_not_repeated() -> None:
-    async with Workshop(Slow(5.0)) as shop:
-        shop.worker.offer(records(1))
-        await shop.worker.flush(answered_by(in_seconds(0.5)))
-        shop.worker.allow(CLOSED)
+    async with World(Slow(5.0)) as world:
+        world.worker.offer(records(1))
+        await world.worker.flush(answered_by(in_seconds(0.5)))
+        world.worker.allow(CLOSED)
         freeze(600.0)  # the answer comes as the environment thaws
-        shop.begin(in_seconds(60.0))
+        world.begin(in_seconds(60.0))
         await asyncio.sleep(0.01)
-        shop.worker.offer(records(1, prefix="next"))
-        await shop.worker.flush(answered_by(in_seconds(2.0)))
-        assert shop.transport.ids == [("r0",), ("next0",)]
-        assert shop.delivered == 2
+        world.worker.offer(records(1, prefix="next"))
+        await world.worker.flush(answered_by(in_seconds(2.0)))
+        assert world.transport.ids == [("r0",), ("next0",)]
+        assert world.delivered == 2
 
 
 @in_virtual_time
 async def test_a_frozen_worker_starts_nothing() -> None:
-    async with Workshop(Slow(1.0), sink=ListSink(limits=limits(max_records=1))) as shop:
-        shop.worker.offer(records(3))
-        await shop.worker.flush(answered_by(in_seconds(0.5)))
-        shop.worker.allow(CLOSED)
+    async with World(Slow(1.0), sink=ListSink(limits=limits(max_records=1))) as world:
+        world.worker.offer(records(3))
+        await world.worker.flush(answered_by(in_seconds(0.5)))
+        world.worker.allow(CLOSED)
         await asyncio.sleep(5.0)
-        assert len(shop.transport.sent) == 1
-        assert (shop.delivered, shop.worker.held) == (1, 2)
+        assert len(world.transport.sent) == 1
+        assert (world.delivered, world.worker.held) == (1, 2)
 
 
 @in_virtual_time
 async def test_a_failed_flush_returns_when_no_further_attempt_fits() -> None:
     """Waiting on until the deadline would only make the invocation longer."""
-    async with Workshop(Retry(after=60.0)) as shop:
-        shop.worker.offer(records(2))
-        await shop.worker.flush(answered_by(in_seconds(2.0)))
-        assert shop.clock.monotonic() == 1000.0
-        assert shop.worker.held == 2
+    async with World(Retry(after=60.0)) as world:
+        world.worker.offer(records(2))
+        await world.worker.flush(answered_by(in_seconds(2.0)))
+        assert world.clock.monotonic() == 1000.0
+        assert world.worker.held == 2
 
 
 @in_virtual_time
 async def test_a_flush_does_not_wait_for_a_pause_that_does_not_fit() -> None:
     """A batch that was sent early and is to wait for 20 s must not hold the end of the invocation open."""
-    async with Workshop(Retry(after=20.0), sink=ListSink(limits=limits(max_records=1))) as shop:
-        shop.begin(in_seconds(60.0))
-        shop.worker.offer(records(2))
+    async with World(Retry(after=20.0), sink=ListSink(limits=limits(max_records=1))) as world:
+        world.begin(in_seconds(60.0))
+        world.worker.offer(records(2))
         await asyncio.sleep(1.0)
-        await shop.worker.flush(answered_by(in_seconds(2.0)))
-        assert shop.clock.monotonic() == pytest.approx(1001.0)
+        await world.worker.flush(answered_by(in_seconds(2.0)))
+        assert world.clock.monotonic() == pytest.approx(1001.0)
 
 
 @in_virtual_time
 async def test_an_unwell_sink_is_skipped_at_the_next_flush() -> None:
-    async with Workshop(Retry(after=20.0)) as shop:
-        shop.worker.offer(records(1))
-        await shop.worker.flush(answered_by(in_seconds(2.0)))
+    async with World(Retry(after=20.0)) as world:
+        world.worker.offer(records(1))
+        await world.worker.flush(answered_by(in_seconds(2.0)))
         await asyncio.sleep(5.0)
-        await shop.worker.flush(answered_by(in_seconds(2.0)))
-        assert len(shop.transport.sent) == 1
-        assert shop.clock.monotonic() == pytest.approx(1005.0)
+        await world.worker.flush(answered_by(in_seconds(2.0)))
+        assert len(world.transport.sent) == 1
+        assert world.clock.monotonic() == pytest.approx(1005.0)
         await asyncio.sleep(16.0)
-        await shop.worker.flush(answered_by(in_seconds(2.0)))
-        assert shop.delivered == 1
+        await world.worker.flush(answered_by(in_seconds(2.0)))
+        assert world.delivered == 1
 
 
 @in_virtual_time
 async def test_a_drain_tries_an_unwell_sink_once_more() -> None:
-    async with Workshop(Denied("401")) as shop:
-        shop.worker.offer(records(1))
-        await shop.worker.flush(answered_by(in_seconds(2.0)))
-        await shop.worker.drain(in_seconds(1.5))
-        assert (shop.delivered, shop.dropped) == (1, {})
-        assert shop.transport.times == [0.0, 0.0]
+    async with World(Denied("401")) as world:
+        world.worker.offer(records(1))
+        await world.worker.flush(answered_by(in_seconds(2.0)))
+        await world.worker.drain(in_seconds(1.5))
+        assert (world.delivered, world.dropped) == (1, {})
+        assert world.transport.times == [0.0, 0.0]
 
 
 @in_virtual_time
 async def test_a_sink_that_is_well_again_says_so_once() -> None:
-    async with Workshop(Retry(), Retry(), Delivered(), Delivered()) as shop:
+    async with World(Retry(), Retry(), Delivered(), Delivered()) as world:
         for _ in range(2):
-            shop.worker.offer(records(1))
-            await shop.worker.flush(answered_by(in_seconds(2.0)))
-        assert shop.lines.said("delivering again") == 1
-        assert shop.lines.said("come back later", "WARN") == 1
+            world.worker.offer(records(1))
+            await world.worker.flush(answered_by(in_seconds(2.0)))
+        assert world.lines.said("delivering again") == 1
+        assert world.lines.said("come back later", "WARN") == 1
 
 
 # --- filling up -----------------------------------------------------------------------------------------------------
@@ -227,55 +227,55 @@ async def test_a_sink_that_is_well_again_says_so_once() -> None:
 
 @in_virtual_time
 async def test_more_than_one_requests_worth_is_sent_early() -> None:
-    async with Workshop(sink=ListSink(limits=limits(max_records=3))) as shop:
-        shop.begin(in_seconds(60.0))
-        shop.worker.offer(records(3))
+    async with World(sink=ListSink(limits=limits(max_records=3))) as world:
+        world.begin(in_seconds(60.0))
+        world.worker.offer(records(3))
         await asyncio.sleep(1.0)
-        assert shop.transport.sent == []
-        shop.worker.offer(records(1, prefix="more"))
+        assert world.transport.sent == []
+        world.worker.offer(records(1, prefix="more"))
         await asyncio.sleep(1.0)
-        assert shop.delivered == 4
+        assert world.delivered == 4
 
 
 @in_virtual_time
 async def test_more_bytes_than_a_request_holds_are_sent_early() -> None:
-    async with Workshop(sink=ListSink(limits=limits(max_bytes=250))) as shop:
-        shop.begin(in_seconds(60.0))
-        shop.worker.offer(records(3))
+    async with World(sink=ListSink(limits=limits(max_bytes=250))) as world:
+        world.begin(in_seconds(60.0))
+        world.worker.offer(records(3))
         await asyncio.sleep(1.0)
-        assert shop.delivered == 3
+        assert world.delivered == 3
 
 
 @in_virtual_time
 async def test_a_buffer_smaller_than_a_request_is_sent_early_too() -> None:
     """A function of 128 MB holds less than the 10,000 records of a request, so a full request never comes together."""
-    async with Workshop(sink=ListSink(limits=limits(max_records=100)), capacity=10) as shop:
-        shop.begin(in_seconds(60.0))
+    async with World(sink=ListSink(limits=limits(max_records=100)), capacity=10) as world:
+        world.begin(in_seconds(60.0))
         for batch in range(10):
-            shop.worker.offer(records(4, prefix=f"b{batch}-"))
+            world.worker.offer(records(4, prefix=f"b{batch}-"))
             await asyncio.sleep(0.1)
-        await shop.worker.flush(answered_by(in_seconds(1.0)))
-        assert (shop.delivered, shop.dropped) == (40, {})
+        await world.worker.flush(answered_by(in_seconds(1.0)))
+        assert (world.delivered, world.dropped) == (40, {})
 
 
 @in_virtual_time
 async def test_a_full_buffer_drops_the_oldest_and_counts_them() -> None:
-    async with Workshop(capacity=4) as shop:
-        shop.worker.offer(records(10))
-        assert shop.dropped == {"buffer_full": 6}
-        assert shop.worker.held == 4
-        await shop.worker.flush(answered_by(in_seconds(1.0)))
-        assert shop.transport.ids == [("r6", "r7", "r8", "r9")]
-        assert shop.lines.said("buffer is full", "WARN") == 1
+    async with World(capacity=4) as world:
+        world.worker.offer(records(10))
+        assert world.dropped == {"buffer_full": 6}
+        assert world.worker.held == 4
+        await world.worker.flush(answered_by(in_seconds(1.0)))
+        assert world.transport.ids == [("r6", "r7", "r8", "r9")]
+        assert world.lines.said("buffer is full", "WARN") == 1
 
 
 @in_virtual_time
 async def test_a_slow_sink_does_not_delay_another() -> None:
-    async with Workshop(then=Hang()) as slow, Workshop() as quick:
+    async with World(then=Hang()) as slow, World() as quick:
         same = records(3)
-        for shop in (slow, quick):
-            shop.worker.offer(same)
-        flushes = [asyncio.ensure_future(shop.worker.flush(answered_by(in_seconds(2.0)))) for shop in (slow, quick)]
+        for world in (slow, quick):
+            world.worker.offer(same)
+        flushes = [asyncio.ensure_future(world.worker.flush(answered_by(in_seconds(2.0)))) for world in (slow, quick)]
         await asyncio.wait_for(flushes[1], 0.001)
         assert (quick.delivered, slow.delivered) == (3, 0)
         await flushes[0]
@@ -287,45 +287,45 @@ async def test_a_slow_sink_does_not_delay_another() -> None:
 
 @in_virtual_time
 async def test_each_record_that_cannot_be_encoded_is_dropped_alone() -> None:
-    async with Workshop() as shop:
+    async with World() as world:
         bodies = ["a", "inexpressible", "bug in encode", "nothing encoded", "x" * 20_000, "b"]
-        shop.worker.offer([record(body, id=body[:1]) for body in bodies])
-        await shop.worker.flush(answered_by(in_seconds(1.0)))
-        assert shop.transport.ids == [("a", "b")]
-        assert shop.dropped == {"unencodable": 1, "sink_failed": 2, "oversize": 1}
+        world.worker.offer([record(body, id=body[:1]) for body in bodies])
+        await world.worker.flush(answered_by(in_seconds(1.0)))
+        assert world.transport.ids == [("a", "b")]
+        assert world.dropped == {"unencodable": 1, "sink_failed": 2, "oversize": 1}
 
 
 @in_virtual_time
 async def test_oversize_counts_overhead_and_framing() -> None:
     sink = ListSink(limits=limits(max_bytes=20, overhead_bytes=3, framing_bytes=2))
-    async with Workshop(sink=sink) as shop:
-        shop.worker.offer([record("x" * 15, id="fits"), record("x" * 16, id="no")])
-        await shop.worker.flush(answered_by(in_seconds(1.0)))
-        assert shop.transport.ids == [("fits",)]
-        assert shop.dropped == {"oversize": 1}
+    async with World(sink=sink) as world:
+        world.worker.offer([record("x" * 15, id="fits"), record("x" * 16, id="no")])
+        await world.worker.flush(answered_by(in_seconds(1.0)))
+        assert world.transport.ids == [("fits",)]
+        assert world.dropped == {"oversize": 1}
 
 
 @in_virtual_time
 async def test_records_older_than_the_destination_takes_are_dropped_and_said() -> None:
-    async with Workshop(sink=ListSink(limits=limits(max_age_ms=60_000))) as shop:
-        now_ms = shop.clock.epoch_ms()
-        shop.worker.offer([record(id="old", time_ms=now_ms - 60_001), record(id="just", time_ms=now_ms - 60_000)])
-        await shop.worker.flush(answered_by(in_seconds(1.0)))
-        assert shop.transport.ids == [("just",)]
-        assert shop.dropped == {"too_old": 1}
+    async with World(sink=ListSink(limits=limits(max_age_ms=60_000))) as world:
+        now_ms = world.clock.epoch_ms()
+        world.worker.offer([record(id="old", time_ms=now_ms - 60_001), record(id="just", time_ms=now_ms - 60_000)])
+        await world.worker.flush(answered_by(in_seconds(1.0)))
+        assert world.transport.ids == [("just",)]
+        assert world.dropped == {"too_old": 1}
 
 
 @in_virtual_time
 async def test_a_worker_shows_its_state_and_its_counts() -> None:
-    async with Workshop(Slow(0.5)) as shop:
-        assert repr(shop.worker) == (
+    async with World(Slow(0.5)) as world:
+        assert repr(world.worker) == (
             "<Worker list: idle, 0 in memory, 0 on disk, 0 packed, 0 leaving, "
             "<0 outstanding in 0 pieces, 0 of them refused, 0 under way, 0 failures in a row>>"
         )
-        shop.worker.offer(records(3))
-        shop.worker.allow(SendWindow(in_seconds(2.0), is_last=True))
+        world.worker.offer(records(3))
+        world.worker.allow(SendWindow(in_seconds(2.0), is_last=True))
         await asyncio.sleep(0.1)
-        assert "sending, 0 in memory" in repr(shop.worker)
-        assert "3 outstanding in 1 pieces, 0 of them refused, 1 under way for the last time" in repr(shop.worker)
-        await shop.worker.drain(in_seconds(2.0))
-        assert repr(shop.worker).startswith("<Worker list: drained, 0 in memory")
+        assert "sending, 0 in memory" in repr(world.worker)
+        assert "3 outstanding in 1 pieces, 0 of them refused, 1 under way for the last time" in repr(world.worker)
+        await world.worker.drain(in_seconds(2.0))
+        assert repr(world.worker).startswith("<Worker list: drained, 0 in memory")

@@ -10,19 +10,19 @@ from telemetry_forwarder.delivery.window import SendWindow, answered_by
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, CredentialUnavailable
 from telemetry_forwarder.interfaces import Delivered, Denied, DropReason, Retry
 from telemetry_forwarder.testing.virtual_time import in_virtual_time
-from tests.builders import Hang, ListSink, Slow, Workshop, freeze, in_seconds, limits, record, records, run
+from tests.builders import Hang, ListSink, Slow, World, freeze, in_seconds, limits, record, records, run
 
 
 @in_virtual_time
 async def test_a_drain_delivers_what_is_held_and_ends_the_worker() -> None:
-    async with Workshop() as shop:
-        shop.worker.offer(records(3))
-        await shop.worker.drain(in_seconds(1.0))
-        assert shop.delivered == 3
-        assert shop.clock.monotonic() == 1000.0
+    async with World() as world:
+        world.worker.offer(records(3))
+        await world.worker.drain(in_seconds(1.0))
+        assert world.delivered == 3
+        assert world.clock.monotonic() == 1000.0
         await asyncio.sleep(0.001)
-        assert shop.runner is not None
-        assert shop.runner.done()
+        assert world.runner is not None
+        assert world.runner.done()
 
 
 @pytest.mark.parametrize(
@@ -39,18 +39,18 @@ async def test_a_drain_delivers_what_is_held_and_ends_the_worker() -> None:
 )
 @in_virtual_time
 async def test_what_a_drain_cannot_deliver_is_dropped_for_its_reason(answer: Any, reason: str) -> None:
-    async with Workshop(then=answer, sink=ListSink(limits=limits(max_records=2))) as shop:
-        shop.worker.offer(records(5))
-        await shop.worker.drain(in_seconds(1.0))
-        assert shop.dropped == {reason: 5}
-        assert shop.clock.monotonic() <= 1001.051
-        assert shop.transport.open == 0
-        assert shop.lines.said("5 records were not delivered", "ERROR") == 1
+    async with World(then=answer, sink=ListSink(limits=limits(max_records=2))) as world:
+        world.worker.offer(records(5))
+        await world.worker.drain(in_seconds(1.0))
+        assert world.dropped == {reason: 5}
+        assert world.clock.monotonic() <= 1001.051
+        assert world.transport.open == 0
+        assert world.lines.said("5 records were not delivered", "ERROR") == 1
 
 
 @in_virtual_time
 async def test_a_transport_that_does_not_let_go_cannot_hold_the_drain() -> None:
-    async with Workshop() as shop:
+    async with World() as world:
 
         async def stubborn(request: Any) -> Delivered:
             try:
@@ -59,57 +59,57 @@ async def test_a_transport_that_does_not_let_go_cannot_hold_the_drain() -> None:
                 await asyncio.sleep(0.5)
             return Delivered()
 
-        shop.transport.send = stubborn  # type: ignore[method-assign]
-        shop.worker.offer(records(2))
-        await shop.worker.drain(in_seconds(1.0))
-        assert shop.clock.monotonic() <= 1001.1
-        assert shop.worker.held == 0
+        world.transport.send = stubborn  # type: ignore[method-assign]
+        world.worker.offer(records(2))
+        await world.worker.drain(in_seconds(1.0))
+        assert world.clock.monotonic() <= 1001.1
+        assert world.worker.held == 0
         await asyncio.sleep(1.0)
-        shop.check()
-        assert (shop.delivered, shop.dropped) == (0, {"deadline": 2})
+        world.check()
+        assert (world.delivered, world.dropped) == (0, {"deadline": 2})
 
 
 @in_virtual_time
 async def test_hurry_sends_what_is_held_before_the_tail_has_come() -> None:
-    async with Workshop(Retry(after=20.0)) as shop:
-        shop.worker.offer(records(1))
-        await shop.worker.flush(answered_by(in_seconds(2.0)))
+    async with World(Retry(after=20.0)) as world:
+        world.worker.offer(records(1))
+        await world.worker.flush(answered_by(in_seconds(2.0)))
         end = in_seconds(1.5)
-        shop.worker.allow(SendWindow(end, is_last=True))
+        world.worker.allow(SendWindow(end, is_last=True))
         await asyncio.sleep(0.1)
-        assert shop.delivered == 1
-        shop.worker.offer(records(1, prefix="tail"))
-        await shop.worker.drain(end)
-        assert shop.delivered == 2
+        assert world.delivered == 1
+        world.worker.offer(records(1, prefix="tail"))
+        await world.worker.drain(end)
+        assert world.delivered == 2
 
 
 @in_virtual_time
 async def test_shutdown_in_a_pause_gives_the_records_one_more_attempt() -> None:
-    async with Workshop(Retry(after=20.0), sink=ListSink(limits=limits(max_records=1))) as shop:
-        shop.begin(in_seconds(60.0))
-        shop.worker.offer(records(2))
+    async with World(Retry(after=20.0), sink=ListSink(limits=limits(max_records=1))) as world:
+        world.begin(in_seconds(60.0))
+        world.worker.offer(records(2))
         await asyncio.sleep(1.0)
-        await shop.worker.drain(in_seconds(1.5))
-        assert (shop.delivered, shop.dropped) == (2, {})
+        await world.worker.drain(in_seconds(1.5))
+        assert (world.delivered, world.dropped) == (2, {})
 
 
 @in_virtual_time
 async def test_what_is_offered_after_a_drain_is_settled() -> None:
     """The receiver is closed last."""
-    async with Workshop() as shop:
-        await shop.worker.drain(in_seconds(1.0))
-        shop.worker.offer(records(2))
-        shop.check()
-        assert (shop.worker.held, shop.dropped) == (0, {"deadline": 2})
+    async with World() as world:
+        await world.worker.drain(in_seconds(1.0))
+        world.worker.offer(records(2))
+        world.check()
+        assert (world.worker.held, world.dropped) == (0, {"deadline": 2})
 
 
 @in_virtual_time
 async def test_a_drain_before_the_worker_has_run_settles_everything() -> None:
-    shop = Workshop()
-    shop.worker.offer(records(2))
-    await shop.worker.drain(Deadline(shop.clock.monotonic() - 1.0))
-    shop.check()
-    assert shop.dropped == {"deadline": 2}
+    world = World()
+    world.worker.offer(records(2))
+    await world.worker.drain(Deadline(world.clock.monotonic() - 1.0))
+    world.check()
+    assert world.dropped == {"deadline": 2}
 
 
 # --- what is told at the very end -----------------------------------------------------------------------------------
@@ -117,24 +117,24 @@ async def test_a_drain_before_the_worker_has_run_settles_everything() -> None:
 
 @in_virtual_time
 async def test_a_sink_that_is_well_is_told_of_what_was_lost() -> None:
-    async with Workshop() as shop:
-        shop.worker.offer(records(3))
-        await shop.worker.drain(in_seconds(1.0))
-        await shop.worker.send_loss_notice(record("lost 3", id="loss"), in_seconds(0.2))
-        shop.check()
-        assert shop.transport.ids[-1] == ("loss",)
-        assert (shop.delivered, shop.worker.held) == (4, 0)
+    async with World() as world:
+        world.worker.offer(records(3))
+        await world.worker.drain(in_seconds(1.0))
+        await world.worker.send_loss_notice(record("lost 3", id="loss"), in_seconds(0.2))
+        world.check()
+        assert world.transport.ids[-1] == ("loss",)
+        assert (world.delivered, world.worker.held) == (4, 0)
 
 
 @in_virtual_time
 async def test_a_sink_that_left_records_behind_is_told_nothing() -> None:
-    async with Workshop(then=Retry()) as shop:
-        shop.worker.offer(records(3))
-        await shop.worker.drain(in_seconds(1.0))
-        sent = len(shop.transport.sent)
-        await shop.worker.send_loss_notice(record("lost 3"), in_seconds(0.2))
-        assert len(shop.transport.sent) == sent
-        assert shop.dropped == {"deadline": 3}
+    async with World(then=Retry()) as world:
+        world.worker.offer(records(3))
+        await world.worker.drain(in_seconds(1.0))
+        sent = len(world.transport.sent)
+        await world.worker.send_loss_notice(record("lost 3"), in_seconds(0.2))
+        assert len(world.transport.sent) == sent
+        assert world.dropped == {"deadline": 3}
 
 
 @pytest.mark.parametrize(
@@ -142,46 +142,46 @@ async def test_a_sink_that_left_records_behind_is_told_nothing() -> None:
 )
 @in_virtual_time
 async def test_what_cannot_be_told_is_counted_in_time(answer: Any, reason: str) -> None:
-    async with Workshop(then=answer) as shop:
-        await shop.worker.drain(in_seconds(1.0))
-        await shop.worker.send_loss_notice(record("lost 3"), in_seconds(0.2))
-        shop.check()
-        assert (shop.worker.held, shop.dropped) == (0, {reason: 1})
-        assert shop.clock.monotonic() <= 1000.2 + 1e-6
-        assert shop.transport.open == 0
+    async with World(then=answer) as world:
+        await world.worker.drain(in_seconds(1.0))
+        await world.worker.send_loss_notice(record("lost 3"), in_seconds(0.2))
+        world.check()
+        assert (world.worker.held, world.dropped) == (0, {reason: 1})
+        assert world.clock.monotonic() <= 1000.2 + 1e-6
+        assert world.transport.open == 0
 
 
 @in_virtual_time
 async def test_what_cannot_even_be_encoded_is_counted_too() -> None:
-    async with Workshop() as shop:
-        await shop.worker.drain(in_seconds(1.0))
-        await shop.worker.send_loss_notice(record("inexpressible"), in_seconds(0.2))
-        shop.check()
-        assert shop.dropped == {"unencodable": 1}
+    async with World() as world:
+        await world.worker.drain(in_seconds(1.0))
+        await world.worker.send_loss_notice(record("inexpressible"), in_seconds(0.2))
+        world.check()
+        assert world.dropped == {"unencodable": 1}
 
 
 @in_virtual_time
 async def test_request_that_hung_before_the_drain_is_tried_again_within_it() -> None:
     """Its connection may have died with an outage that is long over; it gets a third of the window for its answer."""
-    async with Workshop(Hang()) as shop:
-        shop.worker.offer(records(3))
-        await shop.worker.flush(answered_by(in_seconds(0.5)))
-        assert shop.delivered == 0
-        began = shop.clock.monotonic()
-        await shop.worker.drain(in_seconds(1.0))
-        assert (shop.delivered, shop.dropped) == (3, {})
-        assert shop.clock.monotonic() - began == pytest.approx(1 / 3, abs=0.01)
-        assert shop.transport.open == 0
+    async with World(Hang()) as world:
+        world.worker.offer(records(3))
+        await world.worker.flush(answered_by(in_seconds(0.5)))
+        assert world.delivered == 0
+        began = world.clock.monotonic()
+        await world.worker.drain(in_seconds(1.0))
+        assert (world.delivered, world.dropped) == (3, {})
+        assert world.clock.monotonic() - began == pytest.approx(1 / 3, abs=0.01)
+        assert world.transport.open == 0
 
 
 @in_virtual_time
 async def test_request_that_is_answered_within_a_third_of_the_drain_is_sent_once() -> None:
-    async with Workshop(Slow(0.8)) as shop:
-        shop.worker.offer(records(3))
-        await shop.worker.flush(answered_by(in_seconds(0.5)))
-        await shop.worker.drain(in_seconds(1.0))
-        assert shop.delivered == 3
-        assert len(shop.transport.sent) == 1
+    async with World(Slow(0.8)) as world:
+        world.worker.offer(records(3))
+        await world.worker.flush(answered_by(in_seconds(0.5)))
+        await world.worker.drain(in_seconds(1.0))
+        assert world.delivered == 3
+        assert len(world.transport.sent) == 1
 
 
 def test_drain_of_much_with_little_of_a_processor_is_over_in_time() -> None:
@@ -193,11 +193,11 @@ def test_drain_of_much_with_little_of_a_processor_is_over_in_time() -> None:
             return super().encode(record)
 
     async def main() -> None:
-        async with Workshop(sink=SlowSink(limits=limits(max_records=2)), then=Slow(0.01)) as shop:
-            shop.worker.offer(records(100))
-            await shop.worker.drain(in_seconds(2.0))
-            assert shop.clock.monotonic() <= 1002.0
-            assert shop.delivered >= 20
-            assert shop.delivered + shop.dropped["deadline"] == 100
+        async with World(sink=SlowSink(limits=limits(max_records=2)), then=Slow(0.01)) as world:
+            world.worker.offer(records(100))
+            await world.worker.drain(in_seconds(2.0))
+            assert world.clock.monotonic() <= 1002.0
+            assert world.delivered >= 20
+            assert world.delivered + world.dropped["deadline"] == 100
 
     run(main())

@@ -10,7 +10,7 @@ from telemetry_forwarder.delivery.window import answered_by
 from telemetry_forwarder.interfaces import Denied, Retry
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.testing.virtual_time import in_virtual_time
-from tests.builders import Hang, Slow, Workshop, in_seconds, record, records
+from tests.builders import Hang, Slow, World, in_seconds, record, records
 
 
 class Shelf:
@@ -39,40 +39,40 @@ class Shelf:
 async def test_everything_that_is_held_is_stored_and_counted_as_spilled() -> None:
     """From each place that a record can be in: the open batch, the one that did not fit it, the buffer."""
     shelf = Shelf()
-    async with Workshop(then=Retry(), fallback=shelf) as shop:
-        shop.worker.offer([record("x" * 4000, id=f"r{number}") for number in range(8)])
-        await shop.worker.drain(in_seconds(1.0), in_seconds(1.5))
-        shop.check()
-        statement = shop.worker.statement()
+    async with World(then=Retry(), fallback=shelf) as world:
+        world.worker.offer([record("x" * 4000, id=f"r{number}") for number in range(8)])
+        await world.worker.drain(in_seconds(1.0), in_seconds(1.5))
+        world.check()
+        statement = world.worker.statement()
     assert shelf.taken == [f"r{number}" for number in range(8)]
     assert shelf.sinks == ["list"]
     assert (statement.spilled, statement.held, statement.dropped) == (8, 0, {})
     assert statement.lost == 0
-    assert not shop.lines.said("were not delivered", "ERROR")
+    assert not world.lines.said("were not delivered", "ERROR")
 
 
 @in_virtual_time
 async def test_what_the_fallback_does_not_take_is_dropped_and_said() -> None:
     shelf = Shelf(room=3)
-    async with Workshop(then=Hang(), fallback=shelf) as shop:
-        shop.worker.offer(records(5))
-        await shop.worker.drain(in_seconds(1.0), in_seconds(1.5))
-        statement = shop.worker.statement()
+    async with World(then=Hang(), fallback=shelf) as world:
+        world.worker.offer(records(5))
+        await world.worker.drain(in_seconds(1.0), in_seconds(1.5))
+        statement = world.worker.statement()
     assert shelf.taken == ["r0", "r1", "r2"]
-    assert (statement.spilled, shop.dropped) == (3, {"deadline": 2})
-    assert shop.lines.said("2 records were not delivered", "ERROR") == 1
+    assert (statement.spilled, world.dropped) == (3, {"deadline": 2})
+    assert world.lines.said("2 records were not delivered", "ERROR") == 1
 
 
 @in_virtual_time
 async def test_what_comes_while_it_stores_is_stored_too() -> None:
     shelf = Shelf(seconds=0.2)
-    async with Workshop(then=Hang(), fallback=shelf) as shop:
-        shop.worker.offer(records(2))
+    async with World(then=Hang(), fallback=shelf) as world:
+        world.worker.offer(records(2))
         async with asyncio.TaskGroup() as group:
-            group.create_task(shop.worker.drain(in_seconds(1.0), in_seconds(1.8)))
+            group.create_task(world.worker.drain(in_seconds(1.0), in_seconds(1.8)))
             await asyncio.sleep(1.05)
-            shop.worker.offer(records(2, prefix="late"))
-        statement = shop.worker.statement()
+            world.worker.offer(records(2, prefix="late"))
+        statement = world.worker.statement()
     assert shelf.taken == ["r0", "r1", "late0", "late1"]
     assert (statement.offered, statement.spilled, statement.held) == (4, 4, 0)
 
@@ -80,31 +80,31 @@ async def test_what_comes_while_it_stores_is_stored_too() -> None:
 @in_virtual_time
 async def test_the_fallback_never_takes_longer_than_its_share() -> None:
     shelf = Shelf(room=0, seconds=60.0)
-    async with Workshop(then=Retry(), fallback=shelf) as shop:
-        shop.worker.offer(records(2))
+    async with World(then=Retry(), fallback=shelf) as world:
+        world.worker.offer(records(2))
         end = in_seconds(1.5)
-        await shop.worker.drain(in_seconds(1.0), end)
-        assert shop.clock.monotonic() <= end.at + 1e-6
-    assert shop.dropped == {"deadline": 2}
+        await world.worker.drain(in_seconds(1.0), end)
+        assert world.clock.monotonic() <= end.at + 1e-6
+    assert world.dropped == {"deadline": 2}
 
 
 @in_virtual_time
 async def test_a_refused_credential_leaves_the_fallback_the_whole_rest() -> None:
     shelf = Shelf()
-    async with Workshop(then=Denied("token"), fallback=shelf) as shop:
-        shop.worker.offer(records(2))
-        await shop.worker.drain(in_seconds(1.0), in_seconds(1.5))
-        assert shop.clock.monotonic() < 1000.5
+    async with World(then=Denied("token"), fallback=shelf) as world:
+        world.worker.offer(records(2))
+        await world.worker.drain(in_seconds(1.0), in_seconds(1.5))
+        assert world.clock.monotonic() < 1000.5
     assert shelf.taken == ["r0", "r1"]
 
 
 @in_virtual_time
 async def test_a_healthy_sink_wants_nothing_of_the_fallback() -> None:
     shelf = Shelf()
-    async with Workshop(fallback=shelf) as shop:
-        shop.worker.offer(records(50))
-        await shop.worker.drain(in_seconds(1.0), in_seconds(1.5))
-    assert shop.delivered == 50
+    async with World(fallback=shelf) as world:
+        world.worker.offer(records(50))
+        await world.worker.drain(in_seconds(1.0), in_seconds(1.5))
+    assert world.delivered == 50
     assert shelf.warmed_at == []
     assert shelf.sinks == []
 
@@ -116,10 +116,10 @@ async def test_the_fallback_is_warmed_when_a_sink_is_first_in_trouble(answers: o
     breaker that is open.
     """
     shelf = Shelf()
-    async with Workshop(then=answers, fallback=shelf) as shop:
-        shop.worker.offer(records(1))
+    async with World(then=answers, fallback=shelf) as world:
+        world.worker.offer(records(1))
         for _ in range(5):
-            await shop.worker.flush(answered_by(in_seconds(by_s)))
+            await world.worker.flush(answered_by(in_seconds(by_s)))
         assert shelf.warmed_at
         assert shelf.warmed_at[0] <= 5 * by_s
 
@@ -127,9 +127,9 @@ async def test_the_fallback_is_warmed_when_a_sink_is_first_in_trouble(answers: o
 @in_virtual_time
 async def test_trouble_that_begins_at_the_end_warms_it_beside_the_last_attempt() -> None:
     shelf = Shelf()
-    async with Workshop(then=Slow(0.9), fallback=shelf) as shop:
-        shop.worker.offer(records(1))
-        await shop.worker.drain(in_seconds(1.0), in_seconds(1.5))
+    async with World(then=Slow(0.9), fallback=shelf) as world:
+        world.worker.offer(records(1))
+        await world.worker.drain(in_seconds(1.0), in_seconds(1.5))
     assert shelf.warmed_at == [pytest.approx(0.15)]
-    assert shop.delivered == 1
+    assert world.delivered == 1
     assert shelf.taken == []

@@ -13,13 +13,13 @@ from telemetry_forwarder.intake import http_server as entrances
 from telemetry_forwarder.intake.http_server import serve
 from telemetry_forwarder.turns import WAY_ROUNDS, Turns
 
-from .test_intake import HEAD, LIMIT, MAX_BYTES, Entrance, answer_of, body, listening
+from .test_intake import HEAD, LIMIT, MAX_BYTES, World, answer_of, body, listening
 
 
-async def exchanged(entrance: Entrance, *pieces: bytes) -> bytes:
+async def exchanged(world: World, *pieces: bytes) -> bytes:
     """Send `pieces`, each when the one before was read, then nothing more; return all that comes back."""
     listener, _ = listening()
-    async with serve(listener, entrance.intake, MAX_BYTES):
+    async with serve(listener, world.intake, MAX_BYTES):
         reader, writer = await asyncio.open_connection(*listener.getsockname())
         for piece in pieces:
             writer.write(piece)
@@ -59,28 +59,28 @@ def post(data: bytes, *lines: bytes) -> bytes:
 )
 async def test_odd_header_lines_are_taken_or_refused_whole(lines: list[bytes], status: bytes) -> None:
     """What is refused may have been telemetry, so it is noted; what is taken is taken once."""
-    entrance = Entrance()
-    answer = await exchanged(entrance, post(body("a"), *lines))
+    world = World()
+    answer = await exchanged(world, post(body("a"), *lines))
     assert answer.startswith(b"HTTP/1.1 " + status + b" ")
-    assert [record.body for record in entrance.taken] == (["a"] if status == b"200" else [])
-    assert entrance.signs == ([] if status == b"200" else ["interrupted"])
+    assert [record.body for record in world.taken] == (["a"] if status == b"200" else [])
+    assert world.signs == ([] if status == b"200" else ["interrupted"])
 
 
 @pytest.mark.parametrize("chunks", [1, 7, 1000])
 async def test_a_chunked_body_is_one_body(chunks: int) -> None:
-    data, entrance = body("a", "b" * 1000), Entrance()
+    data, world = body("a", "b" * 1000), World()
     size = -(-len(data) // chunks)
     framed = b"".join(b"%X;a=b\r\n%b\r\n" % (len(p := data[at : at + size]), p) for at in range(0, len(data), size))
     head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-    answer = await exchanged(entrance, head + framed[:90], framed[90:] + b"0\r\nTrailer: x\r\n\r\n")
+    answer = await exchanged(world, head + framed[:90], framed[90:] + b"0\r\nTrailer: x\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ")
-    assert [record.body for record in entrance.taken] == ["a", "b" * 1000]
+    assert [record.body for record in world.taken] == ["a", "b" * 1000]
 
 
 async def test_who_waits_to_be_told_is_told_to_go_on() -> None:
     """`Expect: 100-continue`, as `curl` sends it; not where the body is there already, nor to HTTP/1.0."""
-    entrance, (listener, _) = Entrance(), listening()
-    async with serve(listener, entrance.intake, MAX_BYTES):
+    world, (listener, _) = World(), listening()
+    async with serve(listener, world.intake, MAX_BYTES):
         for path, status in ((b"/", b"200"), (b"/elsewhere", b"404")):
             reader, writer = await asyncio.open_connection(*listener.getsockname())
             whole = post(body("a"), b"Expect: 100-Continue").replace(b" / ", b" %b " % path)
@@ -91,27 +91,27 @@ async def test_who_waits_to_be_told_is_told_to_go_on() -> None:
                 writer.write(data)
                 assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 " + status)
             writer.close()
-    assert [record.body for record in entrance.taken] == ["a"]
+    assert [record.body for record in world.taken] == ["a"]
     for whole in (
         post(body("b"), b"Expect: 100-continue"),
         post(body("c"), b"Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0"),
         post(body("d"), b"Expect: something-else"),
     ):
-        assert b"100 Continue" not in await exchanged(entrance, whole)
-    assert [record.body for record in entrance.taken] == ["a", "b", "c", "d"]
+        assert b"100 Continue" not in await exchanged(world, whole)
+    assert [record.body for record in world.taken] == ["a", "b", "c", "d"]
 
 
 async def test_a_body_behind_its_limit_is_read_to_its_end_and_the_connection_goes_on() -> None:
-    entrance = Entrance()
-    answer = await exchanged(entrance, post(b"x" * (LIMIT + 1)), post(body("a")))
+    world = World()
+    answer = await exchanged(world, post(b"x" * (LIMIT + 1)), post(body("a")))
     assert answer.count(b"HTTP/1.1 200 ") == 2
-    assert (entrance.counts.oversize_bodies, len(entrance.taken)) == (1, 1)
+    assert (world.counts.oversize_bodies, len(world.taken)) == (1, 1)
 
 
 async def test_what_is_no_part_of_a_body_is_refused_at_once() -> None:
     """Not when its time is over: nothing that follows could be read."""
-    entrance, (listener, _) = Entrance(), listening()
-    async with serve(listener, entrance.intake, MAX_BYTES):
+    world, (listener, _) = World(), listening()
+    async with serve(listener, world.intake, MAX_BYTES):
         reader, writer = await asyncio.open_connection(*listener.getsockname())
         head = b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
         writer.write(head)
@@ -120,15 +120,15 @@ async def test_what_is_no_part_of_a_body_is_refused_at_once() -> None:
             writer.write(b"nonsense\r\n")
             assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
         writer.close()
-    assert entrance.signs == ["interrupted"]
+    assert world.signs == ["interrupted"]
 
 
 async def test_who_trickles_a_head_or_a_body_wins_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slow-loris: the whole request has its time from the first byte on, however often something comes."""
     monkeypatch.setattr(entrances, "STALL_S", 0.02)
     monkeypatch.setattr(entrances, "REQUEST_S", 0.15)
-    entrance, (listener, _) = Entrance(), listening()
-    async with serve(listener, entrance.intake, MAX_BYTES):
+    world, (listener, _) = World(), listening()
+    async with serve(listener, world.intake, MAX_BYTES):
         for begin in (b"GET / HTTP/1.1\r\nX-A: ", b"POST / HTTP/1.1\r\nX-A: ", HEAD, post(b"")[:-4] + b"\r\nX: "):
             reader, writer = await asyncio.open_connection(*listener.getsockname())
             writer.write(begin)
@@ -138,7 +138,7 @@ async def test_who_trickles_a_head_or_a_body_wins_no_time(monkeypatch: pytest.Mo
                 await asyncio.wait([reading], timeout=0.01)
             assert (await reading).startswith(b"HTTP/1.1 408 ")
             writer.close()
-    assert (entrance.counts.bodies, entrance.counts.interrupted_bodies) == (0, 3)
+    assert (world.counts.bodies, world.counts.interrupted_bodies) == (0, 3)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -149,8 +149,8 @@ def test_whatever_comes_the_connection_is_answered_or_ends(pieces: list[bytes]) 
     """And the next one is served."""
 
     async def scenario() -> None:
-        entrance, (listener, url) = Entrance(), listening()
-        async with serve(listener, entrance.intake, MAX_BYTES), aiohttp.ClientSession() as session:
+        world, (listener, url) = World(), listening()
+        async with serve(listener, world.intake, MAX_BYTES), aiohttp.ClientSession() as session:
             reader, writer = await asyncio.open_connection(*listener.getsockname())
             with contextlib.suppress(ConnectionError):
                 writer.write(b"".join(pieces))
@@ -166,7 +166,7 @@ def test_whatever_comes_the_connection_is_answered_or_ends(pieces: list[bytes]) 
 async def test_no_slice_of_other_work_stands_between_the_bytes_of_a_body_and_its_answer() -> None:
     """Where the processor is withheld, each would make the end of an invocation a tenth of a second later."""
     turns, slices, waited = Turns(SystemClock()), [0], list[int]()
-    entrance, (listener, _) = Entrance(), listening()
+    world, (listener, _) = World(), listening()
     came: list[int] = []
 
     def on_data() -> None:
@@ -181,9 +181,9 @@ async def test_no_slice_of_other_work_stands_between_the_bytes_of_a_body_and_its
     def taken(data: bytes, sequence_id: str) -> None:
         waited.append(slices[0] - came[-1])
 
-    entrance.intake.take = taken  # type: ignore[method-assign]
+    world.intake.take = taken  # type: ignore[method-assign]
     working = asyncio.ensure_future(work())
-    async with serve(listener, entrance.intake, MAX_BYTES, on_data=on_data):
+    async with serve(listener, world.intake, MAX_BYTES, on_data=on_data):
         reader, writer = await asyncio.open_connection(*listener.getsockname())
         for _ in range(5):
             writer.write(post(body("a" * 10_000)))

@@ -42,7 +42,7 @@ class CostlyEnricher(Enricher):
             yield some
 
 
-class Hall:
+class World:
     """An inbox, the intake behind it and one worker, in virtual time."""
 
     def __init__(
@@ -103,53 +103,53 @@ def ending(first: bytes) -> bytes:
 
 @in_virtual_time
 async def test_the_end_of_an_invocation_is_told_before_what_came_before_it_is_digested() -> None:
-    hall = Hall()
+    world = World()
     for number in range(3):
-        assert hall.inbox.take(lines(1000, f"{number}"), f"{number}") is None
-    hall.inbox.take(ending(lines(1000)), "end")
-    assert hall.told == [(0.0, "platform.runtimeDone")]
-    assert hall.counts.received == 0
-    await hall.inbox.wait_empty(in_seconds(60.0))
+        assert world.inbox.take(lines(1000, f"{number}"), f"{number}") is None
+    world.inbox.take(ending(lines(1000)), "end")
+    assert world.told == [(0.0, "platform.runtimeDone")]
+    assert world.counts.received == 0
+    await world.inbox.wait_empty(in_seconds(60.0))
     assert clock().monotonic() == pytest.approx(1000.0 + 4001 * COST_S)
-    assert (hall.counts.bodies, hall.counts.received, hall.counts.routed) == (4, 4001, 4001)
-    assert hall.worker.held == 4001
-    assert hall.told == [(0.0, "platform.runtimeDone")]
-    await hall.close()
+    assert (world.counts.bodies, world.counts.received, world.counts.routed) == (4, 4001, 4001)
+    assert world.worker.held == 4001
+    assert world.told == [(0.0, "platform.runtimeDone")]
+    await world.close()
 
 
 @in_virtual_time
 async def test_timers_fire_in_time_while_much_is_digested() -> None:
-    hall = Hall()
-    hall.inbox.take(lines(2000), "1")
+    world = World()
+    world.inbox.take(lines(2000), "1")
     began = clock().monotonic()
-    await hall.inbox.wait_empty(in_seconds(0.5))
+    await world.inbox.wait_empty(in_seconds(0.5))
     # A slice ends after the step in which its time is up; one more may come before the timer is looked at.
     assert clock().monotonic() <= began + 0.5 + 2 * (SLICE_S + AT_ONCE * COST_S)
-    assert hall.worker.held == 0
-    await hall.inbox.wait_empty(in_seconds(60.0))
-    assert hall.worker.held == 2000
-    await hall.close()
+    assert world.worker.held == 0
+    await world.inbox.wait_empty(in_seconds(60.0))
+    assert world.worker.held == 2000
+    await world.close()
 
 
 @in_virtual_time
 async def test_timers_fire_in_time_while_much_is_read_from_the_spool() -> None:
     """What did not fit into memory is made records of again, a body of a thousand lines like any other work."""
-    hall = Hall(capacity=Capacity(max_records=1000, max_bytes=10**8, when_full=WhenFull.SPILL))
+    world = World(capacity=Capacity(max_records=1000, max_bytes=10**8, when_full=WhenFull.SPILL))
     for number in range(3):
-        hall.inbox.take(lines(1000, f"{number}"), f"{number}")
-    await hall.inbox.wait_empty(in_seconds(60.0))
-    assert hall.backlog.waiting >= 2000
-    hall.backlog._enricher = CostlyEnricher(ORIGIN)
+        world.inbox.take(lines(1000, f"{number}"), f"{number}")
+    await world.inbox.wait_empty(in_seconds(60.0))
+    assert world.backlog.waiting >= 2000
+    world.backlog._enricher = CostlyEnricher(ORIGIN)
     longest = Longest(asyncio.get_running_loop())
-    hall.worker.allow(SendWindow(in_seconds(60.0)))
-    hall.worker.nudge(only_left_over=True)
-    hall.worker.nudge()
-    await hall.worker.wait_idle()
+    world.worker.allow(SendWindow(in_seconds(60.0)))
+    world.worker.nudge(only_left_over=True)
+    world.worker.nudge()
+    await world.worker.wait_idle()
     assert longest.stop() <= SLICE_S + (READ_AT_ONCE + 1) * COST_S
-    sent = [one for ids in hall.transport.ids for one in ids]
+    sent = [one for ids in world.transport.ids for one in ids]
     assert len(sent) == len(set(sent)) == 3000
-    assert len(hall.transport.ids) <= 32  # full ones, of a hundred records, and none with a slice's worth only
-    await hall.close()
+    assert len(world.transport.ids) <= 32  # full ones, of a hundred records, and none with a slice's worth only
+    await world.close()
 
 
 class Longest:
@@ -186,55 +186,55 @@ def test_timers_fire_in_time_while_a_damaged_body_is_taken_apart(monkeypatch: py
     monkeypatch.setattr("telemetry_forwarder.records.record.parse_json", costly)
 
     async def main() -> None:
-        hall = Hall()
+        world = World()
         began = clock().monotonic()
-        hall.inbox.take(damaged(ending(lines(1000))), "1")
+        world.inbox.take(damaged(ending(lines(1000))), "1")
         assert clock().monotonic() <= began + COST_S  # the attempt at the whole
-        assert hall.losses == [pytest.approx(COST_S)]  # at once: nobody knows yet whether the end can be read
+        assert world.losses == [pytest.approx(COST_S)]  # at once: nobody knows yet whether the end can be read
         held = [began]
-        while hall.counts.received == 0:
+        while world.counts.received == 0:
             await asyncio.sleep(0)
             held.append(clock().monotonic())
         assert max(after - before for before, after in pairwise(held)) <= SLICE_S + AT_ONCE * COST_S
-        assert [kind for _, kind in hall.told] == ["platform.runtimeDone"]
-        assert (hall.counts.received, hall.counts.unreadable_records, len(hall.losses)) == (1002, 1, 1)
-        assert hall.worker.held == 1002
-        await hall.close()
+        assert [kind for _, kind in world.told] == ["platform.runtimeDone"]
+        assert (world.counts.received, world.counts.unreadable_records, len(world.losses)) == (1002, 1, 1)
+        assert world.worker.held == 1002
+        await world.close()
 
     run(main())
 
 
 @in_virtual_time
 async def test_a_damaged_body_that_is_given_up_half_way_is_counted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    hall = Hall()
+    world = World()
     monkeypatch.setattr(
         "telemetry_forwarder.records.record.parse_json", lambda data: (freeze(COST_S), parse_json(data))[1]
     )
-    hall.inbox.take(damaged(lines(1000)), "1")
-    await hall.inbox.wait_empty(in_seconds(0.1))
-    assert hall.counts.received == 0
-    hall.inbox.give_up()
-    assert (hall.counts.received, hall.counts.unreadable_records, hall.counts.routed) == (1001, 1, 1001)
-    await hall.close()
+    world.inbox.take(damaged(lines(1000)), "1")
+    await world.inbox.wait_empty(in_seconds(0.1))
+    assert world.counts.received == 0
+    world.inbox.give_up()
+    assert (world.counts.received, world.counts.unreadable_records, world.counts.routed) == (1001, 1, 1001)
+    await world.close()
 
 
 @in_virtual_time
 async def test_a_small_body_is_digested_as_it_comes_unless_another_waits() -> None:
-    hall = Hall()
-    hall.inbox.take(body("a", "b"), "1")
-    assert hall.worker.held == 2
-    hall.inbox.take(lines(1000), "2")
-    hall.inbox.take(body("c"), "3")
-    assert hall.worker.held == 2
-    await hall.inbox.wait_empty(in_seconds(60.0))
-    hall.worker.allow(SendWindow(in_seconds(60.0)))
-    hall.worker.nudge(only_left_over=True)
-    hall.worker.nudge()
-    await hall.worker.wait_idle()
-    sent = [one for ids in hall.transport.ids for one in ids]
+    world = World()
+    world.inbox.take(body("a", "b"), "1")
+    assert world.worker.held == 2
+    world.inbox.take(lines(1000), "2")
+    world.inbox.take(body("c"), "3")
+    assert world.worker.held == 2
+    await world.inbox.wait_empty(in_seconds(60.0))
+    world.worker.allow(SendWindow(in_seconds(60.0)))
+    world.worker.nudge(only_left_over=True)
+    world.worker.nudge()
+    await world.worker.wait_idle()
+    sent = [one for ids in world.transport.ids for one in ids]
     assert len(sent) == 1003
     assert sent[-1][:24] not in (sent[0][:24], sent[2][:24])  # the last to come is the last to go
-    await hall.close()
+    await world.close()
 
 
 @pytest.mark.parametrize(("is_strict", "max_bytes"), [(True, 10**7), (False, SMALL_BYTES)])
@@ -242,23 +242,23 @@ async def test_a_small_body_is_digested_as_it_comes_unless_another_waits() -> No
 async def test_what_is_to_be_kept_first_or_is_too_much_is_answered_when_it_is_digested(
     is_strict: bool, max_bytes: int
 ) -> None:
-    hall = Hall(is_strict=is_strict, max_bytes=max_bytes)
-    answer = hall.inbox.take(lines(1000), "1")
+    world = World(is_strict=is_strict, max_bytes=max_bytes)
+    answer = world.inbox.take(lines(1000), "1")
     assert answer is not None
     await answer
-    assert hall.worker.held == 1000
-    assert hall.spool.counts.bodies == 1
-    await hall.close()
+    assert world.worker.held == 1000
+    assert world.spool.counts.bodies == 1
+    await world.close()
 
 
 @in_virtual_time
 async def test_a_body_that_comes_again_while_it_waits_is_taken_once() -> None:
-    hall = Hall()
-    hall.inbox.take(lines(1000), "1")
-    assert hall.inbox.take(lines(1000), "1") is None
-    await hall.inbox.wait_empty(in_seconds(60.0))
-    assert (hall.counts.bodies, hall.counts.redelivered_bodies, hall.counts.received) == (2, 1, 1000)
-    await hall.close()
+    world = World()
+    world.inbox.take(lines(1000), "1")
+    assert world.inbox.take(lines(1000), "1") is None
+    await world.inbox.wait_empty(in_seconds(60.0))
+    assert (world.counts.bodies, world.counts.redelivered_bodies, world.counts.received) == (2, 1, 1000)
+    await world.close()
 
 
 @pytest.mark.parametrize("has_heir", [False, True])
@@ -266,37 +266,37 @@ async def test_a_body_that_comes_again_while_it_waits_is_taken_once() -> None:
 async def test_what_is_not_digested_in_time_is_counted_once_and_left_to_an_heir_where_there_is_one(
     has_heir: bool,
 ) -> None:
-    hall = Hall("function")
-    hall.inbox.take(lines(300), "1")
-    hall.inbox.take(lines(1000, "x"), "2")
-    hall.inbox.take(ending(lines(1000, "y")), "3")
-    await hall.inbox.wait_empty(in_seconds(0.6))  # in the middle of the second
+    world = World("function")
+    world.inbox.take(lines(300), "1")
+    world.inbox.take(lines(1000, "x"), "2")
+    world.inbox.take(ending(lines(1000, "y")), "3")
+    await world.inbox.wait_empty(in_seconds(0.6))  # in the middle of the second
     if has_heir:
-        hall.inbox.expect_heir()
-        hall.worker.expect_heir()
-    hall.inbox.give_up()
-    hall.inbox.take(lines(500, "z"), "4")  # the receiver is closed last
-    await hall.worker.drain(in_seconds(1.0))
-    assert (hall.counts.received, hall.counts.unrouted.total()) == (2801, 1)
-    statement = hall.worker.statement()
+        world.inbox.expect_heir()
+        world.worker.expect_heir()
+    world.inbox.give_up()
+    world.inbox.take(lines(500, "z"), "4")  # the receiver is closed last
+    await world.worker.drain(in_seconds(1.0))
+    assert (world.counts.received, world.counts.unrouted.total()) == (2801, 1)
+    statement = world.worker.statement()
     assert statement.is_balanced()
     assert statement.offered == 2800
     assert statement.delivered == 300
     assert statement.spilled == (2500 if has_heir else 0)
     assert sum(statement.dropped.values()) == (0 if has_heir else 2500)
-    waiting = sum(mask.bit_count() for one in hall.spool.open_bodies(0) for mask in one.open)
+    waiting = sum(mask.bit_count() for one in world.spool.open_bodies(0) for mask in one.open)
     assert waiting == (2500 if has_heir else 0)
-    await hall.close()
+    await world.close()
 
 
 @in_virtual_time
 async def test_no_telemetry_is_counted_and_the_next_body_digested() -> None:
-    hall = Hall()
-    hall.inbox.take(b"{" + b" " * SMALL_BYTES, "1")
-    hall.inbox.take(lines(1000), "2")
-    await hall.inbox.wait_empty(in_seconds(60.0))
-    assert (hall.counts.undecodable_bodies, hall.counts.received) == (1, 1000)
-    await hall.close()
+    world = World()
+    world.inbox.take(b"{" + b" " * SMALL_BYTES, "1")
+    world.inbox.take(lines(1000), "2")
+    await world.inbox.wait_empty(in_seconds(60.0))
+    assert (world.counts.undecodable_bodies, world.counts.received) == (1, 1000)
+    await world.close()
 
 
 def test_a_bug_in_one_body_spares_the_next() -> None:
@@ -307,13 +307,13 @@ def test_a_bug_in_one_body_spares_the_next() -> None:
             return super().enrich_in_steps(items, *rest)
 
     async def main() -> None:
-        hall = Hall()
-        hall.intake._enricher = Buggy(ORIGIN)
-        hall.inbox.take(lines(1000, "bug"), "1")
-        hall.inbox.take(lines(1000), "2")
-        await hall.inbox.wait_empty(in_seconds(60.0))
-        assert hall.worker.held == 1000
-        assert hall.lines.said("A bug kept telemetry from being read", "ERROR") == 1
-        await hall.close()
+        world = World()
+        world.intake._enricher = Buggy(ORIGIN)
+        world.inbox.take(lines(1000, "bug"), "1")
+        world.inbox.take(lines(1000), "2")
+        await world.inbox.wait_empty(in_seconds(60.0))
+        assert world.worker.held == 1000
+        assert world.lines.said("A bug kept telemetry from being read", "ERROR") == 1
+        await world.close()
 
     run(main())

@@ -37,7 +37,7 @@ MAX_BYTES = 262_144
 LIMIT = body_limit(MAX_BYTES)
 
 
-class Entrance:
+class World:
     """An intake with one taker behind it."""
 
     def __init__(
@@ -84,11 +84,11 @@ def body(*records: object, kind: str = "function") -> bytes:
 
 def test_what_is_learnt_is_left_for_the_next_generation_before_the_batch_is_answered(tmp_path: Path) -> None:
     handover_file = HandoverFile("127.0.0.1:9001", str(tmp_path))
-    entrance = Entrance(handover_file=handover_file)
-    entrance.intake.take(body("a line"), "1")
+    world = World(handover_file=handover_file)
+    world.intake.take(body("a line"), "1")
     assert handover_file.read() == Handover()
-    entrance.intake.take(body({"instanceId": "i"}, kind="platform.initStart"), "2")
-    entrance.intake.take(body({"requestId": "r"}, {"requestId": "s"}, kind="platform.start"), "3")
+    world.intake.take(body({"instanceId": "i"}, kind="platform.initStart"), "2")
+    world.intake.take(body({"requestId": "r"}, {"requestId": "s"}, kind="platform.start"), "3")
     left = handover_file.read()
     assert (left.instance_id, left.request_id, left.first, len(left.batches())) == ("i", "s", "r", 3)
 
@@ -96,10 +96,10 @@ def test_what_is_learnt_is_left_for_the_next_generation_before_the_batch_is_answ
 @given(st.binary(), st.text(st.characters(codec=None)))
 def test_no_bytes_stop_the_intake(data: bytes, sequence_id: str) -> None:
     """An exception would be answered 500, and Lambda would send the batch for ever."""
-    entrance = Entrance()
-    entrance.intake.take(data, sequence_id)
-    assert entrance.counts.bodies == 1
-    assert entrance.counts.is_balanced()
+    world = World()
+    world.intake.take(data, sequence_id)
+    assert world.counts.bodies == 1
+    assert world.counts.is_balanced()
 
 
 KINDS = st.sampled_from(["function", "extension", "platform.start", "platform.report", "platform.logsDropped", "new"])
@@ -121,45 +121,45 @@ KINDS = st.sampled_from(["function", "extension", "platform.start", "platform.re
     )
 )
 def test_no_json_stops_the_intake(elements: list[object]) -> None:
-    entrance = Entrance()
-    entrance.intake.take(json.dumps(elements).encode(), "s")
-    assert entrance.counts.received == len(elements)
-    assert entrance.counts.is_balanced()
-    assert len(entrance.taken) == entrance.counts.routed
-    orjson.dumps(entrance.counts.snapshot())
+    world = World()
+    world.intake.take(json.dumps(elements).encode(), "s")
+    assert world.counts.received == len(elements)
+    assert world.counts.is_balanced()
+    assert len(world.taken) == world.counts.routed
+    orjson.dumps(world.counts.snapshot())
 
 
 def test_a_batch_that_is_sent_again_is_counted_and_not_forwarded_twice() -> None:
     """Our 200 may be lost. The bytes are then the same; of the `sequence-id` nobody says so."""
-    entrance = Entrance()
+    world = World()
     for sequence_id in ("s1", "s1", "s2", ""):
-        entrance.intake.take(body("a", "b"), sequence_id)
-        entrance.intake.take(body("a", "c"), sequence_id)
-    assert (entrance.counts.bodies, entrance.counts.redelivered_bodies, entrance.counts.received) == (8, 6, 4)
-    assert len({record.id for record in entrance.taken}) == len(entrance.taken) == 4
-    assert len(entrance.told) == 2
+        world.intake.take(body("a", "b"), sequence_id)
+        world.intake.take(body("a", "c"), sequence_id)
+    assert (world.counts.bodies, world.counts.redelivered_bodies, world.counts.received) == (8, 6, 4)
+    assert len({record.id for record in world.taken}) == len(world.taken) == 4
+    assert len(world.told) == 2
 
 
 def test_batches_with_other_bytes_are_other_batches_even_under_one_sequence_id() -> None:
     """The same lines a millisecond later, or in another order."""
-    entrance = Entrance()
+    world = World()
     later = body("a", "b").replace(b"30.123Z", b"30.124Z")
     for one in (body("a", "b"), later, body("b", "a"), body("a"), body("a", "b", "a")):
-        entrance.intake.take(one, "s")
-    assert (entrance.counts.redelivered_bodies, len({record.id for record in entrance.taken})) == (0, 10)
+        world.intake.take(one, "s")
+    assert (world.counts.redelivered_bodies, len({record.id for record in world.taken})) == (0, 10)
 
 
 def test_batches_without_a_record_are_never_a_repetition() -> None:
-    entrance = Entrance()
+    world = World()
     for _ in range(3):
-        entrance.intake.take(b"[]", "s")
-    assert (entrance.counts.bodies, entrance.counts.redelivered_bodies) == (3, 0)
+        world.intake.take(b"[]", "s")
+    assert (world.counts.bodies, world.counts.redelivered_bodies) == (3, 0)
 
 
 @pytest.mark.parametrize("sequence_id", ["s1", "s2"])
 def test_a_batch_sent_again_to_the_next_generation_has_the_same_ids(sequence_id: str) -> None:
     """What was delivered by the generation before can then be recognised at the destination."""
-    first, second = Entrance(), Entrance()
+    first, second = World(), World()
     first.intake.take(body("a", "b"), "s1")
     second.intake.take(body("a", "b"), sequence_id)
     assert [record.id for record in first.taken] == [record.id for record in second.taken]
@@ -168,43 +168,43 @@ def test_a_batch_sent_again_to_the_next_generation_has_the_same_ids(sequence_id:
 def test_the_next_generation_takes_no_batch_that_the_one_before_had_taken(tmp_path: Path) -> None:
     """All of it may be delivered, and nothing of it in the spool, when Lambda has lost the answer in a reset."""
     handover_file = HandoverFile("127.0.0.1:9001", str(tmp_path))
-    first = Entrance(handover_file=handover_file)
+    first = World(handover_file=handover_file)
     for number in range(100):
         first.intake.take(body(f"line {number}"), "s")
     first.intake.save_handover()
-    second = Entrance(known=HandoverFile("127.0.0.1:9001", str(tmp_path)).read().batches())
+    second = World(known=HandoverFile("127.0.0.1:9001", str(tmp_path)).read().batches())
     for number in (99, 40, 100):
         second.intake.take(body(f"line {number}"), "t")
     assert (second.counts.redelivered_bodies, [record.body for record in second.taken]) == (2, ["line 100"])
 
 
 def test_what_is_no_telemetry_is_counted_and_said() -> None:
-    entrance = Entrance()
-    entrance.intake.take(b"{}", "s")
-    entrance.intake.take(b"[1, 2]", "s")
-    assert entrance.counts.undecodable_bodies == 1
-    assert entrance.counts.unrouted == {Unrouted.NOT_A_RECORD: 2}
-    assert entrance.counts.is_balanced()
-    assert entrance.lines.said("no telemetry") == entrance.lines.said("no records") == 1
+    world = World()
+    world.intake.take(b"{}", "s")
+    world.intake.take(b"[1, 2]", "s")
+    assert world.counts.undecodable_bodies == 1
+    assert world.counts.unrouted == {Unrouted.NOT_A_RECORD: 2}
+    assert world.counts.is_balanced()
+    assert world.lines.said("no telemetry") == world.lines.said("no records") == 1
 
 
 DEEP = b'{"time":"2026-03-02T10:15:30.123Z","type":"function","record":%b1%b}' % (b'{"a":' * 1_100, b"}" * 1_100)
 
 
 def test_a_record_that_cannot_be_read_costs_itself_alone() -> None:
-    entrance = Entrance()
+    world = World()
     sound = body(*(f"line {number}" for number in range(49)))
     for end in (b"]", b" ]"):
-        entrance.intake.take(sound[:-1] + b"," + DEEP + end, "s")
-    assert [record.body for record in entrance.taken[:49]] == [f"line {number}" for number in range(49)]
-    assert "…[no JSON that can be read: cut," in entrance.taken[49].body
-    assert (entrance.counts.received, entrance.counts.unreadable_records, entrance.counts.undecodable_bodies) == (
+        world.intake.take(sound[:-1] + b"," + DEEP + end, "s")
+    assert [record.body for record in world.taken[:49]] == [f"line {number}" for number in range(49)]
+    assert "…[no JSON that can be read: cut," in world.taken[49].body
+    assert (world.counts.received, world.counts.unreadable_records, world.counts.undecodable_bodies) == (
         100,
         2,
         0,
     )
-    assert entrance.counts.is_balanced()
-    assert entrance.lines.said("no JSON that can be read", "WARN") == 1
+    assert world.counts.is_balanced()
+    assert world.lines.said("no JSON that can be read", "WARN") == 1
 
 
 @pytest.mark.parametrize(
@@ -215,9 +215,9 @@ def test_a_record_that_cannot_be_read_costs_itself_alone() -> None:
     ],
 )  # fmt: skip
 def test_a_body_of_which_something_cannot_be_read_is_a_loss_behind_what_can(data: bytes) -> None:
-    entrance = Entrance()
-    entrance.intake.take(data, "s")
-    assert entrance.signs == ["lost"]
+    world = World()
+    world.intake.take(data, "s")
+    assert world.signs == ["lost"]
 
 
 def at(second: int, *records: object, kind: str = "function") -> bytes:
@@ -232,34 +232,34 @@ def invocation(request: str, second: int) -> Invocation:
 @pytest.mark.parametrize("sign", [b"not JSON", b"[1]", body({}, kind="platform.logsDropped"), None])
 @pytest.mark.parametrize("is_heard", [True, False])
 def test_what_comes_behind_a_lost_body_is_not_of_the_request_before(sign: bytes | None, is_heard: bool) -> None:
-    entrance = Entrance()
-    entrance.intake.take(at(30, {"requestId": "a"}, kind="platform.start"), "s")
+    world = World()
+    world.intake.take(at(30, {"requestId": "a"}, kind="platform.start"), "s")
     if sign is None:
-        entrance.intake.refuse(5)
+        world.intake.refuse(5)
     else:
-        entrance.intake.take(sign, "s")
-    assert entrance.intake.is_open(at(40, "a line"))
+        world.intake.take(sign, "s")
+    assert world.intake.is_open(at(40, "a line"))
     if is_heard:
-        entrance.enricher.hear(invocation("b", 39))
-    entrance.intake.take(at(40, "a line"), "s")
-    entrance.intake.take(at(50, {"requestId": "c"}, kind="platform.start"), "s")
-    entrance.intake.take(at(51, "a line"), "s")
-    lines = [record.request_id for record in entrance.taken if record.type == "function"]
+        world.enricher.hear(invocation("b", 39))
+    world.intake.take(at(40, "a line"), "s")
+    world.intake.take(at(50, {"requestId": "c"}, kind="platform.start"), "s")
+    world.intake.take(at(51, "a line"), "s")
+    lines = [record.request_id for record in world.taken if record.type == "function"]
     assert lines == ["b" if is_heard else None, "c"]
-    assert not entrance.intake.is_open(at(52, "a line"))
+    assert not world.intake.is_open(at(52, "a line"))
 
 
 def test_a_body_that_lies_before_the_lost_one_is_of_its_request_however_late_it_is_digested() -> None:
-    entrance = Entrance()
+    world = World()
     bodies = [at(30, {"requestId": "a"}, kind="platform.start"), at(31, "a line")]
-    arrived = [entrance.intake.admit(one, "s") for one in bodies]
-    entrance.intake.refuse(5)
-    arrived.append(entrance.intake.admit(at(40, "a line"), "s"))
+    arrived = [world.intake.admit(one, "s") for one in bodies]
+    world.intake.refuse(5)
+    arrived.append(world.intake.admit(at(40, "a line"), "s"))
     for one in arrived:
         assert one is not None
-        for _ in entrance.intake.digest(one):
+        for _ in world.intake.digest(one):
             pass
-    assert [record.request_id for record in entrance.taken] == ["a", "a", None]
+    assert [record.request_id for record in world.taken] == ["a", "a", None]
 
 
 def test_what_was_read_in_doubt_is_made_again_of_the_spool_as_it_was() -> None:
@@ -269,17 +269,17 @@ def test_what_was_read_in_doubt_is_made_again_of_the_spool_as_it_was() -> None:
         clock, log = ManualClock(), Lines().log
         return Spool(store, owner=owner, sinks=["list"], max_bytes=10**7, clock=clock, log=log)
 
-    entrance = Entrance(spool=spool())
-    entrance.enricher.hear(invocation("a", 30))
+    world = World(spool=spool())
+    world.enricher.hear(invocation("a", 30))
     for number, data in enumerate((at(30, {"requestId": "a"}, kind="platform.start"), at(31, "x"), at(40, "y", "z"))):
         if number == 2:
-            entrance.intake.refuse(5)
-            entrance.enricher.hear(invocation("b", 39))
-        entrance.intake.take(data, "s")
+            world.intake.refuse(5)
+            world.enricher.hear(invocation("b", 39))
+        world.intake.take(data, "s")
     again = spool()
     again.recover()
-    assert Backlog(again, "list", ORIGIN).read(100, 10**7) == entrance.taken
-    assert [record.request_id for record in entrance.taken] == ["a", "a", "b", "b"]
+    assert Backlog(again, "list", ORIGIN).read(100, 10**7) == world.taken
+    assert [record.request_id for record in world.taken] == ["a", "a", "b", "b"]
 
 
 NAME = "2026/03/02/[7]aa11bb22cc33dd44"
@@ -293,10 +293,10 @@ def restored(name: str | None) -> bytes:
 
 @pytest.mark.parametrize("name", [NAME, None])
 def test_a_restored_environment_has_a_name_of_its_own(name: str | None) -> None:
-    entrance = Entrance()
+    world = World()
     for one in (BORN, restored(name), STARTED, at(32, "a line")):
-        entrance.intake.take(one, "s")
-    born, *others = [record.origin.instance_id for record in entrance.taken]
+        world.intake.take(one, "s")
+    born, *others = [record.origin.instance_id for record in world.taken]
     assert born == "snapshot"
     assert len({*others}) == 1
     assert others[0] == name or (
@@ -305,19 +305,19 @@ def test_a_restored_environment_has_a_name_of_its_own(name: str | None) -> None:
 
 
 def test_two_copies_of_a_snapshot_share_no_ids_and_know_what_comes_again() -> None:
-    first, second = Entrance(), Entrance()
-    for entrance in (first, second):
+    first, second = World(), World()
+    for world in (first, second):
         for one in (restored(None), STARTED, at(32, "a line"), at(32, "a line"), restored(None)):
-            entrance.intake.take(one, "s")
-        assert (entrance.counts.redelivered_bodies, len(entrance.taken)) == (2, 3)
+            world.intake.take(one, "s")
+        assert (world.counts.redelivered_bodies, len(world.taken)) == (2, 3)
     assert not {one.id for one in first.taken} & {one.id for one in second.taken}
 
 
 def test_a_start_tells_of_a_restore_that_nothing_else_told_of() -> None:
-    entrance = Entrance(origin=replace(ORIGIN, init_type="snap-start"))
+    world = World(origin=replace(ORIGIN, init_type="snap-start"))
     for one in (BORN, STARTED, at(32, "a line"), at(40, {"requestId": "b"}, kind="platform.start")):
-        entrance.intake.take(one, "s")
-    born, *others = [record.origin.instance_id for record in entrance.taken]
+        world.intake.take(one, "s")
+    born, *others = [record.origin.instance_id for record in world.taken]
     assert born == "snapshot"
     assert others[0] not in ("snapshot", None)
     assert len({*others}) == 1
@@ -326,12 +326,12 @@ def test_a_start_tells_of_a_restore_that_nothing_else_told_of() -> None:
 @pytest.mark.parametrize("name", [NAME, None])
 def test_the_next_generation_goes_by_the_same_name_and_ids(name: str | None, tmp_path: Path) -> None:
     handover_file = HandoverFile("127.0.0.1:9001", str(tmp_path))
-    first = Entrance(handover_file=handover_file)
+    first = World(handover_file=handover_file)
     for one in (BORN, restored(name), at(32, "a line")):
         first.intake.take(one, "s")
     left = handover_file.read()
     assert left.restored == left.instance_id == first.taken[-1].origin.instance_id
-    second = Entrance(before=left)
+    second = World(before=left)
     for one in (at(32, "a line"), STARTED):
         second.intake.take(one, "s")
     assert second.taken[0] == first.taken[-1]
@@ -344,49 +344,49 @@ def test_what_a_restored_environment_sent_is_made_again_of_the_spool_as_it_was()
     def spool() -> Spool:
         return Spool(store, owner=owner, sinks=["list"], max_bytes=10**7, clock=ManualClock(), log=Lines().log)
 
-    entrance = Entrance(spool=spool())
+    world = World(spool=spool())
     for one in (BORN, restored(None), STARTED, at(32, "a line")):
-        entrance.intake.take(one, "s")
+        world.intake.take(one, "s")
     again = spool()
     again.recover()
-    assert Backlog(again, "list", ORIGIN).read(100, 10**7) == entrance.taken
+    assert Backlog(again, "list", ORIGIN).read(100, 10**7) == world.taken
 
 
 def test_a_sound_body_is_no_loss_nor_is_one_that_comes_again() -> None:
-    entrance = Entrance()
+    world = World()
     for _ in range(2):
-        entrance.intake.take(body("a", {"droppedRecords": 0}, None), "s")
-    assert entrance.signs == []
+        world.intake.take(body("a", {"droppedRecords": 0}, None), "s")
+    assert world.signs == []
 
 
 def test_what_lambda_dropped_is_counted_but_is_no_record_of_ours() -> None:
-    entrance = Entrance()
+    world = World()
     losses = [{"droppedRecords": 18, "droppedBytes": 4123}, {"droppedRecords": -1, "droppedBytes": 2**80}, {}, "text"]
-    entrance.intake.take(body(*losses, kind="platform.logsDropped"), "s")
-    assert (entrance.counts.lost_before_us, entrance.counts.lost_before_us_bytes) == (18, 4123)
-    assert entrance.counts.received == 4
-    assert entrance.lines.said("Lambda dropped 18 records", "WARN") == 1
+    world.intake.take(body(*losses, kind="platform.logsDropped"), "s")
+    assert (world.counts.lost_before_us, world.counts.lost_before_us_bytes) == (18, 4123)
+    assert world.counts.received == 4
+    assert world.lines.said("Lambda dropped 18 records", "WARN") == 1
 
 
 def test_losses_are_counted_where_platform_events_are_not_forwarded() -> None:
-    entrance = Entrance("function")
-    entrance.intake.take(body({"droppedRecords": 2, "droppedBytes": 3}, kind="platform.logsDropped"), "s")
-    assert entrance.counts.lost_before_us == 2
-    assert entrance.taken == []
+    world = World("function")
+    world.intake.take(body({"droppedRecords": 2, "droppedBytes": 3}, kind="platform.logsDropped"), "s")
+    assert world.counts.lost_before_us == 2
+    assert world.taken == []
 
 
 def test_the_lifecycle_is_told_of_records_that_are_not_forwarded() -> None:
     """The end of an invocation is seen in a platform event, whatever is forwarded."""
-    entrance = Entrance("function")
-    entrance.intake.take(body({"requestId": "x"}, kind="platform.runtimeDone"), "s")
-    assert [record.type for records in entrance.told for record in records] == ["platform.runtimeDone"]
+    world = World("function")
+    world.intake.take(body({"requestId": "x"}, kind="platform.runtimeDone"), "s")
+    assert [record.type for records in world.told for record in records] == ["platform.runtimeDone"]
 
 
 def test_ordinary_telemetry_says_nothing() -> None:
     """A line per batch would be a loop: it comes back as telemetry."""
-    entrance = Entrance("platform", "function", "extension")
-    entrance.intake.take(body("a", kind="extension"), "s")
-    assert entrance.lines.written == []
+    world = World("platform", "function", "extension")
+    world.intake.take(body("a", kind="extension"), "s")
+    assert world.lines.written == []
 
 
 # --- over a real socket ---------------------------------------------------------------------------------------------
@@ -398,27 +398,27 @@ def listening() -> tuple[socket.socket, str]:
 
 
 async def test_bodies_are_taken_from_the_socket_and_answered() -> None:
-    entrance, (listener, url) = Entrance(), listening()
-    async with serve(listener, entrance.intake, MAX_BYTES), aiohttp.ClientSession() as session:
+    world, (listener, url) = World(), listening()
+    async with serve(listener, world.intake, MAX_BYTES), aiohttp.ClientSession() as session:
         for data in (body("a"), b"not JSON", b"", body("b")):
             async with session.post(url, data=data, headers={"sequence-id": "s1"}) as answer:
                 assert answer.status == 200
-    assert [record.body for record in entrance.taken] == ["a", "b"]
-    assert entrance.counts.undecodable_bodies == 2
+    assert [record.body for record in world.taken] == ["a", "b"]
+    assert world.counts.undecodable_bodies == 2
 
 
 async def test_a_batch_sent_again_is_known_whatever_its_headers_say() -> None:
-    entrance, (listener, url) = Entrance(), listening()
-    async with serve(listener, entrance.intake, MAX_BYTES), aiohttp.ClientSession() as session:
+    world, (listener, url) = World(), listening()
+    async with serve(listener, world.intake, MAX_BYTES), aiohttp.ClientSession() as session:
         for sequence_id in ("s1", "s1", "s2"):
             async with session.post(url, data=body("a"), headers={"Sequence-Id": sequence_id}) as answer:
                 assert answer.status == 200
-    assert (entrance.counts.redelivered_bodies, len(entrance.taken)) == (2, 1)
+    assert (world.counts.redelivered_bodies, len(world.taken)) == (2, 1)
 
 
 async def test_what_came_before_the_server_waits_in_the_kernel() -> None:
     """Lambda may send before we serve: the socket listens from before registration on."""
-    entrance, (listener, url) = Entrance(), listening()
+    world, (listener, url) = World(), listening()
     async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
 
         async def early() -> int:
@@ -428,57 +428,57 @@ async def test_what_came_before_the_server_waits_in_the_kernel() -> None:
         sent = group.create_task(early())
         connected = socket.create_connection(listener.getsockname())  # proves that the queue takes connections
         connected.close()
-        async with serve(listener, entrance.intake, MAX_BYTES):
+        async with serve(listener, world.intake, MAX_BYTES):
             assert await asyncio.wait_for(sent, 10) == 200
-    assert [record.body for record in entrance.taken] == ["early"]
+    assert [record.body for record in world.taken] == ["early"]
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
 async def test_a_body_that_is_too_long_is_counted_said_and_answered_200(is_chunked: bool) -> None:
     """Lambda would send it again and again, and the end of the invocation would wait behind it."""
-    entrance, (listener, url) = Entrance(), listening()
+    world, (listener, url) = World(), listening()
 
     async def pieces(data: bytes):
         yield data[: len(data) // 2]
         yield data[len(data) // 2 :]
 
-    async with serve(listener, entrance.intake, MAX_BYTES), aiohttp.ClientSession() as session:
+    async with serve(listener, world.intake, MAX_BYTES), aiohttp.ClientSession() as session:
         for size in (LIMIT, LIMIT + 1, 2 * LIMIT):
             data = body("x" * (size - len(body(""))))
             async with session.post(url, data=pieces(data) if is_chunked else io.BytesIO(data)) as answer:
                 assert answer.status == 200
         async with session.post(url, data=body("behind it")) as answer:
             assert answer.status == 200
-    assert (entrance.counts.oversize_bodies, entrance.counts.bodies, len(entrance.taken)) == (2, 2, 2)
-    assert entrance.lines.said(f"more than {LIMIT} bytes", "WARN") == 2
+    assert (world.counts.oversize_bodies, world.counts.bodies, len(world.taken)) == (2, 2, 2)
+    assert world.lines.said(f"more than {LIMIT} bytes", "WARN") == 2
 
 
 async def test_the_longest_line_fits_however_json_escapes_it() -> None:
     """A control character takes six bytes in JSON. Source of the 256 KB: Lambda quotas, log line."""
-    entrance, (listener, url) = Entrance(), listening()
+    world, (listener, url) = World(), listening()
     data = body(*["x" * 1000] * 512, "\x01" * 256 * 1024)
     async with (
-        serve(listener, entrance.intake, MAX_BYTES),
+        serve(listener, world.intake, MAX_BYTES),
         aiohttp.ClientSession() as session,
         session.post(url, data=io.BytesIO(data)) as answer,
     ):
         assert answer.status == 200
-    assert (entrance.counts.oversize_bodies, len(entrance.taken)) == (0, 513)
+    assert (world.counts.oversize_bodies, len(world.taken)) == (0, 513)
 
 
 async def test_other_paths_and_methods_are_refused() -> None:
-    entrance, (listener, url) = Entrance(), listening()
-    async with serve(listener, entrance.intake, MAX_BYTES), aiohttp.ClientSession() as session:
+    world, (listener, url) = World(), listening()
+    async with serve(listener, world.intake, MAX_BYTES), aiohttp.ClientSession() as session:
         async with session.get(url) as answer:
             assert (answer.status, answer.headers["Allow"]) == (405, "POST")
         async with session.post(url + "/other", data=b"[]") as answer:
             assert answer.status == 404
-    assert entrance.counts.bodies == 0
+    assert world.counts.bodies == 0
 
 
 async def test_leaving_closes_the_socket() -> None:
-    entrance, (listener, url) = Entrance(), listening()
-    async with serve(listener, entrance.intake, MAX_BYTES):
+    world, (listener, url) = World(), listening()
+    async with serve(listener, world.intake, MAX_BYTES):
         pass
     async with aiohttp.ClientSession() as session:
         with pytest.raises(aiohttp.ClientConnectorError):
@@ -486,8 +486,8 @@ async def test_leaving_closes_the_socket() -> None:
 
 
 async def test_a_sender_that_hangs_up_in_the_middle_costs_nothing() -> None:
-    entrance, (listener, url) = Entrance(), listening()
-    async with serve(listener, entrance.intake, MAX_BYTES), aiohttp.ClientSession() as session:
+    world, (listener, url) = World(), listening()
+    async with serve(listener, world.intake, MAX_BYTES), aiohttp.ClientSession() as session:
         _, writer = await asyncio.open_connection(*listener.getsockname())
         writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n[{")
         await writer.drain()
@@ -495,7 +495,7 @@ async def test_a_sender_that_hangs_up_in_the_middle_costs_nothing() -> None:
         await writer.wait_closed()
         async with session.post(url, data=body("a")) as answer:
             assert answer.status == 200
-    assert entrance.counts.bodies == 1
+    assert world.counts.bodies == 1
 
 
 # --- whoever connects -----------------------------------------------------------------------------------------------
@@ -525,28 +525,28 @@ async def answer_of(reader: asyncio.StreamReader) -> bytes:
 async def test_what_ends_before_its_end_is_no_body_and_may_have_been_one(
     sent: bytes, signs: list[str], answer: bytes
 ) -> None:
-    entrance, (listener, _) = Entrance(), listening()
-    async with serve(listener, entrance.intake, MAX_BYTES):
+    world, (listener, _) = World(), listening()
+    async with serve(listener, world.intake, MAX_BYTES):
         reader, writer = await asyncio.open_connection(*listener.getsockname())
         writer.write(sent)
         writer.write_eof()
         assert (await answer_of(reader)).startswith(answer)
         writer.close()
-        assert entrance.signs == signs
-    assert (entrance.counts.bodies, entrance.counts.interrupted_bodies) == (0, len(signs))
+        assert world.signs == signs
+    assert (world.counts.bodies, world.counts.interrupted_bodies) == (0, len(signs))
 
 
 async def test_a_connection_that_is_reset_in_a_body_is_an_interruption() -> None:
-    entrance, (listener, _) = Entrance(), listening()
-    async with serve(listener, entrance.intake, MAX_BYTES):
+    world, (listener, _) = World(), listening()
+    async with serve(listener, world.intake, MAX_BYTES):
         reader, writer = await asyncio.open_connection(*listener.getsockname())
         writer.write(HEAD[:-2] + b"Expect: 100-continue\r\n\r\n")
         async with asyncio.timeout(10):
             await reader.readuntil(b"\r\n\r\n")  # so it is read
         reset(writer)
         async with asyncio.timeout(10):
-            await entrance.came.wait()
-    assert entrance.signs == ["interrupted"]
+            await world.came.wait()
+    assert world.signs == ["interrupted"]
 
 
 async def test_a_body_that_does_not_come_on_is_an_interruption_and_given_up_in_the_end(
@@ -555,37 +555,37 @@ async def test_a_body_that_does_not_come_on_is_an_interruption_and_given_up_in_t
     """Byte by byte for ever: neither an invocation nor memory is held for it."""
     monkeypatch.setattr(entrances, "STALL_S", 0.05)
     monkeypatch.setattr(entrances, "REQUEST_S", 0.3)
-    entrance, (listener, url) = Entrance(), listening()
-    async with serve(listener, entrance.intake, MAX_BYTES), aiohttp.ClientSession() as session:
+    world, (listener, url) = World(), listening()
+    async with serve(listener, world.intake, MAX_BYTES), aiohttp.ClientSession() as session:
         reader, writer = await asyncio.open_connection(*listener.getsockname())
         writer.write(HEAD)
         async with asyncio.timeout(10):
-            await entrance.came.wait()
+            await world.came.wait()
         async with session.post(url, data=body("beside it")) as answer:
             assert answer.status == 200
         writer.write(b"[")
         assert (await answer_of(reader)).startswith(b"HTTP/1.1 408 ")
         writer.close()
-        assert entrance.counts.interrupted_bodies == 1
-        assert set(entrance.signs) == {"interrupted"}
-        assert [record.body for record in entrance.taken] == ["beside it"]
+        assert world.counts.interrupted_bodies == 1
+        assert set(world.signs) == {"interrupted"}
+        assert [record.body for record in world.taken] == ["beside it"]
 
 
 async def test_a_head_that_does_not_come_on_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entrances, "STALL_S", 0.05)
     monkeypatch.setattr(entrances, "REQUEST_S", 0.1)
-    entrance, (listener, _) = Entrance(), listening()
-    async with serve(listener, entrance.intake, MAX_BYTES):
+    world, (listener, _) = World(), listening()
+    async with serve(listener, world.intake, MAX_BYTES):
         reader, writer = await asyncio.open_connection(*listener.getsockname())
         writer.write(b"GET / HT")
         assert (await answer_of(reader)).startswith(b"HTTP/1.1 408 ")
         writer.close()
-        assert entrance.signs == []
+        assert world.signs == []
 
 
 async def test_of_too_many_connections_the_ones_unused_longest_make_way() -> None:
-    entrance, (listener, url) = Entrance(), listening()
-    async with serve(listener, entrance.intake, MAX_BYTES), aiohttp.ClientSession() as session:
+    world, (listener, url) = World(), listening()
+    async with serve(listener, world.intake, MAX_BYTES), aiohttp.ClientSession() as session:
         async with session.post(url, data=body("Lambda's")) as answer:
             assert answer.status == 200
         idle = [await asyncio.open_connection(*listener.getsockname()) for _ in range(entrances.MOST_CONNECTIONS)]
@@ -596,13 +596,13 @@ async def test_of_too_many_connections_the_ones_unused_longest_make_way() -> Non
             assert answer.status == 200
         for _, writer in idle:
             writer.close()
-    assert len(entrance.taken) == 2
+    assert len(world.taken) == 2
 
 
 async def test_what_many_send_at_once_is_held_up_to_a_bound() -> None:
-    entrance, (listener, _) = Entrance(), listening()
+    world, (listener, _) = World(), listening()
     piece = b"x" * (LIMIT // 2)
-    async with serve(listener, entrance.intake, MAX_BYTES):
+    async with serve(listener, world.intake, MAX_BYTES):
         pairs = [await asyncio.open_connection(*listener.getsockname()) for _ in range(12)]
         for _, writer in pairs:
             writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % LIMIT + piece)
@@ -613,13 +613,13 @@ async def test_what_many_send_at_once_is_held_up_to_a_bound() -> None:
             async with asyncio.timeout(10):
                 assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
             writer.close()
-    assert entrance.counts.oversize_bodies > 0
-    assert entrance.counts.oversize_bodies + entrance.counts.undecodable_bodies == 12
+    assert world.counts.oversize_bodies > 0
+    assert world.counts.oversize_bodies + world.counts.undecodable_bodies == 12
 
 
 async def test_requests_that_come_at_once_are_answered_in_turn() -> None:
-    entrance, (listener, _) = Entrance(), listening()
-    async with serve(listener, entrance.intake, MAX_BYTES):
+    world, (listener, _) = World(), listening()
+    async with serve(listener, world.intake, MAX_BYTES):
         reader, writer = await asyncio.open_connection(*listener.getsockname())
         bodies = [body(f"a{number}") for number in range(5)]
         head = b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nsequence-id: %d\r\nContent-Length: %d\r\n\r\n"
@@ -631,5 +631,5 @@ async def test_requests_that_come_at_once_are_answered_in_turn() -> None:
     assert answers.count(b"HTTP/1.1 200 ") == 5
     assert answers.count(b"HTTP/1.1 405 ") == 1
     assert answers.endswith(b"\r\n\r\n")
-    assert len(entrance.taken) == 5
-    assert entrance.signs == []
+    assert len(world.taken) == 5
+    assert world.signs == []

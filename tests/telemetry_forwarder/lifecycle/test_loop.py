@@ -20,7 +20,7 @@ from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.records.running import Invocation
 from telemetry_forwarder.testing.virtual_time import in_virtual_time
-from tests.builders import Hang, Slow, Workshop, freeze, record, records
+from tests.builders import Hang, Slow, World, freeze, record, records
 
 
 class FakeLambda:
@@ -28,8 +28,8 @@ class FakeLambda:
 
     is_freezing = False  # whether nothing runs until the next event
 
-    def __init__(self, shop: Workshop, *script: tuple[float, tuple[str, ...] | Exception, float]) -> None:
-        self._shop = shop
+    def __init__(self, base: World, *script: tuple[float, tuple[str, ...] | Exception, float]) -> None:
+        self._shop = base
         self._script = list(script)
         self.happened: list[tuple[str, float]] = []
         self.on_start: Callable[[str], None] = lambda request_id: None
@@ -59,12 +59,12 @@ class FakeLambda:
         return [at for what, at in self.happened if what == word]
 
 
-class Stage:
+class LoopWorld:
     """A lifecycle with one real worker, and the telemetry that comes at given times."""
 
     def __init__(
         self,
-        shop: Workshop,
+        base: World,
         *script: Any,
         buffering_s: float = 0.025,
         strategy: Strategy = Strategy(Mode.END),  # noqa: B008 - frozen
@@ -75,20 +75,20 @@ class Stage:
         last_word: Callable[[], Record | None] = lambda: None,
         **machine: Any,
     ) -> None:
-        self.shop = shop
+        self.base = base
         self.counts = IntakeCounts()
-        self.lambda_ = FakeLambda(shop, *script)
+        self.lambda_ = FakeLambda(base, *script)
         self.lambda_.is_freezing = is_freezing
-        self.machine = Machine(clock=shop.clock, strategy=strategy, holding=holding, buffering_s=buffering_s, **machine)
+        self.machine = Machine(clock=base.clock, strategy=strategy, holding=holding, buffering_s=buffering_s, **machine)
         if init_is_told:
             self.machine.on_records([INIT_REPORT])
         self.lifecycle = Lifecycle(
             client=self.lambda_,  # type: ignore[arg-type]
             machine=self.machine,
-            workers=[shop.worker],
+            workers=[base.worker],
             counts=self.counts,
-            clock=shop.clock,
-            log=shop.lines.log,
+            clock=base.clock,
+            log=base.lines.log,
             last_word=last_word,
         )
         if is_heard:  # `platform.start` comes with the invocation; here it is for the lifecycle alone
@@ -99,8 +99,8 @@ class Stage:
         asyncio.get_running_loop().call_at(1000.0 + seconds, self._receive, batch)
 
     def _receive(self, batch: tuple[Record, ...]) -> None:
-        batch = tuple(replace(one, time_ms=self.shop.clock.epoch_ms()) for one in batch)
-        self.shop.worker.offer(batch)
+        batch = tuple(replace(one, time_ms=self.base.clock.epoch_ms()) for one in batch)
+        self.base.worker.offer(batch)
         self.lifecycle.on_records(batch)
 
 
@@ -124,30 +124,30 @@ TIMEOUT = (60.0, ("shutdown", "timeout"), 2.0)
 @in_virtual_time
 async def play(
     *script: Any,
-    check: Callable[[Stage], None],
+    check: Callable[[LoopWorld], None],
     telemetry: Any = (),
     answers: Any = (),
     then: Any = None,
-    arrange: Callable[[Stage], None] = lambda stage: None,
+    arrange: Callable[[LoopWorld], None] = lambda world: None,
     **how: Any,
 ) -> None:
     """Run a lifecycle to the end of SHUTDOWN in virtual time; then `check`."""
-    async with Workshop(*answers, then=then) as shop:
-        stage = Stage(shop, *script, **how)
+    async with World(*answers, then=then) as base:
+        world = LoopWorld(base, *script, **how)
         for seconds, *batch in telemetry:
-            stage.telemetry(seconds, *batch)
-        arrange(stage)
-        await stage.lifecycle.run()
-        shop.check()
-        assert shop.worker.held == 0
-        check(stage)
+            world.telemetry(seconds, *batch)
+        arrange(world)
+        await world.lifecycle.run()
+        base.check()
+        assert base.worker.held == 0
+        check(world)
 
 
 def test_the_next_event_is_asked_for_after_the_flush() -> None:
-    def check(stage: Stage) -> None:
-        assert stage.lambda_.when("next") == pytest.approx([0.0, 1.7])
-        assert stage.shop.transport.times[0] == 1.0
-        assert stage.shop.delivered == 2
+    def check(world: LoopWorld) -> None:
+        assert world.lambda_.when("next") == pytest.approx([0.0, 1.7])
+        assert world.base.transport.times[0] == 1.0
+        assert world.base.delivered == 2
 
     play(INVOKE, SPINDOWN, telemetry=[(0.5, record()), (1.0, done("a"))], answers=[Slow(0.7)], check=check)
 
@@ -155,10 +155,10 @@ def test_the_next_event_is_asked_for_after_the_flush() -> None:
 def test_long_invocation_sends_while_it_runs_and_holds_nobody_for_it() -> None:
     """What was written before is safe even where the environment is lost without a word."""
 
-    def check(stage: Stage) -> None:
-        assert stage.shop.transport.times[0] == pytest.approx(RUNNING_PERIOD_S)
-        assert stage.lambda_.when("next") == pytest.approx([0.0, 20.0])
-        assert stage.shop.delivered == 3
+    def check(world: LoopWorld) -> None:
+        assert world.base.transport.times[0] == pytest.approx(RUNNING_PERIOD_S)
+        assert world.lambda_.when("next") == pytest.approx([0.0, 20.0])
+        assert world.base.delivered == 3
 
     play(
         (0.0, ("invoke", "a"), 30.0),
@@ -171,9 +171,9 @@ def test_long_invocation_sends_while_it_runs_and_holds_nobody_for_it() -> None:
 def test_nothing_is_sent_after_the_next_event_was_asked_for() -> None:
     """The environment may be frozen from then on."""
 
-    def check(stage: Stage) -> None:
-        assert stage.shop.transport.times[1] >= 61.0
-        assert stage.shop.delivered == 202
+    def check(world: LoopWorld) -> None:
+        assert world.base.transport.times[1] >= 61.0
+        assert world.base.delivered == 202
 
     play(
         INVOKE, SPINDOWN, telemetry=[(1.0, record(), done("a")), (10.0, *records(200, prefix="late"))], check=check
@@ -181,15 +181,15 @@ def test_nothing_is_sent_after_the_next_event_was_asked_for() -> None:
 
 
 def test_a_hanging_backend_holds_the_invocation_for_the_longest_hold_and_no_longer() -> None:
-    def check(stage: Stage) -> None:
-        assert stage.lambda_.when("next")[1] == pytest.approx(3.0)
+    def check(world: LoopWorld) -> None:
+        assert world.lambda_.when("next")[1] == pytest.approx(3.0)
 
     play(INVOKE, SPINDOWN, telemetry=[(1.0, record(), done("a"))], then=Hang(), check=check)
 
 
 def test_a_hanging_backend_never_takes_a_function_to_its_timeout() -> None:
-    def check(stage: Stage) -> None:
-        assert stage.lambda_.when("next")[1] <= 3.0 - Holding().margin_s
+    def check(world: LoopWorld) -> None:
+        assert world.lambda_.when("next")[1] <= 3.0 - Holding().margin_s
 
     play((0.0, ("invoke", "a"), 3.0), SPINDOWN, telemetry=[(2.5, record(), done("a"))], answers=[Hang()], check=check)
 
@@ -197,10 +197,10 @@ def test_a_hanging_backend_never_takes_a_function_to_its_timeout() -> None:
 def test_an_outage_of_every_destination_holds_nobody_until_one_answers_again() -> None:
     """Not even the end of the function is waited for: it is probed in the background."""
 
-    def check(stage: Stage) -> None:
-        held = zip(stage.lambda_.when("invoke"), stage.lambda_.when("next")[1:], strict=True)
+    def check(world: LoopWorld) -> None:
+        held = zip(world.lambda_.when("invoke"), world.lambda_.when("next")[1:], strict=True)
         assert [asked - began for began, asked in held] == pytest.approx([1.3, 0.0, 2.0], abs=0.3)
-        assert stage.shop.delivered == 4
+        assert world.base.delivered == 4
 
     play(
         INVOKE, (10.0, ("invoke", "b"), 30.0), (10.0, ("invoke", "c"), 30.0), SPINDOWN,
@@ -210,17 +210,17 @@ def test_an_outage_of_every_destination_holds_nobody_until_one_answers_again() -
 
 
 def test_an_end_that_came_before_its_invocation_was_read_is_flushed_at_once() -> None:
-    def check(stage: Stage) -> None:
-        assert stage.lambda_.when("next") == [0.0, 1.0]
-        assert stage.shop.delivered == 1
-        assert stage.shop.transport.times == [1.0]
+    def check(world: LoopWorld) -> None:
+        assert world.lambda_.when("next") == [0.0, 1.0]
+        assert world.base.delivered == 1
+        assert world.base.transport.times == [1.0]
 
     play((1.0, ("invoke", "a"), 30.0), SPINDOWN, telemetry=[(0.9, done("a"))], check=check)
 
 
 def test_a_function_that_never_ends_is_flushed_before_its_timeout() -> None:
-    def check(stage: Stage) -> None:
-        (sent, *_), asked = stage.shop.transport.times, stage.lambda_.when("next")[1]
+    def check(world: LoopWorld) -> None:
+        (sent, *_), asked = world.base.transport.times, world.lambda_.when("next")[1]
         assert sent == asked == pytest.approx(4.0 - 0.2 - 0.4)
 
     short = (0.0, ("invoke", "a"), 4.0)
@@ -228,17 +228,17 @@ def test_a_function_that_never_ends_is_flushed_before_its_timeout() -> None:
 
 
 def test_an_end_in_the_moment_in_which_time_is_up_is_flushed_too() -> None:
-    def check(stage: Stage) -> None:
-        assert stage.shop.transport.times[0] == pytest.approx(27.8)
-        assert len(stage.lambda_.when("next")) == 2
+    def check(world: LoopWorld) -> None:
+        assert world.base.transport.times[0] == pytest.approx(27.8)
+        assert len(world.lambda_.when("next")) == 2
 
     play(INVOKE, SPINDOWN, telemetry=[(27.8, record(), done("a"))], check=check)
 
 
 def test_many_invocations_ask_once_each() -> None:
-    def check(stage: Stage) -> None:
-        assert stage.lambda_.when("next") == [0.0, 1.0, 11.0, 21.0]
-        assert stage.shop.delivered == 6
+    def check(world: LoopWorld) -> None:
+        assert world.lambda_.when("next") == [0.0, 1.0, 11.0, 21.0]
+        assert world.base.delivered == 6
 
     play(
         (0.0, ("invoke", "a"), 30.0), (9.0, ("invoke", "b"), 30.0), (9.0, ("invoke", "a"), 30.0), SPINDOWN,
@@ -250,13 +250,13 @@ def test_many_invocations_ask_once_each() -> None:
 def test_it_is_told_of_each_invocation_and_since_when_it_may_have_run() -> None:
     heard: list[Invocation] = []
 
-    def check(stage: Stage) -> None:
-        began = stage.shop.clock.epoch_ms() - round(stage.lambda_.now * 1000)
+    def check(world: LoopWorld) -> None:
+        began = world.base.clock.epoch_ms() - round(world.lambda_.now * 1000)
         seen = [(one.request_id, one.asked_ms and one.asked_ms - began, one.at_ms - began) for one in heard]
         assert seen == [("a", 0, 3_000), ("b", 4_000, 13_000)]
 
-    def arrange(stage: Stage) -> None:
-        stage.lifecycle.on_invoke = heard.append
+    def arrange(world: LoopWorld) -> None:
+        world.lifecycle.on_invoke = heard.append
 
     play(
         (3.0, ("invoke", "a"), 30.0), (9.0, ("invoke", "b"), 30.0), SPINDOWN,
@@ -265,9 +265,9 @@ def test_it_is_told_of_each_invocation_and_since_when_it_may_have_run() -> None:
 
 
 def test_an_answer_that_comes_after_the_thaw_is_read() -> None:
-    def check(stage: Stage) -> None:
-        assert len(stage.shop.transport.sent) == 2
-        assert stage.shop.delivered == 3
+    def check(world: LoopWorld) -> None:
+        assert len(world.base.transport.sent) == 2
+        assert world.base.delivered == 3
 
     play(
         (0.0, ("invoke", "a"), 30.0), (600.0, ("invoke", "b"), 30.0), SPINDOWN, is_freezing=True,
@@ -277,9 +277,9 @@ def test_an_answer_that_comes_after_the_thaw_is_read() -> None:
 
 
 def test_without_telemetry_each_event_is_answered_at_once() -> None:
-    def check(stage: Stage) -> None:
-        assert stage.lambda_.when("next") == [0.0, 0.0, 5.0]
-        assert stage.shop.transport.sent == []
+    def check(world: LoopWorld) -> None:
+        assert world.lambda_.when("next") == [0.0, 0.0, 5.0]
+        assert world.base.transport.sent == []
 
     play(INVOKE, (5.0, ("invoke", "b"), 30.0), SPINDOWN, sees_ends=False, check=check)
 
@@ -289,10 +289,10 @@ def test_without_news_of_an_invocation_its_end_is_not_waited_for() -> None:
 
     gap = SILENCE_S + 0.025
 
-    def check(stage: Stage) -> None:
-        assert stage.lambda_.when("next") == pytest.approx([0.0, gap, 10 + 2 * gap, 20 + 2 * gap])
-        assert stage.counts.unseen_ends == 2
-        assert stage.shop.lines.said("its end is not waited for") == 2
+    def check(world: LoopWorld) -> None:
+        assert world.lambda_.when("next") == pytest.approx([0.0, gap, 10 + 2 * gap, 20 + 2 * gap])
+        assert world.counts.unseen_ends == 2
+        assert world.base.lines.said("its end is not waited for") == 2
 
     play(
         INVOKE, (10.0, ("invoke", "b"), 30.0), (10.0, ("invoke", "c"), 30.0), SPINDOWN, is_heard=False, check=check
@@ -300,8 +300,8 @@ def test_without_news_of_an_invocation_its_end_is_not_waited_for() -> None:
 
 
 def test_when_telemetry_comes_again_ends_are_waited_for_again() -> None:
-    def check(stage: Stage) -> None:
-        assert stage.lambda_.when("next")[-1] == pytest.approx(45.0)
+    def check(world: LoopWorld) -> None:
+        assert world.lambda_.when("next")[-1] == pytest.approx(45.0)
 
     play(
         INVOKE, (9.0, ("invoke", "b"), 30.0), (9.0, ("invoke", "c"), 30.0), (20.0, ("invoke", "d"), 30.0), SPINDOWN,
@@ -315,10 +315,10 @@ def test_when_telemetry_comes_again_ends_are_waited_for_again() -> None:
 def test_periodic_delivers_beside_the_function_when_it_is_due() -> None:
     """What came since then waits for the next time that it is due."""
 
-    def check(stage: Stage) -> None:
-        assert stage.lambda_.when("next") == pytest.approx([0.0, 0.0, 1.0, 20.5])
-        assert stage.shop.transport.times == pytest.approx([20.0, 80.5])
-        assert [len(ids) for ids in stage.shop.transport.ids] == [4, 1]
+    def check(world: LoopWorld) -> None:
+        assert world.lambda_.when("next") == pytest.approx([0.0, 0.0, 1.0, 20.5])
+        assert world.base.transport.times == pytest.approx([20.0, 80.5])
+        assert [len(ids) for ids in world.base.transport.ids] == [4, 1]
 
     play(
         INVOKE, (1.0, ("invoke", "b"), 30.0), (19.0, ("invoke", "c"), 30.0), SPINDOWN,
@@ -328,10 +328,10 @@ def test_periodic_delivers_beside_the_function_when_it_is_due() -> None:
 
 
 def test_periodic_waits_for_what_is_under_way_when_the_function_ends_and_begins_no_more() -> None:
-    def check(stage: Stage) -> None:
-        assert stage.lambda_.when("next") == pytest.approx([0.0, 0.0, 20.7])
-        assert [len(ids) for ids in stage.shop.transport.ids][:1] == [2]
-        assert stage.shop.transport.times[1] >= 80.7
+    def check(world: LoopWorld) -> None:
+        assert world.lambda_.when("next") == pytest.approx([0.0, 0.0, 20.7])
+        assert [len(ids) for ids in world.base.transport.ids][:1] == [2]
+        assert world.base.transport.times[1] >= 80.7
 
     play(
         INVOKE, (20.0, ("invoke", "b"), 30.0), SPINDOWN,
@@ -341,8 +341,8 @@ def test_periodic_waits_for_what_is_under_way_when_the_function_ends_and_begins_
 
 
 def test_periodic_holds_nobody_for_longer_than_a_hold() -> None:
-    def check(stage: Stage) -> None:
-        assert stage.lambda_.when("next") == pytest.approx([0.0, 0.0, 20.6])
+    def check(world: LoopWorld) -> None:
+        assert world.lambda_.when("next") == pytest.approx([0.0, 0.0, 20.6])
 
     play(
         INVOKE, (20.0, ("invoke", "b"), 30.0), SPINDOWN, holding=Holding(0.5, 0.2),
@@ -352,8 +352,8 @@ def test_periodic_holds_nobody_for_longer_than_a_hold() -> None:
 
 
 def test_periodic_holds_nobody_for_longer_than_a_hold_whose_end_came_before_its_invocation_was_read() -> None:
-    def check(stage: Stage) -> None:
-        assert stage.lambda_.when("next") == pytest.approx([0.0, 1.4])
+    def check(world: LoopWorld) -> None:
+        assert world.lambda_.when("next") == pytest.approx([0.0, 1.4])
 
     play(
         (1.0, ("invoke", "a"), 30.0), SPINDOWN, holding=Holding(0.5, 0.2), telemetry=[(0.9, record(), done("a"))],
@@ -362,9 +362,9 @@ def test_periodic_holds_nobody_for_longer_than_a_hold_whose_end_came_before_its_
 
 
 def test_continuous_sends_in_the_background_and_holds_nobody() -> None:
-    def check(stage: Stage) -> None:
-        assert stage.lambda_.when("next") == pytest.approx([0.0, 0.0, 5.0])
-        assert stage.shop.transport.times == pytest.approx([1.1, 6.1])
+    def check(world: LoopWorld) -> None:
+        assert world.lambda_.when("next") == pytest.approx([0.0, 0.0, 5.0])
+        assert world.base.transport.times == pytest.approx([1.1, 6.1])
 
     play(
         INVOKE, (5.0, ("invoke", "b"), 30.0), SPINDOWN, strategy=Strategy(Mode.CONTINUOUS, 1.0),
@@ -375,12 +375,12 @@ def test_continuous_sends_in_the_background_and_holds_nobody() -> None:
 def test_continuous_goes_by_the_wall_clock_for_what_has_waited_in_a_freeze() -> None:
     """The loop's timers may stand still while nothing runs: a short function would never see them fall due."""
 
-    def check(stage: Stage) -> None:
-        assert stage.shop.transport.times[0] == pytest.approx(600.0, abs=0.2)
+    def check(world: LoopWorld) -> None:
+        assert world.base.transport.times[0] == pytest.approx(600.0, abs=0.2)
 
     play(
         INVOKE, (600.0, ("invoke", "b"), 30.0), SPINDOWN, strategy=Strategy(Mode.CONTINUOUS, 900.0), is_freezing=True,
-        telemetry=[(0.005, record(), done("a"))], check=lambda stage: None,
+        telemetry=[(0.005, record(), done("a"))], check=lambda world: None,
     )  # fmt: skip
     play(
         INVOKE, (600.0, ("invoke", "b"), 30.0), SPINDOWN, strategy=Strategy(Mode.CONTINUOUS, 5.0), is_freezing=True,
@@ -389,8 +389,8 @@ def test_continuous_goes_by_the_wall_clock_for_what_has_waited_in_a_freeze() -> 
 
 
 def test_adaptive_holds_first_and_goes_on_in_the_background_for_a_busy_function() -> None:
-    def check(stage: Stage) -> None:
-        asked, invoked = stage.lambda_.when("next"), stage.lambda_.when("invoke")
+    def check(world: LoopWorld) -> None:
+        asked, invoked = world.lambda_.when("next"), world.lambda_.when("invoke")
         holds = [after - before for before, after in zip(invoked, asked[1:], strict=True)]
         assert holds[:4] == pytest.approx([0.1] * 4)
         assert holds[4:] == pytest.approx([0.0] * 4)
@@ -404,16 +404,16 @@ def test_adaptive_holds_first_and_goes_on_in_the_background_for_a_busy_function(
 
 
 def test_a_hold_of_nothing_asks_at_the_functions_end() -> None:
-    def check(stage: Stage) -> None:
-        assert stage.lambda_.when("next") == pytest.approx([0.0, 1.0])
-        assert stage.shop.delivered == 2
+    def check(world: LoopWorld) -> None:
+        assert world.lambda_.when("next") == pytest.approx([0.0, 1.0])
+        assert world.base.delivered == 2
 
     play(INVOKE, SPINDOWN, telemetry=[(1.0, record(), done("a"))], holding=Holding(0.0, 0.2), check=check)
 
 
 def test_an_outage_costs_one_invocation_a_hold_and_the_others_nothing() -> None:
-    def check(stage: Stage) -> None:
-        asked, invoked = stage.lambda_.when("next"), stage.lambda_.when("invoke")
+    def check(world: LoopWorld) -> None:
+        asked, invoked = world.lambda_.when("next"), world.lambda_.when("invoke")
         holds = [after - before - 0.1 for before, after in zip(invoked, asked[1:], strict=True)]
         assert holds[0] == pytest.approx(0.5)
         assert max(holds[1:]) <= 1e-6
@@ -429,24 +429,24 @@ def test_an_outage_costs_one_invocation_a_hold_and_the_others_nothing() -> None:
 # --- shutdown -------------------------------------------------------------------------------------------------------
 
 
-def ended(stage: Stage) -> float:
+def ended(world: LoopWorld) -> float:
     """Return how long after SHUTDOWN everything was over."""
-    return stage.lambda_.now - stage.lambda_.when("shutdown")[0]
+    return world.lambda_.now - world.lambda_.when("shutdown")[0]
 
 
 def test_shutdown_waits_for_the_report_that_is_due() -> None:
     """Source: it is made after the next event was asked for, so the last one comes in the shutdown window."""
 
-    def check(stage: Stage) -> None:
-        assert stage.shop.delivered == 2
-        assert 0.5 <= ended(stage) < 0.8
+    def check(world: LoopWorld) -> None:
+        assert world.base.delivered == 2
+        assert 0.5 <= ended(world) < 0.8
 
     play(INVOKE, SPINDOWN, telemetry=[(1.0, done("a")), (61.5, report("a"))], check=check)
 
 
 def test_shutdown_waits_no_longer_than_its_tail_for_a_report_that_never_comes() -> None:
-    def check(stage: Stage) -> None:
-        assert ended(stage) == pytest.approx(budget.LONGEST_TAIL_S)
+    def check(world: LoopWorld) -> None:
+        assert ended(world) == pytest.approx(budget.LONGEST_TAIL_S)
 
     play(INVOKE, SPINDOWN, telemetry=[(1.0, done("a"))], check=check)
 
@@ -455,8 +455,8 @@ def test_shutdown_waits_no_longer_than_its_tail_for_a_report_that_never_comes() 
 def test_after_a_timeout_no_report_is_waited_for(reason: str) -> None:
     """It is made when we are gone, and goes to the next generation."""
 
-    def check(stage: Stage) -> None:
-        assert ended(stage) == pytest.approx(0.125)
+    def check(world: LoopWorld) -> None:
+        assert ended(world) == pytest.approx(0.125)
 
     play(INVOKE, (60.0, ("shutdown", reason), 2.0), telemetry=[(1.0, done("a"))], check=check)
 
@@ -464,9 +464,9 @@ def test_after_a_timeout_no_report_is_waited_for(reason: str) -> None:
 def test_an_environment_that_was_never_invoked_waits_for_no_report() -> None:
     """Provisioned concurrency, or an environment that was started ahead of time."""
 
-    def check(stage: Stage) -> None:
-        assert ended(stage) == 0.0
-        assert stage.shop.delivered == 1
+    def check(world: LoopWorld) -> None:
+        assert ended(world) == 0.0
+        assert world.base.delivered == 1
 
     play(SPINDOWN, telemetry=[(1.0, record())], check=check)
 
@@ -486,24 +486,24 @@ INIT_REPORT = record({}, type="platform.initReport", id="init report")
 def test_the_report_of_an_init_is_waited_for(reason: str, comes_at: float, lasts: float) -> None:
     """An init that fails ends at once, with all that is told of it still on its way."""
 
-    def check(stage: Stage) -> None:
-        assert ended(stage) == pytest.approx(lasts)
+    def check(world: LoopWorld) -> None:
+        assert ended(world) == pytest.approx(lasts)
 
     script = (60.0, ("shutdown", reason), 2.0)
     play(script, telemetry=[(1.0, record()), (comes_at, INIT_REPORT)], check=check, init_is_told=False)
 
 
 def test_without_telemetry_no_report_of_an_init_is_waited_for() -> None:
-    def check(stage: Stage) -> None:
-        assert ended(stage) == 0.0
+    def check(world: LoopWorld) -> None:
+        assert ended(world) == 0.0
 
     play(SPINDOWN, check=check, init_is_told=False, sees_ends=False)
 
 
 def test_each_late_batch_makes_the_tail_longer_within_its_budget() -> None:
-    def check(stage: Stage) -> None:
-        assert ended(stage) == pytest.approx(budget.LONGEST_TAIL_S)
-        assert stage.shop.delivered == 40
+    def check(world: LoopWorld) -> None:
+        assert ended(world) == pytest.approx(budget.LONGEST_TAIL_S)
+        assert world.base.delivered == 40
 
     late = [(60.0 + n / 50, record(id=f"late{n}")) for n in range(1, 41)]
     play(TIMEOUT, telemetry=late, check=check)
@@ -512,16 +512,16 @@ def test_each_late_batch_makes_the_tail_longer_within_its_budget() -> None:
 def test_a_long_buffering_time_is_not_waited_out() -> None:
     """At the end Lambda sends what it still has, whatever `timeoutMs` says."""
 
-    def check(stage: Stage) -> None:
-        assert ended(stage) == pytest.approx(0.3)
+    def check(world: LoopWorld) -> None:
+        assert ended(world) == pytest.approx(0.3)
 
     play(TIMEOUT, buffering_s=30.0, check=check)
 
 
 def test_what_is_held_is_sent_while_the_tail_comes_in() -> None:
-    def check(stage: Stage) -> None:
-        assert stage.shop.transport.times[:2] == [1.0, 61.0]
-        assert stage.shop.delivered == 2
+    def check(world: LoopWorld) -> None:
+        assert world.base.transport.times[:2] == [1.0, 61.0]
+        assert world.base.delivered == 2
 
     play(INVOKE, SPINDOWN, telemetry=[(1.0, record(), done("a"))], answers=[Retry(after=20.0)], check=check)
 
@@ -529,10 +529,10 @@ def test_what_is_held_is_sent_while_the_tail_comes_in() -> None:
 @pytest.mark.parametrize("answer", [Hang(), Retry(), Slow(0.9)])
 @pytest.mark.parametrize("window", [2.0, 0.5, 0.0, -1.0])
 def test_shutdown_is_over_before_its_deadline_and_sends_nothing_after_send_until(answer: Any, window: float) -> None:
-    def check(stage: Stage) -> None:
-        assert ended(stage) <= max(window, 0.0) + (0.051 if window <= 0 else 0.0)
-        shut = stage.lambda_.when("shutdown")[0]
-        assert all(at - shut < max(window, 0.001) for at in stage.shop.transport.times)
+    def check(world: LoopWorld) -> None:
+        assert ended(world) <= max(window, 0.0) + (0.051 if window <= 0 else 0.0)
+        shut = world.lambda_.when("shutdown")[0]
+        assert all(at - shut < max(window, 0.001) for at in world.base.transport.times)
 
     play((60.0, ("shutdown", "spindown"), window), telemetry=[(1.0, *records(3))], then=answer, check=check)
 
@@ -540,26 +540,26 @@ def test_shutdown_is_over_before_its_deadline_and_sends_nothing_after_send_until
 @in_virtual_time
 async def test_a_refusal_of_the_next_event_is_passed_on() -> None:
     """What is to be done then is decided one room further up; the workers still run."""
-    async with Workshop() as shop:
-        stage = Stage(shop, (0.0, ExtensionsApiError("/event/next", 403, "x", "y"), 0.0))
+    async with World() as base:
+        world = LoopWorld(base, (0.0, ExtensionsApiError("/event/next", 403, "x", "y"), 0.0))
         with pytest.raises(ExtensionsApiError):
-            await stage.lifecycle.run()
-        shop.worker.offer(records(1))
-        await stage.lifecycle.drain(budget.for_emergency(shop.clock, has_fallback=False))
-        assert shop.delivered == 1
+            await world.lifecycle.run()
+        base.worker.offer(records(1))
+        await world.lifecycle.drain(budget.for_emergency(base.clock, has_fallback=False))
+        assert base.delivered == 1
 
 
 @in_virtual_time
 async def test_on_managed_instances_what_is_held_is_sent_in_the_background() -> None:
-    async with Workshop() as shop:
-        stage = Stage(shop, SPINDOWN, strategy=Strategy(Mode.CONTINUOUS, 2.0))
-        stage.lifecycle.go_on()
-        stage.telemetry(0.5, record())
-        stage.telemetry(1.5, record(id="r1"))
-        stage.telemetry(9.0, record(id="r2"))
+    async with World() as base:
+        world = LoopWorld(base, SPINDOWN, strategy=Strategy(Mode.CONTINUOUS, 2.0))
+        world.lifecycle.go_on()
+        world.telemetry(0.5, record())
+        world.telemetry(1.5, record(id="r1"))
+        world.telemetry(9.0, record(id="r2"))
         await asyncio.sleep(20.0)
-        assert shop.transport.times == [2.5, 11.0]
-        assert shop.transport.ids == [("r0", "r1"), ("r2",)]
+        assert base.transport.times == [2.5, 11.0]
+        assert base.transport.ids == [("r0", "r1"), ("r2",)]
 
 
 # --- an end that may have been lost ---------------------------------------------------------------------------------
@@ -580,23 +580,23 @@ class Lost:
     sound: tuple[Record, ...] = ()
     is_interruption: bool = False
 
-    def happens(self, stage: Stage) -> None:
+    def happens(self, world: LoopWorld) -> None:
         if self.sound:
-            stage._receive(self.sound)
-        (stage.lifecycle.on_interruption if self.is_interruption else stage.lifecycle.on_loss)()
+            world._receive(self.sound)
+        (world.lifecycle.on_interruption if self.is_interruption else world.lifecycle.on_loss)()
 
 
-def play_losses(*script: Any, losses: Sequence[Lost], check: Callable[[Stage], None], **how: Any) -> None:
-    def arrange(stage: Stage) -> None:
+def play_losses(*script: Any, losses: Sequence[Lost], check: Callable[[LoopWorld], None], **how: Any) -> None:
+    def arrange(world: LoopWorld) -> None:
         for loss in losses:
-            asyncio.get_running_loop().call_at(1000.0 + loss.seconds, loss.happens, stage)
+            asyncio.get_running_loop().call_at(1000.0 + loss.seconds, loss.happens, world)
 
     play(*script, check=check, arrange=arrange, holding=HOLD, **how)
 
 
-def held(stage: Stage, since: float, number: int = 1) -> float:
+def held(world: LoopWorld, since: float, number: int = 1) -> float:
     """Return how long after the function's end the next event was asked for."""
-    return stage.lambda_.when("next")[number] - since
+    return world.lambda_.when("next")[number] - since
 
 
 @pytest.mark.parametrize("answer", [None, Hang()])
@@ -606,12 +606,12 @@ def held(stage: Stage, since: float, number: int = 1) -> float:
 def test_a_hold_is_bounded_also_where_the_end_was_lost(sign: Any, answer: Any) -> None:
     """Whatever tells that telemetry was lost ends the wait, and with it the hold, within the flush time-out."""
 
-    def check(stage: Stage) -> None:
-        assert 0.0 < held(stage, 1.0) <= HOLD.longest_s + 0.001
-        assert stage.counts.unseen_ends == 1
+    def check(world: LoopWorld) -> None:
+        assert 0.0 < held(world, 1.0) <= HOLD.longest_s + 0.001
+        assert world.counts.unseen_ends == 1
         if answer is None:
-            assert stage.shop.transport.times[0] <= 1.0 + HOLD.longest_s
-            assert stage.shop.transport.ids[0][0] == "r0"
+            assert world.base.transport.times[0] <= 1.0 + HOLD.longest_s
+            assert world.base.transport.ids[0][0] == "r0"
 
     losses = sign if isinstance(sign, list) else []
     telemetry = [(0.5, record()), *([(1.0, *sign)] if not losses else [])]
@@ -624,8 +624,8 @@ def test_a_hold_is_bounded_also_where_the_end_was_lost(sign: Any, answer: Any) -
 )
 @pytest.mark.parametrize("answers", [[], [Hang(), Hang(), Hang()]])
 def test_a_hold_is_bounded_where_the_end_was_lost_whatever_the_strategy(mode: Strategy, answers: list[Any]) -> None:
-    def check(stage: Stage) -> None:
-        for asked, over in zip(stage.lambda_.when("next")[1:], (1.0, 61.0), strict=True):
+    def check(world: LoopWorld) -> None:
+        for asked, over in zip(world.lambda_.when("next")[1:], (1.0, 61.0), strict=True):
             assert asked <= over + HOLD.longest_s + 0.001
 
     second = (59.0, ("invoke", "b"), 30.0)
@@ -636,25 +636,25 @@ def test_a_hold_is_bounded_where_the_end_was_lost_whatever_the_strategy(mode: St
 
 @pytest.mark.parametrize("batch", [(record(), DROPPED, done("a")), (DROPPED, done("a")), (ODD[0], done("a"))])
 def test_an_end_beside_a_loss_is_an_end(batch: tuple[Record, ...]) -> None:
-    def check(stage: Stage) -> None:
-        assert held(stage, 1.0) == 0.0
-        assert stage.counts.unseen_ends == 0
-        assert stage.shop.delivered == len(batch)
+    def check(world: LoopWorld) -> None:
+        assert held(world, 1.0) == 0.0
+        assert world.counts.unseen_ends == 0
+        assert world.base.delivered == len(batch)
 
     play_losses(INVOKE, SPINDOWN, losses=[], telemetry=[(1.0, *batch)], check=check)
 
 
 def test_one_bad_record_beside_the_end_holds_nobody() -> None:
-    def check(stage: Stage) -> None:
-        assert held(stage, 1.0) == 0.0
+    def check(world: LoopWorld) -> None:
+        assert held(world, 1.0) == 0.0
 
     play_losses(INVOKE, SPINDOWN, losses=[Lost(1.0, (record(), done("a")))], check=check)
 
 
 def test_an_end_that_comes_soon_after_a_loss_is_waited_for() -> None:
-    def check(stage: Stage) -> None:
-        assert held(stage, 1.2) == pytest.approx(0.0)
-        assert stage.shop.transport.times[0] == pytest.approx(1.2)
+    def check(world: LoopWorld) -> None:
+        assert held(world, 1.2) == pytest.approx(0.0)
+        assert world.base.transport.times[0] == pytest.approx(1.2)
 
     play_losses(INVOKE, SPINDOWN, losses=[Lost(1.0)], telemetry=[(1.2, record(), done("a"))], check=check)
 
@@ -662,17 +662,17 @@ def test_an_end_that_comes_soon_after_a_loss_is_waited_for() -> None:
 def test_what_the_function_writes_after_a_loss_shows_that_it_runs() -> None:
     """A flood of which Lambda drops a part, in a function that goes on: its end is waited for like any other."""
 
-    def check(stage: Stage) -> None:
-        assert held(stage, 5.0) == 0.0
-        assert stage.counts.unseen_ends == 0
+    def check(world: LoopWorld) -> None:
+        assert held(world, 5.0) == 0.0
+        assert world.counts.unseen_ends == 0
 
     lines = [(1.0 + n / 5, record(id=f"r{n}")) for n in range(20)]
     play_losses(INVOKE, SPINDOWN, losses=[Lost(1.1)], telemetry=[*lines, (5.0, done("a"))], check=check)
 
 
 def test_lines_of_an_extension_do_not_show_that_the_function_runs() -> None:
-    def check(stage: Stage) -> None:
-        assert held(stage, 1.0) <= HOLD.longest_s
+    def check(world: LoopWorld) -> None:
+        assert held(world, 1.0) <= HOLD.longest_s
 
     lines = [(1.0 + n / 10, record(id=f"r{n}", type="extension")) for n in range(100)]
     play_losses(INVOKE, SPINDOWN, losses=[Lost(1.0)], telemetry=lines, check=check)
@@ -681,9 +681,9 @@ def test_lines_of_an_extension_do_not_show_that_the_function_runs() -> None:
 def test_what_was_lost_before_a_start_is_not_its_end() -> None:
     """Lambda sends in order: a batch may tell of what was dropped before, and of the start."""
 
-    def check(stage: Stage) -> None:
-        assert held(stage, 9.0) == 0.0
-        assert stage.counts.unseen_ends == 0
+    def check(world: LoopWorld) -> None:
+        assert held(world, 9.0) == 0.0
+        assert world.counts.unseen_ends == 0
 
     losses = [Lost(0.0)]
     telemetry = [(0.1, DROPPED, start("a")), (9.0, record(), done("a"))]
@@ -691,8 +691,8 @@ def test_what_was_lost_before_a_start_is_not_its_end() -> None:
 
 
 def test_a_body_that_was_broken_off_and_came_again_is_no_loss() -> None:
-    def check(stage: Stage) -> None:
-        assert held(stage, 9.0) == 0.0
+    def check(world: LoopWorld) -> None:
+        assert held(world, 9.0) == 0.0
 
     losses = [Lost(1.0, is_interruption=True)]
     play_losses(INVOKE, SPINDOWN, losses=losses, telemetry=[(1.1, record()), (9.0, done("a"))], check=check)
@@ -701,12 +701,12 @@ def test_a_body_that_was_broken_off_and_came_again_is_no_loss() -> None:
 def test_after_a_loss_everything_is_as_it_was() -> None:
     """The next invocations are held to their ends, a late end is harmless, and so is a loss between two invocations."""
 
-    def check(stage: Stage) -> None:
-        asked = stage.lambda_.when("next")
+    def check(world: LoopWorld) -> None:
+        asked = world.lambda_.when("next")
         assert asked[1] <= 1.5
         assert asked[2:] == pytest.approx([35.0, 69.0])
-        assert stage.shop.delivered == 6
-        assert stage.counts.unseen_ends == 1
+        assert world.base.delivered == 6
+        assert world.counts.unseen_ends == 1
 
     script = (INVOKE, (29.0, ("invoke", "b"), 30.0), (30.0, ("invoke", "c"), 30.0), SPINDOWN)
     telemetry = [
@@ -718,8 +718,8 @@ def test_after_a_loss_everything_is_as_it_was() -> None:
 def test_ends_that_never_come_though_nothing_is_known_to_be_lost_are_waited_for_twice_in_a_row_at_most() -> None:
     """Until one is told again: its request may have been over long ago."""
 
-    def check(stage: Stage) -> None:
-        held = zip(stage.lambda_.when("invoke"), stage.lambda_.when("next")[1:], strict=True)
+    def check(world: LoopWorld) -> None:
+        held = zip(world.lambda_.when("invoke"), world.lambda_.when("next")[1:], strict=True)
         assert [asked - began for began, asked in held] == pytest.approx([29.3, 29.3, 0.0, 1.0])
 
     script = [(60.0, ("invoke", name), 30.0) for name in "abcd"]
@@ -727,9 +727,9 @@ def test_ends_that_never_come_though_nothing_is_known_to_be_lost_are_waited_for_
 
 
 def test_at_the_end_a_sink_that_is_well_is_told_of_losses() -> None:
-    def check(stage: Stage) -> None:
-        assert stage.shop.transport.ids[-1] == ("loss",)
-        assert stage.shop.delivered == 3
+    def check(world: LoopWorld) -> None:
+        assert world.base.transport.ids[-1] == ("loss",)
+        assert world.base.delivered == 3
 
     loss = record("lost 5", id="loss", type="forwarder.recordsLost")
     play(INVOKE, SPINDOWN, telemetry=[(1.0, record(), done("a"))], last_word=lambda: loss, check=check)

@@ -21,7 +21,7 @@ NEWS = st.one_of(
 TIMEOUT_S = 30.0
 
 
-class Stage:
+class World:
     """A machine with a clock that is moved by hand."""
 
     def __init__(self, *, sees_ends: bool = True) -> None:
@@ -61,25 +61,25 @@ def test_any_order_asks_next_once_per_invocation_and_drains_at_most_once(
     news: list[tuple[str, str]], sees_ends: bool
 ) -> None:
     """Lambda sends an INVOKE only when the next event has been asked for; everything else may come at any time."""
-    stage, asked, invoked, drained, closed = Stage(sees_ends=sees_ends), 1, 0, 0, False
-    machine = stage.machine
+    world, asked, invoked, drained, closed = World(sees_ends=sees_ends), 1, 0, 0, False
+    machine = world.machine
     for word, id in news:
         if word.startswith("invoke"):
             if asked == invoked and not closed:
                 continue
-            actions = stage.invoke(id, Decision(word.partition(" ")[2]))
+            actions = world.invoke(id, Decision(word.partition(" ")[2]))
             invoked += not closed
         elif word == "passes":
-            actions = stage.pass_by(0.3)
+            actions = world.pass_by(0.3)
         elif word == "is idle":
             actions = machine.decide(is_idle=True)
         elif word in ("loss", "interruption"):
             (machine.on_loss if word == "loss" else machine.on_interruption)()
             actions = machine.decide()
         elif word == "shutdown":
-            actions, closed = stage.shut_down("failure"), True
+            actions, closed = world.shut_down("failure"), True
         else:
-            actions = stage.hear(word, id)
+            actions = world.hear(word, id)
         asked += actions.count(Action.NEXT)
         drained += actions.count(Action.DRAIN)
         if Action.NEXT in actions:
@@ -90,83 +90,83 @@ def test_any_order_asks_next_once_per_invocation_and_drains_at_most_once(
         assert not (closed and Action.NEXT in actions)
         assert machine.window.is_last == closed, "what is open at the end is for the last time"
         if machine.phase not in (Phase.ASKING, Phase.CLOSED):
-            assert machine.wake_at <= stage.clock.monotonic() + TIMEOUT_S, "never waits for ever"
+            assert machine.wake_at <= world.clock.monotonic() + TIMEOUT_S, "never waits for ever"
     if machine.phase in (Phase.HOLDING, Phase.BESIDE):  # whatever came, time is up at last
-        assert stage.pass_by(TIMEOUT_S)[-1] is Action.NEXT
+        assert world.pass_by(TIMEOUT_S)[-1] is Action.NEXT
     elif machine.phase is Phase.ENDING:
-        assert stage.pass_by(2.0) == (Action.DRAIN,)
+        assert world.pass_by(2.0) == (Action.DRAIN,)
 
 
 def test_an_invocation_is_flushed_at_its_end() -> None:
-    stage = Stage()
-    assert stage.invoke("a") == WAIT
-    assert stage.machine.phase is Phase.HOLDING
-    assert stage.end("a") == FLUSH_NEXT
-    assert stage.machine.window is CLOSED
-    stage.machine.on_next()
-    assert stage.machine.phase is Phase.ASKING
+    world = World()
+    assert world.invoke("a") == WAIT
+    assert world.machine.phase is Phase.HOLDING
+    assert world.end("a") == FLUSH_NEXT
+    assert world.machine.window is CLOSED
+    world.machine.on_next()
+    assert world.machine.phase is Phase.ASKING
 
 
 def test_an_end_that_was_seen_before_its_invocation_was_read_counts() -> None:
     """A fast function is done before its own INVOKE has been read."""
-    stage = Stage()
-    assert stage.end("a") == ()
-    assert stage.invoke("a") == FLUSH_NEXT
+    world = World()
+    assert world.end("a") == ()
+    assert world.invoke("a") == FLUSH_NEXT
 
 
 def test_the_end_of_an_earlier_request_is_not_this_ones() -> None:
-    stage = Stage()
-    stage.invoke("a")
-    stage.pass_by(TIMEOUT_S)
-    stage.machine.on_next()
-    stage.invoke("b")
-    assert stage.end("a") == ()
-    assert stage.machine.phase is Phase.HOLDING
+    world = World()
+    world.invoke("a")
+    world.pass_by(TIMEOUT_S)
+    world.machine.on_next()
+    world.invoke("b")
+    assert world.end("a") == ()
+    assert world.machine.phase is Phase.HOLDING
 
 
 @pytest.mark.parametrize("is_early", [False, True])
 def test_a_retry_under_the_same_id_is_waited_for(is_early: bool) -> None:
     """Lambda retries an asynchronous invocation that failed under its request id, in the same environment."""
-    stage = Stage()
+    world = World()
     if is_early:
-        stage.end("a")
-        stage.invoke("a")
+        world.end("a")
+        world.invoke("a")
     else:
-        stage.invoke("a")
-        stage.end("a")
-    stage.machine.on_next()
-    assert stage.invoke("a") == WAIT
-    assert stage.end("a") == FLUSH_NEXT
+        world.invoke("a")
+        world.end("a")
+    world.machine.on_next()
+    assert world.invoke("a") == WAIT
+    assert world.end("a") == FLUSH_NEXT
 
 
 def test_repeated_news_does_nothing() -> None:
-    stage = Stage()
-    stage.invoke("a")
-    stage.end("a")
-    stage.machine.on_next()
-    assert stage.end("a") == ()
-    assert stage.pass_by(TIMEOUT_S) == ()
+    world = World()
+    world.invoke("a")
+    world.end("a")
+    world.machine.on_next()
+    assert world.end("a") == ()
+    assert world.pass_by(TIMEOUT_S) == ()
 
 
 @pytest.mark.parametrize(("reason", "followed"), [("spindown", ()), ("timeout", (Action.FOLLOWED,))])
 def test_shutdown_drains_once_whatever_runs(reason: str, followed: tuple[Action, ...]) -> None:
-    stage = Stage()
-    stage.invoke("a")
-    assert stage.shut_down(reason) == (*followed, Action.ALLOW, Action.WAIT)
-    assert stage.machine.ending is not None
-    assert stage.machine.window == SendWindow(stage.machine.ending.send_until, is_last=True)
-    assert stage.shut_down(reason) == ()
-    assert stage.end("a") == stage.invoke("b") == ()
-    assert stage.pass_by(2.0) == (Action.DRAIN,)
-    assert stage.pass_by(2.0) == stage.shut_down(reason) == stage.end("a") == ()
+    world = World()
+    world.invoke("a")
+    assert world.shut_down(reason) == (*followed, Action.ALLOW, Action.WAIT)
+    assert world.machine.ending is not None
+    assert world.machine.window == SendWindow(world.machine.ending.send_until, is_last=True)
+    assert world.shut_down(reason) == ()
+    assert world.end("a") == world.invoke("b") == ()
+    assert world.pass_by(2.0) == (Action.DRAIN,)
+    assert world.pass_by(2.0) == world.shut_down(reason) == world.end("a") == ()
 
 
 def test_without_telemetry_there_is_nothing_to_wait_for() -> None:
-    stage = Stage()
-    stage.machine.lives_without_telemetry()
-    assert stage.invoke("a") == (Action.NEXT,)
-    assert stage.machine.phase is Phase.ASKING
-    assert not stage.is_report_due()
+    world = World()
+    world.machine.lives_without_telemetry()
+    assert world.invoke("a") == (Action.NEXT,)
+    assert world.machine.phase is Phase.ASKING
+    assert not world.is_report_due()
 
 
 @pytest.mark.parametrize(
@@ -175,75 +175,75 @@ def test_without_telemetry_there_is_nothing_to_wait_for() -> None:
     [([], True), (["unknown"], True), (["b"], True), (["b", "a"], True), (["b", "a", "c"], False), (["c"], False)],
 )
 def test_a_report_is_due_for_what_was_invoked_last(reported: list[str], is_due: bool) -> None:
-    stage = Stage()
+    world = World()
     for id in ("a", "b", "c"):
-        stage.invoke(id)
-        stage.end(id)
-        stage.machine.on_next()
+        world.invoke(id)
+        world.end(id)
+        world.machine.on_next()
     for id in reported:
-        stage.hear("platform.report", id)
-    assert stage.is_report_due() is is_due
+        world.hear("platform.report", id)
+    assert world.is_report_due() is is_due
 
 
 def test_no_report_is_due_where_nothing_was_invoked() -> None:
-    assert not Stage().is_report_due()
+    assert not World().is_report_due()
 
 
 @pytest.mark.parametrize("decision", [Decision.LATER, Decision.BACKGROUND])
 def test_without_a_hold_the_next_event_is_asked_for_whatever_runs(decision: Decision) -> None:
-    stage = Stage()
-    assert stage.invoke("a", decision) == (Action.ALLOW, Action.NEXT)
-    assert stage.machine.phase is Phase.ASKING
-    assert stage.machine.window.linger == (None if decision is Decision.LATER else Strategy().period_s)
+    world = World()
+    assert world.invoke("a", decision) == (Action.ALLOW, Action.NEXT)
+    assert world.machine.phase is Phase.ASKING
+    assert world.machine.window.linger == (None if decision is Decision.LATER else Strategy().period_s)
 
 
 def test_what_is_sent_beside_the_function_holds_its_next_event_until_it_is_sent() -> None:
-    stage = Stage()
-    assert stage.invoke("a", Decision.BESIDE) == (Action.ALLOW, Action.NUDGE, Action.WAIT)
-    assert stage.machine.decide() == ()
-    window = stage.machine.window
-    assert stage.machine.decide(is_idle=True) == (Action.FINISH, Action.ALLOW, Action.NEXT)
-    assert stage.machine.window is window, "the function runs on"
+    world = World()
+    assert world.invoke("a", Decision.BESIDE) == (Action.ALLOW, Action.NUDGE, Action.WAIT)
+    assert world.machine.decide() == ()
+    window = world.machine.window
+    assert world.machine.decide(is_idle=True) == (Action.FINISH, Action.ALLOW, Action.NEXT)
+    assert world.machine.window is window, "the function runs on"
 
 
 @pytest.mark.parametrize("decision", [Decision.BESIDE, Decision.LATER])
 def test_the_end_of_what_is_not_waited_for_ends_all_sending(decision: Decision) -> None:
-    stage = Stage()
-    stage.invoke("a", decision)
-    assert stage.end("a") == (Action.ALLOW,)
-    assert stage.machine.window is CLOSED
+    world = World()
+    world.invoke("a", decision)
+    assert world.end("a") == (Action.ALLOW,)
+    assert world.machine.window is CLOSED
 
 
 @pytest.mark.parametrize("decision", [Decision.BESIDE, Decision.LATER, Decision.HOLD])
 def test_where_the_end_is_known_already_nothing_is_left_allowed(decision: Decision) -> None:
-    stage = Stage()
-    stage.end("a")
-    *_, last_but_one, last = stage.invoke("a", decision)
+    world = World()
+    world.end("a")
+    *_, last_but_one, last = world.invoke("a", decision)
     assert (last_but_one, last) == (Action.ALLOW, Action.NEXT)
-    assert stage.machine.window is CLOSED
+    assert world.machine.window is CLOSED
 
 
 def test_in_the_background_no_end_stops_anything() -> None:
-    stage = Stage()
-    stage.invoke("a", Decision.BACKGROUND)
-    assert stage.end("a") == ()
-    assert stage.machine.window.linger is not None
+    world = World()
+    world.invoke("a", Decision.BACKGROUND)
+    assert world.end("a") == ()
+    assert world.machine.window.linger is not None
 
 
 def test_a_late_end_of_an_earlier_request_does_not_stop_the_one_that_runs() -> None:
-    stage = Stage()
-    stage.invoke("a", Decision.LATER)
-    stage.machine.on_next()
-    stage.invoke("b", Decision.LATER)
-    assert stage.end("a") == ()
-    assert stage.end("b") == (Action.ALLOW,)
+    world = World()
+    world.invoke("a", Decision.LATER)
+    world.machine.on_next()
+    world.invoke("b", Decision.LATER)
+    assert world.end("a") == ()
+    assert world.end("b") == (Action.ALLOW,)
 
 
 @pytest.mark.parametrize("decision", list(Decision))
 def test_an_end_that_was_not_waited_for_is_not_taken_for_that_of_a_retry(decision: Decision) -> None:
-    stage = Stage()
-    stage.invoke("a", decision)
-    stage.pass_by(TIMEOUT_S)
-    stage.machine.on_next()
-    stage.end("a")
-    assert stage.invoke("a", Decision.HOLD) == WAIT
+    world = World()
+    world.invoke("a", decision)
+    world.pass_by(TIMEOUT_S)
+    world.machine.on_next()
+    world.end("a")
+    assert world.invoke("a", Decision.HOLD) == WAIT

@@ -14,7 +14,7 @@ from telemetry_forwarder.lifecycle.machine import Machine
 from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.testing.virtual_time import in_virtual_time
 from tests.builders import clock
-from tests.generations import Environment
+from tests.generations import World
 
 REFUSED = ExtensionsApiError("/event/next", 403, "Forbidden", "no more")
 
@@ -22,7 +22,7 @@ REFUSED = ExtensionsApiError("/event/next", 403, "Forbidden", "no more")
 class EndingLambda:
     """Ends the environment at once, in the way that it is told."""
 
-    def __init__(self, world: Environment, reason: str) -> None:
+    def __init__(self, world: World, reason: str) -> None:
         self._world = world
         self._reason = reason
         self.told: deque[str] = deque()
@@ -41,7 +41,7 @@ class EndingLambda:
 )
 @in_virtual_time
 async def test_what_is_held_at_the_end_goes_to_the_next_process_where_there_is_one(reason: str, has_heir: bool) -> None:
-    world = Environment(clock(), "a", max_bytes=1_000_000)
+    world = World(clock(), "a", max_bytes=1_000_000)
     world.backends["a"].is_well = False
     world.take(9)
     worker = world.process.workers["a"]

@@ -22,7 +22,7 @@ from telemetry_forwarder.lifecycle.machine import SILENCE_S, Machine
 from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.testing.virtual_time import in_virtual_time
-from tests.builders import Bug, Hang, ListSink, Slow, Workshop, freeze, limits, record
+from tests.builders import Bug, Hang, ListSink, Slow, World, freeze, limits, record
 from tests.telemetry_forwarder.lifecycle.test_loop import done, report, start
 
 HOLDING = Holding(longest_s=0.5, margin_s=0.2)
@@ -69,7 +69,7 @@ CALLS = st.builds(
 class Course:
     """Plays Lambda: a course of invocations and the end; notes when each thing happened."""
 
-    def __init__(self, shops: list[Workshop], calls: list[Call], reason: str, window_s: float) -> None:
+    def __init__(self, shops: list[World], calls: list[Call], reason: str, window_s: float) -> None:
         self.shops = shops
         self.clock = shops[0].clock
         self.calls = calls
@@ -95,7 +95,7 @@ class Course:
             self.send([report(str(number - 1))] if number % 3 else [])
         if number == len(self.calls):
             await asyncio.sleep(1.0)
-            self.most_open = max(shop.transport.most_open for shop in self.shops)
+            self.most_open = max(world.transport.most_open for world in self.shops)
             self.send(self._taken_late())
             return Shutdown(self.reason, self.clock.epoch_ms(self.window_s))
         call = self.calls[number]
@@ -129,9 +129,9 @@ class Course:
     def send(self, batch: list[Record]) -> None:
         batch = [replace(one, time_ms=self.clock.epoch_ms()) for one in batch]
         self.offered += len(batch)
-        for shop in self.shops:
-            shop.worker.offer(batch)
-            shop.check()
+        for world in self.shops:
+            world.worker.offer(batch)
+            world.check()
         if batch and self.lifecycle is not None:
             self.lifecycle.on_records(batch)
 
@@ -154,7 +154,7 @@ async def test_whatever_happens(
     async with AsyncExitStack() as stack:
         shops = [
             await stack.enter_async_context(
-                Workshop(*script, then=last, sink=ListSink(limits=limits(max_records=7)), capacity=40)
+                World(*script, then=last, sink=ListSink(limits=limits(max_records=7)), capacity=40)
             )
             for script, last in zip(answers, then, strict=True)
         ]
@@ -162,7 +162,7 @@ async def test_whatever_happens(
         course.lifecycle = Lifecycle(
             client=course,  # type: ignore[arg-type]
             machine=Machine(clock=shops[0].clock, strategy=strategy, holding=HOLDING, buffering_s=BUFFERING_S),
-            workers=[shop.worker for shop in shops],
+            workers=[world.worker for world in shops],
             counts=IntakeCounts(),
             clock=shops[0].clock,
             log=shops[0].lines.log,
@@ -170,16 +170,16 @@ async def test_whatever_happens(
         await course.lifecycle.run()
         over = course.now
         judge(course, strategy)
-        sent = [len(shop.transport.sent) for shop in shops]
+        sent = [len(world.transport.sent) for world in shops]
         await asyncio.sleep(120.0)
-        assert [len(shop.transport.sent) for shop in shops] == sent, "nothing after the end"
-        for shop in shops:
-            shop.check()
-            assert shop.worker.held == 0
-            assert shop.worker.statement().offered == course.offered
-            assert shop.transport.most_open <= PIECES_AT_LAST * (2 + TRIES_AT_LAST)
+        assert [len(world.transport.sent) for world in shops] == sent, "nothing after the end"
+        for world in shops:
+            world.check()
+            assert world.worker.held == 0
+            assert world.worker.statement().offered == course.offered
+            assert world.transport.most_open <= PIECES_AT_LAST * (2 + TRIES_AT_LAST)
             assert course.most_open <= 2
-            assert all(at <= over for at, _ in shop.transport.sent)
+            assert all(at <= over for at, _ in world.transport.sent)
 
 
 def judge(course: Course, strategy: Strategy) -> None:

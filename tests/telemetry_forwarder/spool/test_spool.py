@@ -19,7 +19,7 @@ from telemetry_forwarder.spool.segments import Owner
 from telemetry_forwarder.spool.spool import MOST_BODIES, WORTH_REMOVING_BYTES, Spool
 from telemetry_forwarder.testing.virtual_time import in_virtual_time
 from tests.builders import Lines, ManualClock, clock, in_seconds
-from tests.generations import OWNER, Environment, MemoryStore
+from tests.generations import OWNER, MemoryStore, World
 
 SINKS = st.sampled_from(["a", "b"])
 STEPS = st.one_of(
@@ -35,7 +35,7 @@ STEPS = st.one_of(
 )
 
 
-async def step(world: Environment, verb: str, how: Any) -> None:
+async def step(world: World, verb: str, how: Any) -> None:
     match verb:
         case "take":
             world.take(how[0], size=how[1])
@@ -55,7 +55,7 @@ async def step(world: Environment, verb: str, how: Any) -> None:
             await asyncio.sleep(how)
 
 
-async def end_well(world: Environment) -> None:
+async def end_well(world: World) -> None:
     for backend in world.backends.values():
         backend.is_well = True
     await asyncio.sleep(60.0)
@@ -71,7 +71,7 @@ async def test_each_record_arrives_once_or_is_accounted_for(steps: list[tuple[st
 
     A spool that is smaller than what the sinks hold in memory cannot protect that from a kill; it is counted here.
     """
-    world = Environment(clock(), "a", "b", max_bytes=max_bytes)
+    world = World(clock(), "a", "b", max_bytes=max_bytes)
     for verb, how in steps:
         await step(world, verb, how)
         world.check()
@@ -91,7 +91,7 @@ async def test_each_record_arrives_once_or_is_accounted_for(steps: list[tuple[st
 @given(st.lists(STEPS, max_size=25))
 @in_virtual_time
 async def test_in_the_default_mode_a_kill_costs_the_current_body_at_most(steps: list[tuple[str, Any]]) -> None:
-    world = Environment(clock(), "a", "b", max_bytes=1_000_000, is_strict=False)
+    world = World(clock(), "a", "b", max_bytes=1_000_000, is_strict=False)
     may_be_lost: set[str] = set()
     for verb, how in steps:
         if verb in ("take", "start"):
@@ -109,7 +109,7 @@ async def test_in_the_default_mode_a_kill_costs_the_current_body_at_most(steps: 
 
 @in_virtual_time
 async def test_order_is_kept_across_memory_disk_and_processes() -> None:
-    world = Environment(clock(), "a", max_bytes=1_000_000)
+    world = World(clock(), "a", max_bytes=1_000_000)
     world.backends["a"].is_well = False
     for _ in range(4):
         world.take(4)
@@ -123,7 +123,7 @@ async def test_order_is_kept_across_memory_disk_and_processes() -> None:
 @in_virtual_time
 async def test_records_made_again_equal_those_made_first() -> None:
     """Ids, requests, cold starts and origin: what a body meant depends on those before it."""
-    world = Environment(clock(), "a", capacity=1, max_bytes=1_000_000)
+    world = World(clock(), "a", capacity=1, max_bytes=1_000_000)
     world.backends["a"].is_well = False
     first: list[Any] = []
     world.offer = _noting(world.offer, first)  # type: ignore[method-assign]
@@ -145,7 +145,7 @@ async def test_records_made_again_equal_those_made_first() -> None:
 @in_virtual_time
 async def test_a_body_that_is_read_in_slices_is_read_once() -> None:
     """What is left of it waits, counted, and can be begun again from the start of what was put back."""
-    world = Environment(clock(), "a", capacity=1, max_bytes=10**7)
+    world = World(clock(), "a", capacity=1, max_bytes=10**7)
     world.backends["a"].is_well = False
     for _ in range(3):
         world.take(3 * AT_ONCE + 5)
@@ -176,7 +176,7 @@ def _noting(offer: Any, noted: list[Any]) -> Any:
 
 @in_virtual_time
 async def test_a_file_cut_anywhere_gives_back_all_that_was_whole() -> None:
-    world = Environment(clock(), "a", max_bytes=1_000_000)
+    world = World(clock(), "a", max_bytes=1_000_000)
     world.backends["a"].is_well = False
     for _ in range(3):
         world.take(2)
@@ -196,7 +196,7 @@ async def test_a_file_cut_anywhere_gives_back_all_that_was_whole() -> None:
 
 @in_virtual_time
 async def test_what_is_delivered_is_not_sent_by_the_next_process() -> None:
-    world = Environment(clock(), "a", "b", max_bytes=1_000_000)
+    world = World(clock(), "a", "b", max_bytes=1_000_000)
     world.backends["b"].is_well = False
     world.take(5)
     await world.process.flush()
@@ -210,7 +210,7 @@ async def test_what_is_delivered_is_not_sent_by_the_next_process() -> None:
 @in_virtual_time
 async def test_what_is_left_at_a_timeout_is_spilled_and_recovered() -> None:
     """The books of both processes say so; what comes after the end of the workers too."""
-    world = Environment(clock(), "a", max_bytes=1_000_000)
+    world = World(clock(), "a", max_bytes=1_000_000)
     world.backends["a"].is_well = False
     world.take(9)
     old = world.process.workers["a"]
@@ -228,7 +228,7 @@ async def test_what_is_left_at_a_timeout_is_spilled_and_recovered() -> None:
 @in_virtual_time
 async def test_a_body_that_lambda_sends_again_to_the_next_process_is_known_there() -> None:
     """Its answer was lost with the process that had written it down."""
-    world = Environment(clock(), "a", max_bytes=1_000_000)
+    world = World(clock(), "a", max_bytes=1_000_000)
     body = b'[{"time":"x","type":"function","record":"hello"}]'
     world.process.intake.take(body, "s")
     world.kill()
@@ -241,7 +241,7 @@ async def test_a_body_that_lambda_sends_again_to_the_next_process_is_known_there
 @in_virtual_time
 async def test_a_body_that_was_delivered_whole_is_known_to_the_next_process_too() -> None:
     """Nothing of it is needed any more, but its answer may have been lost with the process."""
-    world = Environment(clock(), "a", max_bytes=1_000_000)
+    world = World(clock(), "a", max_bytes=1_000_000)
     body = b'[{"time":"x","type":"function","record":"hello"}]'
     world.process.intake.take(body, "s")
     await world.process.flush()
@@ -255,7 +255,7 @@ async def test_a_body_that_was_delivered_whole_is_known_to_the_next_process_too(
 
 @in_virtual_time
 async def test_a_sink_that_is_not_configured_any_more_is_counted_once() -> None:
-    world = Environment(clock(), "a", "b", max_bytes=1_000_000)
+    world = World(clock(), "a", "b", max_bytes=1_000_000)
     for backend in world.backends.values():
         backend.is_well = False
     world.take(3)
@@ -275,7 +275,7 @@ async def test_a_sink_that_is_not_configured_any_more_is_counted_once() -> None:
 
 @in_virtual_time
 async def test_a_full_spool_drops_its_oldest_but_not_what_is_in_memory() -> None:
-    world = Environment(clock(), "a", capacity=5, max_bytes=10_000)
+    world = World(clock(), "a", capacity=5, max_bytes=10_000)
     world.backends["a"].is_well = False
     for _ in range(100):
         world.take(4, size=60)
@@ -294,7 +294,7 @@ async def test_a_full_spool_drops_its_oldest_but_not_what_is_in_memory() -> None
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO])
 @in_virtual_time
 async def test_a_disk_that_cannot_be_written_is_said_once_and_memory_goes_on(code: int) -> None:
-    world = Environment(clock(), "a", max_bytes=1_000_000)
+    world = World(clock(), "a", max_bytes=1_000_000)
     world.backends["a"].is_well = False
     world.take(2)
     world.store.trouble = OSError(code, "no way")
@@ -317,7 +317,7 @@ async def test_a_disk_that_cannot_be_written_is_said_once_and_memory_goes_on(cod
 
 @in_virtual_time
 async def test_what_was_learned_while_the_disk_was_away_is_in_the_next_segment() -> None:
-    world = Environment(clock(), "a", max_bytes=1_000_000)
+    world = World(clock(), "a", max_bytes=1_000_000)
     world.backends["a"].is_well = False
     world.take(6)
     world.store.trouble = OSError(errno.ENOSPC, "full")
@@ -332,7 +332,7 @@ async def test_what_was_learned_while_the_disk_was_away_is_in_the_next_segment()
 
 @in_virtual_time
 async def test_a_slow_disk_is_done_without_for_a_while() -> None:
-    world = Environment(clock(), "a", max_bytes=1_000_000)
+    world = World(clock(), "a", max_bytes=1_000_000)
     loop: Any = asyncio.get_running_loop()
     world.store.on_slow = lambda seconds: setattr(loop, "now", loop.now + seconds)
     world.store.write_seconds = 2 * SLOW_S
@@ -344,7 +344,7 @@ async def test_a_slow_disk_is_done_without_for_a_while() -> None:
 
 @in_virtual_time
 async def test_damage_on_disk_costs_what_was_damaged() -> None:
-    world = Environment(clock(), "a", max_bytes=1_000_000)
+    world = World(clock(), "a", max_bytes=1_000_000)
     world.backends["a"].is_well = False
     for _ in range(4):
         world.take(3)
@@ -359,7 +359,7 @@ async def test_damage_on_disk_costs_what_was_damaged() -> None:
 
 @in_virtual_time
 async def test_what_another_function_or_version_left_is_removed() -> None:
-    world = Environment(clock(), "a", max_bytes=1_000_000)
+    world = World(clock(), "a", max_bytes=1_000_000)
     world.take(3)
     world.process.die()
     for owner in (Owner(function="other", version="$LATEST"), Owner(function="orders", version="7")):
@@ -381,7 +381,7 @@ def test_no_leftovers_stop_the_start(data: bytes) -> None:
 
 @in_virtual_time
 async def test_the_normal_path_is_one_write_for_a_body_and_one_for_what_a_sink_delivered_of_it() -> None:
-    world = Environment(clock(), "a", "b", capacity=1_000, max_bytes=10**7)
+    world = World(clock(), "a", "b", capacity=1_000, max_bytes=10**7)
     world.take(100)
     await world.process.flush()
     before = world.store.writes
@@ -393,7 +393,7 @@ async def test_the_normal_path_is_one_write_for_a_body_and_one_for_what_a_sink_d
 
 @in_virtual_time
 async def test_a_settled_segment_goes_when_it_is_worth_it() -> None:
-    world = Environment(clock(), "a", capacity=1_000, max_bytes=64 * 1024 * 1024)
+    world = World(clock(), "a", capacity=1_000, max_bytes=64 * 1024 * 1024)
     for _ in range(40):
         world.take(10, size=4_000)
         await world.process.flush()
@@ -403,7 +403,7 @@ async def test_a_settled_segment_goes_when_it_is_worth_it() -> None:
 
 @in_virtual_time
 async def test_the_index_is_bounded_however_small_the_bodies_are() -> None:
-    world = Environment(clock(), "a", max_bytes=2_000_000)
+    world = World(clock(), "a", max_bytes=2_000_000)
     world.backends["a"].is_well = False
     for _ in range(MOST_BODIES + 10):
         world.take(1, size=1)
@@ -434,7 +434,7 @@ class Shelf:
 async def test_a_fallback_has_what_waits_on_disk_too_and_the_spool_what_it_did_not_take(
     takes: int, has_heir: bool
 ) -> None:
-    world = Environment(clock(), "a", max_bytes=1_000_000)
+    world = World(clock(), "a", max_bytes=1_000_000)
     world.backends["a"].is_well = False
     for _ in range(4):
         world.take(5)
@@ -458,7 +458,7 @@ async def test_a_fallback_has_what_waits_on_disk_too_and_the_spool_what_it_did_n
 @pytest.mark.parametrize("is_strict", [True, False])
 @in_virtual_time
 async def test_strict_writes_before_the_answer_and_the_default_right_after_it(is_strict: bool) -> None:
-    world = Environment(clock(), "a", capacity=100, max_bytes=1_000_000, is_strict=is_strict)
+    world = World(clock(), "a", capacity=100, max_bytes=1_000_000, is_strict=is_strict)
     world.take(5)
     assert bool(world.store.writes) is is_strict
     world.process.answer()
@@ -474,7 +474,7 @@ class Unreadable(MemoryStore):
 
 @in_virtual_time
 async def test_a_disk_that_cannot_be_read_at_the_start_is_said_and_done_without() -> None:
-    world = Environment(clock(), "a", store=Unreadable())
+    world = World(clock(), "a", store=Unreadable())
     world.take(9)
     assert world.lines.said("The spool cannot be read: no list", "WARN") == 1
     assert world.process.spool.snapshot()["failures"] == 1
@@ -486,7 +486,7 @@ async def test_a_disk_that_cannot_be_read_at_the_start_is_said_and_done_without(
 @in_virtual_time
 async def test_a_disk_that_cannot_be_written_any_more_still_gives_what_is_on_it() -> None:
     """What was delivered cannot be noted nor removed then; that is said."""
-    world = Environment(clock(), "a", max_bytes=1_000_000)
+    world = World(clock(), "a", max_bytes=1_000_000)
     world.backends["a"].is_well = False
     for _ in range(4):
         world.take(5)
@@ -502,7 +502,7 @@ async def test_a_disk_that_cannot_be_written_any_more_still_gives_what_is_on_it(
 @in_virtual_time
 async def test_leftovers_that_cannot_be_opened_now_are_left_where_they_are() -> None:
     """They may be readable to the process after this one."""
-    world = Environment(clock(), "a", max_bytes=1_000_000)
+    world = World(clock(), "a", max_bytes=1_000_000)
     world.backends["a"].is_well = False
     world.take(5)
     world.store.files[0] += b"torn"

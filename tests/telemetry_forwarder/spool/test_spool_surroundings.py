@@ -26,7 +26,7 @@ from telemetry_forwarder.spool.pauses import PAUSE_S
 from telemetry_forwarder.spool.spool import MOST_SEGMENTS, SECURE_S
 from telemetry_forwarder.testing.virtual_time import in_virtual_time
 from tests.builders import clock, in_seconds, limits, run
-from tests.generations import OWNER, Environment
+from tests.generations import OWNER, World
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -75,13 +75,13 @@ def segments(folder: Path) -> list[Path]:
     return list(folder.rglob("*.log"))
 
 
-def on_disk(folder: Path, *names: str, kernel: Kernel | None = None, **kept: Any) -> Environment:
+def on_disk(folder: Path, *names: str, kernel: Kernel | None = None, **kept: Any) -> World:
     """Return an environment whose spool is in `folder`."""
     kept = {"max_bytes": 1_000_000, **kept}
-    return Environment(clock(), *names, open_store=lambda: SegmentFiles(str(folder / "spool"), kernel), **kept)
+    return World(clock(), *names, open_store=lambda: SegmentFiles(str(folder / "spool"), kernel), **kept)
 
 
-async def end_well(world: Environment) -> None:
+async def end_well(world: World) -> None:
     for backend in world.backends.values():
         backend.is_well = True
     await asyncio.sleep(60.0)

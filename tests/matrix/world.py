@@ -17,10 +17,10 @@ SHARED = Platform(cpu_quota="cgroup", memory_limit="off")
 
 
 @dataclass
-class Room:
+class MatrixWorld:
     """The environment and its backends, and a record of its invocations."""
 
-    world: World[LocalLambda]
+    base: World[LocalLambda]
     sinks: Sequence[str]
     untrusted: ssl.SSLContext | None  # if they use https
     invocations: list[Invocation] = field(default_factory=list)
@@ -35,7 +35,7 @@ class Room:
 
     @property
     def env(self) -> LocalLambda:
-        return self.world.env
+        return self.base.env
 
     async def invoke(self, *, lines: int = 5, **event: float) -> Invocation:
         """Invoke the function with the next lines to write; `event` holds its other instructions."""
@@ -53,7 +53,7 @@ class Room:
 
 
 @asynccontextmanager
-async def room(
+async def open_world(
     folder: Path,
     sinks: Sequence[str],
     *,
@@ -62,7 +62,7 @@ async def room(
     memory_mb: int | None = None,
     extension: Path = EXTENSION,
     **variables: str,
-) -> AsyncIterator[Room]:
+) -> AsyncIterator[MatrixWorld]:
     """Open backends, environment and extension; `folder` is the environment's /tmp, `variables` are added.
 
     With `memory_mb` a control group limits the environment to the matching share of a processor.
@@ -95,7 +95,7 @@ async def room(
             function = replace(function, memory_mb=memory_mb)
         platform = Platform() if memory_mb is None else SHARED
         env = await stack.enter_async_context(LocalLambda(function, [extension], platform=platform))
-        yield Room(World(splunk, datadog, cloudwatch, env), sinks, untrusted)
+        yield MatrixWorld(World(splunk, datadog, cloudwatch, env), sinks, untrusted)
 
 
 def _certificates(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext, Path]:

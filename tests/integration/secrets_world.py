@@ -30,7 +30,7 @@ class Reply:
 
 
 @dataclass
-class Room:
+class World:
     port: int
     service: SecretsService
     written: list[str]
@@ -45,7 +45,7 @@ class Room:
 
 
 @asynccontextmanager
-async def room(clock: Clock | None = None, **environ: str) -> AsyncIterator[Room]:
+async def open_world(clock: Clock | None = None, **environ: str) -> AsyncIterator[World]:
     """Open an endpoint with the variables of a function; open to all unless they say otherwise."""
     settings = secrets_from(read_all({"TELEMETRY_FORWARDER_SECRETS": "open", **environ}))
     written: list[str] = []
@@ -56,7 +56,7 @@ async def room(clock: Clock | None = None, **environ: str) -> AsyncIterator[Room
     )
     port = listener.getsockname()[1]
     async with opening as service:
-        yield Room(port, service, written)
+        yield World(port, service, written)
 
 
 def head(method: str, target: str, host: str = "localhost:2773", *headers: str) -> bytes:
