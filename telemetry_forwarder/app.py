@@ -39,7 +39,7 @@ from telemetry_forwarder.variables.table import MANAGED_INSTANCES
 from telemetry_forwarder.wiring import failover_of, open_all, open_secrets, open_spool, warm_all
 
 # The longest that INIT waits for the sinks' own secrets once the AWS SDK is loaded, if it still waits for us at all.
-OWN_SECRETS_S = 1.0
+_OWN_SECRETS_S = 1.0
 
 if TYPE_CHECKING:
     from telemetry_forwarder.secrets.service import SecretsService
@@ -78,7 +78,7 @@ def run(registration: Registration, listener: Any, values: Values, secret_listen
         return idle(registration, is_strict=settings.is_strict)
 
 
-def registered_client(registration: Registration, log: Log) -> ExtensionsClient:
+def _registered_client(registration: Registration, log: Log) -> ExtensionsClient:
     """Return a client for the registration that `bootstrap` made."""
     return ExtensionsClient(registration.runtime_api, registration.identifier, registration.early, say=log.warning)
 
@@ -107,7 +107,7 @@ async def _serve(
     counts = IntakeCounts()
     async with AsyncExitStack() as stack:
         secrets_service = await open_secrets(settings, secret_listeners, stack, clock, log)
-        client = await stack.enter_async_context(registered_client(registration, log))
+        client = await stack.enter_async_context(_registered_client(registration, log))
         destinations = settings.destinations if listener is not None else ()
         open_sinks = await open_all(destinations, settings, stack, log, secrets_service)
         failover = failover_of(settings, clock, log)
@@ -212,7 +212,7 @@ async def _serve(
                 warming = group.create_task(warm_all(open_sinks, settings))
                 await secrets_service.wait_until_warm()
                 if not client.is_asking:  # INIT still waits, which is better than that an invocation waits
-                    await asyncio.wait([warming], timeout=OWN_SECRETS_S)
+                    await asyncio.wait([warming], timeout=_OWN_SECRETS_S)
             if (missed := client.take_over()) is not None:
                 await lifecycle.catch_up(missed)
             code = await _live(lifecycle, client, clock, log, has_fallback=failover is not None)
@@ -221,10 +221,10 @@ async def _serve(
             if spool is not None:
                 spool.close()
             _write_ledger(counts, workers, spool, log)
-            exit_now(code)
+            _exit_now(code)
 
 
-def exit_now(code: int) -> NoReturn:
+def _exit_now(code: int) -> NoReturn:
     """End the process at once, because everything is settled.
 
     A normal exit of an interpreter that has loaded botocore takes a tenth of the shutdown window. It would also wait

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 BACKLOG = 128
 # Records are not part of reference cycles, so the garbage collector rarely finds any, and may run less often.
-GC_THRESHOLD = 10_000
-SECRETS_BACKLOG = 1024  # hundreds of requests may come at once, long before they can be answered
-CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+_GC_THRESHOLD = 10_000
+_SECRETS_BACKLOG = 1024  # hundreds of requests may come at once, long before they can be answered
+_CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 def main(name: str, environ: "MutableMapping[str, str]") -> int:
@@ -98,8 +98,8 @@ def load(environ: "MutableMapping[str, str]", values: reading.Values) -> "Run":
     import gc
 
     gc.disable()  # imports make no garbage
-    given = {name: environ.get(name) for name in CA_VARIABLES}
-    environ.update(dict.fromkeys(CA_VARIABLES, "/dev/null"))
+    given = {name: environ.get(name) for name in _CA_VARIABLES}
+    environ.update(dict.fromkeys(_CA_VARIABLES, "/dev/null"))
     try:
         from telemetry_forwarder.app import run
 
@@ -117,7 +117,7 @@ def load(environ: "MutableMapping[str, str]", values: reading.Values) -> "Run":
             else:
                 environ[name] = value
         gc.freeze()
-        gc.set_threshold(GC_THRESHOLD)
+        gc.set_threshold(_GC_THRESHOLD)
         gc.enable()
     return run
 
@@ -157,7 +157,7 @@ def listen_for_secrets(values: reading.Values) -> "list[_socket.socket]":
             listener = _socket.socket(family, _socket.SOCK_STREAM)
             listener.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
             listener.bind((address, port))
-            listener.listen(SECRETS_BACKLOG)
+            listener.listen(_SECRETS_BACKLOG)
             secret_listeners.append(listener)
         except OSError as error:
             if listener is not None:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from telemetry_forwarder.variables.table import Problem
 
 
-class ForwarderError(Exception):
+class _ForwarderError(Exception):
     """The base class of all exceptions of this project."""
 
 
-class ConfigError(ForwarderError):
+class ConfigError(_ForwarderError):
     """The settings in the environment are invalid; `problems` has every problem that was found."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
@@ -17,7 +17,7 @@ class ConfigError(ForwarderError):
         self.problems = tuple(problems)
 
 
-class ExtensionsApiError(ForwarderError):
+class ExtensionsApiError(_ForwarderError):
     """The Extensions API or Telemetry API refused a call with an HTTP `status` and the API's own `error_type`."""
 
     def __init__(self, call: str, status: int, error_type: str, message: str) -> None:
@@ -26,15 +26,15 @@ class ExtensionsApiError(ForwarderError):
         self.error_type = error_type
 
 
-class DecodeError(ForwarderError):
+class DecodeError(_ForwarderError):
     """Data cannot be read as telemetry records."""
 
 
-class EncodeError(ForwarderError):
+class EncodeError(_ForwarderError):
     """A record cannot be expressed in a sink's wire form, or written as JSON."""
 
 
-class TransportError(ForwarderError):
+class TransportError(_ForwarderError):
     """No answer to a request came. The request may have arrived nevertheless, so a retry may deliver twice."""
 
 
@@ -58,7 +58,7 @@ class CredentialUnavailable(TransportError):
     """The credential of a destination could not be read, so nothing was sent; its `__cause__` is the SecretError."""
 
 
-class FailoverError(ForwarderError):
+class FailoverError(_ForwarderError):
     """The failover's S3 or SQS refused to store records or to return them. `may_pass`: a retry may help."""
 
     def __init__(self, detail: str, *, may_pass: bool = False) -> None:
@@ -66,7 +66,7 @@ class FailoverError(ForwarderError):
         self.may_pass = may_pass
 
 
-class SecretError(ForwarderError):
+class SecretError(_ForwarderError):
     """A secret could not be read. The text names the reference, never the value."""
 
 

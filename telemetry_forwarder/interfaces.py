@@ -187,13 +187,13 @@ class AwsResponse(Struct, frozen=True, kw_only=True):
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
-RequestOut = TypeVar("RequestOut", covariant=True)
-RequestIn = TypeVar("RequestIn", contravariant=True)
-ResponseOut = TypeVar("ResponseOut", covariant=True)
-ResponseIn = TypeVar("ResponseIn", contravariant=True)
+_RequestOut = TypeVar("_RequestOut", covariant=True)
+_RequestIn = TypeVar("_RequestIn", contravariant=True)
+_ResponseOut = TypeVar("_ResponseOut", covariant=True)
+_ResponseIn = TypeVar("_ResponseIn", contravariant=True)
 
 
-class Sink(Protocol[RequestOut, ResponseIn]):
+class Sink(Protocol[_RequestOut, _ResponseIn]):
     """A destination's format: encode records, make requests, read responses. Pure: no I/O, no clock, no counting."""
 
     @property
@@ -208,24 +208,24 @@ class Sink(Protocol[RequestOut, ResponseIn]):
         """Return `record` in wire form, cut to `limits.max_record_bytes`. Raises EncodeError if that is impossible."""
         ...
 
-    def request(self, batch: Batch) -> RequestOut:
+    def request(self, batch: Batch) -> _RequestOut:
         """Return the request that carries `batch`. The batch is not empty and within `limits`."""
         ...
 
-    def verdict(self, batch: Batch, response: ResponseIn) -> "Verdict":
+    def verdict(self, batch: Batch, response: _ResponseIn) -> "Verdict":
         """Return what `response`, the answer to `request(batch)`, means. Never raises, whatever the bytes."""
         ...
 
 
-class Transport(Protocol[RequestIn, ResponseOut]):
+class Transport(Protocol[_RequestIn, _ResponseOut]):
     """The only way to the network: send a request, return the response. Raises only TransportError, if none came."""
 
-    async def send(self, request: RequestIn) -> ResponseOut: ...
+    async def send(self, request: _RequestIn) -> _ResponseOut: ...
 
     async def aclose(self) -> None: ...
 
 
-class TellsStep(Protocol):
+class _TellsStep(Protocol):
     """An optional protocol of transports: it tells what delays a request before it is sent."""
 
     def waits_for(self) -> Cause | None:
@@ -288,7 +288,7 @@ class Destination(Struct, Generic[Request, Response], frozen=True, kw_only=True)
     problems: tuple[Problem, ...] = ()
 
 
-LONGEST_TEXT = 1000
+_LONGEST_TEXT = 1000
 
 
 # Words that may differ between two answers of the same meaning: a request id, a time, a count, a port. Every word with
@@ -298,11 +298,11 @@ _VARYING = re.compile(r"(?<![\w-])(?<!HTTP )(?<!code )(?<!status )[\w-]*\d[\w-]*
 
 def cause(text: str, reason: DropReason = DropReason.DEADLINE) -> Cause:
     """Return a Cause with `text`, cut; its kind is the text without words that vary."""
-    text = text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + "…"
+    text = text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "…"
     return Cause(_VARYING.sub("#", text), text, reason)
 
 
-def step_of(transport: "TellsStep | Any") -> Cause | None:
+def step_of(transport: "_TellsStep | Any") -> Cause | None:
     """Return what `transport` waits for before it can send; None if it waits for an answer, or cannot tell."""
     waits_for: Callable[[], Cause | None] | None = getattr(transport, "waits_for", None)
     return waits_for() if waits_for is not None else None

@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 MEBIBYTE = 1024 * 1024
 # One sink may hold 1/32 of the function's memory, because the extension shares it.
-CAPACITY_SHARE = 32
-LEAST_CAPACITY_BYTES = 4 * MEBIBYTE
-MOST_CAPACITY_BYTES = 32 * MEBIBYTE
+_CAPACITY_SHARE = 32
+_LEAST_CAPACITY_BYTES = 4 * MEBIBYTE
+_MOST_CAPACITY_BYTES = 32 * MEBIBYTE
 # The default periods of strategies, in seconds: for `periodic` the time between two requests, in the background the
 # time for which records are collected into one request.
-PERIODS_S = {Mode.PERIODIC: 10.0}
-BACKGROUND_PERIOD_S = 1.0
+_PERIODS_S = {Mode.PERIODIC: 10.0}
+_BACKGROUND_PERIOD_S = 1.0
 # A record takes at least about a kilobyte of memory, however short its text is.
-RECORD_COST_BYTES = 1024
+_RECORD_COST_BYTES = 1024
 # Far more than needed: a bundle of all public authorities has a quarter of a megabyte.
-LONGEST_CA_FILE_BYTES = 16 * MEBIBYTE
+_LONGEST_CA_FILE_BYTES = 16 * MEBIBYTE
 _CERTIFICATE = re.compile(rb"^-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----[ \t]*\r?\nM[A-Za-z0-9+/]", re.MULTILINE)
 
 
@@ -112,15 +112,15 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 def capacity_bytes(memory_mb: int | None) -> int:
     """Return the default number of bytes that one sink may hold in a function of `memory_mb` MB."""
-    share = (memory_mb or 128) * MEBIBYTE // CAPACITY_SHARE
-    return max(LEAST_CAPACITY_BYTES, min(MOST_CAPACITY_BYTES, share))
+    share = (memory_mb or 128) * MEBIBYTE // _CAPACITY_SHARE
+    return max(_LEAST_CAPACITY_BYTES, min(_MOST_CAPACITY_BYTES, share))
 
 
 def _capacity(values: Values, memory_mb: int | None) -> Capacity:
     size: int = values["TELEMETRY_FORWARDER_BUFFER_BYTES"] or capacity_bytes(memory_mb)
     records: int | None = values["TELEMETRY_FORWARDER_BUFFER_RECORDS"]
     return Capacity(
-        max_records=records or size // RECORD_COST_BYTES,
+        max_records=records or size // _RECORD_COST_BYTES,
         max_bytes=size,
         when_full=WhenFull(values["TELEMETRY_FORWARDER_WHEN_FULL"]),
     )
@@ -170,7 +170,7 @@ def _has_reference(destination: Destination[Any, Any]) -> bool:
 def _strategy(values: Values) -> Strategy:
     word, *seconds = values["TELEMETRY_FORWARDER_FLUSH"]
     mode = Mode(word)
-    return Strategy(mode, float(seconds[0]) if seconds else PERIODS_S.get(mode, BACKGROUND_PERIOD_S))
+    return Strategy(mode, float(seconds[0]) if seconds else _PERIODS_S.get(mode, _BACKGROUND_PERIOD_S))
 
 
 def _origin(values: Values) -> Origin:
@@ -205,7 +205,7 @@ def _proxies(values: Values, problems: list[Problem]) -> dict[str, str]:
 
 
 # Prefixes of names that are checked for mistakes: our own, and vendors' prefixes that may mean one of our settings.
-STEMS = (
+_STEMS = (
     "TELEMETRY_FORWARDER", "TELEMETRYFORWARDER", "SPLUNK_HEC", "SPLUNK_TOKEN", "SPLUNK_URL", "SPLUNK_INDEX",
     "SPLUNK_SOURCE", "DD_API", "DD_SITE", "DD_TAG", "CLOUDWATCH_LOG", "CLOUDWATCH_RETENTION",
 )  # fmt: skip
@@ -217,14 +217,14 @@ def _unknown_names(values: Values) -> list[Notice]:
     With our own prefix that is every unknown name. Vendors' own tools use the other prefixes, too. So such a name gets
     a notice only if it certainly means one setting that is not set itself, and whose sink is wanted (or no sink is).
     """
-    names = [name for name in values.environ if name not in BY_NAME and name.upper().startswith(STEMS)]
+    names = [name for name in values.environ if name not in BY_NAME and name.upper().startswith(_STEMS)]
     if not names:
         return []
     from telemetry_forwarder.variables.advice import other_meant, own_meant  # loaded only to explain an error
 
     found = []
     for name in sorted(names):
-        if name.upper().startswith(STEMS[:2]):
+        if name.upper().startswith(_STEMS[:2]):
             meant = own_meant(name, BY_NAME)
             hint = f"The nearest is {meant}." if meant else "docs/settings.md has them all."
             found.append(
@@ -249,7 +249,7 @@ def _ca_file(values: Values, problems: list[Problem]) -> str | None:
         return None
     try:
         with open(path, "rb") as file:
-            content = file.read(LONGEST_CA_FILE_BYTES)
+            content = file.read(_LONGEST_CA_FILE_BYTES)
     except OSError as error:
         reason = error.strerror or type(error).__name__
     else:

@@ -16,8 +16,8 @@ from telemetry_forwarder.clock import Clock
 SLICE_S = 0.004
 # A slice that ended late by a time in this range was interrupted because the processor was withheld. The kernel gives
 # shares per tenth of a second (Lambda is said to use a shorter period); a longer delay was a freeze.
-WITHHELD_S = (0.01, 0.15)
-REMEMBERED = 32  # slices
+_WITHHELD_S = (0.01, 0.15)
+_REMEMBERED = 32  # slices
 # From the first bytes of a request to what follows from it: read, handed on, answered, and noticed by the lifecycle.
 WAY_ROUNDS = 6
 
@@ -30,7 +30,7 @@ class Turns:
         self._is_taken = False
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._ends_at = 0.0
-        self._late: deque[float] = deque(maxlen=REMEMBERED)
+        self._late: deque[float] = deque(maxlen=_REMEMBERED)
         self._rests_from = math.inf
         self._rounds = 0  # of the event loop, in which no slice begins
 
@@ -61,7 +61,7 @@ class Turns:
     @property
     def withheld_s(self) -> float:
         """The longest time, in seconds, for which the processor was withheld during one of the last slices."""
-        least, most = WITHHELD_S
+        least, most = _WITHHELD_S
         return max((late for late in self._late if least <= late <= most), default=0.0)
 
     def give_way(self) -> None:

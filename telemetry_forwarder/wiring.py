@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from telemetry_forwarder.secrets.service import SecretsService
 
 # The longest time to open a third party's transport; all of INIT may take 10 s. Our own transports wait for nothing.
-OPEN_S = 2.0
+_OPEN_S = 2.0
 
 
 async def open_all(
@@ -40,7 +40,7 @@ async def open_all(
     opened = []
     for destination in destinations:
         try:
-            async with asyncio.timeout(OPEN_S if callable(destination.delivery) else None):
+            async with asyncio.timeout(_OPEN_S if callable(destination.delivery) else None):
                 fetch, waits_for = (
                     (None, None) if secrets_service is None else (secrets_service.fetch, secrets_service.waits_for)
                 )

@@ -23,7 +23,7 @@ _SHIPPED = Path(__file__).parent / "sample"
 _SAMPLE = _SHIPPED if _SHIPPED.is_dir() else Path(__file__).parents[2] / "examples" / "python"
 GROUP = "/telemetry-forwarder/demo"
 # A dozen invocations, each as (title, event, pause before it in seconds). The long pause includes a freeze.
-STORY: tuple[tuple[str, dict[str, Any], float], ...] = (
+_STORY: tuple[tuple[str, dict[str, Any], float], ...] = (
     ("cold start, text lines", {"lines": 3, "json": 0}, 0.0),
     ("text lines", {"lines": 3, "json": 0}, 0.0),
     ("JSON lines", {"lines": 0, "json": 3}, 0.0),
@@ -95,10 +95,10 @@ async def _demo(extension: Path, code: Path, console: Console) -> int:
         )
         async with LocalLambda(function, extensions=[extension]) as environment:
             init_ms = environment.init_outcome.duration_ms if environment.init_outcome else 0.0
-            invocations = [await _invoke(environment, *step) for step in STORY]
+            invocations = [await _invoke(environment, *step) for step in _STORY]
             ending = await environment.shutdown()
         _print_invocations(console, init_ms, invocations)
-        ledger = find_ledger(environment.extension_output(extension.name))
+        ledger = _find_ledger(environment.extension_output(extension.name))
         arrived = {
             "splunk": [event.fields["record_id"] for event in splunk.events],
             "datadog": [log.attributes["record_id"] for log in datadog.logs],
@@ -173,7 +173,7 @@ def _print_ways_on(console: Console) -> None:
     console.print("`.venv/bin/telemetry-forwarder local --help`.")
 
 
-def find_ledger(lines: Iterable[str]) -> dict[str, Any] | None:
+def _find_ledger(lines: Iterable[str]) -> dict[str, Any] | None:
     """Return the last ledger among the lines that an extension wrote to standard output; None if there is none."""
     for line in reversed(list(lines)):
         if line.startswith('{"telemetry_forwarder"') and '"door"' in line:

@@ -44,7 +44,7 @@ def replay(arguments: Sequence[str]) -> None:
         _refuse(f"{options.place!r} is no place that can be read; allowed: {FailoverTarget.allowed}.")
     settings = _settings(options.to, os.environ)
     (destination,) = settings.destinations
-    target = target_of(destination)
+    target = _target_of(destination)
     path = options.state or default_path(target, os.environ.get("XDG_STATE_HOME"))
     try:
         with open_journal(path, target) as journal:
@@ -258,7 +258,7 @@ def _settings(to: str, environ: Mapping[str, str]) -> Settings:
     return settings
 
 
-def target_of(destination: Destination[Any, Any]) -> str:
+def _target_of(destination: Destination[Any, Any]) -> str:
     """Return a text that identifies the destination: the sink's name, and its URL or log group."""
     delivery, sink = destination.delivery, destination.sink
     where = delivery.url if isinstance(delivery, HttpDelivery) else getattr(sink, "group", "")

@@ -28,13 +28,13 @@ from telemetry_forwarder.log import Log
 from telemetry_forwarder.records.record import Record
 
 # How long to wait for answers when a replay is interrupted. Records without an answer by then may arrive twice.
-LAST_ANSWERS_S = 10.0
+_LAST_ANSWERS_S = 10.0
 PAUSE_S = 0.25
 # In effect for ever: `nudge` tells the worker when to send.
-LINGER_S = 3600.0
+_LINGER_S = 3600.0
 
 
-class Placed(Record, frozen=True, kw_only=True):
+class _Placed(Record, frozen=True, kw_only=True):
     """A record with its place in the store: the digest of its parcel and the number of its line in it."""
 
     parcel: str
@@ -54,7 +54,7 @@ class Counts(Struct):
     unreached: bool = False  # the replay ended before all parcels were read
 
 
-class NotingSink:
+class _NotingSink:
     """Wrap a sink: note each verdict in the journal, record by record, before the next request is made."""
 
     def __init__(self, sink: Sink[Any, Any], journal: Journal, on_delivered: Callable[[int], None]) -> None:
@@ -82,7 +82,7 @@ class NotingSink:
         verdict = self._sink.verdict(batch, response)
         taken: dict[str, list[int]] = {}
         for record in accepted(batch, verdict):
-            if isinstance(record, Placed):
+            if isinstance(record, _Placed):
                 taken.setdefault(record.parcel, []).append(record.number)
         try:
             for parcel, numbers in taken.items():
@@ -132,7 +132,7 @@ class Replay:
         self._say = say
         self._patience_s = patience_s
         self._removes = removes or not source.keeps
-        self._sink = NotingSink(sink, journal, on_delivered)
+        self._sink = _NotingSink(sink, journal, on_delivered)
         everything = Capacity(max_records=sys.maxsize, max_bytes=sys.maxsize)
         self._worker = Worker(self._sink, transport, capacity=everything, clock=clock, log=log)
 
@@ -224,7 +224,7 @@ class Replay:
 
     async def _send(self) -> None:
         """Send all held records; give up if the destination refuses them, or accepts nothing for `patience_s`."""
-        self._worker.allow(SendWindow(linger=LINGER_S))  # sending is always allowed: no freeze happens here
+        self._worker.allow(SendWindow(linger=_LINGER_S))  # sending is always allowed: no freeze happens here
         taken_at = self._clock.monotonic()
         while (held := self._worker.held) and not self.stop.is_set():
             self._worker.nudge()
@@ -241,7 +241,7 @@ class Replay:
             else:  # the destination gets a pause
                 await self._until_stopped(asyncio.sleep(PAUSE_S), math.inf)
         if self._worker.held:
-            await self._worker.flush(SendWindow(NEVER, answer_by=Deadline(self._clock.monotonic() + LAST_ANSWERS_S)))
+            await self._worker.flush(SendWindow(NEVER, answer_by=Deadline(self._clock.monotonic() + _LAST_ANSWERS_S)))
 
     def _give_up(self, reason: str) -> None:
         self._say(f"The replay ends: {reason}. What is left stays where it is.")
@@ -262,7 +262,7 @@ class Content(Struct, frozen=True):
     """The content of a parcel: its records, and the number and fault of each line that is no record (`aliens`)."""
 
     digest: str
-    records: tuple[Placed, ...]
+    records: tuple[_Placed, ...]
     aliens: tuple[tuple[int, str], ...]
 
     @property
@@ -283,9 +283,9 @@ def read(data: bytes) -> Content:
     return Content(digest, tuple(records), tuple(aliens))
 
 
-def placed(record: Record, parcel: str, number: int) -> Placed:
+def placed(record: Record, parcel: str, number: int) -> _Placed:
     """Return `record` as a Placed one."""
-    return Placed(**asdict(record), parcel=parcel, number=number)
+    return _Placed(**asdict(record), parcel=parcel, number=number)
 
 
 async def count(source: Source, sink: str, journal: Journal, say: Callable[[str], None]) -> Counts:

@@ -28,9 +28,9 @@ from telemetry_forwarder.variables.failover_target import S3Prefix, SqsQueue
 # The SDK may retry here: a replay has no deadline, unlike the extension.
 ATTEMPTS = 4
 # The visibility timeout of a received message, in seconds: longer than sending its records takes.
-VISIBILITY_S = 900
+_VISIBILITY_S = 900
 # The seconds to wait for a message before the queue counts as empty. A poll without wait asks only some SQS servers.
-POLL_S = 2
+_POLL_S = 2
 
 
 class Waiting(Struct, frozen=True):
@@ -170,8 +170,8 @@ class Messages:
             "QueueUrl": self._queue.url,
             "MaxNumberOfMessages": 10,
             "MessageAttributeNames": ["All"],
-            "VisibilityTimeout": VISIBILITY_S,
-            "WaitTimeSeconds": POLL_S,
+            "VisibilityTimeout": _VISIBILITY_S,
+            "WaitTimeSeconds": _POLL_S,
         }
         answer = await called(self._client, "receive_message", parameters)
         return list(answer.get("Messages", ()))

@@ -20,10 +20,10 @@ SLACK = 4.0
 # twice because of a slow answer is stored twice. At SHUTDOWN there is less time, and more to lose.
 UNUSUAL_S = 1.0
 UNUSUAL_AT_LAST_S = 0.5
-UNUSUAL_SLACK = 2.0
+_UNUSUAL_SLACK = 2.0
 # A request that was under way during a freeze gives only an upper bound of its answer's time. No more than this is
 # learned from it.
-LONGEST_GUESS_S = 2.0
+_LONGEST_GUESS_S = 2.0
 # A timer that fires later than this was set before a freeze. Less is normal: a small function gets the processor in
 # slices, up to a tenth of a second apart.
 LATE_S = 0.25
@@ -33,7 +33,7 @@ GRACE_S = 0.02
 
 
 # In turns of the event loop. From the socket to the verdict an answer takes 3, with HTTP and with the SDK (measured).
-TURNS_TO_READ = 20
+_TURNS_TO_READ = 20
 
 
 async def let_answers_in() -> bool:
@@ -47,7 +47,7 @@ async def let_answers_in() -> bool:
         elif not are_over.done():
             are_over.set_result(True)
 
-    turn(TURNS_TO_READ)
+    turn(_TURNS_TO_READ)
     return bool(await are_over)
 
 
@@ -69,7 +69,7 @@ class AnswerTime:
 
     def unusual_after(self, least: float = UNUSUAL_S) -> float:
         """Return the time after which an answer is unusually late: at least `least`, or UNUSUAL_S at first."""
-        return max(least, UNUSUAL_SLACK * max(self._guesses)) if self._guesses else UNUSUAL_S
+        return max(least, _UNUSUAL_SLACK * max(self._guesses)) if self._guesses else UNUSUAL_S
 
     def expects_answer_within(self, seconds: float) -> bool:
         """Return whether an answer is likely to come within `seconds`; True for a destination never asked before."""
@@ -83,7 +83,7 @@ class AnswerTime:
 
     def answered_sometime(self, within: float = 0.0) -> None:
         """Note an answer that took an unknown time, at most `within`: there may have been a freeze meanwhile."""
-        self._guesses.append(min(within, LONGEST_GUESS_S))
+        self._guesses.append(min(within, _LONGEST_GUESS_S))
         self._unanswered = 0
         if self._expected == math.inf:
             self._expected = 0.0

@@ -19,7 +19,7 @@ from telemetry_forwarder.records.record import Record
 
 # If a destination refuses everything and fewer records than this are held, the fault may be in these few. Then another
 # batch, if there is one, is packed for the next attempt.
-FEW = 8
+_FEW = 8
 
 
 class Outcome(Enum):
@@ -71,7 +71,7 @@ class Outstanding:
     @property
     def is_short(self) -> bool:
         """Whether another batch is wanted before one of these pieces is tried again."""
-        return self.refusals.is_total and self.held < FEW
+        return self.refusals.is_total and self.held < _FEW
 
     def waiting(self) -> Piece | None:
         """Return the first piece without an attempt under way; None if there is none."""

@@ -18,7 +18,7 @@ from telemetry_forwarder.turns import Turns
 LONGEST_PACK_S = 0.2
 # A batch with this many records is sent if the processor is withheld at times. The AWS SDK needs twice as long to write
 # a request as the packing took.
-MOST_WITHHELD_RECORDS = 500
+_MOST_WITHHELD_RECORDS = 500
 
 
 class Packer:
@@ -53,7 +53,7 @@ class Packer:
 
     @property
     def _is_enough(self) -> bool:
-        return len(self._open) >= MOST_WITHHELD_RECORDS and self._turns.withheld_s > 0.0
+        return len(self._open) >= _MOST_WITHHELD_RECORDS and self._turns.withheld_s > 0.0
 
     def take(self) -> list[Record]:
         """Remove and return the packed records."""

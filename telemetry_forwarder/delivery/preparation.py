@@ -10,7 +10,7 @@ from telemetry_forwarder.interfaces import Encoded, Sink
 from telemetry_forwarder.records.record import Record
 
 # The number of first records from which the request is made. All records need the same preparation.
-SAMPLE = 20
+_SAMPLE = 20
 
 
 class Preparation:
@@ -25,7 +25,7 @@ class Preparation:
     def see(self, records: Sequence[Record]) -> None:
         """Keep a sample of the first records."""
         if self._prepare is not None and not self._sample and records:
-            self._sample = records[:SAMPLE]
+            self._sample = records[:_SAMPLE]
             self._is_seen.set()
 
     async def run(self) -> None:

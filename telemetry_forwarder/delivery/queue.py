@@ -9,9 +9,9 @@ from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.spool.backlog import Backlog
 
 # Bytes read from the spool at a time: enough for a request, and few enough not to block the event loop for long.
-READ_BYTES = 256 * 1024
+_READ_BYTES = 256 * 1024
 # The same at the end, when nothing else is left to do.
-LARGE_READ_BYTES = 1024 * 1024
+_LARGE_READ_BYTES = 1024 * 1024
 
 
 class SendQueue:
@@ -65,7 +65,7 @@ class SendQueue:
         """Remove and return the oldest record in memory; None if there is none."""
         return self._buffer.pop() if self._buffer else None
 
-    def refill(self, size_bytes: int = READ_BYTES, is_over: Callable[[], bool] = lambda: False) -> bool:
+    def refill(self, size_bytes: int = _READ_BYTES, is_over: Callable[[], bool] = lambda: False) -> bool:
         """Read the next records that wait on disk into memory, until `is_over` returns True.
 
         Returns False if nothing waits on disk.
@@ -89,7 +89,7 @@ class SendQueue:
         The list may be empty, if all that was read from disk was damaged.
         """
         if not self._buffer:
-            self.refill(LARGE_READ_BYTES)
+            self.refill(_LARGE_READ_BYTES)
         return self.empty()
 
     def empty(self) -> list[Record]:

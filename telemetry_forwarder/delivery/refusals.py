@@ -8,7 +8,7 @@ from telemetry_forwarder.clock import Clock, Moment
 from telemetry_forwarder.delivery.breaker import DENIED_PAUSE_S, Breaker
 
 # The pause after splitting has used up its tokens.
-SPLIT_PAUSE_S = 1.0
+_SPLIT_PAUSE_S = 1.0
 # After this many refusals in a row, with nothing taken between them, only single records are tried. They are small, and
 # if only some records of the batch are bad, one of the next few is most likely taken.
 SUSPICIOUS = 3
@@ -19,7 +19,7 @@ CONVINCED = 7
 # The pace of splitting while it finds good records; each refused request takes one token. Enough to find two or three
 # bad records in the largest batch at once, then a pace that is no burden.
 MOST_TOKENS = 40.0
-TOKENS_PER_S = 5.0
+_TOKENS_PER_S = 5.0
 
 
 class Refusals:
@@ -61,10 +61,10 @@ class Refusals:
     def pause(self) -> float:
         """The seconds until splitting may send another request."""
         self._refill()
-        return max(0.0, 1.0 - self._tokens) / TOKENS_PER_S
+        return max(0.0, 1.0 - self._tokens) / _TOKENS_PER_S
 
     def _refill(self) -> None:
-        self._tokens = min(MOST_TOKENS, self._tokens + self._counted.age(self._clock) * TOKENS_PER_S)
+        self._tokens = min(MOST_TOKENS, self._tokens + self._counted.age(self._clock) * _TOKENS_PER_S)
         self._counted = Moment.now(self._clock)
 
 
@@ -75,5 +75,5 @@ def pause_after(refusals: Refusals, breaker: Breaker) -> float:
         return DENIED_PAUSE_S
     pause = refusals.pause
     if pause:
-        breaker.asked_to_wait(SPLIT_PAUSE_S)
+        breaker.asked_to_wait(_SPLIT_PAUSE_S)
     return pause

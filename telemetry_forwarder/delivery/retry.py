@@ -54,13 +54,13 @@ from telemetry_forwarder.records.record import Record
 # remaining time that an attempt or a pause may take while another may still succeed. Less than `LEAST_S` is too short.
 PIECES_AT_LAST, TRIES_AT_LAST, SHARE_AT_LAST, LEAST_S = 3, 4, 1 / 3, 0.1
 # If the processor is withheld for some time, writing a request takes up to this many times as long.
-WRITTEN_AFTER = 2
+_WRITTEN_AFTER = 2
 # After a thaw, the time to read an answer that came during the freeze, before its request is sent again.
 THAW_S = 0.2
 # The largest share of the remaining time for packing a batch that has to be sent in it.
-PACK_SHARE = 0.5
+_PACK_SHARE = 0.5
 # The largest share of a flush, at its end, in which no request is begun because the processor may be withheld.
-KEPT_SHARE = 0.25
+_KEPT_SHARE = 0.25
 
 
 class Delivery:
@@ -184,7 +184,7 @@ class Delivery:
         until = self.window.until.at
         if self.window.answer_by is None:
             return self.may_start()
-        kept = min(self._late_by(), KEPT_SHARE * (until - self._allowed_at))
+        kept = min(self._late_by(), _KEPT_SHARE * (until - self._allowed_at))
         return self._clock.monotonic() + kept < until and self.may_start()
 
     def has_time_for(self, work_s: float) -> bool:
@@ -198,7 +198,7 @@ class Delivery:
         """
         now = self._clock.monotonic()
         ends = [end for end in (self.window.until, self.window.answer_by, self.stop_at) if end is not None]
-        return now + min(longest_s, PACK_SHARE * min(ends).left(self._clock))
+        return now + min(longest_s, _PACK_SHARE * min(ends).left(self._clock))
 
     # --- the course of a delivery ---
 
@@ -273,7 +273,7 @@ class Delivery:
     def _written_at(self) -> float:
         """Return when the newest request should be written: if the processor is withheld, two at once are both late."""
         newest_at = max((each.begun_at for each in self._outstanding.attempts), default=0.0)
-        return newest_at + WRITTEN_AFTER * self._late_by()
+        return newest_at + _WRITTEN_AFTER * self._late_by()
 
     def _next(self) -> tuple[Piece | None, float]:
         """Return the piece whose attempt is due next, and when (monotonic clock); None and infinity if none is."""

@@ -30,11 +30,11 @@ from telemetry_forwarder.interfaces import (
 )
 from telemetry_forwarder.log import Log
 
-FIRST_PAUSE_S = 60.0
+_FIRST_PAUSE_S = 60.0
 LONGEST_PAUSE_S = 3600.0
 MOST_KINDS = 16
 # A cause is logged this many times before the pauses begin.
-FREE = 2
+_FREE = 2
 OTHERS = "others"
 
 
@@ -144,7 +144,7 @@ class Reporter:
         """Log that nothing gets through because of `cause`; at WARN unless that was done since the sink was healthy."""
         self._last = cause
         is_told = self._now.get(cause.kind, False)
-        is_due = not is_told and self._may_say(cause.kind, FREE)
+        is_due = not is_told and self._may_say(cause.kind, _FREE)
         kind = cause.kind if cause.kind in self._now or len(self._now) < MOST_KINDS else OTHERS
         self._now[kind] = self._now.get(kind, False) or is_due
         self._write(cause.text, is_due, members)
@@ -181,7 +181,7 @@ class Reporter:
         if said is None:
             self._said[kind] = _Said(1, Moment.now(self._clock))
             return True
-        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(said.times - free, 16)) if said.times >= free else 0.0
+        pause = min(LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(said.times - free, 16)) if said.times >= free else 0.0
         if said.at.age(self._clock) < pause:
             return False
         said.times += 1

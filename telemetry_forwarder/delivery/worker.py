@@ -51,8 +51,8 @@ from telemetry_forwarder.spool.backlog import Backlog
 from telemetry_forwarder.turns import Turns
 
 # A destination that has not answered so long after the start of a drain may never answer: the fallback gets ready.
-WARM_AFTER_S = 0.15
-NO_ANSWER_YET = cause("it has not answered in time; its records stay held")
+_WARM_AFTER_S = 0.15
+_NO_ANSWER_YET = cause("it has not answered in time; its records stay held")
 
 
 class Capacity(Struct, frozen=True):
@@ -205,7 +205,7 @@ class Worker:
         if self._account.delivered == delivered:
             self._delivery.answer_time.waited_in_vain(self._clock.monotonic() - begun_at)
             self._get_ready_to_fall_back()
-            self._reporter.waiting(self._delivery.waits_for() or NO_ANSWER_YET)
+            self._reporter.waiting(self._delivery.waits_for() or _NO_ANSWER_YET)
 
     def is_worth_waiting_for(self, deadline: Deadline) -> bool:
         """Return whether a flush until `deadline` would wait for the destination, if there is something to send."""
@@ -229,7 +229,7 @@ class Worker:
         """
         self._is_closed = True
         self.allow(SendWindow(deadline, is_last=True))
-        if not await self._is_idle_by(min(deadline.at, self._clock.monotonic() + WARM_AFTER_S)):
+        if not await self._is_idle_by(min(deadline.at, self._clock.monotonic() + _WARM_AFTER_S)):
             self._get_ready_to_fall_back()
         if not await self._is_idle_by(deadline.at):
             self._reporter.blame(self._delivery.waits_for())

@@ -20,11 +20,11 @@ from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.variables.failover_target import S3Prefix, SqsQueue
 
 # The number of parcels of one sink that are sent at the same time.
-PARALLEL = 4
+_PARALLEL = 4
 # An attempt may take this share of the remaining time, so that a hanging connection leaves time for a retry, but always
 # at least LEAST_ATTEMPT_S.
-ATTEMPT_SHARE = 0.5
-LEAST_ATTEMPT_S = 0.2
+_ATTEMPT_SHARE = 0.5
+_LEAST_ATTEMPT_S = 0.2
 
 
 OpenStore: TypeAlias = Callable[[], AbstractAsyncContextManager[Store]]
@@ -120,7 +120,7 @@ class Failover:
             job.trouble = self._fault
             return
         async with asyncio.TaskGroup() as group:
-            for _ in range(PARALLEL):
+            for _ in range(_PARALLEL):
                 group.create_task(self._put_some(self._store, job))
 
     async def _put_some(self, store: Store, job: _Job) -> None:
@@ -139,7 +139,7 @@ class Failover:
         """
         pauses = backoff(first=0.05, longest=0.5)
         while not job.is_refused:
-            attempt_s = max(LEAST_ATTEMPT_S, job.deadline.left(self._clock) * ATTEMPT_SHARE)
+            attempt_s = max(_LEAST_ATTEMPT_S, job.deadline.left(self._clock) * _ATTEMPT_SHARE)
             try:
                 async with asyncio.timeout(attempt_s):
                     await store.put(job.sink, parcel)

@@ -29,15 +29,15 @@ FORM = 1
 
 # The most bytes of lines in one object, before compression. It takes a few milliseconds of CPU to compress, and is what
 # is lost if time runs out during a put.
-OBJECT_BYTES = 1024 * 1024
+_OBJECT_BYTES = 1024 * 1024
 
 # By default a queue takes messages of up to 256 KiB, attributes included; 4 KiB are reserved for the attributes.
 # Source: Amazon SQS Developer Guide, message quotas, read 2026-11-23.
-MESSAGE_BYTES = 256 * 1024 - 4096
+_MESSAGE_BYTES = 256 * 1024 - 4096
 
 # The fastest level is enough, because most of a line is the origin, which is the same in every line.
 GZIP = 16 + zlib.MAX_WBITS  # zlib writes a gzip header, without a time
-GZIP_LEVEL = 1
+_GZIP_LEVEL = 1
 
 # The most bytes that a reader unpacks. Our parcels are far smaller, but a foreign file may have any size.
 LARGEST_PARCEL_BYTES = 64 * 1024 * 1024
@@ -186,7 +186,7 @@ class Packed(Struct, frozen=True):
     unfit: Sequence[Record] = ()
 
 
-def pack_objects(records: Sequence[Record], max_bytes: int = OBJECT_BYTES) -> Iterator[Packed]:
+def pack_objects(records: Sequence[Record], max_bytes: int = _OBJECT_BYTES) -> Iterator[Packed]:
     """Yield parcels with at most `max_bytes` of lines (more only for a single record), the newest records first.
 
     Within a parcel, records are in order. A record that cannot be written as JSON is `unfit`. The newest records come
@@ -200,7 +200,7 @@ def pack_objects(records: Sequence[Record], max_bytes: int = OBJECT_BYTES) -> It
 
 
 def pack_messages(
-    records: Sequence[Record], max_bytes: int = MESSAGE_BYTES, piece_bytes: int = OBJECT_BYTES
+    records: Sequence[Record], max_bytes: int = _MESSAGE_BYTES, piece_bytes: int = _OBJECT_BYTES
 ) -> Iterator[Packed]:
     """Yield parcels whose `message_body` has at most `max_bytes`, in the order of `pack_objects`.
 
@@ -248,7 +248,7 @@ def _pieces(records: Sequence[Record], max_bytes: int) -> "Iterator[list[tuple[R
 def _parcel(piece: "Iterable[tuple[Record, bytes]]") -> Parcel:
     lines = b"".join(line for _, line in piece)
     records = tuple(record for record, _ in piece)
-    return Parcel(records, zlib.compress(lines, GZIP_LEVEL, GZIP), digest_of(lines))
+    return Parcel(records, zlib.compress(lines, _GZIP_LEVEL, GZIP), digest_of(lines))
 
 
 def digest_of(lines: bytes) -> str:

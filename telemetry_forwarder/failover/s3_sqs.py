@@ -31,11 +31,11 @@ READ_S = 30.0
 
 # Errors that may pass: those with one of these meanings or statuses, and any 5xx.
 PASSING = (Meaning.THROTTLED, Meaning.BUSY)
-PASSING_STATUS = (408, 409, 425, 429)
-ALREADY_THERE = 412
+_PASSING_STATUS = (408, 409, 425, 429)
+_ALREADY_THERE = 412
 
 # Hints for the operator: what the role lacks, or what is wrong with the bucket or queue.
-HINTS = {
+_HINTS = {
     "AccessDenied": "allow s3:PutObject, or sqs:SendMessage, on it to the function's role, and its key's kms actions",
     "AllAccessDisabled": "the bucket's owner has closed it",
     "NoSuchBucket": "there is no such bucket",
@@ -46,7 +46,7 @@ HINTS = {
 
 
 # The SDK's data files that every client needs, besides those of its service.
-COMMON_DATA = ("partitions", "endpoints", "sdk-default-configuration", "_retry")
+_COMMON_DATA = ("partitions", "endpoints", "sdk-default-configuration", "_retry")
 
 
 def loaded_session(place: S3Prefix | SqsQueue) -> AioSession:
@@ -59,7 +59,7 @@ def loaded_session(place: S3Prefix | SqsQueue) -> AioSession:
     for kind in ("service-2", "endpoint-rule-set-1"):
         # The loader caches by arguments, so these must be the ones that the SDK uses.
         loader.load_service_model("s3" if isinstance(place, S3Prefix) else "sqs", kind, api_version=None)
-    for name in COMMON_DATA:
+    for name in _COMMON_DATA:
         loader.load_data(name)
     return session
 
@@ -79,7 +79,7 @@ async def open_store(
     made from them.
     """
     async with open_client(place, region=region, ca_file=ca_file, proxies=proxies, session=session) as client:
-        yield ObjectStore(client, place) if isinstance(place, S3Prefix) else MessageStore(client, place)
+        yield _ObjectStore(client, place) if isinstance(place, S3Prefix) else _MessageStore(client, place)
 
 
 @asynccontextmanager
@@ -130,7 +130,7 @@ def is_of_aws(url: str) -> bool:
     return (urlsplit(url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws"))
 
 
-class ObjectStore:
+class _ObjectStore:
     """An S3 bucket as a Store: one object for each parcel, never overwritten."""
 
     def __init__(self, client: Any, bucket: S3Prefix) -> None:
@@ -147,13 +147,13 @@ class ObjectStore:
             "IfNoneMatch": "*",
         }
         response = await call(self._client, "put_object", parameters)
-        if response.status == ALREADY_THERE:  # an earlier attempt succeeded, but its answer was lost
+        if response.status == _ALREADY_THERE:  # an earlier attempt succeeded, but its answer was lost
             return
         if not accepted(response).get("ETag"):
             raise FailoverError("what answered is not S3: it names no ETag; check AWS_ENDPOINT_URL_S3 and the proxy")
 
 
-class MessageStore:
+class _MessageStore:
     """An SQS queue as a Store: one message for each parcel.
 
     Messages are sent singly, because a batch may be no larger than one message. A FIFO queue drops a message that it
@@ -203,6 +203,6 @@ def accepted(response: AwsResponse) -> Mapping[str, Any]:
     if response.is_unsent:
         raise FailoverError(response.message)
     kind, status = response.error, response.status
-    hint = f"; {HINTS[short(kind)]}" if short(kind) in HINTS else ""
-    may_pass = meaning_of(kind) in PASSING or status in PASSING_STATUS or status >= 500
+    hint = f"; {_HINTS[short(kind)]}" if short(kind) in _HINTS else ""
+    may_pass = meaning_of(kind) in PASSING or status in _PASSING_STATUS or status >= 500
     raise FailoverError(f"{kind} (HTTP {status}){hint}", may_pass=may_pass)

@@ -32,7 +32,7 @@ BACKLOG = 128
 # Only Lambda connects, with one connection, or the function by mistake. Above MOST_CONNECTIONS one is dropped, first
 # one that was never used. All together hold at most about MOST_HELD bodies of the longest kind.
 MOST_CONNECTIONS = 64
-MOST_HELD = 4
+_MOST_HELD = 4
 # A batch arrives over loopback at once, so if no bytes come for STALL_S something is wrong.
 STALL_S = 0.2
 REQUEST_S = 10.0
@@ -106,7 +106,7 @@ class _Connection(http_serving.Connection):
     """One connection that delivers telemetry. aiohttp implements HTTP.
 
     A body of more than `limit` bytes is read to its end but not kept. The same goes for a body that arrives while the
-    connections hold more than `MOST_HELD` times `limit`. A stalled request is reported, and given up after `REQUEST_S`.
+    connections hold more than `_MOST_HELD` times `limit`. A stalled request is reported and given up after `REQUEST_S`.
 
     aiohttp parses heads and hands them on one by one, perhaps before their bodies are complete. `_request_count` counts
     the heads that it has parsed or rejected, `_taken` those of them that were handed on.
@@ -288,7 +288,7 @@ class _Connection(http_serving.Connection):
 
     def _hold(self, piece: bytes) -> None:
         held = sum(one._size for one in self._connections) if self._pieces else 0
-        self._is_over_limit |= self._size + len(piece) > self._limit or held > MOST_HELD * self._limit
+        self._is_over_limit |= self._size + len(piece) > self._limit or held > _MOST_HELD * self._limit
         if self._is_over_limit:
             self._pieces.clear()
             self._size = 0

@@ -35,9 +35,9 @@ NEXT = "/2020-01-01/extension/event/next"
 # The smallest functions load everything in INIT, if that takes no longer than SMALLEST_BUDGET_MS. After INIT they have
 # a fourteenth of a processor. With that, loading takes longer than the hold of one invocation and the SHUTDOWN window,
 # so the output of a function that crashes in its first invocation would be lost.
-BIG_MB = 1024
+_BIG_MB = 1024
 BIG_BUDGET_MS = 10
-SMALL_MB = 256
+_SMALL_MB = 256
 SMALL_BUDGET_MS = 20
 SMALLEST_BUDGET_MS = 300
 
@@ -50,10 +50,10 @@ def budget_ms(values: reading.Values) -> int:
     given: int | None = values["TELEMETRY_FORWARDER_INIT_BUDGET_MS"]
     if given is not None:
         return given
-    memory_mb: int = values["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] or SMALL_MB
-    if memory_mb >= BIG_MB:
+    memory_mb: int = values["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] or _SMALL_MB
+    if memory_mb >= _BIG_MB:
         return BIG_BUDGET_MS
-    return SMALL_BUDGET_MS if memory_mb >= SMALL_MB else SMALLEST_BUDGET_MS
+    return SMALL_BUDGET_MS if memory_mb >= _SMALL_MB else SMALLEST_BUDGET_MS
 
 
 class Early:

@@ -69,7 +69,7 @@ def events(values: reading.Values, *, can_listen: bool) -> "tuple[str, ...]":
 
 def has_sink(values: reading.Values) -> bool:
     """Return whether any sink has what it needs."""
-    return any(may_run(sink, values) for sink in reading.wanted_sinks(values))
+    return any(_may_run(sink, values) for sink in reading.wanted_sinks(values))
 
 
 def restores(values: reading.Values) -> bool:
@@ -84,7 +84,7 @@ def restores(values: reading.Values) -> bool:
     )
 
 
-def may_run(sink: str, values: reading.Values) -> bool:
+def _may_run(sink: str, values: reading.Values) -> bool:
     """Return whether `sink` has what it needs. A third party's sink counts if it is installed, as only it can tell."""
     if sink in table.BUILT_IN_SINKS:
         return reading.is_sound(sink, values)

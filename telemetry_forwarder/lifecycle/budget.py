@@ -8,28 +8,28 @@ from telemetry_forwarder.clock import Clock, Deadline
 # into an invocation with a timeout of one second.
 MARGIN_SHARE = 0.25
 # If the end of the function is not seen, the flush gets this share of the invocation's time, at most `longest_s`.
-FLUSH_SHARE = 0.1
+_FLUSH_SHARE = 0.1
 
 # Shares of the shutdown window, which is about 2 s less what the runtime used of it. The tail is for the last telemetry
 # and longer than any sensible `timeoutMs`, which the platform cuts short here.
-TAIL_SHARE = 0.4
+_TAIL_SHARE = 0.4
 LONGEST_TAIL_S = 0.8
-MOST_TAIL_SHARE = 0.75  # of the time for sending, which must not end with the last record
+_MOST_TAIL_SHARE = 0.75  # of the time for sending, which must not end with the last record
 # For writing the ledger, and for the exit.
-LEDGER_S = 0.1
-EXIT_SHARE = 0.1
+_LEDGER_S = 0.1
+_EXIT_SHARE = 0.1
 # If the processor is withheld, each of these two may begin late. In a short window each gets up to this share.
-LATE_SHARE = 0.15
+_LATE_SHARE = 0.15
 # For sending the loss notice to the healthy sinks.
-TELL_SHARE = 0.1
-LONGEST_TELL_S = 0.2
+_TELL_SHARE = 0.1
+_LONGEST_TELL_S = 0.2
 # For the failover, if it is configured. A signed request to a service in the same region takes tens of milliseconds; a
 # function with little memory takes long for packing and TLS.
-STORE_SHARE = 0.35
-LONGEST_STORE_S = 0.8
-EXIT_S = 0.15
+_STORE_SHARE = 0.35
+_LONGEST_STORE_S = 0.8
+_EXIT_S = 0.15
 # The shutdown window that AWS documents. Source: AWS Lambda Developer Guide, Extensions API, Shutdown phase.
-EMERGENCY_S = 2.0
+_EMERGENCY_S = 2.0
 
 
 class Holding(Struct, frozen=True):
@@ -41,7 +41,7 @@ class Holding(Struct, frozen=True):
     margin_s: float = 0.2
 
 
-class InvocationBudget(Struct, frozen=True):
+class _InvocationBudget(Struct, frozen=True):
     """The deadlines of one invocation. `wait_until`: stop waiting for the function's end. `flush_until`: ask for the
     next event. `longest_s`: the longest time after the function's end for which the invocation is held.
     """
@@ -62,13 +62,13 @@ class InvocationBudget(Struct, frozen=True):
         return min(self.flush_until, Deadline(ended_at + self.longest_s))
 
 
-def for_invocation(deadline_ms: int, clock: Clock, holding: Holding) -> InvocationBudget:
+def for_invocation(deadline_ms: int, clock: Clock, holding: Holding) -> _InvocationBudget:
     """Divide the time of an invocation that ends at `deadline_ms` (since the epoch)."""
     end = Deadline.from_epoch_ms(deadline_ms, clock)
     left = end.left(clock)
     flush_until = end.earlier(min(holding.margin_s, left * MARGIN_SHARE))
-    wait_until = flush_until.earlier(min(holding.longest_s, left * FLUSH_SHARE))
-    return InvocationBudget(wait_until, flush_until, holding.longest_s)
+    wait_until = flush_until.earlier(min(holding.longest_s, left * _FLUSH_SHARE))
+    return _InvocationBudget(wait_until, flush_until, holding.longest_s)
 
 
 class ShutdownBudget(Struct, frozen=True):
@@ -91,16 +91,16 @@ def for_shutdown(deadline_ms: int, clock: Clock, *, has_fallback: bool = False, 
     """
     end = Deadline.from_epoch_ms(deadline_ms, clock)
     left = end.left(clock)
-    late = min(late_by, left * LATE_SHARE)
-    exit_by = end.earlier(max(late, min(EXIT_S, left * EXIT_SHARE)))
-    notify_until = exit_by.earlier(max(late, min(LEDGER_S, left * EXIT_SHARE)))
-    store_until = notify_until.earlier(min(LONGEST_TELL_S, left * TELL_SHARE))
-    send_until = store_until.earlier(min(LONGEST_STORE_S, left * STORE_SHARE)) if has_fallback else store_until
-    tail = min(LONGEST_TAIL_S, left * TAIL_SHARE, send_until.left(clock) * MOST_TAIL_SHARE)
+    late = min(late_by, left * _LATE_SHARE)
+    exit_by = end.earlier(max(late, min(_EXIT_S, left * _EXIT_SHARE)))
+    notify_until = exit_by.earlier(max(late, min(_LEDGER_S, left * _EXIT_SHARE)))
+    store_until = notify_until.earlier(min(_LONGEST_TELL_S, left * _TELL_SHARE))
+    send_until = store_until.earlier(min(_LONGEST_STORE_S, left * _STORE_SHARE)) if has_fallback else store_until
+    tail = min(LONGEST_TAIL_S, left * _TAIL_SHARE, send_until.left(clock) * _MOST_TAIL_SHARE)
     receive_until = min(send_until, Deadline(clock.monotonic() + tail))
     return ShutdownBudget(receive_until, send_until, store_until, notify_until, exit_by)
 
 
 def for_emergency(clock: Clock, *, has_fallback: bool) -> ShutdownBudget:
     """Divide the time that Lambda may still give if it ends the extension without a SHUTDOWN, so without a deadline."""
-    return for_shutdown(round((clock.time() + EMERGENCY_S) * 1000), clock, has_fallback=has_fallback)
+    return for_shutdown(round((clock.time() + _EMERGENCY_S) * 1000), clock, has_fallback=has_fallback)

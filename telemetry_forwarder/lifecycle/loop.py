@@ -21,9 +21,9 @@ from telemetry_forwarder.turns import Turns
 
 # Bodies that were not made into records within this share of the time before `send_until` are given up: counting their
 # records takes time, too.
-DIGEST_SHARE = 0.75
+_DIGEST_SHARE = 0.75
 # A hold ends earlier by the time for which the processor was withheld lately, at most this share of the longest hold.
-MOST_WITHHELD_SHARE = 0.25
+_MOST_WITHHELD_SHARE = 0.25
 
 
 class Lifecycle:
@@ -182,7 +182,7 @@ class Lifecycle:
         the next event is requested, all other work rests.
         """
         longest_s = self._machine.holding.longest_s
-        deadline = hold_until.earlier(min(self._turns.withheld_s, MOST_WITHHELD_SHARE * longest_s))
+        deadline = hold_until.earlier(min(self._turns.withheld_s, _MOST_WITHHELD_SHARE * longest_s))
         self._turns.rest_from(deadline.at)
         if self.inbox is not None and not only_finish:
             await self.inbox.wait_empty(deadline)
@@ -203,7 +203,7 @@ class Lifecycle:
         """Deliver held records, store the rest by failover, settle what is left then, and send the loss notice."""
         if self.inbox is not None:
             left = limits.send_until.left(self._clock)
-            await self.inbox.wait_empty(limits.send_until.earlier((1 - DIGEST_SHARE) * left))
+            await self.inbox.wait_empty(limits.send_until.earlier((1 - _DIGEST_SHARE) * left))
             self.inbox.give_up()
         async with asyncio.TaskGroup() as group:
             for worker in self._workers:

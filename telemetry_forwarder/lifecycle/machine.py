@@ -19,17 +19,17 @@ from telemetry_forwarder.lifecycle.strategy import Decision, Gaps, Strategy
 from telemetry_forwarder.records.record import Told
 
 # No further batch is expected this long after the last one, plus the time for which Lambda itself may buffer a batch.
-QUIET_S = 0.1
-LONGEST_BUFFERING_S = 0.2
+_QUIET_S = 0.1
+_LONGEST_BUFFERING_S = 0.2
 # During an invocation, held records are sent after each such period. It costs the caller nothing, and fewer records are
 # lost if the environment ends without notice.
 RUNNING_PERIOD_S = 5.0
 # `platform.start` comes with the invocation. If it has not come after this time, plus Lambda's own buffering, the
 # function's end will not be seen either. After MOST_SILENCES such invocations in a row, no end is waited for.
 SILENCE_S = 1.0
-MOST_SILENCES = 2
+_MOST_SILENCES = 2
 # If the lost telemetry may have contained the end, it is awaited for this share of a hold; the rest is for sending.
-DOUBT_SHARE = 0.5
+_DOUBT_SHARE = 0.5
 
 
 class Action(StrEnum):
@@ -107,7 +107,7 @@ class Machine:
         self.ending: budget.ShutdownBudget | None = None  # known from SHUTDOWN on
         self._clock = clock
         self._strategy = strategy
-        self._quiet_s = min(buffering_s, LONGEST_BUFFERING_S) + QUIET_S
+        self._quiet_s = min(buffering_s, _LONGEST_BUFFERING_S) + _QUIET_S
         self.silence_s = buffering_s + SILENCE_S
         self._sees_ends = sees_ends
         self._has_fallback = has_fallback
@@ -181,7 +181,7 @@ class Machine:
         return _PLANS[decision]
 
     def _decide(self, is_worth_waiting: bool) -> Decision:
-        if self._silences >= MOST_SILENCES or self._missed >= MOST_SILENCES:
+        if self._silences >= _MOST_SILENCES or self._missed >= _MOST_SILENCES:
             return Decision.LATER  # ends are not seen, so they cannot be waited for
         decision = self._strategy.decide(self._flushed.age(self._clock), self._gaps)
         if decision is Decision.HOLD and not is_worth_waiting:
@@ -349,7 +349,7 @@ class Machine:
         if self._doubt.since_ms is None:
             return inf
         until = self._limits.hold_until(self._clock, self._doubt.since_ms)
-        return until.earlier(self._limits.longest_s * (1 - DOUBT_SHARE)).at
+        return until.earlier(self._limits.longest_s * (1 - _DOUBT_SHARE)).at
 
     @property
     def _tail_until(self) -> float:

@@ -7,7 +7,7 @@ from msgspec import Struct, field
 
 # `adaptive` decides by the longest of the last RECENT_GAPS gaps between invocations, once it knows ENOUGH_GAPS.
 ENOUGH_GAPS = 4
-RECENT_GAPS = 8
+_RECENT_GAPS = 8
 # A record may wait this long for the next invocation. With longer gaps, invocations are held instead.
 LONGEST_WAIT_S = 10.0
 
@@ -52,7 +52,7 @@ class Strategy(Struct, frozen=True):
 class Gaps(Struct):
     """The recent gaps between the end of one invocation and the start of the next, in seconds, by Lambda's times."""
 
-    _recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_GAPS))
+    _recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT_GAPS))
     _ended_ms: int | None = None
 
     @property

@@ -17,15 +17,15 @@ from telemetry_forwarder.records.lossless_json import Restated, object_in
 # The result for a line: its JSON object, its level, the request ids it names in order of preference, and whether the
 # first id stands where only the invocation's id can stand. Any other id may belong to a call to another service, so the
 # reader must check that such a request runs. (A tuple, because a class costs a third of a µs for each record.)
-Reading: TypeAlias = tuple[Mapping[str, Any] | None, str | None, tuple[str, ...], bool]
+_Reading: TypeAlias = tuple[Mapping[str, Any] | None, str | None, tuple[str, ...], bool]
 
-NOTHING: Reading = (None, None, (), False)
+NOTHING: _Reading = (None, None, (), False)
 
 # The Reading of a prefix, whether JSON after it is parsed, and the prefix's length.
-_Prefix: TypeAlias = tuple[Reading, bool, int]
+_Prefix: TypeAlias = tuple[_Reading, bool, int]
 
 
-def read(body: Any) -> Reading:
+def read(body: Any) -> _Reading:
     """Return the Reading of a line's body: text without its line end, or the value of a JSON record."""
     if body.__class__ is str:
         return _read_text(body)
@@ -127,7 +127,7 @@ _BLANK = frozenset(" \t\r\n\ufeff")  # a byte order mark, too
 _UUID_LENGTH = 36
 
 
-def _read_text(text: str) -> Reading:
+def _read_text(text: str) -> _Reading:
     first = text[:1]
     if first == "{":
         fields = object_in(text)
@@ -179,12 +179,12 @@ def _parts(found: re.Match[str] | None) -> _Prefix | None:
             else:
                 word = group
     level = None if word is None else WORDS.get(word) or level_of_word(word)
-    reading: Reading = (None, level, (), False) if request_id is None else (None, level, (request_id,), True)
+    reading: _Reading = (None, level, (), False) if request_id is None else (None, level, (request_id,), True)
     # If the word is no level and there is no id, the prefix is the function's own and must not be lost (`[ORDER] {…}`).
     return reading, word is None or level is not None or request_id is not None, found.end()
 
 
-def _read_behind(text: str, prefix: Reading) -> Reading:
+def _read_behind(text: str, prefix: _Reading) -> _Reading:
     """Parse the text after a prefix. If it is JSON, its members are added and its level wins over the prefix's."""
     fields = object_in(text)
     if fields is None:
@@ -197,7 +197,7 @@ def _read_behind(text: str, prefix: Reading) -> Reading:
     return Restated(fields), level or prefix[1], ids, prefix[3] or is_sure
 
 
-def _read_padded(text: str) -> Reading:
+def _read_padded(text: str) -> _Reading:
     stripped = text.lstrip("".join(_BLANK))
     fields = object_in(stripped) if stripped.startswith("{") else None
     return NOTHING if fields is None else _read_object(Restated(fields))
@@ -232,7 +232,7 @@ _NAMES = frozenset(_ORDER)
 _MOST_ELEMENTS = 8  # of a list that are examined: spans and scopes are nested a few deep
 
 
-def _read_object(fields: Mapping[str, Any]) -> Reading:
+def _read_object(fields: Mapping[str, Any]) -> _Reading:
     level = level_of(fields)
     names = [name for name in _NAMES.intersection(fields) if fields[name]]
     if not names:

@@ -49,7 +49,7 @@ def exact_json(value: Any) -> bytes:
 
 
 def _as_written(value: Any) -> orjson.Fragment:
-    if isinstance(value, ExactDecimal):
+    if isinstance(value, _ExactDecimal):
         return orjson.Fragment(value.digits)
     raise TypeError
 
@@ -152,19 +152,19 @@ _COMMA, _MINUS = b",-"
 _BEFORE_NUMBER = frozenset(b":,[- \t\r\n")
 
 
-class ExactDecimal(float):
+class _ExactDecimal(float):
     """A float that also keeps `digits`, the number as written, because a float does not hold all of them."""
 
     __slots__ = ("digits",)
     digits: str
 
-    def __new__(cls, digits: str) -> "ExactDecimal":
+    def __new__(cls, digits: str) -> "_ExactDecimal":
         number = super().__new__(cls, digits)
         number.digits = digits
         return number
 
-    def __reduce__(self) -> tuple[type["ExactDecimal"], tuple[str]]:
-        return ExactDecimal, (self.digits,)
+    def __reduce__(self) -> tuple[type["_ExactDecimal"], tuple[str]]:
+        return _ExactDecimal, (self.digits,)
 
     def __repr__(self) -> str:
         return self.digits
@@ -262,7 +262,7 @@ def _decimal(digits: str) -> float | str:
     number = float(digits)
     if not math.isfinite(number):
         return digits
-    return number if _significant(digits) == _significant(repr(number)) else ExactDecimal(digits)
+    return number if _significant(digits) == _significant(repr(number)) else _ExactDecimal(digits)
 
 
 def _significant(number: str) -> tuple[str, int | str]:

@@ -23,11 +23,11 @@ _HEAD = re.compile(rb'\{\s*"time"\s*:\s*"([^"\\]{0,64})"\s*,\s*"type"\s*:\s*"([^
 _BOM = b"\xef\xbb\xbf"
 
 # The start of an unreadable record is enough to find who wrote it.
-LONGEST_TEXT_BYTES = 2048
+_LONGEST_TEXT_BYTES = 2048
 # The tokens of one step: about a quarter of a millisecond on a full CPU.
 _STEP = 512
 MARK = "…[no JSON that can be read]"
-MARK_OF_CUT = "…[no JSON that can be read: cut, {} bytes]"
+_MARK_OF_CUT = "…[no JSON that can be read: cut, {} bytes]"
 
 
 class Torn(NamedTuple):
@@ -38,7 +38,7 @@ class Torn(NamedTuple):
     text: str
 
 
-class NoArray(ValueError):
+class _NoArray(ValueError):
     """The body does not begin with `[`."""
 
 
@@ -57,7 +57,7 @@ def take_apart(body: bytes, parse: Callable[[bytes], Any]) -> Iterator[Any]:
     start = len(_BOM) if body.startswith(_BOM) else 0
     start += len(body) - start - len(body[start:].lstrip())
     if body[start : start + 1] != b"[":
-        raise NoArray("it does not begin with [")
+        raise _NoArray("it does not begin with [")
     start += 1
     between = _BETWEEN.search(body, start)
     is_tried = False  # each boundary is tried once, so that no bytes are parsed again and again
@@ -131,8 +131,8 @@ def _element(raw: bytes, parse: Callable[[bytes], Any]) -> Any:
 
 
 def _text(raw: bytes) -> str:
-    kept = raw[:LONGEST_TEXT_BYTES]
+    kept = raw[:_LONGEST_TEXT_BYTES]
     missing = len(raw) - len(kept)
     # If cut, drop a partial character at the end.
     text = kept.decode("utf-8", "replace" if not missing else "ignore")
-    return text + (MARK_OF_CUT.format(missing) if missing else MARK)
+    return text + (_MARK_OF_CUT.format(missing) if missing else MARK)

@@ -25,12 +25,12 @@ from telemetry_forwarder.secrets.names import Key
 
 # Fetches a key. It calls its second argument when an attempt has failed and another one follows.
 Fetch: TypeAlias = Callable[[Key, Callable[[], None]], Awaitable[Answer]]
-FetchMany: TypeAlias = Callable[[Sequence[Key]], Awaitable[Mapping[Key, Answer]]]
+_FetchMany: TypeAlias = Callable[[Sequence[Key]], Awaitable[Mapping[Key, Answer]]]
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], object]
 
 # The last part of an entry's TTL, in which it is refreshed in the background; at most 30 s.
-REFRESH_SHARE = 0.1
-LONGEST_REFRESH_S = 30.0
+_REFRESH_SHARE = 0.1
+_LONGEST_REFRESH_S = 30.0
 # The longest wait for a silent service if there is a stale entry to give; a failed attempt ends the wait at once.
 PATIENCE_S = 2.0
 # After a failed fetch the stale entry is given without any wait for a random time in this range. It is random so that
@@ -44,7 +44,7 @@ MOST_NEGATIVES = 256
 MOST_FLIGHTS = 512
 # An answer that is older than this and than its TTL when it comes was delayed by a freeze. It is fetched again, in at
 # most ROUNDS rounds altogether.
-LONGEST_CALL_S = 8.0
+_LONGEST_CALL_S = 8.0
 ROUNDS = 3
 
 
@@ -75,7 +75,7 @@ class Counts(Struct):
     evictions: int = 0
 
 
-class Flight(Struct):
+class _Flight(Struct):
     """One fetch that is under way; all callers that wait for the key share it."""
 
     began: Moment
@@ -96,7 +96,7 @@ class Entry(Struct):
 
     @property
     def refresh_at_s(self) -> float:
-        return self.ttl_s - min(self.ttl_s * REFRESH_SHARE, LONGEST_REFRESH_S)
+        return self.ttl_s - min(self.ttl_s * _REFRESH_SHARE, _LONGEST_REFRESH_S)
 
 
 class Cache:
@@ -112,7 +112,7 @@ class Cache:
         self._entries: OrderedDict[Key, Entry] = OrderedDict()
         self._bytes = 0
         self._negatives: OrderedDict[Key, Answer] = OrderedDict()
-        self._flights: dict[Key, Flight] = {}
+        self._flights: dict[Key, _Flight] = {}
         self._generation = 0
 
     # --- callers ---
@@ -158,7 +158,7 @@ class Cache:
                 break
         return Answer(Outcome.TIMED_OUT, Moment.now(self._clock), message=f"{key} could not be read in time.")
 
-    async def prefetch(self, keys: Iterable[Key], fetch_many: FetchMany) -> dict[Key, Answer]:
+    async def prefetch(self, keys: Iterable[Key], fetch_many: _FetchMany) -> dict[Key, Answer]:
         """Fetch `keys` with one call of `fetch_many`; return the answers. Other callers of `get` wait for that call.
 
         Keys without an answer are then fetched one by one.
@@ -203,7 +203,7 @@ class Cache:
 
     # --- fetching ---
 
-    def _join(self, key: Key, *, fresh: bool) -> Flight | None:
+    def _join(self, key: Key, *, fresh: bool) -> _Flight | None:
         """Return the fetch to wait for; None if there are too many.
 
         A new one is started if none is under way, or if that one began before a freeze or is not `fresh` enough.
@@ -215,26 +215,26 @@ class Cache:
             return None
         return self._launch(key)
 
-    def _launch(self, key: Key) -> Flight:
+    def _launch(self, key: Key) -> _Flight:
         flight = self._new_flight(key)
         self._spawn(self._fly(key, flight))
         return flight
 
-    def _new_flight(self, key: Key) -> Flight:
+    def _new_flight(self, key: Key) -> _Flight:
         self.counts.fetches += 1
         loop = asyncio.get_running_loop()
-        flight = Flight(Moment.now(self._clock), self._generation, loop.create_future(), loop.create_future())
+        flight = _Flight(Moment.now(self._clock), self._generation, loop.create_future(), loop.create_future())
         self._flights[key] = flight
         return flight
 
-    async def _fly(self, key: Key, flight: Flight) -> None:
+    async def _fly(self, key: Key, flight: _Flight) -> None:
         answer = Answer(Outcome.FAILED, flight.began, message=f"{key} was not fetched to the end.")
         try:
             answer = await self._fetch(key, flight.on_trouble)
         finally:  # whatever happens, the waiting callers get an answer
             self._land(key, flight, answer)
 
-    def _land(self, key: Key, flight: Flight, answer: Answer) -> None:
+    def _land(self, key: Key, flight: _Flight, answer: Answer) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]
             self._keep(key, answer)
@@ -243,7 +243,7 @@ class Cache:
         if not flight.landed.done():
             flight.landed.set_result(answer)
 
-    async def _wait(self, flight: Flight, *, is_patient: bool) -> Answer | None:
+    async def _wait(self, flight: _Flight, *, is_patient: bool) -> Answer | None:
         """Wait for the answer of `flight`; return None if it takes too long.
 
         Without `is_patient`, it takes too long after PATIENCE_S, or when an attempt has failed.
@@ -256,9 +256,9 @@ class Cache:
             await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         return flight.landed.result() if flight.landed.done() else None
 
-    def _is_of_now(self, key: Key, flight: Flight, answer: Answer, *, fresh: bool) -> bool:
+    def _is_of_now(self, key: Key, flight: _Flight, answer: Answer, *, fresh: bool) -> bool:
         """Return whether an answer is recent enough: not from before a restore or a long freeze."""
-        longest = LONGEST_CALL_S if fresh else max(LONGEST_CALL_S, self._policy.ttl_s[key.service])
+        longest = _LONGEST_CALL_S if fresh else max(_LONGEST_CALL_S, self._policy.ttl_s[key.service])
         return flight.generation == self._generation and answer.asked.age(self._clock) < longest
 
     def _may_refresh(self, key: Key, entry: Entry) -> bool:

@@ -40,7 +40,7 @@ from telemetry_forwarder.transports.steps import VPC
 CONNECT_S = 2.0
 READ_S = 4.0
 
-LOOK_S = 0.01
+_LOOK_S = 0.01
 
 # The number of attempts if the service fails, and the pause between them. If it throttles, attempts go on until the
 # timeout. Pauses are drawn from a growing range, so that environments that started together do not retry together.
@@ -52,14 +52,14 @@ LONGEST_PAUSE_S = 2.0
 # Source: Systems Manager API Reference, GetParameters; Secrets Manager API Reference, BatchGetSecretValue; 2026-11-23.
 MOST_PARAMETERS = 10
 MOST_SECRETS = 20
-MOST_AT_ONCE = {SSM: MOST_PARAMETERS, SECRETS_MANAGER: MOST_SECRETS}
+_MOST_AT_ONCE = {SSM: MOST_PARAMETERS, SECRETS_MANAGER: MOST_SECRETS}
 # The most pages of ten parameters that are read of one path.
-MOST_PAGES = 100
+_MOST_PAGES = 100
 # The most clients (one for each service and region): each takes megabytes, and the caller's ARN chooses the region.
 MOST_CLIENTS = 16
 
 # The SDK's models of the services are read once and shared by all clients, old and new.
-MODELS = new_loader()
+_MODELS = new_loader()
 
 
 class _Asked(NamedTuple):
@@ -73,7 +73,7 @@ class _Asked(NamedTuple):
 Question: TypeAlias = tuple[str, dict[str, Any]]
 
 # The errors if no client can be made for a region or endpoint.
-NO_CLIENT = (NoRegionError, ValueError)
+_NO_CLIENT = (NoRegionError, ValueError)
 
 
 class Upstream:
@@ -96,7 +96,7 @@ class Upstream:
         self._timeout_s = timeout_s
         self._connections = connections
         self._clock = clock
-        self._session = new_session(MODELS)
+        self._session = new_session(_MODELS)
         self._clients: dict[tuple[str, str | None], Any] = {}
         self._roads: dict[tuple[str, str | None], Road] = {}
         self._asked: dict[Key, _Asked] = {}  # the calls under way
@@ -114,7 +114,7 @@ class Upstream:
         waited: list[Wait | None] = []
         time_s = self._timeout_s[key.service]
         # Look just before the timeout; after it, the call is gone and nobody knows what it waited for.
-        look = asyncio.get_running_loop().call_later(time_s - LOOK_S, lambda: waited.append(self.waits_for(key)))
+        look = asyncio.get_running_loop().call_later(time_s - _LOOK_S, lambda: waited.append(self.waits_for(key)))
         try:
             async with asyncio.timeout(time_s):
                 for attempt in count():
@@ -140,17 +140,17 @@ class Upstream:
             response = await self._call(key.service, region, question(key), key)
         except TransportError as error:
             return no_answer(key, error, asked)
-        except NO_CLIENT as error:
+        except _NO_CLIENT as error:
             kind = Outcome.FAILED if region_of(key.name) is None else Outcome.INVALID
             text = f"{key} cannot be asked for: {type(error).__name__}; check name and region."
             return Answer(kind, asked, message=text)
         return found(key, response.body[BODY], asked) if response.error is None else refused(key, response, asked)
 
     async def _call(self, service: str, region: str | None, asked: Question, key: Key | None = None) -> AwsResponse:
-        """Make one call; `key` is set if it is for one key only. Raises TransportError or one of `NO_CLIENT`."""
+        """Make one call; `key` is set if it is for one key only. Raises TransportError or one of `_NO_CLIENT`."""
         try:
             client = await self._client(service, region)
-        except NO_CLIENT:
+        except _NO_CLIENT:
             raise
         except SDK_ERRORS as error:
             return failed(error, service, "to open a client")
@@ -180,7 +180,7 @@ class Upstream:
         answers: dict[Key, Answer] = {}
         async with asyncio.TaskGroup() as batches:
             for (service, region), here in places.items():
-                for some in batched(here, MOST_AT_ONCE[service]):
+                for some in batched(here, _MOST_AT_ONCE[service]):
                     batches.create_task(self._batch(service, region, some, answers))
         return answers
 
@@ -197,16 +197,16 @@ class Upstream:
         """Return all parameters below `path`, decrypted, and the error that cut the list short ("" if none did)."""
         answers: dict[Key, Answer] = {}
         token: dict[str, str] = {}
-        for _ in range(MOST_PAGES):
+        for _ in range(_MOST_PAGES):
             asked = Moment.now(self._clock)
             below = {"Path": path, "Recursive": True, "WithDecryption": True, "MaxResults": MOST_PARAMETERS}
             body, failure = await self._body(SSM, self._region, ("get_parameters_by_path", below | token))
             for member in body.get("Parameters", []):
-                answers[Key(SSM, member["Name"])] = found_parameter(member, asked)
+                answers[Key(SSM, member["Name"])] = _found_parameter(member, asked)
             if not body.get("NextToken"):
                 return answers, failure
             token = {"NextToken": body["NextToken"]}
-        return answers, f"it has more than {MOST_PAGES * MOST_PARAMETERS} parameters"
+        return answers, f"it has more than {_MOST_PAGES * MOST_PARAMETERS} parameters"
 
     async def _body(self, service: str, region: str | None, question: Question) -> tuple[dict[str, Any], str]:
         """Make one call, and retry while the service throttles. Return the JSON object, and the error ("" if none)."""
@@ -220,7 +220,7 @@ class Upstream:
                     if meaning_of(response.error) is not Meaning.THROTTLED:
                         return {}, response.error
                     await asyncio.sleep(pause(attempt))
-        except (TimeoutError, TransportError, *NO_CLIENT) as error:
+        except (TimeoutError, TransportError, *_NO_CLIENT) as error:
             return {}, type(error).__name__
         raise AssertionError("unreachable")
 
@@ -233,7 +233,7 @@ class Upstream:
             self._left, self._open = self._open, AsyncExitStack()
             self._clients.clear()
             self._roads.clear()
-            self._session = new_session(MODELS)
+            self._session = new_session(_MODELS)
 
     async def _prepare(self, service: str, region: str | None) -> None:
         """Make the client before the timeout of a call begins: making the first takes longer than many calls."""
@@ -272,8 +272,8 @@ def warm_models() -> None:
     """Read the models of both services, in a thread; making a client then takes a third of the time."""
     for service in SERVICES:
         for model in ("service-2", "endpoint-rule-set-1"):
-            MODELS.load_service_model(service, model)
-    MODELS.load_data("endpoints")
+            _MODELS.load_service_model(service, model)
+    _MODELS.load_data("endpoints")
 
 
 def batched(keys: Sequence[Key], most: int) -> list[Sequence[Key]]:
@@ -305,7 +305,7 @@ def found(key: Key, body: bytes, asked: Moment) -> Answer:
     return Answer(Outcome.FOUND, asked, 200, body)
 
 
-def found_parameter(member: Mapping[str, Any], asked: Moment) -> Answer:
+def _found_parameter(member: Mapping[str, Any], asked: Moment) -> Answer:
     """Return the answer that GetParameter would have given, for one parameter of a list."""
     return Answer(Outcome.FOUND, asked, 200, as_json({"Parameter": member}))
 
@@ -317,7 +317,7 @@ def matched(keys: Sequence[Key], body: Mapping[str, Any], asked: Moment) -> dict
         for member in body.get("Parameters", []):
             selector = member.get("Selector") or ""
             if key.selected_name in (f"{member.get('Name')}{selector}", f"{member.get('ARN')}{selector}"):
-                answers[key] = found_parameter(member, asked)
+                answers[key] = _found_parameter(member, asked)
         for member in body.get("SecretValues", []):
             if key.name in (member.get("Name"), member.get("ARN")):
                 answers[key] = found(key, as_json(member), asked)

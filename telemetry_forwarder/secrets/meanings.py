@@ -12,8 +12,8 @@ from telemetry_forwarder.secrets.answers import Answer, Outcome
 from telemetry_forwarder.secrets.names import SECRETS_MANAGER, SSM, Key
 from telemetry_forwarder.transports.steps import VPC
 
-PERMISSIONS = {SECRETS_MANAGER: "secretsmanager:GetSecretValue", SSM: "ssm:GetParameter"}
-SERVICES = tuple(PERMISSIONS)
+_PERMISSIONS = {SECRETS_MANAGER: "secretsmanager:GetSecretValue", SSM: "ssm:GetParameter"}
+SERVICES = tuple(_PERMISSIONS)
 
 # The key under which `fetch.keep_body` stores the body of an answer, next to the members that the SDK parsed.
 BODY = "telemetry-forwarder-body"
@@ -55,7 +55,7 @@ def meaning(key: Key, kind: str) -> tuple[Outcome, str]:
             return Outcome.INVALID, f"{key} does not exist: the service does not take such a name or version ({kind})."
         case Meaning.FORBIDDEN:
             return Outcome.DENIED, (
-                f"{key} may not be read ({kind}); allow {PERMISSIONS[key.service]} on it to the function's role, "
+                f"{key} may not be read ({kind}); allow {_PERMISSIONS[key.service]} on it to the function's role, "
                 "and kms:Decrypt on its key if that is your own."
             )
         case Meaning.UNREADABLE_KEY:

@@ -51,7 +51,7 @@ class Question(Struct, frozen=True):
 
 
 # The HTTP status by outcome if the answer is our own; 500 for the others.
-STATUS = {
+_STATUS = {
     Outcome.FOUND: 200,
     Outcome.INVALID: 400,
     Outcome.DENIED: 403,
@@ -68,7 +68,7 @@ _PARAMETERS = {
     _PARAMETER: ("name", "version", "label", "withDecryption", "refreshNow"),
     _SECRET: ("secretId", "versionId", "versionStage", "refreshNow"),
 }
-ROUTES = ", ".join(("/?name=", f"{_PARAMETER}?name=", f"{_SECRET}?secretId=", "/ping", "/stats"))
+_ROUTES = ", ".join(("/?name=", f"{_PARAMETER}?name=", f"{_SECRET}?secretId=", "/ping", "/stats"))
 
 
 @lru_cache(maxsize=256)
@@ -83,18 +83,18 @@ def question_of(target: str) -> Question | Page:
     if path in (Page.PING.value, Page.STATS.value):
         return Page(path)
     if path not in _PARAMETERS:
-        raise Refused(404, f"There is no such route; there are {ROUTES}.")
-    given = parameters_in(query, path)
+        raise Refused(404, f"There is no such route; there are {_ROUTES}.")
+    given = _parameters_in(query, path)
     is_fresh = flag(given, "refreshNow", default=False)
     if path == _SECRET:
-        return Question(secret_key(given), Form.SERVICE, is_fresh)
+        return Question(_secret_key(given), Form.SERVICE, is_fresh)
     if path == _PARAMETER:
         decrypt = flag(given, "withDecryption", default=False)
-        return Question(parameter_key(Key(SSM, name_in(given, "name")), given, decrypt), Form.SERVICE, is_fresh)
-    return Question(any_key(given), Form.VALUE, is_fresh)
+        return Question(_parameter_key(Key(SSM, _name_in(given, "name")), given, decrypt), Form.SERVICE, is_fresh)
+    return Question(_any_key(given), Form.VALUE, is_fresh)
 
 
-def parameters_in(query: str, path: str) -> dict[str, str]:
+def _parameters_in(query: str, path: str) -> dict[str, str]:
     """Return the decoded parameters of a query. Unknown ones are refused on `/`, and ignored on AWS's own routes."""
     found: dict[str, str] = {}
     for pair in filter(None, query.split("&")):
@@ -116,7 +116,7 @@ def decoded(text: str) -> str:
         raise Refused(400, "The query is not UTF-8.") from None
 
 
-def name_in(given: Mapping[str, str], parameter: str) -> str:
+def _name_in(given: Mapping[str, str], parameter: str) -> str:
     name = given.get(parameter, "")
     if not name:
         _refuse(f"{parameter} is missing.")
@@ -125,16 +125,16 @@ def name_in(given: Mapping[str, str], parameter: str) -> str:
     return name
 
 
-def any_key(given: Mapping[str, str]) -> Key:
+def _any_key(given: Mapping[str, str]) -> Key:
     try:
-        key = key_of(name_in(given, "name"))
+        key = key_of(_name_in(given, "name"))
     except ValueError as error:
         raise Refused(400, f"name: {error}.") from None
     if key.service == SECRETS_MANAGER:
         _only_for(given, ("version", "label", "withDecryption"), "a parameter")
-        return secret_key({**given, "secretId": key.name})
+        return _secret_key({**given, "secretId": key.name})
     _only_for(given, ("versionId", "versionStage"), "a secret")
-    return parameter_key(key, given, flag(given, "withDecryption", default=True))
+    return _parameter_key(key, given, flag(given, "withDecryption", default=True))
 
 
 def _only_for(given: Mapping[str, str], names: Sequence[str], what: str) -> None:
@@ -143,12 +143,12 @@ def _only_for(given: Mapping[str, str], names: Sequence[str], what: str) -> None
             _refuse(f"{name} is for {what} only.")
 
 
-def secret_key(given: Mapping[str, str]) -> Key:
-    name = name_in(given, "secretId")
+def _secret_key(given: Mapping[str, str]) -> Key:
+    name = _name_in(given, "secretId")
     return Key(SECRETS_MANAGER, name, version=given.get("versionId", ""), stage=given.get("versionStage", ""))
 
 
-def parameter_key(key: Key, given: Mapping[str, str], decrypt: bool) -> Key:
+def _parameter_key(key: Key, given: Mapping[str, str], decrypt: bool) -> Key:
     version, label = given.get("version", ""), given.get("label", "")
     if version and label:
         _refuse("Either version or label can be given.")
@@ -180,7 +180,7 @@ def render(answer: Answer, form: Form) -> tuple[int, bytes]:
         return (200, answer.value_json()) if form is Form.VALUE else (200, answer.body)
     if form is Form.SERVICE and answer.status and answer.body:
         return answer.status, answer.body
-    return STATUS.get(answer.outcome, 500), error_json(answer.message)
+    return _STATUS.get(answer.outcome, 500), error_json(answer.message)
 
 
 def error_json(reason: str) -> bytes:

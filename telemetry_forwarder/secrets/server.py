@@ -39,23 +39,23 @@ from telemetry_forwarder.variables.types import Secret
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 # A name has at most 2048 characters, each up to three when escaped; a session token has up to about 2 KB.
-LONGEST_TARGET = 8192
-LONGEST_HEAD = 16384
+_LONGEST_TARGET = 8192
+_LONGEST_HEAD = 16384
 # A head must be complete this many ticks after its first byte. It is counted in ticks of a second because at most one
 # tick passes during a freeze, however long.
-HEAD_TICKS = 5
+_HEAD_TICKS = 5
 TICK_S = 1.0
 # The most bytes that are still read from a refused caller, and ignored. Closing at once would reset the connection, and
 # the reason would not arrive.
-MOST_FORGOTTEN = 4 * 1024 * 1024
+_MOST_FORGOTTEN = 4 * 1024 * 1024
 # The most requests that wait for an answer, and the most connections. An environment has 1024 file descriptors for all
 # its processes.
 MOST_WAITING = 512
 MOST_CONNECTIONS = 640
 
-LOCAL_HOSTS = {"localhost", "127.0.0.1", "[::1]"}
+_LOCAL_HOSTS = {"localhost", "127.0.0.1", "[::1]"}
 # Headers of a request that was made on behalf of somebody else.
-FORWARDED = ("X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Forwarded")
+_FORWARDED = ("X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Forwarded")
 TOKEN = "X-Aws-Parameters-Secrets-Token"  # noqa: S105 - the name of a header
 
 # Given to aiohttp instead of a head that is refused before it is parsed.
@@ -64,7 +64,7 @@ _REASONS = {414: "URI Too Long"}  # the phrase of RFC 9110; the standard library
 
 BEFORE = Moment(0.0, 0.0)
 
-Stats: TypeAlias = Callable[[], dict[str, Any]]
+_Stats: TypeAlias = Callable[[], dict[str, Any]]
 
 
 class Guard(Struct, frozen=True, kw_only=True):
@@ -84,7 +84,7 @@ class Guard(Struct, frozen=True, kw_only=True):
 class Endpoint:
     """Answers requests. Holds what all connections share: the cache, the guard and the counts."""
 
-    def __init__(self, cache: Cache, guard: Guard, *, spawn: Spawn, stats: Stats) -> None:
+    def __init__(self, cache: Cache, guard: Guard, *, spawn: Spawn, stats: _Stats) -> None:
         self.refused = 0
         self.waiting = 0
         # The one that was silent for longest comes first.
@@ -115,7 +115,7 @@ class Endpoint:
         try:
             if connection.refused is not None:
                 raise connection.refused
-            check_head(request)
+            _check_head(request)
             closes = not request.keep_alive
             asked = self._admitted(request)
         except Refused as refused:
@@ -173,7 +173,7 @@ class _Connection(http_serving.Connection):
     """The connection of one caller. aiohttp answers its requests one after the other; limits are enforced here."""
 
     def __init__(self, endpoint: Endpoint, http: Server) -> None:
-        super().__init__(http, max_line_size=LONGEST_HEAD, max_field_size=LONGEST_HEAD, max_headers=LONGEST_HEAD)
+        super().__init__(http, max_line_size=_LONGEST_HEAD, max_field_size=_LONGEST_HEAD, max_headers=_LONGEST_HEAD)
         self.is_waiting = False  # a request was given to aiohttp, and its answer is not written yet
         self.refused: Refused | None = None  # the refusal to answer with, of a head that was not parsed
         self._endpoint = endpoint
@@ -199,7 +199,7 @@ class _Connection(http_serving.Connection):
             super().data_received(data)
         elif self._is_leaving:
             self._forgotten += len(data)
-            if self._forgotten > MOST_FORGOTTEN:
+            if self._forgotten > _MOST_FORGOTTEN:
                 self.drop()
         else:
             if self in self._endpoint.connections:
@@ -207,7 +207,7 @@ class _Connection(http_serving.Connection):
             self._unread += data
             self._read_on()
             # A caller that sends ahead is not read from any more until its answer is written (`go_on`).
-            if len(self._unread) > LONGEST_HEAD and self.is_waiting and self.transport is not None:
+            if len(self._unread) > _LONGEST_HEAD and self.is_waiting and self.transport is not None:
                 self.transport.pause_reading()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's says None
@@ -235,8 +235,8 @@ class _Connection(http_serving.Connection):
             return
         head, end, rest = self._unread.partition(b"\r\n\r\n")
         first = head.partition(b"\r\n")[0]
-        if len(head) > LONGEST_HEAD or len(first) > LONGEST_TARGET + 32:
-            self._refuse(too_long(head))
+        if len(head) > _LONGEST_HEAD or len(first) > _LONGEST_TARGET + 32:
+            self._refuse(_too_long(head))
         elif not end and self._timer is None:
             self._timer = self._loop.call_later(TICK_S, self._tick, 1)
         elif end and first.count(b" ") != 2:  # aiohttp also accepts more spaces, and none
@@ -257,8 +257,8 @@ class _Connection(http_serving.Connection):
 
     def _tick(self, ticks: int) -> None:
         self._timer = None
-        if ticks >= HEAD_TICKS:
-            self._refuse(Refused(408, f"The head of the request did not come to its end within {HEAD_TICKS} s."))
+        if ticks >= _HEAD_TICKS:
+            self._refuse(Refused(408, f"The head of the request did not come to its end within {_HEAD_TICKS} s."))
         else:
             self._timer = self._loop.call_later(TICK_S, self._tick, ticks + 1)
 
@@ -293,7 +293,7 @@ class _Connection(http_serving.Connection):
             return
         self.transport.write_eof()
         self.transport.resume_reading()
-        for _ in range(HEAD_TICKS):
+        for _ in range(_HEAD_TICKS):
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await self._ended.wait()
@@ -326,14 +326,14 @@ class _Response(Response):
             self._connection.go_on()
 
 
-def check_head(request: BaseRequest) -> None:
+def _check_head(request: BaseRequest) -> None:
     """Raise Refused unless the head is that of a local GET request without a body."""
     headers = request.headers
-    for name in FORWARDED:
+    for name in _FORWARDED:
         if name in headers:
             raise Refused(403, f"Forwarded requests ({name}) are not answered.")
-    if len(request.raw_path) > LONGEST_TARGET:
-        raise too_long(request.raw_path.encode("utf-8", "surrogateescape"))
+    if len(request.raw_path) > _LONGEST_TARGET:
+        raise _too_long(request.raw_path.encode("utf-8", "surrogateescape"))
     if request.method != "GET":
         raise Refused(405, "Only GET is answered.")
     if "Transfer-Encoding" in headers or headers.get("Content-Length", "0") != "0":
@@ -351,14 +351,14 @@ def is_local(host: bytes) -> bool:
     name, colon, port = host.decode("latin-1").lower().rpartition(":")
     if not colon or "]" in port:
         name, port = f"{name}{colon}{port}", ""
-    return name in LOCAL_HOSTS and (port == "" or (port.isascii() and port.isdigit() and len(port) < 6))
+    return name in _LOCAL_HOSTS and (port == "" or (port.isascii() and port.isdigit() and len(port) < 6))
 
 
-def too_long(head: bytes) -> Refused:
+def _too_long(head: bytes) -> Refused:
     first = head.partition(b"\r\n")[0]
-    if len(first) > LONGEST_TARGET:
-        return Refused(414, f"The target of the request is longer than {LONGEST_TARGET} bytes.")
-    return Refused(431, f"The head of the request is longer than {LONGEST_HEAD} bytes.")
+    if len(first) > _LONGEST_TARGET:
+        return Refused(414, f"The target of the request is longer than {_LONGEST_TARGET} bytes.")
+    return Refused(431, f"The head of the request is longer than {_LONGEST_HEAD} bytes.")
 
 
 def busy() -> Answer:

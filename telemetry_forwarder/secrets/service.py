@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 # The longest that INIT waits for the service to get ready; all of INIT may take 10 s.
-WARM_S = 3.0
+_WARM_S = 3.0
 SILENCE_S = 60.0
 
 
@@ -76,7 +76,7 @@ class SecretsService:
         self._own.add(key)
         answer = await self.cache.get(key, fresh=fresh, takes_stale=not fresh)
         if not answer.is_found:
-            raise error_of(answer)
+            raise _error_of(answer)
         return token_of(reference, answer)
 
     def waits_for(self, reference: SecretReference) -> Cause | None:
@@ -102,9 +102,9 @@ class SecretsService:
         self._warming = self.spawn(self._warm())
 
     async def wait_until_warm(self) -> None:
-        """Wait for `warm` to finish, at most `WARM_S`, so that the first invocation need not wait for it."""
+        """Wait for `warm` to finish, at most `_WARM_S`, so that the first invocation need not wait for it."""
         if self._warming is not None:
-            await asyncio.wait([self._warming], timeout=WARM_S)
+            await asyncio.wait([self._warming], timeout=_WARM_S)
 
     def on_records(self, records: Sequence[Told]) -> None:
         """Look for the event of a restore from a snapshot."""
@@ -230,7 +230,7 @@ def load() -> "type[Upstream]":
     return Upstream
 
 
-def error_of(answer: Answer) -> SecretError:
+def _error_of(answer: Answer) -> SecretError:
     """Return the error for an answer without a value to one of the forwarder's own settings."""
     match answer.outcome:
         case Outcome.NOT_FOUND | Outcome.INVALID | Outcome.FAILED:
@@ -263,7 +263,7 @@ async def open_secrets_service(
             settings, region=region, ca_file=ca_file, proxies=proxies, tasks=tasks, clock=clock, log=log
         )
         try:
-            async with serving(listeners, endpoint_of(service, settings, log)):
+            async with serving(listeners, _endpoint_of(service, settings, log)):
                 service.warm()
                 yield service
         except BaseException as error:  # noqa: BLE001 - raised below, because the TaskGroup would wrap it in a group
@@ -275,7 +275,7 @@ async def open_secrets_service(
         raise failure
 
 
-def endpoint_of(service: SecretsService, settings: SecretsSettings, log: Log) -> Endpoint:
+def _endpoint_of(service: SecretsService, settings: SecretsSettings, log: Log) -> Endpoint:
     is_open = settings.mode == "open"
     if not is_open and settings.is_served and not settings.tokens:
         log.error("TELEMETRY_FORWARDER_SECRETS is token, but there is no AWS_SESSION_TOKEN: every request is refused.")

@@ -15,13 +15,13 @@ TIMEOUT_S = 10.0
 # The longest time to load the SDK and make a client, before the timeout begins.
 LOAD_S = 10.0
 # If the service is down, an entry is given for another TTL after its own, within these bounds.
-LEAST_STALE_S = 60.0
-MOST_STALE_S = 3600.0
+_LEAST_STALE_S = 60.0
+_MOST_STALE_S = 3600.0
 # The entries may take up to one part in MEMORY_SHARE of the function's memory, within the bounds below.
-MEMORY_SHARE = 32
+_MEMORY_SHARE = 32
 MEBIBYTE = 1024 * 1024
-LEAST_BYTES = 4 * MEBIBYTE
-MOST_BYTES = 64 * MEBIBYTE
+_LEAST_BYTES = 4 * MEBIBYTE
+_MOST_BYTES = 64 * MEBIBYTE
 
 TTL = {SSM: "SSM_PARAMETER_STORE_TTL", SECRETS_MANAGER: "SECRETS_MANAGER_TTL"}
 TIMEOUT = {SSM: "SSM_PARAMETER_STORE_TIMEOUT_MILLIS", SECRETS_MANAGER: "SECRETS_MANAGER_TIMEOUT_MILLIS"}
@@ -80,11 +80,11 @@ def _allow(values: Values) -> tuple[str, ...] | None:
 def _policy(values: Values, longest_timeout_s: float) -> Policy:
     is_enabled = values["PARAMETERS_SECRETS_EXTENSION_CACHE_ENABLED"]
     ttl_s = {name: float(values[variable]) for name, variable in TTL.items()}
-    share = (values["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] or 128) * MEBIBYTE // MEMORY_SHARE
+    share = (values["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] or 128) * MEBIBYTE // _MEMORY_SHARE
     return Policy(
         ttl_s=ttl_s if is_enabled else dict.fromkeys(ttl_s, 0.0),
-        stale_s={name: min(MOST_STALE_S, max(LEAST_STALE_S, ttl)) for name, ttl in ttl_s.items()},
+        stale_s={name: min(_MOST_STALE_S, max(_LEAST_STALE_S, ttl)) for name, ttl in ttl_s.items()},
         flight_s=LOAD_S + longest_timeout_s,
         max_entries=values["PARAMETERS_SECRETS_EXTENSION_CACHE_SIZE"],
-        max_bytes=max(LEAST_BYTES, min(MOST_BYTES, share)),
+        max_bytes=max(_LEAST_BYTES, min(_MOST_BYTES, share)),
     )

@@ -39,7 +39,7 @@ def token_in(reference: SecretReference, value: str | bytes) -> Secret:
     elif members is not None:
         hint = "add #member to the ARN" if reference.service == "secretsmanager" else "store the token alone"
         raise SecretNotFound(f"{name} is a JSON object and not a token; {hint}.")
-    token = secret_of(text)
+    token = _secret_of(text)
     if token is None:
         raise SecretNotFound(f"{name} does not hold {SecretText.allowed}.")
     return token
@@ -68,7 +68,7 @@ def object_of(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def secret_of(text: str) -> Secret | None:
+def _secret_of(text: str) -> Secret | None:
     try:
         return SecretText().read(text)
     except ValueError:

@@ -57,7 +57,7 @@ def _guarded(name: str, create: Any) -> Create:
     def guarded(values: Values) -> Destination[Any, Any]:
         try:
             destination = create(values.environ)  # the plain environment: our table does not know its variables
-            fault = fault_of(destination)
+            fault = _fault_of(destination)
         except ConfigError:
             raise
         except Exception as error:  # calling third-party code may raise anything, too
@@ -69,7 +69,7 @@ def _guarded(name: str, create: Any) -> Create:
     return guarded
 
 
-def fault_of(destination: object) -> str | None:
+def _fault_of(destination: object) -> str | None:
     """Return what is wrong with the result of a third party's `create`, in a few words; None if it is valid.
 
     Reads every attribute that the pipeline reads later. If one of them raises, it raises here, and only this sink is

@@ -50,8 +50,8 @@ LIMITS = Limits(
 
 LONGEST_NAME = 512
 
-CREATING = "logs:CreateLogGroup and logs:CreateLogStream"
-ALLOW = f"allow logs:PutLogEvents, {CREATING} on"
+_CREATING = "logs:CreateLogGroup and logs:CreateLogStream"
+ALLOW = f"allow logs:PutLogEvents, {_CREATING} on"
 # Errors worth a retry. EXPIRED is one, because each attempt gets a new signature.
 PASSING = (Meaning.THROTTLED, Meaning.BUSY, Meaning.EXPIRED)
 REFUSED = (Meaning.FORBIDDEN, Meaning.BAD_CREDENTIALS)
@@ -84,7 +84,7 @@ class CloudWatchLogs(Struct, frozen=True, kw_only=True):
     def request(self, batch: Batch) -> PutLogEvents:
         return PutLogEvents(
             group=self.group,
-            stream=self.stream or stream_name(instance_of(batch)) or self.fallback_stream,
+            stream=self.stream or _stream_name(_instance_of(batch)) or self.fallback_stream,
             events=tuple((encoded.record.time_ms, encoded.data.decode()) for encoded in batch),
         )
 
@@ -130,7 +130,7 @@ def facts(record: Record, is_cut: bool = False) -> dict[str, Any]:
     })  # fmt: skip
 
 
-def instance_of(batch: Batch) -> str | None:
+def _instance_of(batch: Batch) -> str | None:
     """Return the id of the environment that the batch comes from; None if no record names one.
 
     The last id in the batch counts for all its records. The first records may have arrived before the id was known,
@@ -139,7 +139,7 @@ def instance_of(batch: Batch) -> str | None:
     return next((name for encoded in reversed(batch) if (name := encoded.record.origin.instance_id)), None)
 
 
-def stream_name(instance_id: str | None) -> str | None:
+def _stream_name(instance_id: str | None) -> str | None:
     """Return a valid stream name for an environment (1 to 512 characters, no `:` or `*`); None without an id."""
     return instance_id.replace(":", "-").replace("*", "-")[:LONGEST_NAME] if instance_id else None
 
@@ -186,7 +186,7 @@ def refused(batch: Batch, response: AwsResponse, group: str) -> Verdict:
         return Retry(after=max(0.0, response.retry_after), detail=detail)
     if error == "ResourceNotFound":
         text = f"{detail}: log group {group} or its stream is missing and was not created; check CLOUDWATCH_LOG_GROUP"
-        return Denied(f"{text} and AWS_REGION, create it, or allow {CREATING}", DropReason.WRONG_ADDRESS)
+        return Denied(f"{text} and AWS_REGION, create it, or allow {_CREATING}", DropReason.WRONG_ADDRESS)
     if error == "AccessDenied":  # this message names the missing action; messages of others may quote a session token
         said = f"{response.message[:300].rstrip('.')}; " if response.message else ""
         return Denied(f"{detail}: {said}{ALLOW} log group {group} (CLOUDWATCH_LOG_GROUP) to the function's role")

@@ -57,14 +57,14 @@ ADVICE = Advice(
     credential="that DD_API_KEY is a valid API key (no application key) of the organisation at DD_SITE",
     address="DD_SITE",
 )
-ELSEWHERE = Advice(
+_ELSEWHERE = Advice(
     who="Datadog",
     credential="that DD_API_KEY is a valid API key (no application key) of the organisation that "
     "DD_LOGS_CONFIG_LOGS_DD_URL leads to; DD_SITE is not used beside it",
     address="DD_LOGS_CONFIG_LOGS_DD_URL (DD_SITE is not used beside it)",
 )
 
-RATE_LIMIT_HEADERS = ("retry-after", "x-ratelimit-reset")  # both in seconds
+_RATE_LIMIT_HEADERS = ("retry-after", "x-ratelimit-reset")  # both in seconds
 
 
 class Datadog(Struct, frozen=True, kw_only=True):
@@ -82,7 +82,7 @@ class Datadog(Struct, frozen=True, kw_only=True):
 
         Raises EncodeError if the record cannot be sent.
         """
-        data = self._log(record, message(record), structure(record))
+        data = self._log(record, message(record), _structure(record))
 
         def with_text(text: str, is_cut: bool) -> bytes:
             return self._log(record, text, {"cut": True} if is_cut else {})
@@ -105,9 +105,9 @@ class Datadog(Struct, frozen=True, kw_only=True):
             return taken
         if response.status == 400:
             return Rejected("HTTP 400" + own_words(response.body))
-        answer = read_status(response, ELSEWHERE if self.is_elsewhere else ADVICE)
+        answer = read_status(response, _ELSEWHERE if self.is_elsewhere else ADVICE)
         if isinstance(answer, Retry):
-            return Retry(after=wait_seconds(response.headers, *RATE_LIMIT_HEADERS), detail=answer.detail)
+            return Retry(after=wait_seconds(response.headers, *_RATE_LIMIT_HEADERS), detail=answer.detail)
         return answer
 
     def _taken(self, response: HttpResponse) -> Delivered | None:
@@ -171,7 +171,7 @@ def message(record: Record) -> str:
     return text_of(record) if line is None else line
 
 
-def structure(record: Record) -> dict[str, Any]:
+def _structure(record: Record) -> dict[str, Any]:
     """Return the members that hold a platform event in full, beside its message; none for other records."""
     return {"platform": {"type": record.type, "record": record.body}} if record.is_event else {}
 

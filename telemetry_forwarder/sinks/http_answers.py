@@ -25,12 +25,12 @@ from telemetry_forwarder.interfaces import (
 )
 
 SECONDS = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*", re.ASCII)
-LOCATION = re.compile(r"https?://(?:[^/?#@]*@)?([A-Za-z0-9.:\[\]-]{1,253})(?:[/?#]|$)", re.ASCII)
+_LOCATION = re.compile(r"https?://(?:[^/?#@]*@)?([A-Za-z0-9.:\[\]-]{1,253})(?:[/?#]|$)", re.ASCII)
 
-LONGEST_WORDS = 160
+_LONGEST_WORDS = 160
 # Members in which services put an error message, the most specific first.
-SAID_IN = ("detail", "text", "message", "error", "title", "reason", "errors")
-MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_SAID_IN = ("detail", "text", "message", "error", "title", "reason", "errors")
+_MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 # A word as long as a token that holds a digit: it may be a token, or part of a record that was sent.
 TOKEN = re.compile(r"(?=[A-Za-z_+/=-]*\d)[A-Za-z0-9_+/=-]{20,}", re.ASCII)
 
@@ -57,7 +57,7 @@ def read_status(response: HttpResponse, advice: Advice) -> Verdict:
     if 200 <= status < 300:
         return taken_unread(response) or not_theirs(response, advice)
     if 300 <= status < 400:
-        text = f"{detail}: redirected to {location_host(response.headers)}; redirects are not followed; "
+        text = f"{detail}: redirected to {_location_host(response.headers)}; redirects are not followed; "
         return Denied(text + f"check {advice.address}, and the proxy if there is one", DropReason.WRONG_ADDRESS)
     if status == 413:
         return TooLarge(detail)
@@ -78,30 +78,30 @@ def read_status(response: HttpResponse, advice: Advice) -> Verdict:
 def own_words(body: bytes) -> str:
     """Return the error message in a response body as ` ("message")`, to append to a sentence; "" if there is none."""
     try:
-        said = next(texts_in(orjson.loads(body)), "")
+        said = next(_texts_in(orjson.loads(body)), "")
     except orjson.JSONDecodeError:
-        said = MARKUP.sub(" ", body[:4096].decode("utf-8", "replace"))
+        said = _MARKUP.sub(" ", body[:4096].decode("utf-8", "replace"))
     return quoted(said)
 
 
-def texts_in(answer: Any) -> Iterator[str]:
+def _texts_in(answer: Any) -> Iterator[str]:
     """Yield the error messages in a parsed JSON body, the most specific first."""
     if isinstance(answer, str):
         yield answer
     elif isinstance(answer, list):
         for each in answer[:3]:
-            yield from texts_in(each)
+            yield from _texts_in(each)
     elif isinstance(answer, dict):
-        for name in SAID_IN:
-            yield from texts_in(answer.get(name))
+        for name in _SAID_IN:
+            yield from _texts_in(answer.get(name))
 
 
 def quoted(text: str) -> str:
     """Return ` ("text")`, on one line, cut and without possible secrets; "" if `text` is empty."""
     text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     text = TOKEN.sub("***", text).replace('"', "'")
-    if len(text) > LONGEST_WORDS:
-        text = text[:LONGEST_WORDS] + "…"
+    if len(text) > _LONGEST_WORDS:
+        text = text[:_LONGEST_WORDS] + "…"
     return f' ("{text}")' if text else ""
 
 
@@ -143,7 +143,7 @@ def wait_seconds(headers: Mapping[str, str], *names: str) -> float:
     return max((float(match[1]) for match in found if match), default=0.0)
 
 
-def location_host(headers: Mapping[str, str]) -> str:
+def _location_host(headers: Mapping[str, str]) -> str:
     """Return only the host that a redirect leads to, because the rest of the URL may hold secrets."""
-    match = LOCATION.match(headers.get("location", ""))
+    match = _LOCATION.match(headers.get("location", ""))
     return match[1] if match else "another address"

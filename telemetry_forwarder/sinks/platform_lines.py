@@ -87,7 +87,7 @@ def subscription(record: Members) -> str | None:
     return line("TELEMETRY\t", [member("Name", record, "name"), member("State", record, "state"), types])
 
 
-def records_lost(record: Members) -> str | None:
+def _records_lost(record: Members) -> str | None:
     """Return the sentence that `loss` made. This event is our own, not Lambda's."""
     return word(record, "message")
 
@@ -102,7 +102,7 @@ LINES: Mapping[str, Callable[[Members], str | None]] = {
     "platform.restoreReport": restore_report,
     "platform.extension": extension,
     "platform.telemetrySubscription": subscription,
-    "forwarder.recordsLost": records_lost,
+    "forwarder.recordsLost": _records_lost,
 }
 
 

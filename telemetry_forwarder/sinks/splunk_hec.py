@@ -50,9 +50,9 @@ LIMITS = Limits(
     overhead_bytes=1,  # the newline between records
 )
 
-ENDPOINT = re.compile(r"(/+services(/+collector(/(event|raw|health|ack|mint))?(/1\.0)?)?/*)+$")
+_ENDPOINT = re.compile(r"(/+services(/+collector(/(event|raw|health|ack|mint))?(/1\.0)?)?/*)+$")
 
-NO_CHANNEL = (
+_NO_CHANNEL = (
     "the header X-Splunk-Request-Channel, which is sent, did not arrive, and the token has indexer acknowledgement: "
     "let it through on the way, or turn useACK off"
 )
@@ -60,11 +60,11 @@ NO_CHANNEL = (
 CODES = {
     1: "the token is disabled", 2: "no token was sent", 3: "the authorization is malformed", 4: "the token is unknown",
     5: "no data", 6: "malformed data", 7: "the token may not write to the index (SPLUNK_INDEX, or its default)",
-    10: NO_CHANNEL,
+    10: _NO_CHANNEL,
     11: "malformed channel", 12: "an event is missing", 13: "an event is blank", 14: "acknowledgement is off",
     15: "malformed time or fields", 16: "tokens in the query are off", 21: "the token is unknown",
     22: "the token is disabled", 24: "its queue is nearly full", 25: "its acknowledgement channels are nearly full",
-    28: NO_CHANNEL,
+    28: _NO_CHANNEL,
 }  # fmt: skip
 
 # For a token with indexer acknowledgement (`useACK`) HEC refuses requests without a channel; else it ignores channels.
@@ -81,11 +81,11 @@ ADVICE = Advice(
 )
 
 TAKEN = (200, 202)  # only older releases of the OpenTelemetry Collector answer 202
-NEARLY_FULL = (24, 25)
-UNWELL = (8, 9, 18, 19, 20, 23, 26, 27)
-TOKEN_AT_FAULT = (1, 2, 3, 4, 10, 21, 22, 28)
-ONE_IS_BAD = (6, 12, 13, 15)
-BAD_INDEX = 7
+_NEARLY_FULL = (24, 25)
+_UNWELL = (8, 9, 18, 19, 20, 23, 26, 27)
+_TOKEN_AT_FAULT = (1, 2, 3, 4, 10, 21, 22, 28)
+_ONE_IS_BAD = (6, 12, 13, 15)
+_BAD_INDEX = 7
 
 
 class SplunkHec(Struct, frozen=True, kw_only=True):
@@ -109,7 +109,7 @@ class SplunkHec(Struct, frozen=True, kw_only=True):
             return Encoded(record, data)
 
         def with_text(text: str, is_cut: bool) -> bytes:
-            return self._object(record, not_blank(text), is_cut)
+            return self._object(record, _not_blank(text), is_cut)
 
         return fit(record, data, LIMITS.max_record_bytes, with_text)
 
@@ -122,17 +122,17 @@ class SplunkHec(Struct, frozen=True, kw_only=True):
 
     def verdict(self, batch: Batch, response: HttpResponse) -> Verdict:
         """Return what a response means for `batch`, by its status and `code`; its text may be HTML or empty."""
-        code, number = code_and_number(response.body)
+        code, number = _code_and_number(response.body)
         if response.status in TAKEN:
-            if code in NEARLY_FULL:
+            if code in _NEARLY_FULL:
                 return Delivered(warning=f"Splunk HEC took the records, but {CODES[code]} (code {code})")
-            if code in UNWELL:
+            if code in _UNWELL:
                 return Retry(detail=f"HTTP {response.status}, code {code}")
             if code == 0 or says_well(response.body):
                 return Delivered()
             return taken_unread(response) or not_theirs(response, ADVICE)
         if response.status == 400:
-            return bad_request(batch, code, number, own_words(response.body))
+            return _bad_request(batch, code, number, own_words(response.body))
         if response.status in (401, 403) and code in CODES:
             return Denied(f"HTTP {response.status}, code {code}: {CODES[code]}; check {ADVICE.credential}")
         return read_status(response, ADVICE)
@@ -189,10 +189,10 @@ def event(record: Record) -> Any:
     """
     if record.is_event:
         return {"type": record.type, "record": record.body}
-    return not_blank(record.body if record.fields is None else record.fields)
+    return _not_blank(record.body if record.fields is None else record.fields)
 
 
-def not_blank(value: Any) -> Any:
+def _not_blank(value: Any) -> Any:
     if isinstance(value, str):
         return value if value.strip() else {"message": value}
     return {"record": value} if value is None or value in ({}, []) else value
@@ -224,7 +224,7 @@ def fields(
         "level": level,
         "cut": is_cut or None,
     }
-    found: dict[str, str | list[str]] = {key: as_text(value) for key, value in present(ours).items()}
+    found: dict[str, str | list[str]] = {key: _as_text(value) for key, value in present(ours).items()}
     for key, value in grouped(origin.tags).items():
         while key in ours or key in METADATA or key in found or key == "record_id":
             key = f"tag_{key}"
@@ -232,11 +232,11 @@ def fields(
     return found
 
 
-def as_text(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def code_and_number(body: bytes) -> tuple[int | None, int | None]:
+def _code_and_number(body: bytes) -> tuple[int | None, int | None]:
     """Return `code` and `invalid-event-number` of a response body; each is None if missing or no integer."""
     try:
         answer = orjson.loads(body)
@@ -262,7 +262,7 @@ def says_well(body: bytes) -> bool:
     return isinstance(answer, dict) and "code" not in answer and str(answer.get("text")).lower() in ("success", "ok")
 
 
-def bad_request(batch: Batch, code: int | None, number: int | None, said: str = "") -> Verdict:
+def _bad_request(batch: Batch, code: int | None, number: int | None, said: str = "") -> Verdict:
     """Return the verdict for a 400 with `code` and invalid event `number`; `said` is HEC's own message.
 
     HEC reads the body as a stream, so all records before the bad one are stored already. The bad record is rejected,
@@ -273,31 +273,31 @@ def bad_request(batch: Batch, code: int | None, number: int | None, said: str = 
     if code is None:
         return Rejected(f"HTTP 400{said}")
     detail = f"HTTP 400, code {code}: {CODES.get(code, 'unknown')}{said}"
-    if code == BAD_INDEX and (number is None or number <= 1):
+    if code == _BAD_INDEX and (number is None or number <= 1):
         return Denied(f"{detail}; SPLUNK_INDEX, or else the token, names it")
-    if code in TOKEN_AT_FAULT:
+    if code in _TOKEN_AT_FAULT:
         return Denied(f"{detail}; check {ADVICE.credential}")
     body_bytes = sum(len(encoded.data) + 1 for encoded in batch)
     if code == 6 and number == 0 and len(batch) > 1 and body_bytes > MAX_BYTES / 2:
         return TooLarge(f"{detail}; Splunk Cloud says so of a body that is too large")
-    if code == BAD_INDEX and number:
+    if code == _BAD_INDEX and number:
         number -= 1
-    if (code in ONE_IS_BAD or code == BAD_INDEX) and number is not None and 0 <= number < len(batch):
+    if (code in _ONE_IS_BAD or code == _BAD_INDEX) and number is not None and 0 <= number < len(batch):
         behind = tuple(range(number + 1, len(batch)))
         return Partial(retry=behind, rejected={number: DropReason.REJECTED}, detail=detail)
     return Rejected(detail)
 
 
 # Splunk's ports that accept no events. Source: Splunk, "Configure ports", read 2026-11-27.
-OTHER_PORTS = {"8000": "Splunk's web pages", "8089": "Splunk's management API", "9997": "Splunk's forwarders"}
+_OTHER_PORTS = {"8000": "Splunk's web pages", "8089": "Splunk's management API", "9997": "Splunk's forwarders"}
 
 
 def _doubts(url: str) -> list[Notice]:
     """Return notices about a URL that is allowed, but hardly ever leads to an HEC."""
     authority = url.partition("://")[2].partition("/")[0]
     host, port = split_port(authority)
-    if port in OTHER_PORTS:
-        text = f"has port {port}, which is that of {OTHER_PORTS[port]}. An HEC has 8088, or 443 on Splunk Cloud."
+    if port in _OTHER_PORTS:
+        text = f"has port {port}, which is that of {_OTHER_PORTS[port]}. An HEC has 8088, or 443 on Splunk Cloud."
     elif re.search(r"/[a-z]{2}-[A-Z]{2}(/|$)", url):
         text = "leads to Splunk's web pages: leave the path out."
     elif re.fullmatch(r"[\w-]+\.splunkcloud\.com", host) and port != "8088" and not host.startswith("http-inputs"):
@@ -307,7 +307,7 @@ def _doubts(url: str) -> list[Notice]:
     return [Notice("SPLUNK_HEC_URL", f"{text} It is used as it is.")]
 
 
-def new_channel() -> str:
+def _new_channel() -> str:
     """Return a random GUID without its last twelve digits."""
     digits = urandom(10).hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-a{digits[15:18]}-"
@@ -327,7 +327,7 @@ def create(values: Values) -> Destination[HttpRequest, HttpResponse]:
     if url is None or token is None:
         raise ConfigError(problems + missing("splunk", values))
     problems.extend(_doubts(url))
-    sink = SplunkHec(url=ENDPOINT.sub("", url).rstrip("/"), channel=new_channel(), **sink_settings)
+    sink = SplunkHec(url=_ENDPOINT.sub("", url).rstrip("/"), channel=_new_channel(), **sink_settings)
     health = HttpRequest(url=f"{sink.url}/services/collector/health", body=b"", headers={}, method="GET")
     credential = Credential(header="Authorization", secret=token, prefix="Splunk ")
     delivery = HttpDelivery(url=sink.url, credential=credential, health=health)

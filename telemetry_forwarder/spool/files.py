@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 SUFFIX = ".log"
 _UNFINISHED = ".new"  # the suffix of a file that `replace` is still writing
-MOST_SLOTS = 1000
+_MOST_SLOTS = 1000
 # The most open descriptors. A spool has fewer segments, unless hundreds of processes left one each.
 MOST_OPEN = 48
 # No segment of ours is this large, so another process must have put it there.
-LARGEST_BYTES = 64 * 1024 * 1024
+_LARGEST_BYTES = 64 * 1024 * 1024
 # Errors that may pass: a full disk, an exhausted limit. The call is tried again later.
 PASSING = frozenset({
     errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EAGAIN, errno.EINTR,
@@ -125,7 +125,7 @@ class SegmentFiles:
         file = self._file(number)
         if size is None:
             size = self._kernel.fstat(file).st_size - offset
-            if size > LARGEST_BYTES:
+            if size > _LARGEST_BYTES:
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         return self._kernel.pread(file, size, offset)
 
@@ -313,10 +313,10 @@ class SegmentFiles:
                 if (slot := self._try_slot(base, str(number), is_empty=wanted)) is not None:
                     return str(number), slot
         taken = set(there)
-        for number in range(MOST_SLOTS):
+        for number in range(_MOST_SLOTS):
             if number not in taken and (slot := self._lock_slot(base, str(number))) is not None:
                 return str(number), slot
-        raise OSError(errno.EAGAIN, f"all {MOST_SLOTS} slots are taken")
+        raise OSError(errno.EAGAIN, f"all {_MOST_SLOTS} slots are taken")
 
     def _try_slot(self, base: int, name: str, *, is_empty: bool) -> int | None:
         """Lock an existing slot. Return None if it is not ours to take, or does not match `is_empty`."""

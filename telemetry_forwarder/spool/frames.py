@@ -20,7 +20,7 @@ import orjson
 from msgspec import Struct
 
 FORMAT = 1
-MOST_ITEMS = 1 << 24  # in a body: more than the longest body has bytes
+_MOST_ITEMS = 1 << 24  # in a body: more than the longest body has bytes
 _HEAD = struct.Struct("<IIB")
 _GUARDED = struct.Struct("<IB")  # the checksum covers these before the payload
 _BODY = struct.Struct("<12sQI?I")
@@ -124,7 +124,7 @@ def read_body(payload: memoryview) -> KeptBody:
     """Return the body of a body frame."""
     identity, received_ms, items, teaches, mask_bytes = _BODY.unpack_from(payload)
     start = _BODY.size + mask_bytes
-    if items > MOST_ITEMS:  # a mask of so many bits might exhaust the memory
+    if items > _MOST_ITEMS:  # a mask of so many bits might exhaust the memory
         raise ValueError(f"{items} items")
     mask = int.from_bytes(payload[_BODY.size : start], "little") if mask_bytes else all_of(items)
     return KeptBody(
@@ -146,7 +146,7 @@ def read_settled(payload: memoryview) -> tuple[int, list[Note]]:
         at += _NOTE.size
         ranges = [_RANGE.unpack_from(payload, at + n * _RANGE.size) for n in range(count)]
         at += count * _RANGE.size
-        if any(first > last or last > MOST_ITEMS for first, last in ranges):
+        if any(first > last or last > _MOST_ITEMS for first, last in ranges):
             raise ValueError("a range that is none")
         notes.append(Note(body, [(first, last) for first, last in ranges] or None))
     return payload[0], notes

@@ -100,7 +100,7 @@ class Owner(Struct, frozen=True, kw_only=True):
     version: str | None
 
 
-class Recovered(Struct):
+class _Recovered(Struct):
     """A segment that an earlier generation left.
 
     `unclaimed` is what it holds for sinks that are no longer configured: by the sink's number in the header, then by
@@ -111,7 +111,7 @@ class Recovered(Struct):
     unclaimed: Mapping[int, Mapping[int, int]]
 
 
-def read_segment(number: int, data: bytes, owner: Owner, sinks: Sequence[str]) -> Recovered:
+def read_segment(number: int, data: bytes, owner: Owner, sinks: Sequence[str]) -> _Recovered:
     """Read the index of a segment from its bytes, up to a torn tail, and map it to `sinks`.
 
     Raises ValueError, LookupError, TypeError or struct.error if it is not a segment of `owner`.
@@ -144,7 +144,7 @@ def read_segment(number: int, data: bytes, owner: Owner, sinks: Sequence[str]) -
     for body in segment.bodies:
         body.open = [left[claim][body.number] if claim is not None else 0 for claim in claims]
         segment.unsettled += any(body.open)
-    return Recovered(segment, {sink: masks for sink, masks in enumerate(left) if segment.sinks[sink] not in sinks})
+    return _Recovered(segment, {sink: masks for sink, masks in enumerate(left) if segment.sinks[sink] not in sinks})
 
 
 def _read_header(frame: Frame, owner: Owner) -> tuple[list[str], Knowledge]:

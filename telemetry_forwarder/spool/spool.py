@@ -26,8 +26,8 @@ from telemetry_forwarder.spool.segments import NOWHERE, Body, Owner, Pending, Se
 from telemetry_forwarder.spool.store import Counts, Reader, Store
 
 # A full spool has at least this many segments; to make room, one is removed.
-SEGMENTS = 16
-LARGEST_SEGMENT_BYTES = 4 * 1024 * 1024
+_SEGMENTS = 16
+_LARGEST_SEGMENT_BYTES = 4 * 1024 * 1024
 # How many removed bodies are remembered, to recognize them when Lambda sends them again.
 KNOWN = 64
 # Above this number small segments are merged, because every process that is reset leaves one behind.
@@ -50,7 +50,7 @@ class Spool:
         self._store = store
         self._owner = owner
         self._max_bytes = max_bytes
-        self._segment_bytes = min(LARGEST_SEGMENT_BYTES, max_bytes // SEGMENTS)
+        self._segment_bytes = min(_LARGEST_SEGMENT_BYTES, max_bytes // _SEGMENTS)
         self._clock = clock
         self._log = log
         self._segments: deque[Segment] = deque()

@@ -11,13 +11,13 @@ from telemetry_forwarder.errors import ConnectFailed
 from telemetry_forwarder.interfaces import Request, Response
 
 
-class Silence(Enum):
+class _Silence(Enum):
     """The type of `HANG`, the step of a script that never answers."""
 
     HANG = "hang"
 
 
-HANG = Silence.HANG
+HANG = _Silence.HANG
 
 
 class Delay(Struct, frozen=True):

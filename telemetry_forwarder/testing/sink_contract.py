@@ -45,7 +45,7 @@ from telemetry_forwarder.testing.virtual_time import clock, run
 
 EPOCH_MS = 1_800_000_000_000
 HANG = "hang"
-LOSE = "lose the connection"
+_LOSE = "lose the connection"
 ORIGIN = Origin(
     function_name="orders",
     function_version="$LATEST",
@@ -76,7 +76,7 @@ class Answers(Struct, frozen=True, kw_only=True):
     partial: Callable[[int], Any] | None = None
 
 
-class Stage(Struct):
+class _Stage(Struct):
     """A transport that simulates the destination: it answers with each step of `script`, then always with `then`."""
 
     script: list[Any]
@@ -95,7 +95,7 @@ class Stage(Struct):
             answer = self.too_large
         if answer == HANG:
             await asyncio.Event().wait()
-        if answer == LOSE:
+        if answer == _LOSE:
             raise ConnectionLost("the connection was lost before the answer")
         if answer is self.accept or callable(answer):
             self.accepted.append(request)
@@ -267,7 +267,7 @@ class SinkContract:
         assert statement.delivered == 10 - statement.lost
 
     def test_lost_connection_is_tried_again(self) -> None:
-        statement, stage = self.play(records(20), [LOSE])
+        statement, stage = self.play(records(20), [_LOSE])
         assert statement.delivered == 20
         assert self.arrivals(stage, 20) == Counter({1: 20})
 
@@ -281,7 +281,7 @@ class SinkContract:
         """Every record arrives at least once or is counted as lost, whatever the answers."""
         dice = random.Random(seed)
         known = [a for a in (self.answers.accept, self.answers.throttle, self.answers.reject, self.answers.deny,
-                             self.answers.too_large, self.answers.partial, LOSE, HANG) if a is not None]  # fmt: skip
+                             self.answers.too_large, self.answers.partial, _LOSE, HANG) if a is not None]  # fmt: skip
         count = dice.randint(1, 60)
         statement, stage = self.play(records(count), [dice.choice(known) for _ in range(dice.randint(0, 12))])
         arrived = sum(1 for record in records(count) if self.is_in(record, stage.accepted))
@@ -291,10 +291,10 @@ class SinkContract:
 
     def play(
         self, given: Sequence[Record], script: list[Any], *, then: Any = None, fits: int | None = None
-    ) -> tuple[Statement, Stage]:
+    ) -> tuple[Statement, _Stage]:
         """Run the records through the worker: three flushes, then a drain. Check that the ledger balances each time."""
         destination = self.destination()
-        stage = Stage(
+        stage = _Stage(
             script=list(script),
             then=self.answers.accept if then is None else then,
             accept=self.answers.accept,
@@ -340,7 +340,7 @@ class SinkContract:
     def is_in(self, record: Record, requests: Sequence[Any]) -> bool:
         return any(record.id.encode() in payload(request) for request in requests)
 
-    def arrivals(self, stage: Stage, count: int) -> Counter[int]:
+    def arrivals(self, stage: _Stage, count: int) -> Counter[int]:
         """Return how many records arrived how often: {times: number of records}."""
         times = Counter[int]()
         for record in records(count):

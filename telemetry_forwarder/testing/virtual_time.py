@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 class VirtualClock:
     """A `Clock` on a loop's virtual time. `epoch` is the wall time, in seconds, at which the loop's time is 0."""
 
-    def __init__(self, loop: "VirtualLoop", epoch: float = 1_800_000_000.0) -> None:
+    def __init__(self, loop: "_VirtualLoop", epoch: float = 1_800_000_000.0) -> None:
         self._loop = loop
         self._epoch = epoch
 
@@ -30,7 +30,7 @@ class VirtualClock:
 class _Selector(selectors.DefaultSelector):
     """A selector that never waits: if nothing is ready, it moves the loop's time to the next timer."""
 
-    loop: "VirtualLoop"
+    loop: "_VirtualLoop"
 
     def select(self, timeout: float | None = None) -> list[Any]:
         ready = super().select(0)
@@ -41,7 +41,7 @@ class _Selector(selectors.DefaultSelector):
         return ready
 
 
-class VirtualLoop(asyncio.SelectorEventLoop):
+class _VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop with a virtual clock, which starts at 1000 seconds.
 
     What a callback raises ends it, and is raised by `run`. asyncio would log it and go on as if the callback had been
@@ -63,9 +63,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 def run(main: Coroutine[Any, Any, Result]) -> Result:
     """Run `main` in virtual time and return its result. Raises what it raises, or what a callback raised."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
         loop = runner.get_loop()
-        assert isinstance(loop, VirtualLoop)
+        assert isinstance(loop, _VirtualLoop)
         try:
             return runner.run(main)
         finally:
@@ -74,7 +74,7 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
 
 
 def _end_by_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    assert isinstance(loop, VirtualLoop)
+    assert isinstance(loop, _VirtualLoop)
     error = context.get("exception")
     if "handle" in context and error is not None and loop.failure is None:
         loop.failure = error
@@ -96,12 +96,12 @@ def in_virtual_time(test: Callable[Parameters, Coroutine[Any, Any, Result]]) -> 
 def freeze(seconds: float) -> None:
     """Advance the clock by `seconds` without running anything, as in a freeze; timers that were due fire late."""
     loop = asyncio.get_running_loop()
-    assert isinstance(loop, VirtualLoop)
+    assert isinstance(loop, _VirtualLoop)
     loop.now += seconds
 
 
 def clock() -> VirtualClock:
     """Return the clock of the running VirtualLoop."""
     loop = asyncio.get_running_loop()
-    assert isinstance(loop, VirtualLoop)
+    assert isinstance(loop, _VirtualLoop)
     return VirtualClock(loop)

@@ -27,7 +27,7 @@ UNAUTHORIZED = (401, 403)
 
 # How long the last result counts: a refused credential is not read again, nor a missing one asked for again, more often
 # than this. GetSecretValue is billed by the call.
-BELIEF_S = 60.0
+_BELIEF_S = 60.0
 
 
 class AuthTransport:
@@ -50,11 +50,11 @@ class AuthTransport:
         self._inner = inner
         self._unsent = 0  # requests that wait for the secret
         self._credential = credential
-        self._source: GivenSecret | HeldSecret
+        self._source: _GivenSecret | _HeldSecret
         if isinstance(credential.secret, Secret):
-            self._source = GivenSecret(credential.secret)
+            self._source = _GivenSecret(credential.secret)
         elif fetch is not None:
-            self._source = HeldSecret(credential.secret, fetch, clock or SystemClock(), waits_for)
+            self._source = _HeldSecret(credential.secret, fetch, clock or SystemClock(), waits_for)
         else:
             raise ValueError("a credential that is a reference needs a way to read it")
 
@@ -89,7 +89,7 @@ class AuthTransport:
         await self._inner.aclose()
 
 
-class GivenSecret:
+class _GivenSecret:
     """A secret whose value is in the settings; there is no other source to read again."""
 
     def __init__(self, secret: Secret) -> None:
@@ -105,7 +105,7 @@ class GivenSecret:
         return None
 
 
-class HeldSecret:
+class _HeldSecret:
     """A secret given by reference: read when first needed, and again after a refusal; one read at a time."""
 
     def __init__(
@@ -167,10 +167,10 @@ class HeldSecret:
         return not isinstance(failure, SecretUnavailable) and self._is_recent(self._failed_at)
 
     def _is_recent(self, moment: Moment | None) -> bool:
-        return moment is not None and moment.age(self._clock) < BELIEF_S
+        return moment is not None and moment.age(self._clock) < _BELIEF_S
 
 
-class SealedHeaders(dict[str, str]):
+class _SealedHeaders(dict[str, str]):
     """Headers that hold a secret, so their values are not shown."""
 
     def __repr__(self) -> str:
@@ -182,7 +182,7 @@ class SealedHeaders(dict[str, str]):
 def authorized(request: HttpRequest, credential: Credential, secret: Secret) -> HttpRequest:
     """Return `request` with the credential's header, which replaces a header of the same name in any case."""
     name = credential.header.lower()
-    headers: Mapping[str, str] = SealedHeaders(
+    headers: Mapping[str, str] = _SealedHeaders(
         {key: value for key, value in request.headers.items() if key.lower() != name}
         | {credential.header: credential.prefix + secret.reveal()}
     )

@@ -140,9 +140,9 @@ async def open_client(
         opening = await creator.__aenter__()
     finally:
         reset_plugin_context(token)
-    opening.meta.events.register("before-parse", partial(refuse_foreign, is_secret=service in _SECRET))
+    opening.meta.events.register("before-parse", partial(_refuse_foreign, is_secret=service in _SECRET))
     if service == "logs":
-        opening.meta.events.register("before-parse", leave_out_unreadable)
+        opening.meta.events.register("before-parse", _leave_out_unreadable)
     try:
         yield opening
     finally:
@@ -153,7 +153,7 @@ class ForeignAnswer(Exception):
     """A success that did not come from AWS or a compatible service. The text tells what it was."""
 
 
-def refuse_foreign(response_dict: Mapping[str, Any], *, is_secret: bool = False, **_: Any) -> None:
+def _refuse_foreign(response_dict: Mapping[str, Any], *, is_secret: bool = False, **_: Any) -> None:
     """Raise ForeignAnswer for a success that no AWS service gave, because botocore accepts even an empty one.
 
     AWS names each request in a header, and S3 names what it stored. A compatible service may omit that, but then it
@@ -170,7 +170,7 @@ def refuse_foreign(response_dict: Mapping[str, Any], *, is_secret: bool = False,
         raise ForeignAnswer(what_answered(status, b"?" if is_secret else body, known))
 
 
-def leave_out_unreadable(response_dict: dict[str, Any], **_: Any) -> None:
+def _leave_out_unreadable(response_dict: dict[str, Any], **_: Any) -> None:
     """Replace a body that is no JSON object by `{}`: status and headers tell what AWS did.
 
     For some bodies botocore's parser raises unexpected errors (UnicodeDecodeError, AttributeError).

@@ -26,7 +26,7 @@ RETENTION_S = 2.0
 # a slow first answer the others get less time. A timer that fires more than LATE_S late shows that the CPU was busy,
 # such as with the first signature, and is restarted.
 STEP_S = 0.5
-NEXT_STEP_S = 0.2
+_NEXT_STEP_S = 0.2
 LATE_S = 0.05
 
 # The error type of an answer that no AWS service gave.
@@ -42,7 +42,7 @@ async def open_logs(
     proxies: Mapping[str, str] | None = None,
     connect_s: float = 5.0,
     warn: Callable[[str], None] | None = None,
-) -> "AsyncIterator[LogsTransport]":
+) -> "AsyncIterator[_LogsTransport]":
     """Open a transport for PutLogEvents; leaving the context closes its connections.
 
     Endpoint and credentials, and the region if none is given, come from the variables that `aws_session` lists. A new
@@ -57,10 +57,10 @@ async def open_logs(
             client = await stack.enter_async_context(opening)
         except (BotoCoreError, ValueError) as error:
             raise ConfigError([sdk_problem(error, "logs", "Sink cloudwatch does not run without it.")]) from error
-        yield LogsTransport(client, retention_days=retention_days, warn=warn, road=road)
+        yield _LogsTransport(client, retention_days=retention_days, warn=warn, road=road)
 
 
-class LogsTransport:
+class _LogsTransport:
     """Sends each `PutLogEvents` once, to a stream that exists or is created.
 
     `prepare` creates the stream, and the group if it is missing, before the first put. Without `prepare` the first put
@@ -163,21 +163,21 @@ class LogsTransport:
     ) -> "AwsResponse | TransportError":
         # The stream first: its group nearly always exists, so this is usually the only call.
         stream = calls.begin(self._create_stream(request))
-        if await calls.answered(stream, STEP_S) and not is_missing(stream.result()):
+        if await calls.answered(stream, STEP_S) and not _is_missing(stream.result()):
             return stream.result()
-        step_s = STEP_S if stream.done() else NEXT_STEP_S
+        step_s = STEP_S if stream.done() else _NEXT_STEP_S
         group = calls.begin(self._create_group(request, calls))
-        if await calls.answered(group, step_s) and stream.done() and is_failed(group.result()):
+        if await calls.answered(group, step_s) and stream.done() and _is_failed(group.result()):
             return group.result()
         again = calls.begin(self._create_stream(request))
         await calls.answered(again, step_s)
         is_under_way.set()
         answer = await calls.first_good(stream, again)
-        if not is_missing(answer):
+        if not _is_missing(answer):
             return answer
         # Both attempts at the stream came before the group was there. So wait for the group, and try once more.
         made = await group
-        return made if is_failed(made) else await calls.begin(self._create_stream(request))
+        return made if _is_failed(made) else await calls.begin(self._create_stream(request))
 
     async def _create_group(self, request: PutLogEvents, calls: "_Calls") -> AwsResponse:
         answer = await self._call("create_log_group", logGroupName=request.group)
@@ -239,7 +239,7 @@ class _Calls:
         """Return the first answer that is no failure; if all fail, the last answer."""
         for task in asyncio.as_completed(tasks):
             answer = await task
-            if not is_failed(answer):
+            if not _is_failed(answer):
                 break
         return answer
 
@@ -257,10 +257,10 @@ async def outcome(call: Awaitable[AwsResponse]) -> "AwsResponse | TransportError
         return error
 
 
-def is_failed(answer: AwsResponse | TransportError) -> bool:
+def _is_failed(answer: AwsResponse | TransportError) -> bool:
     return isinstance(answer, TransportError) or answer.error is not None
 
 
-def is_missing(answer: AwsResponse | TransportError) -> bool:
+def _is_missing(answer: AwsResponse | TransportError) -> bool:
     """Return whether a stream could not be created because its group is missing."""
     return isinstance(answer, AwsResponse) and answer.error == "ResourceNotFoundException"

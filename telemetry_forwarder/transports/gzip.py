@@ -8,20 +8,20 @@ from msgspec.structs import replace
 from telemetry_forwarder.interfaces import Cause, HttpRequest, HttpResponse, Transport, is_preparing, step_of, warm
 
 # Smaller bodies fit into a packet, so compression gains nothing.
-SMALLEST_BYTES = 1024
+_SMALLEST_BYTES = 1024
 
 # Measured on 1 MB of JSON log events: level 3 costs half the CPU of level 6 and gives 8 % more bytes. In a Lambda
 # environment the CPU is the user's, and billed.
 LEVEL = 3
 
 # How much is compressed before the event loop may run other tasks: a millisecond or so.
-SLICE_BYTES = 64 * 1024
+_SLICE_BYTES = 64 * 1024
 
 # A gzip header without a time, and a trailer. Source: `zlib`'s documentation, 16 + the window's size.
 GZIP = 16 + zlib.MAX_WBITS
 
 # The most requests that run concurrently, and one that waits for a retry.
-MOST_KEPT = 4
+_MOST_KEPT = 4
 
 
 class GzipTransport:
@@ -61,7 +61,7 @@ class GzipTransport:
         if (kept := self._kept.get(id(request))) is not None:
             return kept[1]
         compressed = await compress(request, self._level)
-        while len(self._kept) >= MOST_KEPT:
+        while len(self._kept) >= _MOST_KEPT:
             del self._kept[next(iter(self._kept))]
         self._kept[id(request)] = (request, compressed)
         return compressed
@@ -70,13 +70,13 @@ class GzipTransport:
 async def compress(request: HttpRequest, level: int) -> HttpRequest:
     """Return `request` with its body in gzip form, or `request` itself if that is no gain."""
     whole = request.body
-    if len(whole) < SMALLEST_BYTES or any(name.lower() == "content-encoding" for name in request.headers):
+    if len(whole) < _SMALLEST_BYTES or any(name.lower() == "content-encoding" for name in request.headers):
         return request
     packer, view, parts = zlib.compressobj(level, zlib.DEFLATED, GZIP), memoryview(whole), list[bytes]()
-    for at in range(0, len(whole), SLICE_BYTES):
+    for at in range(0, len(whole), _SLICE_BYTES):
         if at:
             await _others()
-        parts.append(packer.compress(view[at : at + SLICE_BYTES]))
+        parts.append(packer.compress(view[at : at + _SLICE_BYTES]))
     parts.append(packer.flush())
     body = b"".join(parts)
     if len(body) >= len(whole):

@@ -91,7 +91,7 @@ def _http(
     return GzipTransport(transport) if delivery.gzip else transport
 
 
-HEALTH_S = 5.0
+_HEALTH_S = 5.0
 
 
 async def check_health(destination: Destination[Any, Any], transport: Transport[Any, Any], log: Log) -> None:
@@ -100,10 +100,10 @@ async def check_health(destination: Destination[Any, Any], transport: Transport[
         return
     name = destination.sink.name
     try:
-        async with asyncio.timeout(HEALTH_S):
+        async with asyncio.timeout(_HEALTH_S):
             answer = await transport.send(destination.delivery.health)
     except TimeoutError:  # or the environment was frozen; real requests will show
-        log.debug(f"Sink {name}: no answer to the health check within {HEALTH_S:g} s.")
+        log.debug(f"Sink {name}: no answer to the health check within {_HEALTH_S:g} s.")
     except TransportError as error:
         log.warning(f"Sink {name}: no answer to the health check. {error}")
     except Exception as error:  # noqa: BLE001 - nothing depends on it, least of all other sinks

@@ -7,37 +7,37 @@ recognized by their attributes.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-MOST_NAMES = 5
+_MOST_NAMES = 5
 
 # Values of X509_V_ERR_…. Source: OpenSSL, include/openssl/x509_vfy.h.
 NOT_YET_VALID, EXPIRED = 9, 10
-SELF_SIGNED = (18,)
-UNKNOWN_AUTHORITY = (2, 19, 20, 21, 27)
-OTHER_NAME = (62, 64)
-TOO_WEAK = (66, 67, 68)
-REVOKED = 23
+_SELF_SIGNED = (18,)
+_UNKNOWN_AUTHORITY = (2, 19, 20, 21, 27)
+_OTHER_NAME = (62, 64)
+_TOO_WEAK = (66, 67, 68)
+_REVOKED = 23
 
 # OpenSSL's reasons by kind; any other reason is reported as it is.
-NO_TLS = (
+_NO_TLS = (
     "WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG",
     "RECORD_LAYER_FAILURE", "BAD_PACKET_LENGTH",
 )  # fmt: skip
-OLD_TLS = (
+_OLD_TLS = (
     "UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "NO_PROTOCOLS_AVAILABLE", "VERSION_TOO_LOW",
     "WRONG_SSL_VERSION",
 )  # fmt: skip
-WANTS_OURS = (
+_WANTS_OURS = (
     "TLSV13_ALERT_CERTIFICATE_REQUIRED", "PEER_DID_NOT_RETURN_A_CERTIFICATE", "SSLV3_ALERT_BAD_CERTIFICATE",
     "SSLV3_ALERT_NO_CERTIFICATE", "SSLV3_ALERT_CERTIFICATE_UNKNOWN", "TLSV1_ALERT_UNKNOWN_CA",
     "TLSV1_ALERT_ACCESS_DENIED",
 )  # fmt: skip
-NOTHING_IN_COMMON = ("SSLV3_ALERT_HANDSHAKE_FAILURE", "TLSV1_ALERT_INSUFFICIENT_SECURITY", "NO_CIPHERS_AVAILABLE")
+_NOTHING_IN_COMMON = ("SSLV3_ALERT_HANDSHAKE_FAILURE", "TLSV1_ALERT_INSUFFICIENT_SECURITY", "NO_CIPHERS_AVAILABLE")
 HUNG_UP = (
     "the other end closed the connection within the TLS handshake: it speaks no TLS on that port, or refuses ours "
     "(it may want a certificate from its clients, which cannot be given)"
 )
-UNKNOWN_NAME = ("TLSV1_UNRECOGNIZED_NAME", "TLSV1_ALERT_UNRECOGNIZED_NAME")
-WEAK_KEYS = ("DH_KEY_TOO_SMALL", "EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "BAD_SIGNATURE")
+_UNKNOWN_NAME = ("TLSV1_UNRECOGNIZED_NAME", "TLSV1_ALERT_UNRECOGNIZED_NAME")
+_WEAK_KEYS = ("DH_KEY_TOO_SMALL", "EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "BAD_SIGNATURE")
 
 
 def is_tls(error: object) -> bool:
@@ -51,7 +51,7 @@ def is_hung_up(error: object) -> bool:
 
 
 def is_other_name(error: object) -> bool:
-    return getattr(error, "verify_code", None) in OTHER_NAME
+    return getattr(error, "verify_code", None) in _OTHER_NAME
 
 
 def tls_failure(
@@ -65,26 +65,26 @@ def tls_failure(
     if getattr(error, "verify_message", None) is not None:  # ssl.SSLCertVerificationError
         return _not_verified(error, ca_file, tuple(names), variable)
     reason = getattr(error, "reason", None) or ""
-    if reason in NO_TLS:
+    if reason in _NO_TLS:
         return (
             "the TLS handshake failed, as what answers there does not speak TLS: if it is plain HTTP (Splunk with SSL "
             "switched off, a proxy), write `http://`, else the port is another one"
         )
-    if reason in OLD_TLS:
+    if reason in _OLD_TLS:
         return "the TLS handshake failed, as the server speaks no TLS newer than 1.1: it has to allow TLS 1.2 or 1.3"
-    if reason in WANTS_OURS:
+    if reason in _WANTS_OURS:
         return (
             f"the server wants a certificate from its clients, which cannot be given ({said(error)}); Splunk's setting "
             "is requireClientCert"
         )
-    if reason in NOTHING_IN_COMMON:
+    if reason in _NOTHING_IN_COMMON:
         return (
             f"the TLS handshake failed ({said(error)}): the server wants a certificate from its clients, which cannot "
             "be given, or has no cipher that is accepted today"
         )
-    if reason in UNKNOWN_NAME:
+    if reason in _UNKNOWN_NAME:
         return "the server has no certificate for that name: the address needs the name that the server knows itself by"
-    if reason in WEAK_KEYS:
+    if reason in _WEAK_KEYS:
         return f"the server's key is too weak to be accepted ({said(error)}): it has to be given a longer one"
     return f"the TLS handshake failed ({said(error)})"
 
@@ -101,31 +101,31 @@ def _not_verified(error: Any, ca_file: str | None, names: tuple[str, ...], varia
             "the certificate of the server is not valid yet: the clock where it was made, or of this environment, is "
             f"wrong; {variable} changes nothing in that"
         )
-    if code in OTHER_NAME:
+    if code in _OTHER_NAME:
         known = f", but for {listed(names)}" if names else f" ({reason})"
         return (
             f"the certificate is not for that name{known}: write a name that it has into the address, or have it made "
             f"for this one; {variable} changes nothing in that"
         )
-    if code in SELF_SIGNED:
+    if code in _SELF_SIGNED:
         there = f"is not in {ca_file}, which {variable} names" if ca_file else "is not trusted"
         return f"the server has a self-signed certificate, which {there}; {variable} must name a PEM file that holds it"
-    if code in UNKNOWN_AUTHORITY:
+    if code in _UNKNOWN_AUTHORITY:
         there = f"is not in {ca_file}" if ca_file else "is none that the system trusts"
         return (
             f"the authority of the certificate {there} ({reason}); {variable} must name a PEM file with the authority's"
             " own certificate (a company's proxy that opens TLS has one too), and the server must send those between"
         )
-    if code in TOO_WEAK:
+    if code in _TOO_WEAK:
         return f"the certificate is too weak to be accepted ({reason}): it has to be made anew"
-    if code == REVOKED:
+    if code == _REVOKED:
         return "the certificate has been revoked: it has to be made anew"
     return f"the certificate is not accepted ({reason})"
 
 
 def listed(names: tuple[str, ...]) -> str:
-    shown = ", ".join(name[:100] for name in names[:MOST_NAMES])
-    return shown + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
+    shown = ", ".join(name[:100] for name in names[:_MOST_NAMES])
+    return shown + (f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else "")
 
 
 def names_in(certificate: Mapping[str, Any]) -> tuple[str, ...]:

@@ -30,60 +30,60 @@ from telemetry_forwarder.variables.types import (
     Words,
 )
 
-HIDDEN = "*** (hidden)"
+_HIDDEN = "*** (hidden)"
 
 # Factors from a unit in the value to the unit in the variable's name.
-TIMES_MS = {"ms": 1, "msec": 1, "millis": 1, "s": 1000, "sec": 1000, "secs": 1000, "seconds": 1000, "second": 1000,
+_TIMES_MS = {"ms": 1, "msec": 1, "millis": 1, "s": 1000, "sec": 1000, "secs": 1000, "seconds": 1000, "second": 1000,
             "m": 60_000, "min": 60_000, "minutes": 60_000, "h": 3_600_000}  # fmt: skip
 SIZES = {"b": 1, "bytes": 1, "k": 1024, "kb": 1024, "kib": 1024, "m": 1024**2, "mb": 1024**2, "mib": 1024**2,
          "g": 1024**3, "gb": 1024**3, "gib": 1024**3}  # fmt: skip
 NUMBER = re.compile(r"([+-]?\d+(?:\.\d+)?(?:e\+?\d{1,2})?)([a-z]*)", re.ASCII)
 
 # Source: Datadog, "Getting started with Datadog sites", read 2026-11-27.
-SITES = (
+_SITES = (
     "datadoghq.com", "us3.datadoghq.com", "us5.datadoghq.com", "ap1.datadoghq.com", "ap2.datadoghq.com",
     "datadoghq.eu", "ddog-gov.com", "us2.ddog-gov.com",
 )  # fmt: skip
-SITE_WORDS = {
+_SITE_WORDS = {
     "us": "datadoghq.com", "us1": "datadoghq.com", "com": "datadoghq.com", "eu": "datadoghq.eu", "eu1": "datadoghq.eu",
     "us3": "us3.datadoghq.com", "us5": "us5.datadoghq.com", "ap1": "ap1.datadoghq.com", "ap2": "ap2.datadoghq.com",
     "gov": "ddog-gov.com", "fed": "ddog-gov.com", "us1-fed": "ddog-gov.com",
 }  # fmt: skip
-MODES = {"periodically": "periodic", "continuously": "continuous", "default": "adaptive"}
-LEVELS = {"trace": "debug", "verbose": "debug", "err": "error", "fatal": "error", "critical": "error",
+_MODES = {"periodically": "periodic", "continuously": "continuous", "default": "adaptive"}
+_LEVELS = {"trace": "debug", "verbose": "debug", "err": "error", "fatal": "error", "critical": "error",
           "notice": "info", "information": "info"}  # fmt: skip
 
 
 def advice(name: str, kind: Any, text: str) -> str:
     """Return a sentence that says what to write in the variable `name` instead of `text`; "" if that is unclear."""
-    finder: Callable[[str, Any, str], str] = FINDERS.get(type(kind), lambda name, kind, text: "")
+    finder: Callable[[str, Any, str], str] = _FINDERS.get(type(kind), lambda name, kind, text: "")
     return finder(name, kind, text)
 
 
 def shown(kind: Any, text: str) -> str:
     """Return the given text in quotes, cut to fit a log line, without any part that may be a secret."""
     if isinstance(kind, SecretText):
-        return HIDDEN
+        return _HIDDEN
     if isinstance(kind, (SecretArn, SsmParameter, SecretNames)) and not text.startswith(("arn:", "/")):
-        return HIDDEN  # most likely the secret itself instead of a reference
+        return _HIDDEN  # most likely the secret itself instead of a reference
     if isinstance(kind, (Url, ProxyUrl, FailoverTarget, Site)):
         if "@" in text:  # all text before the last `@` may be a password, which may hold any character
             scheme, separator, _ = text.partition("://")
             known = f"{scheme}://" if separator and scheme.isalnum() else ""
             text = f"{known}***@{text.rpartition('@')[2]}"
         elif isinstance(kind, ProxyUrl) and not re.fullmatch(r"(\w+://)?[^:/?#]*(:\d+)?/?", text):
-            return HIDDEN  # perhaps a login without its `@`
+            return _HIDDEN  # perhaps a login without its `@`
         text = text.partition("?")[0].partition("#")[0]
     return repr(text[:120] + ("…" if len(text) > 120 else ""))
 
 
 def nearest(word: str, words: Iterable[str], likeness: float = 0.6) -> str | None:
     """Return the word of `words` that equals `word` without dashes and case, or else is most like it; None if none."""
-    known = {squeezed(one): one for one in words}
-    return known.get(squeezed(word)) or next(iter(get_close_matches(word, list(known.values()), 1, likeness)), None)
+    known = {_squeezed(one): one for one in words}
+    return known.get(_squeezed(word)) or next(iter(get_close_matches(word, list(known.values()), 1, likeness)), None)
 
 
-def squeezed(word: str) -> str:
+def _squeezed(word: str) -> str:
     return "".join(c for c in word.lower() if c.isalnum())
 
 
@@ -101,7 +101,7 @@ def is_sound(kind: Any, text: str) -> bool:
 
 def unknown_site(site: str) -> str:
     """Return the notice for a valid site that is not in SITES; it may be a new one."""
-    close = nearest(site, SITES, 0.8)
+    close = nearest(site, _SITES, 0.8)
     hint = f" Is `{close}` meant?" if close else ""
     return (
         f"is {site!r}, which is not known here as a site of Datadog's.{hint} It is used as it is; for another intake "
@@ -131,7 +131,7 @@ def number(name: str, kind: Integer, text: str) -> str:
     if found is None:
         return ""
     digits, unit = found.groups()
-    units = SIZES if name.endswith("_BYTES") else TIMES_MS if name.endswith(("_MS", "_MILLIS", "_TTL")) else {}
+    units = SIZES if name.endswith("_BYTES") else _TIMES_MS if name.endswith(("_MS", "_MILLIS", "_TTL")) else {}
     if unit and unit not in units:
         return ""
     is_in_seconds = unit and name.endswith("_TTL")
@@ -146,7 +146,7 @@ def word(name: str, kind: OneOf, text: str) -> str:
         found = re.match(r"(\d{1,6})\s*([a-z]?)", text.lower(), re.ASCII)
         days = int(found[1]) * {"w": 7, "m": 30, "y": 365}.get(found[2], 1) if found else 0
         return write(next((one for one in kind.words if int(one) >= days), kind.words[-1])) if days else ""
-    translated = LEVELS.get(text.lower())
+    translated = _LEVELS.get(text.lower())
     found_word = translated if translated in kind.words else nearest(text, kind.words)
     return write(found_word) if found_word else ""
 
@@ -162,11 +162,11 @@ def flush(name: str, kind: Flush, text: str) -> str:
     if found is None:
         return ""
     given, seconds, unit = found.groups()
-    mode = MODES.get(given) or nearest(given, ("adaptive", "end", "periodic", "continuous"))
+    mode = _MODES.get(given) or nearest(given, ("adaptive", "end", "periodic", "continuous"))
     if mode is None:
         return ""
     # Datadog's `periodically,60000` is in milliseconds.
-    factor = TIMES_MS.get(unit or ("ms" if given in MODES else "s"))
+    factor = _TIMES_MS.get(unit or ("ms" if given in _MODES else "s"))
     if seconds and seconds.replace(".", "", 1).isdigit() and factor:
         value = f"{mode},{float(seconds) * factor / 1000:g}"
         if is_sound(kind, value):
@@ -174,7 +174,7 @@ def flush(name: str, kind: Flush, text: str) -> str:
     return write(mode)
 
 
-def some_words(name: str, kind: Words, text: str) -> str:
+def _some_words(name: str, kind: Words, text: str) -> str:
     found = [one for part in re.split(r"[,;\s]+", text) if (one := nearest(part, kind.words))]
     return write(",".join(dict.fromkeys(found))) if found else ""
 
@@ -187,16 +187,16 @@ def tags(name: str, kind: Tags, text: str) -> str:
 
 
 def site(name: str, kind: Site, text: str) -> str:
-    if (known := SITE_WORDS.get(text.lower())) is not None:
+    if (known := _SITE_WORDS.get(text.lower())) is not None:
         return write(known)
     host = re.sub(r"\s", "", text.lower()).rpartition("://")[2].rpartition("@")[2]
     host = re.split(r"[:/?#]", host.lstrip("/"))[0].rstrip(".")
-    if (known := SITE_WORDS.get(host.partition(".")[0])) and host.endswith(kind.families):
+    if (known := _SITE_WORDS.get(host.partition(".")[0])) and host.endswith(kind.families):
         return write(known)
-    found = [one for one in SITES if host == one or host.endswith(f".{one}")]
+    found = [one for one in _SITES if host == one or host.endswith(f".{one}")]
     if found:
         return write(max(found, key=len))
-    close = nearest(host, SITES, 0.8)
+    close = nearest(host, _SITES, 0.8)
     if close is None and is_sound(kind, host):
         close = host
     return write(close) if close and host != "datadoghq" else ""
@@ -285,7 +285,7 @@ def place(name: str, kind: FailoverTarget, text: str) -> str:
     return write(value) if is_sound(kind, value) else ""
 
 
-def log_group(name: str, kind: LogGroup, text: str) -> str:
+def _log_group(name: str, kind: LogGroup, text: str) -> str:
     value = text.partition(":log-group:")[2].partition(":")[0]
     return write(value) if value and is_sound(kind, value) else ""
 
@@ -315,10 +315,10 @@ def printable(name: str, kind: Text, text: str) -> str:
     return f"There is the character U+{ord(odd):04X} in it." if odd else ""
 
 
-FINDERS: Mapping[type, Callable[[str, Any, str], str]] = {
-    Integer: number, OneOf: word, Flag: flag, Flush: flush, Words: some_words, Tags: tags, Site: site, Url: url,
+_FINDERS: Mapping[type, Callable[[str, Any, str], str]] = {
+    Integer: number, OneOf: word, Flag: flag, Flush: flush, Words: _some_words, Tags: tags, Site: site, Url: url,
     Region: region, SecretText: secret, SecretArn: secret_arn, SsmParameter: parameter, ProxyUrl: proxy,
-    NoProxy: exception, Text: printable, FailoverTarget: place, LogGroup: log_group,
+    NoProxy: exception, Text: printable, FailoverTarget: place, LogGroup: _log_group,
 }  # fmt: skip
 
 

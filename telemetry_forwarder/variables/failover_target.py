@@ -82,12 +82,12 @@ class FailoverTarget:
     def _queue(self, text: str) -> SqsQueue:
         scheme, _, rest = Url().read(text).partition("://")
         authority, *path = rest.split("/")
-        if len(path) != 2 or len(path[0]) != 12 or not path[0].isdigit() or not is_queue_name(path[1]):
+        if len(path) != 2 or len(path[0]) != 12 or not path[0].isdigit() or not _is_queue_name(path[1]):
             raise ValueError(self.allowed)
         host = authority.partition(":")[0].split(".")
         is_of_aws = len(host) > 3 and host[0] == "sqs" and host[2] == "amazonaws"
         return SqsQueue(f"{scheme}://{rest}", host[1] if is_of_aws else None)
 
 
-def is_queue_name(name: str) -> bool:
+def _is_queue_name(name: str) -> bool:
     return 0 < len(name) <= 80 and only(name.removesuffix(".fifo"), "-_") and name != ".fifo"

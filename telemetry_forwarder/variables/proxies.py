@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # The supported schemes. `socks5` and the like are another protocol.
-SCHEMES = ("http", "https")
+_SCHEMES = ("http", "https")
 # Source: RFC 3986, section 2.3.
-UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-HEX = frozenset(b"0123456789abcdefABCDEF")
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_HEX = frozenset(b"0123456789abcdefABCDEF")
 PORTS = {"http": 80, "https": 443}
 SOCKS = "a SOCKS proxy cannot be used, only one that speaks HTTP"
 
@@ -30,10 +30,10 @@ def proxy_url(text: str) -> str:
     scheme, separator, rest = text.partition("://")
     if not separator or not scheme.isalnum():  # no scheme: a `://` may be part of the password
         scheme, rest = "http", text.removeprefix("//")
-    if scheme.lower() not in SCHEMES:
+    if scheme.lower() not in _SCHEMES:
         raise ValueError(SOCKS if scheme.lower().startswith("socks") else "its scheme is none of http and https")
     login, at, address = rest.rpartition("@")
-    host, port = host_and_port(address.rstrip("/").lower())
+    host, port = _host_and_port(address.rstrip("/").lower())
     if not is_name(host):
         raise ValueError("there is no host name in it, or one that cannot be")
     if any(c < " " or c == "\x7f" for c in login):
@@ -48,13 +48,13 @@ def encode(text: str) -> str:
     """Return `text` percent-encoded; parts that are encoded already (`%23`) stay as they are."""
     first, *rest = text.encode("utf-8", "surrogateescape").split(b"%")
     plain = first + b"".join(_octet(piece) for piece in rest)
-    return "".join(chr(byte) if byte in UNRESERVED else f"%{byte:02X}" for byte in plain)
+    return "".join(chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in plain)
 
 
 def _octet(piece: bytes) -> bytes:
     """Decode `%` + `piece`: two hexadecimal digits at its start give one byte; without them the `%` stays."""
     digits = piece[:2]
-    return bytes.fromhex(digits.decode()) + piece[2:] if len(digits) == 2 and HEX.issuperset(digits) else b"%" + piece
+    return bytes.fromhex(digits.decode()) + piece[2:] if len(digits) == 2 and _HEX.issuperset(digits) else b"%" + piece
 
 
 def proxy_for(scheme: str, host: str, port: int | None, proxies: "Mapping[str, str]") -> str | None:
@@ -68,12 +68,12 @@ def proxy_for(scheme: str, host: str, port: int | None, proxies: "Mapping[str, s
         return None
     host = host.lower().rstrip(".").strip("[]")
     port = port or PORTS.get(scheme, 0)
-    if any(is_match(entry.strip(), host, port) for entry in proxies.get("no", "").split(",")):
+    if any(_is_match(entry.strip(), host, port) for entry in proxies.get("no", "").split(",")):
         return None
     return proxy
 
 
-def is_match(entry: str, host: str, port: int) -> bool:
+def _is_match(entry: str, host: str, port: int) -> bool:
     """Return whether an entry of NO_PROXY matches `host` (lower case, an IPv6 address without brackets) and `port`.
 
     `*` matches everything. A name, with or without a leading `.` or `*.`, matches itself and its subdomains. An IP
@@ -84,28 +84,28 @@ def is_match(entry: str, host: str, port: int) -> bool:
         return False
     if entry == "*":
         return True
-    name, wanted = host_and_port(entry.lower())
+    name, wanted = _host_and_port(entry.lower())
     if wanted and int(wanted) != port:
         return False
     address, network = packed(host), name.partition("/")
     if (block := packed(network[0])) is not None:
-        return address is not None and is_within(address, block, network[2])
+        return address is not None and _is_within(address, block, network[2])
     name = name.removeprefix("*").strip(".")
     return bool(name) and (host == name or host.endswith(f".{name}"))
 
 
 def is_entry(entry: str) -> bool:
-    """Return whether `is_match` understands an entry of NO_PROXY."""
+    """Return whether `_is_match` understands an entry of NO_PROXY."""
     if entry == "*":
         return True
-    name, _ = host_and_port(entry.lower())
+    name, _ = _host_and_port(entry.lower())
     address, slash, length = name.partition("/")
     if (block := packed(address)) is not None:
         return not slash or (length.isascii() and length.isdigit() and int(length) <= 8 * len(block))
     return is_name(name.removeprefix("*").strip(".")) and not slash
 
 
-def host_and_port(text: str) -> tuple[str, str]:
+def _host_and_port(text: str) -> tuple[str, str]:
     """Split `host:port`, `[v6]:port` or a bare address; return "" as port if there is none, "" as host if invalid."""
     if packed(text.partition("/")[0]) is not None:
         return text, ""
@@ -142,7 +142,7 @@ def packed(address: str) -> bytes | None:
     return None
 
 
-def is_within(address: bytes, block: bytes, length: str) -> bool:
+def _is_within(address: bytes, block: bytes, length: str) -> bool:
     """Return whether `address` is in the network `block` with a prefix of `length` bits ("" means all bits)."""
     if len(address) != len(block):
         return False

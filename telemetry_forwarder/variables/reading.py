@@ -34,7 +34,7 @@ NEEDS = {
 
 
 # If one of these is invalid, the sink does not run: its default would send the records to a wrong place.
-STOPPING = ("DD_SITE", "DD_LOGS_CONFIG_LOGS_DD_URL")
+_STOPPING = ("DD_SITE", "DD_LOGS_CONFIG_LOGS_DD_URL")
 
 
 class Values:
@@ -120,7 +120,7 @@ def consequence(variable: Variable) -> str:
     for sink, rows in NEEDS.items():
         if any(variable.name in row for row in rows):
             return f"Sink {sink} does not run without it."
-    if variable.name in STOPPING:
+    if variable.name in _STOPPING:
         return "Sink datadog does not run, as it would send to another place than was meant."
     if variable.name == "AWS_REGION":
         return "Calls to AWS will fail."
@@ -160,8 +160,8 @@ def is_sound(sink: str, values: Values) -> bool:
 
 
 def stops(values: Values) -> bool:
-    """Return whether the variable of `STOPPING` that is in use is invalid; the URL, if set, replaces the site."""
-    return BY_NAME[STOPPING[1] if values.given(STOPPING[1]) else STOPPING[0]] in values.faults
+    """Return whether the variable of `_STOPPING` that is in use is invalid; the URL, if set, replaces the site."""
+    return BY_NAME[_STOPPING[1] if values.given(_STOPPING[1]) else _STOPPING[0]] in values.faults
 
 
 def needs_secrets(values: Values) -> bool:

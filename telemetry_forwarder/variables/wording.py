@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     Kept = TypeVar("Kept")
 
 # White space and zero-width characters, which come with text that is copied from a page, a file or a chat.
-EDGES = " \t\n\r\v\f\x1c\x1d\x1e\x1f\x85\xa0\u2002\u2003\u2009\u200b\u200c\u200d\u2028\u2029\u202f\u2060\u3000\ufeff"
-QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019"}
-EACH_QUOTE = "\"'\u201c\u201d\u2018\u2019"
-PARTERS = str.maketrans(",;", "  ")
+_EDGES = " \t\n\r\v\f\x1c\x1d\x1e\x1f\x85\xa0\u2002\u2003\u2009\u200b\u200c\u200d\u2028\u2029\u202f\u2060\u3000\ufeff"
+_QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019"}
+_EACH_QUOTE = "\"'\u201c\u201d\u2018\u2019"
+_PARTERS = str.maketrans(",;", "  ")
 
 
 class Unsound(ValueError):
@@ -28,17 +28,17 @@ class Unsound(ValueError):
 
 def unquoted(text: str) -> str:
     """Return `text` without white space around it, and without one pair of quotes, which a shell would have removed."""
-    text = text.strip(EDGES)
-    if len(text) > 1 and QUOTES.get(text[0]) == text[-1]:
-        return text[1:-1].strip(EDGES)
+    text = text.strip(_EDGES)
+    if len(text) > 1 and _QUOTES.get(text[0]) == text[-1]:
+        return text[1:-1].strip(_EDGES)
     return text
 
 
 def words(text: str) -> "list[str]":
     """Split a list at commas, semicolons and white space; remove quotes around words, and brackets of a JSON array."""
-    if text[:1] == "[" and text[1:].lstrip()[:1] in EACH_QUOTE and text[-1:] == "]":
+    if text[:1] == "[" and text[1:].lstrip()[:1] in _EACH_QUOTE and text[-1:] == "]":
         text = text[1:-1]
-    return [word for piece in text.translate(PARTERS).split() if (word := piece.strip(EDGES + EACH_QUOTE))]
+    return [word for piece in text.translate(_PARTERS).split() if (word := piece.strip(_EDGES + _EACH_QUOTE))]
 
 
 def whole(kept: "tuple[Kept, ...]", wrong: "list[str]") -> "tuple[Kept, ...]":
