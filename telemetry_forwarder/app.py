@@ -255,7 +255,7 @@ async def _live(lifecycle: Lifecycle, client: ExtensionsClient, clock: Clock, lo
         await lifecycle.run()
     except ExtensionsApiError as error:
         log.error(f"Lambda ends the extension without SHUTDOWN: {error}")
-        lifecycle.expect_heir()
+        lifecycle.expect_next_process()
         await lifecycle.drain(budget.for_emergency(clock, has_fallback=has_fallback))
         with contextlib.suppress(ExtensionsApiError):  # the refusal was logged above; nothing else can be done
             await client.exit_error("Extension.EventsRefused", str(error))

@@ -187,7 +187,7 @@ class World:
     async def reset(self) -> None:
         """End the process by SHUTDOWN with reason `timeout`, and start another one."""
         for worker in self.process.workers.values():
-            worker.expect_heir()
+            worker.expect_next_process()
         await self.end()
         self.process = Process(self)
 

@@ -303,7 +303,7 @@ class Worker:
         if lost:
             self._log.error(f"Sink {self.name}: {lost} records were not delivered ({reason}){self._reporter.because}.")
 
-    def expect_heir(self) -> None:
+    def expect_next_process(self) -> None:
         """Note that another process follows in this environment; undelivered records are left to it."""
         self._next_process_follows = self._queue.has_spool
 

@@ -93,7 +93,7 @@ class Inbox:
             async with asyncio.timeout_at(until.at):
                 await self._empty.wait()
 
-    def expect_heir(self) -> None:
+    def expect_next_process(self) -> None:
         """Note that another process follows in this environment: bodies that are not digested are left to it."""
         self._next_process_follows = True
 

@@ -145,7 +145,7 @@ class Lifecycle:
             case Action.NOTE_LOSS | Action.NOTE_SILENCE:
                 self._note_unseen_end(action)
             case Action.FOLLOWED:
-                self.expect_heir()
+                self.expect_next_process()
             case Action.NEXT:
                 self._machine.on_next()
             case Action.DRAIN if self._machine.ending is not None:
@@ -192,12 +192,12 @@ class Lifecycle:
                 group.create_task(worker.flush(window))
         self._machine.on_flushed()
 
-    def expect_heir(self) -> None:
+    def expect_next_process(self) -> None:
         """Note that /tmp outlives this process and another one follows: held records are left to it at the end."""
         for worker in self._workers:
-            worker.expect_heir()
+            worker.expect_next_process()
         if self.inbox is not None:
-            self.inbox.expect_heir()
+            self.inbox.expect_next_process()
 
     async def drain(self, limits: ShutdownBudget) -> None:
         """Deliver held records, store the rest by failover, settle what is left then, and send the loss notice."""

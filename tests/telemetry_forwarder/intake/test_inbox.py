@@ -272,8 +272,8 @@ async def test_what_is_not_digested_in_time_is_counted_once_and_left_to_an_heir_
     world.inbox.take(ending(lines(1000, "y")), "3")
     await world.inbox.wait_empty(in_seconds(0.6))  # in the middle of the second
     if has_heir:
-        world.inbox.expect_heir()
-        world.worker.expect_heir()
+        world.inbox.expect_next_process()
+        world.worker.expect_next_process()
     world.inbox.give_up()
     world.inbox.take(lines(500, "z"), "4")  # the receiver is closed last
     await world.worker.drain(in_seconds(1.0))

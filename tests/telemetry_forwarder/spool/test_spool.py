@@ -214,7 +214,7 @@ async def test_what_is_left_at_a_timeout_is_spilled_and_recovered() -> None:
     world.backends["a"].is_well = False
     world.take(9)
     old = world.process.workers["a"]
-    old.expect_heir()
+    old.expect_next_process()
     await old.drain(in_seconds(1.0))
     world.take(2)
     assert (old.statement().spilled, old.statement().dropped, old.held) == (11, {}, 0)
@@ -442,7 +442,7 @@ async def test_a_fallback_has_what_waits_on_disk_too_and_the_spool_what_it_did_n
     shelf = Shelf(takes)
     worker._fallback = shelf
     if has_heir:
-        worker.expect_heir()
+        worker.expect_next_process()
     await worker.drain(in_seconds(1.0), in_seconds(2.0))
     statement = worker.statement()
     assert (statement.held, shelf.stored) == (0, world.routed[:takes])

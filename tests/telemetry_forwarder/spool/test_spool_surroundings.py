@@ -249,7 +249,7 @@ async def test_what_cannot_be_left_to_the_next_process_is_not_said_to_be(tmp_pat
             return written(*given)
 
         kernel.__dict__["writev"] = slowly
-    worker.expect_heir()
+    worker.expect_next_process()
     await worker.drain(in_seconds(1.0))
     statement = worker.statement()
     assert statement.is_balanced()
@@ -392,7 +392,7 @@ class Course:
     async def reset(self) -> None:
         """End by a timeout with whatever fails; the next process finds what this one says that it left."""
         worker = self.world.process.workers["a"]
-        worker.expect_heir()
+        worker.expect_next_process()
         await self.world.end()
         self.kernel.be_well()
         spilled = worker.statement().spilled
