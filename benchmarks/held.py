@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from local_backends import Fault, Hang, Slow
-from tests.matrix.room import Room, room
+from tests.matrix.world import MatrixWorld, open_world
 
 STRATEGIES = ("end", "periodic", "continuous", "adaptive")
 INVOCATIONS = 200
@@ -56,24 +56,26 @@ def row(what: str, held: Sequence[float], target: str) -> None:
 async def measure(strategy: str, fault: Fault, invocations: int) -> list[float]:
     """Return the time each invocation was held, in milliseconds, without the cold one."""
     held = []
-    async with opened(strategy) as open_room:
-        await open_room.invoke(sleep=WORK_S)
-        open_room.world.splunk.faults.script(fault)
+    async with opened(strategy) as open_matrix:
+        await open_matrix.invoke(sleep=WORK_S)
+        open_matrix.base.splunk.faults.script(fault)
         for _ in range(invocations):
-            result = await open_room.invoke(sleep=WORK_S)
+            result = await open_matrix.invoke(sleep=WORK_S)
             if result.extension_overhead_ms is None:
                 raise RuntimeError(f"an invocation ended with {result.status}")
             held.append(result.extension_overhead_ms)
-        if not open_room.world.splunk.requests:
+        if not open_matrix.base.splunk.requests:
             raise RuntimeError("the extension sent nothing, so that nothing was measured")
     return held
 
 
 @asynccontextmanager
-async def opened(strategy: str) -> AsyncIterator[Room]:
+async def opened(strategy: str) -> AsyncIterator[MatrixWorld]:
     with tempfile.TemporaryDirectory() as folder:
-        async with room(Path(folder), ["splunk"], timeout_s=10.0, TELEMETRY_FORWARDER_FLUSH=strategy) as open_room:
-            yield open_room
+        async with open_world(
+            Path(folder), ["splunk"], timeout_s=10.0, TELEMETRY_FORWARDER_FLUSH=strategy
+        ) as open_matrix:
+            yield open_matrix
 
 
 if __name__ == "__main__":

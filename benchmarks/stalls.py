@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from local_lambda.errors import LimitsUnavailable
-from tests.matrix.room import room
+from tests.matrix.world import open_world
 
 _WATCHED = Path(__file__).parent / "programs/watched.py"
 SINKS = ("splunk", "datadog", "cloudwatch")
@@ -50,7 +50,9 @@ async def measure(sink: str) -> tuple[float, float, float]:
         extension.write_text(f"#!/bin/sh\nexec {sys.executable} -I {_WATCHED}\n")
         extension.chmod(0o755)
         given = {"WATCHED_FILE": str(noted), "TELEMETRY_FORWARDER_INIT_BUDGET_MS": "9000"}
-        async with room(folder, [sink], timeout_s=30.0, memory_mb=_MEMORY_MB, extension=extension, **given) as opened:
+        async with open_world(
+            folder, [sink], timeout_s=30.0, memory_mb=_MEMORY_MB, extension=extension, **given
+        ) as opened:
             await opened.invoke(sleep=WORK_S)  # the first one connects and loads modules
             began, held = time.time(), []
             for _ in range(INVOCATIONS):
