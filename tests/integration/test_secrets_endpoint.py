@@ -475,7 +475,7 @@ async def test_a_caller_who_leaves_while_waiting_costs_nothing(endpoint):
         async with open_world(SSM_PARAMETER_STORE_TIMEOUT_MILLIS="500") as world:
             _, writer = await asyncio.open_connection("127.0.0.1", world.port)
             writer.write(head("GET", "/?name=/a"))
-            await server.world.wait()
+            await server.asked.wait()
             writer.transport.abort()
             reply = await world.get("/?name=/a")
             assert reply.status == 504

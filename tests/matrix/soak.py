@@ -190,20 +190,20 @@ class _Lacking:
     """Counts the records that a backend still lacks. Each record is read only once: there are a hundred thousand."""
 
     def __init__(self, world: MatrixWorld, sink: str) -> None:
-        self._room = world
+        self._world = world
         self._sink = sink
         self._emitted = self._kept = 0  # how many have been read
         self._keys: Counter[Key] = Counter()
 
     def count(self) -> int:
         """Return the number of missing records, without those that the backend refused for good."""
-        kept, emitted_since = self._room.world.backend(self._sink).kept, self._room.env.telemetry_since(self._emitted)
+        kept, emitted_since = self._world.base.backend(self._sink).kept, self._world.env.telemetry_since(self._emitted)
         self._keys.update(map(key_of, wanted(emitted_since)))
         for each in kept[self._kept :]:
             if self._keys[key := READ[self._sink](each)] > 0:  # else it is a repeat
                 self._keys[key] -= 1
         self._emitted, self._kept = self._emitted + len(emitted_since), len(kept)
-        return self._keys.total() - refused(self._room.world, self._sink)
+        return self._keys.total() - refused(self._world.base, self._sink)
 
 
 def _memory_kb(pid: int) -> int:
