@@ -35,15 +35,18 @@ class Turns:
         self._rounds = 0  # of the event loop, in which no slice begins
 
     async def __aenter__(self) -> "Turns":
-        if self._is_taken or self._is_resting():
+        is_next = False
+        while self._is_taken or self._is_resting():
             turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
+            self._waiting.appendleft(turn) if is_next else self._waiting.append(turn)
             try:
                 await turn
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
                     self._pass_on()
                 raise
+            # Something may have arrived since the turn was passed on: then it is given back, and comes first again.
+            self._is_taken, is_next = False, True
         self._is_taken = True
         self._ends_at = self._now() + SLICE_S
         return self

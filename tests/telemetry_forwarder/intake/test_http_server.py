@@ -194,5 +194,4 @@ async def test_no_slice_of_other_work_stands_between_the_bytes_of_a_body_and_its
         writer.close()
     working.cancel()
     assert slices[0] > 20, "it goes on in between"
-    assert len(waited) == 5
-    assert sum(waited) <= 2, "the slices whose turn it was already"
+    assert waited == [0] * 5
