@@ -13,15 +13,21 @@ from tests.builders import Hang, Slow, freeze, in_seconds
 from tests.telemetry_forwarder.delivery.test_retry import DeliveryWorld
 
 
-@in_virtual_time
-async def test_an_answer_that_waits_after_a_freeze_is_read() -> None:
-    """The attempt's timer is long overdue when the environment thaws, in the turn in which the answer is read."""
+async def thawed() -> tuple[DeliveryWorld, "asyncio.Queue[Verdict]", "asyncio.Future[bool]"]:
+    """Return a delivery whose request was caught by a freeze, the queue of its answers, and the delivery's end."""
     answers: asyncio.Queue[Verdict] = asyncio.Queue()
     world = DeliveryWorld()
     world.transport.send = lambda request: answers.get()  # type: ignore[method-assign]
     running = asyncio.ensure_future(world.delivery.run())
     await asyncio.sleep(0.9)
     freeze(3600.0)
+    return world, answers, running
+
+
+@in_virtual_time
+async def test_an_answer_that_waits_after_a_freeze_is_read() -> None:
+    """The attempt's timer is long overdue when the environment thaws, in the turn in which the answer is read."""
+    world, answers, running = await thawed()
     answers.put_nowait(Delivered())
     assert await running
     assert world.account.attempts == 1
@@ -30,12 +36,7 @@ async def test_an_answer_that_waits_after_a_freeze_is_read() -> None:
 @in_virtual_time
 async def test_an_answer_that_comes_soon_after_a_thaw_is_read_too() -> None:
     """Its request is not cut off, though another has gone out beside it, and it counts once."""
-    answers: asyncio.Queue[Verdict] = asyncio.Queue()
-    world = DeliveryWorld()
-    world.transport.send = lambda request: answers.get()  # type: ignore[method-assign]
-    running = asyncio.ensure_future(world.delivery.run())
-    await asyncio.sleep(0.9)
-    freeze(3600.0)
+    world, answers, running = await thawed()
     asyncio.get_running_loop().call_later(AFTER_THAW_S - 0.1, answers.put_nowait, Delivered())
     world.delivery.allow(SendWindow(in_seconds(60.0)))
     await running
@@ -45,12 +46,7 @@ async def test_an_answer_that_comes_soon_after_a_thaw_is_read_too() -> None:
 
 @in_virtual_time
 async def test_an_answer_that_comes_within_the_first_moments_after_a_thaw_is_waited_for() -> None:
-    answers: asyncio.Queue[Verdict] = asyncio.Queue()
-    world = DeliveryWorld()
-    world.transport.send = lambda request: answers.get()  # type: ignore[method-assign]
-    running = asyncio.ensure_future(world.delivery.run())
-    await asyncio.sleep(0.9)
-    freeze(3600.0)
+    world, answers, running = await thawed()
     asyncio.get_running_loop().call_later(THAW_S - 0.01, answers.put_nowait, Delivered())
     world.delivery.allow(SendWindow(in_seconds(60.0)))
     await running
