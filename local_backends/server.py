@@ -237,6 +237,9 @@ class Backend(ABC):
         if reply.is_half:
             self._update(place, is_broken_off=True)
             return await _half(request, reply)
+        if request.transport is None or request.transport.is_closing():  # cut in the meantime: no answer can be sent
+            self._update(place, is_broken_off=True)
+            return web.Response()
         self._update(place, status=reply.status, answered=self.now())
         response = web.Response(status=reply.status, body=reply.body, headers=dict(reply.headers))
         response.headers["Content-Type"] = reply.content_type

@@ -209,6 +209,17 @@ async def test_idle_connection_can_be_cut(client: aiohttp.ClientSession, hec: Sp
     assert await post(client, hec) == 200
 
 
+async def test_what_cannot_be_answered_any_more_does_not_count_as_answered(
+    client: aiohttp.ClientSession, hec: SplunkHec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is cut when the request has come whole and is not handled yet."""
+    operation = hec.operation
+    monkeypatch.setattr(hec, "operation", lambda request: hec.drop_connections() or operation(request))
+    assert isinstance(await _outcome(client, hec), aiohttp.ClientError)
+    (seen,) = hec.requests
+    assert (len(seen.stored), seen.is_broken_off, seen.answered, seen.status) == (1, True, None, None)
+
+
 async def test_restart_on_the_same_port_keeps_what_was_stored(client: aiohttp.ClientSession) -> None:
     async with SplunkHec(token="t") as hec:
         assert await post(client, hec) == 200
