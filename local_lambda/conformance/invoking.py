@@ -11,23 +11,17 @@ from local_lambda.conformance.model import (
     not_checked,
     passed,
 )
-from local_lambda.conformance.observations import ACCEPTED, NEXT, REGISTER, SUBSCRIBE, ByScenario, Observations
+from local_lambda.conformance.observations import ACCEPTED, NEXT, REGISTER, SUBSCRIBE, Observations
 from local_lambda.results import ExtensionEnd, Invocation
 
 
-@check(
-    title="asks for the next event once per invocation",
-    source=EXTENSIONS + "Next, and Invoke phase",
-    scenarios=("warm",),
-    from_the_start=True,
-)
-def next_once_per_invocation(scenarios: ByScenario, limits: Limits) -> Finding:
-    observed = scenarios["warm"]
-    calls = [call for call in observed.calls(NEXT) if call.generation == 1]
+@check("asks for the next event once per invocation", EXTENSIONS + "Next, and Invoke phase", from_the_start=True)
+def next_once_per_invocation(warm: Observations, limits: Limits) -> Finding:
+    calls = [call for call in warm.calls(NEXT) if call.generation == 1]
     if not calls:
-        if observed.crash:
-            return not_checked(f"It ended ({observed.crash}) before it asked for an event.")
-        if not any(call.status == 200 for call in observed.calls(REGISTER)):
+        if warm.crash:
+            return not_checked(f"It ended ({warm.crash}) before it asked for an event.")
+        if not any(call.status == 200 for call in warm.calls(REGISTER)):
             return not_checked("It did not register.")
         return failed(
             f"It never asked for its first event; the init was over after {limits.init_s:g} s.",
@@ -40,26 +34,24 @@ def next_once_per_invocation(scenarios: ByScenario, limits: Limits) -> Finding:
         )
     invoked = [call for call in calls if '"eventType":"INVOKE"' in call.answer]
     asked = len(calls) - 1
-    if asked == len(invoked) and (len(invoked) == len(observed.invocations) or "INVOKE" not in observed.registered_for):
+    if asked == len(invoked) and (len(invoked) == len(warm.invocations) or "INVOKE" not in warm.registered_for):
         events = f" and once after each of {len(invoked)} INVOKE events" if invoked else ""
         return passed(f"It asked once after its init{events}.")
     return failed(
-        f"It asked {asked} times after its init, for {len(invoked)} INVOKE events in {len(observed.invocations)}"
+        f"It asked {asked} times after its init, for {len(invoked)} INVOKE events in {len(warm.invocations)}"
         " invocations.",
         "Each /event/next says that the event before is done; without it Lambda waits until the function times out.",
     )
 
 
 @check(
-    title="does not hold invocations after the function's end",
-    source=EXTENSIONS + "Invoke phase, Performance impact and extension overhead",
-    scenarios=("warm",),
+    "does not hold invocations after the function's end",
+    EXTENSIONS + "Invoke phase, Performance impact and extension overhead",
 )
-def holds_briefly(scenarios: ByScenario, limits: Limits) -> Finding:
-    observed = scenarios["warm"]
-    if "INVOKE" not in observed.registered_for:
+def holds_briefly(warm: Observations, limits: Limits) -> Finding:
+    if "INVOKE" not in warm.registered_for:
         return not_applicable("It is not registered for INVOKE, so no invocation waits for it.")
-    return _held(observed, limits)
+    return _held(warm, limits)
 
 
 def _held(observed: Observations, limits: Limits) -> Finding:
@@ -85,49 +77,38 @@ def _overhead_ms(invocation: Invocation) -> float:
     return invocation.extension_overhead_ms or 0.0
 
 
-@check(
-    title="does not end by itself",
-    source=EXTENSIONS + "Failure handling",
-    scenarios=("warm",),
-    from_the_start=True,
-)
-def stays_alive(scenarios: ByScenario, limits: Limits) -> Finding:
-    observed = scenarios["warm"]
+@check("does not end by itself", EXTENSIONS + "Failure handling", from_the_start=True)
+def stays_alive(warm: Observations) -> Finding:
     restart = "Lambda fails the init or the invocation, whatever the exit code, and starts the environment anew."
-    if not observed.started:
+    if not warm.started:
         return not_checked("It did not start.")
-    if observed.crash:
-        words = observed.init.message if observed.init and not observed.came_up else ""
-        return failed(f"It ended by itself ({observed.crash}){': ' + words if words else '.'}", restart)
-    if observed.transcript.generation > 1:
+    if warm.crash:
+        words = warm.init.message if warm.init and not warm.came_up else ""
+        return failed(f"It ended by itself ({warm.crash}){': ' + words if words else '.'}", restart)
+    if warm.transcript.generation > 1:
         return failed("It ended between two invocations.", restart)
-    if observed.end is not None:
-        end = observed.end.extensions[observed.name]
+    if warm.end is not None:
+        end = warm.end.extensions[warm.name]
         if end.exit_code is not None and not end.killed and not end.received_shutdown:
             return failed(f"It ended with exit code {end.exit_code} before it had the SHUTDOWN event.", restart)
-    if not observed.came_up:
+    if not warm.came_up:
         return not_checked("The environment did not come up.")
     return passed("It ran from the init to SHUTDOWN.")
 
 
-@check(
-    title="goes on after freezes",
-    source=EXTENSIONS + "Lambda execution environment lifecycle",
-    scenarios=("warm",),
-)
-def survives_freeze(scenarios: ByScenario, limits: Limits) -> Finding:
-    observed = scenarios["warm"]
-    done = [one for one in observed.invocations if one.status == "success"]
-    if len(observed.invocations) < 2:
+@check("goes on after freezes", EXTENSIONS + "Lambda execution environment lifecycle")
+def survives_freeze(warm: Observations, limits: Limits) -> Finding:
+    done = [one for one in warm.invocations if one.status == "success"]
+    if len(warm.invocations) < 2:
         return not_checked("There was no second invocation.")
-    if observed.transcript.generation > 1 or len(done) < len(observed.invocations):
+    if warm.transcript.generation > 1 or len(done) < len(warm.invocations):
         return failed(
             f"Invocation {len(done) + 1} went wrong after a freeze.",
             "Lambda freezes after each invocation, for milliseconds or hours: timers, connections and locks of before"
             " must not matter.",
         )
-    last = observed.calls(NEXT)[-2].ended if len(observed.calls(NEXT)) > 1 else None
-    tried = observed.deliveries(since=last or 0.0)
+    last = warm.calls(NEXT)[-2].ended if len(warm.calls(NEXT)) > 1 else None
+    tried = warm.deliveries(since=last or 0.0)
     if tried and not any(one.status in ACCEPTED for one in tried):
         return failed(
             f"After a freeze of {limits.freeze_s:g} s it took no telemetry any more: {_how(tried[-1].status)}.",
@@ -136,24 +117,19 @@ def survives_freeze(scenarios: ByScenario, limits: Limits) -> Finding:
     return passed(f"It went on after {len(done)} freezes, one of {limits.freeze_s:g} s.")
 
 
-@check(
-    title="comes up again after a timeout, with the same subscription",
-    source=EXTENSIONS + "Failure handling",
-    scenarios=("reset",),
-)
-def survives_reset(scenarios: ByScenario, limits: Limits) -> Finding:
-    observed = scenarios["reset"]
-    if not observed.came_up:
-        return failed(observed.why_not_up, "An environment comes up each time, or Lambda has none to offer.")
-    statuses = [one.status for one in observed.invocations]
+@check("comes up again after a timeout, with the same subscription", EXTENSIONS + "Failure handling")
+def survives_reset(reset: Observations) -> Finding:
+    if not reset.came_up:
+        return failed(reset.why_not_up, "An environment comes up each time, or Lambda has none to offer.")
+    statuses = [one.status for one in reset.invocations]
     if statuses[:2] != ["success", "timeout"]:
         return not_checked("The invocation before the timeout did not end well.")
     if statuses[2:] != ["success"]:
         return failed(
-            f"After a timeout it did not come up again ({observed.invocations[-1].error_type}).",
+            f"After a timeout it did not come up again ({reset.invocations[-1].error_type}).",
             "Lambda starts it anew in the same environment, with /tmp as it was; each invocation fails until it is up.",
         )
-    first, second = observed.calls(SUBSCRIBE, generation=1), observed.calls(SUBSCRIBE, generation=2)
+    first, second = reset.calls(SUBSCRIBE, generation=1), reset.calls(SUBSCRIBE, generation=2)
     if not first:
         return passed("After a timeout it registered again and the next invocation went well.")
     if not second:
@@ -167,13 +143,9 @@ def survives_reset(scenarios: ByScenario, limits: Limits) -> Finding:
     return passed("After a timeout it registered again and subscribed with the same body (AlreadySubscribed).")
 
 
-@check(
-    title="exits with code 0 before the deadline of SHUTDOWN",
-    source=EXTENSIONS + "Shutdown phase",
-    scenarios=("warm", "reset"),
-)
-def exits_at_shutdown(scenarios: ByScenario, limits: Limits) -> Finding:
-    both = [scenarios["warm"], scenarios["reset"]]
+@check("exits with code 0 before the deadline of SHUTDOWN", EXTENSIONS + "Shutdown phase")
+def exits_at_shutdown(warm: Observations, reset: Observations) -> Finding:
+    both = [warm, reset]
     if "SHUTDOWN" not in both[0].registered_for:
         return not_applicable("It is not registered for SHUTDOWN: Lambda kills it without a word, and what it holds.")
     ends = [end for observed in both if observed.came_up for end in observed.ends()]
@@ -202,17 +174,15 @@ def _end_fault(reason: str, end: ExtensionEnd) -> Finding | None:
 
 
 @check(
-    title="ends promptly when it was never invoked",
-    source=EXTENSIONS + "Lambda execution environment lifecycle; provisioned concurrency",
-    scenarios=("uninvoked",),
+    "ends promptly when it was never invoked",
+    EXTENSIONS + "Lambda execution environment lifecycle; provisioned concurrency",
 )
-def ends_uninvoked(scenarios: ByScenario, limits: Limits) -> Finding:
-    observed = scenarios["uninvoked"]
-    if not observed.came_up or observed.end is None:
-        return failed(observed.why_not_up, "With provisioned concurrency Lambda initialises ahead of any invocation.")
-    if "SHUTDOWN" not in observed.registered_for:
+def ends_uninvoked(uninvoked: Observations, limits: Limits) -> Finding:
+    if not uninvoked.came_up or uninvoked.end is None:
+        return failed(uninvoked.why_not_up, "With provisioned concurrency Lambda initialises ahead of any invocation.")
+    if "SHUTDOWN" not in uninvoked.registered_for:
         return not_applicable("It is not registered for SHUTDOWN.")
-    end = observed.end.extensions[observed.name]
+    end = uninvoked.end.extensions[uninvoked.name]
     if fault := _end_fault("spindown", end):
         return fault
     said = f"Without any invocation it was gone {end.seconds * 1000:.0f} ms after the beginning of the shutdown"
@@ -224,14 +194,10 @@ def ends_uninvoked(scenarios: ByScenario, limits: Limits) -> Finding:
     )
 
 
-@check(
-    title="leaves no process behind",
-    source=EXTENSIONS + "Shutdown phase",
-    scenarios=("warm", "reset"),
-)
-def leaves_no_process(scenarios: ByScenario, limits: Limits) -> Finding:
+@check("leaves no process behind", EXTENSIONS + "Shutdown phase")
+def leaves_no_process(warm: Observations, reset: Observations) -> Finding:
     found: list[str] = []
-    for observed in (scenarios["warm"], scenarios["reset"]):
+    for observed in (warm, reset):
         if observed.left_behind is None:
             return not_checked("This system does not say which processes there are.")
         found += observed.left_behind.values()
@@ -244,14 +210,13 @@ def leaves_no_process(scenarios: ByScenario, limits: Limits) -> Finding:
 
 
 @check(
-    title="works where telemetry is not supported",
-    source="AWS Lambda Runtime Interface Emulator; " + TELEMETRY + "reference, Subscribe (202)",
-    scenarios=("warm", "no_telemetry"),
+    "works where telemetry is not supported",
+    "AWS Lambda Runtime Interface Emulator; " + TELEMETRY + "reference, Subscribe (202)",
 )
-def works_without_telemetry(scenarios: ByScenario, limits: Limits) -> Finding:
-    if not scenarios["warm"].calls(SUBSCRIBE):
+def works_without_telemetry(warm: Observations, no_telemetry: Observations, limits: Limits) -> Finding:
+    if not warm.calls(SUBSCRIBE):
         return not_applicable("It does not subscribe to telemetry.")
-    observed = scenarios["no_telemetry"]
+    observed = no_telemetry
     consequence = "AWS's emulator and sam local answer 202: with this extension no function can be tried there."
     if not observed.came_up:
         return failed(f"Where telemetry is not supported (202): {observed.why_not_up}", consequence)
@@ -267,24 +232,21 @@ def works_without_telemetry(scenarios: ByScenario, limits: Limits) -> Finding:
 
 
 @check(
-    title="registers on Lambda Managed Instances as it may",
-    source="AWS Lambda Managed Instances, execution environment, Extensions",
-    scenarios=("managed",),
+    "registers on Lambda Managed Instances as it may", "AWS Lambda Managed Instances, execution environment, Extensions"
 )
-def fits_managed_instances(scenarios: ByScenario, limits: Limits) -> Finding:
-    observed = scenarios["managed"]
+def fits_managed_instances(managed: Observations) -> Finding:
     consequence = "Lambda Managed Instances refuse INVOKE with 403 Extension.InvalidEventType, and the init fails."
-    if refused := [call for call in observed.calls(REGISTER) if call.status != 200]:
+    if refused := [call for call in managed.calls(REGISTER) if call.status != 200]:
         return failed(f"It registered for {refused[0].sent} and was answered {refused[0].answer}.", consequence)
-    if not observed.came_up:
-        return failed(observed.why_not_up, "No environment comes up on Lambda Managed Instances.")
-    if refused := [call for call in observed.calls(SUBSCRIBE)[-1:] if call.status != 200]:
+    if not managed.came_up:
+        return failed(managed.why_not_up, "No environment comes up on Lambda Managed Instances.")
+    if refused := [call for call in managed.calls(SUBSCRIBE)[-1:] if call.status != 200]:
         answer = refused[0].answer
         return failed(f"Its subscription was refused: {answer}.", "Managed Instances take schema 2025-01-29 only.")
-    for reason, end in observed.ends():
-        if "SHUTDOWN" in observed.registered_for and (fault := _end_fault(reason, end)):
+    for reason, end in managed.ends():
+        if "SHUTDOWN" in managed.registered_for and (fault := _end_fault(reason, end)):
             return fault
-    events = " and ".join(observed.registered_for) or "no event"
+    events = " and ".join(managed.registered_for) or "no event"
     return passed(f"With AWS_LAMBDA_INITIALIZATION_TYPE=lambda-managed-instances it registers for {events}.")
 
 

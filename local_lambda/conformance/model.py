@@ -1,15 +1,13 @@
 """The types of the suite: what it is given, its checks, and their results. Pure."""
 
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from local_lambda.errors import EmulatorError, InvalidSetting
-
-if TYPE_CHECKING:
-    from local_lambda.conformance.observations import ByScenario
 
 PORT = "{port}"
 
@@ -111,27 +109,29 @@ def not_checked(why: str) -> Finding:
 class Check:
     """One thing that a good extension does. `source` is where AWS documents it.
 
-    `judge` is pure: it reads the observations of `scenarios`. With `from_the_start` it also gives a verdict if no
-    environment came up.
+    `judge` is pure. Its parameters (`needs`) are named after what it gets: the scenarios whose observations it reads,
+    and `limits`. With `from_the_start` it also gives a verdict if no environment came up.
     """
 
     name: str
     title: str
     source: str
-    scenarios: tuple[str, ...]
-    judge: Callable[["ByScenario", Limits], Finding]
+    needs: tuple[str, ...]
+    judge: Callable[..., Finding]
     from_the_start: bool = False
 
 
-def check(
-    *, title: str, source: str, scenarios: tuple[str, ...], from_the_start: bool = False
-) -> Callable[[Callable[["ByScenario", Limits], Finding]], Check]:
+def check(title: str, source: str, *, from_the_start: bool = False) -> Callable[[Callable[..., Finding]], Check]:
     """Return a decorator that makes a check of a judging function; its name gets hyphens."""
 
-    def decorate(judge: Callable[["ByScenario", Limits], Finding]) -> Check:
-        name = judge.__name__.replace("_", "-")
+    def decorate(judge: Callable[..., Finding]) -> Check:
         return Check(
-            name=name, title=title, source=source, scenarios=scenarios, judge=judge, from_the_start=from_the_start
+            name=judge.__name__.replace("_", "-"),
+            title=title,
+            source=source,
+            needs=tuple(inspect.signature(judge).parameters),
+            judge=judge,
+            from_the_start=from_the_start,
         )
 
     return decorate

@@ -121,6 +121,3 @@ class Observations:
         if self.end is not None and (not self.invocations or self.invocations[-1].status == "success"):
             told.append(self.end)
         return [(shutdown.reason, shutdown.extensions[self.name]) for shutdown in told]
-
-
-ByScenario = Mapping[str, Observations]

@@ -3,82 +3,69 @@
 from local_lambda.conformance.model import (
     TELEMETRY,
     Finding,
-    Limits,
     check,
     failed,
     not_applicable,
     not_checked,
     passed,
 )
-from local_lambda.conformance.observations import ByScenario, Observations, Post
+from local_lambda.conformance.observations import Observations, Post
 
 _NO_SUBSCRIPTION = "It has no telemetry subscription."
 
 
 @check(
-    title="answers telemetry with 2xx, whatever is in it",
-    source=TELEMETRY + "Specifying a destination protocol, and Configuring memory usage and buffering",
-    scenarios=("flooded",),
+    "answers telemetry with 2xx, whatever is in it",
+    TELEMETRY + "Specifying a destination protocol, and Configuring memory usage and buffering",
 )
-def acknowledges_anything(scenarios: ByScenario, limits: Limits) -> Finding:
-    observed = scenarios["flooded"]
-    if absent := _absent(observed):
+def acknowledges_anything(flooded: Observations) -> Finding:
+    if absent := _absent(flooded):
         return absent
-    refused = [post for post in observed.posts if not post.is_accepted]
+    refused = [post for post in flooded.posts if not post.is_accepted]
     if refused:
         return failed(
             f"It was sent {refused[0].what}: {_answer(refused[0])}.",
             "Lambda sends a batch again and again until it is answered 2xx, and meanwhile drops what comes after it.",
         )
-    platforms = [one for one in observed.deliveries() if one.status is not None and one.status >= 300]
+    platforms = [one for one in flooded.deliveries() if one.status is not None and one.status >= 300]
     if platforms:
         return failed(
             f"It answered {platforms[0].status} to a batch of {platforms[0].sent}.",
             "Lambda sends the batch again and again until it is answered 2xx.",
         )
-    taken = "took (over TCP: outlived)" if observed.subscriptions[0].protocol == "TCP" else "answered 2xx to"
+    taken = "took (over TCP: outlived)" if flooded.subscriptions[0].protocol == "TCP" else "answered 2xx to"
     return passed(
-        f"It {taken} {len(observed.posts)} rare batches, from {observed.posts[0].what} to {observed.posts[-1].what}."
+        f"It {taken} {len(flooded.posts)} rare batches, from {flooded.posts[0].what} to {flooded.posts[-1].what}."
     )
 
 
-@check(
-    title="answers a batch that comes again",
-    source=TELEMETRY + "Specifying a destination protocol",
-    scenarios=("flooded",),
-)
-def answers_a_repeated_batch(scenarios: ByScenario, limits: Limits) -> Finding:
-    observed = scenarios["flooded"]
-    if absent := _absent(observed):
+@check("answers a batch that comes again", TELEMETRY + "Specifying a destination protocol")
+def answers_a_repeated_batch(flooded: Observations) -> Finding:
+    if absent := _absent(flooded):
         return absent
-    if observed.subscriptions[0].protocol == "TCP":
+    if flooded.subscriptions[0].protocol == "TCP":
         return not_applicable("Over TCP nothing is acknowledged, so nothing is repeated.")
-    if observed.repeated is None:
+    if flooded.repeated is None:
         return not_checked("It did not take the batches before.")
-    if not observed.repeated.is_accepted:
+    if not flooded.repeated.is_accepted:
         return failed(
-            f"A batch came again, whose answer nobody had waited for: {_answer(observed.repeated)}.",
+            f"A batch came again, whose answer nobody had waited for: {_answer(flooded.repeated)}.",
             "Lambda repeats what it has no answer for, and goes on repeating.",
         )
-    return passed(f"It answered {observed.repeated.status} to a batch that it had been sent before.")
+    return passed(f"It answered {flooded.repeated.status} to a batch that it had been sent before.")
 
 
-@check(
-    title="does not write lines about its own lines",
-    source=TELEMETRY + "Creating a telemetry listener",
-    scenarios=("flooded",),
-)
-def does_not_feed_itself(scenarios: ByScenario, limits: Limits) -> Finding:
-    observed = scenarios["flooded"]
-    if absent := _absent(observed):
+@check("does not write lines about its own lines", TELEMETRY + "Creating a telemetry listener")
+def does_not_feed_itself(flooded: Observations) -> Finding:
+    if absent := _absent(flooded):
         return absent
-    if "extension" not in observed.subscribed_types:
+    if "extension" not in flooded.subscribed_types:
         return not_applicable("It is not subscribed to the lines of extensions.")
-    if not observed.own_lines:
+    if not flooded.own_lines:
         return not_checked("It did not take the batches before.")
-    lines = sum(observed.own_lines)
-    said = f"In {observed.quiet_s:g} s in which nothing happened it wrote {lines} lines"
-    if all(observed.own_lines):
+    lines = sum(flooded.own_lines)
+    said = f"In {flooded.quiet_s:g} s in which nothing happened it wrote {lines} lines"
+    if all(flooded.own_lines):
         return failed(
             f"{said}, each of which comes back to it as telemetry.",
             "Lambda sends it every line it writes: one line for each batch or record goes on for ever, and is billed.",
@@ -86,13 +73,9 @@ def does_not_feed_itself(scenarios: ByScenario, limits: Limits) -> Finding:
     return passed(f"{said}.")
 
 
-@check(
-    title="loses no record that it acknowledged",
-    source=TELEMETRY + "Specifying a destination protocol",
-    scenarios=("warm", "flooded"),
-)
-def delivers_what_it_acknowledged(scenarios: ByScenario, limits: Limits) -> Finding:
-    both = [scenarios["warm"], scenarios["flooded"]]
+@check("loses no record that it acknowledged", TELEMETRY + "Specifying a destination protocol")
+def delivers_what_it_acknowledged(warm: Observations, flooded: Observations) -> Finding:
+    both = [warm, flooded]
     if not any("function" in observed.subscribed_types for observed in both):
         return not_applicable("It is not subscribed to the function's lines.")
     known = [observed for observed in both if observed.missing is not None]

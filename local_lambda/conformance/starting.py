@@ -14,7 +14,7 @@ from local_lambda.conformance.model import (
     not_checked,
     passed,
 )
-from local_lambda.conformance.observations import NEXT, REGISTER, SUBSCRIBE, ByScenario, Observations
+from local_lambda.conformance.observations import NEXT, REGISTER, SUBSCRIBE, Observations
 from local_lambda.transcript import Entry
 
 _FIRST_LINE_BYTES = 256
@@ -37,59 +37,41 @@ def why_it_cannot_start(extension: Path) -> str:
     return ""
 
 
-@check(
-    title="can be executed",
-    source=EXTENSIONS + "Init phase",
-    scenarios=("warm",),
-    from_the_start=True,
-)
-def starts(scenarios: ByScenario, limits: Limits) -> Finding:
-    observed = scenarios["warm"]
-    if observed.started:
+@check("can be executed", EXTENSIONS + "Init phase", from_the_start=True)
+def starts(warm: Observations) -> Finding:
+    if warm.started:
         return passed("It was executed.")
     return failed(
-        f"It cannot be executed: {observed.init.message if observed.init else ''}",
+        f"It cannot be executed: {warm.init.message if warm.init else ''}",
         "Lambda fails the init with Extension.LaunchError.",
     )
 
 
-@check(
-    title="registers in time, under the name of its file",
-    source=EXTENSIONS + "Init phase, and Register",
-    scenarios=("warm",),
-    from_the_start=True,
-)
-def registers(scenarios: ByScenario, limits: Limits) -> Finding:
-    observed = scenarios["warm"]
-    if not observed.started:
+@check("registers in time, under the name of its file", EXTENSIONS + "Init phase, and Register", from_the_start=True)
+def registers(warm: Observations, limits: Limits) -> Finding:
+    if not warm.started:
         return not_checked("It did not start.")
-    calls = observed.calls(REGISTER)
-    mine = [call for call in calls if call.name == observed.name]
+    calls = warm.calls(REGISTER)
+    mine = [call for call in calls if call.name == warm.name]
     if any(call.status == 200 for call in mine):
-        return passed(f"It registered as {observed.name}, for {' and '.join(observed.registered_for) or 'no event'}.")
+        return passed(f"It registered as {warm.name}, for {' and '.join(warm.registered_for) or 'no event'}.")
     waits = f"Lambda waits for it until the init fails, after {limits.init_s:g} s."
     if mine:
         return failed(f"Its registration was refused: {mine[0].answer}.", waits)
     if calls:
         consequence = f"Lambda takes any name but the file's own for that of an internal extension. {waits}"
-        return failed(f"It registered as {calls[0].name!r}; its file is called {observed.name!r}.", consequence)
-    if observed.crash:
-        return failed("It ended before it registered.", f"Lambda fails the init with {observed.crash}.")
+        return failed(f"It registered as {calls[0].name!r}; its file is called {warm.name!r}.", consequence)
+    if warm.crash:
+        return failed("It ended before it registered.", f"Lambda fails the init with {warm.crash}.")
     return failed(f"It did not register within {limits.init_s:g} s.", waits)
 
 
-@check(
-    title="registers before it does slow work",
-    source=EXTENSIONS + "Init phase",
-    scenarios=("warm",),
-    from_the_start=True,
-)
-def registers_first(scenarios: ByScenario, limits: Limits) -> Finding:
-    observed = scenarios["warm"]
-    calls = [call for call in observed.calls(REGISTER) if call.status == 200 and call.name == observed.name]
+@check("registers before it does slow work", EXTENSIONS + "Init phase", from_the_start=True)
+def registers_first(warm: Observations, limits: Limits) -> Finding:
+    calls = [call for call in warm.calls(REGISTER) if call.status == 200 and call.name == warm.name]
     if not calls:
         return not_checked("It did not register under its name.")
-    began = datetime.fromisoformat(next(e["time"] for e in observed.telemetry if e["type"] == "platform.initStart"))
+    began = datetime.fromisoformat(next(e["time"] for e in warm.telemetry if e["type"] == "platform.initStart"))
     after_ms = (calls[0].began - began.timestamp()) * 1000
     said = f"It registered {after_ms:.0f} ms after it was started"
     if after_ms <= limits.register_s * 1000:
@@ -101,14 +83,12 @@ def registers_first(scenarios: ByScenario, limits: Limits) -> Finding:
 
 
 @check(
-    title="does not need variables that Lambda keeps from extensions",
-    source=EXTENSIONS + "Permissions and configuration, Environment variables",
-    scenarios=("warm",),
+    "does not need variables that Lambda keeps from extensions",
+    EXTENSIONS + "Permissions and configuration, Environment variables",
     from_the_start=True,
 )
-def needs_no_stripped_variable(scenarios: ByScenario, limits: Limits) -> Finding:
-    observed, disclosed = scenarios["warm"], scenarios.get("disclosed")
-    if not observed.started:
+def needs_no_stripped_variable(warm: Observations, disclosed: Observations | None) -> Finding:
+    if not warm.started:
         return not_checked("It did not start.")
     if disclosed is None:
         return passed("It works without the variables that Lambda keeps from extensions.")
@@ -121,19 +101,17 @@ def needs_no_stripped_variable(scenarios: ByScenario, limits: Limits) -> Finding
 
 
 @check(
-    title="subscribes before its first event, with values that the API takes",
-    source=TELEMETRY + "Sending a subscription request, and Configuring memory usage and buffering",
-    scenarios=("warm",),
+    "subscribes before its first event, with values that the API takes",
+    TELEMETRY + "Sending a subscription request, and Configuring memory usage and buffering",
     from_the_start=True,
 )
-def subscribes_in_time(scenarios: ByScenario, limits: Limits) -> Finding:
-    observed = scenarios["warm"]
-    calls = observed.calls(SUBSCRIBE)
+def subscribes_in_time(warm: Observations) -> Finding:
+    calls = warm.calls(SUBSCRIBE)
     if not calls:
-        if not observed.came_up:
+        if not warm.came_up:
             return not_checked("The environment did not come up.")
         return not_applicable("It does not subscribe to telemetry.")
-    late = _late_subscription(observed)
+    late = _late_subscription(warm)
     if late is not None:
         return failed(
             "It subscribed after it had asked for its first event.",
@@ -148,7 +126,7 @@ def subscribes_in_time(scenarios: ByScenario, limits: Limits) -> Finding:
     shown = "; ".join(
         f"{one.schema}, {'+'.join(one.types)}, maxItems {one.max_items}, maxBytes {one.max_bytes},"
         f" timeoutMs {one.timeout_ms}"
-        for one in observed.subscriptions
+        for one in warm.subscriptions
     )
     return passed(f"It subscribed before its first event{fallback}: {shown}.")
 
@@ -162,20 +140,15 @@ def _late_subscription(observed: Observations) -> Entry | None:
     return None
 
 
-@check(
-    title="listens before it subscribes",
-    source=TELEMETRY + "Specifying a destination protocol",
-    scenarios=("warm",),
-)
-def serves_before_subscribing(scenarios: ByScenario, limits: Limits) -> Finding:
-    observed = scenarios["warm"]
-    if not observed.subscriptions:
+@check("listens before it subscribes", TELEMETRY + "Specifying a destination protocol")
+def serves_before_subscribing(warm: Observations) -> Finding:
+    if not warm.subscriptions:
         return not_applicable("It has no telemetry subscription.")
-    at_subscribe = observed.transcript.listeners_at_subscribe
+    at_subscribe = warm.transcript.listeners_at_subscribe
     if not at_subscribe or at_subscribe[-1] is None:
         return not_checked("This system does not say who listens.")
     open_ports = {listener.port for listener in at_subscribe[-1]}
-    for subscription in observed.subscriptions:
+    for subscription in warm.subscriptions:
         if subscription.port not in open_ports:
             return failed(
                 f"Nobody listened on port {subscription.port} when the subscription for it came.",
@@ -185,19 +158,14 @@ def serves_before_subscribing(scenarios: ByScenario, limits: Limits) -> Finding:
     return passed("Its listener was there when it subscribed.")
 
 
-@check(
-    title="listens where Lambda reaches it",
-    source=TELEMETRY + "Specifying a destination protocol",
-    scenarios=("warm",),
-)
-def listens_where_lambda_is(scenarios: ByScenario, limits: Limits) -> Finding:
-    observed = scenarios["warm"]
-    if not observed.subscriptions:
+@check("listens where Lambda reaches it", TELEMETRY + "Specifying a destination protocol")
+def listens_where_lambda_is(warm: Observations) -> Finding:
+    if not warm.subscriptions:
         return not_applicable("It has no telemetry subscription.")
-    if observed.listeners is None:
+    if warm.listeners is None:
         return not_checked("This system does not say who listens.")
-    for subscription in observed.subscriptions:
-        here = [listener for listener in observed.listeners if listener.port == subscription.port]
+    for subscription in warm.subscriptions:
+        here = [listener for listener in warm.listeners if listener.port == subscription.port]
         if not here:
             return failed(
                 f"Nobody listens on port {subscription.port} after the init.",

@@ -89,15 +89,20 @@ class Suite:
         if check.name == "starts" and not warm.calls(REGISTER):
             # The error of the system call says little, and `env` hides it; the file itself says more.
             why = starting.why_it_cannot_start(self._subject.extension)
-            finding = check.judge({"warm": warm}, self._limits)
+            finding = check.judge(warm)
             return failed(why, finding.consequence or f"Lambda fails the init with {warm.crash}.") if why else finding
         if not warm.came_up and not check.from_the_start:
             return not_checked("The environment did not come up.")
-        observed = {name: await self._scenarios.get(name) for name in check.scenarios}
+        return check.judge(**{name: await self._given(name, warm) for name in check.needs})
+
+    async def _given(self, name: str, warm: Observations) -> Observations | Limits | None:
+        """Return the value of a parameter of `Check.judge`."""
+        if name == "limits":
+            return self._limits
         # Only an extension in trouble is run again with the withheld variables: they may be the reason.
-        if check.name == "needs-no-stripped-variable" and _has_trouble(warm):
-            observed["disclosed"] = await self._scenarios.get("disclosed")
-        return check.judge(observed, self._limits)
+        if name == "disclosed" and not _has_trouble(warm):
+            return None
+        return await self._scenarios.get(name)
 
 
 def _has_trouble(observed: Observations) -> bool:
