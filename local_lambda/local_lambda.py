@@ -21,6 +21,7 @@ from local_lambda.machine.layers import Opt, disables_extensions, executables
 from local_lambda.machine.limits import Limits
 from local_lambda.phases import init, invocation, managed, shutdown
 from local_lambda.results import Enforced, Invocation, Shutdown
+from local_lambda.rules.runtime import Request
 from local_lambda.rules.subscriptions import Subscription
 from local_lambda.sandbox import Sandbox
 from local_lambda.settings import Function, Platform
@@ -64,7 +65,7 @@ class LocalLambda:
         self.function = function
         self.platform = platform or Platform()
         self.transcript = Transcript()
-        self.init_outcome: init.InitOutcome | None = None
+        self.init_outcome: init.Outcome | None = None
         self.shutdown_result: Shutdown | None = None
         self._opt = Opt(opt, layers)
         try:
@@ -180,7 +181,7 @@ class LocalLambda:
         `cognito_identity` are JSON texts, passed to the runtime as they are. A function that fails, times out or
         crashes gives a result, not an exception. Raises EnvironmentClosed.
         """
-        request = invocation.Request(
+        request = Request(
             payload=payload if isinstance(payload, bytes) else orjson.dumps(payload),
             request_id=request_id or str(uuid.uuid4()),
             trace=trace,
@@ -223,7 +224,7 @@ class LocalLambda:
     @property
     def telemetry(self) -> list[TelemetryDict]:
         """All telemetry events so far, oldest first, in the newest schema."""
-        return [event.as_dict() for event in self._sandbox.telemetry.events] if self._sandbox is not None else []
+        return self.telemetry_since(0)
 
     def telemetry_since(self, number: int) -> list[TelemetryDict]:
         """Return the events produced after the first `number` events."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -22,13 +22,13 @@ class Invocation:
     function_error: str | None
     error_type: str | None
     duration_ms: float
-    billed_ms: int | None  # None on Managed Instances
-    init_duration_ms: float | None
+    billed_ms: int | None = None  # None on Managed Instances
+    init_duration_ms: float | None = None
     max_memory_mb: int
     response_ms: float | None  # from the start of the invocation until the response
-    extension_overhead_ms: float | None  # from the end of the runtime to the last extension's next call
-    held_ms: Mapping[str, float | None]
-    cold_start: bool
+    extension_overhead_ms: float | None = None  # from the end of the runtime to the last extension's next call
+    held_ms: Mapping[str, float | None] = field(default_factory=dict)
+    cold_start: bool = False
     stream_error: bytes | None = None  # the error that ended a streamed response; `payload` is the part before it
     restore_duration_ms: float | None = None  # SnapStart
 

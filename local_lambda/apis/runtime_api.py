@@ -14,7 +14,6 @@ from local_lambda.sandbox import Sandbox
 BASE = "/2018-06-01"
 _MAX_MANAGED_ERROR_BYTES = 1024 * 1024
 _CREDENTIALS_LAST_S = 12 * 3600.0
-_OK = b'{"status":"OK"}\n'
 _MAX_STREAM_BYTES = 200 * 1024 * 1024
 _WITH_CAUSE = "application/vnd.aws.lambda.error.cause+json"
 _TOO_LARGE = orjson.dumps(
@@ -60,8 +59,7 @@ class RuntimeApi:
         name_caller("runtime")
         body = await read(request, MAX_RESPONSE_BYTES)
         self._sandbox.runtime.fail_restore(body, request.headers.get("Lambda-Runtime-Function-Error-Type"))
-        self._sandbox.watch.notify()
-        return answer(202, _OK)
+        return self._accepted()
 
     async def credentials(self, request: web.Request) -> web.Response:
         """Return credentials to a caller with the right token. 403 for a wrong one is a choice: AWS's is unknown."""
@@ -80,7 +78,7 @@ class RuntimeApi:
             await self._sandbox.watch.until(lambda: runtime.has_work)
             # On Managed Instances several calls may wait: one takes the invocation, the others continue to wait.
             if (call := runtime.take()) is not None:
-                return web.Response(body=call.payload, headers=call.headers())
+                return web.Response(body=call.request.payload, headers=call.headers())
 
     async def response(self, request: web.Request) -> web.Response:
         name_caller("runtime")
@@ -102,8 +100,7 @@ class RuntimeApi:
         if mode == "streaming" and ERROR_TYPE in (found := trailers_of(request.transport)):
             failed = found[ERROR_TYPE], error_body(found)
         runtime.answer(call, body, began, failed)
-        self._sandbox.watch.notify()
-        return answer(202, _OK)
+        return self._accepted()
 
     async def error(self, request: web.Request) -> web.Response:
         name_caller("runtime")
@@ -113,15 +110,17 @@ class RuntimeApi:
         if request.headers.get("Content-Type") == _WITH_CAUSE:
             body = _without_cause(body)
         runtime.fail(call, body, request.headers.get("Lambda-Runtime-Function-Error-Type"))
-        self._sandbox.watch.notify()
-        return answer(202, _OK)
+        return self._accepted()
 
     async def init_error(self, request: web.Request) -> web.Response:
         name_caller("runtime")
         body = await read(request, MAX_RESPONSE_BYTES)
         self._sandbox.runtime.fail_init(body, request.headers.get("Lambda-Runtime-Function-Error-Type"))
+        return self._accepted()
+
+    def _accepted(self) -> web.Response:
         self._sandbox.watch.notify()
-        return answer(202, _OK)
+        return answer(202, b'{"status":"OK"}\n')
 
     async def ping(self, request: web.Request) -> web.Response:
         name_caller("runtime")

@@ -14,6 +14,7 @@ import orjson
 from rich.console import Console
 from rich.markup import escape
 
+from local_lambda.cli.usage import BadUsage, variables_of
 from local_lambda.conformance import Limits, Outcome, OwnFunction, Subject, Suite, Verdict
 from local_lambda.errors import EmulatorError
 
@@ -25,10 +26,6 @@ _STYLES = {
 }
 _LIMITS = Limits()
 _SECONDS = click.FloatRange(min=0.001, max=300)
-
-
-class _BadUsage(click.ClickException):
-    exit_code = 2
 
 
 @click.command()
@@ -58,13 +55,13 @@ def conform(
     console = Console(highlight=False)
     try:
         own = OwnFunction(code=code, handler=handler, event=_event(event)) if handler is not None else None
-        subject = Subject(extension, _variables(variables), own)
+        subject = Subject(extension, variables_of(variables), own)
         suite = Suite(subject, Limits(hold_s=hold, freeze_s=freeze))
         busy = console.status("The extension runs in several environments…") if console.is_terminal else nullcontext()
         with busy if not as_json else nullcontext():
             verdicts = asyncio.run(_until_signalled(suite))
     except EmulatorError as error:
-        raise _BadUsage(str(error)) from error
+        raise BadUsage(str(error)) from error
     except asyncio.CancelledError:  # SIGTERM; click handles Ctrl-C, a KeyboardInterrupt
         sys.exit(128 + signal.SIGTERM)
     if as_json:
@@ -107,16 +104,8 @@ def _as_json(extension: Path, verdicts: Sequence[Verdict]) -> bytes:
     return orjson.dumps({"extension": str(extension), "passed": not failed, "checks": checks})
 
 
-def _variables(given: Sequence[str]) -> dict[str, str]:
-    pairs = [text.partition("=") for text in given]
-    for name, equals, _ in pairs:
-        if not (name and equals):
-            raise _BadUsage(f"--env {name!r} is not of the form NAME=VALUE.")
-    return {name: value for name, _, value in pairs}
-
-
 def _event(text: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise _BadUsage(f"--event is not JSON: {error}.") from None
+        raise BadUsage(f"--event is not JSON: {error}.") from None

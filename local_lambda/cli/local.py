@@ -3,7 +3,6 @@
 import asyncio
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO, get_args
 
@@ -12,6 +11,7 @@ import orjson
 
 from local_lambda import EmulatorError, Function, InitFailed, Platform
 from local_lambda.cli.local_session import Plan, session
+from local_lambda.cli.usage import BadUsage, variables_of
 from local_lambda.errors import (
     ExtensionNotFound,
     FunctionNotFound,
@@ -23,12 +23,6 @@ from local_lambda.fleet import End
 
 _PATH = click.Path(path_type=Path)
 _ASKED_WRONGLY = (FunctionNotFound, ExtensionNotFound, InvalidLayer, InvalidSetting, TooManyExtensions)
-
-
-class _Usage(click.ClickException):
-    """Wrong usage, reported as one sentence, without the usage lines that click adds to its own errors."""
-
-    exit_code = 2
 
 
 @click.command()
@@ -96,7 +90,7 @@ def local(
             name=name,
             memory_mb=memory,
             timeout_s=timeout,
-            environment=_variables(variables),
+            environment=variables_of(variables),
         )
         # With an endpoint its caller gets the failed init, as on Lambda; without one it ends the command.
         platform = Platform(init_limit_s=init_limit, on_init_failure="raise" if serve_port is None else "retry")
@@ -125,7 +119,7 @@ def local(
 def _failure(error: EmulatorError, *, plural: bool) -> click.ClickException:
     """Return an error for people, in one sentence; exit code 2 for wrong usage, 1 for a failure."""
     if isinstance(error, _ASKED_WRONGLY):
-        return _Usage(str(error))
+        return BadUsage(str(error))
     if isinstance(error, InitFailed) and error.error_type.startswith("Extension.") and plural:
         hint = "If it listens on a fixed port, name the variable that holds the port with --port-variable."
         return click.ClickException(f"{error} {hint}")
@@ -138,15 +132,7 @@ def _words(command: str | None) -> list[str] | None:
     try:
         return shlex.split(command)
     except ValueError as error:
-        raise _Usage(f"--command {command!r} cannot be split into words: {error}.") from None
-
-
-def _variables(given: Sequence[str]) -> dict[str, str]:
-    pairs = [text.partition("=") for text in given]
-    for name, equals, _ in pairs:
-        if not (name and equals):
-            raise _Usage(f"--env {name!r} is not of the form NAME=VALUE.")
-    return {name: value for name, _, value in pairs}
+        raise BadUsage(f"--command {command!r} cannot be split into words: {error}.") from None
 
 
 def _event(file: TextIO | None) -> Any:
@@ -155,6 +141,6 @@ def _event(file: TextIO | None) -> Any:
     try:
         return orjson.loads(file.read())
     except orjson.JSONDecodeError as error:
-        raise _Usage(f"--event: {file.name} is not JSON: {error}.") from None
+        raise BadUsage(f"--event: {file.name} is not JSON: {error}.") from None
     except UnicodeDecodeError:
-        raise _Usage(f"--event: {file.name} is not JSON: it is not UTF-8.") from None
+        raise BadUsage(f"--event: {file.name} is not JSON: it is not UTF-8.") from None

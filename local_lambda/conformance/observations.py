@@ -6,7 +6,7 @@ from typing import Any
 
 from local_lambda.conformance import machine
 from local_lambda.conformance.machine import Listener
-from local_lambda.phases.init import InitOutcome
+from local_lambda.phases.init import Outcome
 from local_lambda.results import ExtensionEnd, Invocation, Shutdown
 from local_lambda.rules.subscriptions import Subscription
 from local_lambda.transcript import Entry, Transcript
@@ -56,7 +56,7 @@ class Observations:
     name: str
     started: bool = False
     transcript: _Recorder = field(default_factory=_Recorder)
-    init: InitOutcome | None = None
+    init: Outcome | None = None
     telemetry: Sequence[Mapping[str, Any]] = ()
     output: Sequence[str] = ()
     subscriptions: Sequence[Subscription] = ()

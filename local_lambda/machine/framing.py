@@ -5,7 +5,7 @@ text and JSON differ in the lowest bit. Source: awslambdaric, bootstrap.py and l
 """
 
 import struct
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 Message = tuple[bytes, float | None]  # the text, and its time in seconds since the epoch if the writer gave one
 
@@ -13,24 +13,26 @@ _HEADER = struct.Struct(">IIQ")
 _MAGIC = 0xA55A
 
 
-class Splitter(Protocol):
+class Splitter(ABC):
     """Splits a byte stream into messages."""
 
+    _rest = b""  # what belongs to a message that is not complete yet
+
+    @abstractmethod
     def feed(self, data: bytes) -> list[Message]:
         """Add bytes of the stream; return the messages that are now complete."""
-        ...
 
     def close(self) -> list[Message]:
         """Return the rest at the end of the stream."""
-        ...
+        rest, self._rest = self._rest, b""
+        return [(rest, None)] if rest else []
 
 
-class Lines:
+class Lines(Splitter):
     """Splits into lines, each with its newline. A line longer than `limit_bytes` is cut into pieces of that size."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._rest = b""
 
     def feed(self, data: bytes) -> list[Message]:
         *lines, self._rest = (self._rest + data).split(b"\n")
@@ -42,19 +44,12 @@ class Lines:
             self._rest = self._rest[self._limit :]
         return messages
 
-    def close(self) -> list[Message]:
-        rest, self._rest = self._rest, b""
-        return [(rest, None)] if rest else []
-
     def _pieces(self, text: bytes) -> list[bytes]:
         return [text[at : at + self._limit] for at in range(0, len(text), self._limit)]
 
 
-class Frames:
+class Frames(Splitter):
     """Splits into framed messages. Other bytes are passed on unchanged, so that nothing is lost."""
-
-    def __init__(self) -> None:
-        self._rest = b""
 
     def feed(self, data: bytes) -> list[Message]:
         self._rest += data
@@ -69,7 +64,3 @@ class Frames:
             messages.append((self._rest[_HEADER.size : end], micros / 1_000_000))
             self._rest = self._rest[end:]
         return messages
-
-    def close(self) -> list[Message]:
-        rest, self._rest = self._rest, b""
-        return [(rest, None)] if rest else []

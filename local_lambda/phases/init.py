@@ -15,8 +15,8 @@ Phase = Literal["init", "invoke"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InitOutcome:
-    """How an init ended. `payload` is the runtime's own error report, which the caller of an invocation gets."""
+class Outcome:
+    """How an init or a restore ended. `payload` is the runtime's own error report, for the caller of an invocation."""
 
     status: str
     duration_ms: float
@@ -37,7 +37,7 @@ def limit_s(sandbox: Sandbox) -> float:
     return min(900.0, max(platform.long_init_limit_s, function.timeout_s))
 
 
-async def initialise(sandbox: Sandbox, phase: Phase, limit: float) -> InitOutcome:
+async def initialise(sandbox: Sandbox, phase: Phase, limit: float) -> Outcome:
     """Start all processes, wait until they are ready, at most `limit` seconds, and emit the events of an init."""
     sandbox.renew()
     sandbox.transcript.generation += 1
@@ -63,7 +63,7 @@ async def initialise(sandbox: Sandbox, phase: Phase, limit: float) -> InitOutcom
     return outcome
 
 
-async def _outcome(sandbox: Sandbox, limit: float, began: float) -> InitOutcome:
+async def _outcome(sandbox: Sandbox, limit: float, began: float) -> Outcome:
     status, error_type, message, payload = "success", None, "", None
     try:
         async with asyncio.timeout(limit):
@@ -75,7 +75,7 @@ async def _outcome(sandbox: Sandbox, limit: float, began: float) -> InitOutcome:
         status, error_type, message = "error", broken.fault.error_type, describe(broken.fault)
         payload = sandbox.runtime.init_error[1] if sandbox.runtime.init_error else None
     duration_ms = (time.monotonic() - began) * 1000
-    return InitOutcome(status=status, duration_ms=duration_ms, error_type=error_type, message=message, payload=payload)
+    return Outcome(status=status, duration_ms=duration_ms, error_type=error_type, message=message, payload=payload)
 
 
 async def _bring_up(sandbox: Sandbox) -> None:

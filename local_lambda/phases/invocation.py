@@ -13,20 +13,8 @@ from local_lambda.phases import init, restore, shutdown
 from local_lambda.results import Invocation
 from local_lambda.rules import telemetry_events as events
 from local_lambda.rules.extensions import Event
-from local_lambda.rules.runtime import Call
+from local_lambda.rules.runtime import Call, Request
 from local_lambda.sandbox import Broken, Sandbox
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One invocation request as the caller sends it."""
-
-    payload: bytes
-    request_id: str
-    trace: str | None = None
-    client_context: str | None = None
-    cognito_identity: str | None = None
-    tenant_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +25,11 @@ class Failure:
     error_type: str
     message: str
     payload: bytes | None = None
+
+    @property
+    def reported_type(self) -> str | None:
+        """The error type in the telemetry events; those of a timeout have none."""
+        return None if self.status == "timeout" else self.error_type
 
 
 async def invoke(sandbox: Sandbox, request: Request) -> Invocation:
@@ -76,8 +69,7 @@ class _Course:
         request, sandbox = self._request, self._sandbox
         failure = await self._restore() if sandbox.is_up else None  # not part of the invocation
         self._began = time.time()
-        start = events.start(sandbox.function, request.request_id, request.trace, request.tenant_id)
-        sandbox.telemetry.emit("platform.start", start, at=self._began)
+        sandbox.telemetry.emit("platform.start", events.start(sandbox.function, request), at=self._began)
         # A failed restore skips the work, but the invocation is reported like any other failure.
         failure = failure or await self._until_ready()
         self._memory_mb = sandbox.memory_mb()
@@ -149,12 +141,12 @@ class _Course:
 
     async def _reset(self, failure: Failure) -> None:
         """End the processes of this generation; the next invocation starts new ones in the same environment."""
-        is_timeout = failure.status == "timeout"
         for process in self._sandbox.all_processes():
             process.drain()
         if self._call is None or self._call.done_at is None:
-            self._runtime_done(failure.status, None if is_timeout else failure.error_type)
-        self._sandbox.resets.append(await shutdown.end(self._sandbox, "timeout" if is_timeout else "failure"))
+            self._runtime_done(failure.status, failure.reported_type)
+        reason: shutdown.Reason = "timeout" if failure.status == "timeout" else "failure"
+        self._sandbox.resets.append(await shutdown.end(self._sandbox, reason))
 
     def _settle(self) -> None:
         """Record the end of a successful invocation and pause telemetry: the report is sent after the freeze."""
@@ -183,16 +175,8 @@ class _Course:
                 events.span("responseDuration", call.response_began_at, call.responded_at),
                 events.span("runtimeOverhead", call.responded_at, done_at),
             ]
-        record = events.runtime_done(
-            self._request.request_id,
-            status=status,
-            error_type=error_type,
-            duration_ms=(done_at - self._began) * 1000,
-            produced_bytes=produced,
-            spans=spans,
-            trace=self._request.trace,
-            tenant=self._request.tenant_id,
-        )
+        metrics = {"durationMs": round((done_at - self._began) * 1000, 3), "producedBytes": produced}
+        record = events.ended(self._request, status, error_type, metrics, spans)
         self._sandbox.telemetry.emit("platform.runtimeDone", record)
 
     def _report(self, failure: Failure | None) -> None:
@@ -210,16 +194,8 @@ class _Course:
         spans = []
         if failure is None and any(extension.wants("INVOKE") for extension in self._sandbox.extensions):
             spans = [events.span("extensionOverhead", self._done_at, self._ended)]
-        is_error = failure is not None and failure.status != "timeout"
-        record = events.report(
-            self._request.request_id,
-            status="success" if failure is None else failure.status,
-            error_type=failure.error_type if failure is not None and is_error else None,
-            metrics=metrics,
-            spans=spans,
-            trace=self._request.trace,
-            tenant=self._request.tenant_id,
-        )
+        status, error_type = ("success", None) if failure is None else (failure.status, failure.reported_type)
+        record = events.ended(self._request, status, error_type, metrics, spans)
         self._sandbox.telemetry.emit("platform.report", record)
 
     @property
@@ -273,16 +249,7 @@ class _Course:
 
 def release(sandbox: Sandbox, request: Request, deadline_ms: int) -> Call:
     """Give the invocation to the INVOKE extensions and to the runtime at once; they run in parallel."""
-    call = Call(
-        request_id=request.request_id,
-        payload=request.payload,
-        deadline_ms=deadline_ms,
-        arn=sandbox.function.arn,
-        trace=request.trace,
-        client_context=request.client_context,
-        cognito_identity=request.cognito_identity,
-        tenant_id=request.tenant_id,
-    )
+    call = Call(request=request, deadline_ms=deadline_ms, arn=sandbox.function.arn)
     body: dict[str, object] = {
         "eventType": "INVOKE",
         "deadlineMs": deadline_ms,

@@ -8,10 +8,10 @@ import time
 
 from local_lambda.errors import InitFailed
 from local_lambda.phases import init, shutdown
-from local_lambda.phases.invocation import Failure, Request, error_type_of, payload, release
+from local_lambda.phases.invocation import Failure, error_type_of, payload, release
 from local_lambda.results import Invocation
 from local_lambda.rules import telemetry_events as events
-from local_lambda.rules.runtime import Call
+from local_lambda.rules.runtime import Call, Request
 from local_lambda.sandbox import Broken, Sandbox
 
 
@@ -20,9 +20,7 @@ async def invoke(sandbox: Sandbox, request: Request) -> Invocation:
     began = time.time()
     await _ensure_up(sandbox)
     function = sandbox.function
-    sandbox.telemetry.emit(
-        "platform.start", events.start(function, request.request_id, request.trace, request.tenant_id), at=began
-    )
+    sandbox.telemetry.emit("platform.start", events.start(function, request), at=began)
     deadline = began + function.timeout_s
     call = release(sandbox, request, events.milliseconds_of(began) + round(function.timeout_s * 1000))
     failure = None
@@ -61,17 +59,9 @@ def _report(sandbox: Sandbox, request: Request, call: Call, failure: Failure | N
             events.span("responseLatency", call.released_at, call.response_began_at),
             events.span("responseDuration", call.response_began_at, call.responded_at),
         ]
-    status = "success" if failure is None else failure.status
-    record = events.report(
-        request.request_id,
-        status=status,
-        error_type=failure.error_type if failure is not None and status != "timeout" else None,
-        metrics={"durationMs": round((ended - began) * 1000, 3)},
-        spans=spans,
-        trace=request.trace,
-        tenant=request.tenant_id,
-    )
-    sandbox.telemetry.emit("platform.report", record)
+    status, error_type = ("success", None) if failure is None else (failure.status, failure.reported_type)
+    metrics = {"durationMs": round((ended - began) * 1000, 3)}
+    sandbox.telemetry.emit("platform.report", events.ended(request, status, error_type, metrics, spans))
     is_error = failure is not None or call.error_type is not None
     return Invocation(
         request_id=request.request_id,
@@ -80,12 +70,7 @@ def _report(sandbox: Sandbox, request: Request, call: Call, failure: Failure | N
         function_error="Unhandled" if is_error else None,
         error_type=failure.error_type if failure is not None else error_type_of(call),
         duration_ms=(ended - began) * 1000,
-        billed_ms=None,
-        init_duration_ms=None,
         max_memory_mb=sandbox.memory_mb(),
         response_ms=None if call.responded_at is None else (call.responded_at - began) * 1000,
-        extension_overhead_ms=None,
-        held_ms={},
-        cold_start=False,
         stream_error=call.stream_error,
     )

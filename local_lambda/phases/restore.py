@@ -7,29 +7,14 @@ section 5.2; AWS docs "Improving startup performance with Lambda SnapStart" (hoo
 
 import asyncio
 import time
-from dataclasses import dataclass
 
+from local_lambda.phases.init import Outcome
 from local_lambda.rules import environment
 from local_lambda.rules import telemetry_events as events
 from local_lambda.sandbox import Broken, Sandbox
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _RestoreOutcome:
-    """How a restore ended. `payload` is the runtime's own error report."""
-
-    status: str
-    duration_ms: float
-    error_type: str | None = None
-    message: str = ""
-    payload: bytes | None = None
-
-    @property
-    def is_success(self) -> bool:
-        return self.status == "success"
-
-
-async def restore(sandbox: Sandbox) -> _RestoreOutcome | None:
+async def restore(sandbox: Sandbox) -> Outcome | None:
     """Release a runtime that waits in `/restore/next` and wait for its hooks; None if there is nothing to restore."""
     runtime, function, telemetry = sandbox.runtime, sandbox.function, sandbox.telemetry
     if not function.is_snap_start or runtime.is_restored:
@@ -44,7 +29,7 @@ async def restore(sandbox: Sandbox) -> _RestoreOutcome | None:
     return outcome
 
 
-async def _outcome(sandbox: Sandbox, began: float) -> _RestoreOutcome:
+async def _outcome(sandbox: Sandbox, began: float) -> Outcome:
     runtime, limit = sandbox.runtime, sandbox.platform.restore_limit_s
     status, error_type, message, payload = "success", None, "", None
     runtime.release_restore()
@@ -61,6 +46,4 @@ async def _outcome(sandbox: Sandbox, began: float) -> _RestoreOutcome:
         status, message = "error", "The runtime reported a restore error"
         error_type, payload = runtime.restore_error
     duration_ms = (time.monotonic() - began) * 1000
-    return _RestoreOutcome(
-        status=status, duration_ms=duration_ms, error_type=error_type, message=message, payload=payload
-    )
+    return Outcome(status=status, duration_ms=duration_ms, error_type=error_type, message=message, payload=payload)

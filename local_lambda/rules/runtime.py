@@ -14,18 +14,25 @@ MAX_RESPONSE_BYTES = 6 * 1024 * 1024 + 100  # source: AWS Runtime Interface Emul
 _ERROR_TYPE = re.compile(r"(Runtime|Function)\.[A-Z][a-zA-Z]+")
 
 
-@dataclass(slots=True, kw_only=True)
-class Call:
-    """One invocation given to the runtime. Times are seconds since the epoch."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One invocation request as the caller sends it."""
 
-    request_id: str
     payload: bytes
-    deadline_ms: int
-    arn: str
+    request_id: str
     trace: str | None = None
     client_context: str | None = None
     cognito_identity: str | None = None
     tenant_id: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One invocation given to the runtime. Times are seconds since the epoch."""
+
+    request: Request
+    deadline_ms: int
+    arn: str
     released_at: float = field(default_factory=time.time)
     response: bytes | None = None
     error_type: str | None = None  # set when the runtime reported an error
@@ -41,13 +48,13 @@ class Call:
     def headers(self) -> dict[str, str]:
         """Return the headers of `/runtime/invocation/next`, without those that have no value."""
         named = {
-            "Lambda-Runtime-Aws-Request-Id": self.request_id,
+            "Lambda-Runtime-Aws-Request-Id": self.request.request_id,
             "Lambda-Runtime-Deadline-Ms": str(self.deadline_ms),
             "Lambda-Runtime-Invoked-Function-Arn": self.arn,
-            "Lambda-Runtime-Trace-Id": self.trace,
-            "Lambda-Runtime-Client-Context": self.client_context,
-            "Lambda-Runtime-Cognito-Identity": self.cognito_identity,
-            "Lambda-Runtime-Aws-Tenant-Id": self.tenant_id,
+            "Lambda-Runtime-Trace-Id": self.request.trace,
+            "Lambda-Runtime-Client-Context": self.request.client_context,
+            "Lambda-Runtime-Cognito-Identity": self.request.cognito_identity,
+            "Lambda-Runtime-Aws-Tenant-Id": self.request.tenant_id,
             "Content-Type": "application/json",
         }
         return {name: value for name, value in named.items() if value is not None}
@@ -83,12 +90,12 @@ class Runtime:
     def give(self, call: Call) -> None:
         """Make `call` ready for the next `/runtime/invocation/next`."""
         self._queue.append(call)
-        self._open[call.request_id] = call
+        self._open[call.request.request_id] = call
 
     def forget(self, call: Call) -> None:
         """Drop an invocation that timed out; a later answer to it is refused."""
-        self._open.pop(call.request_id, None)
-        self._timed_out.append(call.request_id)
+        self._open.pop(call.request.request_id, None)
+        self._timed_out.append(call.request.request_id)
         if call in self._queue:
             self._queue.remove(call)
 
@@ -99,7 +106,7 @@ class Runtime:
         self.has_asked = True
         if self._current is not None and self._current.is_answered:
             self._current.done_at = time.time()
-            self._open.pop(self._current.request_id, None)
+            self._open.pop(self._current.request.request_id, None)
             self._current = None
 
     def ask_restore(self) -> None:
@@ -173,7 +180,7 @@ class Runtime:
     def _settle(self, call: Call) -> None:
         if self.concurrent:  # a later next cannot be matched to this invocation, so the answer ends it
             call.done_at = call.responded_at
-            self._open.pop(call.request_id, None)
+            self._open.pop(call.request.request_id, None)
 
     def _refusal(self, to: str) -> Refused:
         return Refused(

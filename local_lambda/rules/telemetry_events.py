@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from local_lambda.rules.logs_schema import is_legacy, translate
+from local_lambda.rules.runtime import Request
 from local_lambda.settings import Function, SchemaReading
 
 Fields = dict[str, Any]
@@ -140,39 +141,15 @@ def subscription(name: str, types: Iterable[str], *, again: bool) -> Fields:
     return {"name": name, "state": "Already subscribed" if again else "Subscribed", "types": list(types)}
 
 
-def start(function: Function, request_id: str, trace: str | None, tenant: str | None = None) -> Fields:
-    record = {"requestId": request_id, "version": function.version, "functionArn": function.arn} | _tenant(tenant)
-    return record if trace is None else record | {"tracing": {"type": "X-Amzn-Trace-Id", "value": trace}}
+def start(function: Function, request: Request) -> Fields:
+    record = {"requestId": request.request_id, "version": function.version, "functionArn": function.arn}
+    return record | _tenant(request) | _tracing(request)
 
 
-def runtime_done(
-    request_id: str,
-    *,
-    status: str,
-    error_type: str | None,
-    duration_ms: float,
-    produced_bytes: int,
-    spans: Sequence[Fields],
-    trace: str | None,
-    tenant: str | None = None,
-) -> Fields:
-    metrics = {"durationMs": round(duration_ms, 3), "producedBytes": produced_bytes}
-    record = {"requestId": request_id, "status": status} | _tenant(tenant) | _error(error_type) | {"metrics": metrics}
-    return _with(record, spans, trace)
-
-
-def report(
-    request_id: str,
-    *,
-    status: str,
-    error_type: str | None,
-    metrics: Fields,
-    spans: Sequence[Fields],
-    trace: str | None,
-    tenant: str | None = None,
-) -> Fields:
-    record = {"requestId": request_id, "status": status} | _tenant(tenant) | _error(error_type) | {"metrics": metrics}
-    return _with(record, spans, trace)
+def ended(request: Request, status: str, error_type: str | None, metrics: Fields, spans: Sequence[Fields]) -> Fields:
+    """Return the record of `platform.runtimeDone` or of `platform.report`."""
+    record = {"requestId": request.request_id, "status": status} | _tenant(request) | _error(error_type)
+    return record | {"metrics": metrics} | ({"spans": list(spans)} if spans else {}) | _tracing(request)
 
 
 def logs_dropped(reason: str, records: int, size_bytes: int) -> Fields:
@@ -184,17 +161,13 @@ def span(name: str, start: float, end: float) -> Fields:
     return {"name": name, "start": timestamp(start), "durationMs": round(max(0.0, end - start) * 1000, 3)}
 
 
-def _tenant(tenant: str | None) -> Fields:
-    return {} if tenant is None else {"tenantId": tenant}
+def _tenant(request: Request) -> Fields:
+    return {} if request.tenant_id is None else {"tenantId": request.tenant_id}
+
+
+def _tracing(request: Request) -> Fields:
+    return {} if request.trace is None else {"tracing": {"type": "X-Amzn-Trace-Id", "value": request.trace}}
 
 
 def _error(error_type: str | None) -> Fields:
     return {} if error_type is None else {"errorType": error_type}
-
-
-def _with(record: Fields, spans: Sequence[Fields], trace: str | None) -> Fields:
-    if spans:
-        record["spans"] = list(spans)
-    if trace is not None:
-        record["tracing"] = {"type": "X-Amzn-Trace-Id", "value": trace}
-    return record

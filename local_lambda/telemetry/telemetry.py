@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 import aiohttp
@@ -16,8 +16,6 @@ from local_lambda.settings import Function, Platform
 from local_lambda.telemetry.delivery import Destination, HttpDestination, Sender, TcpDestination
 from local_lambda.transcript import Transcript
 from local_lambda.watch import Watch
-
-Notice = Callable[[TelemetryEvent], None]
 
 
 class Telemetry:

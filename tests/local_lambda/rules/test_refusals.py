@@ -4,11 +4,11 @@ import pytest
 
 from local_lambda.rules.extensions import Extensions, read_identifier
 from local_lambda.rules.refusals import Refused
-from local_lambda.rules.runtime import Call, Runtime
+from local_lambda.rules.runtime import Call, Request, Runtime
 
 
 def call() -> Call:
-    return Call(request_id="r-1", payload=b"{}", deadline_ms=0, arn="arn")
+    return Call(request=Request(request_id="r-1", payload=b"{}"), deadline_ms=0, arn="arn")
 
 
 def test_answer_that_comes_after_the_timeout_is_gone_on_managed_instances() -> None:
@@ -19,7 +19,7 @@ def test_answer_that_comes_after_the_timeout_is_gone_on_managed_instances() -> N
     assert runtime.take() is late
     runtime.forget(late)
     with pytest.raises(Refused) as refused:
-        runtime.check_open(late.request_id)
+        runtime.check_open(late.request.request_id)
     assert refused.value.status == 410
     assert refused.value.body == b'{"errorMessage":"Invoke timeout","errorType":"InvokeTimeout"}\n'
 

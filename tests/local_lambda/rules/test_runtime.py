@@ -3,11 +3,11 @@
 import pytest
 
 from local_lambda.rules.refusals import Refused
-from local_lambda.rules.runtime import Call, Runtime, clean_error_type
+from local_lambda.rules.runtime import Call, Request, Runtime, clean_error_type
 
 
 def call(name: str = "one") -> Call:
-    return Call(request_id=name, payload=b"{}", deadline_ms=1, arn="arn")
+    return Call(request=Request(request_id=name, payload=b"{}"), deadline_ms=1, arn="arn")
 
 
 def test_an_invocation_is_done_when_the_next_is_asked_for() -> None:

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from local_lambda.rules import telemetry_events as events
+from local_lambda.rules.runtime import Request
 from local_lambda.rules.telemetry_events import TelemetryEvent, line
 from local_lambda.settings import Function, SchemaReading
+
+REQUEST = Request(payload=b"{}", request_id="id")
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def test_time_is_utc_with_milliseconds() -> None:
 
 @pytest.mark.fidelity("3.2-captured")
 def test_the_function_arn_is_new_in_2025(function: Function) -> None:
-    event = TelemetryEvent(time=0, type="platform.start", record=events.start(function, "id", None))
+    event = TelemetryEvent(time=0, type="platform.start", record=events.start(function, REQUEST))
     arn = "arn:aws:lambda:us-east-1:123456789012:function:orders"
     assert encoded(event, "2025-01-29")["record"] == {"requestId": "id", "version": "$LATEST", "functionArn": arn}
     for schema in ("2022-07-01", "2022-12-13"):
@@ -72,10 +75,8 @@ def test_a_line_is_an_object_only_under_json_format_and_never_in_the_oldest_sche
 def test_error_types_and_spans_are_there_only_when_there_is_something_to_say(function: Function) -> None:
     failed = events.init_runtime_done(function, "init", "error", "Extension.Crash")
     assert failed["errorType"] == "Extension.Crash"
-    done = events.runtime_done(
-        "id", status="success", error_type=None, duration_ms=1.23456, produced_bytes=0, spans=[], trace=None
-    )
-    assert done == {"requestId": "id", "status": "success", "metrics": {"durationMs": 1.235, "producedBytes": 0}}
+    done = events.ended(REQUEST, "success", None, {"durationMs": 1.235}, [])
+    assert done == {"requestId": "id", "status": "success", "metrics": {"durationMs": 1.235}}
     assert events.span("responseLatency", 10.0, 10.0125) == {
         "name": "responseLatency",
         "start": "1970-01-01T00:00:10.000Z",
