@@ -22,6 +22,7 @@ from telemetry_forwarder.secrets.cache import Cache
 from telemetry_forwarder.secrets.names import Key
 from telemetry_forwarder.secrets.settings import secrets_from
 from telemetry_forwarder.testing import virtual_time
+from telemetry_forwarder.transports.addresses import Network
 from telemetry_forwarder.variables.reading import read_all
 
 ROUNDS = 5
@@ -233,7 +234,7 @@ def environment(service: Throttled, clock: Clock, tasks: asyncio.TaskGroup) -> C
             return await service.ask(key)
 
     settings = secrets_from(read_all({}))
-    upstream = Before(region=None, ca_file=None, timeout_s=settings.timeout_s, connections=3, clock=clock)
+    upstream = Before(Network(), timeout_s=settings.timeout_s, connections=3, clock=clock)
     return Cache(upstream.fetch, policy=settings.policy, clock=clock, spawn=tasks.create_task)
 
 

@@ -15,7 +15,7 @@ from telemetry_forwarder.lambda_api.client import Buffering
 from telemetry_forwarder.lifecycle.budget import Holding
 from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.records.record import Origin
-from telemetry_forwarder.transports.stack import Network
+from telemetry_forwarder.transports.addresses import Network
 from telemetry_forwarder.variables.failover_target import S3Prefix, SqsQueue
 from telemetry_forwarder.variables.reading import BY_NAME, NEEDS, Values, unsound, wanted_sinks
 from telemetry_forwarder.variables.table import Problem

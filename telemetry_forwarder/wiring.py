@@ -69,16 +69,7 @@ async def open_secrets(
         return None
     from telemetry_forwarder.secrets.service import open_secrets_service  # imported only when needed
 
-    network = settings.network
-    opening = open_secrets_service(
-        settings.secrets,
-        secret_listeners,
-        region=network.region,
-        ca_file=network.aws_ca_file,
-        proxies=network.proxies,
-        clock=clock,
-        log=log,
-    )
+    opening = open_secrets_service(settings.secrets, secret_listeners, settings.network, clock=clock, log=log)
     return await stack.enter_async_context(opening)
 
 
@@ -88,15 +79,7 @@ def failover_of(settings: Settings, clock: Clock, log: Log) -> "Failover | None"
         return None
     from telemetry_forwarder.failover.keeper import Failover  # imported only if configured
 
-    network = settings.network
-    return Failover(
-        settings.failover,
-        clock=clock,
-        log=log,
-        region=network.region,
-        ca_file=network.aws_ca_file,
-        proxies=network.proxies,
-    )
+    return Failover(settings.failover, settings.network, clock=clock, log=log)
 
 
 def open_spool(settings: Settings, origin: Origin, sinks: list[str], clock: Clock, log: Log) -> Spool | None:

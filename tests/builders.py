@@ -4,6 +4,7 @@ All of them are classes with behaviour; nothing is patched. `run` and `clock` ar
 """
 
 import asyncio
+import inspect
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from telemetry_forwarder.clock import Clock, Deadline
+from telemetry_forwarder.clock import Clock, Deadline, SystemClock
 from telemetry_forwarder.delivery.window import SendWindow
 from telemetry_forwarder.delivery.worker import Capacity, Worker
 from telemetry_forwarder.errors import EncodeError
@@ -190,14 +191,16 @@ class Slow:
 class ScriptedTransport:
     """A transport that follows a script of answers, and at its end repeats `then`.
 
-    An answer is a verdict, an exception to raise, `Hang` or `Slow`. `sent` holds (time, request); `open` is the number
-    of requests waiting for an answer, `most_open` its maximum.
+    An answer is a verdict or a response, an exception to raise, `Hang`, `Slow`, or a function that makes the answer of
+    the request. `sent` holds (time, request); `open` is the number of requests waiting for an answer, `most_open` its
+    maximum.
     """
 
-    def __init__(self, *script: Any, then: Any = None, clock: Clock) -> None:
+    def __init__(self, *script: Any, then: Any = None, clock: Clock | None = None) -> None:
         self._script = list(script)
         self._then = Delivered() if then is None else then
-        self._clock = clock
+        self._clock = clock or SystemClock()
+        self.is_closed = False
         self.sent: list[tuple[float, Sent]] = []
         self.open = 0
         self.most_open = 0
@@ -207,7 +210,8 @@ class ScriptedTransport:
         self.open += 1
         self.most_open = max(self.most_open, self.open)
         try:
-            return await self._play(self._script.pop(0) if self._script else self._then)
+            answer = self._script.pop(0) if self._script else self._then
+            return await self._play(answer(request) if inspect.isfunction(answer) else answer)
         finally:
             self.open -= 1
 
@@ -222,7 +226,11 @@ class ScriptedTransport:
         return answer
 
     async def aclose(self) -> None:
-        """Do nothing: there is nothing to close."""
+        self.is_closed = True
+
+    @property
+    def requests(self) -> list[Any]:
+        return [request for _, request in self.sent]
 
     @property
     def times(self) -> list[float]:

@@ -217,8 +217,7 @@ class _Run:
             return None
 
     def _source(self) -> Any:
-        network = self._settings.network
-        return open_source(self._place, region=network.region, ca_file=network.aws_ca_file, proxies=network.proxies)
+        return open_source(self._place, self._settings.network)
 
     def _say_line(self, line: str) -> None:
         """Print the message of a log line. The pipeline writes them as JSON, for Lambda's log."""

@@ -21,7 +21,7 @@ from telemetry_forwarder.failover.parcels import (
     word,
 )
 from telemetry_forwarder.failover.s3_sqs import called, open_client
-from telemetry_forwarder.transports.addresses import host_port
+from telemetry_forwarder.transports.addresses import Network, host_port
 from telemetry_forwarder.transports.aws_calls import SDK_ERRORS, translated
 from telemetry_forwarder.variables.failover_target import S3Prefix, SqsQueue
 
@@ -59,16 +59,12 @@ class Source(Protocol):
 
 
 @asynccontextmanager
-async def open_source(
-    place: S3Prefix | SqsQueue, *, region: str | None, ca_file: str | None, proxies: Mapping[str, str] | None = None
-) -> AsyncIterator[Source]:
+async def open_source(place: S3Prefix | SqsQueue, network: Network) -> AsyncIterator[Source]:
     """Open `place` for reading, with the AWS SDK's usual settings, profiles included.
 
     Raises ConfigError if no client can be made.
     """
-    async with open_client(
-        place, region=region, ca_file=ca_file, proxies=proxies, session=AioSession, attempts=ATTEMPTS
-    ) as client:
+    async with open_client(place, network, AioSession, attempts=ATTEMPTS) as client:
         yield Objects(client, place) if isinstance(place, S3Prefix) else Messages(client, place)
 
 

@@ -5,7 +5,7 @@ whole processor, which is seconds for a small function with its share of one, an
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias
 
@@ -17,6 +17,7 @@ from telemetry_forwarder.errors import ConfigError, FailoverError, TransportErro
 from telemetry_forwarder.failover.parcels import Packed, Parcel, Store, pack_messages, pack_objects
 from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.records.record import Record
+from telemetry_forwarder.transports.addresses import Network
 from telemetry_forwarder.variables.failover_target import S3Prefix, SqsQueue
 
 # The number of parcels of one sink that are sent at the same time.
@@ -45,26 +46,22 @@ class _Job(Struct):
 class Failover:
     """Store records that a sink did not accept in `place`. Works only while `run` is running.
 
-    `region`, `ca_file` and `proxies` configure the AWS client. Tests pass `load` to replace the store.
+    Tests pass `load` to replace the store.
     """
 
     def __init__(
         self,
         place: S3Prefix | SqsQueue,
+        network: Network,
         *,
         clock: Clock,
         log: Log,
-        region: str | None = None,
-        ca_file: str | None = None,
-        proxies: Mapping[str, str] | None = None,
         load: Callable[[], Awaitable[OpenStore]] | None = None,
     ) -> None:
         self._place = place
         self._clock = clock
         self._log = log
-        self._region = region
-        self._ca_file = ca_file
-        self._proxies = proxies
+        self._network = network
         self._load = load or self._load_in_thread
         self._wanted = asyncio.Event()
         self._opened = asyncio.Event()
@@ -174,14 +171,12 @@ class Failover:
 
     async def _load_in_thread(self) -> OpenStore:
         """Import the SDK and let it read its data in a thread, so that the event loop is not blocked."""
-        return await asyncio.to_thread(_import_stores, self._place, self._region, self._ca_file, self._proxies)
+        return await asyncio.to_thread(_import_stores, self._place, self._network)
 
 
-def _import_stores(
-    place: S3Prefix | SqsQueue, region: str | None, ca_file: str | None, proxies: Mapping[str, str] | None
-) -> OpenStore:
+def _import_stores(place: S3Prefix | SqsQueue, network: Network) -> OpenStore:
     # Imported here because botocore is heavy.
     from telemetry_forwarder.failover.s3_sqs import loaded_session, open_store
 
     session = loaded_session(place)
-    return lambda: open_store(place, region=region, ca_file=ca_file, proxies=proxies, session=lambda: session)
+    return lambda: open_store(place, network, lambda: session)

@@ -20,6 +20,7 @@ from telemetry_forwarder.errors import ConfigError, FailoverError
 from telemetry_forwarder.failover.parcels import Parcel, Store, message_body, object_key, word
 from telemetry_forwarder.interfaces import AwsResponse
 from telemetry_forwarder.transports import aws_session
+from telemetry_forwarder.transports.addresses import Network
 from telemetry_forwarder.transports.aws import client_config
 from telemetry_forwarder.transports.aws_calls import call
 from telemetry_forwarder.transports.aws_session import new_session
@@ -66,51 +67,43 @@ def loaded_session(place: S3Prefix | SqsQueue) -> AioSession:
 
 @asynccontextmanager
 async def open_store(
-    place: S3Prefix | SqsQueue,
-    *,
-    region: str | None = None,
-    ca_file: str | None = None,
-    proxies: Mapping[str, str] | None = None,
-    session: Callable[[], AioSession] = new_session,
+    place: S3Prefix | SqsQueue, network: Network, session: Callable[[], AioSession] = new_session
 ) -> AsyncIterator[Store]:
     """Open `place` for storing; leaving the context closes its connections.
 
     Endpoint and credentials come from the variables that `aws_session` lists. Raises ConfigError if no client can be
     made from them.
     """
-    async with open_client(place, region=region, ca_file=ca_file, proxies=proxies, session=session) as client:
+    async with open_client(place, network, session) as client:
         yield _ObjectStore(client, place) if isinstance(place, S3Prefix) else _MessageStore(client, place)
 
 
 @asynccontextmanager
 async def open_client(
     place: S3Prefix | SqsQueue,
-    *,
-    region: str | None = None,
-    ca_file: str | None = None,
-    proxies: Mapping[str, str] | None = None,
+    network: Network,
     session: Callable[[], AioSession] = new_session,
+    *,
     attempts: int = 1,
 ) -> AsyncIterator[Any]:
     """Open the AWS client for `place`; it makes up to `attempts` attempts at each call. Raises ConfigError."""
 
     async def client_of(service: str, **more: Any) -> Any:
         own = AioConfig(retries={"mode": "standard", "total_max_attempts": attempts}, s3=more.pop("s3", None))
-        config = client_config(connect_s=CONNECT_S, read_s=READ_S, proxies=proxies).merge(own)
-        opening = aws_session.open_client(session(), service, ca_file=ca_file, config=config, **more)
+        config = client_config(network, connect_s=CONNECT_S, read_s=READ_S).merge(own)
+        opening = aws_session.open_client(session(), service, network, config=config, **more)
         return await stack.enter_async_context(opening)
 
     async with AsyncExitStack() as stack:
         try:
             if isinstance(place, SqsQueue):
-                client = await client_of(
-                    "sqs", region=place.region or region, endpoint_url=None if place.region else origin(place.url)
-                )
+                endpoint_url = None if place.region else origin(place.url)
+                client = await client_of("sqs", region=place.region, endpoint_url=endpoint_url)
             else:
-                client = await client_of("s3", region=region)
+                client = await client_of("s3")
                 if not is_of_aws(client.meta.endpoint_url):
                     # S3-compatible services have no host name for each bucket.
-                    client = await client_of("s3", region=region, s3={"addressing_style": "path"})
+                    client = await client_of("s3", s3={"addressing_style": "path"})
                 # Else the SDK would wait for `100 Continue` before it sends the body, which costs a round trip.
                 client.meta.events.unregister("before-call.s3", add_expect_header)
         except (BotoCoreError, ValueError) as error:

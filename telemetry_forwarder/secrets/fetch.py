@@ -31,7 +31,7 @@ from telemetry_forwarder.secrets.meanings import (
     refused,
 )
 from telemetry_forwarder.secrets.names import SECRETS_MANAGER, SSM, Key
-from telemetry_forwarder.transports.addresses import host_port
+from telemetry_forwarder.transports.addresses import Network, host_port
 from telemetry_forwarder.transports.aws import Road, client_config
 from telemetry_forwarder.transports.aws_calls import SDK_ERRORS, call, failed
 from telemetry_forwarder.transports.aws_session import new_loader, new_session, open_client
@@ -81,18 +81,14 @@ class Upstream:
 
     def __init__(
         self,
+        network: Network,
         *,
-        region: str | None,
-        ca_file: str | None,
-        proxies: Mapping[str, str] | None = None,
         timeout_s: Mapping[str, float],
         connections: int,
         clock: Clock,
     ) -> None:
         self.calls = 0
-        self._region = region
-        self._ca_file = ca_file
-        self._proxies = proxies
+        self._network = network
         self._timeout_s = timeout_s
         self._connections = connections
         self._clock = clock
@@ -110,7 +106,7 @@ class Upstream:
         Calls `on_trouble` when an attempt has failed and another one follows.
         """
         last: Answer | None = None
-        await self._prepare(key.service, region_of(key.name) or self._region)
+        await self._prepare(key.service, region_of(key.name) or self._network.region)
         waited: list[Wait | None] = []
         time_s = self._timeout_s[key.service]
         # Look just before the timeout; after it, the call is gone and nobody knows what it waited for.
@@ -135,7 +131,7 @@ class Upstream:
     async def _attempt(self, key: Key) -> Answer:
         """Make one attempt."""
         asked = Moment.now(self._clock)
-        region = region_of(key.name) or self._region
+        region = region_of(key.name) or self._network.region
         try:
             response = await self._call(key.service, region, question(key), key)
         except TransportError as error:
@@ -167,7 +163,7 @@ class Upstream:
         """Return how long the call for `key` has been under way and what it waits for; None if there is no call."""
         if (asked := self._asked.get(key)) is None:
             return None
-        road = self._roads.get((key.service, region_of(key.name) or self._region))
+        road = self._roads.get((key.service, region_of(key.name) or self._network.region))
         step = road.waits_for(asked.where) if road else None
         text = not_in_time(key, step.text if step else f"{asked.where}: no answer in time; {VPC}")
         return Wait(asked.at.age(self._clock), text)
@@ -176,7 +172,7 @@ class Upstream:
         """Fetch many keys in few calls. Keys that fail are not in the result; fetch these one by one."""
         places: dict[tuple[str, str | None], list[Key]] = {}
         for key in keys:
-            places.setdefault((key.service, region_of(key.name) or self._region), []).append(key)
+            places.setdefault((key.service, region_of(key.name) or self._network.region), []).append(key)
         answers: dict[Key, Answer] = {}
         async with asyncio.TaskGroup() as batches:
             for (service, region), here in places.items():
@@ -200,7 +196,7 @@ class Upstream:
         for _ in range(_MOST_PAGES):
             asked = Moment.now(self._clock)
             below = {"Path": path, "Recursive": True, "WithDecryption": True, "MaxResults": MOST_PARAMETERS}
-            body, failure = await self._body(SSM, self._region, ("get_parameters_by_path", below | token))
+            body, failure = await self._body(SSM, self._network.region, ("get_parameters_by_path", below | token))
             for member in body.get("Parameters", []):
                 answers[Key(SSM, member["Name"])] = _found_parameter(member, asked)
             if not body.get("NextToken"):
@@ -256,9 +252,9 @@ class Upstream:
     async def _new_client(self, service: str, region: str | None) -> AsyncIterator[Any]:
         road = Road()
         config = client_config(
-            connect_s=CONNECT_S, read_s=READ_S, connections=self._connections, proxies=self._proxies, road=road
+            self._network, connect_s=CONNECT_S, read_s=READ_S, connections=self._connections, road=road
         )
-        async with open_client(self._session, service, region=region, ca_file=self._ca_file, config=config) as client:
+        async with open_client(self._session, service, self._network, config=config, region=region) as client:
             client.meta.events.register("before-parse", keep_body)
             self._roads[service, region] = road
             yield client

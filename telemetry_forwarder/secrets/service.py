@@ -6,7 +6,7 @@ The port is served at once. botocore is loaded in a thread meanwhile (a third of
 import asyncio
 import resource
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from telemetry_forwarder.secrets.names import Key, is_allowed, key_of_reference
 from telemetry_forwarder.secrets.server import Endpoint, Guard, serving
 from telemetry_forwarder.secrets.settings import LOAD_S, SecretsSettings
 from telemetry_forwarder.secrets.tokens import token_of
+from telemetry_forwarder.transports.addresses import Network
 from telemetry_forwarder.variables.types import Secret, SecretReference
 
 if TYPE_CHECKING:
@@ -40,18 +41,14 @@ class SecretsService:
     def __init__(
         self,
         settings: SecretsSettings,
+        network: Network,
         *,
-        region: str | None,
-        ca_file: str | None,
-        proxies: Mapping[str, str] | None = None,
         tasks: asyncio.TaskGroup,
         clock: Clock,
         log: Log,
     ) -> None:
         self._settings = settings
-        self._region = region
-        self._ca_file = ca_file
-        self._proxies = proxies
+        self._network = network
         self._tasks = tasks
         self._clock = clock
         self._log = log
@@ -175,9 +172,7 @@ class SecretsService:
             if self._upstream is None:
                 kind = await asyncio.to_thread(load)
                 self._upstream = kind(
-                    region=self._region,
-                    ca_file=self._ca_file,
-                    proxies=self._proxies,
+                    self._network,
                     timeout_s=self._settings.timeout_s,
                     connections=self._settings.connections,
                     clock=self._clock,
@@ -245,10 +240,8 @@ def _error_of(answer: Answer) -> SecretError:
 async def open_secrets_service(
     settings: SecretsSettings,
     listeners: Sequence[socket.socket],
+    network: Network,
     *,
-    region: str | None,
-    ca_file: str | None,
-    proxies: Mapping[str, str] | None = None,
     clock: Clock,
     log: Log,
 ) -> AsyncIterator[SecretsService]:
@@ -259,9 +252,7 @@ async def open_secrets_service(
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     failure = None
     async with asyncio.TaskGroup() as tasks:
-        service = SecretsService(
-            settings, region=region, ca_file=ca_file, proxies=proxies, tasks=tasks, clock=clock, log=log
-        )
+        service = SecretsService(settings, network, tasks=tasks, clock=clock, log=log)
         try:
             async with serving(listeners, _endpoint_of(service, settings, log)):
                 service.warm()

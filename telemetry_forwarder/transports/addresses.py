@@ -1,10 +1,27 @@
-"""Addresses as they may be logged, and the proxy for an address. Opens no connection."""
+"""The network settings, addresses as they may be logged, and the proxy for an address. Opens no connection."""
 
 from base64 import b64encode
 from collections.abc import Mapping
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from msgspec import Struct, field
+
 from telemetry_forwarder.variables.proxies import PORTS, proxy_for
+
+
+class Network(Struct, frozen=True, kw_only=True):
+    """The network settings of every transport: `proxies` by scheme (and "no"), CA certificates, the region.
+
+    `aws_ca_file` is for AWS alone: None if AWS_CA_BUNDLE names one, which the SDK reads by itself.
+    """
+
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    ca_file: str | None = None
+    region: str | None = None
+    aws_ca_file: str | None = None
+
+    def __repr__(self) -> str:  # without proxies: an address may hold a password
+        return f"Network(ca_file={self.ca_file!r}, region={self.region!r}, aws_ca_file={self.aws_ca_file!r})"
 
 
 def address(url: str, proxy: str | None) -> str:

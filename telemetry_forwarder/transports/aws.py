@@ -12,7 +12,7 @@ from botocore.httpsession import ProxyConfiguration
 
 from telemetry_forwarder import __version__
 from telemetry_forwarder.interfaces import Cause
-from telemetry_forwarder.transports.addresses import choose_proxy
+from telemetry_forwarder.transports.addresses import Network, choose_proxy
 from telemetry_forwarder.transports.connections import KEEP_ALIVE_S
 from telemetry_forwarder.transports.steps import connection_wanted, name_wanted
 
@@ -61,23 +61,22 @@ def _is_connected(one: socket.socket) -> bool:
 
 
 def client_config(
+    network: Network,
     *,
     connect_s: float,
     read_s: float,
     connections: int = 10,
-    proxies: Mapping[str, str] | None = None,
     looks_over_parameters: bool = True,
     road: Road | None = None,
 ) -> AioConfig:
     """Return a configuration with one attempt; retries are the worker's (a replay, with a person waiting, allows more).
 
-    `road` tracks the connections. With `proxies` (see `proxy_for`) connections use the same proxies as the other sinks.
-    Without it botocore reads the environment, and supports neither networks in NO_PROXY nor special characters in a
-    password.
+    `road` tracks the connections, which use the same proxies as the other sinks (see `proxy_for`). Those that botocore
+    would read from the environment support neither networks in NO_PROXY nor special characters in a password.
     """
-    direction: dict[str, Any] = {} if proxies is None else {"proxies": {}, "http_session_cls": _directed(proxies)}
     return AioConfig(
-        **direction,
+        proxies={},
+        http_session_cls=_directed(network.proxies),
         parameter_validation=looks_over_parameters,
         retries={"mode": "standard", "total_max_attempts": 1},
         connect_timeout=connect_s,

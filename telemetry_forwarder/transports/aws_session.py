@@ -37,6 +37,7 @@ from botocore.loaders import Loader
 from botocore.plugin import PluginContext, reset_plugin_context, set_plugin_context
 
 from telemetry_forwarder.foreign import what_answered
+from telemetry_forwarder.transports.addresses import Network
 from telemetry_forwarder.variables.table import Problem
 
 ENDPOINTS = {
@@ -117,21 +118,21 @@ def _endpoint_of(service: str) -> str:
 async def open_client(
     session: AioSession,
     service: Any,
+    network: Network,
     *,
     config: AioConfig,
     region: str | None = None,
-    ca_file: str | None = None,
     endpoint_url: str | None = None,
 ) -> AsyncIterator[Any]:
-    """Open a client of `service`; leaving the context closes its connections.
+    """Open a client of `service`, in `region` or that of `network`; leaving the context closes its connections.
 
     Raises BotoCoreError, or ValueError for an endpoint that is no URL, if no client can be made.
     """
     creator = session.create_client(
         service,
-        region_name=region or None,
+        region_name=region or network.region or None,
         # Never None, because botocore would then read REQUESTS_CA_BUNDLE; nor "", which switches verification off.
-        verify=ca_file or session.get_config_variable("ca_bundle") or True,
+        verify=network.aws_ca_file or session.get_config_variable("ca_bundle") or True,
         endpoint_url=endpoint_url or session.get_config_variable(_endpoint_of(service)) or None,
         config=config,
     )

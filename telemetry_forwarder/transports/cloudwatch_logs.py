@@ -1,7 +1,7 @@
 """Send PutLogEvents with the AWS SDK. Imported only if CloudWatch Logs is a sink, because botocore is heavy."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ from botocore.exceptions import BotoCoreError
 
 from telemetry_forwarder.errors import ConfigError, NotTheService, TransportError
 from telemetry_forwarder.interfaces import AwsResponse, Cause, PutLogEvents
-from telemetry_forwarder.transports.addresses import host_port
+from telemetry_forwarder.transports.addresses import Network, host_port
 from telemetry_forwarder.transports.aws import Road, client_config
 from telemetry_forwarder.transports.aws_calls import call
 from telemetry_forwarder.transports.aws_session import new_session, open_client, sdk_problem
@@ -35,11 +35,9 @@ FOREIGN = "ForeignAnswer"
 
 @asynccontextmanager
 async def open_logs(
+    network: Network,
     *,
     retention_days: int | None = None,
-    region: str | None = None,
-    ca_file: str | None = None,
-    proxies: Mapping[str, str] | None = None,
     connect_s: float = 5.0,
     warn: Callable[[str], None] | None = None,
 ) -> "AsyncIterator[_LogsTransport]":
@@ -50,10 +48,10 @@ async def open_logs(
     """
     road = Road()
     # The events are built here, so they are valid; validation would take the SDK as long as all the rest.
-    config = client_config(connect_s=connect_s, read_s=READ_S, proxies=proxies, looks_over_parameters=False, road=road)
+    config = client_config(network, connect_s=connect_s, read_s=READ_S, looks_over_parameters=False, road=road)
     async with AsyncExitStack() as stack:
         try:
-            opening = open_client(new_session(), "logs", region=region, ca_file=ca_file, config=config)
+            opening = open_client(new_session(), "logs", network, config=config)
             client = await stack.enter_async_context(opening)
         except (BotoCoreError, ValueError) as error:
             raise ConfigError([sdk_problem(error, "logs", "Sink cloudwatch does not run without it.")]) from error

@@ -1,11 +1,9 @@
 """Open the transport of a destination: the only place that defines the order of the wrappers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
-
-from msgspec import Struct
 
 from telemetry_forwarder.errors import TransportError
 from telemetry_forwarder.interfaces import (
@@ -18,27 +16,12 @@ from telemetry_forwarder.interfaces import (
     Transport,
 )
 from telemetry_forwarder.log import Log, where
-from telemetry_forwarder.transports.addresses import choose_proxy
+from telemetry_forwarder.transports.addresses import Network, choose_proxy
 from telemetry_forwarder.transports.auth import AuthTransport, FetchSecret, WaitsFor
 from telemetry_forwarder.transports.gzip import GzipTransport
 
 # The timeout for a connection; afterwards it is tried again.
 CONNECT_S = 3.0
-
-
-class Network(Struct, frozen=True, kw_only=True):
-    """The network settings of every transport: `proxies` by scheme (and "no"), CA certificates, the region.
-
-    `aws_ca_file` is for AWS alone: None if AWS_CA_BUNDLE names one, which the SDK reads by itself.
-    """
-
-    proxies: Mapping[str, str]
-    ca_file: str | None
-    region: str | None
-    aws_ca_file: str | None = None
-
-    def __repr__(self) -> str:  # without proxies: an address may hold a password
-        return f"Network(ca_file={self.ca_file!r}, region={self.region!r}, aws_ca_file={self.aws_ca_file!r})"
 
 
 @asynccontextmanager
@@ -64,14 +47,7 @@ async def open_transport(
     elif isinstance(delivery, LogsDelivery):
         from telemetry_forwarder.transports.cloudwatch_logs import open_logs  # load botocore only if it is needed
 
-        async with open_logs(
-            retention_days=delivery.retention_days,
-            region=network.region,
-            ca_file=network.aws_ca_file,
-            proxies=network.proxies,
-            connect_s=CONNECT_S,
-            warn=warn,
-        ) as logs:
+        async with open_logs(network, retention_days=delivery.retention_days, connect_s=CONNECT_S, warn=warn) as logs:
             yield logs
     else:
         async with delivery() as theirs:

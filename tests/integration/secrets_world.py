@@ -14,6 +14,7 @@ from telemetry_forwarder.clock import Clock, SystemClock
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.secrets.service import SecretsService, open_secrets_service
 from telemetry_forwarder.secrets.settings import secrets_from
+from telemetry_forwarder.transports.addresses import Network
 from telemetry_forwarder.variables.reading import read_all
 
 TARGETS = {"ssm": "AmazonSSM", "secretsmanager": "secretsmanager"}
@@ -51,9 +52,7 @@ async def open_world(clock: Clock | None = None, **environ: str) -> AsyncIterato
     written: list[str] = []
     log = Log("debug", written.append)
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    opening = open_secrets_service(
-        settings, [listener], region=None, ca_file=None, clock=clock or SystemClock(), log=log
-    )
+    opening = open_secrets_service(settings, [listener], Network(), clock=clock or SystemClock(), log=log)
     port = listener.getsockname()[1]
     async with opening as service:
         yield World(port, service, written)

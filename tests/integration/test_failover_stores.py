@@ -22,6 +22,7 @@ from telemetry_forwarder.failover.parcels import (
     unpack,
 )
 from telemetry_forwarder.failover.s3_sqs import is_of_aws, loaded_session, open_store
+from telemetry_forwarder.transports.addresses import Network
 from telemetry_forwarder.transports.aws_session import OrjsonFiles
 from telemetry_forwarder.variables.failover_target import S3Prefix, SqsQueue
 from tests.builders import Lines, record, records
@@ -31,6 +32,7 @@ from .sockets import Answer, Seen, hang, raw, says, serving
 
 __all__ = ["environment", "moto"]
 
+NETWORK = Network(region=REGION)
 BUCKET = S3Prefix("kept", "logs")
 FORBIDDEN = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
@@ -77,7 +79,7 @@ class StrictBucket:
 @asynccontextmanager
 async def failover(place: Any, lines: Lines) -> AsyncIterator[Failover]:
     """The whole of it, loading included."""
-    keeper = Failover(place, clock=SystemClock(), log=lines.log, region=REGION)
+    keeper = Failover(place, NETWORK, clock=SystemClock(), log=lines.log)
     async with asyncio.TaskGroup() as group:
         runner = group.create_task(keeper.run())
         try:
@@ -95,7 +97,7 @@ async def test_moto_takes_an_object_once_and_a_second_time_is_no_error(moto: str
     parcel = parcel_of(20)
     async with get_session().create_client("s3", region_name=REGION, endpoint_url=moto) as s3:
         await s3.create_bucket(Bucket="kept", CreateBucketConfiguration={"LocationConstraint": REGION})
-        async with open_store(BUCKET, region=REGION) as store:
+        async with open_store(BUCKET, NETWORK) as store:
             await store.put("splunk", parcel)
             await store.put("splunk", parcel)
         (only,) = (await s3.list_objects_v2(Bucket="kept"))["Contents"]
@@ -172,7 +174,7 @@ async def test_hanging_bucket_ends_at_the_deadline(s3_at: Any) -> None:
 async def test_refusals_say_what_is_wrong(s3_at: Any, answer: Answer, said: str) -> None:
     async with serving(answer) as server:
         s3_at(server.url())
-        async with open_store(BUCKET, region=REGION) as store:
+        async with open_store(BUCKET, NETWORK) as store:
             with pytest.raises(FailoverError) as caught:
                 await store.put("splunk", parcel_of(1))
     assert said in str(caught.value)
@@ -181,7 +183,7 @@ async def test_refusals_say_what_is_wrong(s3_at: Any, answer: Answer, said: str)
 
 async def test_nobody_there_is_a_transport_error(s3_at: Any) -> None:
     s3_at("http://127.0.0.1:9")
-    async with open_store(BUCKET, region=REGION) as store:
+    async with open_store(BUCKET, NETWORK) as store:
         with pytest.raises(TransportError, match=r"127\.0\.0\.1:9"):
             await store.put("splunk", parcel_of(1))
 
@@ -189,7 +191,7 @@ async def test_nobody_there_is_a_transport_error(s3_at: Any) -> None:
 async def test_missing_credentials_are_said(s3_at: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     s3_at("http://127.0.0.1:9")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    async with open_store(BUCKET, region=REGION) as store:
+    async with open_store(BUCKET, NETWORK) as store:
         with pytest.raises(FailoverError, match="no AWS credentials"):
             await store.put("splunk", parcel_of(1))
 
@@ -208,14 +210,14 @@ async def test_client_is_made_on_the_loop_without_reading_a_file(
         read.append(file_path)
 
     monkeypatch.setattr(OrjsonFiles, "load_file", load_file)
-    async with open_store(place, region=REGION, session=lambda: session):
+    async with open_store(place, NETWORK, lambda: session):
         assert read == []
 
 
 async def test_endpoint_that_is_no_url_is_a_config_error(s3_at: Any) -> None:
     s3_at("nowhere")
     with pytest.raises(ConfigError, match="AWS_ENDPOINT_URL_S3 is not what"):
-        async with open_store(BUCKET, region=REGION):
+        async with open_store(BUCKET, NETWORK):
             raise AssertionError
 
 
@@ -224,7 +226,7 @@ async def test_other_services_are_asked_by_path_whatever_their_hosts_name(s3_at:
     bucket = StrictBucket()
     async with serving(bucket) as server:
         s3_at(f"http://localhost:{server.port}")
-        async with open_store(BUCKET, region=REGION) as store:
+        async with open_store(BUCKET, NETWORK) as store:
             await store.put("splunk", parcel_of(1))
     (path,) = bucket.objects
     assert path.startswith("/kept/logs/orders-worker/splunk/")
@@ -286,7 +288,7 @@ async def test_fifo_queue_takes_the_same_message_once_for_each_sink(moto: str, s
     url = await make_queue(moto, "kept.fifo", FifoQueue="true")
     (packed,) = pack_messages(records(3))
     assert packed.parcel is not None
-    async with open_store(SqsQueue(url), region=REGION) as store:
+    async with open_store(SqsQueue(url), NETWORK) as store:
         for sink in ("splunk", "splunk", "datadog", "datadog"):
             await store.put(sink, packed.parcel)
     found = await messages(moto, url)
@@ -297,6 +299,6 @@ async def test_fifo_queue_takes_the_same_message_once_for_each_sink(moto: str, s
 
 async def test_missing_queue_is_said(moto: str, sqs_at: Any) -> None:
     sqs_at(moto)
-    async with open_store(SqsQueue(f"{moto}/123456789012/nowhere"), region=REGION) as store:
+    async with open_store(SqsQueue(f"{moto}/123456789012/nowhere"), NETWORK) as store:
         with pytest.raises(FailoverError, match="there is no such queue"):
             await store.put("splunk", parcel_of(1))

@@ -15,6 +15,7 @@ from telemetry_forwarder.log import Log
 from telemetry_forwarder.secrets import fetch as fetching
 from telemetry_forwarder.secrets.service import SecretsService, open_secrets_service
 from telemetry_forwarder.secrets.settings import secrets_from
+from telemetry_forwarder.transports.addresses import Network
 from telemetry_forwarder.variables.reading import read_all
 from telemetry_forwarder.variables.types import Secret, SecretReference
 
@@ -29,9 +30,7 @@ async def with_service(use: Callable[[SecretsService], Any], region: str | None 
     """Open a service, use it, close it."""
     settings = secrets_from(read_all(environ))
     quiet = Log("error")
-    async with open_secrets_service(
-        settings, [], region=region, ca_file=None, clock=SystemClock(), log=quiet
-    ) as service:
+    async with open_secrets_service(settings, [], Network(region=region), clock=SystemClock(), log=quiet) as service:
         return await use(service)
 
 

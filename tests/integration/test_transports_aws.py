@@ -13,6 +13,7 @@ from local_backends.faults import ANY
 from telemetry_forwarder.errors import ConfigError, ConnectFailed, ConnectionLost, TransportError
 from telemetry_forwarder.interfaces import AwsResponse, PutLogEvents
 from telemetry_forwarder.transports import cloudwatch_logs as logs
+from telemetry_forwarder.transports.addresses import Network
 from telemetry_forwarder.transports.cloudwatch_logs import open_logs
 
 from .aws_service import ENDPOINTS, REGION, Service, endpoint, environment, error, moto
@@ -39,7 +40,7 @@ def put(group: str, *messages: str, stream: str = "s") -> PutLogEvents:
 
 async def test_moto_gets_group_stream_retention_and_events(moto, endpoint):
     endpoint(moto)
-    async with open_logs(retention_days=7) as transport:
+    async with open_logs(Network(), retention_days=7) as transport:
         answers = [await transport.send(put("/acme/new", "one", "zwei ü")) for _ in range(2)]
     assert [(answer.status, answer.error) for answer in answers] == [(200, None)] * 2
     async with get_session().create_client("logs", region_name=REGION) as client:
@@ -52,7 +53,7 @@ async def test_moto_gets_group_stream_retention_and_events(moto, endpoint):
 async def test_moto_says_in_the_answers_body_which_events_are_too_old(moto, endpoint):
     endpoint(moto)
     old = PutLogEvents(group="/acme/old", stream="s", events=((1_000, "old"), (int(time.time() * 1000), "new")))
-    async with open_logs() as transport:
+    async with open_logs(Network()) as transport:
         answer = await transport.send(old)
     assert answer.status == 200
     assert "tooOldLogEventEndIndex" in answer.body["rejectedLogEventsInfo"]
@@ -64,7 +65,7 @@ async def test_an_answer_of_aws_whose_body_cannot_be_read_is_one_of_its_status(s
     head = b"HTTP/1.1 %d X\r\nx-amzn-RequestId: 1\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
     async with serving(raw(head + body)) as server:
         endpoint(server.url())
-        async with open_logs() as transport:
+        async with open_logs(Network()) as transport:
             answer = await transport.send(put("g", "m"))
     assert answer.status == status
     assert (answer.error is None) is (status == 200)
@@ -74,7 +75,7 @@ async def test_the_stream_alone_is_created_where_the_group_is_there_and_only_onc
     service = Service()
     async with serving(service) as server:
         endpoint(server.url())
-        async with open_logs(retention_days=7) as transport:
+        async with open_logs(Network(), retention_days=7) as transport:
             await transport.send(put("g", "m"))
             await transport.send(put("g", "m"))
             await transport.send(put("g", "m", stream="other"))
@@ -90,7 +91,7 @@ async def test_a_creation_that_is_refused_keeps_no_event_back(endpoint, refusal)
     service = Service(CreateLogStream=[error(refusal)])
     async with serving(service) as server:
         endpoint(server.url())
-        async with open_logs() as transport:
+        async with open_logs(Network()) as transport:
             assert (await transport.send(put("g", "m"))).status == 200
             assert (await transport.send(put("g", "m"))).status == 200
     assert service.calls == ["CreateLogStream", "PutLogEvents", "PutLogEvents"]
@@ -104,7 +105,7 @@ async def test_a_group_that_others_are_creating_is_answered_so_and_found_by_the_
     )
     async with serving(service) as server:
         endpoint(server.url())
-        async with open_logs(retention_days=7) as transport:
+        async with open_logs(Network(), retention_days=7) as transport:
             assert (await transport.send(put("g", "m"))).error == "OperationAbortedException"
             assert (await transport.send(put("g", "m"))).status == 200
     assert "PutRetentionPolicy" not in service.calls  # the group is another's
@@ -114,7 +115,7 @@ async def test_a_stream_that_vanished_is_created_again_and_the_events_put_once_m
     service = Service(CreateLogStream=[EXISTS], PutLogEvents=[says(200, b"{}"), MISSING])
     async with serving(service) as server:
         endpoint(server.url())
-        async with open_logs() as transport:
+        async with open_logs(Network()) as transport:
             assert (await transport.send(put("g", "m"))).status == 200
             assert (await transport.send(put("g", "m"))).status == 200
     assert service.calls == ["CreateLogStream", "PutLogEvents", "PutLogEvents", "CreateLogStream", "PutLogEvents"]
@@ -124,7 +125,7 @@ async def test_what_stays_missing_is_said(endpoint):
     service = Service(PutLogEvents=[MISSING, MISSING])
     async with serving(service) as server:
         endpoint(server.url())
-        async with open_logs() as transport:
+        async with open_logs(Network()) as transport:
             answer = await transport.send(put("g", "m"))
     assert (answer.status, answer.error) == (400, "ResourceNotFoundException")
     assert service.calls.count("PutLogEvents") == 2
@@ -145,7 +146,7 @@ async def test_a_retention_that_cannot_be_set_is_told_and_keeps_no_event_back(en
     service = Service(CreateLogStream=[MISSING], PutRetentionPolicy=[answer])
     async with serving(service) as server:
         endpoint(server.url())
-        async with open_logs(retention_days=7, warn=told.append) as transport:
+        async with open_logs(Network(), retention_days=7, warn=told.append) as transport:
             assert (await transport.send(put("g", "m"))).status == 200
     assert service.calls == [
         "CreateLogStream",
@@ -181,7 +182,7 @@ async def test_an_error_is_an_answer_with_type_text_and_wait_after_one_attempt(e
     service = Service(PutLogEvents=[answer])
     async with serving(service) as server:
         endpoint(server.url())
-        async with open_logs() as transport:
+        async with open_logs(Network()) as transport:
             assert await transport.send(put("g", "m")) == expected
     assert service.calls == ["CreateLogStream", "PutLogEvents"]
 
@@ -190,7 +191,7 @@ async def test_a_page_of_a_gateway_is_an_answer_too(endpoint):
     service = Service(PutLogEvents=[says(502, b"<html>Bad Gateway</html>", "Content-Type: text/html")])
     async with serving(service) as server:
         endpoint(server.url())
-        async with open_logs() as transport:
+        async with open_logs(Network()) as transport:
             assert (await transport.send(put("g", "m"))).status == 502
 
 
@@ -198,7 +199,7 @@ async def test_parameters_are_looked_over_by_the_service_alone(endpoint):
     """The SDK's own look at each event took as long as all the rest of a request."""
     async with serving(Service(PutLogEvents=[error("InvalidParameterException")])) as server:
         endpoint(server.url())
-        async with open_logs() as transport:
+        async with open_logs(Network()) as transport:
             answer = await transport.send(put("g", ""))
     assert (answer.status, answer.error) == (400, "InvalidParameterException")
 
@@ -207,7 +208,7 @@ async def test_missing_credentials_are_an_answer(endpoint, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     endpoint("http://127.0.0.1:9")
-    async with open_logs() as transport:
+    async with open_logs(Network()) as transport:
         answer = await transport.send(put("g", "m"))
     assert (answer.status, answer.error) == (400, "UnrecognizedClientException")
 
@@ -221,7 +222,7 @@ async def test_an_answer_that_does_not_come_whole_is_connection_lost(endpoint, b
     service = Service(PutLogEvents=[broken])
     async with serving(service) as server:
         endpoint(server.url())
-        async with open_logs() as transport:
+        async with open_logs(Network()) as transport:
             with pytest.raises(ConnectionLost, match=f"127.0.0.1:{server.port}: ") as caught:
                 await transport.send(put("g", "hidden"))
     assert "hidden" not in str(caught.value)
@@ -231,7 +232,7 @@ async def test_an_answer_that_does_not_come_whole_is_connection_lost(endpoint, b
 async def test_no_connection_is_connect_failed(endpoint):
     async with serving(Service()) as server:
         endpoint(server.url())
-    async with open_logs() as transport:
+    async with open_logs(Network()) as transport:
         with pytest.raises(ConnectFailed, match=f"127.0.0.1:{server.port}: no connection"):
             await transport.send(put("g", "m"))
 
@@ -243,7 +244,7 @@ async def test_a_handshake_that_does_not_come_is_connect_failed(endpoint):
 
     async with listening(silent) as port:
         endpoint(f"https://127.0.0.1:{port}")
-        async with open_logs(connect_s=0.2) as transport:
+        async with open_logs(Network(), connect_s=0.2) as transport:
             with pytest.raises(ConnectFailed, match="in time"):
                 await transport.send(put("g", "m"))
 
@@ -251,7 +252,7 @@ async def test_a_handshake_that_does_not_come_is_connect_failed(endpoint):
 async def test_a_cancelled_put_hangs_up_and_the_transport_goes_on(endpoint):
     async with serving(Service(PutLogEvents=[hang])) as server:
         endpoint(server.url())
-        async with open_logs() as transport:
+        async with open_logs(Network()) as transport:
             await transport.prepare(put("g", "m"))
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(1):
@@ -265,12 +266,12 @@ async def test_certificates_are_those_of_the_ca_file(endpoint, tmp_path):
     context, trusted = make_certificate(tmp_path)
     async with serving(Service(), context) as server:
         endpoint(server.url(scheme="https"))
-        async with open_logs(ca_file=str(trusted)) as transport:
+        async with open_logs(Network(aws_ca_file=str(trusted))) as transport:
             assert (await transport.send(put("g", "m"))).status == 200
-        async with open_logs() as transport:
+        async with open_logs(Network()) as transport:
             with pytest.raises(ConnectFailed, match="SSL_CERT_FILE"):
                 await transport.send(put("g", "m"))
-        async with open_logs(ca_file=str(tmp_path / "missing.pem")) as transport:
+        async with open_logs(Network(aws_ca_file=str(tmp_path / "missing.pem"))) as transport:
             with pytest.raises(ConnectFailed, match="CA file"):
                 await transport.send(put("g", "m"))
 
@@ -287,7 +288,7 @@ async def test_a_failure_of_tls_is_told_as_for_the_other_sinks(endpoint, tmp_pat
     authority = Authority(tmp_path)
     async with serving(Service(), authority.server(*names, ends=ends)) as server:
         endpoint(server.url(scheme="https"))
-        async with open_logs(ca_file=str(authority.trusted) if is_trusted else None) as transport:
+        async with open_logs(Network(aws_ca_file=str(authority.trusted) if is_trusted else None)) as transport:
             with pytest.raises(ConnectFailed, match=reason):
                 await transport.send(put("g", "m"))
 
@@ -298,10 +299,10 @@ async def test_the_way_is_that_of_the_other_sinks_whatever_the_environment_says(
         endpoint(server.url())
         monkeypatch.setenv("HTTP_PROXY", "socks5://nowhere")
         ours = {"http": f"http://u:p%23@127.0.0.1:{proxy.port}"}
-        async with open_logs(proxies=ours | {"no": "127.0.0.0/8"}) as transport:
+        async with open_logs(Network(proxies=ours | {"no": "127.0.0.0/8"})) as transport:
             assert (await transport.send(put("g", "m"))).status == 200
         assert proxy.requests == []
-        async with open_logs(proxies=ours) as transport:
+        async with open_logs(Network(proxies=ours)) as transport:
             with suppress(TransportError):  # what the proxy answers is no answer of the service
                 await transport.send(put("g", "m"))
     assert proxy.requests[0].headers["proxy-authorization"] == "Basic " + b64encode(b"u:p#").decode()
@@ -310,12 +311,12 @@ async def test_the_way_is_that_of_the_other_sinks_whatever_the_environment_says(
 async def test_no_region_and_an_endpoint_that_is_no_url_are_configuration_errors(endpoint, monkeypatch):
     endpoint("no url")
     with pytest.raises(ConfigError, match="AWS_ENDPOINT_URL_CLOUDWATCH_LOGS"):
-        async with open_logs():
+        async with open_logs(Network()):
             pass
     for name in ("AWS_REGION", ENDPOINTS[0]):
         monkeypatch.delenv(name)
     with pytest.raises(ConfigError, match="AWS_REGION"):
-        async with open_logs():
+        async with open_logs(Network()):
             pass
 
 
@@ -325,7 +326,7 @@ async def test_no_step_of_a_creation_waits_for_the_answer_to_the_one_before(endp
     async with CloudWatchLogs() as backend:
         endpoint(backend.url)
         backend.faults.always(Slow(1.0, times=None), on=ANY)
-        async with open_logs() as transport:
+        async with open_logs(Network()) as transport:
             began = time.monotonic()
             async with asyncio.TaskGroup() as group:
                 preparing = group.create_task(transport.prepare(put("g", "m")))
@@ -344,7 +345,7 @@ async def test_what_is_prepared_is_not_created_again(endpoint):
     service = Service()
     async with serving(service) as server:
         endpoint(server.url())
-        async with open_logs() as transport:
+        async with open_logs(Network()) as transport:
             await transport.prepare(put("g", "m"))
             await transport.prepare(put("g", "m"))
             await transport.send(put("g", "m"))

@@ -12,9 +12,10 @@ import pytest
 
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost
 from telemetry_forwarder.interfaces import HttpDelivery, HttpRequest, HttpResponse
+from telemetry_forwarder.transports.addresses import Network
 from telemetry_forwarder.transports.answers import LONGEST_ANSWER_BYTES
 from telemetry_forwarder.transports.http import HttpTransport
-from telemetry_forwarder.transports.stack import Network, open_transport
+from telemetry_forwarder.transports.stack import open_transport
 from telemetry_forwarder.variables.proxies import proxy_url
 
 from .sockets import Answer, Seen, Server, hang, listening, make_certificate, proxying, raw, read_head, says, serving
@@ -290,9 +291,7 @@ async def test_a_proxys_password_arrives_whatever_it_is_made_of(
 async def through_network(server: Server, exception: str) -> bool:
     """Send through what is built from settings with NO_PROXY; say whether the proxy was asked."""
     async with proxying() as proxy:
-        network = Network(
-            proxies={"http": f"http://{HERE}:{proxy.port}", "no": exception}, ca_file=None, region="eu-west-1"
-        )
+        network = Network(proxies={"http": f"http://{HERE}:{proxy.port}", "no": exception})
         delivery = HttpDelivery(url=server.url())
         async with open_transport(delivery, network, print) as transport:
             answer = await transport.send(post(server.url()))

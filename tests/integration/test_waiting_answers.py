@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from telemetry_forwarder.delivery.answer_time import let_answers_in
 from telemetry_forwarder.interfaces import Credential, HttpRequest, PutLogEvents, Secret
+from telemetry_forwarder.transports.addresses import Network
 from telemetry_forwarder.transports.auth import AuthTransport
 from telemetry_forwarder.transports.cloudwatch_logs import open_logs
 from telemetry_forwarder.transports.gzip import GzipTransport
@@ -90,6 +91,6 @@ async def test_an_answer_of_http_that_waits_is_read_before_a_copy_is_begun() -> 
 async def test_an_answer_of_the_sdk_that_waits_is_read_before_a_copy_is_begun(endpoint: Callable[[str], None]) -> None:
     with elsewhere() as server:
         endpoint(server.url)
-        async with open_logs() as transport:
+        async with open_logs(Network()) as transport:
             request = PutLogEvents(group="g", stream="s", events=((int(time.time() * 1000), "one"),))
             assert await is_read_in_time(server, lambda: transport.send(request))

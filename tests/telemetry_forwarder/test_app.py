@@ -12,29 +12,28 @@ from telemetry_forwarder.interfaces import Delivered, Destination, HttpDelivery,
 from telemetry_forwarder.records.handover import Handover, HandoverFile, before
 from telemetry_forwarder.records.record import Origin, complete
 from telemetry_forwarder.settings import Settings
-from telemetry_forwarder.testing.memory_transport import HANG, MemoryTransport
 from telemetry_forwarder.testing.virtual_time import in_virtual_time
 from telemetry_forwarder.transports.stack import check_health
 from telemetry_forwarder.variables.reading import read_all
 from telemetry_forwarder.wiring import open_all
-from tests.builders import Lines, ListSink, run
+from tests.builders import Hang, Lines, ListSink, ScriptedTransport, run
 
-FINE = MemoryTransport[Any, Any](otherwise=Delivered())
+FINE = ScriptedTransport(then=Delivered())
 
 
 @asynccontextmanager
-async def opens() -> AsyncIterator[MemoryTransport[Any, Any]]:
+async def opens() -> AsyncIterator[ScriptedTransport]:
     yield FINE
 
 
 @asynccontextmanager
-async def raises() -> AsyncIterator[MemoryTransport[Any, Any]]:
+async def raises() -> AsyncIterator[ScriptedTransport]:
     raise RuntimeError("the token is secret")
     yield FINE
 
 
 @asynccontextmanager
-async def hangs() -> AsyncIterator[MemoryTransport[Any, Any]]:
+async def hangs() -> AsyncIterator[ScriptedTransport]:
     await asyncio.Event().wait()
     yield FINE
 
@@ -71,7 +70,7 @@ def test_a_bug_in_the_health_check_costs_nothing() -> None:
     lines = Lines()
     health = HttpRequest(url="http://h/", body=b"", headers={}, method="GET")
     asked = destination("theirs", HttpDelivery(url="http://h/", health=health))
-    run(check_health(asked, MemoryTransport([RuntimeError("secret")]), lines.log))
+    run(check_health(asked, ScriptedTransport(RuntimeError("secret")), lines.log))
     assert lines.said("a bug in the health check", "WARN") == 1
     assert "token is secret" not in str(lines.written)
 
@@ -81,7 +80,7 @@ def test_a_health_check_that_a_freeze_outlasts_is_no_reason_to_warn() -> None:
     lines = Lines()
     health = HttpRequest(url="http://h/", body=b"", headers={}, method="GET")
     asked = destination("theirs", HttpDelivery(url="http://h/", health=health))
-    run(check_health(asked, MemoryTransport([HANG]), lines.log))
+    run(check_health(asked, ScriptedTransport(Hang()), lines.log))
     assert [line["level"] for line in lines.written] == ["DEBUG"]
 
 

@@ -23,8 +23,8 @@ from telemetry_forwarder.interfaces import (
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.secrets.answers import Answer, Outcome
 from telemetry_forwarder.secrets.server import Guard
+from telemetry_forwarder.transports.addresses import Network
 from telemetry_forwarder.transports.auth import authorized
-from telemetry_forwarder.transports.stack import Network
 from telemetry_forwarder.variables.types import Secret
 from tests.builders import record
 

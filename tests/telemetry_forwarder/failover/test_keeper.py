@@ -12,6 +12,7 @@ from telemetry_forwarder.failover.keeper import Failover, OpenStore
 from telemetry_forwarder.failover.parcels import Parcel
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.testing.virtual_time import in_virtual_time
+from telemetry_forwarder.transports.addresses import Network
 from telemetry_forwarder.variables.failover_target import S3Prefix, SqsQueue
 from telemetry_forwarder.variables.table import Problem
 from tests.builders import Hang, Lines, clock, in_seconds, record, records
@@ -67,7 +68,7 @@ class World:
             await asyncio.sleep(load_s)
             return opened
 
-        self.failover = Failover(place, clock=clock(), log=self.lines.log, load=load)
+        self.failover = Failover(place, Network(), clock=clock(), log=self.lines.log, load=load)
 
 
 @asynccontextmanager

@@ -6,13 +6,14 @@ from telemetry_forwarder.clock import SystemClock
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.secrets.service import SecretsService
 from telemetry_forwarder.secrets.settings import secrets_from
+from telemetry_forwarder.transports.addresses import Network
 from telemetry_forwarder.variables.reading import read_all
 from tests.builders import record
 
 
 async def service_in(init_type: str, tasks: asyncio.TaskGroup) -> tuple[SecretsService, list[str]]:
     settings = secrets_from(read_all({"AWS_LAMBDA_INITIALIZATION_TYPE": init_type}))
-    service = SecretsService(settings, region=None, ca_file=None, tasks=tasks, clock=SystemClock(), log=Log("error"))
+    service = SecretsService(settings, Network(), tasks=tasks, clock=SystemClock(), log=Log("error"))
     dropped: list[str] = []
     drop_all = service.cache.drop_all
 

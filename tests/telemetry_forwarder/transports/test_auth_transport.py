@@ -6,9 +6,9 @@ import pytest
 
 from telemetry_forwarder.errors import CredentialUnavailable, SecretDenied, SecretUnavailable
 from telemetry_forwarder.interfaces import Credential, HttpRequest, HttpResponse
-from telemetry_forwarder.testing.memory_transport import HANG, MemoryTransport
 from telemetry_forwarder.transports.auth import AuthTransport
 from telemetry_forwarder.variables.types import Secret, SecretReference
+from tests.builders import Hang, ScriptedTransport
 
 REFERENCE = SecretReference("ssm", "/hec/token")
 OK = HttpResponse(status=200)
@@ -66,20 +66,20 @@ def request(**headers: str) -> HttpRequest:
     return HttpRequest(url="https://hec.example/x", body=b"{}", headers=headers)
 
 
-def accepting(token: str) -> MemoryTransport[HttpRequest, HttpResponse]:
+def accepting(token: str) -> ScriptedTransport:
     """A destination that takes `token` and answers 403 to all others."""
-    return MemoryTransport(
-        otherwise=lambda sent: HttpResponse(status=200 if sent.headers["Authorization"] == f"Splunk {token}" else 403)
+    return ScriptedTransport(
+        then=lambda sent: HttpResponse(status=200 if sent.headers["Authorization"] == f"Splunk {token}" else 403)
     )
 
 
-def auth(inner: MemoryTransport, service: SecretsService, clock: HandClock | None = None) -> AuthTransport:
+def auth(inner: ScriptedTransport, service: SecretsService, clock: HandClock | None = None) -> AuthTransport:
     credential = Credential(header="Authorization", prefix="Splunk ", secret=REFERENCE)
     return AuthTransport(inner, credential, service, clock=clock or HandClock())
 
 
 async def test_a_given_secret_is_added_with_its_prefix_and_replaces_a_header_of_that_name():
-    inner = MemoryTransport(otherwise=OK)
+    inner = ScriptedTransport(then=OK)
     transport = AuthTransport(inner, Credential(header="Authorization", prefix="Splunk ", secret=Secret("s3cr3t")))
     given = request(authorization="other", Accept="x")
     await transport.send(given)
@@ -88,7 +88,7 @@ async def test_a_given_secret_is_added_with_its_prefix_and_replaces_a_header_of_
 
 
 async def test_the_secret_is_shown_by_no_repr():
-    inner = MemoryTransport(otherwise=OK)
+    inner = ScriptedTransport(then=OK)
     transport = AuthTransport(inner, Credential(header="DD-API-KEY", secret=Secret("s3cr3t")))
     await transport.send(request())
     assert inner.requests[0].headers["DD-API-KEY"] == "s3cr3t"
@@ -96,7 +96,7 @@ async def test_the_secret_is_shown_by_no_repr():
 
 
 async def test_a_given_secret_that_is_refused_is_not_sent_again():
-    inner = MemoryTransport(otherwise=HttpResponse(status=401))
+    inner = ScriptedTransport(then=HttpResponse(status=401))
     transport = AuthTransport(inner, Credential(header="DD-API-KEY", secret=Secret("s3cr3t")))
     assert (await transport.send(request())).status == 401
     assert len(inner.requests) == 1
@@ -104,7 +104,7 @@ async def test_a_given_secret_that_is_refused_is_not_sent_again():
 
 def test_a_reference_without_a_way_to_read_it_is_a_mistake_of_the_caller():
     with pytest.raises(ValueError, match="reference"):
-        AuthTransport(MemoryTransport(), Credential(header="A", secret=REFERENCE))
+        AuthTransport(ScriptedTransport(), Credential(header="A", secret=REFERENCE))
 
 
 async def test_a_reference_is_read_once_however_many_wait_for_it_and_kept():
@@ -152,7 +152,7 @@ async def test_who_waits_for_a_reading_that_is_cancelled_reads_himself():
 
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_rotated_secret_is_read_again_after_a_refusal_and_the_request_sent_once_more(status):
-    inner = MemoryTransport([OK, HttpResponse(status=status)], otherwise=OK)
+    inner = ScriptedTransport(OK, HttpResponse(status=status), then=OK)
     service = SecretsService("old", "new")
     transport = auth(inner, service)
     await transport.send(request())
@@ -206,6 +206,6 @@ async def test_a_second_reading_that_is_cancelled_may_be_tried_at_once():
 
 
 async def test_closing_closes_the_inner_transport():
-    inner = MemoryTransport([HANG])
+    inner = ScriptedTransport(Hang())
     await auth(inner, SecretsService("one")).aclose()
     assert inner.is_closed

@@ -7,8 +7,8 @@ import pytest
 
 from telemetry_forwarder.errors import ConnectionLost
 from telemetry_forwarder.interfaces import HttpRequest, HttpResponse
-from telemetry_forwarder.testing.memory_transport import MemoryTransport
 from telemetry_forwarder.transports.gzip import GzipTransport
+from tests.builders import ScriptedTransport
 
 LONG = b'{"event": "a line of some length"}' * 200
 
@@ -18,7 +18,7 @@ def request(body: bytes, **headers: str) -> HttpRequest:
 
 
 async def sent_for(given: HttpRequest, **arguments: int) -> HttpRequest:
-    inner = MemoryTransport(otherwise=HttpResponse(status=200))
+    inner = ScriptedTransport(then=HttpResponse(status=200))
     await GzipTransport(inner, **arguments).send(given)
     return inner.requests[0]
 
@@ -52,7 +52,7 @@ async def test_an_encoded_body_is_not_encoded_again():
 
 
 async def test_a_retry_of_the_same_request_sends_the_very_same_bytes():
-    inner = MemoryTransport([HttpResponse(status=503), ConnectionLost("x"), HttpResponse(status=200)])
+    inner = ScriptedTransport(HttpResponse(status=503), ConnectionLost("x"), HttpResponse(status=200))
     transport, given = GzipTransport(inner), request(LONG)
     await transport.send(given)
     with pytest.raises(ConnectionLost):
@@ -63,7 +63,7 @@ async def test_a_retry_of_the_same_request_sends_the_very_same_bytes():
 
 
 async def test_another_request_is_not_answered_with_the_kept_one():
-    inner = MemoryTransport(otherwise=HttpResponse(status=503))
+    inner = ScriptedTransport(then=HttpResponse(status=503))
     transport = GzipTransport(inner)
     await transport.send(request(LONG))
     await transport.send(request(LONG + b"!"))
@@ -71,12 +71,12 @@ async def test_another_request_is_not_answered_with_the_kept_one():
 
 
 async def test_nothing_is_kept_after_success():
-    transport = GzipTransport(MemoryTransport(otherwise=HttpResponse(status=200)))
+    transport = GzipTransport(ScriptedTransport(then=HttpResponse(status=200)))
     await transport.send(request(LONG))
     assert not transport._kept
 
 
 async def test_closing_closes_the_inner_transport():
-    inner = MemoryTransport()
+    inner = ScriptedTransport()
     await GzipTransport(inner).aclose()
     assert inner.is_closed
