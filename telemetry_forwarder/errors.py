@@ -1,6 +1,6 @@
 """The exceptions of this project. A destination's answer is no exception, but a value (`interfaces.Verdict`)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from telemetry_forwarder.variables.table import Problem
 
@@ -80,3 +80,27 @@ class SecretDenied(SecretError):
 
 class SecretUnavailable(SecretError):
     """The service did not answer, or asked for a later retry."""
+
+
+def drop_tracebacks(error: BaseException) -> None:
+    """Remove the tracebacks of a library's exception, and of all exceptions that it holds.
+
+    A connection that aiohttp has given up refers to its exception, the traceback to the frames of the request, and
+    these to the connection and to the body. Such a cycle would hold the body until the next garbage collection.
+    """
+    found, rest = set[int](), [error]
+    while rest:
+        one = rest.pop()
+        if id(one) not in found:
+            found.add(id(one))
+            one.__traceback__ = None
+            rest += _held_by(one)
+
+
+def _held_by(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exceptions that `error` refers to; aiohttp and botocore keep some in attributes."""
+    for one in (error.__cause__, error.__context__, *vars(error).values(), *error.args):
+        if isinstance(one, BaseException):
+            yield one
+        elif isinstance(one, list | tuple):
+            yield from (each for each in one if isinstance(each, BaseException))

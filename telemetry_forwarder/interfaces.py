@@ -137,7 +137,7 @@ class Cause(Struct, frozen=True):
 # --- requests and responses -----------------------------------------------------------------------------------------
 
 
-class HttpRequest(Struct, frozen=True, kw_only=True):
+class HttpRequest(Struct, frozen=True, kw_only=True, weakref=True):
     """One HTTP request. `url` is complete; `headers` hold no credential (a transport adds it)."""
 
     url: str

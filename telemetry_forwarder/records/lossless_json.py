@@ -26,10 +26,24 @@ def to_json(value: Any) -> bytes:
     Lone surrogates become U+FFFD, integers beyond 64 bits become text of the same digits, and values nested deeper than
     `DEEPEST` levels become their JSON text. Raises EncodeError if `value` is no JSON value.
     """
+    return trimmed(json_part(value))
+
+
+def json_part(value: Any) -> bytes:
+    """Return the same as `to_json`, but with spare memory: faster, for what is copied and not kept."""
     try:
         return orjson.dumps(value, _as_written)
     except orjson.JSONEncodeError:
         return _dumps_plain(value)
+
+
+def trimmed(data: bytes) -> bytes:
+    """Return a copy of what orjson wrote, to be kept: it takes no more memory than its bytes.
+
+    orjson reserves at least 4 KiB for its output (1 KiB before 3.12) and several times the length of a longer one, and
+    keeps what it did not need.
+    """
+    return b"".join((data, b""))
 
 
 def exact_json(value: Any) -> bytes:

@@ -8,6 +8,7 @@ import orjson
 from msgspec import Struct
 
 from telemetry_forwarder.clock import Moment
+from telemetry_forwarder.records.lossless_json import trimmed
 
 
 class Outcome(StrEnum):
@@ -109,6 +110,6 @@ def _loads(body: bytes) -> Any:
 def as_json(value: Any) -> bytes:
     """Return `value` as JSON; it may contain any text, also lone surrogates."""
     try:
-        return orjson.dumps(value)
+        return trimmed(orjson.dumps(value))
     except orjson.JSONEncodeError:
         return json.dumps(value).encode()

@@ -31,7 +31,7 @@ from telemetry_forwarder.interfaces import (
     TooLarge,
     Verdict,
 )
-from telemetry_forwarder.records.lossless_json import to_json
+from telemetry_forwarder.records.lossless_json import json_part
 from telemetry_forwarder.records.record import Origin, Record
 from telemetry_forwarder.sinks.credential import choose
 from telemetry_forwarder.sinks.http_answers import Advice, not_theirs, own_words, read_status, taken_unread
@@ -148,7 +148,7 @@ class SplunkHec(Struct, frozen=True, kw_only=True):
 
     def _object(self, record: Record, event: Any, is_cut: bool = False) -> bytes:
         head, tail = frame(self, record.origin, record.type, record.request_id, record.cold_start, record.level, is_cut)
-        values = (seconds(record.time_ms), head, to_json(event), to_json(record.id), tail)
+        values = (seconds(record.time_ms), head, json_part(event), json_part(record.id), tail)
         return b'{"time":%b,%b,"event":%b,"fields":{"record_id":%b,%b}}' % values
 
 
@@ -171,7 +171,7 @@ def frame(
     if sink.index is not None:
         members["index"] = sink.index
     known = fields(origin, kind, request_id, cold_start, level, is_cut)
-    return to_json(members)[1:-1], to_json(known)[1:-1]
+    return json_part(members)[1:-1], json_part(known)[1:-1]
 
 
 def seconds(time_ms: int) -> bytes:

@@ -8,7 +8,7 @@ import orjson
 
 from telemetry_forwarder.errors import EncodeError
 from telemetry_forwarder.interfaces import Encoded
-from telemetry_forwarder.records.lossless_json import Restated, clean, to_json
+from telemetry_forwarder.records.lossless_json import Restated, clean, json_part
 from telemetry_forwarder.records.record import Record
 
 MARK = "…[cut, {} bytes]"  # the number of bytes (UTF-8) that were cut off
@@ -56,8 +56,8 @@ def escaped_bytes(text: str) -> int:
 def text_of(record: Record) -> str:
     """Return the record's text as it came, or JSON text: of its value, or of its fields if they are `Restated`."""
     if not isinstance(record.body, str):
-        return to_json(record.body).decode()
-    return to_json(record.fields).decode() if isinstance(record.fields, Restated) else record.body
+        return json_part(record.body).decode()
+    return json_part(record.fields).decode() if isinstance(record.fields, Restated) else record.body
 
 
 def present(members: Mapping[str, Any]) -> dict[str, Any]:

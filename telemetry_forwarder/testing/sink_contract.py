@@ -13,6 +13,7 @@ The sink runs behind the real worker, buffer, batcher and retry. Only the networ
 
 import asyncio
 import random
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -44,6 +45,8 @@ from telemetry_forwarder.records.record import Origin, Record
 from telemetry_forwarder.testing.virtual_time import clock, run
 
 EPOCH_MS = 1_800_000_000_000
+# The objects of an encoded record, without its bytes.
+_OBJECTS_BYTES = 200
 HANG = "hang"
 _LOSE = "lose the connection"
 ORIGIN = Origin(
@@ -162,6 +165,19 @@ class SinkContract:
         sink = self.destination().sink
         for record in records(20):
             assert record.id.encode() in payload(sink.request([sink.encode(record)]))
+
+    def test_encoded_records_take_no_more_memory_than_their_bytes(self) -> None:
+        """Thousands are held in an outage. orjson's output has kilobytes to spare: `to_json` gives them back."""
+        sink, given = self.destination().sink, records(500)
+        held = [sink.encode(record) for record in given]  # everything is loaded and cached
+        held.clear()
+        tracemalloc.start()
+        try:
+            held += [sink.encode(record) for record in given]
+            taken, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert taken < sum(len(encoded.data) + _OBJECTS_BYTES for encoded in held)
 
     @pytest.mark.parametrize(
         "text", ["a" * 3_000_000, "\\" * 2_000_000, "é" * 1_500_000, "😀" * 800_000, "\x00" * 400_000]

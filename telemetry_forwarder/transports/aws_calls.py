@@ -16,6 +16,7 @@ from telemetry_forwarder.errors import (
     NotTheService,
     TimedOut,
     TransportError,
+    drop_tracebacks,
 )
 from telemetry_forwarder.interfaces import AwsResponse
 from telemetry_forwarder.transports.addresses import host_port
@@ -56,6 +57,7 @@ async def call(client: Any, operation: str, parameters: Mapping[str, Any]) -> Aw
     try:
         answer: Mapping[str, Any] = await getattr(client, operation)(**parameters)
     except SDK_ERRORS as error:
+        drop_tracebacks(error)
         return failed(error, host_port(client.meta.endpoint_url), operation)
     return AwsResponse(status=answer["ResponseMetadata"]["HTTPStatusCode"], body=_members(answer))
 

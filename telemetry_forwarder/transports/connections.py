@@ -150,7 +150,7 @@ class Connection(ResponseHandler):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, attempt: Attempt) -> None:
         super().__init__(loop)
-        self._attempt = attempt
+        self._attempt: Attempt | None = attempt  # until the connection is made
         self._idle_since: Moment | None = None
         self.received = bytearray()
         self.end: BaseException | None = None
@@ -174,7 +174,9 @@ class Connection(ResponseHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._attempt.is_through()
+        if self._attempt is not None:
+            self._attempt.is_through()
+            self._attempt = None  # which refers to the connection later: no cycle
 
     def data_received(self, data: bytes) -> None:
         if data and self._idle_since is not None:  # aiohttp itself passes no data, to resume

@@ -2,6 +2,7 @@
 
 import asyncio
 import zlib
+from weakref import ref
 
 from msgspec.structs import replace
 
@@ -20,28 +21,24 @@ _SLICE_BYTES = 64 * 1024
 # A gzip header without a time, and a trailer. Source: `zlib`'s documentation, 16 + the window's size.
 GZIP = 16 + zlib.MAX_WBITS
 
-# The most requests that run concurrently, and one that waits for a retry.
-_MOST_KEPT = 4
-
 
 class GzipTransport:
     """Compresses the body of each request before `inner` sends it.
 
-    The compressed form is kept until the request was answered 2xx or newer ones have come, so sending the same object
-    again, even concurrently, costs nothing. A body under 1 KiB, one that does not shrink, and one that has a
-    Content-Encoding are sent as they are.
+    The compressed form lives as long as the request object, so sending that again, even concurrently, costs nothing. A
+    body under 1 KiB, one that does not shrink, and one that has a Content-Encoding are sent as they are.
     """
 
     def __init__(self, inner: Transport[HttpRequest, HttpResponse], *, level: int = LEVEL) -> None:
         self._inner = inner
         self._level = level
-        self._kept: dict[int, tuple[HttpRequest, HttpRequest]] = {}  # by identity: as given, as sent
+        self._compressed: dict[int, tuple[ref[HttpRequest], HttpRequest]] = {}  # by the identity of what was given
+
+    def __repr__(self) -> str:
+        return f"<GzipTransport: {len(self._compressed)} compressed>"
 
     async def send(self, request: HttpRequest) -> HttpResponse:
-        response = await self._inner.send(await self._compressed(request))
-        if 200 <= response.status < 300:
-            self._kept.pop(id(request), None)
-        return response
+        return await self._inner.send(await self._compress(request))
 
     async def warm(self) -> None:
         """Prepare `inner`, if it supports that."""
@@ -57,13 +54,13 @@ class GzipTransport:
     async def aclose(self) -> None:
         await self._inner.aclose()
 
-    async def _compressed(self, request: HttpRequest) -> HttpRequest:
-        if (kept := self._kept.get(id(request))) is not None:
-            return kept[1]
+    async def _compress(self, request: HttpRequest) -> HttpRequest:
+        identity = id(request)
+        if (known := self._compressed.get(identity)) is not None:
+            return known[1]
         compressed = await compress(request, self._level)
-        while len(self._kept) >= _MOST_KEPT:
-            del self._kept[next(iter(self._kept))]
-        self._kept[id(request)] = (request, compressed)
+        if compressed is not request:
+            self._compressed[identity] = ref(request, lambda _: self._compressed.pop(identity, None)), compressed
         return compressed
 
 

@@ -19,7 +19,7 @@ from yarl import URL
 
 from telemetry_forwarder import __version__
 from telemetry_forwarder.clock import Clock, SystemClock
-from telemetry_forwarder.errors import ConnectFailed
+from telemetry_forwarder.errors import ConnectFailed, drop_tracebacks
 from telemetry_forwarder.interfaces import Cause, HttpRequest, HttpResponse
 from telemetry_forwarder.transports.addresses import address, host_port, proxy_login
 from telemetry_forwarder.transports.answers import LONGEST_ANSWER_BYTES, Answer, begun_answer, read_answer, unread
@@ -107,6 +107,7 @@ class HttpTransport:
                 found = Answer(answer.status, {name.lower(): value for name, value in answer.headers.items()})
                 await _read_body(answer, found.body)
         except (ClientError, OSError, ValueError) as error:
+            drop_tracebacks(error)
             if attempt.connection is None:
                 raise await self._not_sent(error, request.url, attempt) from error
             return _cut_short(error, attempt.where, attempt.connection, found)

@@ -70,10 +70,15 @@ async def test_another_request_is_not_answered_with_the_kept_one():
     assert [gzip.decompress(sent.body) for sent in inner.requests] == [LONG, LONG + b"!"]
 
 
-async def test_nothing_is_kept_after_success():
-    transport = GzipTransport(ScriptedTransport(then=HttpResponse(status=200)))
-    await transport.send(request(LONG))
-    assert not transport._kept
+async def test_the_compressed_form_goes_with_its_request():
+    """However it ended: a copy, say, was answered first, or its records go in other requests."""
+    transport = GzipTransport(ScriptedTransport(HttpResponse(status=503), HttpResponse(status=413)))
+    given = request(LONG)
+    await transport.send(given)
+    await transport.send(given)
+    assert repr(transport) == "<GzipTransport: 1 compressed>"
+    del given
+    assert repr(transport) == "<GzipTransport: 0 compressed>"
 
 
 async def test_closing_closes_the_inner_transport():
