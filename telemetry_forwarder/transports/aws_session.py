@@ -22,6 +22,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+import msgspec.json
 import orjson
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioContainerProvider, AioCredentialResolver, AioEnvProvider
@@ -49,8 +50,12 @@ ENDPOINTS = {
 }
 
 
-class OrjsonFiles:
-    """Reads botocore's data files like its `JSONFileLoader`, several times faster."""
+class QuickFiles:
+    """Reads botocore's data files like its `JSONFileLoader`, several times faster.
+
+    It is not done with orjson, which takes 12 times a file's size to parse it. The C library counts on needing that
+    much again, and would from then on return no free memory below twice that.
+    """
 
     def exists(self, file_path: str) -> bool:
         return os.path.isfile(f"{file_path}.json") or os.path.isfile(f"{file_path}.json.gz")
@@ -59,10 +64,10 @@ class OrjsonFiles:
         """Return the data of `file_path` (without its suffix), or None if there is no such file."""
         if os.path.isfile(f"{file_path}.json"):
             with open(f"{file_path}.json", "rb") as file:
-                return orjson.loads(file.read())
+                return msgspec.json.decode(file.read())
         if os.path.isfile(f"{file_path}.json.gz"):
             with gzip.open(f"{file_path}.json.gz", "rb") as file:
-                return orjson.loads(file.read())
+                return msgspec.json.decode(file.read())
         return None
 
 
@@ -77,7 +82,7 @@ def new_loader() -> Loader:
     """Return a loader for botocore's own data of these services, and no other data; it caches what it has read."""
     return FewServices(
         extra_search_paths=[Loader.BUILTIN_DATA_PATH],
-        file_loader=OrjsonFiles(),  # type: ignore[arg-type]
+        file_loader=QuickFiles(),  # type: ignore[arg-type]
         include_default_search_paths=False,
     )
 

@@ -23,7 +23,7 @@ from telemetry_forwarder.failover.parcels import (
 )
 from telemetry_forwarder.failover.s3_sqs import is_of_aws, loaded_session, open_store
 from telemetry_forwarder.transports.addresses import Network
-from telemetry_forwarder.transports.aws_session import OrjsonFiles
+from telemetry_forwarder.transports.aws_session import QuickFiles
 from telemetry_forwarder.variables.failover_target import S3Prefix, SqsQueue
 from tests.builders import Lines, record, records
 
@@ -206,10 +206,10 @@ async def test_client_is_made_on_the_loop_without_reading_a_file(
     session = loaded_session(place)
     read: list[str] = []
 
-    def load_file(self: OrjsonFiles, file_path: str) -> None:
+    def load_file(self: QuickFiles, file_path: str) -> None:
         read.append(file_path)
 
-    monkeypatch.setattr(OrjsonFiles, "load_file", load_file)
+    monkeypatch.setattr(QuickFiles, "load_file", load_file)
     async with open_store(place, NETWORK, lambda: session):
         assert read == []
 

@@ -134,7 +134,8 @@ async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
                 await weather.clear(opened)
                 memory_kb[number] = await _memory_at_rest(opened)
                 expected += ["success"] * AT_REST
-                say(f"{number} invocations, {memory_kb[number] / 1024:.1f} MB, {len(weather.seen)} kinds of fault")
+                faults = f"{len(weather.seen)} of {len(SINKS) * len(WEATHER)} faults so far"
+                say(f"{number} of {plan.invocations} invocations, {_mb(memory_kb[number])} resident, {faults}")
         problems = await _recover(opened, expected)
         await opened.env.shutdown()
         problems += [] if plan.resets else growth(memory_kb)
@@ -167,7 +168,7 @@ async def _invoke(world: MatrixWorld, dice: random.Random, plan: Plan, *, is_flo
 
 
 async def _memory_at_rest(world: MatrixWorld) -> int:
-    """Return the extension's resident memory, in KiB, with healthy backends and little held."""
+    """Return the extension's resident memory, in KiB, with healthy backends; of an outage it may still hold records."""
     for _ in range(AT_REST):
         await world.invoke(sleep=0.05)
     return _memory_kb(world.env.pids[NAME])
@@ -215,10 +216,18 @@ def growth(memory_kb: Mapping[int, int]) -> list[str]:
     """Return where memory grew too much: over all samples, or over the second half of them."""
     samples = [memory_kb[number] for number in sorted(memory_kb)]
     half = len(samples) // 2
-    found = [(samples[0], GROWTH_KB), (samples[half], LATE_GROWTH_KB if half else GROWTH_KB)]
+    found = [("over the run", samples[0], GROWTH_KB)]
+    if half:
+        found.append(("over its second half", samples[half], LATE_GROWTH_KB))
     return [
-        f"memory grew from {first} to {samples[-1]} KiB" for first, allowed in found if samples[-1] > first + allowed
+        f"memory grew {when} from {_mb(first)} to {_mb(samples[-1])}; {_mb(allowed)} are allowed"
+        for when, first, allowed in found
+        if samples[-1] > first + allowed
     ]
+
+
+def _mb(kb: int) -> str:
+    return f"{kb / 1024:.1f} MB"
 
 
 def _settle(world: MatrixWorld, sink: str, leaving_s: float) -> tuple[str, list[str]]:
@@ -227,9 +236,8 @@ def _settle(world: MatrixWorld, sink: str, leaving_s: float) -> tuple[str, list[
     unsure = unanswered(world.base, sink, leaving_s=leaving_s)
     found = differences(truth, arrived(world.base, sink), unsure + copied(world.base, sink, told.copies))
     lost = sum(told.lost.values())
-    words = (
-        f"{truth.total()} emitted, {told.delivered} delivered, {lost} lost {dict(told.lost)}, {found.repeated} repeated"
-    )
+    reasons = "".join(f" ({count} {reason})" for reason, count in told.lost.items() if count)
+    words = f"{truth.total()} emitted, {told.delivered} delivered, {lost} lost{reasons}, {found.repeated} repeated"
     again = [f"{found.unexcused} arrived twice without a reason"] if found.unexcused else []
     return words, [*found.invented, *again, *told.problems(truth.total(), found, unsure=unsure.total())]
 
@@ -254,13 +262,20 @@ async def _bounded(plans: Sequence[Plan]) -> list[list[str]]:
 
 async def _play(plan: Plan) -> list[str]:
     began = time.monotonic()
+    endings = f"{plan.resets:.0%} of them end in a crash or a timeout" if plan.resets else "one process for all"
+    print(f"An environment of {plan.invocations} invocations and the recovery; {endings}.", flush=True)
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         result = await soak(plan, Path(folder), lambda text: print(text, flush=True))
-    print(f"{result.invocations} invocations in {result.generations} generations, {time.monotonic() - began:.0f} s.")
+    took, memory = time.monotonic() - began, list(result.memory_kb.values())
+    print(f"{result.invocations} invocations in all, {result.generations} processes, {took:.0f} s.")
+    if not plan.resets:
+        print(f"Resident memory: {_mb(memory[0])} at first, {_mb(max(memory))} at most, {_mb(memory[-1])} at last.")
     for sink, words in result.sums.items():
         print(f"{sink}: {words}")
     for problem in result.problems:
         print(f"✗ {problem}")
+    if not result.problems:
+        print("✓ Nothing is lost without a word, the books balance, no deadline is overrun, memory is bounded.")
     return result.problems
 
 

@@ -1,12 +1,15 @@
 """How answers and exceptions of the AWS SDK are read."""
 
+import gzip
+import tracemalloc
+
 import aiohttp
 import pytest
 from botocore import exceptions as aws
 
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, CredentialUnavailable, TimedOut
 from telemetry_forwarder.transports.aws_calls import refused, translated, wait_asked_for
-from telemetry_forwarder.transports.aws_session import FewServices, OrjsonFiles
+from telemetry_forwarder.transports.aws_session import FewServices, QuickFiles
 
 
 @pytest.mark.parametrize(
@@ -56,8 +59,23 @@ def test_exceptions_become_transport_errors_without_their_texts(error, kind):
 def test_the_quick_loader_finds_what_botocores_own_finds():
     from botocore.loaders import Loader
 
-    quick, own = FewServices(file_loader=OrjsonFiles()), Loader()
+    quick, own = FewServices(file_loader=QuickFiles()), Loader()
     for name in ("endpoints", "partitions", "logs/2014-03-28/service-2", "sdk-default-configuration"):
         assert quick.load_data(name) == own.load_data(name)
     assert quick.determine_latest_version("ssm", "service-2") == own.determine_latest_version("ssm", "service-2")
-    assert OrjsonFiles().load_file("/nowhere") is None
+    assert QuickFiles().load_file("/nowhere") is None
+
+
+def test_the_quick_loader_takes_little_more_memory_than_the_data():
+    """A larger peak stays: the C library returns no free memory below twice the largest block that was freed."""
+    path = f"{FewServices.BUILTIN_DATA_PATH}/logs/2014-03-28/service-2"
+    with gzip.open(f"{path}.json.gz") as file:
+        size = len(file.read())
+    tracemalloc.start()
+    try:
+        data = QuickFiles().load_file(path)
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert data["operations"]
+    assert peak - kept < 3 * size  # the file's bytes, and what reading them takes
