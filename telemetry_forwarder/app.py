@@ -6,9 +6,9 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from telemetry_forwarder.clock import Clock, SystemClock
 from telemetry_forwarder.delivery.loss_event import loss_record
@@ -27,7 +27,7 @@ from telemetry_forwarder.lifecycle.machine import Machine
 from telemetry_forwarder.log import LibraryLines, Log, where
 from telemetry_forwarder.records.enrich import Enricher
 from telemetry_forwarder.records.handover import DIRECTORY, HandoverFile, before
-from telemetry_forwarder.records.record import Origin, Record, Told, complete
+from telemetry_forwarder.records.record import Event, Origin, Record, complete
 from telemetry_forwarder.records.running import Invocation
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.spool.backlog import Backlog
@@ -40,9 +40,6 @@ from telemetry_forwarder.wiring import failover_of, open_all, open_secrets, open
 
 # The longest that INIT waits for the sinks' own secrets once the AWS SDK is loaded, if it still waits for us at all.
 _OWN_SECRETS_S = 1.0
-
-if TYPE_CHECKING:
-    from telemetry_forwarder.secrets.service import SecretsService
 
 
 def run(registration: Registration, listener: Any, values: Values, secret_listeners: Sequence[Any] = ()) -> int:
@@ -78,11 +75,6 @@ def run(registration: Registration, listener: Any, values: Values, secret_listen
         return idle(registration, is_strict=settings.is_strict)
 
 
-def _registered_client(registration: Registration, log: Log) -> ExtensionsClient:
-    """Return a client for the registration that `bootstrap` made."""
-    return ExtensionsClient(registration.runtime_api, registration.identifier, registration.early, say=log.warning)
-
-
 def refuse(registration: Registration, log: Log) -> int:
     """Fail the start of the function, as strict mode demands; return the exit code."""
     log.error("TELEMETRY_FORWARDER_STRICT is true, so the start of the function fails.")
@@ -107,7 +99,9 @@ async def _serve(
     counts = IntakeCounts()
     async with AsyncExitStack() as stack:
         secrets_service = await open_secrets(settings, secret_listeners, stack, clock, log)
-        client = await stack.enter_async_context(_registered_client(registration, log))
+        client = await stack.enter_async_context(
+            ExtensionsClient(registration.runtime_api, registration.identifier, registration.early, say=log.warning)
+        )
         destinations = settings.destinations if listener is not None else ()
         open_sinks = await open_all(destinations, settings, stack, log, secrets_service)
         failover = failover_of(settings, clock, log)
@@ -160,6 +154,11 @@ async def _serve(
                 secrets_service.on_restore()
             enricher.hear(invocation)
 
+        def on_events(events: Sequence[Event]) -> None:
+            if secrets_service is not None:
+                secrets_service.on_events(events)
+            lifecycle.on_events(events)
+
         lifecycle.on_invoke = on_invoke
         intake = None
         if listener is not None and workers:
@@ -168,7 +167,7 @@ async def _serve(
                 enricher=enricher,
                 router=Router(settings.types, workers, counts),
                 counts=counts,
-                on_records=_first(secrets_service, lifecycle.on_records),
+                on_events=on_events,
                 on_loss=lifecycle.on_loss,
                 on_interruption=lifecycle.on_interruption,
                 clock=clock,
@@ -233,20 +232,6 @@ def _exit_now(code: int) -> NoReturn:
     """
     sys.stdout.flush()
     os._exit(code)
-
-
-def _first(
-    secrets_service: "SecretsService | None", then: Callable[[Sequence[Told]], None]
-) -> Callable[[Sequence[Told]], None]:
-    """Return `then`, with the secrets service called before it, if there is one."""
-    if secrets_service is None:
-        return then
-
-    def on_records(records: Sequence[Told]) -> None:
-        secrets_service.on_records(records)
-        then(records)
-
-    return on_records
 
 
 async def _live(lifecycle: Lifecycle, client: ExtensionsClient, clock: Clock, log: Log, *, has_fallback: bool) -> int:

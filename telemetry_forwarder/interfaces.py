@@ -225,14 +225,6 @@ class Transport(Protocol[_RequestIn, _ResponseOut]):
     async def aclose(self) -> None: ...
 
 
-class _TellsStep(Protocol):
-    """An optional protocol of transports: it tells what delays a request before it is sent."""
-
-    def waits_for(self) -> Cause | None:
-        """Return why the oldest pending request is not sent yet; None if it has been sent."""
-        ...
-
-
 class Fallback(Protocol):
     """A store for records that a sink does not accept before the environment ends."""
 
@@ -302,7 +294,7 @@ def cause(text: str, reason: DropReason = DropReason.DEADLINE) -> Cause:
     return Cause(_VARYING.sub("#", text), text, reason)
 
 
-def step_of(transport: "_TellsStep | Any") -> Cause | None:
+def step_of(transport: "Any") -> Cause | None:
     """Return what `transport` waits for before it can send; None if it waits for an answer, or cannot tell."""
     waits_for: Callable[[], Cause | None] | None = getattr(transport, "waits_for", None)
     return waits_for() if waits_for is not None else None

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from telemetry_forwarder.interfaces import (
     Batch,
@@ -56,36 +57,28 @@ class IntakeCounts(Struct):
         return self.received == self.routed + self.unrouted.total()
 
     def snapshot(self) -> dict[str, Any]:
-        return {
-            "bodies": self.bodies,
-            "undecodable_bodies": self.undecodable_bodies,
-            "oversize_bodies": self.oversize_bodies,
-            "interrupted_bodies": self.interrupted_bodies,
-            "redelivered_bodies": self.redelivered_bodies,
-            "received": self.received,
-            "unreadable_records": self.unreadable_records,
-            "routed": self.routed,
-            "unrouted": {str(why): count for why, count in self.unrouted.items()},
-            "lost_before_us": self.lost_before_us,
-            "lost_before_us_bytes": self.lost_before_us_bytes,
-            "unseen_ends": self.unseen_ends,
-        }
+        return {**asdict(self), "unrouted": {str(why): count for why, count in self.unrouted.items()}}
 
 
-class Statement(Struct, frozen=True, kw_only=True):
+class _SinkCounts(Struct, kw_only=True):
+    """The counts of one sink's records and requests."""
+
+    offered: int = 0
+    delivered: int = 0
+    dropped: Counter[DropReason] = field(default_factory=Counter)
+    spilled: int = 0  # safely stored in the spool or the fallback, and sent from there
+    recovered: int = 0  # part of `offered`: records that an earlier generation left in the spool
+    cut: int = 0
+    attempts: int = 0
+    copies: int = 0  # part of `attempts`: begun while another attempt with the same records waited for a late answer
+    failed_attempts: int = 0
+    told: int = 0  # part of `offered`: loss notices, which are records made by the extension itself
+
+
+class Statement(_SinkCounts, kw_only=True):
     """A snapshot of one sink's account, with the number of records that its worker holds."""
 
-    offered: int
-    delivered: int
-    dropped: Mapping[DropReason, int]
-    spilled: int
     held: int
-    recovered: int  # part of `offered`: records that an earlier generation left in the spool
-    cut: int
-    attempts: int
-    copies: int  # part of `attempts`: begun while another attempt with the same records waited for a late answer
-    failed_attempts: int
-    loss_notices: int  # part of `offered`: records made by the extension itself, which report losses
 
     def is_balanced(self) -> bool:
         return self.offered == self.delivered + sum(self.dropped.values()) + self.spilled + self.held
@@ -96,63 +89,23 @@ class Statement(Struct, frozen=True, kw_only=True):
         return sum(count for reason, count in self.dropped.items() if not reason.is_intentional)
 
     def snapshot(self) -> dict[str, Any]:
-        return {
-            "offered": self.offered,
-            "delivered": self.delivered,
-            "dropped": {str(reason): count for reason, count in self.dropped.items()},
-            "spilled": self.spilled,
-            "held": self.held,
-            "recovered": self.recovered,
-            "cut": self.cut,
-            "attempts": self.attempts,
-            "copies": self.copies,
-            "failed_attempts": self.failed_attempts,
-            "told": self.loss_notices,
-        }
+        return {**asdict(self), "dropped": {str(reason): count for reason, count in self.dropped.items()}}
 
 
-class Account:
+class Account(_SinkCounts):
     """The counters of one sink. Each record is settled exactly once: by `settle`, or by `drop` if it was not sent."""
 
-    def __init__(self) -> None:
-        self.offered = 0
-        self.recovered = 0
-        self.attempts = 0
-        self.copies = 0
-        self.failed_attempts = 0
-        self.loss_notices = 0
-        self.delivered = 0
-        self._cut = 0
-        self._spilled = 0
-        self._dropped: Counter[DropReason] = Counter()
-
     def statement(self, held: int) -> Statement:
-        return Statement(
-            offered=self.offered,
-            delivered=self.delivered,
-            dropped=dict(self._dropped),
-            spilled=self._spilled,
-            held=held,
-            recovered=self.recovered,
-            cut=self._cut,
-            attempts=self.attempts,
-            copies=self.copies,
-            failed_attempts=self.failed_attempts,
-            loss_notices=self.loss_notices,
-        )
+        return Statement(**{**asdict(self), "dropped": self.dropped.copy(), "held": held})
 
     def drop(self, records: int, reason: DropReason) -> None:
         if records:
-            self._dropped[reason] += records
+            self.dropped[reason] += records
 
     def recover(self, records: int) -> None:
         """Count records that were offered to an earlier generation and not delivered by it."""
         self.offered += records
         self.recovered += records
-
-    def spill(self, records: int) -> None:
-        """Count records that are safely stored in the spool or the fallback and will be sent from there."""
-        self._spilled += records
 
     def settle(self, batch: Batch, verdict: Verdict) -> list[Encoded]:
         """Count the records of `batch` for which `verdict` is final; return the others, in order."""
@@ -184,4 +137,4 @@ class Account:
 
     def _deliver(self, batch: Batch) -> None:
         self.delivered += len(batch)
-        self._cut += sum(encoded.is_cut for encoded in batch)
+        self.cut += sum(encoded.is_cut for encoded in batch)

@@ -250,7 +250,7 @@ class Process:
             enricher=self.enricher,
             router=Router(("platform", "function"), [environment, *self.workers.values()], self.counts),
             counts=self.counts,
-            on_records=lambda records: None,
+            on_events=lambda records: None,
             clock=environment.clock,
             log=log,
             spool=self.spool,

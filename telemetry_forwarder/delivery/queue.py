@@ -125,7 +125,7 @@ class SendQueue:
         spilled = self._backlog.let_go()
         kept = [record for record in records if not self._backlog.keeps(record)]
         spilled += len(records) - len(kept)
-        self._account.spill(spilled)
+        self._account.spilled += spilled
         return spilled, kept
 
     def _hold(self, records: Sequence[Record]) -> None:

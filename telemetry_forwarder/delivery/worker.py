@@ -150,7 +150,7 @@ class Worker:
         """
         self._account.offered += records
         if self._next_process_follows and self._queue.keeps(identity):
-            self._account.spill(records)
+            self._account.spilled += records
         else:
             self._account.drop(records, DropReason.DEADLINE)
 
@@ -248,7 +248,7 @@ class Worker:
         if not self._is_well:
             return
         self._account.offered += 1
-        self._account.loss_notices += 1
+        self._account.told += 1
         encoded = self._encoder.encode(record)
         if encoded is None:
             return
@@ -286,7 +286,7 @@ class Worker:
             before, self._leaving = self._leaving, self._leaving + records
             left = await self._fallback.store(self.name, records, deadline)
             self._leaving = before + left
-            self._account.spill(len(records) - len(left))
+            self._account.spilled += len(records) - len(left)
             kept = {record.id for record in left}
             self._queue.settle([record for record in records if record.id not in kept])
             if len(left) == len(records):

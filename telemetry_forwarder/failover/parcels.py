@@ -58,13 +58,7 @@ def to_line(record: Record) -> bytes:
     members: dict[str, Any] = {
         "v": FORM,
         "id": record.id,
-        "time_ms": record.time_ms,
-        "type": record.type,
-        "body": record.body,
-        "request_id": record.request_id,
-        "cold_start": record.cold_start,
-        "level": record.level,
-        "size_bytes": record.size_bytes,
+        **{name: getattr(record, name) for name in _AS_THEY_ARE},
     }
     if record.fields is not None:
         members["fields"] = _fields_of(record)
@@ -83,18 +77,11 @@ def from_line(line: bytes) -> Record:
     if members["v"] != FORM:
         raise NotReadable(f"a record of form {str(members['v'])[:20]!r}, where {FORM} is known")
     _check_types(members)
-    body = members["body"]
     return Record(
         batch=members["id"],
-        time_ms=members["time_ms"],
-        type=members["type"],
-        body=body,
-        fields=_read_fields(members.get("fields"), body),
+        fields=_read_fields(members.get("fields"), members["body"]),
         origin=_read_origin(orjson.dumps(members["origin"])),
-        request_id=members["request_id"],
-        cold_start=members["cold_start"],
-        level=members["level"],
-        size_bytes=members["size_bytes"],
+        **{name: members[name] for name in _AS_THEY_ARE},
     )
 
 
@@ -110,6 +97,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "size_bytes": (int,),
     "origin": (dict,),
 }
+_AS_THEY_ARE = ("time_ms", "type", "body", "request_id", "cold_start", "level", "size_bytes")  # members of a Record
 
 
 def _check_types(members: Mapping[str, Any]) -> None:

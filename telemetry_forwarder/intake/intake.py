@@ -23,7 +23,7 @@ from telemetry_forwarder.log import Log
 from telemetry_forwarder.records.enrich import Enricher, restored_as
 from telemetry_forwarder.records.handover import HandoverFile
 from telemetry_forwarder.records.knowledge import Knowledge
-from telemetry_forwarder.records.record import Decoded, Event, Record, Told, batch_id, decode_in_steps, events_in
+from telemetry_forwarder.records.record import Decoded, Event, Record, batch_id, decode_in_steps, events_in
 from telemetry_forwarder.spool.frames import kept_body
 from telemetry_forwarder.spool.spool import Spool
 from telemetry_forwarder.variables.table import SNAP_START
@@ -65,7 +65,7 @@ class Arrived(Struct):
 class Intake:
     """Processes bodies: decode, enrich, keep, route, tell the lifecycle. It waits for nothing but the disk.
 
-    `on_loss` is called if something could not be read that may have been the end of the invocation; `on_records` is
+    `on_loss` is called if something could not be read that may have been the end of the invocation; `on_events` is
     called before with what was valid. `on_interruption` is called if a body breaks off; Lambda may send it again.
     """
 
@@ -75,7 +75,7 @@ class Intake:
         enricher: Enricher,
         router: Router,
         counts: IntakeCounts,
-        on_records: Callable[[Sequence[Told]], None],
+        on_events: Callable[[Sequence[Event]], None],
         clock: Clock,
         log: Log,
         on_loss: Callable[[], None] = lambda: None,
@@ -93,7 +93,7 @@ class Intake:
         self._enricher = enricher
         self._router = router
         self._counts = counts
-        self._on_records = on_records
+        self._on_events = on_events
         self._clock = clock
         self._log = log
         self._on_loss = on_loss
@@ -132,11 +132,11 @@ class Intake:
         self._has_lost = False
         lines = (Event(arrived.received_ms, LINE, None),) if _LINE in body else ()
         if EVENT not in body and body.startswith(b"[") and body.endswith(b"]"):
-            self._on_records(lines)
+            self._on_events(lines)
             return arrived
         with contextlib.suppress(DecodeError):  # the error is reported when the body is digested
             self._begin(arrived)
-        self._on_records([*lines, *(events_in(arrived.decoded.items) if arrived.decoded is not None else ())])
+        self._on_events([*lines, *(events_in(arrived.decoded.items) if arrived.decoded is not None else ())])
         self._judge(arrived)
         self._look_for_restore(arrived)
         return arrived
@@ -235,7 +235,7 @@ class Intake:
             except StopIteration as done:
                 arrived.decoded = done.value
                 if arrived.is_judged:  # judged as damaged before its events could be told
-                    self._on_records(events_in(done.value.items))
+                    self._on_events(events_in(done.value.items))
             except DecodeError as error:
                 arrived.is_undecodable = True
                 self._counts.undecodable_bodies += 1

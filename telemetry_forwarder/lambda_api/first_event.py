@@ -64,19 +64,6 @@ class Early:
     go.
     """
 
-    __slots__ = (
-        "_answered",
-        "_asked",
-        "_give_up_at",
-        "_head",
-        "_is_over",
-        "_margin_s",
-        "_runtime_api",
-        "_send",
-        "given_up",
-        "hold_s",
-    )  # fmt: skip
-
     def __init__(
         self, runtime_api: str, identifier: str, values: reading.Values, send: "Callable[..., _socket.socket]"
     ) -> None:

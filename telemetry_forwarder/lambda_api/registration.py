@@ -38,10 +38,6 @@ class Registration:
     loaded.
     """
 
-    __slots__ = (
-        "body", "early", "events", "identifier", "name", "runtime_api", "status", "subscribe_later", "subscription",
-    )  # fmt: skip
-
     def __init__(self, runtime_api: str, name: str, events: "tuple[str, ...]") -> None:
         self.runtime_api = runtime_api
         self.name = name

@@ -15,7 +15,7 @@ from telemetry_forwarder.lifecycle.budget import ShutdownBudget
 from telemetry_forwarder.lifecycle.machine import Action, Machine
 from telemetry_forwarder.lifecycle.strategy import Decision
 from telemetry_forwarder.log import Log
-from telemetry_forwarder.records.record import Record, Told
+from telemetry_forwarder.records.record import Event, Record
 from telemetry_forwarder.records.running import Invocation
 from telemetry_forwarder.turns import Turns
 
@@ -60,19 +60,19 @@ class Lifecycle:
 
     # --- notifications from the receiver ---
 
-    def on_records(self, records: Sequence[Told]) -> None:
+    def on_events(self, events: Sequence[Event]) -> None:
         """Note the platform's events in a batch of telemetry, if there are any. The receiver calls this in order.
 
         Earlier items of telemetry, and those of the same batch, may still have to be made into records.
         """
-        if Action.ALLOW in self._machine.on_records(records):
+        if Action.ALLOW in self._machine.on_events(events):
             self._allow()
         self._stirred.set()
 
     def on_loss(self) -> None:
         """Note lost telemetry. It may have contained the end of the function, which is then not waited for any longer.
 
-        Call this after `on_records` with the complete items of the same body.
+        Call this after `on_events` with the complete items of the same body.
         """
         self._machine.on_loss()
         self._stirred.set()

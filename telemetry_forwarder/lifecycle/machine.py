@@ -16,7 +16,7 @@ from telemetry_forwarder.lifecycle import budget
 from telemetry_forwarder.lifecycle.budget import Holding
 from telemetry_forwarder.lifecycle.doubt import Doubt
 from telemetry_forwarder.lifecycle.strategy import Decision, Gaps, Strategy
-from telemetry_forwarder.records.record import Told
+from telemetry_forwarder.records.record import Event
 
 # No further batch is expected this long after the last one, plus the time for which Lambda itself may buffer a batch.
 _QUIET_S = 0.1
@@ -212,20 +212,20 @@ class Machine:
 
     # --- telemetry ---
 
-    def on_records(self, records: Sequence[Told]) -> tuple[Action, ...]:
+    def on_events(self, events: Sequence[Event]) -> tuple[Action, ...]:
         """Note the platform's events in a batch, in order; return the actions to do at once."""
         window = self.window
         self._last_news_at = self._clock.monotonic()
         self._doubt.on_batch()
-        for record in records:
-            if record.type == "function":
-                self._doubt.on_line(min(record.time_ms, self._now_ms))
-            elif record.type == "platform.initReport":
+        for event in events:
+            if event.type == "function":
+                self._doubt.on_line(min(event.time_ms, self._now_ms))
+            elif event.type == "platform.initReport":
                 self._has_init_report = True
-            elif record.type == "platform.logsDropped":
+            elif event.type == "platform.logsDropped":
                 self.on_loss()
-            elif record.type in ("platform.start", "platform.runtimeDone", "platform.report"):
-                self._on_request(record.type, record.request_id, record.time_ms)
+            elif event.type in ("platform.start", "platform.runtimeDone", "platform.report"):
+                self._on_request(event.type, event.request_id, event.time_ms)
         is_sent_first = self.phase is Phase.HOLDING  # then the flush comes first, and the closed window after it
         return (Action.ALLOW,) if self.window is not window and not is_sent_first else ()
 

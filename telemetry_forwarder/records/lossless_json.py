@@ -7,7 +7,7 @@ record at once. Only the few records that it refuses, or would round, take the s
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -31,10 +31,7 @@ def to_json(value: Any) -> bytes:
 
 def json_part(value: Any) -> bytes:
     """Return the same as `to_json`, but with spare memory: faster, for what is copied and not kept."""
-    try:
-        return orjson.dumps(value, _as_written)
-    except orjson.JSONEncodeError:
-        return _dumps_plain(value)
+    return _dumps(value, str)
 
 
 def trimmed(data: bytes) -> bytes:
@@ -52,13 +49,17 @@ def exact_json(value: Any) -> bytes:
     It keeps numbers of any size and the deepest nesting that a record can have. NaN and infinities, which `parse_json`
     never returns, become null. Raises EncodeError if `value` is no JSON value.
     """
+    return _dumps(value, orjson.Fragment)
+
+
+def _dumps(value: Any, stand_in: Callable[[str], Any]) -> bytes:
     try:
         return orjson.dumps(value, _as_written)
     except orjson.JSONEncodeError:
         pass
     try:
-        return orjson.dumps(_verbatim(value), _as_written)
-    except (orjson.JSONEncodeError, ValueError) as error:
+        return orjson.dumps(_accepted(value, stand_in), _as_written)
+    except (orjson.JSONEncodeError, ValueError) as error:  # ValueError: an integer of thousands of digits
         raise EncodeError(f"not expressible as JSON: {type(error).__name__}") from error
 
 
@@ -68,41 +69,19 @@ def _as_written(value: Any) -> orjson.Fragment:
     raise TypeError
 
 
-def _verbatim(value: Any, depth: int = 0) -> Any:
-    """Return `value` with everything that orjson refuses replaced by a fragment of its JSON."""
+def _accepted(value: Any, stand_in: Callable[[str], Any], depth: int = 0) -> Any:
+    """Return `value` with everything that orjson refuses replaced: by `stand_in` of its JSON, or in text by U+FFFD."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, int) and not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
-        return orjson.Fragment(str(value))
+        return stand_in(str(value))
     if not isinstance(value, Mapping | list | tuple):
         return value
     if depth >= DEEPEST:
-        return orjson.Fragment(_json_text(value))
+        return stand_in(_json_text(value))
     if isinstance(value, Mapping):
-        return {clean(str(key)): _verbatim(member, depth + 1) for key, member in value.items()}
-    return [_verbatim(member, depth + 1) for member in value]
-
-
-def _dumps_plain(value: Any) -> bytes:
-    try:
-        return orjson.dumps(plain(value), _as_written)
-    except (orjson.JSONEncodeError, ValueError) as error:  # ValueError: an integer of thousands of digits
-        raise EncodeError(f"not expressible as JSON: {type(error).__name__}") from error
-
-
-def plain(value: Any, depth: int = 0) -> Any:
-    """Return `value` with everything that orjson refuses replaced as `to_json` describes."""
-    if isinstance(value, str):
-        return clean(value)
-    if isinstance(value, int) and not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
-        return str(value)
-    if not isinstance(value, Mapping | list | tuple):
-        return value
-    if depth >= DEEPEST:
-        return _json_text(value)
-    if isinstance(value, Mapping):
-        return {clean(str(key)): plain(member, depth + 1) for key, member in value.items()}
-    return [plain(member, depth + 1) for member in value]
+        return {clean(str(key)): _accepted(member, stand_in, depth + 1) for key, member in value.items()}
+    return [_accepted(member, stand_in, depth + 1) for member in value]
 
 
 def _json_text(value: Any) -> str:

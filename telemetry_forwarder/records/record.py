@@ -5,7 +5,7 @@ from _blake2 import blake2b  # not from `hashlib`, which loads OpenSSL's library
 from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import orjson
 from msgspec import Struct
@@ -195,19 +195,6 @@ def _epoch_ms(text: object, otherwise: int) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return (moment - _EPOCH) // timedelta(milliseconds=1)
-
-
-class Told(Protocol):
-    """The members of a Record or an Event that tell the course of invocations."""
-
-    @property
-    def time_ms(self) -> int: ...
-
-    @property
-    def type(self) -> str: ...
-
-    @property
-    def request_id(self) -> str | None: ...
 
 
 class Event(NamedTuple):

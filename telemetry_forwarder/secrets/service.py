@@ -16,7 +16,7 @@ from telemetry_forwarder.clock import Clock, Moment
 from telemetry_forwarder.errors import SecretDenied, SecretError, SecretNotFound, SecretUnavailable
 from telemetry_forwarder.interfaces import Cause, DropReason, cause
 from telemetry_forwarder.log import Log, where
-from telemetry_forwarder.records.record import Told
+from telemetry_forwarder.records.record import Event
 from telemetry_forwarder.secrets.answers import Answer, Outcome
 from telemetry_forwarder.secrets.cache import Cache
 from telemetry_forwarder.secrets.names import Key, is_allowed, key_of_reference
@@ -103,9 +103,9 @@ class SecretsService:
         if self._warming is not None:
             await asyncio.wait([self._warming], timeout=_WARM_S)
 
-    def on_records(self, records: Sequence[Told]) -> None:
+    def on_events(self, events: Sequence[Event]) -> None:
         """Look for the event of a restore from a snapshot."""
-        if any(record.type == "platform.restoreStart" for record in records):
+        if any(event.type == "platform.restoreStart" for event in events):
             self.on_restore()
 
     def on_restore(self) -> None:

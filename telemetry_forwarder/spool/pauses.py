@@ -1,14 +1,26 @@
-"""Decide when the spool works without its disk, and log that."""
+"""Count the spool's failures; decide when it works without its disk, and log that."""
+
+from msgspec import Struct, field
 
 from telemetry_forwarder.clock import Clock, Moment
 from telemetry_forwarder.log import Log
-from telemetry_forwarder.spool.store import Counts
 
 # The time without disk after a failure (full, read-only, slow), until the next attempt.
 PAUSE_S = 30.0
 # A write into the page cache takes a tenth of a millisecond. A single slow one may be due to missing CPU time.
 SLOW_S = 0.25
 SLOW_WRITES = 3
+
+
+class Counts(Struct):
+    """The spool's counts in the ledger line."""
+
+    bodies: int = 0  # written
+    peak_bytes: int = 0
+    failures: int = 0  # disk errors
+    lost_segments: int = 0  # removed or cut by another process
+    torn_bytes: int = 0  # cut off the ends of segments of earlier generations
+    unclaimed: dict[str, int] = field(default_factory=dict)  # records by sink that is no longer configured
 
 
 class Pauses:

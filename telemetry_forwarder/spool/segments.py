@@ -4,10 +4,11 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from operator import or_
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct, field
 
+from telemetry_forwarder.interfaces import DropReason
 from telemetry_forwarder.records.knowledge import Knowledge
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.spool.frames import (
@@ -82,6 +83,18 @@ def _first_of(section: tuple[int, Knowledge]) -> int:
 
 
 NOWHERE = Segment(-1)  # the segment of a body that is not written yet
+
+
+class Reader(Protocol):
+    """Waits for the content of segments."""
+
+    def holds(self, segment: Segment) -> bool:
+        """Return whether records of `segment` are in memory and not settled."""
+        ...
+
+    def forget(self, segment: Segment, reason: DropReason) -> None:
+        """Give up the records that wait in `segment`, which was removed for `reason`."""
+        ...
 
 
 class Pending(Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""The spool: a log of telemetry bodies under /tmp that outlives a full buffer and our process. A `Store` does the I/O.
+"""The spool: a log of telemetry bodies under /tmp that outlives a full buffer and our process; its I/O is in `files`.
 
 A body is kept as it was received, once for all sinks. Each sink notes what it has settled in the same segment, so that
 each segment can be read, and removed, by itself. Nothing is ever flushed to a device: if the process is killed the
@@ -19,11 +19,11 @@ from telemetry_forwarder.log import Log
 from telemetry_forwarder.records.knowledge import Knowledge
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.spool import frames
+from telemetry_forwarder.spool.files import SegmentFiles
 from telemetry_forwarder.spool.frames import KeptBody, Kind, Note, body_frame, ranges_of
 from telemetry_forwarder.spool.merging import longest_run, merge
-from telemetry_forwarder.spool.pauses import Pauses
-from telemetry_forwarder.spool.segments import NOWHERE, Body, Owner, Pending, Segment, masks_of, read_segment
-from telemetry_forwarder.spool.store import Counts, Reader, Store
+from telemetry_forwarder.spool.pauses import Counts, Pauses
+from telemetry_forwarder.spool.segments import NOWHERE, Body, Owner, Pending, Reader, Segment, masks_of, read_segment
 
 # A full spool has at least this many segments; to make room, one is removed.
 _SEGMENTS = 16
@@ -44,10 +44,10 @@ class Spool:
     """The index of the segments of one environment. The order of `sinks` gives their numbers."""
 
     def __init__(
-        self, store: Store, *, owner: Owner, sinks: Sequence[str], max_bytes: int, clock: Clock, log: Log
+        self, files: SegmentFiles, *, owner: Owner, sinks: Sequence[str], max_bytes: int, clock: Clock, log: Log
     ) -> None:
         self.sinks = tuple(sinks)
-        self._store = store
+        self._files = files
         self._owner = owner
         self._max_bytes = max_bytes
         self._segment_bytes = min(_LARGEST_SEGMENT_BYTES, max_bytes // _SEGMENTS)
@@ -139,7 +139,7 @@ class Spool:
     def _go_on(self, parts: list[bytes]) -> Segment:
         """Append to the current segment."""
         assert self._current is not None  # noqa: S101 - else `_opening` begins another
-        if not self._store.append(self._current.number, parts, self._current.size):
+        if not self._files.append(self._current.number, parts, self._current.size):
             self._unsure = [*self._segments]
         return self._current
 
@@ -149,7 +149,7 @@ class Spool:
             self._merge_some()
         segment = Segment(self._next_number, self.sinks, [(0, before)])
         self._next_number += 1
-        self._store.create(segment.number, [*opening, *parts])
+        self._files.create(segment.number, [*opening, *parts])
         segment.size = sum(map(len, opening))
         self._segments.append(segment)
         self._current = segment
@@ -195,7 +195,7 @@ class Spool:
     def _append_notes(self, segment: Segment, sink: int, notes: Sequence[Note]) -> None:
         parts = frames.settled_frame(sink, notes)
         try:
-            is_found = self._store.append(segment.number, parts, segment.size)
+            is_found = self._files.append(segment.number, parts, segment.size)
         except OSError as error:
             is_found = error.errno != errno.ESTALE
             if is_found:
@@ -240,7 +240,7 @@ class Spool:
 
     def read(self, body: Body) -> KeptBody:
         """Read a body back. Raises OSError, or ValueError if it is damaged."""
-        data = self._store.read(body.segment.number, body.start, body.end - body.start)
+        data = self._files.read(body.segment.number, body.start, body.end - body.start)
         for frame in frames.frames(data):
             if frame.kind == Kind.BODY:
                 return frames.read_body(frame.payload)
@@ -258,7 +258,7 @@ class Spool:
     def recover(self) -> None:
         """Read the index of what an earlier generation left. Call once, before anything is added."""
         try:
-            numbers = self._store.numbers()
+            numbers = self._files.numbers()
         except OSError as error:
             self._pauses.pause(f"cannot be read: {error.strerror or error}")
             return
@@ -296,7 +296,7 @@ class Spool:
         if segment not in self._segments:
             return
         try:
-            self._store.secure(segment.number, segment.size, may_write=may_write)
+            self._files.secure(segment.number, segment.size, may_write=may_write)
         except OSError as error:
             if is_last or error.errno in (errno.ESTALE, errno.ENOENT):
                 self._give_up(segment, error)
@@ -330,7 +330,7 @@ class Spool:
         """
         merged = Segment(run[0].number, self.sinks)
         data, places = merge(run, merged, self.read, self._header)
-        self._store.replace(merged.number, [data])
+        self._files.replace(merged.number, [data])
         for segment in run:
             self._settled_before.extend(body.identity for body in segment.bodies if not any(body.open))
             self._forget(segment)
@@ -347,12 +347,12 @@ class Spool:
 
     def _recover(self, number: int) -> None:
         """Add one segment to the index. A torn tail is cut off, so that notes can be appended."""
-        data = self._store.read(number)
+        data = self._files.read(number)
         found = read_segment(number, data, self._owner, self.sinks)
         segment = found.segment
         if torn := len(data) - segment.size:
             self.counts.torn_bytes += torn
-            self._store.cut(number, segment.size)
+            self._files.cut(number, segment.size)
         self._void_repeated(segment)
         self._segments.append(segment)
         for body in segment.bodies:
@@ -382,7 +382,7 @@ class Spool:
     def _discard(self, number: int) -> None:
         """Remove a file that is no longer needed. If that fails, try again with the next new segment and at the end."""
         try:
-            self._store.remove(number)
+            self._files.remove(number)
         except OSError as error:
             self._doomed.append(number)
             self._pauses.pause(f"cannot be cleared: {error.strerror or error}")

@@ -4,13 +4,11 @@ Imports only modules of `variables`, for the reason given in `variables.table`.
 """
 
 from telemetry_forwarder.variables.types import Url
-from telemetry_forwarder.variables.wording import only
+from telemetry_forwarder.variables.wording import Value, only
 
 
-class S3Prefix:
+class S3Prefix(Value):
     """A place in S3: the name of a bucket, and the prefix of the keys (may be empty; no slash at either end)."""
-
-    __slots__ = ("name", "prefix")
 
     def __init__(self, name: str, prefix: str = "") -> None:
         self.name = name
@@ -19,20 +17,9 @@ class S3Prefix:
     def __str__(self) -> str:
         return f"s3://{self.name}/{self.prefix}".rstrip("/")
 
-    def __repr__(self) -> str:
-        return f"S3Prefix({self.name!r}, {self.prefix!r})"
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, S3Prefix) and repr(self) == repr(other)
-
-    def __hash__(self) -> int:
-        return hash(repr(self))
-
-
-class SqsQueue:
+class SqsQueue(Value):
     """An SQS queue, by its URL. `region` is the region in an AWS host name; None for any other host."""
-
-    __slots__ = ("region", "url")
 
     def __init__(self, url: str, region: "str | None" = None) -> None:
         self.url = url
@@ -44,15 +31,6 @@ class SqsQueue:
 
     def __str__(self) -> str:
         return self.url
-
-    def __repr__(self) -> str:
-        return f"SqsQueue({self.url!r}, {self.region!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, SqsQueue) and repr(self) == repr(other)
-
-    def __hash__(self) -> int:
-        return hash(repr(self))
 
 
 class FailoverTarget:

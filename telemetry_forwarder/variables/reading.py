@@ -44,8 +44,6 @@ class Values:
     parties: their variables are not in our table.
     """
 
-    __slots__ = ("_values", "environ", "faults")
-
     def __init__(self, environ: "Mapping[str, str]") -> None:
         self.environ = dict(environ)
         self.faults: dict[Variable, Callable[[], Problem]] = {}  # invalid variables; the callable describes the problem

@@ -4,6 +4,7 @@ docs/settings.md shows `label` and `allowed`. Imports only `wording`, because th
 """
 
 from telemetry_forwarder.variables.wording import (
+    Value,
     arn_parts,
     is_host,
     is_path,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 class Secret:
     """A secret text. `repr`, `str` and formatting give `***`; `reveal()` gives the text."""
 
-    __slots__ = ("_text",)
+    __slots__ = ("_text",)  # so that `vars` does not show it
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -41,24 +42,13 @@ class Secret:
         return hash(self._text)
 
 
-class SecretReference:
+class SecretReference(Value):
     """A reference to a secret: `service` is `secretsmanager` or `ssm`, `key` a member of a JSON secret, or None."""
-
-    __slots__ = ("key", "name", "service")
 
     def __init__(self, service: str, name: str, key: "str | None" = None) -> None:
         self.service = service
         self.name = name
         self.key = key
-
-    def __repr__(self) -> str:
-        return f"SecretReference({self.service!r}, {self.name!r}, {self.key!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, SecretReference) and repr(self) == repr(other)
-
-    def __hash__(self) -> int:
-        return hash(repr(self))
 
 
 class Text:

@@ -17,6 +17,19 @@ _EACH_QUOTE = "\"'\u201c\u201d\u2018\u2019"
 _PARTERS = str.maketrans(",;", "  ")
 
 
+class Value:
+    """A value: equal to another of its class with equal members, in the order in which `__init__` sets them."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, vars(self).values()))})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+
 class Unsound(ValueError):
     """A list is partly invalid: `kept` are its valid items, `wrong` the others."""
 
@@ -93,7 +106,6 @@ class Problem:
     `advice` says what to write instead. `consequence` says what the extension does now.
     """
 
-    __slots__ = ("advice", "allowed", "consequence", "given", "variable")
     level = "error"
     is_wrong = True
 
@@ -115,7 +127,6 @@ class Problem:
 class Notice(Problem):
     """A likely mistake, described by one text. `is_wrong` says whether it fails the start in strict mode."""
 
-    __slots__ = ("is_wrong", "text")
     level = "warning"
 
     def __init__(self, variable: str, text: str, *, is_wrong: bool = False) -> None:

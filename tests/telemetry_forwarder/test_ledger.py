@@ -103,7 +103,7 @@ def test_lost_is_what_nobody_asked_to_drop() -> None:
 
 @pytest.mark.parametrize("member", ["offered", "delivered", "spilled", "held"])
 def test_a_statement_that_does_not_add_up_says_so(member: str) -> None:
-    numbers = dict.fromkeys(("cut", "attempts", "copies", "failed_attempts", "loss_notices", "recovered"), 0)
+    numbers = dict.fromkeys(("cut", "attempts", "copies", "failed_attempts", "told", "recovered"), 0)
     numbers |= {"offered": 6, "delivered": 1, "spilled": 1, "held": 1}
     dropped = {DropReason.DEADLINE: 3}
     assert Statement(**numbers, dropped=dropped).is_balanced()

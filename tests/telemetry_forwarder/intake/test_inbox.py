@@ -17,7 +17,7 @@ from telemetry_forwarder.intake.router import Router
 from telemetry_forwarder.ledger import IntakeCounts
 from telemetry_forwarder.records.enrich import Enricher
 from telemetry_forwarder.records.lossless_json import parse_json
-from telemetry_forwarder.records.record import Item, Record, Told
+from telemetry_forwarder.records.record import Event, Item, Record
 from telemetry_forwarder.spool.backlog import AT_ONCE as READ_AT_ONCE
 from telemetry_forwarder.spool.backlog import Backlog
 from telemetry_forwarder.spool.segments import Owner
@@ -65,7 +65,7 @@ class World:
             enricher=CostlyEnricher(ORIGIN),
             router=Router(types or ("platform", "function"), [self.worker], self.counts),
             counts=self.counts,
-            on_records=self.note,
+            on_events=self.note,
             on_loss=lambda: self.losses.append(clock().monotonic() - 1000.0),
             clock=clock(),
             log=self.lines.log,
@@ -76,7 +76,7 @@ class World:
         )
         self.tasks = [asyncio.ensure_future(one) for one in (self.inbox.run(), self.worker.run())]
 
-    def note(self, events: Sequence[Told]) -> None:
+    def note(self, events: Sequence[Event]) -> None:
         self.told += [(clock().monotonic() - 1000.0, event.type) for event in events if event.type != LINE]
 
     async def close(self) -> None:

@@ -60,7 +60,7 @@ class World:
             enricher=self.enricher,
             router=Router(types or ("platform", "function"), [self], self.counts),
             counts=self.counts,
-            on_records=self.told.append,
+            on_events=self.told.append,
             on_loss=lambda: self.sign("lost"),
             on_interruption=lambda: self.sign("interrupted"),
             clock=ManualClock(),

@@ -81,7 +81,7 @@ class LoopWorld:
         self.lambda_.is_freezing = is_freezing
         self.machine = Machine(clock=base.clock, strategy=strategy, holding=holding, buffering_s=buffering_s, **machine)
         if init_is_told:
-            self.machine.on_records([INIT_REPORT])
+            self.machine.on_events([INIT_REPORT])
         self.lifecycle = Lifecycle(
             client=self.lambda_,  # type: ignore[arg-type]
             machine=self.machine,
@@ -92,7 +92,7 @@ class LoopWorld:
             last_word=last_word,
         )
         if is_heard:  # `platform.start` comes with the invocation; here it is for the lifecycle alone
-            self.lambda_.on_start = lambda request_id: self.lifecycle.on_records([start(request_id)])
+            self.lambda_.on_start = lambda request_id: self.lifecycle.on_events([start(request_id)])
 
     def telemetry(self, seconds: float, *batch: Record) -> None:
         """Let a batch arrive `seconds` after the start."""
@@ -101,7 +101,7 @@ class LoopWorld:
     def _receive(self, batch: tuple[Record, ...]) -> None:
         batch = tuple(replace(one, time_ms=self.base.clock.epoch_ms()) for one in batch)
         self.base.worker.offer(batch)
-        self.lifecycle.on_records(batch)
+        self.lifecycle.on_events(batch)
 
 
 def done(request: str) -> Record:

@@ -31,7 +31,7 @@ class World:
         )
 
     def hear(self, kind: str, request_id: str) -> tuple[Action, ...]:
-        return self.machine.on_records([record({}, type=kind, request=request_id, time_ms=self._ms())])
+        return self.machine.on_events([record({}, type=kind, request=request_id, time_ms=self._ms())])
 
     def end(self, request_id: str) -> tuple[Action, ...]:
         """Tell of an end; return what is done then."""

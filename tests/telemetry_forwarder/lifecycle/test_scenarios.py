@@ -133,7 +133,7 @@ class Course:
             world.worker.offer(batch)
             world.check()
         if batch and self.lifecycle is not None:
-            self.lifecycle.on_records(batch)
+            self.lifecycle.on_events(batch)
 
 
 @pytest.mark.timeout(600)  # on a machine that has other things to do

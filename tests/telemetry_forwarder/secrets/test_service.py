@@ -28,9 +28,9 @@ async def service_in(init_type: str, tasks: asyncio.TaskGroup) -> tuple[SecretsS
 async def test_the_record_of_a_restore_drops_everything_once() -> None:
     async with asyncio.TaskGroup() as tasks:
         service, dropped = await service_in("snap-start", tasks)
-        service.on_records([record(type="platform.initStart"), record(type="function")])
+        service.on_events([record(type="platform.initStart"), record(type="function")])
         assert dropped == []
-        service.on_records([record(type="platform.restoreStart")])
+        service.on_events([record(type="platform.restoreStart")])
         service.on_restore()  # the first INVOKE comes as well
         assert dropped == ["all"]
         service.stop()
