@@ -8,9 +8,11 @@ Source: "Lambda Telemetry API Event schema reference" and lines captured from La
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
-Members = Mapping[str, Any]
+_Members: TypeAlias = Mapping[str, Any]
+# Makes a line, or a part of one, of a record; None if the record does not have it.
+_Make: TypeAlias = Callable[[_Members], str | None]
 
 
 def platform_text(type: str, record: Any) -> str | None:
@@ -22,147 +24,101 @@ def platform_text(type: str, record: Any) -> str | None:
     return make(record) if make is not None and isinstance(record, Mapping) else None
 
 
-def init_start(record: Members) -> str | None:
-    return line("INIT_START ", versions(record))
-
-
-def init_report(record: Members) -> str | None:
-    """Return the line for an init that failed or was not on demand; Lambda writes none for other inits."""
-    if word(record, "status") in (None, "success") and word(record, "initializationType") in (None, "on-demand"):
-        return None
-    parts = [milliseconds("Init Duration", metrics(record), "durationMs"), member("Phase", record, "phase")]
-    return line("INIT_REPORT ", [*parts, member("Status", record, "status"), member("Error Type", record, "errorType")])
-
-
-def start(record: Members) -> str | None:
-    request_id, version = word(record, "requestId"), word(record, "version")
-    if request_id is None:
-        return None
-    return f"START RequestId: {request_id}" + (f" Version: {version}" if version else "")
-
-
-def end(record: Members) -> str | None:
-    """Return the END line. Unlike Lambda's it says how the invocation failed: the report may come much later."""
-    if word(record, "requestId") is None:
-        return None
-    return line("END ", [member("RequestId", record, "requestId"), *failure(record)])
-
-
-def report(record: Members) -> str | None:
-    if word(record, "requestId") is None:
-        return None
-    found = metrics(record)
-    parts = [
-        member("RequestId", record, "requestId"),
-        milliseconds("Duration", found, "durationMs"),
-        whole("Billed Duration", found, "billedDurationMs", "ms"),
-        whole("Memory Size", found, "memorySizeMB", "MB"),
-        whole("Max Memory Used", found, "maxMemoryUsedMB", "MB"),
-        milliseconds("Init Duration", found, "initDurationMs"),
-        milliseconds("Restore Duration", found, "restoreDurationMs"),
-        whole("Billed Restore Duration", found, "billedRestoreDurationMs", "ms"),
-    ]
-    return line("REPORT ", parts + failure(record))
-
-
-def restore_start(record: Members) -> str | None:
-    return line("RESTORE_START ", versions(record))
-
-
-def restore_report(record: Members) -> str | None:
-    return line("RESTORE_REPORT ", [milliseconds("Restore Duration", metrics(record), "durationMs"), *failure(record)])
-
-
-def extension(record: Members) -> str | None:
-    if word(record, "name") is None:
-        return None
-    parts = [member("Name", record, "name"), member("State", record, "state"), words("Events", record, "events")]
-    return line("EXTENSION\t", [*parts, member("Error Type", record, "errorType")])
-
-
-def subscription(record: Members) -> str | None:
-    if word(record, "name") is None:
-        return None
-    types = words("Types", record, "types", str.capitalize)
-    return line("TELEMETRY\t", [member("Name", record, "name"), member("State", record, "state"), types])
-
-
-def _records_lost(record: Members) -> str | None:
-    """Return the sentence that `loss` made. This event is our own, not Lambda's."""
-    return word(record, "message")
-
-
-LINES: Mapping[str, Callable[[Members], str | None]] = {
-    "platform.initStart": init_start,
-    "platform.initReport": init_report,
-    "platform.start": start,
-    "platform.runtimeDone": end,
-    "platform.report": report,
-    "platform.restoreStart": restore_start,
-    "platform.restoreReport": restore_report,
-    "platform.extension": extension,
-    "platform.telemetrySubscription": subscription,
-    "forwarder.recordsLost": _records_lost,
-}
-
-
 # --- parts of a line ------------------------------------------------------------------------------------------------
 
 
-def line(head: str, parts: list[str | None]) -> str | None:
-    """Return `head` and the `parts` that are not None, joined with tabs; None if all parts are None."""
-    found = [part for part in parts if part is not None]
-    return head + "\t".join(found) if found else None
-
-
-def versions(record: Members) -> list[str | None]:
-    return [
-        member("Runtime Version", record, "runtimeVersion"),
-        member("Runtime Version ARN", record, "runtimeVersionArn"),
-    ]
-
-
-def failure(record: Members) -> list[str | None]:
-    if word(record, "status") in (None, "success"):
-        return []
-    return [member("Status", record, "status"), member("Error Type", record, "errorType")]
-
-
-def word(record: Members, key: str) -> str | None:
+def _word(record: _Members, key: str) -> str | None:
     value = record.get(key)
     return value if isinstance(value, str) and value else None
 
 
-def member(label: str, record: Members, key: str) -> str | None:
-    value = word(record, key)
-    return None if value is None else f"{label}: {value}"
+def _member(label: str, key: str) -> _Make:
+    return lambda record: f"{label}: {word}" if (word := _word(record, key)) is not None else None
 
 
-def words(label: str, record: Members, key: str, form: Callable[[str], str] = str) -> str | None:
-    values = record.get(key)
-    if not isinstance(values, list | tuple):
-        return None
-    return f"{label}: [" + ", ".join(form(value) for value in values if isinstance(value, str)) + "]"
+def _words(label: str, key: str, form: Callable[[str], str] = str) -> _Make:
+    def make(record: _Members) -> str | None:
+        values = record.get(key)
+        if not isinstance(values, list | tuple):
+            return None
+        return f"{label}: [" + ", ".join(form(value) for value in values if isinstance(value, str)) + "]"
+
+    return make
 
 
-def metrics(record: Members) -> Members:
-    found = record.get("metrics")
-    return found if isinstance(found, Mapping) else {}
+def _metric(label: str, key: str, unit: str = "ms", digits: int = 0) -> _Make:
+    """Make a part of one of the record's metrics, if it can be printed."""
+
+    def make(record: _Members) -> str | None:
+        found = record.get("metrics")
+        value = found.get(key) if isinstance(found, Mapping) else None
+        # The comparison also excludes NaN and huge integers.
+        if not isinstance(value, int | float) or isinstance(value, bool) or not -1e15 < value < 1e15:
+            return None
+        return f"{label}: {value:.{digits}f} {unit}"
+
+    return make
 
 
-def number(record: Members, key: str) -> float | None:
-    """Return the number `key`, None if it cannot be printed; the comparison excludes NaN and huge integers, too."""
-    value = record.get(key)
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return None
-    return value if -1e15 < value < 1e15 else None
+def _if_failed(part: _Make) -> _Make:
+    return lambda record: None if _word(record, "status") in (None, "success") else part(record)
 
 
-def milliseconds(label: str, record: Members, key: str) -> str | None:
-    value = number(record, key)
-    return None if value is None else f"{label}: {value:.2f} ms"
+# --- lines ----------------------------------------------------------------------------------------------------------
 
 
-def whole(label: str, record: Members, key: str, unit: str) -> str | None:
-    value = number(record, key)
-    return None if value is None else f"{label}: {value:.0f} {unit}"
+def _line(head: str, *parts: _Make, needs: str | None = None, between: str = "\t") -> _Make:
+    """Make a line of `head` and the parts that there are; None if there are none, or without the member `needs`."""
+
+    def make(record: _Members) -> str | None:
+        if needs is not None and _word(record, needs) is None:
+            return None
+        found = [text for part in parts if (text := part(record)) is not None]
+        return head + between.join(found) if found else None
+
+    return make
+
+
+_VERSIONS = (_member("Runtime Version", "runtimeVersion"), _member("Runtime Version ARN", "runtimeVersionArn"))
+_REQUEST, _NAME, _STATE = _member("RequestId", "requestId"), _member("Name", "name"), _member("State", "state")
+_STATUS, _ERROR_TYPE = _member("Status", "status"), _member("Error Type", "errorType")
+_FAILURE = (_if_failed(_STATUS), _if_failed(_ERROR_TYPE))
+_INIT_REPORT = _line(
+    "INIT_REPORT ", _metric("Init Duration", "durationMs", digits=2), _member("Phase", "phase"), _STATUS, _ERROR_TYPE
+)
+
+
+def _init_report(record: _Members) -> str | None:
+    """Make the line for an init that failed or was not on demand; Lambda writes none for other inits."""
+    is_usual = _word(record, "initializationType") in (None, "on-demand")
+    return None if is_usual and _word(record, "status") in (None, "success") else _INIT_REPORT(record)
+
+
+LINES: Mapping[str, _Make] = {
+    "platform.initStart": _line("INIT_START ", *_VERSIONS),
+    "platform.initReport": _init_report,
+    "platform.start": _line("START ", _REQUEST, _member("Version", "version"), needs="requestId", between=" "),
+    # Unlike Lambda's own line it says how the invocation failed: the report may come much later.
+    "platform.runtimeDone": _line("END ", _REQUEST, *_FAILURE, needs="requestId"),
+    "platform.report": _line(
+        "REPORT ",
+        _REQUEST,
+        _metric("Duration", "durationMs", digits=2),
+        _metric("Billed Duration", "billedDurationMs"),
+        _metric("Memory Size", "memorySizeMB", "MB"),
+        _metric("Max Memory Used", "maxMemoryUsedMB", "MB"),
+        _metric("Init Duration", "initDurationMs", digits=2),
+        _metric("Restore Duration", "restoreDurationMs", digits=2),
+        _metric("Billed Restore Duration", "billedRestoreDurationMs"),
+        *_FAILURE,
+        needs="requestId",
+    ),
+    "platform.restoreStart": _line("RESTORE_START ", *_VERSIONS),
+    "platform.restoreReport": _line("RESTORE_REPORT ", _metric("Restore Duration", "durationMs", digits=2), *_FAILURE),
+    "platform.extension": _line("EXTENSION\t", _NAME, _STATE, _words("Events", "events"), _ERROR_TYPE, needs="name"),
+    "platform.telemetrySubscription": _line(
+        "TELEMETRY\t", _NAME, _STATE, _words("Types", "types", str.capitalize), needs="name"
+    ),
+    # The sentence that `loss_event` made. This event is our own, not Lambda's.
+    "forwarder.recordsLost": lambda record: _word(record, "message"),
+}
