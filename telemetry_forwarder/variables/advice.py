@@ -9,26 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from telemetry_forwarder.variables import types
 from telemetry_forwarder.variables.failover_target import FailoverTarget
-from telemetry_forwarder.variables.types import (
-    Flag,
-    Flush,
-    Integer,
-    LogGroup,
-    NoProxy,
-    OneOf,
-    ProxyUrl,
-    Region,
-    SecretArn,
-    SecretNames,
-    SecretText,
-    Site,
-    SsmParameter,
-    Tags,
-    Text,
-    Url,
-    Words,
-)
 
 _HIDDEN = "*** (hidden)"
 
@@ -62,16 +44,18 @@ def advice(name: str, kind: Any, text: str) -> str:
 
 def shown(kind: Any, text: str) -> str:
     """Return the given text in quotes, cut to fit a log line, without any part that may be a secret."""
-    if isinstance(kind, SecretText):
+    if isinstance(kind, types.SecretText):
         return _HIDDEN
-    if isinstance(kind, (SecretArn, SsmParameter, SecretNames)) and not text.startswith(("arn:", "/")):
+    if isinstance(kind, (types.SecretArn, types.SsmParameter, types.SecretNames)) and not text.startswith(
+        ("arn:", "/")
+    ):
         return _HIDDEN  # most likely the secret itself instead of a reference
-    if isinstance(kind, (Url, ProxyUrl, FailoverTarget, Site)):
+    if isinstance(kind, (types.Url, types.ProxyUrl, FailoverTarget, types.Site)):
         if "@" in text:  # all text before the last `@` may be a password, which may hold any character
             scheme, separator, _ = text.partition("://")
             known = f"{scheme}://" if separator and scheme.isalnum() else ""
             text = f"{known}***@{text.rpartition('@')[2]}"
-        elif isinstance(kind, ProxyUrl) and not re.fullmatch(r"(\w+://)?[^:/?#]*(:\d+)?/?", text):
+        elif isinstance(kind, types.ProxyUrl) and not re.fullmatch(r"(\w+://)?[^:/?#]*(:\d+)?/?", text):
             return _HIDDEN  # perhaps a login without its `@`
         text = text.partition("?")[0].partition("#")[0]
     return repr(text[:120] + ("…" if len(text) > 120 else ""))
@@ -126,7 +110,7 @@ def what_to_set(needs: Mapping[str, Iterable[Iterable[str]]]) -> str:
 # --- one function for each kind: from the variable's name, its kind and the given text to a sentence or "" ---
 
 
-def number(name: str, kind: Integer, text: str) -> str:
+def number(name: str, kind: types.Integer, text: str) -> str:
     found = NUMBER.fullmatch(re.sub(r"[\s_,']", "", text.lower()))
     if found is None:
         return ""
@@ -139,7 +123,7 @@ def number(name: str, kind: Integer, text: str) -> str:
     return write(f"{value:.0f}") if value.is_integer() and is_sound(kind, f"{value:.0f}") else ""
 
 
-def word(name: str, kind: OneOf, text: str) -> str:
+def word(name: str, kind: types.OneOf, text: str) -> str:
     if name == "TELEMETRY_FORWARDER_SECRETS":  # never advise anybody to serve secrets
         return ""
     if kind.convert is int:
@@ -151,13 +135,13 @@ def word(name: str, kind: OneOf, text: str) -> str:
     return write(found_word) if found_word else ""
 
 
-def flag(name: str, kind: Flag, text: str) -> str:
+def flag(name: str, kind: types.Flag, text: str) -> str:
     meant = {"enabled": "true", "enable": "true", "disabled": "false", "disable": "false", "none": "false"}
     found = meant.get(text.lower()) or nearest(text, ("true", "false"))
     return write(found) if found else ""
 
 
-def flush(name: str, kind: Flush, text: str) -> str:
+def flush(name: str, kind: types.Flush, text: str) -> str:
     found = re.fullmatch(r"([a-z]+)[\s,;:=]*(?:([\d.]+)\s*([a-z]*))?", text.lower(), re.ASCII)
     if found is None:
         return ""
@@ -174,19 +158,19 @@ def flush(name: str, kind: Flush, text: str) -> str:
     return write(mode)
 
 
-def _some_words(name: str, kind: Words, text: str) -> str:
+def _some_words(name: str, kind: types.Words, text: str) -> str:
     found = [one for part in re.split(r"[,;\s]+", text) if (one := nearest(part, kind.words))]
     return write(",".join(dict.fromkeys(found))) if found else ""
 
 
-def tags(name: str, kind: Tags, text: str) -> str:
+def tags(name: str, kind: types.Tags, text: str) -> str:
     value = re.sub(r"^(\w[\w./-]*)\s*(?:=>|=)\s*", r"\1:", text)
     if value != text and is_sound(kind, value):
         return write(value)
     return "" if ":" in text else "A tag has a key and a value, parted by a colon."
 
 
-def site(name: str, kind: Site, text: str) -> str:
+def site(name: str, kind: types.Site, text: str) -> str:
     if (known := _SITE_WORDS.get(text.lower())) is not None:
         return write(known)
     host = re.sub(r"\s", "", text.lower()).rpartition("://")[2].rpartition("@")[2]
@@ -202,7 +186,7 @@ def site(name: str, kind: Site, text: str) -> str:
     return write(close) if close and host != "datadoghq" else ""
 
 
-def url(name: str, kind: Url, text: str) -> str:
+def url(name: str, kind: types.Url, text: str) -> str:
     """Return advice with the first valid URL among variants without surplus parts, and with missing ones added."""
     if "@" in text:
         return "Leave user name and password out: the credential has a variable of its own."
@@ -217,13 +201,13 @@ def url(name: str, kind: Url, text: str) -> str:
     return ""
 
 
-def region(name: str, kind: Region, text: str) -> str:
+def region(name: str, kind: types.Region, text: str) -> str:
     value = re.sub(r"[\s_]+", "-", text.strip().lower())
     value = re.sub(r"^([a-z-]+)(\d+)[a-z]?$", r"\1-\2", value).replace("--", "-")  # an availability zone's letter
     return write(value) if is_sound(kind, value) else ""
 
 
-def secret(name: str, kind: SecretText, text: str) -> str:
+def secret(name: str, kind: types.SecretText, text: str) -> str:
     """Return what is wrong with a secret, without showing any of it."""
     if text.startswith("arn:"):
         suffix = "_SSM_PARAMETER" if ":ssm:" in text else "_SECRET_ARN"
@@ -237,7 +221,7 @@ def secret(name: str, kind: SecretText, text: str) -> str:
     return f"There is {names.get(odd, f'the character U+{ord(odd):04X}')} in it." if odd else ""
 
 
-def secret_arn(name: str, kind: SecretArn, text: str) -> str:
+def secret_arn(name: str, kind: types.SecretArn, text: str) -> str:
     if found := re.fullmatch(r"(arn:[\w-]+:secretsmanager:[\w-]+:\d+:secret:[^:#\s]+):([^:#\s]+)(:[^:]*){0,2}", text):
         return write(f"{found[1]}#{found[2]}")  # the given text has the form that ECS uses
     if text.startswith("arn:") and ":ssm:" in text:
@@ -249,7 +233,7 @@ def secret_arn(name: str, kind: SecretArn, text: str) -> str:
     return "The whole ARN is wanted, not a name, and not the secret itself."
 
 
-def parameter(name: str, kind: SsmParameter, text: str) -> str:
+def parameter(name: str, kind: types.SsmParameter, text: str) -> str:
     if text.startswith("arn:") and ":secretsmanager:" in text:
         return f"It is a secret of Secrets Manager: set {name.removesuffix('_SSM_PARAMETER')}_SECRET_ARN to it instead."
     if text.lower().startswith(("ssm:", "ssm-secure:")):
@@ -257,7 +241,7 @@ def parameter(name: str, kind: SsmParameter, text: str) -> str:
     return ""
 
 
-def proxy(name: str, kind: ProxyUrl, text: str) -> str:
+def proxy(name: str, kind: types.ProxyUrl, text: str) -> str:
     try:
         kind.read(text)
     except ValueError as error:
@@ -266,7 +250,7 @@ def proxy(name: str, kind: ProxyUrl, text: str) -> str:
     return ""
 
 
-def exception(name: str, kind: NoProxy, text: str) -> str:
+def exception(name: str, kind: types.NoProxy, text: str) -> str:
     value = re.sub(r"^[a-z]+://|/(?!\d).*$", "", text.lower())
     if re.fullmatch(r"\d{1,3}(\.(\d{1,3}|\*))*\.?", text):
         given = [part for part in text.split(".") if part.isdigit()]
@@ -285,7 +269,7 @@ def place(name: str, kind: FailoverTarget, text: str) -> str:
     return write(value) if is_sound(kind, value) else ""
 
 
-def _log_group(name: str, kind: LogGroup, text: str) -> str:
+def _log_group(name: str, kind: types.LogGroup, text: str) -> str:
     value = text.partition(":log-group:")[2].partition(":")[0]
     return write(value) if value and is_sound(kind, value) else ""
 
@@ -310,15 +294,16 @@ def ca_content(content: bytes) -> str:
     return "The file holds no certificate: it lacks the line -----BEGIN CERTIFICATE-----"
 
 
-def printable(name: str, kind: Text, text: str) -> str:
+def printable(name: str, kind: types.Text, text: str) -> str:
     odd = next((c for c in text if not c.isprintable()), None)
     return f"There is the character U+{ord(odd):04X} in it." if odd else ""
 
 
 _FINDERS: Mapping[type, Callable[[str, Any, str], str]] = {
-    Integer: number, OneOf: word, Flag: flag, Flush: flush, Words: _some_words, Tags: tags, Site: site, Url: url,
-    Region: region, SecretText: secret, SecretArn: secret_arn, SsmParameter: parameter, ProxyUrl: proxy,
-    NoProxy: exception, Text: printable, FailoverTarget: place, LogGroup: _log_group,
+    types.Integer: number, types.OneOf: word, types.Flag: flag, types.Flush: flush, types.Words: _some_words,
+    types.Tags: tags, types.Site: site, types.Url: url, types.Region: region, types.SecretText: secret,
+    types.SecretArn: secret_arn, types.SsmParameter: parameter, types.ProxyUrl: proxy, types.NoProxy: exception,
+    types.Text: printable, FailoverTarget: place, types.LogGroup: _log_group,
 }  # fmt: skip
 
 

@@ -70,183 +70,206 @@ SNAP_START = "snap-start"
 
 RESERVED_PORTS = {9001: "the Lambda Runtime API", 2773: "the secrets endpoint"}
 
-VARIABLES = (
-    Variable(
-        "TELEMETRY_FORWARDER_SINKS", Words(*BUILT_IN_SINKS, open_ended=True), (),
-        "Which sinks run; unset: every sink whose credential or address is given",
+# Each variable, by the topic under which users look for it. docs/settings.md has the same order.
+TOPICS = {
+    "What is sent, and where": (
+        Variable(
+            "TELEMETRY_FORWARDER_SINKS", Words(*BUILT_IN_SINKS, open_ended=True), (),
+            "Which sinks run; unset: every sink whose credential or address is given",
+        ),
+        Variable(
+            "TELEMETRY_FORWARDER_TYPES", Words("platform", "function", "extension"), ("platform", "function"),
+            "Which telemetry is forwarded",
+        ),
+        Variable("TELEMETRY_FORWARDER_TAGS", Tags(), (), "Tags added to every record in every sink"),
     ),
-    Variable(
-        "TELEMETRY_FORWARDER_TYPES", Words("platform", "function", "extension"), ("platform", "function"),
-        "Which telemetry is forwarded",
+    "Splunk": (
+        Variable(
+            "SPLUNK_HEC_URL", Url(), None,
+            "Address of the HTTP Event Collector; the path is added where it is missing", "splunk",
+        ),
+        Variable(
+            "SPLUNK_HEC_TOKEN_SECRET_ARN", SecretArn(), None,
+            "Secrets Manager secret that holds the HEC token", "splunk",
+        ),
+        Variable("SPLUNK_HEC_TOKEN_SSM_PARAMETER", SsmParameter(), None, "SSM parameter with the HEC token", "splunk"),
+        Variable("SPLUNK_HEC_TOKEN", SecretText(), None, "HEC token", "splunk"),
+        Variable("SPLUNK_INDEX", Text(), None, "Index; unset: the token's default", "splunk"),
+        Variable("SPLUNK_SOURCE", Text(), None, "Source; unset: `lambda:FUNCTION`", "splunk"),
+        Variable("SPLUNK_SOURCETYPE", Text(), None, "Source type; unset: `aws:lambda:TYPE` of the record", "splunk"),
+        Variable("SPLUNK_HOST", Text(), None, "Host; unset: the function's name", "splunk"),
     ),
-    Variable(
-        "TELEMETRY_FORWARDER_PORT", Integer(1024, 65535, RESERVED_PORTS), 4243,
-        "Port on which telemetry is received",
+    "Datadog": (
+        Variable(
+            "DD_API_KEY_SECRET_ARN", SecretArn(), None, "Secrets Manager secret that holds the API key", "datadog",
+        ),
+        Variable("DD_API_KEY_SSM_PARAMETER", SsmParameter(), None, "SSM parameter with the API key", "datadog"),
+        Variable("DD_API_KEY", SecretText(), None, "API key", "datadog"),
+        Variable("DD_SITE", Site(), "datadoghq.com", "Datadog site", "datadog"),
+        Variable("DD_SERVICE", Text(), None, "Service, in every sink; unset: the function's name"),
+        Variable("DD_ENV", Text(), None, "Environment, in every sink"),
+        Variable("DD_VERSION", Text(), None, "Version of the application, in every sink"),
+        Variable("DD_TAGS", Tags(spaces=True), (), "Further tags for Datadog alone", "datadog"),
+        Variable(
+            "DD_LOGS_CONFIG_LOGS_DD_URL", Url(bare_host=True, endpoint="/api/v2/logs"), None,
+            "Another logs intake (a proxy, a private link) instead of the site's", "datadog",
+        ),
     ),
-    # Source: Lambda Telemetry API Reference, buffering; the wire limits, read 2026-11-23.
-    Variable(
-        "TELEMETRY_FORWARDER_BUFFERING_TIMEOUT_MS", Integer(25, 30000), 25,
-        "Longest time, in ms, that Lambda holds records back before it sends a batch",
+    "CloudWatch Logs": (
+        Variable("CLOUDWATCH_LOG_GROUP", LogGroup(), None, "Log group; created where it is missing", "cloudwatch"),
+        Variable(
+            "CLOUDWATCH_LOG_STREAM", LogStream(), None,
+            "Log stream; unset: the environment's own stream name, so that environments never share one", "cloudwatch",
+        ),
+        Variable(
+            "CLOUDWATCH_RETENTION_DAYS", OneOf(*RETENTION_DAYS, convert=int), None,
+            "Retention set on a group that was created; unset: kept for ever", "cloudwatch",
+        ),
     ),
-    Variable(
-        "TELEMETRY_FORWARDER_BUFFERING_MAX_BYTES", Integer(262144, 1048576), 262144,
-        "Bytes at which Lambda sends a batch",
+    "When records are sent, and what an invocation or INIT waits for": (
+        Variable(
+            "TELEMETRY_FORWARDER_FLUSH", Flush(), ("adaptive",),
+            "When records are sent: at the `end` of each invocation, which is held until then; `periodic`ally beside "
+            "one; `continuous`ly in the background; `adaptive`: `end` for rare calls, in the background for frequent "
+            "ones",
+        ),
+        Variable(
+            "TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS", Integer(0, 10000), 500,
+            "Longest time, in ms, that an invocation is held after the function has ended",
+        ),
+        Variable(
+            "TELEMETRY_FORWARDER_DEADLINE_MARGIN_MS", Integer(50, 10000), 200,
+            "Time, in ms, before the function's timeout in which an invocation is never held",
+        ),
+        Variable(
+            "TELEMETRY_FORWARDER_INIT_BUDGET_MS", Integer(0, 9000), None,
+            "Longest time, in ms, that INIT waits for the extension once it has registered; what is not loaded by then "
+            "is loaded behind it. Unset: 10 from 1024 MB of memory on, 20 from 256 MB on, 300 below",
+        ),
+        # Source: Lambda Telemetry API Reference, buffering; the wire limits, read 2026-11-23.
+        Variable(
+            "TELEMETRY_FORWARDER_BUFFERING_TIMEOUT_MS", Integer(25, 30000), 25,
+            "Longest time, in ms, that Lambda holds records back before it sends a batch",
+        ),
+        Variable(
+            "TELEMETRY_FORWARDER_BUFFERING_MAX_BYTES", Integer(262144, 1048576), 262144,
+            "Bytes at which Lambda sends a batch",
+        ),
+        Variable(
+            "TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS", Integer(1000, 10000), 1000,
+            "Records at which Lambda sends a batch",
+        ),
     ),
-    Variable(
-        "TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS", Integer(1000, 10000), 1000,
-        "Records at which Lambda sends a batch",
+    "What is kept while a backend is away": (
+        Variable(
+            "TELEMETRY_FORWARDER_BUFFER_BYTES", Integer(1048576, 1073741824), None,
+            "Bytes of telemetry that each sink may hold in memory; unset: 1/32 of the function's memory, 4 to 32 MiB",
+        ),
+        Variable(
+            "TELEMETRY_FORWARDER_BUFFER_RECORDS", Integer(1000, 10000000), None,
+            "Records that each sink may hold in memory; unset: one for each 1024 of those bytes",
+        ),
+        Variable(
+            "TELEMETRY_FORWARDER_WHEN_FULL", OneOf("spill", "drop_oldest", "drop_newest"), "spill",
+            "What becomes of records that the memory has no room for; `spill`: they wait in the spool, the others do "
+            "without one",
+        ),
+        Variable(
+            "TELEMETRY_FORWARDER_SPOOL_BYTES", Integer(8388608, 8589934592), 67108864,
+            "Bytes that the spool may take on disk; when it is full, its oldest records are dropped",
+        ),
+        Variable(
+            "TELEMETRY_FORWARDER_SPOOL_DIR", DirectoryPath(), "/tmp/telemetry-forwarder",  # noqa: S108 - for us alone
+            "Directory of the spool",
+        ),
+        Variable(
+            "TELEMETRY_FORWARDER_DURABILITY", OneOf("relaxed", "strict"), "relaxed",
+            "`strict`: what Lambda sends is in the spool before it is answered; `relaxed`: right after",
+        ),
+        Variable(
+            "TELEMETRY_FORWARDER_FAILOVER", FailoverTarget(), None,
+            "Where records are kept that a sink has not taken when the environment ends; "
+            "`telemetry-forwarder replay` sends them later",
+        ),
     ),
-    Variable(
-        "TELEMETRY_FORWARDER_INIT_BUDGET_MS", Integer(0, 9000), None,
-        "Longest time, in ms, that INIT waits for the extension once it has registered; what is not loaded by then is "
-        "loaded behind it. Unset: 10 from 1024 MB of memory on, 20 from 256 MB on, 300 below",
+    "How it is reached, and what it says": (
+        Variable("HTTPS_PROXY", ProxyUrl(), None, "Proxy for `https` backends; never for the Lambda APIs", "network"),
+        Variable("HTTP_PROXY", ProxyUrl(), None, "Proxy for `http` backends; never for the Lambda APIs", "network"),
+        Variable("NO_PROXY", NoProxy(), (), "What is reached without a proxy", "network"),
+        Variable("SSL_CERT_FILE", FilePath(), None, "CA certificates that backends are checked against", "network"),
+        Variable("AWS_REGION", Region(), None, "Region; Lambda sets it"),
+        Variable(
+            "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", Url(), None,
+            "Another endpoint, as for every AWS SDK; so are `AWS_ENDPOINT_URL_SSM`, "
+            "`AWS_ENDPOINT_URL_SECRETS_MANAGER`, `AWS_ENDPOINT_URL_S3` and `AWS_ENDPOINT_URL_SQS`",
+            "sdk",
+        ),
+        Variable(
+            "TELEMETRY_FORWARDER_PORT", Integer(1024, 65535, RESERVED_PORTS), 4243,
+            "Port on which telemetry is received",
+        ),
+        Variable(
+            "TELEMETRY_FORWARDER_LOG_LEVEL", OneOf("debug", "info", "warning", "error", also={"warn": "warning"}),
+            "warning", "How much the extension says of itself, on standard output",
+        ),
+        Variable(
+            "TELEMETRY_FORWARDER_STRICT", Flag(), False,
+            "`true`: a wrong setting fails the start of the function instead of leaving that setting out",
+        ),
     ),
-    Variable(
-        "TELEMETRY_FORWARDER_BUFFER_BYTES", Integer(1048576, 1073741824), None,
-        "Bytes of telemetry that each sink may hold in memory; unset: 1/32 of the function's memory, 4 to 32 MiB",
+    "Parameters and secrets for the function": (
+        Variable(
+            "TELEMETRY_FORWARDER_SECRETS", OneOf("off", "token", "open"), "off",
+            "Whether functions may ask for parameters and secrets on localhost, with a token or without",
+        ),
+        Variable(
+            "TELEMETRY_FORWARDER_SECRETS_ALLOW", SecretNames(wild="anywhere"), None,
+            "What may be asked for; unset: whatever the function's role may read; unsound: nothing", "secrets",
+        ),
+        Variable(
+            "TELEMETRY_FORWARDER_SECRETS_PREFETCH", SecretNames(wild="path"), (),
+            "What is fetched during INIT, before anybody asks", "secrets",
+        ),
+        # The names are those of AWS's own extension, so that a function can switch from it and keep its variables.
+        # Source: Systems Manager User Guide, "Using Parameter Store parameters in AWS Lambda functions", and Secrets
+        # Manager User Guide, "Use AWS Secrets Manager secrets in AWS Lambda functions"; read 2026-11-23. AWS's
+        # extension limits the TTL to 300 s and the size to 1000.
+        Variable(
+            "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", Integer(1, 65535, {9001: "the Lambda Runtime API"}), 2773,
+            "Port of the secrets endpoint", "secrets",
+        ),
+        Variable(
+            "PARAMETERS_SECRETS_EXTENSION_CACHE_ENABLED", Flag(), True,
+            "`false`: every question goes to the service", "secrets",
+        ),
+        Variable(
+            "PARAMETERS_SECRETS_EXTENSION_CACHE_SIZE", Integer(0, 100_000), 1000,
+            "Parameters and secrets that are kept; 0: none", "secrets",
+        ),
+        Variable(
+            "PARAMETERS_SECRETS_EXTENSION_MAX_CONNECTIONS", Integer(1, 1000), 3,
+            "Connections to each of the two services", "secrets",
+        ),
+        Variable(
+            "SECRETS_MANAGER_TTL", Integer(0, 99_999_999_999), 300,
+            "Seconds for which a secret is kept; 0: not at all", "secrets",
+        ),
+        Variable(
+            "SSM_PARAMETER_STORE_TTL", Integer(0, 99_999_999_999), 300,
+            "Seconds for which a parameter is kept; 0: not at all", "secrets",
+        ),
+        Variable(
+            "SECRETS_MANAGER_TIMEOUT_MILLIS", Integer(0, 900_000), 0,
+            "Longest time, in ms, that a question waits for Secrets Manager; 0: 10000", "secrets",
+        ),
+        Variable(
+            "SSM_PARAMETER_STORE_TIMEOUT_MILLIS", Integer(0, 900_000), 0,
+            "Longest time, in ms, that a question waits for Parameter Store; 0: 10000", "secrets",
+        ),
     ),
-    Variable(
-        "TELEMETRY_FORWARDER_BUFFER_RECORDS", Integer(1000, 10000000), None,
-        "Records that each sink may hold in memory; unset: one for each 1024 of those bytes",
-    ),
-    Variable(
-        "TELEMETRY_FORWARDER_WHEN_FULL", OneOf("spill", "drop_oldest", "drop_newest"), "spill",
-        "What becomes of records that the memory has no room for; `spill`: they wait in the spool, the others do "
-        "without one",
-    ),
-    Variable(
-        "TELEMETRY_FORWARDER_SPOOL_BYTES", Integer(8388608, 8589934592), 67108864,
-        "Bytes that the spool may take on disk; when it is full, its oldest records are dropped",
-    ),
-    Variable(
-        "TELEMETRY_FORWARDER_SPOOL_DIR", DirectoryPath(), "/tmp/telemetry-forwarder",  # noqa: S108 - made for us alone
-        "Directory of the spool",
-    ),
-    Variable(
-        "TELEMETRY_FORWARDER_DURABILITY", OneOf("relaxed", "strict"), "relaxed",
-        "`strict`: what Lambda sends is in the spool before it is answered; `relaxed`: right after",
-    ),
-    Variable(
-        "TELEMETRY_FORWARDER_FLUSH", Flush(), ("adaptive",),
-        "When records are sent: at the `end` of each invocation, which is held until then; `periodic`ally beside one; "
-        "`continuous`ly in the background; `adaptive`: `end` for rare calls, in the background for frequent ones",
-    ),
-    Variable(
-        "TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS", Integer(0, 10000), 500,
-        "Longest time, in ms, that an invocation is held after the function has ended",
-    ),
-    Variable(
-        "TELEMETRY_FORWARDER_DEADLINE_MARGIN_MS", Integer(50, 10000), 200,
-        "Time, in ms, before the function's timeout in which an invocation is never held",
-    ),
-    Variable("TELEMETRY_FORWARDER_TAGS", Tags(), (), "Tags added to every record in every sink"),
-    Variable(
-        "TELEMETRY_FORWARDER_LOG_LEVEL", OneOf("debug", "info", "warning", "error", also={"warn": "warning"}),
-        "warning", "How much the extension says of itself, on standard output",
-    ),
-    Variable(
-        "TELEMETRY_FORWARDER_STRICT", Flag(), False,
-        "`true`: a wrong setting fails the start of the function instead of leaving that setting out",
-    ),
-    Variable(
-        "TELEMETRY_FORWARDER_FAILOVER", FailoverTarget(), None,
-        "Where records are kept that a sink has not taken when the environment ends; "
-        "`telemetry-forwarder replay` sends them later",
-    ),
-    Variable(
-        "SPLUNK_HEC_URL", Url(), None,
-        "Address of the HTTP Event Collector; the path is added where it is missing", "splunk",
-    ),
-    Variable("SPLUNK_HEC_TOKEN", SecretText(), None, "HEC token", "splunk"),
-    Variable(
-        "SPLUNK_HEC_TOKEN_SECRET_ARN", SecretArn(), None, "Secrets Manager secret that holds the HEC token", "splunk",
-    ),
-    Variable("SPLUNK_HEC_TOKEN_SSM_PARAMETER", SsmParameter(), None, "SSM parameter with the HEC token", "splunk"),
-    Variable("SPLUNK_INDEX", Text(), None, "Index; unset: the token's default", "splunk"),
-    Variable("SPLUNK_SOURCE", Text(), None, "Source; unset: `lambda:FUNCTION`", "splunk"),
-    Variable("SPLUNK_SOURCETYPE", Text(), None, "Source type; unset: `aws:lambda:TYPE` of the record", "splunk"),
-    Variable("SPLUNK_HOST", Text(), None, "Host; unset: the function's name", "splunk"),
-    Variable("DD_API_KEY", SecretText(), None, "API key", "datadog"),
-    Variable("DD_API_KEY_SECRET_ARN", SecretArn(), None, "Secrets Manager secret that holds the API key", "datadog"),
-    Variable("DD_API_KEY_SSM_PARAMETER", SsmParameter(), None, "SSM parameter with the API key", "datadog"),
-    Variable("DD_SITE", Site(), "datadoghq.com", "Datadog site", "datadog"),
-    Variable("DD_SERVICE", Text(), None, "Service, in every sink; unset: the function's name"),
-    Variable("DD_ENV", Text(), None, "Environment, in every sink"),
-    Variable("DD_VERSION", Text(), None, "Version of the application, in every sink"),
-    Variable("DD_TAGS", Tags(spaces=True), (), "Further tags for Datadog alone", "datadog"),
-    Variable(
-        "DD_LOGS_CONFIG_LOGS_DD_URL", Url(bare_host=True, endpoint="/api/v2/logs"), None,
-        "Another logs intake (a proxy, a private link) instead of the site's", "datadog",
-    ),
-    Variable("CLOUDWATCH_LOG_GROUP", LogGroup(), None, "Log group; created where it is missing", "cloudwatch"),
-    Variable(
-        "CLOUDWATCH_LOG_STREAM", LogStream(), None,
-        "Log stream; unset: the environment's own stream name, so that environments never share one", "cloudwatch",
-    ),
-    Variable(
-        "CLOUDWATCH_RETENTION_DAYS", OneOf(*RETENTION_DAYS, convert=int), None,
-        "Retention set on a group that was created; unset: kept for ever", "cloudwatch",
-    ),
-    Variable(
-        "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", Url(), None,
-        "Another endpoint, as for every AWS SDK; so are `AWS_ENDPOINT_URL_SSM`, `AWS_ENDPOINT_URL_SECRETS_MANAGER`, "
-        "`AWS_ENDPOINT_URL_S3` and `AWS_ENDPOINT_URL_SQS`",
-        "sdk",
-    ),
-    Variable("AWS_REGION", Region(), None, "Region; Lambda sets it"),
-    Variable(
-        "TELEMETRY_FORWARDER_SECRETS", OneOf("off", "token", "open"), "off",
-        "Whether functions may ask for parameters and secrets on localhost, with a token or without",
-    ),
-    Variable(
-        "TELEMETRY_FORWARDER_SECRETS_PREFETCH", SecretNames(wild="path"), (),
-        "What is fetched during INIT, before anybody asks", "secrets",
-    ),
-    Variable(
-        "TELEMETRY_FORWARDER_SECRETS_ALLOW", SecretNames(wild="anywhere"), None,
-        "What may be asked for; unset: whatever the function's role may read; unsound: nothing", "secrets",
-    ),
-    # The names are those of AWS's own extension, so that a function can switch from it and keep its variables.
-    # Source: Systems Manager User Guide, "Using Parameter Store parameters in AWS Lambda functions", and Secrets
-    # Manager User Guide, "Use AWS Secrets Manager secrets in AWS Lambda functions"; read 2026-11-23. AWS's extension
-    # limits the TTL to 300 s and the size to 1000.
-    Variable(
-        "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", Integer(1, 65535, {9001: "the Lambda Runtime API"}), 2773,
-        "Port of the secrets endpoint", "secrets",
-    ),
-    Variable(
-        "PARAMETERS_SECRETS_EXTENSION_CACHE_ENABLED", Flag(), True,
-        "`false`: every question goes to the service", "secrets",
-    ),
-    Variable(
-        "PARAMETERS_SECRETS_EXTENSION_CACHE_SIZE", Integer(0, 100_000), 1000,
-        "Parameters and secrets that are kept; 0: none", "secrets",
-    ),
-    Variable(
-        "PARAMETERS_SECRETS_EXTENSION_MAX_CONNECTIONS", Integer(1, 1000), 3,
-        "Connections to each of the two services", "secrets",
-    ),
-    Variable(
-        "SECRETS_MANAGER_TTL", Integer(0, 99_999_999_999), 300,
-        "Seconds for which a secret is kept; 0: not at all", "secrets",
-    ),
-    Variable(
-        "SSM_PARAMETER_STORE_TTL", Integer(0, 99_999_999_999), 300,
-        "Seconds for which a parameter is kept; 0: not at all", "secrets",
-    ),
-    Variable(
-        "SECRETS_MANAGER_TIMEOUT_MILLIS", Integer(0, 900_000), 0,
-        "Longest time, in ms, that a question waits for Secrets Manager; 0: 10000", "secrets",
-    ),
-    Variable(
-        "SSM_PARAMETER_STORE_TIMEOUT_MILLIS", Integer(0, 900_000), 0,
-        "Longest time, in ms, that a question waits for Parameter Store; 0: 10000", "secrets",
-    ),
-    Variable("HTTPS_PROXY", ProxyUrl(), None, "Proxy for `https` backends; never for the Lambda APIs", "network"),
-    Variable("HTTP_PROXY", ProxyUrl(), None, "Proxy for `http` backends; never for the Lambda APIs", "network"),
-    Variable("NO_PROXY", NoProxy(), (), "What is reached without a proxy", "network"),
-    Variable("SSL_CERT_FILE", FilePath(), None, "CA certificates that backends are checked against", "network"),
-)  # fmt: skip
+}  # fmt: skip
+
+VARIABLES = tuple(variable for variables in TOPICS.values() for variable in variables)
 
 # Set by Lambda, so it is not in VARIABLES. Source: AWS Lambda Developer Guide, "Defined runtime environment variables".
 MEMORY_SIZE = Variable("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", Integer(1, 1_000_000), None, "Memory, in MB", "lambda")
