@@ -129,16 +129,11 @@ def listen(port: int) -> "_socket.socket | None":
     that everything that is started after it finds the port open. The kernel queues connections until the receiver
     serves the socket.
     """
-    listener = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
     try:
-        listener.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-        listener.bind(("0.0.0.0", port))  # noqa: S104 - see above; a Lambda environment has no other host in its network
-        listener.listen(BACKLOG)
+        return _listening(_socket.AF_INET, "0.0.0.0", port, BACKLOG)  # noqa: S104 - no other host is in Lambda's network
     except OSError as error:
-        listener.close()
         say(f"Port {port} cannot be listened on: {error.strerror}. Choose another with TELEMETRY_FORWARDER_PORT.")
         return None
-    return listener
 
 
 def listen_for_secrets(values: reading.Values) -> "list[_socket.socket]":
@@ -152,16 +147,9 @@ def listen_for_secrets(values: reading.Values) -> "list[_socket.socket]":
     port = values["PARAMETERS_SECRETS_EXTENSION_HTTP_PORT"]
     secret_listeners = []
     for family, address in ((_socket.AF_INET, "127.0.0.1"), (_socket.AF_INET6, "::1")):
-        listener = None
         try:
-            listener = _socket.socket(family, _socket.SOCK_STREAM)
-            listener.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-            listener.bind((address, port))
-            listener.listen(_SECRETS_BACKLOG)
-            secret_listeners.append(listener)
+            secret_listeners.append(_listening(family, address, port, _SECRETS_BACKLOG))
         except OSError as error:
-            if listener is not None:
-                listener.close()
             if family == _socket.AF_INET:
                 say(
                     f"Port {port} cannot be listened on, so no secrets are served: {error.strerror}. Another extension "
@@ -169,3 +157,16 @@ def listen_for_secrets(values: reading.Values) -> "list[_socket.socket]":
                 )
                 break
     return secret_listeners
+
+
+def _listening(family: int, address: str, port: int, backlog: int) -> _socket.socket:
+    """Return a socket that listens. Raises OSError."""
+    listener = _socket.socket(family, _socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(backlog)
+    except OSError:
+        listener.close()
+        raise
+    return listener

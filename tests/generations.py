@@ -274,7 +274,7 @@ class Process:
         backlog = worker._queue._backlog
         if backlog is None:
             return worker.held
-        encoded = [one.record for piece in worker._delivery._outstanding.pieces for one in piece]
+        encoded = [one.record for piece in worker._delivery.outstanding.pieces for one in piece]
         packer = worker._packer
         spare = [one.record for one in [*packer._open.records, *([packer._spare] if packer._spare else [])]]
         return sum(not backlog.keeps(record) for record in [*encoded, *spare, *worker._queue._buffer])

@@ -38,7 +38,6 @@ from telemetry_forwarder.interfaces import (
     Cause,
     Delivered,
     Denied,
-    DropReason,
     Encoded,
     Partial,
     Retry,
@@ -64,7 +63,7 @@ _KEPT_SHARE = 0.25
 
 
 class Delivery:
-    """Sends the pieces of one sink. Holds the attempts under way and what is known about the destination's health.
+    """Sends the pieces of one sink, which are `outstanding`. Holds what is known about the destination's health.
 
     `more` packs another piece and adds it; it returns whether there was one. `late_by` returns for how long the
     processor may be withheld, in seconds.
@@ -88,7 +87,7 @@ class Delivery:
         self.window = CLOSED
         self.stop_at: Deadline | None = None  # that of the window: set only in the last one
         self.denied = False
-        self._outstanding = Outstanding(sink.limits, account, clock, on_settled)
+        self.outstanding = Outstanding(sink.limits, account, clock, on_settled)
         self._copies = Copies()
         self._readiness = Readiness(transport)
         self._allowed_at = self._thawed_at = self._last_call_at = self._answered_at = 0.0
@@ -108,38 +107,22 @@ class Delivery:
         self._on_warning = on_warning
 
     @property
-    def held(self) -> int:
-        return self._outstanding.held
-
-    @property
     def under_way_for(self) -> float | None:
         """Seconds since the newest attempt under way began; None if there is none."""
-        attempts = self._outstanding.attempts
+        attempts = self.outstanding.attempts
         return self._clock.monotonic() - max(each.begun_at for each in attempts) if attempts else None
 
     def waits_for(self) -> Cause | None:
         """Return what delays the attempt under way before it is sent, if the transport can tell."""
-        return step_of(self._transport) if self._outstanding.attempts else None
+        return step_of(self._transport) if self.outstanding.attempts else None
 
     def __repr__(self) -> str:
-        attempts, last = len(self._outstanding.attempts), " for the last time" if self.window.is_last else ""
-        return f"<{self._outstanding!r}, {attempts} under way{last}, {self.breaker!r}>"
+        attempts, last = len(self.outstanding.attempts), " for the last time" if self.window.is_last else ""
+        return f"<{self.outstanding!r}, {attempts} under way{last}, {self.breaker!r}>"
 
     def add(self, batch: list[Encoded]) -> None:
         """Add a batch to be sent."""
-        self._outstanding.pieces.append(Piece(batch))
-
-    def take(self) -> list[list[Encoded]]:
-        """Remove and return all held records. The caller settles them."""
-        return self._outstanding.take()
-
-    def drop_faulty(self, reason: DropReason) -> int:
-        """Drop the records on which a bug showed, or all that are held if there are none; return their number."""
-        return self._outstanding.drop_faulty(reason)
-
-    def drop_refused(self) -> int:
-        """Drop the records that were refused by themselves; return their number."""
-        return self._outstanding.drop_suspects()
+        self.outstanding.pieces.append(Piece(batch))
 
     # --- when an attempt may start, and when it ends ---
 
@@ -154,7 +137,7 @@ class Delivery:
             self._last_call_at = now
             self._not_before = 0.0  # one more attempt matters more than the pause that the destination asked for
         self.window, self._allowed_at, self.stop_at = window, now, window.stop_at
-        for attempt in self._outstanding.attempts:
+        for attempt in self.outstanding.attempts:
             if self.stop_at is not None:
                 attempt.stop_at(self.stop_at.at)
             elif now < window.until.at and window.answer_by is None:
@@ -208,21 +191,21 @@ class Delivery:
         Returns whether all are settled. Raises what a bug in the sink or the transport raises; the records stay held.
         """
         self._not_before, self._pauses = 0.0, backoff()
-        self._may_reconnect, self._may_reconsider = True, self._outstanding.has_suspects
+        self._may_reconnect, self._may_reconsider = True, self.outstanding.has_suspects
         self._has_more = self._more is not None
         async with asyncio.TaskGroup() as group:
             while self._bug is None:
                 self._news.clear()
                 start_at = await self._start_what_is_due(group)
-                if start_at is None and not self._outstanding.attempts:
+                if start_at is None and not self.outstanding.attempts:
                     break
                 await self._wait_for_news(start_at)
-            for attempt in self._outstanding.attempts:
+            for attempt in self.outstanding.attempts:
                 attempt.abandon()
         if self._bug is not None:
             bug, self._bug = self._bug, None
             raise bug
-        return not self.held
+        return not self.outstanding.held
 
     async def _wait_for_news(self, until: float | None) -> None:
         with contextlib.suppress(TimeoutError):
@@ -242,9 +225,9 @@ class Delivery:
                 has_looked = self._has_more = False
                 self._has_more = await self._more() or self._has_more
                 continue
-            if self._may_reconsider and not self._outstanding.pieces:
+            if self._may_reconsider and not self.outstanding.pieces:
                 self._may_reconsider = False
-                self._outstanding.reconsider()
+                self.outstanding.reconsider()
             piece, due = self._next()
             if piece is None or due >= self.window.until.at:
                 return None
@@ -260,25 +243,25 @@ class Delivery:
 
     def _may_wait(self) -> bool:
         """Return whether `run` waits for the end of a pause; if not, the destination is left alone."""
-        if self.denied or self._outstanding.refusals.is_total:
+        if self.denied or self.outstanding.refusals.is_total:
             return False
         return self.stop_at is not None or not self.breaker.has_tripped
 
     def _wants_more(self) -> bool:
-        pieces = self._outstanding.pieces
+        pieces = self.outstanding.pieces
         if self.stop_at is None:
-            return self._has_more and (not pieces or self._outstanding.is_short)
-        return self._has_more and len(pieces) < PIECES_AT_LAST and self._outstanding.waiting() is None
+            return self._has_more and (not pieces or self.outstanding.is_short)
+        return self._has_more and len(pieces) < PIECES_AT_LAST and self.outstanding.waiting() is None
 
     def _written_at(self) -> float:
         """Return when the newest request should be written: if the processor is withheld, two at once are both late."""
-        newest_at = max((each.begun_at for each in self._outstanding.attempts), default=0.0)
+        newest_at = max((each.begun_at for each in self.outstanding.attempts), default=0.0)
         return newest_at + _WRITTEN_AFTER * self._late_by()
 
     def _next(self) -> tuple[Piece | None, float]:
         """Return the piece whose attempt is due next, and when (monotonic clock); None and infinity if none is."""
-        pieces, most = self._outstanding.pieces, 1 if self.stop_at is None else PIECES_AT_LAST
-        if sum(bool(piece.attempts) for piece in pieces) < most and (piece := self._outstanding.waiting()) is not None:
+        pieces, most = self.outstanding.pieces, 1 if self.stop_at is None else PIECES_AT_LAST
+        if sum(bool(piece.attempts) for piece in pieces) < most and (piece := self.outstanding.waiting()) is not None:
             return piece, max(self._not_before, self._written_at())
         dues = [(self._copy_due(piece), piece) for piece in pieces if piece.attempts]
         due, piece = min(dues, key=lambda each: each[0], default=(float("inf"), None))
@@ -310,7 +293,7 @@ class Delivery:
             if self.stop_at is None:
                 self._copies.copied()
         else:
-            piece = self._outstanding.choose() or piece
+            piece = self.outstanding.choose() or piece
             self._copies.requested()
         piece.tries += self.stop_at is not None
         piece.attempts.append(attempt := Attempt(Moment.now(self._clock)))
@@ -356,8 +339,8 @@ class Delivery:
 
     def _conclude(self, piece: Piece, verdict: Verdict, error: TransportError | None) -> None:
         """Settle `piece` by its answer; set the pause and the breaker."""
-        was_total = self._outstanding.refusals.is_total
-        outcome = self._outstanding.settle(piece, verdict)
+        was_total = self.outstanding.refusals.is_total
+        outcome = self.outstanding.settle(piece, verdict)
         piece.tries = len(piece.attempts)  # it was answered, so the tries are counted anew
         self.denied = isinstance(verdict, Denied)
         self._say(verdict, outcome, was_total=was_total)
@@ -368,7 +351,7 @@ class Delivery:
             self.breaker.asked_to_wait(asked)
             self._pause(asked)
         elif outcome is Outcome.REFUSED:
-            self._pause(max(asked, pause_after(self._outstanding.refusals, self.breaker)))
+            self._pause(max(asked, pause_after(self.outstanding.refusals, self.breaker)))
         elif outcome is Outcome.GIVEN_UP:
             self._pause(asked)
         elif isinstance(error, ConnectionLost) and self._may_reconnect:
@@ -389,7 +372,7 @@ class Delivery:
 
     def _say(self, verdict: Verdict, outcome: Outcome, *, was_total: bool) -> None:
         self._account.failed_attempts += not isinstance(verdict, Delivered)
-        news = news_of(verdict, outcome, self._outstanding, was_total=was_total)
+        news = news_of(verdict, outcome, self.outstanding, was_total=was_total)
         if isinstance(news, Cause):
             self._on_trouble(news)
         elif news:

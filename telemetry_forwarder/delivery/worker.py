@@ -124,7 +124,7 @@ class Worker:
     @property
     def held(self) -> int:
         """The number of records that are queued, packed, outstanding or leaving."""
-        return len(self._queue) + self._packer.held + self._delivery.held + len(self._leaving)
+        return len(self._queue) + self._packer.held + self._delivery.outstanding.held + len(self._leaving)
 
     def statement(self) -> Statement:
         return self._account.statement(self.held)
@@ -239,7 +239,7 @@ class Worker:
             await self._fall_back(store_until)
         if self._next_process_follows:  # else nobody knows whether this environment is ever invoked again
             self.spill()
-        self._delivery.drop_refused()
+        self._delivery.outstanding.drop_suspects()
         self.give_up(self._reporter.reason)
         self._is_drained = True
 
@@ -261,7 +261,7 @@ class Worker:
             self._reporter.note("it did not answer when it was told of losses")
         except Exception as error:  # noqa: BLE001 - as in `_serve`
             self._reporter.note("a bug in the sink", **where(error))
-            self._delivery.drop_faulty(DropReason.SINK_FAILED)
+            self._delivery.outstanding.drop_faulty(DropReason.SINK_FAILED)
         self.give_up(DropReason.DEADLINE)
 
     async def _is_idle_by(self, at: float) -> bool:
@@ -323,7 +323,9 @@ class Worker:
         return taken + self._take_encoded() + self._queue.empty()
 
     def _take_encoded(self) -> list[Record]:
-        return [encoded.record for batch in self._delivery.take() for encoded in batch] + self._packer.take()
+        return [
+            encoded.record for batch in self._delivery.outstanding.take() for encoded in batch
+        ] + self._packer.take()
 
     async def run(self) -> None:
         """Send records until cancelled, or until `drain` was called and nothing more can be sent."""
@@ -341,7 +343,7 @@ class Worker:
                 await self._send_what_is_held()
             except Exception as error:  # noqa: BLE001 - a sink's bug loses its own records, not those of other sinks
                 self._reporter.note("a bug in the sink", **where(error))
-                if self._delivery.drop_faulty(DropReason.SINK_FAILED):
+                if self._delivery.outstanding.drop_faulty(DropReason.SINK_FAILED):
                     self._wake.set()  # for the other records, of which this may be the last chance
             if not self._wake.is_set():
                 self._idle.set()

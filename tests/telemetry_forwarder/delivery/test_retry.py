@@ -64,7 +64,7 @@ class DeliveryWorld:
         return {str(reason): count for reason, count in self.account.statement(0).dropped.items()}
 
     def check(self) -> None:
-        assert self.account.statement(self.delivery.held).is_balanced()
+        assert self.account.statement(self.delivery.outstanding.held).is_balanced()
 
 
 @in_virtual_time
@@ -73,7 +73,7 @@ async def deliver(*script: Any, check: Callable[[DeliveryWorld, bool], None], **
     world = DeliveryWorld(*script, **how)
     done = await world.delivery.run()
     world.check()
-    assert done == (world.delivery.held == 0)
+    assert done == (world.delivery.outstanding.held == 0)
     check(world, done)
 
 
@@ -130,7 +130,7 @@ async def test_a_wait_that_does_not_fit_is_not_begun() -> None:
     assert not await world.delivery.run()
     assert world.clock.monotonic() == 1000.0
     assert world.delivery.breaker.pause == pytest.approx(10.0)
-    assert world.delivery.held == 4
+    assert world.delivery.outstanding.held == 4
 
 
 def test_no_attempt_starts_at_or_after_the_deadline() -> None:
@@ -209,7 +209,7 @@ async def test_nothing_is_begun_that_cannot_be_answered_in_time() -> None:
     world.delivery.allow(SendWindow(in_seconds(60.0), answer_by=in_seconds(1.5)))
     assert not await world.delivery.run()
     assert world.transport.times == [0.0]
-    assert world.delivery.held == 3
+    assert world.delivery.outstanding.held == 3
 
 
 # --- what a verdict leaves ------------------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ def test_a_denied_credential_ends_the_delivery_and_keeps_the_records() -> None:
     def check(world: DeliveryWorld, done: bool) -> None:
         assert not done
         assert world.delivery.denied
-        assert (world.delivery.held, len(world.transport.sent)) == (4, 1)
+        assert (world.delivery.outstanding.held, len(world.transport.sent)) == (4, 1)
 
     deliver(Denied("401"), check=check)
 
@@ -282,6 +282,6 @@ async def test_a_bug_is_passed_on_and_leaves_the_records_held(script: tuple[Any,
     with pytest.raises((LookupError, ValueError)):
         await world.delivery.run()
     world.check()
-    assert world.delivery.drop_faulty(DropReason.SINK_FAILED) == 4
-    assert world.delivery.drop_faulty(DropReason.SINK_FAILED) == 0
+    assert world.delivery.outstanding.drop_faulty(DropReason.SINK_FAILED) == 4
+    assert world.delivery.outstanding.drop_faulty(DropReason.SINK_FAILED) == 0
     world.check()

@@ -122,7 +122,7 @@ async def test_nothing_is_begun_whose_answer_nobody_would_read() -> None:
     world.delivery.allow(SendWindow(in_seconds(1.0), is_last=True))
     freeze(1.0 - LAST_ANSWER_S / 2)
     assert not await world.delivery.run()
-    assert (world.transport.sent, world.account.attempts, world.delivery.held) == ([], 0, 4)
+    assert (world.transport.sent, world.account.attempts, world.delivery.outstanding.held) == ([], 0, 4)
 
 
 @in_virtual_time
