@@ -185,7 +185,8 @@ def loads(body: bytes) -> float:
 def enriched(body: bytes) -> list[Record]:
     from telemetry_forwarder.records.record import decode
 
-    return Enricher(ORIGIN).enrich(decode(body, 0)[0], "0" * 24)
+    items = decode(body, 0).items
+    return [record for some in Enricher(ORIGIN).enrich(items, "0" * 24, len(items)) for record in some]
 
 
 if __name__ == "__main__":

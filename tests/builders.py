@@ -18,6 +18,7 @@ from telemetry_forwarder.delivery.worker import Capacity, Worker
 from telemetry_forwarder.errors import EncodeError
 from telemetry_forwarder.interfaces import Delivered, Encoded, Fallback, Limits, Verdict
 from telemetry_forwarder.log import Log
+from telemetry_forwarder.records.enrich import Enricher
 from telemetry_forwarder.records.record import Item, Origin, Record
 from telemetry_forwarder.testing.virtual_time import VirtualClock, clock, freeze, run
 from telemetry_forwarder.turns import Turns
@@ -170,6 +171,13 @@ class ListSink:
             raise LookupError("oops")
         answer: Verdict = response
         return answer
+
+
+class WholeBatches(Enricher):
+    """An Enricher that makes all records of a batch at once."""
+
+    def enrich_all(self, items: Sequence[Item], batch: str, gaps: Sequence[int] = ()) -> list[Record]:
+        return [record for some in self.enrich(items, batch, len(items) or 1, gaps) for record in some]
 
 
 class Hang:

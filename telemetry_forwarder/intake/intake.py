@@ -198,7 +198,7 @@ class Intake:
         self._enricher.consult(items, gaps)
         before = self._enricher.knowledge
         records: list[Record] = []
-        for some in self._enricher.enrich_in_steps(items, arrived.identity, AT_ONCE, gaps):
+        for some in self._enricher.enrich(items, arrived.identity, AT_ONCE, gaps):
             records += some
             yield
         if self._left != self._enricher.handover:

@@ -30,22 +30,14 @@ _MOST_KNOWN = 256  # the most requests that are remembered; on Managed Instances
 
 
 def enrich(
-    origin: Origin, knowledge: Knowledge, items: Sequence[Item], batch: str, gaps: Sequence[int] = ()
-) -> tuple[list[Record], Knowledge]:
-    """Return a record for each item of a batch, and the new Knowledge: the same object if nothing was learned.
-
-    `origin` is what was known before any telemetry. `gaps` are the indices before which telemetry was lost
-    (`records.Decoded`). A record's id is made of `batch` and its index, so a batch that is sent again repeats its ids.
-    """
-    fold = _Fold(origin, knowledge, items)
-    records = [record for some in fold.records(items, batch, len(items) or 1, gaps) for record in some]
-    return records, fold.knowledge
-
-
-def enrich_in_steps(
     origin: Origin, knowledge: Knowledge, items: Sequence[Item], batch: str, at_once: int, gaps: Sequence[int] = ()
 ) -> Generator[list[Record], None, Knowledge]:
-    """Enrich `at_once` items at a time: yield the records of each step, and return the new Knowledge at the end."""
+    """Yield a record for each item of a batch, `at_once` at a time; return the new Knowledge at the end.
+
+    It is the same object if nothing was learned. `origin` is what was known before any telemetry. `gaps` are the
+    indices before which telemetry was lost (`records.Decoded`). A record's id is made of `batch` and its index, so a
+    batch that is sent again repeats its ids.
+    """
     fold = _Fold(origin, knowledge, items)
     yield from fold.records(items, batch, at_once, gaps)
     return fold.knowledge
@@ -110,15 +102,11 @@ class Enricher:
     def learn(self, items: Sequence[Item], gaps: Sequence[int] = ()) -> None:
         self.knowledge = learn(self._origin, self.knowledge, items, gaps)
 
-    def enrich(self, items: Sequence[Item], batch: str, gaps: Sequence[int] = ()) -> list[Record]:
-        records, self.knowledge = enrich(self._origin, self.knowledge, items, batch, gaps)
-        return records
-
-    def enrich_in_steps(
+    def enrich(
         self, items: Sequence[Item], batch: str, at_once: int, gaps: Sequence[int] = ()
     ) -> Iterator[list[Record]]:
         """Enrich `at_once` items at a time. The Knowledge is updated only after the last step, and then as a whole."""
-        self.knowledge = yield from enrich_in_steps(self._origin, self.knowledge, items, batch, at_once, gaps)
+        self.knowledge = yield from enrich(self._origin, self.knowledge, items, batch, at_once, gaps)
 
 
 class _Fold:

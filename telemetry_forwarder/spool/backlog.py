@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from telemetry_forwarder.errors import DecodeError
 from telemetry_forwarder.interfaces import DropReason
-from telemetry_forwarder.records.enrich import enrich_in_steps, learn
+from telemetry_forwarder.records.enrich import enrich, learn
 from telemetry_forwarder.records.knowledge import Knowledge
 from telemetry_forwarder.records.record import Decoded, Origin, Record, decode
 from telemetry_forwarder.spool.frames import KeptBody
@@ -183,7 +183,7 @@ class Backlog:
         """Make the records of `body` in steps. The Knowledge is updated after the last step."""
         kept = self._spool.read(body)
         found = _decoded(kept)
-        after = yield from enrich_in_steps(self._origin, knowledge, found.items, kept.identity, AT_ONCE, found.gaps)
+        after = yield from enrich(self._origin, knowledge, found.items, kept.identity, AT_ONCE, found.gaps)
         self._next, self._knowledge = body.number + 1, after
 
     def _give_up(self, body: Body, mask: int, reason: DropReason) -> None:

@@ -6,13 +6,12 @@ import pytest
 
 from telemetry_forwarder.failover.parcels import from_line, to_line
 from telemetry_forwarder.interfaces import AwsResponse, Destination, HttpResponse
-from telemetry_forwarder.records.enrich import Enricher
 from telemetry_forwarder.records.lossless_json import exact_json
 from telemetry_forwarder.records.record import decode
 from telemetry_forwarder.sinks import load
 from telemetry_forwarder.testing.sink_contract import Answers, SinkContract
 from telemetry_forwarder.variables.reading import read_all
-from tests.builders import ORIGIN
+from tests.builders import ORIGIN, WholeBatches
 
 
 class TestSplunk(SinkContract):
@@ -71,7 +70,7 @@ def test_a_record_of_any_depth_is_sent_by_every_sink(sink: SinkContract, kind: s
     if around.startswith(b'"'):
         deep = deep.replace(b'"', b'\\"')
     element = b'{"time":"2026-03-02T10:15:30.123Z","type":"%b","record":%b}' % (kind.encode(), around % deep)
-    (record,) = Enricher(ORIGIN).enrich(decode(b"[" + element + b"]", 0).items, "b")
+    (record,) = WholeBatches(ORIGIN).enrich_all(decode(b"[" + element + b"]", 0).items, "b")
     encoded = sink.destination().sink.encode(record)
     assert record.id.encode() in encoded.data
     if levels < 1_000:

@@ -34,10 +34,10 @@ CAPACITY = Capacity(max_records=100_000, max_bytes=10**8)
 class CostlyEnricher(Enricher):
     """A small function's: each record takes a millisecond."""
 
-    def enrich_in_steps(
+    def enrich(
         self, items: Sequence[Item], batch: str, at_once: int, gaps: Sequence[int] = ()
     ) -> Iterator[list[Record]]:
-        for some in super().enrich_in_steps(items, batch, at_once, gaps):
+        for some in super().enrich(items, batch, at_once, gaps):
             freeze(COST_S * len(some))
             yield some
 
@@ -301,10 +301,10 @@ async def test_no_telemetry_is_counted_and_the_next_body_digested() -> None:
 
 def test_a_bug_in_one_body_spares_the_next() -> None:
     class Buggy(CostlyEnricher):
-        def enrich_in_steps(self, items: Sequence[Item], *rest: Any) -> Iterator[list[Record]]:
+        def enrich(self, items: Sequence[Item], *rest: Any) -> Iterator[list[Record]]:
             if "bug" in items[0].body:
                 raise KeyError("oops")
-            return super().enrich_in_steps(items, *rest)
+            return super().enrich(items, *rest)
 
     async def main() -> None:
         world = World()

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from telemetry_forwarder.records.enrich import Enricher, enrich_in_steps, learn
 from telemetry_forwarder.records.enrich import enrich as fold
+from telemetry_forwarder.records.enrich import learn
 from telemetry_forwarder.records.handover import Handover
 from telemetry_forwarder.records.knowledge import Knowledge
 from telemetry_forwarder.records.record import Item, Record, batch_id
 from telemetry_forwarder.records.running import Invocation
 from telemetry_forwarder.variables.table import MANAGED_INSTANCES
-from tests.builders import ORIGIN, item, request_id
+from tests.builders import ORIGIN, WholeBatches, item, request_id
 from tests.telemetry_forwarder.records.test_record import JSON
 
 FIRST, SECOND, OTHER = request_id(1), request_id(2), request_id(99)
@@ -35,7 +35,7 @@ def init_start(**members: Any) -> Item:
 
 
 def enrich(*items: Item, init_type: str | None = None) -> list[Record]:
-    return Enricher(replace(ORIGIN, init_type=init_type)).enrich(items, "b")
+    return WholeBatches(replace(ORIGIN, init_type=init_type)).enrich_all(items, "b")
 
 
 def last(*items: Item, init_type: str | None = None) -> Record:
@@ -144,14 +144,14 @@ def test_an_init_within_an_invocation_whose_start_was_missed_belongs_to_the_requ
 
 
 def test_what_one_batch_tells_of_a_dead_request_is_forgotten_in_the_next() -> None:
-    enricher = Enricher(ORIGIN)
-    enricher.enrich([line("a"), ended(FIRST)], "b")
-    assert enricher.enrich([line("init")], "c")[0].request_id is None
+    enricher = WholeBatches(ORIGIN)
+    enricher.enrich_all([line("a"), ended(FIRST)], "b")
+    assert enricher.enrich_all([line("init")], "c")[0].request_id is None
 
 
 def taking_over(*batches: Sequence[Item], **left: str) -> list[Record]:
-    enricher = Enricher(ORIGIN, Handover(**left))
-    return [record for number, batch in enumerate(batches) for record in enricher.enrich(batch, f"b{number}")]
+    enricher = WholeBatches(ORIGIN, Handover(**left))
+    return [record for number, batch in enumerate(batches) for record in enricher.enrich_all(batch, f"b{number}")]
 
 
 def test_what_is_inherited_names_the_request_of_lines_that_are_sent_without_their_end() -> None:
@@ -174,11 +174,11 @@ def test_an_end_in_the_batch_is_believed_before_what_is_inherited() -> None:
 
 
 def test_what_is_left_is_the_last_request_that_was_started_here_or_before() -> None:
-    enricher = Enricher(ORIGIN, Handover(instance_id="i", request_id=FIRST, first=FIRST))
+    enricher = WholeBatches(ORIGIN, Handover(instance_id="i", request_id=FIRST, first=FIRST))
     assert enricher.handover == Handover(instance_id="i", request_id=FIRST, first=FIRST)
-    enricher.enrich([start(SECOND), start(OTHER)], "b")
+    enricher.enrich_all([start(SECOND), start(OTHER)], "b")
     assert enricher.handover == Handover(instance_id="i", request_id=OTHER, first=SECOND)
-    assert Enricher(ORIGIN).handover == Handover()
+    assert WholeBatches(ORIGIN).handover == Handover()
 
 
 # --- what is lost ---------------------------------------------------------------------------------------------------
@@ -196,11 +196,11 @@ def invoked(request: str, ms: int, *, asked: int = 0) -> Invocation:
 
 
 def told(items: Sequence[Item], *invocations: Invocation, gaps: Sequence[int] = ()) -> list[Record]:
-    enricher = Enricher(ORIGIN)
+    enricher = WholeBatches(ORIGIN)
     for invocation in invocations:
         enricher.hear(invocation)
     enricher.consult(items, gaps)
-    return enricher.enrich(items, "b", gaps)
+    return enricher.enrich_all(items, "b", gaps)
 
 
 def owners(items: Sequence[Item], *invocations: Invocation, gaps: Sequence[int] = ()) -> list[str | None]:
@@ -277,7 +277,7 @@ def test_a_start_that_is_lost_without_a_sign_shows_in_lines_beside_its_invocatio
 
 
 def test_a_start_that_is_lost_between_two_batches_is_known_too() -> None:
-    enricher = Enricher(ORIGIN)
+    enricher = WholeBatches(ORIGIN)
     made = []
     for items, invocation in (
         ([start(FIRST), line("a")], invoked(FIRST, 1)),
@@ -286,7 +286,7 @@ def test_a_start_that_is_lost_between_two_batches_is_known_too() -> None:
     ):
         enricher.hear(invocation)
         enricher.consult(items)
-        made += enricher.enrich(items, "b")
+        made += enricher.enrich_all(items, "b")
         enricher.lose()
     assert [one.request_id for one in made if one.type == "function"] == [FIRST, SECOND, OTHER]
 
@@ -298,9 +298,9 @@ def test_a_line_may_name_the_request_whose_start_was_lost() -> None:
 
 
 def test_after_a_loss_nothing_is_left_for_the_next_generation_that_is_not_certain() -> None:
-    enricher = Enricher(ORIGIN)
+    enricher = WholeBatches(ORIGIN)
     enricher.hear(invoked(FIRST, 1))
-    enricher.enrich([start(FIRST), DROPPED], "b")
+    enricher.enrich_all([start(FIRST), DROPPED], "b")
     assert enricher.handover.request_id == FIRST
     enricher.hear(invoked(SECOND, 50))
     assert enricher.handover.request_id is None
@@ -313,8 +313,8 @@ def test_in_the_next_generation_too_what_follows_a_loss_is_of_no_request() -> No
 
 def test_invocations_teach_nothing_while_nothing_is_lost() -> None:
     """What was known is written down whenever it has changed: not once for each invocation."""
-    enricher = Enricher(ORIGIN)
-    enricher.enrich([start(FIRST), line("a")], "b")
+    enricher = WholeBatches(ORIGIN)
+    enricher.enrich_all([start(FIRST), line("a")], "b")
     known = enricher.knowledge
     for number in range(20):
         enricher.hear(invoked(request_id(number), 100 * number))
@@ -324,11 +324,11 @@ def test_invocations_teach_nothing_while_nothing_is_lost() -> None:
 
 def test_on_managed_instances_a_loss_changes_nothing() -> None:
     """Requests interleave there."""
-    enricher = Enricher(replace(ORIGIN, init_type=MANAGED_INSTANCES))
+    enricher = WholeBatches(replace(ORIGIN, init_type=MANAGED_INSTANCES))
     known = enricher.knowledge
     enricher.lose()
     assert enricher.knowledge is known
-    records = enricher.enrich([start(FIRST), DROPPED, line({"requestId": FIRST}), line("a")], "b")
+    records = enricher.enrich_all([start(FIRST), DROPPED, line({"requestId": FIRST}), line("a")], "b")
     assert [one.request_id for one in records] == [FIRST, None, FIRST, None]
 
 
@@ -452,12 +452,12 @@ def test_a_platform_events_level_is_its_outcome(kind: str, body: object, level: 
 
 def test_the_instance_is_learnt_from_the_init_for_all_that_is_sent_with_it() -> None:
     """A new generation is first sent the report of the invocation that ended the one before it, then its own init."""
-    enricher = Enricher(ORIGIN)
-    (unknown,) = enricher.enrich([line("w")], "a")
-    before, after = enricher.enrich([line("x"), init_start(instanceId="2026/03/02/[1]ab")], "b")
+    enricher = WholeBatches(ORIGIN)
+    (unknown,) = enricher.enrich_all([line("w")], "a")
+    before, after = enricher.enrich_all([line("x"), init_start(instanceId="2026/03/02/[1]ab")], "b")
     assert unknown.origin.instance_id is None
     assert before.origin.instance_id == after.origin.instance_id == "2026/03/02/[1]ab"
-    assert enricher.enrich([init_start(instanceId="other")], "c")[0].origin.instance_id == "other"
+    assert enricher.enrich_all([init_start(instanceId="other")], "c")[0].origin.instance_id == "other"
 
 
 @pytest.mark.parametrize("odd", [None, "", 5, ["x"]])
@@ -499,7 +499,7 @@ def test_what_is_no_object_has_no_fields(body: object) -> None:
 def test_ids_repeat_in_a_redelivery_and_differ_within_and_between_batches() -> None:
     items = [line("a"), line("a")]
     first, again, other = (
-        [record.id for record in Enricher(ORIGIN).enrich(items, batch)]
+        [record.id for record in WholeBatches(ORIGIN).enrich_all(items, batch)]
         for batch in (batch_id(b"body"), batch_id(b"body"), batch_id(b"bodY"))
     )
     assert first == again
@@ -517,7 +517,7 @@ def test_batches_differ_by_their_bytes_alone() -> None:
 
 
 def test_ids_stay_distinct_in_a_batch_of_any_length() -> None:
-    records = Enricher(ORIGIN).enrich([line("a")] * 70_000, "b")
+    records = WholeBatches(ORIGIN).enrich_all([line("a")] * 70_000, "b")
     assert len({record.id for record in records}) == 70_000
 
 
@@ -579,7 +579,7 @@ def test_with_its_knowledge_another_enricher_makes_the_same_records(batches: lis
     left = Handover(
         request_id=data.draw(st.sampled_from([None, OTHER])), first=data.draw(st.sampled_from([None, OTHER]))
     )
-    first = Enricher(ORIGIN, left)
+    first = WholeBatches(ORIGIN, left)
     made, known, learned, gaps = [], [], [], []
     for number, batch in enumerate(batches):
         if data.draw(st.booleans()):
@@ -589,15 +589,15 @@ def test_with_its_knowledge_another_enricher_makes_the_same_records(batches: lis
         gaps.append(data.draw(st.sampled_from([(), (0,), (len(batch),)])))
         first.consult(batch, gaps[-1])
         known.append(first.knowledge)
-        made.append(first.enrich(batch, f"{number:024x}", gaps[-1]))
+        made.append(first.enrich_all(batch, f"{number:024x}", gaps[-1]))
         learned.append(first.knowledge)
     at = data.draw(st.integers(0, len(batches)))
-    second = Enricher(ORIGIN)
+    second = WholeBatches(ORIGIN)
     for number in range(at, len(batches)):
         if number == at or known[number] is not learned[number - 1]:  # a segment begins
             second.knowledge = known[number]
         if data.draw(st.booleans()):
-            assert second.enrich(batches[number], f"{number:024x}", gaps[number]) == made[number]
+            assert second.enrich_all(batches[number], f"{number:024x}", gaps[number]) == made[number]
         elif known[number] is not learned[number]:
             second.learn(batches[number], gaps[number])
 
@@ -610,7 +610,7 @@ def in_small_steps(items: list[Item], known: Knowledge, batch: str, at_once: int
     found: list[Knowledge] = []
 
     def play() -> Iterator[list[Record]]:
-        found.append((yield from enrich_in_steps(ORIGIN, known, items, batch, at_once)))
+        found.append((yield from fold(ORIGIN, known, items, batch, at_once)))
 
     for some in play():
         assert len(some) <= at_once
@@ -623,13 +623,13 @@ def test_enriching_is_a_fold_that_leaves_what_was_known_as_it_was(batches: list[
     """The same knowledge and items give the same, however often, at once or in steps, or without making records."""
     kinds = (start(FIRST), start(SECOND), line("a"), item("platform.runtimeDone", {"requestId": FIRST}),
              init_start(instanceId="i"), item("platform.logsDropped", {}))  # fmt: skip
-    knowledge = Enricher(ORIGIN).knowledge
+    knowledge = WholeBatches(ORIGIN).knowledge
     for number, batch in enumerate(batches):
         items, before = [kinds[kind] for kind in batch], repr(knowledge)
-        records, after = fold(ORIGIN, knowledge, items, f"b{number}")
+        records, after = in_small_steps(items, knowledge, f"b{number}", len(items) or 1)
         in_steps, knowledge_then = in_small_steps(items, knowledge, f"b{number}", at_once)
         assert knowledge_then == after
-        assert in_steps == records == fold(ORIGIN, knowledge, items, f"b{number}")[0]
+        assert in_steps == records
         assert learn(ORIGIN, knowledge, items) == after
         assert repr(knowledge) == before
         assert [(record.batch, record.index) for record in records] == [(f"b{number}", n) for n in range(len(items))]
@@ -637,10 +637,10 @@ def test_enriching_is_a_fold_that_leaves_what_was_known_as_it_was(batches: list[
 
 
 def test_a_batch_that_is_left_in_the_middle_has_taught_nothing() -> None:
-    enricher = Enricher(ORIGIN)
+    enricher = WholeBatches(ORIGIN)
     known = enricher.knowledge
-    steps = enricher.enrich_in_steps([start(FIRST), line("a"), line("b")], "b", 1)
+    steps = enricher.enrich([start(FIRST), line("a"), line("b")], "b", 1)
     assert next(steps)[0].request_id == FIRST
     assert enricher.knowledge is known
     del steps
-    assert [record.request_id for record in enricher.enrich([line("c")], "c")] == [None]
+    assert [record.request_id for record in enricher.enrich_all([line("c")], "c")] == [None]

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from telemetry_forwarder.records.enrich import Enricher
 from telemetry_forwarder.records.levels import level_of
 from telemetry_forwarder.records.log_lines import fields_in, read
 from telemetry_forwarder.records.lossless_json import Restated
@@ -21,7 +20,7 @@ from telemetry_forwarder.sinks.cloudwatch_logs import CloudWatchLogs
 from telemetry_forwarder.sinks.datadog import Datadog
 from telemetry_forwarder.sinks.splunk_hec import SplunkHec
 from telemetry_forwarder.variables.table import MANAGED_INSTANCES
-from tests.builders import ORIGIN, item, request_id
+from tests.builders import ORIGIN, WholeBatches, item, request_id
 from tests.telemetry_forwarder.records.test_record import JSON
 
 ID, OTHER, STRANGER = request_id(1), request_id(2), request_id(99)
@@ -35,7 +34,7 @@ CLOUDWATCH = CloudWatchLogs(group="g", stream="s", fallback_stream="f")
 def logged(body: object, *started: str, init_type: str | None = None) -> Record:
     """Return the record of a line, after these requests were started."""
     starts = [item("platform.start", {"requestId": one}) for one in started]
-    return Enricher(replace(ORIGIN, init_type=init_type)).enrich([*starts, item("function", body)], "b")[-1]
+    return WholeBatches(replace(ORIGIN, init_type=init_type)).enrich_all([*starts, item("function", body)], "b")[-1]
 
 
 def sent(record: Record) -> tuple[Any, Any, Any]:
@@ -382,15 +381,15 @@ def test_before_any_start_only_what_is_surely_a_request_is_believed(
 
 
 def test_on_managed_instances_a_request_that_runs_is_known_however_many_come_and_go() -> None:
-    enricher = Enricher(replace(ORIGIN, init_type=MANAGED_INSTANCES))
-    enricher.enrich([item("platform.start", {"requestId": ID})], "a")
+    enricher = WholeBatches(replace(ORIGIN, init_type=MANAGED_INSTANCES))
+    enricher.enrich_all([item("platform.start", {"requestId": ID})], "a")
     for number in range(1000, 3000):
         one = {"requestId": request_id(number), "status": "success"}
-        enricher.enrich([item("platform.start", one), item("platform.report", one)], "b")
-    again = Enricher(replace(ORIGIN, init_type=MANAGED_INSTANCES))
+        enricher.enrich_all([item("platform.start", one), item("platform.report", one)], "b")
+    again = WholeBatches(replace(ORIGIN, init_type=MANAGED_INSTANCES))
     again.knowledge = enricher.knowledge
     for made in (enricher, again):
-        long, last, first = made.enrich(
+        long, last, first = made.enrich_all(
             [item("function", {"requestId": one}) for one in (ID, request_id(2999), request_id(1000))], "c"
         )
         assert (long.request_id, last.request_id, first.request_id) == (ID, request_id(2999), None)
@@ -444,7 +443,7 @@ def test_a_number_that_the_platform_sends_within_an_object_keeps_its_value() -> 
     from telemetry_forwarder.records.record import decode
 
     body = b'[{"time":"%b","type":"function","record":{"amount":1234567890.123456789012}}]' % TIME.encode()
-    (record,) = Enricher(ORIGIN).enrich(decode(body, 0)[0], "b")
+    (record,) = WholeBatches(ORIGIN).enrich_all(decode(body, 0)[0], "b")
     for sink in (SPLUNK, DATADOG, CLOUDWATCH):
         assert b"1234567890.123456789012" in sink.encode(record).data
 
