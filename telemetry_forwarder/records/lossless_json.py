@@ -29,9 +29,19 @@ def to_json(value: Any) -> bytes:
     return trimmed(json_part(value))
 
 
-def json_part(value: Any) -> bytes:
-    """Return the same as `to_json`, but with spare memory: faster, for what is copied and not kept."""
-    return _dumps(value, str)
+def json_part(value: Any, stand_in: Callable[[str], Any] = str) -> bytes:
+    """Return the same as `to_json`, but with spare memory: faster, for what is copied and not kept.
+
+    `stand_in` makes what replaces a value that orjson refuses, of that value's JSON.
+    """
+    try:
+        return orjson.dumps(value, _as_written)
+    except orjson.JSONEncodeError:
+        pass
+    try:
+        return orjson.dumps(_accepted(value, stand_in), _as_written)
+    except (orjson.JSONEncodeError, ValueError) as error:  # ValueError: an integer of thousands of digits
+        raise EncodeError(f"not expressible as JSON: {type(error).__name__}") from error
 
 
 def trimmed(data: bytes) -> bytes:
@@ -49,18 +59,7 @@ def exact_json(value: Any) -> bytes:
     It keeps numbers of any size and the deepest nesting that a record can have. NaN and infinities, which `parse_json`
     never returns, become null. Raises EncodeError if `value` is no JSON value.
     """
-    return _dumps(value, orjson.Fragment)
-
-
-def _dumps(value: Any, stand_in: Callable[[str], Any]) -> bytes:
-    try:
-        return orjson.dumps(value, _as_written)
-    except orjson.JSONEncodeError:
-        pass
-    try:
-        return orjson.dumps(_accepted(value, stand_in), _as_written)
-    except (orjson.JSONEncodeError, ValueError) as error:  # ValueError: an integer of thousands of digits
-        raise EncodeError(f"not expressible as JSON: {type(error).__name__}") from error
+    return json_part(value, orjson.Fragment)
 
 
 def _as_written(value: Any) -> orjson.Fragment:
@@ -70,7 +69,7 @@ def _as_written(value: Any) -> orjson.Fragment:
 
 
 def _accepted(value: Any, stand_in: Callable[[str], Any], depth: int = 0) -> Any:
-    """Return `value` with everything that orjson refuses replaced: by `stand_in` of its JSON, or in text by U+FFFD."""
+    """Return `value` with everything that orjson refuses replaced, in text by U+FFFD."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, int) and not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
