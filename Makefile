@@ -7,14 +7,16 @@ BIN := $(VENV)/bin
 LOCK := requirements.lock
 STAMP := $(VENV)/.installed
 
-# The layer (docs/layer.md): LAYER_PYTHON names the interpreter to carry, a program or its directory; without it the
-# builder takes uv's, else the build container's, else the one of .venv. LAYER_ARCH is x86_64 or arm64.
-# LAYER_OPTIONS is for more of what `python -m layer --help` lists.
+# The layer (docs/layer.md): LAYER_PYTHON names the interpreter to carry: a program or its directory, or `debian` or
+# `uv`, which fetch one; without it the builder takes the best that can be had. LAYER_MIRROR is the address of Debian's
+# archive, LAYER_ARCH is x86_64 or arm64. LAYER_OPTIONS is for more of what `python -m layer --help` lists.
 LAYER_PYTHON ?=
+LAYER_MIRROR ?=
 LAYER_ARCH ?= $(shell uname -m)
 LAYER_OPTIONS ?=
 LAYER_ZIP := dist/telemetry-forwarder-layer-$(patsubst aarch64,arm64,$(LAYER_ARCH)).zip
-BUILD_LAYER = $(BIN)/python -m layer --arch $(LAYER_ARCH) $(if $(LAYER_PYTHON),--python '$(LAYER_PYTHON)') $(LAYER_OPTIONS)
+BUILD_LAYER = $(BIN)/python -m layer --arch $(LAYER_ARCH) $(if $(LAYER_PYTHON),--python '$(LAYER_PYTHON)') \
+	$(if $(LAYER_MIRROR),--mirror '$(LAYER_MIRROR)') $(LAYER_OPTIONS)
 
 # sam pins versions that other tools here do not want, so it lives alone. It sends nothing home and needs no account.
 SAM_VENV := .venv-sam
@@ -76,7 +78,7 @@ lint: install ## lint the code
 type: install ## check the types (mypy, strict)
 	$(BIN)/mypy
 
-layer: install ## build dist/telemetry-forwarder-layer-ARCH.zip (LAYER_PYTHON, LAYER_ARCH, LAYER_OPTIONS)
+layer: install ## build dist/telemetry-forwarder-layer-ARCH.zip (LAYER_PYTHON, LAYER_ARCH, LAYER_MIRROR, LAYER_OPTIONS)
 	@rm -rf build/layer && mkdir -p build
 	@$(BUILD_LAYER) --zip $(LAYER_ZIP) build/layer
 

@@ -5,22 +5,26 @@ import platform
 import sys
 from pathlib import Path
 
-from layer import checks, interpreter, libraries
+from layer import checks, debian, libraries, sources
 from layer.archive import files, zip_tree
 from layer.build import Built, build
 from layer.commands import say
 from layer.elf import dotted
 from layer.errors import Refused
+from layer.wheels import ROOT
 
 ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+FETCHED = ROOT / "build" / "python"  # what is fetched stays here until `make clean`
 OLDEST = {dotted(one.glibc): one.glibc for one in libraries.GENERATIONS}
 
 
 def main() -> int:
     options = parser().parse_args()
     try:
-        python = interpreter.find(options.python, ARCHITECTURES[options.arch])
-        tell(build(options.directory, python, carry=not options.without_interpreter, oldest=OLDEST[options.oldest]))
+        carry = not options.without_interpreter
+        archive = debian.Archive(mirror=options.mirror, into=FETCHED)
+        python = sources.choose(options.python, ARCHITECTURES[options.arch], archive, is_carried=carry)
+        tell(build(options.directory, python, carry=carry, oldest=OLDEST[options.oldest]))
         if options.zip:
             options.zip.parent.mkdir(parents=True, exist_ok=True)
             zip_tree(options.directory, options.zip)
@@ -37,7 +41,13 @@ def main() -> int:
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(prog="python -m layer", description="Build the Lambda layer.")
     found.add_argument("directory", type=Path, help="an empty or missing directory")
-    found.add_argument("--python", metavar="PATH", help="the interpreter to carry: a program, or its directory")
+    found.add_argument(
+        "--python",
+        metavar="SOURCE",
+        help="the interpreter to carry: a program or its directory, or `debian` or `uv`, which fetch one; without it "
+        "the best that can be had",
+    )
+    found.add_argument("--mirror", metavar="URL", help="an archive of Debian's (http://deb.debian.org/debian)")
     found.add_argument("--arch", default=platform.machine(), choices=sorted(ARCHITECTURES))
     found.add_argument(
         "--oldest",
@@ -56,7 +66,8 @@ def parser() -> argparse.ArgumentParser:
 def tell(built: Built) -> None:
     """Print what was built, where it runs, and what could not be tested on this machine."""
     python = built.python
-    say(f"Python {python.version} for {python.arch}, {python.origin}: {python.program}")
+    older = f"; {sources.OLDER_COSTS}" if built.carries_interpreter and python.number < sources.NEWEST else ""
+    say(f"Python {python.version} for {python.arch}, {python.origin}: {python.program}{older}")
     if not built.carries_interpreter:
         say("without it: the runtime's own runs the extension")
     else:

@@ -26,6 +26,7 @@ class Component:
     licence: str  # an SPDX expression, or the part's own wording
     texts: tuple[Path, ...] = ()
     files: tuple[Path, ...] = field(default=())
+    sha256: str = ""  # of the package as it was fetched, if that is known
 
 
 def of_wheels(modules: Path) -> list[Component]:
@@ -66,6 +67,7 @@ def of_interpreter(root: Path, python: Interpreter, files: list[Path]) -> Compon
         licence="Python-2.0.1",
         texts=tuple(text for text in texts if text.is_file())[:1] or (package.texts if package else ()),
         files=tuple(files),
+        sha256=package.sha256 if package else "",
     )
 
 
@@ -73,7 +75,7 @@ def of_libraries(root: Path, brought: dict[Path, Path]) -> list[Component]:
     """Describe shared libraries, grouped by system package. `brought` maps each copy to its original."""
     packages: dict[str, tuple[_Package, list[Path]]] = {}
     for copy, origin in sorted(brought.items()):
-        package = _package_of(origin, root) or _Package(copy.name, "", f"pkg:generic/{copy.name}", "NOASSERTION", ())
+        package = _package_of(origin, root) or _Package(copy.name, "", f"pkg:generic/{copy.name}", "NOASSERTION")
         packages.setdefault(package.purl, (package, []))[1].append(copy)
     return [
         Component(
@@ -83,6 +85,7 @@ def of_libraries(root: Path, brought: dict[Path, Path]) -> list[Component]:
             licence=package.licence,
             texts=package.texts,
             files=tuple(copies),
+            sha256=package.sha256,
         )
         for package, copies in packages.values()
     ]
@@ -96,7 +99,8 @@ class _Package:
     version: str
     purl: str
     licence: str
-    texts: tuple[Path, ...]
+    texts: tuple[Path, ...] = ()
+    sha256: str = ""
 
 
 def _package_of(path: Path, root: Path = Path("/")) -> _Package | None:
@@ -105,11 +109,13 @@ def _package_of(path: Path, root: Path = Path("/")) -> _Package | None:
     for name in _names_of(Path("/") / path.relative_to(root)):
         if owner := _ask("dpkg-query", dpkg, "--search", name):
             package = owner.split(":")[0].split(",")[0]
-            version = _ask("dpkg-query", dpkg, "--show", "--showformat=${Version}\n", package).split("\n")[0]
+            # A system's own database has no hashes of packages; layer/debian.py writes one that has.
+            shown = _ask("dpkg-query", dpkg, "--show", "--showformat=${Version} ${SHA256}\n", package).split("\n")[0]
+            version, _, sha256 = shown.partition(" ")
             text = root / _SYSTEM_LICENCES[0] / package / "copyright"
             texts: tuple[Path, ...] = (text,) if text.is_file() else ()
             return _Package(
-                package, version, f"pkg:deb/{_distribution(root)}/{package}@{version}", _of_debian(text), texts
+                package, version, f"pkg:deb/{_distribution(root)}/{package}@{version}", _of_debian(text), texts, sha256
             )
     if owner := _ask(
         "rpm",
@@ -204,6 +210,8 @@ def _entry(component: Component, private: Path) -> dict[str, object]:
         "purl": component.purl,
         "licenses": [{"license": {"name": component.licence}}],
     }
+    if component.sha256:
+        entry["hashes"] = [{"alg": "SHA-256", "content": component.sha256}]
     if component.files:
         entry["components"] = [
             {

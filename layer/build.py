@@ -136,7 +136,7 @@ def check(layer: Built, oldest: elf.Version) -> None:
 
 def _compile_all(layer: Built) -> None:
     """Replace every source by byte code. Raises Refused if a module imports one that the layer does not carry."""
-    command = [str(compiler_for(layer.python)), "-I", "-S", "-B", str(HERE / "bytecode.py")]
+    command = [*compiler_for(layer.python), "-I", "-S", "-B", str(HERE / "bytecode.py")]
     printed = run([*command, str(layer.private), libraries.ROOT], "Please report it, with this output")
     if layer.carries_interpreter:
         checks.importable(json.loads(printed), layer.modules, layer.python.stdlib)

@@ -89,10 +89,10 @@ def loads(tree: Path, python: Interpreter, *, carries_c_library: bool) -> bool:
 
     A carried loader is called by its path in the tree, because the tree is not at /opt yet.
     """
-    if not python.runs or python.arch != platform.machine():
+    if not python.start or python.arch != platform.machine():
         return False
     program = tree / "bin" / f"python{python.minor}"
-    command = [str(program if program.is_file() else python.program)]
+    command = [str(program)] if program.is_file() else list(python.start)
     if carries_c_library:
         loader = tree / "lib" / libraries.LOADERS[python.arch]
         command = [str(loader), "--inhibit-cache", "--library-path", str(tree / "lib"), *command]

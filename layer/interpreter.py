@@ -1,21 +1,20 @@
-"""Finds the CPython that a layer carries, and its parts."""
+"""Describes the CPython that a layer carries: its parts, and how to start it on this machine."""
 
 import json
-import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from layer import elf
+from layer import elf, libraries
 from layer.errors import Refused
 
 OLDEST = (3, 11)
-CONTAINER = Path("/var/lang/bin")  # the place of Python in the runtimes and in the build images of AWS SAM
 
 # The script that an interpreter runs to describe itself. -I and -S exclude the environment and site-packages.
 _QUESTION = """
@@ -49,59 +48,17 @@ class Interpreter:
     arch: str
     origin: str  # how it was found, for the builder's output
     builtin: frozenset[str] = frozenset()
-    runs: bool = True
+    start: tuple[str, ...] = ()  # the command that starts it on this machine; () if none does
+    compiler: tuple[str, ...] = ()  # one that starts another of its version, to write byte code for it
     openssl: str = ""
+
+    @property
+    def number(self) -> tuple[int, ...]:
+        return tuple(map(int, self.version.split(".")))[:2]
 
     @property
     def minor(self) -> str:
         return ".".join(self.version.split(".")[:2])
-
-
-def find(given: str | None, arch: str) -> Interpreter:
-    """Return the interpreter to carry: the `given` one, else uv's, the build container's, or the current one.
-
-    `given` is a program or the directory that holds bin/python3.X. Raises Refused if there is none for `arch`.
-    """
-    if given is not None:
-        found = describe(Path(given), "--python")
-        if found.arch != arch:
-            raise Refused(
-                f"{given} is made for {found.arch}, and the layer is to be for {arch}",
-                f"Name one for {arch} (`uv python install` fetches it), or build with --arch {found.arch}",
-            )
-        return found
-    for program, origin in _candidates():
-        found = describe(program, origin)
-        if found.arch == arch and tuple(map(int, found.minor.split("."))) >= OLDEST:
-            return found
-    raise Refused(
-        f"There is no Python for {arch} on this machine",
-        f"Name one with --python, which may be a directory for another processor: "
-        f"`uv python install cpython-3.13-linux-{arch}-gnu --install-dir DIR` fetches it",
-    )
-
-
-def _candidates() -> Iterator[tuple[Path, str]]:
-    """Yield the programs to try if none is given, best first, each with a description of its origin."""
-    if program := _managed_by_uv():
-        yield program, "managed by uv"
-    for program in sorted(CONTAINER.glob("python3.[0-9]*"), reverse=True):
-        if re.fullmatch(r"python3\.\d+", program.name):
-            yield program, "of the build container"
-    yield Path(sys.executable), "the current one"
-
-
-def _managed_by_uv() -> Path | None:
-    """Return a Python that uv has installed, or None; uv must not download one."""
-    uv = shutil.which("uv")
-    if uv is None:
-        return None
-    environ = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-    command = [uv, "python", "find", "--no-project", "--no-python-downloads", "--python-preference=only-managed"]
-    found = subprocess.run(  # noqa: S603 - uv of PATH
-        [*command, f">={elf.dotted(OLDEST)}"], env=environ, cwd="/", capture_output=True, text=True, check=False
-    )
-    return Path(found.stdout.strip()) if found.returncode == 0 and found.stdout.strip() else None
 
 
 def describe(path: Path, origin: str) -> Interpreter:
@@ -110,7 +67,7 @@ def describe(path: Path, origin: str) -> Interpreter:
         path = _program_in(path)
     if not path.exists():
         raise Refused(f"{path} does not exist", "Name a program such as /usr/bin/python3.13, or its directory")
-    told = ask(path)
+    start, told = _start(path)
     if told is None:
         return _at_rest(path.resolve(), origin)
     if told["implementation"] != "cpython":
@@ -127,6 +84,7 @@ def describe(path: Path, origin: str) -> Interpreter:
         arch=elf.read(program).arch,
         origin=origin,
         builtin=frozenset(told["builtin"]),
+        start=(*start[:-1], str(program)),
         openssl=told["openssl"],
     )
 
@@ -141,12 +99,33 @@ def _program_in(home: Path) -> Path:
     return found[0]
 
 
-def ask(program: Path) -> dict[str, Any] | None:
-    """Return what `program` reports about itself; None if it does not run.
+def _start(program: Path) -> tuple[tuple[str, ...], dict[str, Any] | None]:
+    """Return the command that starts `program` here, and what it then reports; None if nothing starts it."""
+    for start in _commands(program):
+        if (told := ask(start)) is not None:
+            return start, told
+    return (), None
+
+
+def _commands(program: Path) -> Iterator[tuple[str, ...]]:
+    """Yield the commands that may start `program`; in a root of its own, its loader with its libraries comes first."""
+    real = program.resolve()
+    if elf.is_elf(real):
+        found = elf.read(real)
+        root = libraries.root_of(found)
+        if root != Path("/") and found.arch == platform.machine():
+            places = ":".join(map(str, libraries.directories_in(root)))
+            loader = str(root / found.interpreter.lstrip("/"))
+            yield (loader, "--inhibit-cache", "--library-path", places, str(real))
+    yield (str(program),)
+
+
+def ask(start: Sequence[str]) -> dict[str, Any] | None:
+    """Return what the interpreter that the command `start` starts reports about itself; None if it does not run.
 
     It does not run if it is for another processor, or is a shim without a version.
     """
-    command = [str(program), "-I", "-S", "-c", _QUESTION]
+    command = [*start, "-I", "-S", "-c", _QUESTION]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     except OSError:
@@ -189,19 +168,18 @@ def _at_rest(program: Path, origin: str) -> Interpreter:
         version=version,
         arch=elf.read(program).arch,
         origin=origin,
-        runs=False,
     )
 
 
-def compiler_for(python: Interpreter) -> Path:
-    """Return a program that writes byte code for `python`: itself, else another one of the same minor version."""
-    if python.runs:
-        return python.program
+def compiler_for(python: Interpreter) -> tuple[str, ...]:
+    """Return the command of one that writes byte code for `python`: itself, else another of the same minor version."""
+    if python.start or python.compiler:
+        return python.start or python.compiler
     for name in (sys.executable, f"python{python.minor}"):
         program = shutil.which(name)
-        told = ask(Path(program)) if program else None
-        if told is not None and str(told["version"]).startswith(f"{python.minor}."):
-            return Path(str(program))
+        told = ask([program]) if program else None
+        if program and told is not None and str(told["version"]).startswith(f"{python.minor}."):
+            return (program,)
     raise Refused(
         f"{python.program} does not run here, and there is no other Python {python.minor} to write its byte code",
         f"Put a python{python.minor} on PATH (`uv python install {python.minor}`)",

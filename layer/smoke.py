@@ -21,7 +21,7 @@ from collections.abc import Iterator
 
 _NOBODY = "http://127.0.0.1:9"  # the discard port, on which no service runs; one that did would not answer
 CALLS: dict[str, tuple[str, dict[str, object]]] = {
-    "logs": ("describe_log_groups", {}),
+    "logs": ("put_retention_policy", {"logGroupName": "x", "retentionInDays": 1}),
     "ssm": ("get_parameter", {"Name": "x"}),
     "secretsmanager": ("get_secret_value", {"SecretId": "x"}),
     "sts": ("get_caller_identity", {}),

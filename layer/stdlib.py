@@ -12,10 +12,12 @@ KEPT = frozenset(word for line in _LIST.read_text().splitlines() if not line.sta
 
 # Parts of those packages for other systems, for tools, or for formats that nobody here reads.
 _NOT_KEPT = (
-    "asyncio/__main__.py", "asyncio/proactor_events.py", "asyncio/windows_events.py", "asyncio/windows_utils.py",
-    "concurrent/futures/process.py", "ctypes", "email/architecture.rst", "http/cookiejar.py", "http/server.py",
-    "importlib/simple.py", "json/tool.py", "logging/config.py", "re/_casefix.py.in", "urllib/robotparser.py",
-    "xml/dom", "xml/sax", "zipfile/__main__.py", "__pycache__", "test", "tests",
+    "__main__.py", "asyncio/proactor_events.py", "asyncio/tools.py", "asyncio/windows_events.py",
+    "asyncio/windows_utils.py", "compression/bz2.py", "compression/lzma.py", "compression/zstd",
+    "concurrent/futures/interpreter.py", "concurrent/futures/process.py", "concurrent/interpreters", "ctypes",
+    "email/architecture.rst", "http/cookiejar.py", "http/server.py", "importlib/simple.py", "json/tool.py",
+    "logging/config.py", "re/_casefix.py.in", "urllib/robotparser.py", "xml/dom", "xml/sax", "__pycache__",
+    "test", "tests",
 )  # fmt: skip
 
 # The codecs, of 120, that a header, a host name, a certificate or a log line can need.

@@ -13,7 +13,7 @@ from pathlib import Path
 from packaging.markers import Marker, default_environment
 from packaging.requirements import Requirement
 
-from layer import locked
+from layer import locked, service_models
 from layer.commands import run
 from layer.errors import Refused
 from layer.interpreter import Interpreter
@@ -26,14 +26,14 @@ _NOT_IN_LAYER = ("local_lambda/", "local_backends/", "telemetry_forwarder/cli/",
 
 # The services, of botocore's 400, that the extension calls, and the data that every client needs.
 _BOTOCORE_DATA = {
-    "logs", "ssm", "secretsmanager", "sts", "s3", "sqs",
-    "endpoints.json", "partitions.json", "sdk-default-configuration.json", "_retry.json",
+    *service_models.OPERATIONS, "endpoints.json", "partitions.json", "sdk-default-configuration.json", "_retry.json",
 }  # fmt: skip
 
 # Sources of compiled modules, type stubs, tests; and installers' own notes.
 _SUPERFLUOUS = (
     "*.c", "*.h", "*.hash", "*.pxd", "*.pxi", "*.pyi", "*.pyx", "py.typed", "tests", "__pycache__", "bin", ".lock",
-    "dateutil/zoneinfo", "pytest_plugin.py", "test_utils.py",
+    "dateutil/zoneinfo", "pytest_plugin.py", "test_utils.py", "urllib3/contrib/emscripten",
+    "aiohttp/_websocket/*.so",  # never used, and there in Python, too
     "_frozenlist.*.so",  # the only module that needs libstdc++, 2 MB; the package also has it in Python
 )  # fmt: skip
 
@@ -73,18 +73,21 @@ def _target_environment(python: str, arch: str) -> dict[str, str]:
 def install(lines: str, target: Interpreter, into: Path) -> None:
     """Install the pinned and hashed requirements in `lines` as wheels for `target`, with uv if it is there.
 
-    The wheels are made for glibc 2.17, so that one layer serves Amazon Linux 2 and 2023.
+    The wheels are made for glibc 2.17, so that one layer serves Amazon Linux 2 and 2023. Those for the newest Python
+    may name a later one, that on which they were built; what they really need is checked afterwards.
     """
     python, arch = target.minor, target.arch
+    latest = 39 if target.number >= (3, 15) else 17
     with tempfile.TemporaryDirectory() as scratch:
         listed = Path(scratch) / "requirements.txt"
         listed.write_text(lines)
         common = ["--quiet", *locked.EXACTLY, "--only-binary=:all:", f"--target={into}", f"--requirement={listed}"]
         if uv := locked.uv():
-            wanted = [f"--python-version={python}", f"--python-platform={arch}-manylinux2014"]
+            wanted = [f"--python-version={python}", f"--python-platform={arch}-manylinux_2_{latest}"]
             command = [uv, "pip", "install", f"--python={sys.executable}", "--link-mode=copy", *wanted, *common]
         else:
-            platforms = [f"--platform={tag}_{arch}" for tag in ("manylinux2014", "manylinux_2_17")]
+            tags = ("manylinux2014", *(f"manylinux_2_{minor}" for minor in range(17, latest + 1)))
+            platforms = [f"--platform={tag}_{arch}" for tag in tags]
             pip = [*locked.pip(sys.executable), "install", "--no-compile"]
             command = [*pip, "--implementation=cp", f"--python-version={python}", *platforms, *common]
         remedy = f"There must be a wheel of each for Python {python}: choose another with --python, or `make lock`"
@@ -136,6 +139,7 @@ def trim(lib: Path) -> None:
         if entry.name not in _BOTOCORE_DATA:
             remove(entry)
     _thin_endpoints(lib / "botocore" / "data" / "endpoints.json")
+    service_models.cut(lib / "botocore" / "data")
     for pattern in _SUPERFLUOUS:
         for found in list(lib.rglob(pattern)):
             remove(found)

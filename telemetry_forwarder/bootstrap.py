@@ -35,6 +35,13 @@ BACKLOG = 128
 _GC_THRESHOLD = 10_000
 _SECRETS_BACKLOG = 1024  # hundreds of requests may come at once, long before they can be answered
 _CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+# The packages whose own imports are lazy, beside the standard library's, where Python can do that.
+_LAZY_PACKAGES = frozenset(
+    (
+        "aiobotocore", "aiohappyeyeballs", "aiohttp", "aiosignal", "attr", "botocore", "dateutil", "frozenlist", "idna",
+        "jmespath", "msgspec", "multidict", "propcache", "urllib3", "wrapt", "yarl",
+    )
+)  # fmt: skip
 
 
 def main(name: str, environ: "MutableMapping[str, str]") -> int:
@@ -98,6 +105,7 @@ def load(environ: "MutableMapping[str, str]", values: reading.Values) -> "Run":
     import gc
 
     gc.disable()  # imports make no garbage
+    _import_lazily()
     given = {name: environ.get(name) for name in _CA_VARIABLES}
     environ.update(dict.fromkeys(_CA_VARIABLES, "/dev/null"))
     try:
@@ -120,6 +128,23 @@ def load(environ: "MutableMapping[str, str]", values: reading.Values) -> "Run":
         gc.set_threshold(_GC_THRESHOLD)
         gc.enable()
     return run
+
+
+def _import_lazily() -> None:
+    """Let libraries load what they import when they first use it, which most of it never is; from Python 3.15 on.
+
+    Our own modules load what they import at once: so all that a run needs is loaded here, and not while an invocation
+    is held. So do third-party sinks, whose errors are to be seen when they are opened.
+    """
+    if sys.version_info >= (3, 15):
+        sys.set_lazy_imports_filter(_is_lazy)
+        sys.set_lazy_imports("all")
+
+
+def _is_lazy(importer: str, name: str, members: "tuple[str, ...] | None") -> bool:
+    """Return whether `importer`, a module, may import lazily."""
+    package = importer.partition(".")[0]
+    return package in _LAZY_PACKAGES or package in sys.stdlib_module_names
 
 
 def listen(port: int) -> "_socket.socket | None":

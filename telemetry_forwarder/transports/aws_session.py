@@ -20,6 +20,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import msgspec.json
@@ -40,6 +41,13 @@ from botocore.plugin import PluginContext, reset_plugin_context, set_plugin_cont
 from telemetry_forwarder.foreign import what_answered
 from telemetry_forwarder.transports.addresses import Network
 from telemetry_forwarder.variables.table import Problem
+
+# What the SDK imports for its first call, if it imports lazily: as in `transports.connections`.
+for _name in (
+    "aiobotocore._endpoint_helpers", "aiobotocore.awsrequest", "aiobotocore.httpchecksum", "aiobotocore.response",
+    "aiohttp.cookiejar", "botocore.compress", "email.utils", "hmac",
+):  # fmt: skip
+    import_module(_name)
 
 ENDPOINTS = {
     "logs": "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",

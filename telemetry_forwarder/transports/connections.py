@@ -11,6 +11,7 @@
 
 import asyncio
 from contextvars import ContextVar
+from importlib import import_module
 from socket import AddressFamily
 from typing import Any
 
@@ -32,6 +33,14 @@ from telemetry_forwarder.transports.steps import (
     proxy_wanted,
     tunnel_wanted,
 )
+
+# What libraries import when they send their first request, if they import lazily (see `bootstrap`). An invocation would
+# wait for it, so it is loaded here.
+for _name in (
+    "aiohappyeyeballs.impl", "aiohappyeyeballs.utils", "aiohttp.formdata", "aiohttp.payload", "asyncio.sslproto",
+    "concurrent.futures.thread", "encodings.idna",
+):  # fmt: skip
+    import_module(_name)
 
 # Shorter than the idle timeout of any load balancer, so that a reused connection is seldom dead.
 KEEP_ALIVE_S = 5.0

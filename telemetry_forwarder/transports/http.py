@@ -251,8 +251,12 @@ def context_of(ca_file: str | None) -> ssl.SSLContext:
 
     OpenSSL itself reads SSL_CERT_FILE. If that names nothing usable, which the settings have reported and ignored, it
     hides the system's authorities. Then they are loaded from the path that this OpenSSL was built with.
+
+    From Python 3.13 on a default context refuses certificates that deviate from RFC 5280, as many that companies issue
+    for themselves do (no Authority Key Identifier). Which Python a layer carries must not decide what it delivers to.
     """
     context = ssl.create_default_context(cafile=ca_file)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if ca_file is None and not context.cert_store_stats()["x509_ca"]:
         with contextlib.suppress(OSError):  # if they are in a directory OpenSSL reads it on demand
             context.load_verify_locations(ssl.get_default_verify_paths().openssl_cafile)

@@ -1,18 +1,17 @@
 """Where the interpreter comes from, and how it stands in the layer: as it is, or with its own C library."""
 
-import os
 import platform
 import re
 import shutil
-import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from layer import build, elf, interpreter, libraries
+from layer import build, elf, interpreter, libraries, sources
 from layer.build import Built
+from layer.debian import Archive
 from layer.interpreter import Interpreter
 
 ARCH = platform.machine()
@@ -27,37 +26,6 @@ print(sys.prefix)
 @pytest.fixture(scope="module")
 def python() -> Interpreter:
     return interpreter.describe(Path(sys.executable), "the one of the tests")
-
-
-def link(folder: Path, name: str) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).symlink_to(sys.executable)
-    return folder / name
-
-
-def stand_in_for_uv(folder: Path, answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder.mkdir()
-    (folder / "uv").write_text(f'#!/bin/sh\nprintf \'%s\\n\' "$*" >"{folder}/asked"\n{answer}\n')
-    (folder / "uv").chmod(stat.S_IRWXU)
-    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
-
-
-def test_the_order_in_which_interpreters_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """--python; uv's; the build container's; the current one."""
-    given = link(tmp_path / "given", "python3")
-    managed = link(tmp_path / "managed", "python3")
-    container = link(tmp_path / "lang", f"python3.{sys.version_info.minor}")
-    monkeypatch.setattr(interpreter, "CONTAINER", container.parent)
-    stand_in_for_uv(tmp_path / "bin", f"echo {managed}", monkeypatch)
-    assert interpreter.find(str(given), ARCH).origin == "--python"
-    assert interpreter.find(None, ARCH).origin == "managed by uv"
-    asked = (tmp_path / "bin" / "asked").read_text()
-    assert "--python-preference=only-managed" in asked
-    assert "--no-python-downloads" in asked
-    (tmp_path / "bin" / "uv").write_text("#!/bin/sh\nexit 2\n")
-    assert interpreter.find(None, ARCH).origin == "of the build container"
-    container.unlink()
-    assert interpreter.find(None, ARCH).origin == "the current one"
 
 
 def test_a_virtual_environment_stands_for_its_interpreter(python: Interpreter) -> None:
@@ -80,8 +48,8 @@ def test_a_directory_for_another_processor_is_read_without_being_started(tmp_pat
     (tmp_path / "lib" / "python3.13").mkdir(parents=True)
     (tmp_path / "lib" / "python3.13" / "os.py").touch()
     other = {"x86_64": "aarch64", "aarch64": "x86_64"}[ARCH]
-    found = interpreter.find(str(tmp_path), other)
-    assert (found.minor, found.arch, found.runs) == ("3.13", other, False)
+    found = sources.choose(str(tmp_path), other, Archive(into=tmp_path / "fetched"))
+    assert (found.minor, found.arch, found.start) == ("3.13", other, ())
 
 
 def test_an_unpacked_root_is_as_good_as_a_machine_of_its_own(tmp_path: Path, python: Interpreter) -> None:

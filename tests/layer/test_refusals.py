@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from layer import __main__ as command_line
-from layer import build, bytecode, checks, elf, interpreter, libraries, wheels
+from layer import build, bytecode, checks, elf, interpreter, libraries, sources, wheels
+from layer.debian import Archive
 from layer.errors import Refused
 from layer.interpreter import Interpreter
 
@@ -39,6 +40,12 @@ def module(tree: Path) -> Path:
     assert spec is not None
     assert spec.origin is not None
     return Path(shutil.copy(spec.origin, tree / "lib" / f"python{MINOR}"))
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> Archive:
+    """An archive that does not exist."""
+    return Archive(mirror=f"file:{tmp_path}/no-archive", into=tmp_path / "fetched")
 
 
 @pytest.fixture(scope="module")
@@ -70,48 +77,49 @@ def assert_reads_well(refusal: pytest.ExceptionInfo[Refused]) -> None:
 # --- the interpreter ------------------------------------------------------------------------------------------------
 
 
-def test_a_path_that_leads_nowhere(tmp_path: Path) -> None:
+def test_a_path_that_leads_nowhere(tmp_path: Path, nowhere: Archive) -> None:
     with pytest.raises(Refused, match=r"nothing does not exist\. Name a program") as refusal:
-        interpreter.find(str(tmp_path / "nothing"), ARCH)
+        sources.choose(str(tmp_path / "nothing"), ARCH, nowhere)
     assert_reads_well(refusal)
 
 
-def test_a_directory_without_an_interpreter(tmp_path: Path) -> None:
+def test_a_directory_without_an_interpreter(tmp_path: Path, nowhere: Archive) -> None:
     with pytest.raises(Refused, match=r"holds no bin/python3\.X") as refusal:
-        interpreter.find(str(tmp_path), ARCH)
+        sources.choose(str(tmp_path), ARCH, nowhere)
     assert_reads_well(refusal)
 
 
-def test_a_python_that_is_too_old(tmp_path: Path) -> None:
+def test_a_python_that_is_too_old(tmp_path: Path, nowhere: Archive) -> None:
     old = stand_in(tmp_path / "python3", json.dumps({"implementation": "cpython", "version": "3.9.18"}))
     with pytest.raises(Refused, match=r"is Python 3\.9\.18\. Name one of 3\.11 or newer") as refusal:
-        interpreter.find(str(old), ARCH)
+        sources.choose(str(old), ARCH, nowhere)
     assert_reads_well(refusal)
 
 
-def test_a_python_that_is_not_cpython(tmp_path: Path) -> None:
+def test_a_python_that_is_not_cpython(tmp_path: Path, nowhere: Archive) -> None:
     other = stand_in(tmp_path / "python3", json.dumps({"implementation": "pypy", "version": "3.11.9"}))
     with pytest.raises(Refused, match="is pypy, not CPython") as refusal:
-        interpreter.find(str(other), ARCH)
+        sources.choose(str(other), ARCH, nowhere)
     assert_reads_well(refusal)
 
 
-def test_a_program_that_is_no_interpreter(tmp_path: Path) -> None:
+def test_a_program_that_is_no_interpreter(tmp_path: Path, nowhere: Archive) -> None:
     (tmp_path / "python3").write_text("text")
     with pytest.raises(Refused, match="does not start and is no ELF program") as refusal:
-        interpreter.find(str(tmp_path / "python3"), ARCH)
+        sources.choose(str(tmp_path / "python3"), ARCH, nowhere)
     assert_reads_well(refusal)
 
 
-def test_an_interpreter_for_the_other_processor() -> None:
+def test_an_interpreter_for_the_other_processor(nowhere: Archive) -> None:
     with pytest.raises(Refused, match=rf"is made for {ARCH}, and the layer is to be for {OTHER}") as refusal:
-        interpreter.find(sys.executable, OTHER)
+        sources.choose(sys.executable, OTHER, nowhere)
     assert_reads_well(refusal)
 
 
-def test_no_interpreter_for_the_other_processor() -> None:
+def test_no_interpreter_for_the_other_processor(nowhere: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources.shutil, "which", lambda name: None)  # neither apt nor uv
     with pytest.raises(Refused, match=rf"There is no Python for {OTHER} on this machine.*uv python install") as refusal:
-        interpreter.find(None, OTHER)
+        sources.choose(None, OTHER, nowhere)
     assert_reads_well(refusal)
 
 
@@ -124,7 +132,7 @@ def test_an_interpreter_for_musl(python: Interpreter, tmp_path: Path) -> None:
 
 
 def test_byte_code_that_nobody_here_can_write(python: Interpreter) -> None:
-    foreign = replace(python, version="3.77", runs=False)
+    foreign = replace(python, version="3.77", start=())
     with pytest.raises(Refused, match=r"no other Python 3\.77 to write its byte code") as refusal:
         interpreter.compiler_for(foreign)
     assert_reads_well(refusal)
@@ -228,7 +236,7 @@ def test_a_tree_that_does_not_load(tree: Path, python: Interpreter) -> None:
 
 
 def test_a_tree_for_another_processor_is_not_started(tree: Path, python: Interpreter) -> None:
-    assert not checks.loads(tree, replace(python, arch=OTHER, runs=False), carries_c_library=False)
+    assert not checks.loads(tree, replace(python, arch=OTHER, start=()), carries_c_library=False)
 
 
 # --- size, place, tools ---------------------------------------------------------------------------------------------
