@@ -10,6 +10,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
 from itertools import count
 from typing import Any, NamedTuple, TypeAlias
 
@@ -36,6 +37,8 @@ from telemetry_forwarder.transports.aws import Road, client_config
 from telemetry_forwarder.transports.aws_calls import SDK_ERRORS, call, failed
 from telemetry_forwarder.transports.aws_session import new_loader, new_session, open_client
 from telemetry_forwarder.transports.steps import VPC
+
+import_module("dateutil.tz")  # botocore reads the times in answers with it; loaded here as in `transports.connections`
 
 CONNECT_S = 2.0
 READ_S = 4.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from local_backends import CloudWatchLogs, Datadog, SecretsManager, SplunkHec
+from local_backends import CloudWatchLogs, Datadog, Hang, SecretsManager, SplunkHec
 from local_lambda import Function, LocalLambda
 from tests import layers
 from tests.integration.certificates import Authority
@@ -43,7 +43,10 @@ def start(opt: Path) -> str:
 
 @asynccontextmanager
 async def traced(start: str, folder: Path, *sinks: str, **environment: str) -> AsyncIterator[tuple[LocalLambda, Path]]:
-    """Run the extension with `sinks` over TLS; yield the local Lambda, and the file of what was imported so far."""
+    """Run the extension with `sinks` over TLS; yield the local Lambda, and the file of what was imported so far.
+
+    A secret is answered only after INIT, so that an invocation meets all that its answer needs.
+    """
     noted = folder / "imported"
     (folder / "trace.py").write_text(TRACER.format(noted=str(noted)))
     opt = layers.wrapper(folder / "opt", f"exec {start} {folder / 'trace.py'}")
@@ -54,6 +57,7 @@ async def traced(start: str, folder: Path, *sinks: str, **environment: str) -> A
         datadog = await stack.enter_async_context(Datadog(api_key="dd-key", tls=tls))
         aws = await stack.enter_async_context(CloudWatchLogs(tls=tls))
         secrets = await stack.enter_async_context(SecretsManager(secrets={"key": "dd-key"}, tls=tls))
+        secrets.faults.script(Hang())
         _, _, _, given = await open_backends(stack, {
             "TELEMETRY_FORWARDER_SINKS": ",".join(sinks),
             "SPLUNK_HEC_URL": splunk.url.replace("127.0.0.1", "localhost"),  # a name to look up
@@ -64,6 +68,7 @@ async def traced(start: str, folder: Path, *sinks: str, **environment: str) -> A
             **{name: text.format(secret=secrets.secret_arn("key")) for name, text in environment.items()},
         })  # fmt: skip
         async with LocalLambda(Function(code=FUNCTIONS, handler="lines.handler", environment=given), opt=opt) as env:
+            secrets.faults.release()
             yield env, noted
             await env.shutdown()
         assert ("splunk" in sinks) == bool(splunk.events)
