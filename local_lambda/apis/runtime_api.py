@@ -48,7 +48,6 @@ class RuntimeApi:
         ]
 
     async def restore_next(self, request: web.Request) -> web.Response:
-        name_caller("runtime")
         runtime = self._sandbox.runtime
         runtime.ask_restore()
         self._sandbox.watch.notify()
@@ -56,7 +55,6 @@ class RuntimeApi:
         return web.Response(status=200)
 
     async def restore_error(self, request: web.Request) -> web.Response:
-        name_caller("runtime")
         body = await read(request, MAX_RESPONSE_BYTES)
         self._sandbox.runtime.fail_restore(body, request.headers.get("Lambda-Runtime-Function-Error-Type"))
         return self._accepted()
@@ -70,7 +68,6 @@ class RuntimeApi:
         return answer(200, orjson.dumps(environment.credentials(self._sandbox.function) | expires))
 
     async def next(self, request: web.Request) -> web.Response:
-        name_caller("runtime")
         runtime = self._sandbox.runtime
         runtime.ask_next()
         self._sandbox.watch.notify()
@@ -81,7 +78,6 @@ class RuntimeApi:
                 return web.Response(body=call.request.payload, headers=call.headers())
 
     async def response(self, request: web.Request) -> web.Response:
-        name_caller("runtime")
         runtime = self._sandbox.runtime
         call = runtime.check_open(request.match_info["id"])
         mode = request.headers.get("Lambda-Runtime-Function-Response-Mode")
@@ -103,7 +99,6 @@ class RuntimeApi:
         return self._accepted()
 
     async def error(self, request: web.Request) -> web.Response:
-        name_caller("runtime")
         runtime = self._sandbox.runtime
         call = runtime.check_open(request.match_info["id"], "InvocationErrorResponse")
         body = await read(request, _MAX_MANAGED_ERROR_BYTES if runtime.concurrent else MAX_RESPONSE_BYTES)
@@ -113,7 +108,6 @@ class RuntimeApi:
         return self._accepted()
 
     async def init_error(self, request: web.Request) -> web.Response:
-        name_caller("runtime")
         body = await read(request, MAX_RESPONSE_BYTES)
         self._sandbox.runtime.fail_init(body, request.headers.get("Lambda-Runtime-Function-Error-Type"))
         return self._accepted()
@@ -123,7 +117,6 @@ class RuntimeApi:
         return answer(202, b'{"status":"OK"}\n')
 
     async def ping(self, request: web.Request) -> web.Response:
-        name_caller("runtime")
         return web.Response(text="pong")
 
 

@@ -40,51 +40,33 @@ class Output:
         env.observe(_Follower(self, number, env).look)
 
     def telemetry(self, number: int, event: Mapping[str, Any]) -> None:
-        if self._as_json:
-            self._json("telemetry", number, event)
-        elif (text := text_of(event)) is not None:
-            self._text(number, text, _COLOURS.get(event["type"], _PLATFORM_COLOUR))
+        self._print("telemetry", number, event, text_of(event), _COLOURS.get(event["type"], _PLATFORM_COLOUR))
 
     def extension(self, number: int, name: str, did: str, text: str, **more: Any) -> None:
         """Print one action of an extension."""
-        if self._as_json:
-            self._json("extension", number, {"name": name, "did": did, **more})
-        else:
-            self._text(number, f"   {name} {text}", _EXTENSION_COLOUR)
+        self._print("extension", number, {"name": name, "did": did, **more}, f"   {name} {text}", _EXTENSION_COLOUR)
 
     def invocation(self, number: int, result: Invocation) -> None:
-        if self._as_json:
-            fields = dataclasses.asdict(result) | {"payload": _payload(result.payload)}
-            self._json("invocation", number, fields)
-            return
+        fields = dataclasses.asdict(result) | {"payload": _payload(result.payload)}
         answer = result.payload.decode("utf-8", "replace")
-        self._text(number, f"=> {answer}", "red" if result.function_error else "green")
-        for name, held_ms in result.held_ms.items():
+        self._print("invocation", number, fields, f"=> {answer}", "red" if result.function_error else "green")
+        for name, held_ms in result.held_ms.items() if not self._as_json else ():
             held = "did not ask for the next event" if held_ms is None else f"held the invocation for {held_ms:.1f} ms"
             self._text(number, f"   {name} {held}", _EXTENSION_COLOUR)
 
     def shutdown(self, number: int, result: Shutdown) -> None:
-        if self._as_json:
-            self._json("shutdown", number, dataclasses.asdict(result))
-            return
-        ms = result.seconds * 1000
-        self._text(number, f"SHUTDOWN Reason: {result.reason}\tDuration: {ms:.2f} ms", _PLATFORM_COLOUR)
-        if result.undelivered_records:
+        text = f"SHUTDOWN Reason: {result.reason}\tDuration: {result.seconds * 1000:.2f} ms"
+        self._print("shutdown", number, dataclasses.asdict(result), text, _PLATFORM_COLOUR)
+        if result.undelivered_records and not self._as_json:
             text = f"   {result.undelivered_records} telemetry records were not delivered"
             self._text(number, text, _EXTENSION_COLOUR)
 
     def listening(self, url: str, name: str) -> None:
-        if self._as_json:
-            self._json("listening", None, {"url": url, "function": name})
-        else:
-            self._text(None, f"Invoke {name} at {url}", "green")
+        self._print("listening", None, {"url": url, "function": name}, f"Invoke {name} at {url}", "green")
 
     def restarting(self, paths: list[str]) -> None:
-        if self._as_json:
-            self._json("restart", None, {"changed": paths})
-        else:
-            more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-            self._text(None, f"Restarting: {paths[0]}{more} changed", "green")
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        self._print("restart", None, {"changed": paths}, f"Restarting: {paths[0]}{more} changed", "green")
 
     def error(self, sentence: str) -> None:
         click.echo(f"Error: {sentence}", err=True)
@@ -94,9 +76,15 @@ class Output:
             text = "\n".join(f"[{number}] {line}" for line in text.split("\n"))
         self._write(lambda: click.secho(text, fg=colour))  # no colours in a pipe; tabs stay tabs
 
-    def _json(self, what: str, number: int | None, fields: Mapping[str, Any]) -> None:
-        place = {} if number is None else {"environment": number}
-        self._write(lambda: click.echo(orjson.dumps({"what": what, **place, **fields})))
+    def _print(
+        self, what: str, number: int | None, fields: Mapping[str, Any], text: str | None, colour: str | None
+    ) -> None:
+        """Print `fields` as JSON, or `text`, if there is one, in `colour`."""
+        if self._as_json:
+            place = {} if number is None else {"environment": number}
+            self._write(lambda: click.echo(orjson.dumps({"what": what, **place, **fields})))
+        elif text is not None:
+            self._text(number, text, colour)
 
     def _write(self, write: Callable[[], None]) -> None:
         if self._is_broken:
