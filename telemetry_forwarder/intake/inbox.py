@@ -31,6 +31,7 @@ class Inbox:
     def __init__(
         self, intake: Intake, workers: Sequence[Worker], turns: Turns, log: Log, *, max_bytes: int, is_strict: bool
     ) -> None:
+        self.refuse, self.interrupt, self.on_interruption = intake.refuse, intake.interrupt, intake.on_interruption
         self._intake = intake
         self._workers = workers
         self._turns = turns
@@ -66,15 +67,6 @@ class Inbox:
         self._empty.clear()
         self._news.set()
         return answer
-
-    def refuse(self, limit: int) -> None:
-        self._intake.refuse(limit)
-
-    def interrupt(self, what: str) -> None:
-        self._intake.interrupt(what)
-
-    def on_interruption(self) -> None:
-        self._intake.on_interruption()
 
     async def run(self) -> None:
         """Digest bodies in slices until cancelled."""

@@ -17,27 +17,38 @@ _OTHER_NAME = (62, 64)
 _TOO_WEAK = (66, 67, 68)
 _REVOKED = 23
 
-# OpenSSL's reasons by kind; any other reason is reported as it is.
-_NO_TLS = (
-    "WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG",
-    "RECORD_LAYER_FAILURE", "BAD_PACKET_LENGTH",
-)  # fmt: skip
-_OLD_TLS = (
-    "UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "NO_PROTOCOLS_AVAILABLE", "VERSION_TOO_LOW",
-    "WRONG_SSL_VERSION",
-)  # fmt: skip
-_WANTS_OURS = (
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED", "PEER_DID_NOT_RETURN_A_CERTIFICATE", "SSLV3_ALERT_BAD_CERTIFICATE",
-    "SSLV3_ALERT_NO_CERTIFICATE", "SSLV3_ALERT_CERTIFICATE_UNKNOWN", "TLSV1_ALERT_UNKNOWN_CA",
-    "TLSV1_ALERT_ACCESS_DENIED",
-)  # fmt: skip
-_NOTHING_IN_COMMON = ("SSLV3_ALERT_HANDSHAKE_FAILURE", "TLSV1_ALERT_INSUFFICIENT_SECURITY", "NO_CIPHERS_AVAILABLE")
 HUNG_UP = (
     "the other end closed the connection within the TLS handshake: it speaks no TLS on that port, or refuses ours "
     "(it may want a certificate from its clients, which cannot be given)"
 )
-_UNKNOWN_NAME = ("TLSV1_UNRECOGNIZED_NAME", "TLSV1_ALERT_UNRECOGNIZED_NAME")
-_WEAK_KEYS = ("DH_KEY_TOO_SMALL", "EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "BAD_SIGNATURE")
+# OpenSSL's reasons by kind, and what each kind means; `said` is the reason. Any other reason is reported as it is.
+_TEXTS = {
+    (
+        "WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG",
+        "RECORD_LAYER_FAILURE", "BAD_PACKET_LENGTH",
+    ):
+        "the TLS handshake failed, as what answers there does not speak TLS: if it is plain HTTP (Splunk with SSL "
+        "switched off, a proxy), write `http://`, else the port is another one",
+    (
+        "UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "NO_PROTOCOLS_AVAILABLE", "VERSION_TOO_LOW",
+        "WRONG_SSL_VERSION",
+    ):
+        "the TLS handshake failed, as the server speaks no TLS newer than 1.1: it has to allow TLS 1.2 or 1.3",
+    (
+        "TLSV13_ALERT_CERTIFICATE_REQUIRED", "PEER_DID_NOT_RETURN_A_CERTIFICATE", "SSLV3_ALERT_BAD_CERTIFICATE",
+        "SSLV3_ALERT_NO_CERTIFICATE", "SSLV3_ALERT_CERTIFICATE_UNKNOWN", "TLSV1_ALERT_UNKNOWN_CA",
+        "TLSV1_ALERT_ACCESS_DENIED",
+    ):
+        "the server wants a certificate from its clients, which cannot be given ({said}); Splunk's setting is "
+        "requireClientCert",
+    ("SSLV3_ALERT_HANDSHAKE_FAILURE", "TLSV1_ALERT_INSUFFICIENT_SECURITY", "NO_CIPHERS_AVAILABLE"):
+        "the TLS handshake failed ({said}): the server wants a certificate from its clients, which cannot be given, or "
+        "has no cipher that is accepted today",
+    ("TLSV1_UNRECOGNIZED_NAME", "TLSV1_ALERT_UNRECOGNIZED_NAME"):
+        "the server has no certificate for that name: the address needs the name that the server knows itself by",
+    ("DH_KEY_TOO_SMALL", "EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "BAD_SIGNATURE"):
+        "the server's key is too weak to be accepted ({said}): it has to be given a longer one",
+}  # fmt: skip
 
 
 def is_tls(error: object) -> bool:
@@ -65,28 +76,8 @@ def tls_failure(
     if getattr(error, "verify_message", None) is not None:  # ssl.SSLCertVerificationError
         return _not_verified(error, ca_file, tuple(names), variable)
     reason = getattr(error, "reason", None) or ""
-    if reason in _NO_TLS:
-        return (
-            "the TLS handshake failed, as what answers there does not speak TLS: if it is plain HTTP (Splunk with SSL "
-            "switched off, a proxy), write `http://`, else the port is another one"
-        )
-    if reason in _OLD_TLS:
-        return "the TLS handshake failed, as the server speaks no TLS newer than 1.1: it has to allow TLS 1.2 or 1.3"
-    if reason in _WANTS_OURS:
-        return (
-            f"the server wants a certificate from its clients, which cannot be given ({said(error)}); Splunk's setting "
-            "is requireClientCert"
-        )
-    if reason in _NOTHING_IN_COMMON:
-        return (
-            f"the TLS handshake failed ({said(error)}): the server wants a certificate from its clients, which cannot "
-            "be given, or has no cipher that is accepted today"
-        )
-    if reason in _UNKNOWN_NAME:
-        return "the server has no certificate for that name: the address needs the name that the server knows itself by"
-    if reason in _WEAK_KEYS:
-        return f"the server's key is too weak to be accepted ({said(error)}): it has to be given a longer one"
-    return f"the TLS handshake failed ({said(error)})"
+    text = next((text for reasons, text in _TEXTS.items() if reason in reasons), "the TLS handshake failed ({said})")
+    return text.format(said=said(error))
 
 
 def _not_verified(error: Any, ca_file: str | None, names: tuple[str, ...], variable: str) -> str:
