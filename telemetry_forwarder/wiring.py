@@ -41,10 +41,7 @@ async def open_all(
     for destination in destinations:
         try:
             async with asyncio.timeout(_OPEN_S if callable(destination.delivery) else None):
-                fetch, waits_for = (
-                    (None, None) if secrets_service is None else (secrets_service.fetch, secrets_service.waits_for)
-                )
-                opening = open_transport(destination.delivery, settings.network, log.warning, fetch, waits_for)
+                opening = open_transport(destination.delivery, settings.network, log.warning, secrets_service)
                 opened.append((destination, await stack.enter_async_context(opening)))
         except ConfigError as error:
             if settings.is_strict:

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
-from typing import Protocol, TypeAlias
+from collections.abc import Mapping
+from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -13,14 +13,16 @@ from telemetry_forwarder.interfaces import Cause, Credential, DropReason, HttpRe
 from telemetry_forwarder.variables.types import Secret, SecretReference
 
 
-class FetchSecret(Protocol):
-    """Reads a secret; with `fresh` from its service even if a value is held. Raises SecretError."""
+class SecretSource(Protocol):
+    """Reads the secrets that are given by reference: the SecretsService."""
 
-    async def __call__(self, reference: SecretReference, *, fresh: bool = False) -> Secret: ...
+    async def fetch(self, reference: SecretReference, *, fresh: bool = False) -> Secret:
+        """Read a secret; with `fresh` from its service even if a value is held. Raises SecretError."""
+        ...
 
-
-# Returns what a read of the secret waits for, if that is known.
-WaitsFor: TypeAlias = Callable[[SecretReference], Cause | None]
+    def waits_for(self, reference: SecretReference) -> Cause | None:
+        """Return what a read of the secret waits for, if that is known."""
+        ...
 
 
 UNAUTHORIZED = (401, 403)
@@ -33,7 +35,7 @@ _BELIEF_S = 60.0
 class AuthTransport:
     """Adds the header of `credential` to each request before `inner` sends it.
 
-    A SecretReference is read with `fetch` for the first request, once for all waiting callers, and kept. After a 401 or
+    A SecretReference is read from `secrets` for the first request, once for all that wait, and kept. After a 401 or
     403 it is read again, at most every 60 s. If the value has changed, the request is sent again, once; otherwise the
     answer is returned. Raises CredentialUnavailable, from the SecretError, if the secret cannot be read.
     """
@@ -42,9 +44,8 @@ class AuthTransport:
         self,
         inner: Transport[HttpRequest, HttpResponse],
         credential: Credential,
-        fetch: FetchSecret | None = None,
+        secrets: SecretSource | None = None,
         *,
-        waits_for: WaitsFor | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._inner = inner
@@ -53,8 +54,8 @@ class AuthTransport:
         self._source: _GivenSecret | _HeldSecret
         if isinstance(credential.secret, Secret):
             self._source = _GivenSecret(credential.secret)
-        elif fetch is not None:
-            self._source = _HeldSecret(credential.secret, fetch, clock or SystemClock(), waits_for)
+        elif secrets is not None:
+            self._source = _HeldSecret(credential.secret, secrets, clock or SystemClock())
         else:
             raise ValueError("a credential that is a reference needs a way to read it")
 
@@ -108,12 +109,9 @@ class _GivenSecret:
 class _HeldSecret:
     """A secret given by reference: read when first needed, and again after a refusal; one read at a time."""
 
-    def __init__(
-        self, reference: SecretReference, fetch: FetchSecret, clock: Clock, waits_for: WaitsFor | None = None
-    ) -> None:
+    def __init__(self, reference: SecretReference, secrets: SecretSource, clock: Clock) -> None:
         self._reference = reference
-        self._waits_for = waits_for
-        self._fetch = fetch
+        self._secrets = secrets
         self._clock = clock
         self._lock = asyncio.Lock()
         self._secret: Secret | None = None
@@ -131,7 +129,7 @@ class _HeldSecret:
             if self._failure is not None and (self._failures != failures or self._is_believed(self._failure)):
                 raise CredentialUnavailable(str(self._failure)) from self._failure
             try:
-                self._secret = await self._fetch(self._reference)
+                self._secret = await self._secrets.fetch(self._reference)
             except SecretError as error:
                 self._failure = error
                 self._failures += 1
@@ -147,7 +145,7 @@ class _HeldSecret:
             if self._is_recent(self._read_again_at):
                 return None
             try:
-                self._secret = await self._fetch(self._reference, fresh=True)
+                self._secret = await self._secrets.fetch(self._reference, fresh=True)
             except SecretError as error:
                 self._read_again_at = Moment.now(self._clock)
                 raise CredentialUnavailable(f"answered {status}, and read again: {error}") from error
@@ -156,7 +154,7 @@ class _HeldSecret:
 
     def waits_for(self) -> Cause | None:
         """Return what the read of the secret waits for; None if it is not being read."""
-        told = self._waits_for(self._reference) if self._waits_for and self._secret is None else None
+        told = self._secrets.waits_for(self._reference) if self._secret is None else None
         if told is None and not self._lock.locked():
             return None
         text = f"{self._reference.service} {self._reference.name} is still being read"

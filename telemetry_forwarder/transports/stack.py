@@ -17,7 +17,7 @@ from telemetry_forwarder.interfaces import (
 )
 from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.transports.addresses import Network, choose_proxy
-from telemetry_forwarder.transports.auth import AuthTransport, FetchSecret, WaitsFor
+from telemetry_forwarder.transports.auth import AuthTransport, SecretSource
 from telemetry_forwarder.transports.gzip import GzipTransport
 
 # The timeout for a connection; afterwards it is tried again.
@@ -29,17 +29,14 @@ async def open_transport(
     delivery: Delivery,
     network: Network,
     warn: Callable[[str], None],
-    fetch: FetchSecret | None = None,
-    waits_for: WaitsFor | None = None,
+    secrets: SecretSource | None = None,
 ) -> AsyncIterator[Transport[Any, Any]]:
     """Open the transport of a destination: gzip around auth around HTTP, or PutLogEvents, or a third party's own.
 
-    `fetch` reads a credential that is given by reference, and `waits_for` returns what that read waits for.
-
-    Raises ConfigError if the AWS SDK cannot use its variables.
+    `secrets` reads a credential that is given by reference. Raises ConfigError if the AWS SDK cannot use its variables.
     """
     if isinstance(delivery, HttpDelivery):
-        transport = _http(delivery, network, fetch, waits_for)
+        transport = _http(delivery, network, secrets)
         try:
             yield transport
         finally:
@@ -55,7 +52,7 @@ async def open_transport(
 
 
 def _http(
-    delivery: HttpDelivery, network: Network, fetch: FetchSecret | None, waits_for: WaitsFor | None
+    delivery: HttpDelivery, network: Network, secrets: SecretSource | None
 ) -> Transport[HttpRequest, HttpResponse]:
     from telemetry_forwarder.transports.http import HttpTransport  # load aiohttp's client only if it is needed
 
@@ -63,7 +60,7 @@ def _http(
         proxy=choose_proxy(delivery.url, network.proxies), ca_file=network.ca_file, connect_s=CONNECT_S
     )
     if delivery.credential is not None:
-        transport = AuthTransport(transport, delivery.credential, fetch, waits_for=waits_for)
+        transport = AuthTransport(transport, delivery.credential, secrets)
     return GzipTransport(transport) if delivery.gzip else transport
 
 

@@ -35,7 +35,7 @@ class SecretsService:
         self.readings = 0
         self.freshness: list[bool] = []
 
-    async def __call__(self, reference: SecretReference, *, fresh: bool = False) -> Secret:
+    async def fetch(self, reference: SecretReference, *, fresh: bool = False) -> Secret:
         assert reference == REFERENCE
         self.freshness.append(fresh)
         self.readings += 1
@@ -44,6 +44,9 @@ class SecretsService:
         if isinstance(value, Exception):
             raise value
         return Secret(value)
+
+    def waits_for(self, reference: SecretReference) -> None:
+        """Nothing is known about it."""
 
 
 class StuckService(SecretsService):
@@ -54,12 +57,12 @@ class StuckService(SecretsService):
         self.stuck_at = stuck_at
         self.is_stuck = asyncio.Event()
 
-    async def __call__(self, reference: SecretReference, *, fresh: bool = False) -> Secret:
+    async def fetch(self, reference: SecretReference, *, fresh: bool = False) -> Secret:
         if self.readings + 1 == self.stuck_at:
             self.readings += 1
             self.is_stuck.set()
             await asyncio.get_running_loop().create_future()
-        return await super().__call__(reference, fresh=fresh)
+        return await super().fetch(reference, fresh=fresh)
 
 
 def request(**headers: str) -> HttpRequest:
