@@ -51,27 +51,16 @@ CODES: Mapping[int, tuple[int, str]] = {
     27: (429, "Ack channel at capacity"),
     28: (400, "Data channel is missing"),
 }
-_USUAL_CODE: Mapping[int, int] = {
-    400: 6,
-    401: 3,
-    403: 4,
-    429: 26,
-    500: 8,
-    503: 9,
-}  # the code of `Answer(status)` without a `code`
+# The code of `Answer(status)` without a `code`.
+_USUAL_CODE: Mapping[int, int] = {400: 6, 401: 3, 403: 4, 429: 26, 500: 8, 503: 9}
 
 _PATHS: Mapping[str, str] = {
     "/services/collector": "event",
-    "/services/collector/1.0": "event",
     "/services/collector/event": "event",
-    "/services/collector/event/1.0": "event",
     "/services/collector/raw": "raw",
-    "/services/collector/raw/1.0": "raw",
     "/services/collector/ack": "ack",
-    "/services/collector/ack/1.0": "ack",
     "/services/collector/health": "health",
-    "/services/collector/health/1.0": "health",
-}
+}  # each also with `/1.0` behind it
 NOT_FOUND = orjson.dumps({"text": "The requested URL was not found on this server.", "code": 404})
 _ENCODINGS = frozenset({"identity", "gzip"})
 _BODY_LIMITS: Mapping[str, int] = {
@@ -163,7 +152,7 @@ class SplunkHec(Backend):
         return self.events
 
     def operation(self, request: web.BaseRequest) -> str:
-        return _PATHS.get(request.path, "unknown")
+        return _PATHS.get(request.path.removesuffix("/1.0"), "unknown")
 
     def respond(self, call: Call, fault: Fault | None = None) -> Reply:
         allowed = ("GET", "HEAD") if call.operation == "health" else ("POST",)

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -235,8 +235,8 @@ class Sandbox:
     def _oom_error_type(self) -> str:
         return "Runtime.OutOfMemory" if self.function.is_managed else self.platform.oom_error_type
 
-    def any_running(self, wanted: Callable[[Process], bool] = lambda _: True) -> bool:
-        return any(process.is_running for process in self.all_processes() if wanted(process))
+    def any_running(self) -> bool:
+        return any(process.is_running for process in self.all_processes())
 
 
 def _exit_words(code: int) -> str:

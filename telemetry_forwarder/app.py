@@ -134,7 +134,7 @@ async def _serve(
             clock=clock,
             strategy=settings.strategy,
             holding=settings.holding,
-            buffering_s=settings.buffering.timeout_ms / 1000,
+            buffering_s=settings.buffering_s,
             sees_ends="INVOKE" in registration.events,
             has_fallback=failover is not None,
         )
@@ -180,8 +180,9 @@ async def _serve(
             lifecycle.inbox = Inbox(
                 intake, workers, turns, log, max_bytes=settings.capacity.max_bytes, is_strict=is_strict
             )
-            longest = settings.buffering.max_bytes
-            await stack.enter_async_context(serve(listener, lifecycle.inbox, longest, on_data=turns.give_way))
+            await stack.enter_async_context(
+                serve(listener, lifecycle.inbox, settings.buffering_bytes, on_data=turns.give_way)
+            )
             if registration.subscribe_later is not None:
                 registration.subscription = await client.subscribe(registration.subscribe_later)
             if not _is_subscribed(registration.subscription, log):

@@ -11,7 +11,6 @@ from telemetry_forwarder.delivery.buffer import WhenFull
 from telemetry_forwarder.delivery.worker import Capacity
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import Destination, HttpDelivery
-from telemetry_forwarder.lambda_api.client import Buffering
 from telemetry_forwarder.lifecycle.budget import Holding
 from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.records.record import Origin
@@ -54,8 +53,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     destinations: tuple[Destination[Any, Any], ...]
     types: tuple[str, ...]
-    port: int
-    buffering: Buffering
+    buffering_s: float  # for how long Lambda collects a batch of telemetry, and how large it may grow
+    buffering_bytes: int
     strategy: Strategy
     holding: Holding
     log_level: str
@@ -85,12 +84,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         return cls(
             destinations=destinations,
             types=values["TELEMETRY_FORWARDER_TYPES"],
-            port=values["TELEMETRY_FORWARDER_PORT"],
-            buffering=Buffering(
-                timeout_ms=values["TELEMETRY_FORWARDER_BUFFERING_TIMEOUT_MS"],
-                max_bytes=values["TELEMETRY_FORWARDER_BUFFERING_MAX_BYTES"],
-                max_items=values["TELEMETRY_FORWARDER_BUFFERING_MAX_ITEMS"],
-            ),
+            buffering_s=values["TELEMETRY_FORWARDER_BUFFERING_TIMEOUT_MS"] / 1000,
+            buffering_bytes=values["TELEMETRY_FORWARDER_BUFFERING_MAX_BYTES"],
             strategy=_strategy(values),
             holding=holding,
             log_level=values["TELEMETRY_FORWARDER_LOG_LEVEL"],

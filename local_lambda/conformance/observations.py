@@ -89,10 +89,9 @@ class Observations:
         entries = [entry for entry in self.transcript if entry.direction == "in" and entry.call.startswith(call)]
         return [entry for entry in entries if generation is None or entry.generation == generation]
 
-    def deliveries(self, *, since: float = 0.0, generation: int | None = None) -> list[Entry]:
+    def deliveries(self, *, since: float = 0.0) -> list[Entry]:
         """Return the platform's own deliveries that began after `since`, in seconds since the epoch."""
-        entries = [entry for entry in self.transcript if entry.direction == "out" and entry.began >= since]
-        return [entry for entry in entries if generation is None or entry.generation == generation]
+        return [entry for entry in self.transcript if entry.direction == "out" and entry.began >= since]
 
     def events(self, type_: str) -> list[Mapping[str, Any]]:
         """Return the records of one event type that the platform produced."""

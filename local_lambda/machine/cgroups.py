@@ -65,7 +65,6 @@ class Group:
 
     def __init__(self, controller: Controller, place: Place) -> None:
         self.version = place.version
-        self.controller = controller
         if self.version == 2 and controller != "freezer":
             _delegate(place.folder, controller)
         self.path = place.folder / f"local-lambda-{uuid.uuid4().hex[:12]}"

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Collection
 from typing import Any
 
 import aiohttp
@@ -100,10 +99,10 @@ class Telemetry:
         for sender in self._senders.values():
             sender.resume(hurry=hurry)
 
-    async def stop(self, names: Collection[str] | None = None) -> None:
-        """Stop delivery to these extensions, or to all; they are gone. Held records are kept for their successors."""
-        gone = [known for known in self._running if names is None or known.name in names]
-        tasks = [self._running.pop(known) for known in gone]
+    async def stop(self) -> None:
+        """Stop delivery to the extensions: they are gone. Held records are kept for their successors."""
+        tasks = list(self._running.values())
+        self._running.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

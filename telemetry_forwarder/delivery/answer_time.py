@@ -27,6 +27,8 @@ _LONGEST_GUESS_S = 2.0
 # A timer that fires later than this was set before a freeze. Less is normal: a small function gets the processor in
 # slices, up to a tenth of a second apart.
 LATE_S = 0.25
+# In requests: each earns one, and a copy costs ten.
+_COPY_COST, _MOST_EARNED = 10, 20
 # The extra time for an answer to be read: after a thaw, and when the timeout is reached without a freeze.
 AFTER_THAW_S = 2.0
 GRACE_S = 0.02
@@ -106,25 +108,23 @@ class AnswerTime:
 class Copies:
     """Limits the copies: requests that are sent again while the first one is still under way. Pure.
 
-    One copy is allowed for every `every` requests, and at most `most` in a row. So a destination that is slow now and
-    then costs little more, and one that hangs is still asked again.
+    One copy is allowed for every ten requests, and at most two in a row. So a destination that is slow now and then
+    costs little more, and one that hangs is still asked again.
     """
 
-    def __init__(self, *, every: int = 10, most: int = 2) -> None:
-        self._every = every
-        self._most = most * every
-        self._earned = self._most
+    def __init__(self) -> None:
+        self._earned = _MOST_EARNED
 
     @property
     def is_allowed(self) -> bool:
-        return self._earned >= self._every
+        return self._earned >= _COPY_COST
 
     def requested(self) -> None:
         """Note a request that is not a copy."""
-        self._earned = min(self._most, self._earned + 1)
+        self._earned = min(_MOST_EARNED, self._earned + 1)
 
     def copied(self) -> None:
-        self._earned -= self._every
+        self._earned -= _COPY_COST
 
 
 class FreezeSafeTimeout:

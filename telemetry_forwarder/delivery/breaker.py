@@ -10,6 +10,7 @@ from telemetry_forwarder.clock import Clock, Moment
 
 # A refused credential, or another wrong setting, is rarely repaired within seconds.
 DENIED_PAUSE_S = 30.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
 # A pause with less than this left counts as over, because the loop's timers may fire that much early.
 NOTHING_S = 0.001
 
@@ -28,15 +29,13 @@ def backoff(first: float = 0.1, longest: float = 2.0) -> Iterator[float]:
 class Breaker:
     """Opens after `tolerated` failed attempts in a row, and closes after a successful one.
 
-    While it is open, nobody waits for the destination. Attempts are made with pauses between them that double from
-    `first` to `longest` seconds. A pause that the destination asks for is kept after any failure, up to `longest`.
+    While it is open, nobody waits for the destination. Attempts are made with pauses between them that double up to the
+    longest. A pause that the destination asks for is kept after any failure, up to the longest.
     """
 
-    def __init__(self, clock: Clock, *, tolerated: int = 3, first: float = 1.0, longest: float = 30.0) -> None:
+    def __init__(self, clock: Clock, *, tolerated: int = 3) -> None:
         self._clock = clock
         self._tolerated = tolerated
-        self._first = first
-        self._longest = longest
         self._failures = 0
         self._since = Moment(0.0, 0.0)
         self._pause_s = 0.0
@@ -69,12 +68,12 @@ class Breaker:
         self._failures += 1
         pause = asked
         if self.has_tripped:
-            pause = max(asked, self._first * 2.0 ** min(self._failures - self._tolerated, 16))
+            pause = max(asked, _FIRST_PAUSE_S * 2.0 ** min(self._failures - self._tolerated, 16))
         self.asked_to_wait(pause)
 
     def asked_to_wait(self, asked: float) -> None:
         """Note that the destination asks for a pause of `asked` seconds."""
-        self._since, self._pause_s = Moment.now(self._clock), min(self._longest, asked)
+        self._since, self._pause_s = Moment.now(self._clock), min(_LONGEST_PAUSE_S, asked)
 
     def denied(self, pause: float) -> None:
         """Open at once, because a refused credential is not repaired within an invocation."""

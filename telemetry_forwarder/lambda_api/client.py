@@ -62,14 +62,6 @@ class Subscription(Enum):
     NOT_SUPPORTED = "not supported"  # status 202, from a local substitute for Lambda
 
 
-class Buffering(Struct, frozen=True, kw_only=True):
-    """How Lambda buffers records before it sends them. For the ranges see `variables`."""
-
-    timeout_ms: int
-    max_bytes: int
-    max_items: int
-
-
 class ExtensionsClient:
     """A registered extension's connection to Lambda. An async context manager.
 

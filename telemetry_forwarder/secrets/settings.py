@@ -31,7 +31,6 @@ class SecretsSettings(Struct, frozen=True, kw_only=True):
     """The valid settings. `mode` is `off`, `token` or `open`. In mode `token` a request must send one of `tokens`."""
 
     mode: str
-    port: int
     tokens: tuple[Secret, ...]
     prefetch: Prefetch
     allow: tuple[str, ...] | None
@@ -50,7 +49,6 @@ def secrets_from(values: Values) -> SecretsSettings:
     timeout_s = {name: values[variable] / 1000 or TIMEOUT_S for name, variable in TIMEOUT.items()}
     return SecretsSettings(
         mode=values["TELEMETRY_FORWARDER_SECRETS"],
-        port=values["PARAMETERS_SECRETS_EXTENSION_HTTP_PORT"],
         tokens=_tokens(values),
         prefetch=prefetch_of(values["TELEMETRY_FORWARDER_SECRETS_PREFETCH"]),
         allow=_allow(values),

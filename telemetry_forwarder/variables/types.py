@@ -52,16 +52,13 @@ class SecretReference(Value):
 
 
 class Text:
-    """Free text of at most `longest` characters, without control characters: it may be sent in an HTTP header."""
+    """Free text without control characters: it may be sent in an HTTP header."""
 
     label = "text"
-
-    def __init__(self, longest: int = 1024) -> None:
-        self.longest = longest
-        self.allowed = f"1 to {longest} printable characters"
+    allowed = "1 to 1024 printable characters"
 
     def read(self, text: str) -> str:
-        if len(text) > self.longest or not text.isprintable():
+        if len(text) > 1024 or not text.isprintable():
             raise ValueError(self.allowed)
         return text
 

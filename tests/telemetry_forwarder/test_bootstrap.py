@@ -285,7 +285,7 @@ def test_lambda_gathers_for_no_longer_than_an_invocation_may_be_held() -> None:
             subscribe(registration, read_all({**environ, "TELEMETRY_FORWARDER_FLUSH": flush}))
         asked.append(body_of(server.asked[0])["buffering"])
         settings = Settings.from_values(read_all({**environ, "TELEMETRY_FORWARDER_FLUSH": flush}))
-        assert settings.buffering.timeout_ms == asked[-1]["timeoutMs"]  # type: ignore[index]
+        assert round(settings.buffering_s * 1000) == asked[-1]["timeoutMs"]  # type: ignore[index]
         assert [problem.variable for problem in settings.problems] == list(environ) * (flush == "end")
     assert [buffering["timeoutMs"] for buffering in asked] == [25, 1000]  # type: ignore[index]
 

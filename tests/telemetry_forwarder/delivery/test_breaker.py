@@ -37,7 +37,7 @@ def test_it_opens_after_the_tolerated_failures_and_stays_open_until_one_succeeds
 
 def test_pauses_double_up_to_the_longest() -> None:
     clock = ManualClock()
-    breaker, pauses = Breaker(clock, tolerated=3, first=1.0, longest=30.0), []
+    breaker, pauses = Breaker(clock, tolerated=3), []
     for _ in range(9):
         breaker.failed()
         pauses.append(pause(breaker, clock))
@@ -113,7 +113,7 @@ def test_a_pause_passes_in_a_freeze_whichever_clock_stands_still() -> None:
 @given(st.lists(st.sampled_from(["failed", "succeeded", "denied"])), st.floats(0, 1e6))
 def test_no_history_keeps_it_from_being_tried_for_longer_than_the_longest(history: list[str], after: float) -> None:
     clock = ManualClock()
-    breaker = Breaker(clock, tolerated=2, longest=30.0)
+    breaker = Breaker(clock, tolerated=2)
     for event in history:
         if event == "succeeded":
             breaker.succeeded()

@@ -242,7 +242,7 @@ def test_an_answer_behind_a_freeze_teaches_little() -> None:
 
 @given(st.lists(st.booleans(), max_size=500))
 def test_copies_are_at_most_one_for_every_ten_requests_and_two_more(wishes: list[bool]) -> None:
-    copies, made, requests = Copies(every=10, most=2), 0, 0
+    copies, made, requests = Copies(), 0, 0
     for is_late in wishes:
         copies.requested()
         requests += 1

@@ -17,7 +17,7 @@ def read(**environ: str) -> tuple[SecretsSettings, list[Problem]]:
 def test_defaults() -> None:
     settings, problems = read()
     assert problems == []
-    assert (settings.mode, settings.is_served, settings.port, settings.connections) == ("off", False, 2773, 3)
+    assert (settings.mode, settings.is_served, settings.connections) == ("off", False, 3)
     assert settings.policy.ttl_s == {"ssm": 300.0, "secretsmanager": 300.0}
     assert settings.policy.max_entries == 1000
     assert settings.timeout_s == {"ssm": 10.0, "secretsmanager": 10.0}
@@ -35,7 +35,7 @@ def test_the_variables_of_awss_own_extension() -> None:
         SSM_PARAMETER_STORE_TIMEOUT_MILLIS="0",
     )
     assert problems == []
-    assert (settings.port, settings.connections, settings.policy.max_entries) == (8080, 5, 7)
+    assert (settings.connections, settings.policy.max_entries) == (5, 7)
     assert settings.policy.ttl_s == {"ssm": 86400.0, "secretsmanager": 0.0}
     assert settings.policy.stale_s == {"ssm": 3600.0, "secretsmanager": 60.0}
     assert settings.timeout_s == {"ssm": 10.0, "secretsmanager": 0.25}
