@@ -71,26 +71,26 @@ class Scenarios:
     async def get(self, kind: str) -> Observations:
         """Return the observations of this scenario. Raises ConformanceError if the suite's own function fails."""
         if kind not in self._made:
-            self._made[kind] = await getattr(self, f"_{kind}")()
+            self._made[kind] = await self._make(kind)
         return self._made[kind]
 
-    async def _warm(self) -> Observations:
-        return await self._play(_invoke_and_freeze)
-
-    async def _flooded(self) -> Observations:
-        return await self._play(_feed, timeout_s=self._limits.function_timeout_s + 10.0)
-
-    async def _reset(self) -> Observations:
-        return await self._play(_time_out)
-
-    async def _uninvoked(self) -> Observations:
-        return await self._play(_nothing, init_type="provisioned-concurrency")
-
-    async def _no_telemetry(self) -> Observations:
-        return await self._play(_invoke_once, platform={"telemetry_supported": False})
-
-    async def _managed(self) -> Observations:
-        return await self._play(_invoke_once, init_type="lambda-managed-instances")
+    async def _make(self, kind: str) -> Observations:
+        match kind:
+            case "warm":
+                return await self._play(_invoke_and_freeze)
+            case "flooded":
+                return await self._play(_feed, timeout_s=self._limits.function_timeout_s + 10.0)
+            case "reset":
+                return await self._play(_time_out)
+            case "uninvoked":
+                return await self._play(_nothing, init_type="provisioned-concurrency")
+            case "no_telemetry":
+                return await self._play(_invoke_once, platform={"telemetry_supported": False})
+            case "managed":
+                return await self._play(_invoke_once, init_type="lambda-managed-instances")
+            case "disclosed":
+                return await self._disclosed()
+        raise KeyError(kind)
 
     async def _disclosed(self) -> Observations:
         """Run the extension through a script that sets the variables which Lambda withholds from extensions."""

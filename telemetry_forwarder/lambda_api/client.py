@@ -131,14 +131,6 @@ class ExtensionsClient:
             self._is_said = True
             self._say(f"Lambda gave no event that could be read, and is asked again: {error}")
 
-    async def init_error(self, kind: str, message: str) -> None:
-        """Report why the start failed. The process must end right after."""
-        await self._report("init", kind, message)
-
-    async def exit_error(self, kind: str, message: str) -> None:
-        """Report why the extension ends. The process must end right after."""
-        await self._report("exit", kind, message)
-
     @property
     def is_asking(self) -> bool:
         """Whether the first event was asked for while the application was loaded, so that INIT is over."""
@@ -180,9 +172,10 @@ class ExtensionsClient:
             except OSError as error:
                 raise ExtensionsApiError(NEXT, 0, type(error).__name__, str(error)) from error
 
-    async def _report(self, phase: str, kind: str, message: str) -> None:
+    async def exit_error(self, kind: str, message: str) -> None:
+        """Report why the extension ends. The process must end right after."""
         body = orjson.dumps({"errorMessage": message, "errorType": kind, "stackTrace": []}).decode()
-        path = f"{API}/{phase}/error"
+        path = f"{API}/exit/error"
         try:
             async with asyncio.timeout(REPORT_S):
                 status, _, answer = await self._call(
@@ -191,7 +184,7 @@ class ExtensionsClient:
         except TimeoutError as error:
             raise ExtensionsApiError(path, 0, "TimeoutError", f"no answer within {REPORT_S:g} s") from error
         if status != 202:
-            raise _refusal(f"/{phase}/error", status, answer)
+            raise _refusal("/exit/error", status, answer)
 
     async def _call(self, method: str, path: str, head: str | None = None, body: str = "") -> "Answer":
         """Make one call on a connection of its own. Raises ExtensionsApiError if no complete answer comes.

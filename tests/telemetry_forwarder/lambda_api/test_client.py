@@ -170,9 +170,8 @@ async def test_a_connection_that_fails_again_and_again_raises() -> None:
 async def test_a_report_that_nobody_answers_does_not_keep_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "REPORT_S", 0.05)
     async with connected(SILENCE) as (client, _):
-        for report in (client.init_error, client.exit_error):
-            with pytest.raises(ExtensionsApiError, match="no answer within"):
-                await report("Extension.X", "why")
+        with pytest.raises(ExtensionsApiError, match="no answer within"):
+            await client.exit_error("Extension.X", "why")
 
 
 @pytest.mark.parametrize("status", [403, 500])
@@ -367,15 +366,12 @@ async def test_a_subscription_that_nobody_answers_is_given_up(monkeypatch: pytes
 
 
 async def test_failures_are_recorded_with_their_kind() -> None:
-    async with connected((202, {"status": "OK"}), (202, {"status": "OK"}), (403, refused("x"))) as (client, server):
-        await client.init_error("Extension.ConfigInvalid", 'a "message"')
-        await client.exit_error("Extension.EventsRefused", "why")
-        assert [path for _, path, _ in server.asked] == [
-            "/2020-01-01/extension/init/error", "/2020-01-01/extension/exit/error",
-        ]  # fmt: skip
+    async with connected((202, {"status": "OK"}), (403, refused("x"))) as (client, server):
+        await client.exit_error("Extension.EventsRefused", 'a "message"')
+        assert [path for _, path, _ in server.asked] == ["/2020-01-01/extension/exit/error"]
         assert server.asked[0][2] == {
-            "errorMessage": 'a "message"', "errorType": "Extension.ConfigInvalid", "stackTrace": [],
+            "errorMessage": 'a "message"', "errorType": "Extension.EventsRefused", "stackTrace": [],
         }  # fmt: skip
-        assert server.headers[1]["lambda-extension-function-error-type"] == "Extension.EventsRefused"
+        assert server.headers[0]["lambda-extension-function-error-type"] == "Extension.EventsRefused"
         with pytest.raises(ExtensionsApiError):
             await client.exit_error("Extension.EventsRefused", "again")
