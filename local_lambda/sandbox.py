@@ -113,7 +113,7 @@ class Sandbox:
                 name,
                 [str(path)],
                 cwd=Path("/"),  # Lambda documents none; with / a wrong relative path fails
-                variables=lambda _: self.variables_for_extension(),
+                variables=lambda _: environment.for_extension(self.function, api=self.api, opt=self.opt),
                 on_message=self._on_extension_line(name),
             )
         except OSError as error:
@@ -133,7 +133,9 @@ class Sandbox:
                 "runtime",
                 argv,
                 cwd=self.function.code.resolve(),
-                variables=self.variables_for_runtime,
+                variables=lambda log_fd: environment.for_runtime(
+                    self.function, api=self.api, log_stream=self.instance_id, log_fd=log_fd, opt=self.opt
+                ),
                 on_message=lambda text, at: self._on_line("function", text, at),
                 framed=True,
             )
@@ -146,14 +148,6 @@ class Sandbox:
         self.runtime_process = process
         self._tasks.create_task(process.wait(self._on_runtime_exit))
         self.watch.notify()
-
-    def variables_for_extension(self) -> dict[str, str]:
-        return environment.for_extension(self.function, api=self.api, opt=self.opt)
-
-    def variables_for_runtime(self, log_fd: int | None) -> dict[str, str]:
-        return environment.for_runtime(
-            self.function, api=self.api, log_stream=self.instance_id, log_fd=log_fd, opt=self.opt
-        )
 
     def all_processes(self) -> list[Process]:
         own = [] if self.runtime_process is None else [self.runtime_process]
