@@ -234,6 +234,8 @@ class Process:
         )
         self.spool.recover()
         self.lines = {name: Line(backend) for name, backend in environment.backends.items()}
+        spills = environment.capacity.when_full is WhenFull.SPILL
+        self.backlogs = {name: Backlog(self.spool, name, ORIGIN) for name in environment.backends if spills}
         self.workers = {
             name: Worker(
                 ListSink(name=name),
@@ -241,7 +243,7 @@ class Process:
                 capacity=environment.capacity,
                 clock=environment.clock,
                 log=log,
-                backlog=Backlog(self.spool, name, ORIGIN) if environment.capacity.when_full is WhenFull.SPILL else None,
+                backlog=self.backlogs.get(name),
             )
             for name in environment.backends
         }
@@ -271,7 +273,7 @@ class Process:
 
     def in_memory_alone(self, worker: Worker) -> int:
         """Count what a kill would take: records whose body had to leave a full spool, or never was there."""
-        backlog = worker._queue._backlog
+        backlog = self.backlogs.get(worker.name)
         if backlog is None:
             return worker.held
         encoded = [one.record for piece in worker._delivery.outstanding.pieces for one in piece]

@@ -40,6 +40,7 @@ class Server:
         self._script = list(script)
         self.asked: list[tuple[str, str, Any]] = []
         self.said: list[str] = []
+        self.address = ""
         self.headers: list[dict[str, str]] = []
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -66,7 +67,8 @@ async def connected(*script: Any) -> AsyncIterator[tuple[ExtensionsClient, Serve
     await site.start()
     host, port = runner.addresses[0][:2]
     try:
-        async with ExtensionsClient(f"{host}:{port}", "the-id", pauses=NO_PAUSES, say=server.said.append) as client:
+        server.address = f"{host}:{port}"
+        async with ExtensionsClient(server.address, "the-id", pauses=NO_PAUSES, say=server.said.append) as client:
             yield client, server
     finally:
         await runner.cleanup()
@@ -342,7 +344,7 @@ async def test_a_subscription_that_waits_for_the_server_asks_as_the_one_that_blo
     found = []
     for is_blocking in (False, True):
         async with connected(*script) as (client, server):
-            registration = Registration(client._runtime_api, "x", ())
+            registration = Registration(server.address, "x", ())
             registration.identifier = "the-id"
             if is_blocking:
                 assert await asyncio.to_thread(registration_module.subscribe, registration, read_all({})) == outcome
@@ -357,8 +359,8 @@ async def test_a_subscription_that_waits_for_the_server_asks_as_the_one_that_blo
 
 async def test_a_subscription_that_nobody_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "SUBSCRIBE_S", 0.05)
-    async with connected(SILENCE) as (client, _):
-        calls = subscribing(Registration(client._runtime_api, "x", ()), read_all({}))
+    async with connected(SILENCE) as (client, server):
+        calls = subscribing(Registration(server.address, "x", ()), read_all({}))
         assert await client.subscribe(calls) == (0, "2025-01-29", b"no answer within 0.05 s")
 
 

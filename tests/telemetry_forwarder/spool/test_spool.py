@@ -133,8 +133,7 @@ async def test_records_made_again_equal_those_made_first() -> None:
         world.take(2)
         world.take(1, kind="platform.start")
         world.take(3, size=900)
-    backlog = world.process.workers["a"]._queue._backlog
-    assert backlog is not None
+    backlog = world.process.backlogs["a"]
     again = backlog.read(1_000, 1_000_000)
     assert again == first[-len(again) :]
     assert len(again) > 12
@@ -149,8 +148,7 @@ async def test_a_body_that_is_read_in_slices_is_read_once() -> None:
     world.backends["a"].is_well = False
     for _ in range(3):
         world.take(3 * AT_ONCE + 5)
-    backlog = world.process.workers["a"]._queue._backlog
-    assert backlog is not None
+    backlog = world.process.backlogs["a"]
     total = backlog.waiting
     found: list[Any] = []
     while records := backlog.read(10**6, 10**9, lambda: True):
@@ -325,8 +323,7 @@ async def test_what_was_learned_while_the_disk_was_away_is_in_the_next_segment()
     world.store.trouble = None
     await asyncio.sleep(PAUSE_S)
     world.take(3)
-    backlog = world.process.workers["a"]._queue._backlog
-    assert backlog is not None
+    backlog = world.process.backlogs["a"]
     assert backlog.read(100, 100_000)[-1].request_id == "request 2"
 
 

@@ -139,11 +139,10 @@ async def test_merged_segments_make_the_records_that_they_made_before(tmp_path: 
     assert len(names) <= MOST_SEGMENTS
     spool = world.process.spool
     assert any(len(segment.sections) > 10 for segment in spool._segments)
-    queue = world.process.workers["a"]._queue
-    assert queue._backlog is not None
-    waiting = queue._backlog.read(10**6, 10**9)
+    queue, backlog = world.process.workers["a"]._queue, world.process.backlogs["a"]
+    waiting = backlog.read(10**6, 10**9)
     requests = {record.id: record.request_id for record in [*queue._buffer, *waiting]}
-    queue._backlog.put_back(waiting)
+    backlog.put_back(waiting)
     for index, ids in enumerate(world.bodies):
         process, is_second = divmod(index, 2)
         expected = None if process % 7 else f"request {index + 1 - is_second}"
@@ -441,7 +440,7 @@ def test_a_drain_of_what_nobody_takes_ends_and_lets_others_work_meanwhile(
         for _ in range(300):
             world.take(2, size=2_000)
         worker = world.process.workers["a"]
-        in_memory = len(worker._queue._buffer)
+        in_memory = worker.held - world.process.backlogs["a"].waiting
         if trouble == "damaged":
             for path in segments(tmp_path):
                 path.write_bytes(b"\0" * path.stat().st_size)
