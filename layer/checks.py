@@ -2,6 +2,7 @@
 
 import platform
 import re
+import shutil
 from pathlib import Path
 
 from layer import elf, libraries
@@ -87,18 +88,28 @@ def _is_in(directory: Path, name: str) -> bool:
 def loads(tree: Path, python: Interpreter, *, carries_c_library: bool) -> bool:
     """Start the layer and load every module; return whether this machine can do that. Raises Refused if it fails.
 
-    A carried loader is called by its path in the tree, because the tree is not at /opt yet.
+    A carried loader is called by its path in the tree, because the tree is not at /opt yet. A layer for another
+    processor is started if QEMU is installed.
     """
-    if not python.start or python.arch != platform.machine():
+    is_foreign = python.arch != platform.machine()
+    runner = emulator(python.arch) if is_foreign and carries_c_library else None
+    if runner is None and (is_foreign or not python.start):
         return False
     program = tree / "bin" / f"python{python.minor}"
     command = [str(program)] if program.is_file() else list(python.start)
     if carries_c_library:
         loader = tree / "lib" / libraries.LOADERS[python.arch]
         command = [str(loader), "--inhibit-cache", "--library-path", str(tree / "lib"), *command]
+    if runner is not None:
+        command = [runner, *command]
     modules = tree / "lib" / f"python{python.minor}"
     run([*command, "-IS", str(_SMOKE), str(modules)], "Choose another interpreter with --python", environ={})
     return True
+
+
+def emulator(arch: str) -> str | None:
+    """Return the program that runs programs for `arch` on another processor, of QEMU; None if it is not installed."""
+    return shutil.which(f"qemu-{arch}-static") or shutil.which(f"qemu-{arch}")
 
 
 def small_enough(tree: Path, archive: Path | None) -> None:

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from layer import elf
-from layer.commands import run
 from layer.debian import Archive
 from layer.errors import Refused
 from layer.interpreter import OLDEST, Interpreter, describe
@@ -109,8 +108,11 @@ def of_uv(arch: str, into: Path) -> Interpreter:
 
     def fetch(processor: str) -> Path:
         home = into / f"uv-{processor}"
-        command = [uv, "python", "install", "--quiet", "--install-dir", str(home), _uv_name(processor)]
-        run(command, "Name an interpreter with --python", environ=_for_uv())
+        command = [uv, "python", "install", "--no-progress", "--install-dir", str(home), _uv_name(processor)]
+        done = subprocess.run(command, env=_for_uv(), capture_output=True, text=True, check=False)  # noqa: S603
+        if done.returncode:
+            told = "; ".join(line.strip() for line in done.stderr.splitlines()[:2]) or f"exit code {done.returncode}"
+            raise Refused(f"uv fetches no Python {elf.dotted(NEWEST)} ({told})", "Name an interpreter with --python")
         found = {re.search(r"^cpython-\d+\.\d+\.(\d+)-", path.name): path for path in home.iterdir()}
         return max((int(match[1]), path) for match, path in found.items() if match)[1]
 
