@@ -18,7 +18,7 @@ from telemetry_forwarder.intake.http_server import serve
 from telemetry_forwarder.intake.inbox import Inbox
 from telemetry_forwarder.intake.intake import Intake
 from telemetry_forwarder.intake.router import Router
-from telemetry_forwarder.lambda_api.client import ExtensionsClient, Subscription, read_subscription
+from telemetry_forwarder.lambda_api.client import ExtensionsClient, is_subscribed
 from telemetry_forwarder.lambda_api.registration import Registration, idle
 from telemetry_forwarder.ledger import IntakeCounts
 from telemetry_forwarder.lifecycle import budget
@@ -253,15 +253,13 @@ def _is_subscribed(subscription: tuple[int, str, bytes] | None, log: Log) -> boo
     """Return whether telemetry will come, and log why not. Without it the function and the extension still run."""
     status, schema, answer = subscription or (0, "", b"it was not asked for")
     try:
-        outcome = read_subscription(status, answer)
+        if is_subscribed(status, answer):
+            log.debug(f"Subscribed to telemetry with schema {schema}.")
+            return True
+        log.warning("No telemetry is forwarded: this stand-in for Lambda does not support the Telemetry API.")
     except ExtensionsApiError as error:
         log.error(f"No telemetry is forwarded: {error}")
-        return False
-    if outcome is Subscription.NOT_SUPPORTED:
-        log.warning("No telemetry is forwarded: this stand-in for Lambda does not support the Telemetry API.")
-        return False
-    log.debug(f"Subscribed to telemetry with schema {schema}.")
-    return True
+    return False
 
 
 def _loss_notice(origin: Origin, counts: IntakeCounts, workers: list[Worker], clock: Clock) -> Record | None:

@@ -138,14 +138,11 @@ def check(title: str, source: str, *, from_the_start: bool = False) -> Callable[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(Finding):
     """A check and its result."""
 
     check: str
     title: str
-    outcome: Outcome
-    seen: str
-    consequence: str
     source: str
 
     @property

@@ -1,5 +1,6 @@
 """The list of checks, and the suite that runs the scenarios they need."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from local_lambda.conformance import invoking, receiving, starting
@@ -75,14 +76,8 @@ class Suite:
         """Return the verdict of the check `name`. Raises KeyError if there is no such check."""
         check = _BY_NAME[name]
         finding = await self._finding(check)
-        return Verdict(
-            check=check.name,
-            title=check.title,
-            outcome=finding.outcome,
-            seen=finding.seen,
-            consequence=finding.consequence,
-            source=check.source,
-        )
+        found = dataclasses.asdict(finding)
+        return Verdict(check=check.name, title=check.title, source=check.source, **found)
 
     async def _finding(self, check: Check) -> Finding:
         warm = await self._scenarios.get("warm")

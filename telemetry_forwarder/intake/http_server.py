@@ -9,7 +9,6 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
 
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.http_writer import HttpVersion11
@@ -19,6 +18,7 @@ from aiohttp.web_response import Response, StreamResponse
 from aiohttp.web_server import Server
 
 from telemetry_forwarder import http_serving
+from telemetry_forwarder.intake.inbox import Inbox
 
 # A body may be twice `maxBytes` plus metadata. Source: AWS Lambda Developer Guide, Telemetry API, buffering. It does
 # not say whether before JSON escaping, which makes the longest line (256 KB) six times as long if it is control
@@ -44,31 +44,13 @@ _READ_BYTES = 256 * 1024
 _POST = b"POST / "
 
 
-class Takes(Protocol):
-    """The receiver of bodies and of failures, which a connection calls."""
-
-    def take(self, body: bytes, sequence_id: str) -> asyncio.Future[None] | None:
-        """Take a body. Return a future that is done when the body may be answered; None means now."""
-        ...
-
-    def refuse(self, limit: int) -> None: ...
-
-    def interrupt(self, what: str) -> None:
-        """Count a body that did not come whole; `what` is the reason."""
-        ...
-
-    def on_interruption(self) -> None:
-        """Note that a body has stalled."""
-        ...
-
-
 def body_limit(max_bytes: int) -> int:
     """Return the most bytes that a body can have if the subscription asks for `max_bytes`."""
     return 2 * max_bytes + _LONGEST_LINE_BYTES + _METADATA_BYTES
 
 
 def serve(
-    listener: socket.socket, intake: Takes, max_bytes: int, *, on_data: Callable[[], object] = lambda: None
+    listener: socket.socket, inbox: Inbox, max_bytes: int, *, on_data: Callable[[], object] = lambda: None
 ) -> AbstractAsyncContextManager[None]:
     """Serve telemetry at `/` on a socket that already listens; `max_bytes` is the subscription's.
 
@@ -83,7 +65,7 @@ def serve(
     return http_serving.serving(
         [listener],
         _answer,
-        lambda http: _Connection(http, intake, limit, connections, on_data),
+        lambda http: _Connection(http, inbox, limit, connections, on_data),
         connections,
         backlog=BACKLOG,
     )
@@ -115,14 +97,14 @@ class _Connection(http_serving.Connection):
     def __init__(
         self,
         http: Server,
-        intake: Takes,
+        inbox: Inbox,
         limit: int,
         connections: "set[_Connection]",
         on_data: Callable[[], object],
     ) -> None:
         super().__init__(http, read_bufsize=_READ_BYTES, auto_decompress=False)
         self._on_data = on_data
-        self._intake = intake
+        self._inbox = inbox
         self._limit = limit
         self._connections = connections
         self._taken = 0
@@ -207,7 +189,7 @@ class _Connection(http_serving.Connection):
         if self._began_at is None or not self._is_coming:
             return
         if now - self._came_at >= STALL_S and self._is_telemetry:
-            self._intake.on_interruption()
+            self._inbox.on_interruption()
         if now >= self._began_at + REQUEST_S:
             # After a freeze the timer fires late, and bytes that came meanwhile are still unread. So wait once more.
             if now - max(self._came_at, self._began_at + REQUEST_S) > LATE_S:
@@ -231,7 +213,7 @@ class _Connection(http_serving.Connection):
     def _give_up(self, what: str) -> None:
         """Give up the current request and count it as interrupted if it was telemetry."""
         if self._began_at is not None and self._is_telemetry and not self._is_dropped:
-            self._intake.interrupt(what)
+            self._inbox.interrupt(what)
         self._stop_timer()
         self._rest()
 
@@ -304,11 +286,11 @@ class _Connection(http_serving.Connection):
         if request.method != "POST":
             return 405, "telemetry is sent with POST\n", None
         if self._is_over_limit:
-            self._intake.refuse(self._limit)
+            self._inbox.refuse(self._limit)
         else:
             body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
             self._pieces = []
-            due = self._intake.take(body, request.headers.get("sequence-id", ""))
+            due = self._inbox.take(body, request.headers.get("sequence-id", ""))
         return 200, None, due
 
     def handle_error(

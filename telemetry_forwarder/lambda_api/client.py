@@ -9,7 +9,6 @@ import _socket
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
-from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -55,13 +54,6 @@ class Shutdown(Struct, frozen=True):
 Event: TypeAlias = Invoke | Shutdown
 
 
-class Subscription(Enum):
-    """The result of the subscription."""
-
-    SUBSCRIBED = "subscribed"
-    NOT_SUPPORTED = "not supported"  # status 202, from a local substitute for Lambda
-
-
 class ExtensionsClient:
     """A registered extension's connection to Lambda. An async context manager.
 
@@ -86,10 +78,8 @@ class ExtensionsClient:
         self._waiting: tuple[_socket.socket, bytes] | None = None
         self._runtime_api = runtime_api
         self._identifier = f"Lambda-Extension-Identifier: {extension_id}\r\n"
-        self._is_entered = False
 
     async def __aenter__(self) -> "ExtensionsClient":
-        self._is_entered = True
         return self
 
     async def __aexit__(
@@ -191,8 +181,6 @@ class ExtensionsClient:
 
         No connection is reused: one that was idle during a freeze may be dead after it.
         """
-        if not self._is_entered:
-            raise RuntimeError("enter the client first")
         loop = asyncio.get_running_loop()
         request = request_bytes(self._runtime_api, method, path, self._identifier if head is None else head, body)
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as connection:
@@ -218,12 +206,13 @@ class ExtensionsClient:
         return parse(received)
 
 
-def read_subscription(status: int, answer: bytes) -> Subscription:
-    """Return the result of the subscription. Raises ExtensionsApiError if it was refused or not answered."""
-    if status == 202:
-        return Subscription.NOT_SUPPORTED
-    if status == 200:  # "OK", or "AlreadySubscribed" after a reset
-        return Subscription.SUBSCRIBED
+def is_subscribed(status: int, answer: bytes) -> bool:
+    """Return whether telemetry will come; not with status 202, from a local substitute for Lambda.
+
+    Raises ExtensionsApiError if the subscription was refused or not answered.
+    """
+    if status in (200, 202):  # 200 is "OK", or "AlreadySubscribed" after a reset
+        return status == 200
     if status == 0:
         raise ExtensionsApiError("subscribing to telemetry", 0, "NoAnswer", answer.decode("utf-8", "replace"))
     raise _refusal("subscribing to telemetry", status, answer)
