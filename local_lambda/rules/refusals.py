@@ -17,6 +17,10 @@ class Refused(Exception):
         self.message = message
         self._type_first = type_first
 
+    def named(self, prefix: str) -> "Refused":
+        """Return the refusal as an API gives it whose error types begin with `prefix`, and come first."""
+        return Refused(self.status, prefix + self.error_type, self.message, type_first=True)
+
     @property
     def body(self) -> bytes:
         """The error body as JSON; AWS's emulator also ends it with a newline."""

@@ -43,28 +43,14 @@ class Subscription:
     method: str
 
 
-def parse(name: str, body: bytes, *, schemas: Collection[str], managed: bool = False) -> Subscription:
-    """Return the subscription requested in `body`. Raises Refused.
-
-    `managed`: on Managed Instances the error types have no prefix.
-    """
-    try:
-        return _parse(name, body, lambda asked: _schema(asked, schemas), _BUFFERING)
-    except Refused as refusal:
-        raise _renamed(refusal, "" if managed else "Telemetry.") from None
+def parse(name: str, body: bytes, *, schemas: Collection[str]) -> Subscription:
+    """Return the subscription requested in `body`. Raises Refused; the error types have no prefix."""
+    return _parse(name, body, lambda asked: _schema(asked, schemas), _BUFFERING)
 
 
 def parse_logs(name: str, body: bytes) -> Subscription:
     """Return the Logs API subscription requested in `body`. Raises Refused; the names of its errors are a choice."""
-    try:
-        return _parse(name, body, _logs_schema, _LOGS_BUFFERING)
-    except Refused as refusal:
-        raise _renamed(refusal, "Logs.") from None
-
-
-def _renamed(refusal: Refused, prefix: str) -> Refused:
-    error_type = prefix + refusal.error_type.removeprefix("Telemetry.")
-    return Refused(refusal.status, error_type, refusal.message, type_first=True)
+    return _parse(name, body, _logs_schema, _LOGS_BUFFERING)
 
 
 def _parse(name: str, body: bytes, schema_of: Callable[[Fields], str], limits: Limits) -> Subscription:
@@ -198,12 +184,12 @@ def _port(port: object) -> int:
 
 
 def _invalid(message: str) -> Refused:
-    return Refused(400, "Telemetry.ValidationError", message)
+    return Refused(400, "ValidationError", message)
 
 
 def _malformed(message: str) -> Refused:
-    return Refused(400, "Telemetry.DeserializationError", message)
+    return Refused(400, "DeserializationError", message)
 
 
 def _denied(message: str) -> Refused:
-    return Refused(403, "Telemetry.AccessDenied", message)
+    return Refused(403, "AccessDenied", message)

@@ -199,11 +199,6 @@ async def test_nobody_there_raises() -> None:
         assert caught.value.status == 0
 
 
-async def test_a_client_that_was_not_entered_says_so() -> None:
-    with pytest.raises(RuntimeError, match="enter"):
-        await ExtensionsClient("127.0.0.1:1", "the-id").next_event()
-
-
 # --- how an answer is read -------------------------------------------------------------------------------------------
 
 EVENT = json.dumps(AN_INVOKE).encode()
