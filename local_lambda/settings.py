@@ -19,8 +19,8 @@ _FreezeWith = Literal["auto", "cgroup", "signal"]
 _Enforce = Literal["auto", "cgroup", "off"]
 _OomErrorType = Literal["Runtime.ExitError", "Runtime.OutOfMemory"]
 
-APPLICATION_LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")  # from low to high
-SYSTEM_LEVELS = ("DEBUG", "INFO", "WARN")
+APPLICATION_LEVELS: Sequence[str] = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")  # from low to high
+SYSTEM_LEVELS: Sequence[str] = ("DEBUG", "INFO", "WARN")
 SCHEMAS = ("2022-07-01", "2022-12-13", "2025-01-29")
 MANAGED_SCHEMAS = ("2025-01-29",)
 

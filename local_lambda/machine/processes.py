@@ -32,7 +32,7 @@ class _Pipe:
         self._splitter = splitter
         self._on_message = on_message
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._read_fd, self._readable)
+        self._loop.add_reader(self._read_fd, self._read)
         self._is_open = True
 
     def close_write_end(self) -> None:
@@ -48,9 +48,6 @@ class _Pipe:
         self.drain()
         if self._is_open:
             self._end()
-
-    def _readable(self) -> None:
-        self._read()
 
     def _read(self) -> bool:
         try:

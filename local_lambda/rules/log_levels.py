@@ -17,11 +17,10 @@ def passes(function: Function, type_: str, record: Any) -> bool:
     if not function.is_json or type_ == "extension" or not isinstance(record, dict):
         return True
     if type_ == "function":
-        return _rank(APPLICATION_LEVELS, _application_level(record)) >= _rank(
-            APPLICATION_LEVELS, function.application_log_level or "INFO"
-        )
-    wanted = function.system_log_level or "INFO"
-    return _rank(SYSTEM_LEVELS, _system_level(type_, record)) >= _rank(SYSTEM_LEVELS, wanted)
+        levels, level, wanted = APPLICATION_LEVELS, _application_level(record), function.application_log_level
+    else:
+        levels, level, wanted = SYSTEM_LEVELS, _system_level(type_, record), function.system_log_level
+    return levels.index(level) >= levels.index(wanted or "INFO")
 
 
 def _application_level(record: dict[str, Any]) -> str:
@@ -45,7 +44,3 @@ def _system_level(type_: str, record: dict[str, Any]) -> str:
     if type_ == "platform.initStart":
         return "INFO" if record.get("runtimeVersion") else "DEBUG"
     return "INFO"
-
-
-def _rank(levels: tuple[str, ...], level: str) -> int:
-    return levels.index(level)

@@ -40,7 +40,9 @@ class Backlog:
         self._sink = spool.sinks.index(name)
         # Settles records: the sink needs them no longer.
         self.settle: Callable[[Iterable[Record]], None] = partial(spool.settle, self._sink)
-        self._waiting: deque[tuple[Body, int]] = deque((body, body.open[self._sink]) for body in self._open())
+        self._waiting: deque[tuple[Body, int]] = deque(
+            (body, body.open[self._sink]) for body in self._spool.open_bodies(self._sink)
+        )
         self._origin = origin
         self._knowledge: Knowledge | None = None  # after the bodies before number `_next` of `_segment`
         self._segment: Segment | None = None
@@ -49,9 +51,6 @@ class Backlog:
         self._opened: _Opened | None = None
         self.is_cut_short = False  # whether time, and not another bound, ended the last `read`
         spool.attach(self)
-
-    def _open(self) -> Iterable[Body]:
-        return self._spool.open_bodies(self._sink)
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -126,7 +125,7 @@ class Backlog:
         count = self.waiting
         waiting = [(body.identity, mask) for body, mask in self._waiting]
         if to_the_last:
-            waiting = [(body.identity, body.open[self._sink]) for body in self._open()]
+            waiting = [(body.identity, body.open[self._sink]) for body in self._spool.open_bodies(self._sink)]
         self._waiting.clear()
         self._spool.settle_masks(self._sink, waiting)
         return count

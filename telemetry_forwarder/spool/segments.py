@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
-from operator import or_
+from operator import itemgetter, or_
 from typing import Any, Protocol
 
 from msgspec import Struct, field
@@ -63,7 +63,7 @@ class Segment(Struct, eq=False):
 
     def section_of(self, body: Body) -> tuple[int, Knowledge]:
         """Return the number of the first body of the section that holds `body`, and the Knowledge before it."""
-        return self.sections[bisect_right(self.sections, body.number, key=_first_of) - 1]
+        return self.sections[bisect_right(self.sections, body.number, key=itemgetter(0)) - 1]
 
     def needed(self) -> list[Body]:
         """Return the bodies that some sink needs, and the earlier ones that the enricher learns from."""
@@ -76,10 +76,6 @@ class Segment(Struct, eq=False):
         body.start, body.end = self.size, end
         self.bodies.append(body)
         self.size = end
-
-
-def _first_of(section: tuple[int, Knowledge]) -> int:
-    return section[0]
 
 
 NOWHERE = Segment(-1)  # the segment of a body that is not written yet
