@@ -1,6 +1,6 @@
 """The cost of a cold start: until `/register`, in INIT, in the first response, and after it.
 
-    python -m benchmarks.cold [--python PROGRAM] [--before DIR] [--rounds N]
+    python -m benchmarks.cold [--layer DIR | --python PROGRAM] [--before DIR] [--rounds N]
 
 prints the cold start's figures only, next to an idle extension and an older checkout: the time added to the first
 response and to INIT, the time the first invocation is held at each size, the resident memory, and the lines lost if an
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from benchmarks.measure import free_port, median, memory_mb, run_cpu_s
-from benchmarks.subjects import BEFORE, IDLE_PYTHON, NOTHING, OURS, Subject, subjects
+from benchmarks.subjects import BEFORE, IDLE_PYTHON, NOTHING, OURS, Subject, enter_layer, subjects
 from benchmarks.world import PLATFORM, function, world
 from local_backends import Datadog, SplunkHec
 from local_lambda import LocalLambda
@@ -205,11 +205,14 @@ async def table(compared: list[Subject], rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", type=Path, default=Path(sys.executable), help="run the checkouts with this")
+    parser.add_argument("--layer", type=Path, help="an unpacked layer instead of the checkout, and its interpreter")
     parser.add_argument("--before", type=Path, help="a checkout of an older version to compare with")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
+    if options.layer is not None:
+        options.python = enter_layer(options.layer, "benchmarks.cold")
     with tempfile.TemporaryDirectory() as folder:
-        everything = subjects(Path(folder), options.python, None, options.before)
+        everything = subjects(Path(folder), options.python, options.layer, options.before)
         wanted = [one for one in everything if one.name in (NOTHING, IDLE_PYTHON, OURS, BEFORE)]
         asyncio.run(table(wanted, options.rounds))
 

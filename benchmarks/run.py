@@ -13,8 +13,6 @@ import argparse
 import asyncio
 import json
 import platform
-import shlex
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +23,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import cold, flood, warm
-from benchmarks.subjects import BEFORE, IDLE_C, IDLE_PYTHON, NOTHING, OURS, ROOT, TUTORIAL, Subject, subjects
+from benchmarks.subjects import (
+    BEFORE,
+    IDLE_C,
+    IDLE_PYTHON,
+    NOTHING,
+    OURS,
+    ROOT,
+    TUTORIAL,
+    Subject,
+    enter_layer,
+    subjects,
+)
 from benchmarks.world import PLATFORM, function
 from local_lambda.machine.limits import Limits
 
@@ -74,7 +83,7 @@ class Row:
 def main() -> None:
     options = arguments()
     if options.layer is not None:
-        _enter_layer(options)
+        options.python = enter_layer(options.layer, "benchmarks.run")
     rounds = FULL if options.full else QUICK
     with tempfile.TemporaryDirectory() as folder:
         compared = subjects(Path(folder), options.python, options.layer, options.before)
@@ -85,17 +94,6 @@ def main() -> None:
     report(rows, options, time.monotonic() - began)
     if options.failed:
         sys.exit(f"not measured: {', '.join(options.failed)}")
-
-
-def _enter_layer(options: argparse.Namespace) -> None:
-    """Mount the layer at /opt, where its interpreter expects to be, in a mount namespace of this run only."""
-    if options.layer.resolve() != Path("/opt"):
-        words = [word for word in sys.argv[1:] if word != "--layer" and Path(word) != options.layer]
-        again = shlex.join([sys.executable, "-m", "benchmarks.run", "--layer", "/opt", *words])
-        command = f"mount --bind {shlex.quote(str(options.layer.resolve()))} /opt && exec {again}"
-        words = ["/usr/bin/env", "unshare", "--mount", "sh", "-c", command]
-        sys.exit(subprocess.run(words, check=False, cwd=ROOT).returncode)
-    options.python = next(Path("/opt/telemetry-forwarder/bin").glob("python3*"))
 
 
 def arguments() -> argparse.Namespace:

@@ -1,5 +1,6 @@
 """The subjects of the benchmarks: executables as Lambda would start them, each in its own directory."""
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -71,3 +72,17 @@ def script(folder: Path, name: str, text: str) -> Path:
     path.write_text(text)
     path.chmod(0o755)
     return path
+
+
+def enter_layer(layer: Path, module: str) -> Path:
+    """Mount the layer at /opt, where its interpreter expects to be, and return that interpreter.
+
+    The mount is in a mount namespace of its own, in which the benchmark `module` is run anew.
+    """
+    if layer.resolve() != Path("/opt"):
+        words = [word for word in sys.argv[1:] if word != "--layer" and Path(word) != layer]
+        again = shlex.join([sys.executable, "-m", module, "--layer", "/opt", *words])
+        command = f"mount --bind {shlex.quote(str(layer.resolve()))} /opt && exec {again}"
+        words = ["/usr/bin/env", "unshare", "--mount", "sh", "-c", command]
+        sys.exit(subprocess.run(words, check=False, cwd=ROOT).returncode)
+    return next(Path("/opt/telemetry-forwarder/bin").glob("python3*"))
