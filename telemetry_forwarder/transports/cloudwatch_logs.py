@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from botocore.exceptions import BotoCoreError
 
 from telemetry_forwarder.errors import ConfigError, NotTheService, TransportError
@@ -28,6 +29,9 @@ RETENTION_S = 2.0
 STEP_S = 0.5
 _NEXT_STEP_S = 0.2
 LATE_S = 0.05
+
+# The key in the SDK's context of a call under which the parameters wait until the body is written.
+_EVENTS = "telemetry-forwarder-events"
 
 # The error type of an answer that no AWS service gave.
 FOREIGN = "ForeignAnswer"
@@ -55,7 +59,25 @@ async def open_logs(
             client = await stack.enter_async_context(opening)
         except (BotoCoreError, ValueError) as error:
             raise ConfigError([sdk_problem(error, "logs", "Sink cloudwatch does not run without it.")]) from error
+        _write_bodies(client)
         yield _LogsTransport(client, retention_days=retention_days, warn=warn, road=road)
+
+
+def _write_bodies(client: "CloudWatchLogsClient") -> None:
+    """Write the bodies of PutLogEvents ourselves, and keep their events from the SDK.
+
+    Its serializer walks through each event, at one go: 3,000 take it 20 ms of CPU, and a function of 128 MB, which has
+    a fourteenth of a processor, is held for a third of a second by that. orjson takes a tenth of it.
+    """
+
+    def keep(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+        context[_EVENTS] = {"logEvents": params.pop("logEvents"), **params}
+
+    def write(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+        params["body"] = orjson.dumps(context.pop(_EVENTS))
+
+    client.meta.events.register("before-parameter-build.cloudwatch-logs.PutLogEvents", keep)
+    client.meta.events.register("before-call.cloudwatch-logs.PutLogEvents", write)
 
 
 class _LogsTransport:
