@@ -97,17 +97,17 @@ async def _serve(
 ) -> NoReturn:
     clock = SystemClock()
     counts = IntakeCounts()
+    turns = Turns(clock)
     async with AsyncExitStack() as stack:
         secrets_service = await open_secrets(settings, secret_listeners, stack, clock, log)
         client = await stack.enter_async_context(
             ExtensionsClient(registration.runtime_api, registration.identifier, registration.early, say=log.warning)
         )
         destinations = settings.destinations if listener is not None else ()
-        open_sinks = await open_all(destinations, settings, stack, log, secrets_service)
+        open_sinks = await open_all(destinations, settings, stack, log, secrets_service, turns)
         failover = failover_of(settings, clock, log)
         origin = complete(settings.origin, registration.body)
         spool = open_spool(settings, origin, [destination.sink.name for destination, _ in open_sinks], clock, log)
-        turns = Turns(clock)
         client.on_asked = turns.go_on
         workers = [
             Worker(
@@ -203,7 +203,7 @@ async def _serve(
             if lifecycle.inbox is not None:
                 group.create_task(lifecycle.inbox.run())
             for pair in open_sinks:
-                group.create_task(check_health(*pair, log))
+                group.create_task(turns.pace(check_health(*pair, log)))
             if failover is not None:
                 group.create_task(failover.run())
             if settings.origin.init_type == MANAGED_INSTANCES:

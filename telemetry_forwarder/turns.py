@@ -8,9 +8,14 @@ take ten times as long, so a slice is limited by time and not by the amount of w
 import asyncio
 import math
 from collections import deque
+from collections.abc import Coroutine, Generator
+from functools import partial
 from types import TracebackType
+from typing import Any, TypeVar
 
 from telemetry_forwarder.clock import Clock
+
+T = TypeVar("T")
 
 # The length of a slice. A round of the event loop costs a hundredth of that.
 SLICE_S = 0.004
@@ -32,6 +37,7 @@ class Turns:
         self._ends_at = 0.0
         self._late: deque[float] = deque(maxlen=_REMEMBERED)
         self._rests_from = math.inf
+        self._is_over_rest = asyncio.Event()
         self._rounds = 0  # of the event loop, in which no slice begins
 
     async def __aenter__(self) -> "Turns":
@@ -81,9 +87,25 @@ class Turns:
     def rest_from(self, at: float) -> None:
         """Begin no slice at or after `at` (monotonic clock) until `go_on`, because something urgent is due then."""
         self._rests_from = at
+        self._is_over_rest.clear()
+
+    async def pace(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do work that others wrote and that cannot be sliced, such as a call by an SDK: no step of it begins at rest.
+
+        A step is what it does between two waits. If it is cancelled while it rests, it may still do the step that was
+        due: an answer that has come is not lost.
+        """
+        result: T = await _Paced(work, self)
+        return result
+
+    async def rest(self) -> None:
+        """Wait until the rest is over, if there is one."""
+        while self._now() >= self._rests_from:
+            await self._is_over_rest.wait()
 
     def go_on(self) -> None:
         self._rests_from = math.inf
+        self._is_over_rest.set()
         if not self._is_taken:
             self._pass_on()
 
@@ -105,3 +127,35 @@ class Turns:
                 self._is_taken = True
                 turn.set_result(None)
                 return
+
+
+class _Paced:
+    """Awaits a coroutine, and rests before a step of it when its turns do."""
+
+    def __init__(self, work: Coroutine[Any, Any, Any], turns: Turns) -> None:
+        self._work = work
+        self._turns = turns
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        step = partial(self._work.send, None)
+        is_cancelled = False  # at rest
+        while True:
+            try:
+                waits_for = step()
+            except StopIteration as end:
+                return end.value
+            step = partial(self._work.send, None)
+            try:
+                if is_cancelled and waits_for is not None:
+                    waits_for.cancel()
+                elif is_cancelled:
+                    raise asyncio.CancelledError
+                is_cancelled = False
+                yield waits_for
+            except BaseException as error:  # noqa: BLE001 - the work's to handle
+                step, is_cancelled = partial(self._work.throw, error), False
+            else:
+                try:
+                    yield from self._turns.rest().__await__()
+                except asyncio.CancelledError:
+                    is_cancelled = True

@@ -16,6 +16,7 @@ from telemetry_forwarder.spool.files import SegmentFiles
 from telemetry_forwarder.spool.segments import Owner
 from telemetry_forwarder.spool.spool import Spool
 from telemetry_forwarder.transports.stack import open_transport
+from telemetry_forwarder.turns import Turns
 from telemetry_forwarder.variables.table import SNAP_START
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ async def open_all(
     stack: AsyncExitStack,
     log: Log,
     secrets_service: "SecretsService | None" = None,
+    turns: Turns | None = None,
 ) -> list[tuple[Destination[Any, Any], Transport[Any, Any]]]:
     """Open a transport for each destination; return the pairs. If one fails, log and leave it out.
 
@@ -41,7 +43,8 @@ async def open_all(
     for destination in destinations:
         try:
             async with asyncio.timeout(_OPEN_S if callable(destination.delivery) else None):
-                opening = open_transport(destination.delivery, settings.network, log.warning, secrets_service)
+                pace = turns.pace if turns else None
+                opening = open_transport(destination.delivery, settings.network, log.warning, secrets_service, pace)
                 opened.append((destination, await stack.enter_async_context(opening)))
         except ConfigError as error:
             if settings.is_strict:

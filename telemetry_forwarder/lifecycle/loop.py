@@ -201,6 +201,7 @@ class Lifecycle:
 
     async def drain(self, limits: ShutdownBudget) -> None:
         """Deliver held records, store the rest by failover, settle what is left then, and send the loss notice."""
+        self._turns.go_on()  # also where the next event could not be asked for
         if self.inbox is not None:
             left = limits.send_until.left(self._clock)
             await self.inbox.wait_empty(limits.send_until.earlier((1 - _DIGEST_SHARE) * left))

@@ -1,9 +1,9 @@
 """Send PutLogEvents with the AWS SDK. Imported only if CloudWatch Logs is a sink, because botocore is heavy."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 from botocore.exceptions import BotoCoreError
@@ -30,6 +30,8 @@ STEP_S = 0.5
 _NEXT_STEP_S = 0.2
 LATE_S = 0.05
 
+Pace: TypeAlias = Callable[[Coroutine[Any, Any, AwsResponse]], Coroutine[Any, Any, AwsResponse]]
+
 # The key in the SDK's context of a call under which the parameters wait until the body is written.
 _EVENTS = "telemetry-forwarder-events"
 
@@ -44,11 +46,13 @@ async def open_logs(
     retention_days: int | None = None,
     connect_s: float = 5.0,
     warn: Callable[[str], None] | None = None,
+    pace: Pace | None = None,
 ) -> "AsyncIterator[_LogsTransport]":
     """Open a transport for PutLogEvents; leaving the context closes its connections.
 
     Endpoint and credentials, and the region if none is given, come from the variables that `aws_session` lists. A new
-    log group gets `retention_days`; if that fails `warn` is called. Raises ConfigError if no client can be made.
+    log group gets `retention_days`; if that fails `warn` is called. `pace` says when the SDK may take a step. Raises
+    ConfigError if no client can be made.
     """
     road = Road()
     # The events are built here, so they are valid; validation would take the SDK as long as all the rest.
@@ -60,7 +64,7 @@ async def open_logs(
         except (BotoCoreError, ValueError) as error:
             raise ConfigError([sdk_problem(error, "logs", "Sink cloudwatch does not run without it.")]) from error
         _write_bodies(client)
-        yield _LogsTransport(client, retention_days=retention_days, warn=warn, road=road)
+        yield _LogsTransport(client, retention_days=retention_days, warn=warn, road=road, pace=pace)
 
 
 def _write_bodies(client: "CloudWatchLogsClient") -> None:
@@ -102,8 +106,10 @@ class _LogsTransport:
         retention_days: int | None = None,
         warn: Callable[[str], None] | None = None,
         road: Road | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._client = client
+        self._pace = pace
         self._road = road
         self._retention_days = retention_days
         self._warn = warn
@@ -226,8 +232,9 @@ class _LogsTransport:
             self._warn(f"The retention of log group {group} was not set ({failure}); its events are kept for ever.")
 
     async def _call(self, operation: str, **parameters: Any) -> AwsResponse:
+        calling = call(self._client, operation, parameters)
         try:
-            return await call(self._client, operation, parameters)
+            return await (self._pace(calling) if self._pace else calling)
         except NotTheService as error:  # the address is wrong, so a retry would not help
             return AwsResponse(status=200, error=FOREIGN, message=str(error))
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from telemetry_forwarder.errors import TransportError
 from telemetry_forwarder.interfaces import (
@@ -20,6 +20,9 @@ from telemetry_forwarder.transports.addresses import Network, choose_proxy
 from telemetry_forwarder.transports.auth import AuthTransport, SecretSource
 from telemetry_forwarder.transports.gzip import GzipTransport
 
+if TYPE_CHECKING:
+    from telemetry_forwarder.transports.cloudwatch_logs import Pace
+
 # The timeout for a connection; afterwards it is tried again.
 CONNECT_S = 3.0
 
@@ -30,10 +33,12 @@ async def open_transport(
     network: Network,
     warn: Callable[[str], None],
     secrets: SecretSource | None = None,
+    pace: "Pace | None" = None,
 ) -> AsyncIterator[Transport[Any, Any]]:
     """Open the transport of a destination: gzip around auth around HTTP, or PutLogEvents, or a third party's own.
 
-    `secrets` reads a credential that is given by reference. Raises ConfigError if the AWS SDK cannot use its variables.
+    `secrets` reads a credential that is given by reference; `pace` says when the AWS SDK may take a step. Raises
+    ConfigError if the AWS SDK cannot use its variables.
     """
     if isinstance(delivery, HttpDelivery):
         transport = _http(delivery, network, secrets)
@@ -44,7 +49,9 @@ async def open_transport(
     elif isinstance(delivery, LogsDelivery):
         from telemetry_forwarder.transports.cloudwatch_logs import open_logs  # load botocore only if it is needed
 
-        async with open_logs(network, retention_days=delivery.retention_days, connect_s=CONNECT_S, warn=warn) as logs:
+        async with open_logs(
+            network, retention_days=delivery.retention_days, connect_s=CONNECT_S, warn=warn, pace=pace
+        ) as logs:
             yield logs
     else:
         async with delivery() as theirs:

@@ -118,3 +118,56 @@ async def test_what_the_processor_was_withheld_is_known_and_forgotten_and_a_free
     assert turns.withheld_s == pytest.approx(0.08 - SLICE_S)
     await work(turns, "", 40, [])
     assert turns.withheld_s == 0.0
+
+
+async def calls(done: list[str], *answers: "asyncio.Future[str]") -> str:
+    """Wait for one answer after the other, as an SDK does."""
+    for answer in answers:
+        came = await answer
+        done.append(came)
+    return "".join(done)
+
+
+@in_virtual_time
+async def test_no_step_of_an_sdk_begins_at_rest() -> None:
+    turns, done = Turns(clock()), list[str]()
+    first, second = (asyncio.get_running_loop().create_future() for _ in range(2))
+    turns.rest_from(clock().monotonic() + 1.0)
+    working = asyncio.create_task(turns.pace(calls(done, first, second)))
+    await asyncio.sleep(0.5)
+    first.set_result("a")
+    await asyncio.sleep(0.6)
+    second.set_result("b")
+    await asyncio.sleep(10.0)
+    assert done == ["a"]
+    turns.go_on()
+    assert await working == "ab"
+
+
+@in_virtual_time
+async def test_an_answer_that_came_at_rest_is_not_lost_to_a_timeout() -> None:
+    turns, answer = Turns(clock()), asyncio.get_running_loop().create_future()
+    turns.rest_from(clock().monotonic())
+    asyncio.get_running_loop().call_later(1.0, answer.set_result, "a")
+    async with asyncio.timeout(2.0):
+        assert await turns.pace(calls([], answer)) == "a"
+
+
+@in_virtual_time
+async def test_what_is_cancelled_at_rest_waits_for_nothing_more() -> None:
+    turns, done = Turns(clock()), list[str]()
+    first, second = (asyncio.get_running_loop().create_future() for _ in range(2))
+    turns.rest_from(clock().monotonic())
+    first.set_result("a")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(2.0):
+            await turns.pace(calls(done, first, second))
+    assert (done, second.cancelled()) == (["a"], True)
+
+
+@in_virtual_time
+async def test_an_error_in_paced_work_is_raised() -> None:
+    turns, answer = Turns(clock()), asyncio.get_running_loop().create_future()
+    answer.set_exception(OSError("gone"))
+    with pytest.raises(OSError, match="gone"):
+        await turns.pace(calls([], answer))
