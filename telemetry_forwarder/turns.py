@@ -6,9 +6,11 @@ take ten times as long, so a slice is limited by time and not by the amount of w
 """
 
 import asyncio
+import contextlib
 import math
+import time
 from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Iterator
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -98,6 +100,17 @@ class Turns:
         result: T = await _Paced(work, self)
         return result
 
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Note for how long the processor is withheld inside, by the time that passes and the time that is worked."""
+        passed, worked = self._now(), time.thread_time()
+        try:
+            yield
+        finally:
+            withheld = (self._now() - passed) - (time.thread_time() - worked)
+            if withheld >= _WITHHELD_S[0]:
+                self._late.append(withheld)
+
     async def rest(self) -> None:
         """Wait until the rest is over, if there is one."""
         while self._now() >= self._rests_from:
@@ -141,7 +154,8 @@ class _Paced:
         is_cancelled = False  # at rest
         while True:
             try:
-                waits_for = step()
+                with self._turns.watched():
+                    waits_for = step()
             except StopIteration as end:
                 return end.value
             step = partial(self._work.send, None)

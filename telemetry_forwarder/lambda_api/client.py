@@ -187,6 +187,8 @@ class ExtensionsClient:
             connection.setblocking(False)
             try:
                 async with asyncio.timeout(CONNECT_S):
+                    # On loopback there is a connection when this returns, so that the next lines wait for nothing.
+                    connection.connect_ex(address_of(self._runtime_api))
                     await loop.sock_connect(connection, address_of(self._runtime_api))
                 await loop.sock_sendall(connection, request)
                 return await self._receive(connection, b"")
