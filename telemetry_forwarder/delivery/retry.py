@@ -7,10 +7,11 @@ This is the only place that retries a request; a transport makes one attempt per
 - as a copy while the first is still under way, with the same bytes on another connection, if an answer is unusually
   late and will most likely never come. The answer that comes first counts.
 
-In all windows but the last, one piece is under way at a time, with one copy at most, and copies are rare enough to cost
-a slow destination little. The last window is the last chance of every record: up to three pieces are under way at the
-same time, and each is tried up to four times, the next time at the latest when a third of the remaining time has
-passed without an answer.
+In all windows but the last, one piece is under way at a time, with two copies at most, the second after twice the time:
+where two requests hang, the destination may be well by then, and nobody would know before the last window. Copies are
+rare enough to cost a slow destination little. The last window is the last chance of every record: up to three pieces
+are under way at the same time, and each is tried up to four times, the next time at the latest when a third of the
+remaining time has passed without an answer.
 """
 
 import asyncio
@@ -52,6 +53,8 @@ from telemetry_forwarder.records.record import Record
 # In the last window: how many pieces are under way at the same time, how often each is tried, and the share of the
 # remaining time that an attempt or a pause may take while another may still succeed. Less than `LEAST_S` is too short.
 PIECES_AT_LAST, TRIES_AT_LAST, SHARE_AT_LAST, LEAST_S = 3, 4, 1 / 3, 0.1
+# How many copies of a request there are, in other windows.
+_COPIES = 2
 # If the processor is withheld for some time, writing a request takes up to this many times as long.
 _WRITTEN_AFTER = 2
 # After a thaw, the time to read an answer that came during the freeze, before its request is sent again.
@@ -272,9 +275,10 @@ class Delivery:
         now, newest, never = self._clock.monotonic(), piece.attempts[-1], float("inf")
         self._thawed_at = now if self._readiness.was_lacking() else self._thawed_at
         if self.stop_at is None:
-            if len(piece.attempts) > 1 or not self._copies.is_allowed:
+            copies = len(piece.attempts) - 1
+            if copies >= _COPIES or not self._copies.is_allowed:
                 return never
-            unusual_at = now + self.answer_time.unusual_after() - newest.began.age(self._clock)
+            unusual_at = now + self.answer_time.unusual_after() * 2.0**copies - newest.began.age(self._clock)
             return max(unusual_at, self._thawed_at + THAW_S)
         if piece.tries >= TRIES_AT_LAST:
             return never

@@ -97,8 +97,19 @@ async def test_nothing_else_goes_out_beside_a_request_that_hangs_while_the_funct
         world.begin(in_seconds(8.0))
         world.worker.offer(records(5))
         await asyncio.sleep(7.0)
-        assert world.transport.ids == [("r0",), ("r0",)]
-        assert world.transport.most_open == 2
+        assert world.transport.ids == [("r0",)] * 3
+        assert world.transport.most_open == 3
+
+
+@in_virtual_time
+async def test_two_requests_that_hang_are_not_waited_for_until_the_end() -> None:
+    """The second copy goes out after twice the time, and finds a destination that is well again."""
+    async with World(Hang(), Hang()) as world:
+        world.begin(in_seconds(8.0))
+        world.worker.offer(records(3))
+        world.worker.nudge()
+        await asyncio.sleep(UNUSUAL_S + 2 * UNUSUAL_S + 0.1)
+        assert (world.delivered, world.transport.most_open) == (3, 3)
 
 
 @in_virtual_time

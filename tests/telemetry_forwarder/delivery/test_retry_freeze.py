@@ -66,9 +66,9 @@ async def test_an_attempt_that_nobody_answers_after_a_thaw_ends_soon() -> None:
 
 @in_virtual_time
 async def test_an_answer_in_the_turn_in_which_time_is_up_wins() -> None:
-    world = DeliveryWorld(Slow(FIRST_S), Hang())
+    world = DeliveryWorld(Slow(FIRST_S), Hang(), Hang())
     assert await world.delivery.run()
-    assert world.account.attempts == 2
+    assert world.account.attempts == 3
     assert world.account.delivered == 4
 
 
