@@ -1,6 +1,7 @@
 """What a request asks for, and how an answer is told."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry_forwarder.clock import Moment
-from telemetry_forwarder.secrets.answers import Answer, Outcome
+from telemetry_forwarder.secrets.answers import Answer, Outcome, as_json
 from telemetry_forwarder.secrets.names import Key
 from telemetry_forwarder.secrets.routes import Form, Page, Question, Refused, question_of, render
 
@@ -131,3 +132,21 @@ def test_half_a_surrogate_pair_is_told_too() -> None:
 def test_a_binary_secret_is_told_in_base64_and_marked() -> None:
     answer = Answer(Outcome.FOUND, AT, 200, b'{"SecretBinary":"AAH/"}')
     assert json.loads(render(answer, Form.VALUE)[1]) == {"value": "AAH/", "encoding": "base64"}
+
+
+def test_an_answer_takes_no_more_memory_than_its_size_says() -> None:
+    """The bound of the cache is the sum of these sizes."""
+
+    def answer() -> Answer:
+        found = Answer(Outcome.FOUND, AT, 200, as_json({"Parameter": {"Value": "v" * 300}}))
+        found.value_json()
+        return found
+
+    answer()  # everything is loaded
+    tracemalloc.start()
+    try:
+        answers = [answer() for _ in range(100)]
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < sum(each.size for each in answers)
