@@ -210,7 +210,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     if options.layer is not None:
-        options.python = enter_layer(options.layer, "benchmarks.cold")
+        enter_layer(options.layer, "benchmarks.cold")
     with tempfile.TemporaryDirectory() as folder:
         everything = subjects(Path(folder), options.python, options.layer, options.before)
         wanted = [one for one in everything if one.name in (NOTHING, IDLE_PYTHON, OURS, BEFORE)]

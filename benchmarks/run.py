@@ -33,6 +33,7 @@ from benchmarks.subjects import (
     TUTORIAL,
     Subject,
     enter_layer,
+    interpreter_of,
     subjects,
 )
 from benchmarks.world import PLATFORM, function
@@ -83,7 +84,7 @@ class Row:
 def main() -> None:
     options = arguments()
     if options.layer is not None:
-        options.python = enter_layer(options.layer, "benchmarks.run")
+        enter_layer(options.layer, "benchmarks.run")
     rounds = FULL if options.full else QUICK
     with tempfile.TemporaryDirectory() as folder:
         compared = subjects(Path(folder), options.python, options.layer, options.before)
@@ -131,7 +132,8 @@ def measured(
 
 
 def register(compared: list[Subject], rounds: Rounds, options: argparse.Namespace) -> list[Row]:
-    found = cold.until_register(compared, options.python, rounds.register)
+    python = options.python if options.layer is None else interpreter_of(options.layer)
+    found = cold.until_register(compared, python, rounds.register)
     return [
         row("exec → /register, x the bare interpreter running `pass`", "x", found, "wall_ratio", most=1.5),
         row("exec → /register, wall", "ms", found, "wall_ms"),

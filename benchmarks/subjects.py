@@ -40,8 +40,9 @@ class Subject:
 
 def subjects(folder: Path, python: Path, layer: Path | None, before: Path | None) -> list[Subject]:
     """Create the executables in `folder`; what this machine cannot build (no C compiler, no `requests`) is left out."""
+    carried = python if layer is None else interpreter_of(layer)
     site = next(path for path in sys.path if path.endswith("site-packages"))
-    idle = f"#!{python} -IS\n{(PROGRAMS / 'nothing.py').read_text()}"
+    idle = f"#!{carried} -IS\n{(PROGRAMS / 'nothing.py').read_text()}"
     found = [Subject(NOTHING), Subject(IDLE_PYTHON, script(folder, "idle", idle))]
     if compiler := shutil.which("cc") or shutil.which("gcc"):
         path = folder / "idle-c" / "idle-c"
@@ -54,7 +55,7 @@ def subjects(folder: Path, python: Path, layer: Path | None, before: Path | None
         text = PROGRAM.format(python=python, paths=[str(ROOT), site])
         found.append(Subject(OURS, script(folder, "telemetry-forwarder", text)))
     if before is not None:
-        # With its own packages, if it has some, and on the same interpreter.
+        # With its own packages, if it has some, which are for `python` and not for the layer's interpreter.
         own = next(iter(before.glob(".venv/lib/python3*/site-packages")), site)
         text = PROGRAM.format(python=python, paths=[str(before), str(own)])
         found.append(Subject(BEFORE, script(folder, "forwarder-before", text)))
@@ -74,8 +75,12 @@ def script(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-def enter_layer(layer: Path, module: str) -> Path:
-    """Mount the layer at /opt, where its interpreter expects to be, and return that interpreter.
+def interpreter_of(layer: Path) -> Path:
+    return next(layer.glob("telemetry-forwarder/bin/python3*"))
+
+
+def enter_layer(layer: Path, module: str) -> None:
+    """Mount the layer at /opt, where its interpreter expects to be.
 
     The mount is in a mount namespace of its own, in which the benchmark `module` is run anew.
     """
@@ -85,4 +90,3 @@ def enter_layer(layer: Path, module: str) -> Path:
         command = f"mount --bind {shlex.quote(str(layer.resolve()))} /opt && exec {again}"
         words = ["/usr/bin/env", "unshare", "--mount", "sh", "-c", command]
         sys.exit(subprocess.run(words, check=False, cwd=ROOT).returncode)
-    return next(Path("/opt/telemetry-forwarder/bin").glob("python3*"))
