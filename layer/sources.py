@@ -16,7 +16,7 @@ from layer.errors import Refused
 from layer.interpreter import OLDEST, Interpreter, describe
 
 NEWEST = (3, 15)  # with it the extension imports lazily (telemetry_forwarder/bootstrap.py)
-OLDER_COSTS = "3.15, which imports lazily, would start with 20 to 30 % less processor time"
+OLDER_COSTS = "3.15, which imports lazily, would start with 20 to 35 % less processor time"
 CONTAINER = Path("/var/lang/bin")  # the place of Python in the runtimes and in the build images of AWS SAM
 
 
