@@ -37,8 +37,8 @@ from telemetry_forwarder.transports.steps import (
 # What libraries import when they send their first request, if they import lazily (see `bootstrap`). An invocation would
 # wait for it, so it is loaded here.
 for _name in (
-    "aiohappyeyeballs.impl", "aiohappyeyeballs.utils", "aiohttp.formdata", "aiohttp.payload", "asyncio.sslproto",
-    "concurrent.futures.thread", "encodings.idna",
+    "aiohappyeyeballs.impl", "aiohappyeyeballs.utils", "aiohttp.formdata", "aiohttp.payload", "aiohttp.tcp_helpers",
+    "asyncio.sslproto", "asyncio.trsock", "concurrent.futures.thread", "encodings.idna", "queue",
 ):  # fmt: skip
     import_module(_name)
 
