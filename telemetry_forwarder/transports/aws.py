@@ -120,12 +120,12 @@ def _directed(proxies: Mapping[str, str]) -> type[AIOHTTPSession]:
         async def __aenter__(self) -> Self:
             # Early, while INIT waits, and not beside the first invocation. The first request reports an error.
             with contextlib.suppress(OSError):
-                await asyncio.to_thread(tls_context, self._verify)
+                await asyncio.to_thread(_tls_context, self._verify)
             await super().__aenter__()
             return self
 
         def _build_ssl_contexts(self, proxy_url: str | None) -> tuple[ssl.SSLContext, ssl.SSLContext | None]:
-            return tls_context(self._verify), self._setup_proxy_ssl_context(proxy_url) if proxy_url else None
+            return _tls_context(self._verify), self._setup_proxy_ssl_context(proxy_url) if proxy_url else None
 
     return Session
 
@@ -133,7 +133,7 @@ def _directed(proxies: Mapping[str, str]) -> type[AIOHTTPSession]:
 _MAKING = threading.Lock()
 
 
-def tls_context(verify: str | Literal[True]) -> ssl.SSLContext:
+def _tls_context(verify: str | Literal[True]) -> ssl.SSLContext:
     """Return the context in which all AWS clients verify a service; `verify` is a CA file, or True for botocore's own.
 
     It is made once, because that costs 35 ms of CPU: on a function of 128 MB half a second. Call this in a thread.

@@ -6,6 +6,7 @@ from base64 import b64encode
 from contextlib import suppress
 
 import pytest
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import get_session
 
 from local_backends import CloudWatchLogs, Slow
@@ -274,6 +275,33 @@ async def test_certificates_are_those_of_the_ca_file(endpoint, tmp_path):
         async with open_logs(Network(aws_ca_file=str(tmp_path / "missing.pem"))) as transport:
             with pytest.raises(ConnectFailed, match="CA file"):
                 await transport.send(put("g", "m"))
+
+
+async def test_one_context_is_made_for_all_clients_and_before_the_first_request(endpoint, tmp_path, monkeypatch):
+    context, trusted = make_certificate(tmp_path)
+    made = []
+    make = AIOHTTPSession._build_verify_context
+    monkeypatch.setattr(AIOHTTPSession, "_build_verify_context", lambda self: made.append(self._verify) or make(self))
+    network = Network(aws_ca_file=str(trusted))
+    async with serving(Service(), context) as server:
+        endpoint(server.url(scheme="https"))
+        async with open_logs(network) as first:
+            assert made == [str(trusted)]
+            async with open_logs(network) as second:
+                assert [(await each.send(put("g", "m"))).status for each in (first, second)] == [200, 200]
+    assert made == [str(trusted)]
+
+
+async def test_a_body_of_ours_is_what_the_sdk_would_have_written(endpoint):
+    texts = ['{"a":"ü\\u2028\\"\\\\"}', "tab\t", "\U0001f600", ""]
+    service, request = Service(), put("/g/ü", *texts)
+    async with serving(service) as server:
+        endpoint(server.url())
+        async with open_logs(Network()) as transport:
+            await transport.send(request)
+    sent = service.bodies[-1]
+    events = [{"timestamp": time_ms, "message": text} for time_ms, text in request.events]
+    assert sent == {"logGroupName": "/g/ü", "logStreamName": "s", "logEvents": events}
 
 
 @pytest.mark.parametrize(
