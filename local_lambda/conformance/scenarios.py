@@ -202,6 +202,9 @@ async def _last_look(look: Callable[[], Found], *, within_s: float) -> Found:
 async def _end_leftovers(variable: str) -> dict[int, str] | None:
     """Return the processes that still run shortly after the end of their environment, and kill them."""
     left = await _last_look(lambda: machine.processes_with(variable), within_s=_GONE_S)
+    if not left:  # a process that begins another program has no environment for a moment, so look again
+        await asyncio.sleep(_POLL_S)
+        left = await _last_look(lambda: machine.processes_with(variable), within_s=_GONE_S)
     for pid in left or ():
         machine.kill(pid)
     if left:

@@ -199,6 +199,8 @@ async def test_a_second_interrupt_does_not_wait(tmp_path: Path) -> None:
     probe = Probe(tmp_path, shutdown=[{"sleep": 60}])
     async with started(*of(probe), "--count", "2", "--gap", "60") as process:
         await eventually(lambda: len(probe.notes("event")) == 1, timeout_s=10)
+        # Frozen, so the invocation is over: an extension that is still at it may be killed before it sees SHUTDOWN.
+        await eventually(lambda: state_of(pids_of(probe)[0]) == "T", timeout_s=10)
         process.send_signal(signal.SIGINT)
         await eventually(lambda: len(probe.notes("event")) == 2, timeout_s=10)
         process.send_signal(signal.SIGINT)
