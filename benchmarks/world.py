@@ -35,13 +35,16 @@ class Backend:
         for writer in self._writers:
             writer.transport.abort()
 
+    def on_request(self, head: bytes, body: bytes) -> None:
+        """Is called with each request; `head` is in lower case."""
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
                 lengths = [int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"content-length:")]
-                await reader.readexactly(sum(lengths))
+                self.on_request(head, await reader.readexactly(sum(lengths)))
                 self.bodies += bool(lengths)
                 self.bytes += sum(lengths)
                 answer = b'{"text":"Success","code":0}' if b"amz" not in head else b"{}"

@@ -1,7 +1,8 @@
 """The function of the benchmarks: a minimal Python runtime with one connection and only socket imports.
 
 INIT_CPU_MS in the environment is CPU time spent before the first invocation. The event says what an invocation does:
-`{"lines": N, "cpu_ms": M}` prints N lines and uses M ms of CPU. The answer is the time that took, in ms.
+`{"lines": N, "cpu_ms": M}` prints N lines and uses M ms of CPU; `{"secret": NAME}` asks the extension for a secret
+before that. The answer is the time that took, in ms.
 """
 
 import _socket
@@ -34,8 +35,23 @@ def _burn(ms):
         pass
 
 
+def _ask_for(secret):
+    """Read a secret of Secrets Manager from the extension's port, like a function that starts."""
+    asking = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+    asking.connect(("127.0.0.1", int(os.environ["PARAMETERS_SECRETS_EXTENSION_HTTP_PORT"])))
+    head = f"GET /secretsmanager/get?secretId={secret} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    asking.sendall(f"{head}X-Aws-Parameters-Secrets-Token: {os.environ['AWS_SESSION_TOKEN']}\r\n\r\n".encode())
+    answer = b""
+    while news := asking.recv(65536):
+        answer += news
+    if not answer.startswith(b"HTTP/1.1 200 "):
+        raise RuntimeError(answer.decode())
+
+
 def handle(event):
     began = time.perf_counter()
+    if "secret" in event:
+        _ask_for(event["secret"])
     sys.stdout.write(
         "".join(f"order {number:08} of customer 7311 accepted\n" for number in range(event.get("lines", 0)))
     )
