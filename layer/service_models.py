@@ -1,4 +1,7 @@
-"""Cuts botocore's service models to the operations that the extension calls, which are a fiftieth of them."""
+"""Cuts botocore's service models to the operations that the extension calls with it, which are a fiftieth of them.
+
+CloudWatch Logs, Secrets Manager and SSM are called without it (telemetry_forwarder/transports/aws_json.py).
+"""
 
 import gzip
 import json
@@ -8,11 +11,8 @@ from typing import Any
 
 # All that the code calls (a test compares), and one call of STS for the layer's own check.
 OPERATIONS = {
-    "logs": ("CreateLogGroup", "CreateLogStream", "PutLogEvents", "PutRetentionPolicy"),
     "s3": ("PutObject",),
-    "secretsmanager": ("BatchGetSecretValue", "GetSecretValue"),
     "sqs": ("SendMessage",),
-    "ssm": ("GetParameter", "GetParameters", "GetParametersByPath"),
     "sts": ("GetCallerIdentity",),
 }
 

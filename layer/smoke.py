@@ -1,8 +1,9 @@
 """Loads everything that the extension loads, from a finished layer only: `python3.X -IS smoke.py MODULES`.
 
-It creates every AWS client, because botocore reads its data only then, and calls a closed port, which exercises
-endpoints, serialisers, signatures and botocore's own errors. It creates a TLS context, because that needs OpenSSL and
-the certificates. It imports the compiled parts by name, because without them the packages would run, but slower.
+It creates every client of the AWS SDK, because botocore reads its data only then, and calls a closed port, which
+exercises endpoints, serialisers, signatures and botocore's own errors. It creates a TLS context, because that needs
+OpenSSL and the certificates. It imports the compiled parts by name, because without them the packages would run, but
+slower.
 """
 
 import sys
@@ -21,9 +22,6 @@ from collections.abc import Iterator
 
 _NOBODY = "http://127.0.0.1:9"  # the discard port, on which no service runs; one that did would not answer
 CALLS: dict[str, tuple[str, dict[str, object]]] = {
-    "logs": ("put_retention_policy", {"logGroupName": "x", "retentionInDays": 1}),
-    "ssm": ("get_parameter", {"Name": "x"}),
-    "secretsmanager": ("get_secret_value", {"SecretId": "x"}),
     "sts": ("get_caller_identity", {}),
     "s3": ("put_object", {"Bucket": "bucket", "Key": "x", "Body": b"x"}),
     "sqs": ("send_message", {"QueueUrl": f"{_NOBODY}/1/x", "MessageBody": "x"}),
@@ -47,6 +45,19 @@ async def _make_clients() -> None:
                 await getattr(client, operation)(**words)
 
 
+async def _call_without_the_sdk() -> None:
+    """Sign a call and send it, as CloudWatch Logs, Secrets Manager and SSM are called."""
+    ours = importlib.import_module("telemetry_forwarder.transports.aws_json")
+    network = importlib.import_module("telemetry_forwarder.transports.addresses").Network(region="eu-west-1")
+    expected = importlib.import_module("telemetry_forwarder.errors").ConnectFailed
+    os.environ |= {name: "x" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    os.environ["AWS_ENDPOINT_URL_CLOUDWATCH_LOGS"] = _NOBODY
+    client = ours.AwsClient("logs", network, connect_s=5.0)
+    with contextlib.suppress(expected):
+        await client.call("PutRetentionPolicy", {"logGroupName": "x", "retentionInDays": 1})
+    await client.aclose()
+
+
 def _own_modules() -> Iterator[str]:
     """Yield the name of every module of ours, so that none is missing by accident."""
     root = os.path.join(MODULES, "telemetry_forwarder")
@@ -59,6 +70,7 @@ for name in (*_COMPILED, *_own_modules()):
     importlib.import_module(name)
 ssl.create_default_context(cafile=os.path.join(MODULES, "botocore", "cacert.pem"))
 asyncio.run(_make_clients())
+asyncio.run(_call_without_the_sdk())
 sinks = importlib.metadata.entry_points(group="telemetry_forwarder.sinks")
 assert {"splunk", "datadog", "cloudwatch"} <= {sink.name for sink in sinks}, "the sinks' entry points are missing"
 _roots = tuple(entry for entry in sys.path if entry)

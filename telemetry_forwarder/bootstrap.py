@@ -116,8 +116,8 @@ def load(environ: "MutableMapping[str, str]", values: reading.Values) -> "Run":
             import telemetry_forwarder.transports.http
         if "cloudwatch" in sinks:
             import telemetry_forwarder.transports.cloudwatch_logs
-        if reading.needs_secrets(values):
-            import telemetry_forwarder.secrets.fetch  # noqa: F401 - loaded for the transports
+        if reading.needs_secrets(values) or values["TELEMETRY_FORWARDER_SECRETS"] != "off":
+            import telemetry_forwarder.secrets.service  # noqa: F401 - loaded for `wiring`
     finally:
         for name, value in given.items():
             if value is None:

@@ -147,7 +147,7 @@ class HttpRequest(Struct, frozen=True, kw_only=True, weakref=True):
 
 
 class HttpResponse(Struct, frozen=True, kw_only=True):
-    """One HTTP response: `headers` with lower-case names, `body` cut at 64 KiB.
+    """One HTTP response: `headers` with lower-case names, `body` cut at 64 KiB, AWS's at 16 MiB.
 
     If the response could not be read to its end, `unreadable` says why, and `headers` and `body` may be incomplete;
     else it is "".
@@ -170,7 +170,7 @@ class PutLogEvents(Struct, frozen=True, kw_only=True):
 class AwsResponse(Struct, frozen=True, kw_only=True):
     """An AWS response: `error` is the type without its namespace (None on success), `status` the HTTP status.
 
-    `is_unsent`: the SDK itself refused the request, so nothing was sent. The body may hold a secret.
+    `is_unsent`: it was refused on our side, so nothing was sent. The body may hold a secret.
     """
 
     status: int

@@ -1,21 +1,16 @@
-"""Fetching from Secrets Manager and SSM Parameter Store with the AWS SDK.
+"""Fetching from Secrets Manager and SSM Parameter Store.
 
-Importing this imports botocore, so it is done late and in a thread. No error here is chained to the exception that
-caused it: the SDK's exceptions contain answers, so the secret value, and might be logged. The body of an answer is
-taken unchanged, as the service sent it.
+No error here is chained to an exception that contains an answer, so the secret value, and might be logged. The body of
+an answer is taken unchanged, as the service sent it.
 """
 
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from itertools import count
 from typing import Any, NamedTuple, TypeAlias
-
-from aiobotocore.session import AioSession
-from botocore.exceptions import NoRegionError
 
 from telemetry_forwarder.aws_errors import Meaning, meaning_of
 from telemetry_forwarder.clock import Clock, Moment
@@ -23,8 +18,6 @@ from telemetry_forwarder.errors import TransportError
 from telemetry_forwarder.interfaces import AwsResponse
 from telemetry_forwarder.secrets.answers import Answer, Outcome, as_json, object_in, value_in
 from telemetry_forwarder.secrets.meanings import (
-    BODY,
-    SERVICES,
     Wait,
     in_time,
     no_answer,
@@ -32,13 +25,11 @@ from telemetry_forwarder.secrets.meanings import (
     refused,
 )
 from telemetry_forwarder.secrets.names import SECRETS_MANAGER, SSM, Key
-from telemetry_forwarder.transports.addresses import Network, host_port
-from telemetry_forwarder.transports.aws import Road, client_config
-from telemetry_forwarder.transports.aws_calls import SDK_ERRORS, call, failed
-from telemetry_forwarder.transports.aws_session import new_loader, new_session, open_client
+from telemetry_forwarder.secrets.settings import LOAD_S
+from telemetry_forwarder.transports.addresses import Network
+from telemetry_forwarder.transports.aws_environment import EnvironmentCredentials, NoCredentials, NoEndpoint
+from telemetry_forwarder.transports.aws_json import BODY, AwsClient
 from telemetry_forwarder.transports.steps import VPC
-
-import_module("dateutil.tz")  # botocore reads the times in answers with it; loaded here as in `transports.connections`
 
 CONNECT_S = 2.0
 READ_S = 4.0
@@ -58,11 +49,8 @@ MOST_SECRETS = 20
 _MOST_AT_ONCE = {SSM: MOST_PARAMETERS, SECRETS_MANAGER: MOST_SECRETS}
 # The most pages of ten parameters that are read of one path.
 _MOST_PAGES = 100
-# The most clients (one for each service and region): each takes megabytes, and the caller's ARN chooses the region.
+# The most clients (one for each service and region): each has connections, and the caller's ARN chooses the region.
 MOST_CLIENTS = 16
-
-# The SDK's models of the services are read once and shared by all clients, old and new.
-_MODELS = new_loader()
 
 
 class _Asked(NamedTuple):
@@ -72,11 +60,16 @@ class _Asked(NamedTuple):
     at: Moment
 
 
-# A call: the SDK's name of the operation, and its parameters.
+# A call: the operation, and its parameters.
 Question: TypeAlias = tuple[str, dict[str, Any]]
 
+
+class _TooManyRegions(Exception):
+    """Clients for as many regions as there may be exist already."""
+
+
 # The errors if no client can be made for a region or endpoint.
-_NO_CLIENT = (NoRegionError, ValueError)
+_NO_CLIENT = (NoEndpoint, _TooManyRegions)
 
 
 class Upstream:
@@ -95,11 +88,10 @@ class Upstream:
         self._timeout_s = timeout_s
         self._connections = connections
         self._clock = clock
-        self._session = new_session(_MODELS)
-        self._clients: dict[tuple[str, str | None], Any] = {}
-        self._roads: dict[tuple[str, str | None], Road] = {}
+        self._credentials = EnvironmentCredentials()
+        self._clients: dict[tuple[str, str | None], AwsClient] = {}
         self._asked: dict[Key, _Asked] = {}  # the calls under way
-        self._opening = asyncio.Lock()
+        self._renewing = asyncio.Lock()
         self._open = AsyncExitStack()
         self._left = AsyncExitStack()  # clients that are not used any more, but may still wait for an answer
 
@@ -109,7 +101,7 @@ class Upstream:
         Calls `on_trouble` when an attempt has failed and another one follows.
         """
         last: Answer | None = None
-        await self._prepare(key.service, region_of(key.name) or self._network.region)
+        await self.prepare()
         waited: list[Wait | None] = []
         time_s = self._timeout_s[key.service]
         # Look just before the timeout; after it, the call is gone and nobody knows what it waited for.
@@ -117,10 +109,10 @@ class Upstream:
         try:
             async with asyncio.timeout(time_s):
                 for attempt in count():
-                    session = self._session
+                    credentials = self._credentials
                     last = await self._attempt(key)
                     if last.outcome is Outcome.BAD_CREDENTIALS and attempt + 1 < ATTEMPTS:
-                        await self.renew(session)
+                        await self.renew(credentials)
                     if last.outcome is not Outcome.THROTTLED and (last.outcome.is_final or attempt + 1 >= ATTEMPTS):
                         return last
                     on_trouble()
@@ -147,18 +139,13 @@ class Upstream:
 
     async def _call(self, service: str, region: str | None, asked: Question, key: Key | None = None) -> AwsResponse:
         """Make one call; `key` is set if it is for one key only. Raises TransportError or one of `_NO_CLIENT`."""
-        try:
-            client = await self._client(service, region)
-        except _NO_CLIENT:
-            raise
-        except SDK_ERRORS as error:
-            return failed(error, service, "to open a client")
+        client = self._client(service, region)
         self.calls += 1
         if key is None:
-            return await call(client, *asked)
-        self._asked[key] = _Asked(host_port(client.meta.endpoint_url), Moment.now(self._clock))
+            return await client.call(*asked)
+        self._asked[key] = _Asked(client.where, Moment.now(self._clock))
         try:
-            return await call(client, *asked)
+            return await client.call(*asked)
         finally:
             self._asked.pop(key, None)
 
@@ -166,8 +153,8 @@ class Upstream:
         """Return how long the call for `key` has been under way and what it waits for; None if there is no call."""
         if (asked := self._asked.get(key)) is None:
             return None
-        road = self._roads.get((key.service, region_of(key.name) or self._network.region))
-        step = road.waits_for(asked.where) if road else None
+        client = self._clients.get((key.service, region_of(key.name) or self._network.region))
+        step = client.waits_for() if client else None
         text = not_in_time(key, step.text if step else f"{asked.where}: no answer in time; {VPC}")
         return Wait(asked.at.age(self._clock), text)
 
@@ -186,9 +173,9 @@ class Upstream:
     async def _batch(self, service: str, region: str | None, keys: Sequence[Key], answers: dict[Key, Answer]) -> None:
         asked = Moment.now(self._clock)
         names = [key.selected_name for key in keys]
-        question: Question = ("batch_get_secret_value", {"SecretIdList": names})
+        question: Question = ("BatchGetSecretValue", {"SecretIdList": names})
         if service == SSM:
-            question = ("get_parameters", {"Names": names, "WithDecryption": True})
+            question = ("GetParameters", {"Names": names, "WithDecryption": True})
         body, _ = await self._body(service, region, question)  # a failure shows when the keys are fetched one by one
         answers |= matched(keys, body, asked)
 
@@ -199,7 +186,7 @@ class Upstream:
         for _ in range(_MOST_PAGES):
             asked = Moment.now(self._clock)
             below = {"Path": path, "Recursive": True, "WithDecryption": True, "MaxResults": MOST_PARAMETERS}
-            body, failure = await self._body(SSM, self._network.region, ("get_parameters_by_path", below | token))
+            body, failure = await self._body(SSM, self._network.region, ("GetParametersByPath", below | token))
             for member in body.get("Parameters", []):
                 answers[Key(SSM, member["Name"])] = _found_parameter(member, asked)
             if not body.get("NextToken"):
@@ -209,7 +196,7 @@ class Upstream:
 
     async def _body(self, service: str, region: str | None, question: Question) -> tuple[dict[str, Any], str]:
         """Make one call, and retry while the service throttles. Return the JSON object, and the error ("" if none)."""
-        await self._prepare(service, region)
+        await self.prepare()
         try:
             async with asyncio.timeout(self._timeout_s[service]):
                 for attempt in count():
@@ -223,65 +210,52 @@ class Upstream:
             return {}, type(error).__name__
         raise AssertionError("unreachable")
 
-    async def renew(self, old: AioSession | None = None) -> None:
+    async def renew(self, old: EnvironmentCredentials | None = None) -> None:
         """Forget connections and credentials; the next call makes new ones. With `old`, only if it is still in use."""
-        async with self._opening:
-            if old is not None and old is not self._session:
+        async with self._renewing:
+            if old is not None and old is not self._credentials:
                 return
+            self._credentials = EnvironmentCredentials()
+            self._clients.clear()
             await self._left.aclose()
             self._left, self._open = self._open, AsyncExitStack()
-            self._clients.clear()
-            self._roads.clear()
-            self._session = new_session(_MODELS)
 
-    async def _prepare(self, service: str, region: str | None) -> None:
-        """Make the client before the timeout of a call begins: making the first takes longer than many calls."""
-        with contextlib.suppress(ValueError, *SDK_ERRORS):  # the call that follows meets and reports the same error
-            await self._client(service, region)
+    async def prepare(self) -> None:
+        """Read the credentials before the timeout of a call begins: if the SDK has to do it, loading it takes longer.
 
-    async def _client(self, service: str, region: str | None) -> Any:
-        """Return the client of a service in a region (None: the SDK's default); it is made at the first call."""
+        The call that follows meets and reports the same error.
+        """
+        with contextlib.suppress(NoCredentials, TransportError, TimeoutError):
+            async with asyncio.timeout(LOAD_S):
+                await self._credentials.get()
+
+    def _client(self, service: str, region: str | None) -> AwsClient:
+        """Return the client of a service in a region (None: the environment's). Raises one of `_NO_CLIENT`."""
         client = self._clients.get((service, region))
         if client is None:
-            async with self._opening:
-                if (client := self._clients.get((service, region))) is None:
-                    if len(self._clients) >= MOST_CLIENTS:
-                        raise ValueError("too many regions are asked")
-                    client = await self._open.enter_async_context(self._new_client(service, region))
-                    self._clients[service, region] = client
+            if len(self._clients) >= MOST_CLIENTS:
+                raise _TooManyRegions
+            client = self._clients[service, region] = AwsClient(
+                service,
+                self._network,
+                region=region,
+                connect_s=CONNECT_S,
+                read_s=READ_S,
+                connections=self._connections,
+                keeps_body=True,
+                credentials=self._credentials,
+                clock=self._clock,
+            )
+            self._open.push_async_callback(client.aclose)
         return client
-
-    @asynccontextmanager
-    async def _new_client(self, service: str, region: str | None) -> AsyncIterator[Any]:
-        road = Road()
-        config = client_config(
-            self._network, connect_s=CONNECT_S, read_s=READ_S, connections=self._connections, road=road
-        )
-        async with open_client(self._session, service, self._network, config=config, region=region) as client:
-            client.meta.events.register("before-parse", keep_body)
-            self._roads[service, region] = road
-            yield client
 
     async def aclose(self) -> None:
         await self._left.aclose()
         await self._open.aclose()
 
 
-def warm_models() -> None:
-    """Read the models of both services, in a thread; making a client then takes a third of the time."""
-    for service in SERVICES:
-        for model in ("service-2", "endpoint-rule-set-1"):
-            _MODELS.load_service_model(service, model)
-    _MODELS.load_data("endpoints")
-
-
 def batched(keys: Sequence[Key], most: int) -> list[Sequence[Key]]:
     return [keys[start : start + most] for start in range(0, len(keys), most)]
-
-
-def keep_body(response_dict: Mapping[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
-    """Keep the unchanged body of an answer next to the members that the SDK parses (a botocore event handler)."""
-    customized_response_dict[BODY] = bytes(response_dict["body"])
 
 
 def pause(attempt: int) -> float:
@@ -290,9 +264,9 @@ def pause(attempt: int) -> float:
 
 def question(key: Key) -> Question:
     if key.service == SSM:
-        return "get_parameter", {"Name": key.selected_name, "WithDecryption": key.decrypt}
+        return "GetParameter", {"Name": key.selected_name, "WithDecryption": key.decrypt}
     given = {"VersionId": key.version, "VersionStage": key.stage}
-    return "get_secret_value", {"SecretId": key.name, **{name: text for name, text in given.items() if text}}
+    return "GetSecretValue", {"SecretId": key.name, **{name: text for name, text in given.items() if text}}
 
 
 def found(key: Key, body: bytes, asked: Moment) -> Answer:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from botocore.exceptions import ConnectTimeoutError
+from aiohttp.client_exceptions import ConnectionTimeoutError
 
 from telemetry_forwarder.aws_errors import Meaning, meaning_of
 from telemetry_forwarder.clock import Moment
@@ -10,13 +10,10 @@ from telemetry_forwarder.errors import TimedOut, TransportError
 from telemetry_forwarder.interfaces import AwsResponse
 from telemetry_forwarder.secrets.answers import Answer, Outcome
 from telemetry_forwarder.secrets.names import SECRETS_MANAGER, SSM, Key
+from telemetry_forwarder.transports.aws_json import BODY
 from telemetry_forwarder.transports.steps import VPC
 
 _PERMISSIONS = {SECRETS_MANAGER: "secretsmanager:GetSecretValue", SSM: "ssm:GetParameter"}
-SERVICES = tuple(_PERMISSIONS)
-
-# The key under which `fetch.keep_body` stores the body of an answer, next to the members that the SDK parsed.
-BODY = "telemetry-forwarder-body"
 
 # A call that takes longer is reported. A service answers in some 20 to 300 ms, connection included.
 SLOW_S = 0.4
@@ -82,7 +79,7 @@ def no_answer(key: Key, error: TransportError, asked: Moment) -> Answer:
     """Return the answer for a call without a response."""
     if isinstance(error, TimedOut):
         return Answer(Outcome.TIMED_OUT, asked, message=not_in_time(key, f"{error}; {VPC}"))
-    if isinstance(error.__cause__, ConnectTimeoutError):
+    if isinstance(error.__cause__, ConnectionTimeoutError):
         return Answer(Outcome.UNAVAILABLE, asked, message=not_in_time(key, str(error)))
     return Answer(Outcome.UNAVAILABLE, asked, message=f"{key} cannot be read now: {error}.")
 

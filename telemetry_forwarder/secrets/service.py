@@ -1,6 +1,6 @@
 """The secrets service: one cache for the function, which asks over the port, and for the forwarder's own settings.
 
-The port is served at once. botocore is loaded in a thread meanwhile (a third of a second), and requests wait for it.
+The port is served at once, and the clients of AWS are made when the first secret is asked for.
 """
 
 import asyncio
@@ -8,7 +8,7 @@ import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -19,16 +19,13 @@ from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.records.record import Event
 from telemetry_forwarder.secrets.answers import Answer, Outcome
 from telemetry_forwarder.secrets.cache import Cache
+from telemetry_forwarder.secrets.fetch import Upstream
 from telemetry_forwarder.secrets.names import Key, is_allowed, key_of_reference
 from telemetry_forwarder.secrets.server import Endpoint, Guard, serving
-from telemetry_forwarder.secrets.settings import LOAD_S, SecretsSettings
+from telemetry_forwarder.secrets.settings import SecretsSettings
 from telemetry_forwarder.secrets.tokens import token_of
 from telemetry_forwarder.transports.addresses import Network
 from telemetry_forwarder.variables.types import Secret, SecretReference
-
-if TYPE_CHECKING:
-    from telemetry_forwarder.secrets.fetch import Upstream
-
 
 # The longest that INIT waits for the service to get ready; all of INIT may take 10 s.
 _WARM_S = 3.0
@@ -48,18 +45,15 @@ class SecretsService:
         log: Log,
     ) -> None:
         self._settings = settings
-        self._network = network
+        self._upstream = Upstream(network, timeout_s=settings.timeout_s, connections=settings.connections, clock=clock)
         self._tasks = tasks
         self._clock = clock
         self._log = log
-        self._upstream: Upstream | None = None
-        self._loading = asyncio.Lock()
         self._is_restored = not settings.is_snap_start
         self._said: Moment | None = None
         self._warming: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._own: set[Key] = set()  # for the forwarder's own settings; whoever reads one reports its failure
-        self._began = Moment.now(clock)
         self.cache = Cache(
             self._fetch, policy=settings.policy, clock=clock, spawn=self.spawn, keeps=not settings.is_snap_start
         )
@@ -81,21 +75,13 @@ class SecretsService:
 
         The destination is not to blame for this delay. It is normal at the start, and reported only if it is long.
         """
-        key = key_of_reference(reference)
-        if self._upstream is None:
-            return Cause(
-                "sdk",
-                f"{key} has not been read yet: the AWS SDK is still being loaded; with more memory that is faster",
-                DropReason.SECRET_UNREADABLE,
-                is_normal=self._began.age(self._clock) < LOAD_S,
-            )
-        wait = self._upstream.waits_for(key)
+        wait = self._upstream.waits_for(key_of_reference(reference))
         if wait is None:
             return None
         return replace(cause(wait.text, DropReason.SECRET_UNREADABLE), is_normal=wait.is_normal)
 
     def warm(self) -> None:
-        """Load the SDK and prefetch the configured keys, in the background."""
+        """Read the credentials and prefetch the configured keys, in the background."""
         self._warming = self.spawn(self._warm())
 
     async def wait_until_warm(self) -> None:
@@ -120,7 +106,7 @@ class SecretsService:
             self.spawn(self._renew())
 
     def statistics(self) -> dict[str, Any]:
-        return {**self.cache.statistics(), "calls": self._upstream.calls if self._upstream else 0}
+        return {**self.cache.statistics(), "calls": self._upstream.calls}
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` in the background. An exception in it is a bug; it is logged and ends nothing else."""
@@ -135,8 +121,7 @@ class SecretsService:
             task.cancel()
 
     async def aclose(self) -> None:
-        if self._upstream is not None:
-            await self._upstream.aclose()
+        await self._upstream.aclose()
 
     # --- private ---
 
@@ -147,14 +132,7 @@ class SecretsService:
             self._log.error("A bug in the secrets cache. Please report it.", **where(error))
 
     async def _fetch(self, key: Key, on_trouble: Callable[[], None]) -> Answer:
-        began = Moment.now(self._clock)
-        try:
-            async with asyncio.timeout(LOAD_S):
-                upstream = await self._ready()
-        except TimeoutError:
-            text = f"{key} was not read in time: the AWS SDK is still being loaded."
-            return Answer(Outcome.TIMED_OUT, began, message=text)
-        answer = await upstream.fetch(key, on_trouble)
+        answer = await self._upstream.fetch(key, on_trouble)
         if not answer.outcome.is_final and key not in self._own:
             self._say(answer.message)
         return answer
@@ -166,44 +144,28 @@ class SecretsService:
             self._said = Moment.now(self._clock)
         (self._log.warning if is_first else self._log.debug)(message)
 
-    async def _ready(self) -> "Upstream":
-        """Return the clients of AWS; load the SDK at the first call."""
-        async with self._loading:
-            if self._upstream is None:
-                kind = await asyncio.to_thread(load)
-                self._upstream = kind(
-                    self._network,
-                    timeout_s=self._settings.timeout_s,
-                    connections=self._settings.connections,
-                    clock=self._clock,
-                )
-            return self._upstream
-
     async def _warm(self) -> None:
         if self._is_restored and self._settings.is_served:
             await self._prefetch()
-        await self._ready()
+        await self._upstream.prepare()
 
     async def _renew(self) -> None:
         """Make new connections and credentials, because the old ones are part of the snapshot; prefetch again."""
-        await (await self._ready()).renew()
+        await self._upstream.renew()
         await self._prefetch()
 
     async def _prefetch(self) -> None:
         paths = [self.spawn(self._prefetch_path(path)) for path in self._settings.prefetch.paths]
         allowed = [key for key in self._settings.prefetch.keys if self._is_allowed(key)]
-        # From here on, a caller that asks for one of them waits for these calls, even while the SDK is being loaded.
-        for answer in (await self.cache.prefetch(allowed, self._fetch_many)).values():
+        # From here on, a caller that asks for one of them waits for these calls.
+        for answer in (await self.cache.prefetch(allowed, self._upstream.fetch_many)).values():
             if not answer.is_found:
                 self._log.warning(answer.message)
         if paths:
             await asyncio.wait(paths)
 
-    async def _fetch_many(self, keys: Sequence[Key]) -> dict[Key, Answer]:
-        return await (await self._ready()).fetch_many(keys)
-
     async def _prefetch_path(self, path: str) -> None:
-        answers, failure = await (await self._ready()).fetch_path(path)
+        answers, failure = await self._upstream.fetch_path(path)
         for key, answer in answers.items():
             if is_allowed(key, self._settings.allow):
                 self.cache.put(key, answer)
@@ -215,14 +177,6 @@ class SecretsService:
             return True
         self._log.warning(f"{key} is not fetched beforehand: TELEMETRY_FORWARDER_SECRETS_ALLOW does not name it.")
         return False
-
-
-def load() -> "type[Upstream]":
-    """Import the clients of AWS; call this in a thread, because importing botocore takes long."""
-    from telemetry_forwarder.secrets.fetch import Upstream, warm_models
-
-    warm_models()
-    return Upstream
 
 
 def _error_of(answer: Answer) -> SecretError:

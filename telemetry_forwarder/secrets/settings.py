@@ -12,7 +12,7 @@ from telemetry_forwarder.variables.types import Secret
 
 # The timeout of a request if the variable is 0. AWS's extension waits for ever in that case.
 TIMEOUT_S = 10.0
-# The longest time to load the SDK and make a client, before the timeout begins.
+# The longest time for the AWS SDK to read credentials that are not in the environment, before the timeout begins.
 LOAD_S = 10.0
 # If the service is down, an entry is given for another TTL after its own, within these bounds.
 _LEAST_STALE_S = 60.0

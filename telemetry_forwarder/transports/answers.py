@@ -5,7 +5,7 @@ import zlib
 
 from telemetry_forwarder.interfaces import HttpResponse
 
-# The most bytes that are read of a body, and that are unpacked from it.
+# The most bytes that are read of a body, and that are unpacked from it, unless a transport is told otherwise.
 LONGEST_ANSWER_BYTES = 64 * 1024
 
 _BODILESS = (204, 304)
@@ -47,8 +47,8 @@ def begun_answer(received: bytes) -> Answer | None:
     return None
 
 
-def read_answer(answer: Answer) -> HttpResponse:
-    """Return an answer with its body unpacked, because some servers compress it unasked."""
+def read_answer(answer: Answer, most: int = LONGEST_ANSWER_BYTES) -> HttpResponse:
+    """Return an answer with at most `most` bytes of its body, unpacked, because some servers compress it unasked."""
     if not (
         answer.body or {"content-length", "transfer-encoding"} & answer.headers.keys() or answer.status in _BODILESS
     ):
@@ -62,10 +62,10 @@ def read_answer(answer: Answer) -> HttpResponse:
         return unread(answer, "its body is packed in a way that was not asked for")
     unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
     try:
-        body = unpacker.decompress(answer.body, LONGEST_ANSWER_BYTES)
+        body = unpacker.decompress(answer.body, most)
     except zlib.error:
         return unread(answer, f"its body is no {packing}")
-    is_whole = unpacker.eof or LONGEST_ANSWER_BYTES in (len(answer.body), len(body))
+    is_whole = unpacker.eof or most in (len(answer.body), len(body))
     reason = "" if is_whole else "its packed body is cut short"
     return HttpResponse(status=answer.status, body=body, headers=answer.headers, unreadable=reason)
 

@@ -1,4 +1,4 @@
-"""Make one call to AWS and convert its result; for CloudWatch Logs, S3, SQS, SSM and Secrets Manager."""
+"""Make one call with the AWS SDK and convert its result; for S3 and SQS."""
 
 import socket
 import ssl
@@ -20,6 +20,7 @@ from telemetry_forwarder.errors import (
 )
 from telemetry_forwarder.interfaces import AwsResponse
 from telemetry_forwarder.transports.addresses import host_port
+from telemetry_forwarder.transports.aws_answers import NO_CREDENTIALS, NOT_AWS, longest, wait_asked_for
 from telemetry_forwarder.transports.aws_session import ForeignAnswer
 from telemetry_forwarder.transports.steps import connection_wanted
 from telemetry_forwarder.transports.tls_failures import is_tls, tls_failure
@@ -27,8 +28,6 @@ from telemetry_forwarder.transports.tls_failures import is_tls, tls_failure
 # All exceptions that botocore raises. Its own `ClientError` is an answer; the last two are no BotoCoreErrors.
 SDK_ERRORS = (aws.ClientError, aws.BotoCoreError, ClientError, OSError, ResponseParserError, ForeignAnswer)
 
-NO_CREDENTIALS = "there are no AWS credentials"
-_LONGEST_MESSAGE = 500
 
 # botocore's own exceptions about the network. All others are about us: a setting, a model, a parameter.
 _OF_THE_NETWORK = (
@@ -69,7 +68,7 @@ def failed(error: Exception, where: str, what: str) -> AwsResponse:
     if isinstance(error, aws.NoCredentialsError | aws.PartialCredentialsError):
         return AwsResponse(status=400, error="UnrecognizedClientException", message=NO_CREDENTIALS, is_unsent=True)
     if isinstance(error, aws.ParamValidationError):
-        said = " ".join(str(error).split())[:_LONGEST_MESSAGE]
+        said = longest(" ".join(str(error).split()))
         message = f"the AWS SDK refuses {what} ({said})"
         return AwsResponse(status=400, error="InvalidParameterException", message=message, is_unsent=True)
     raise translated(error, where) from error
@@ -81,7 +80,7 @@ def refused(response: Mapping[str, Any]) -> AwsResponse:
     return AwsResponse(
         status=int(metadata.get("HTTPStatusCode", 400)),
         error=str(told.get("Code", "Unknown")).rpartition("#")[2],
-        message=str(told.get("Message", ""))[:_LONGEST_MESSAGE],
+        message=longest(told.get("Message", "")),
         retry_after=wait_asked_for(metadata.get("HTTPHeaders", {})),
         body=_members(response),
     )
@@ -89,15 +88,6 @@ def refused(response: Mapping[str, Any]) -> AwsResponse:
 
 def _members(answer: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in answer.items() if name not in ("ResponseMetadata", "Error")}
-
-
-def wait_asked_for(headers: Mapping[str, str]) -> float:
-    """Return the seconds that `x-amz-retry-after` (in ms) or `retry-after` (in s) ask for; 0.0 without them."""
-    for name, unit in (("x-amz-retry-after", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name, "").strip()
-        if value.isascii() and value.isdigit():
-            return int(value) * unit
-    return 0.0
 
 
 def translated(error: BaseException, where: str) -> TransportError:
@@ -121,18 +111,13 @@ def translated(error: BaseException, where: str) -> TransportError:
     if isinstance(error, aws.CredentialRetrievalError | aws.MetadataRetrievalError | aws.PartialCredentialsError):
         return CredentialUnavailable(f"{where}: the AWS credentials could not be read ({type(error).__name__})")
     if isinstance(error, ForeignAnswer | ResponseParserError):
-        return NotTheService(_not_aws(error, where))
+        told = str(error) if isinstance(error, ForeignAnswer) else "its answer cannot be read"
+        return NotTheService(NOT_AWS.format(where=where, told=told))
     if isinstance(error, aws.BotoCoreError) and not isinstance(error, _OF_THE_NETWORK):
         return ConnectFailed(f"{where}: the AWS SDK cannot send it: {_own_fault(error)}")
     if isinstance(error, aws.HTTPClientError) and not isinstance(cause, OSError | ClientError | None):
         return ConnectFailed(f"{where}: the request cannot be sent ({type(cause).__name__})")
     return ConnectionLost(f"{where}: the connection ended before the answer did ({type(cause or error).__name__})")
-
-
-def _not_aws(error: Exception, where: str) -> str:
-    """Return the text for an answer that is not from AWS, with what to check."""
-    what = str(error) if isinstance(error, ForeignAnswer) else "its answer cannot be read"
-    return f"{where}: what answered is not AWS ({what}); check the proxy and AWS_ENDPOINT_URL_…, if they are set"
 
 
 def _why_not(error: OSError) -> str:

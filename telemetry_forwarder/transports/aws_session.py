@@ -1,16 +1,11 @@
-"""Create AWS clients: cheaply, and from only the variables that are documented as the extension's own.
+"""Create clients of the AWS SDK: cheaply, and from only the variables that are documented as the extension's own.
 
-The extension shares its environment with the function, whose own AWS SDK has some sixty variables (AWS_PROFILE,
-AWS_CONFIG_FILE, AWS_ENDPOINT_URL, AWS_RETRY_MODE, AWS_MAX_ATTEMPTS, …). None of them is meant for our clients, so none
-may affect them, whether set, empty or wrong. So a session gets an empty configuration, and only these variables:
+Our clients take from the environment what `aws_environment` lists, and none of the function's own SDK's sixty variables
+(AWS_PROFILE, AWS_CONFIG_FILE, AWS_ENDPOINT_URL, AWS_RETRY_MODE, AWS_MAX_ATTEMPTS, …), whether set, empty or wrong. So a
+session gets an empty configuration. The SDK is used for S3 and SQS, and for credentials that are not in the environment
+itself; all other calls are made without it (`aws_json`).
 
-| AWS_REGION, AWS_DEFAULT_REGION | if no region is given |
-| AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN | credentials, as Lambda sets them |
-| AWS_CONTAINER_CREDENTIALS_…, AWS_CONTAINER_AUTHORIZATION_TOKEN | credentials, as Lambda sets them with SnapStart |
-| AWS_ENDPOINT_URL_CLOUDWATCH_LOGS and its like, `ENDPOINTS` below | another endpoint of that service |
-| AWS_CA_BUNDLE | certificate authorities for AWS |
-
-and the proxies. The first client costs botocore about 100 ms of CPU on a test machine. Nearly half of that goes into
+The first client costs botocore about 100 ms of CPU on a test machine. Nearly half of that goes into
 listing 430 directories of services that are not used here, and parsing JSON with the standard library. The loader below
 avoids both.
 """
@@ -19,7 +14,6 @@ import gzip
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -40,6 +34,8 @@ from botocore.plugin import PluginContext, reset_plugin_context, set_plugin_cont
 
 from telemetry_forwarder.foreign import what_answered
 from telemetry_forwarder.transports.addresses import Network
+from telemetry_forwarder.transports.aws_answers import OF_AWS
+from telemetry_forwarder.transports.aws_environment import ENDPOINTS
 from telemetry_forwarder.variables.table import Problem
 
 # What the SDK imports for its first call, if it imports lazily: as in `transports.connections`.
@@ -48,14 +44,6 @@ for _name in (
     "aiohttp.cookiejar", "botocore.compress", "email.utils", "hmac",
 ):  # fmt: skip
     import_module(_name)
-
-ENDPOINTS = {
-    "logs": "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
-    "s3": "AWS_ENDPOINT_URL_S3",
-    "secretsmanager": "AWS_ENDPOINT_URL_SECRETS_MANAGER",
-    "sqs": "AWS_ENDPOINT_URL_SQS",
-    "ssm": "AWS_ENDPOINT_URL_SSM",
-}
 
 
 class QuickFiles:
@@ -154,9 +142,7 @@ async def open_client(
         opening = await creator.__aenter__()
     finally:
         reset_plugin_context(token)
-    opening.meta.events.register("before-parse", partial(_refuse_foreign, is_secret=service in _SECRET))
-    if service == "logs":
-        opening.meta.events.register("before-parse", _leave_out_unreadable)
+    opening.meta.events.register("before-parse", _refuse_foreign)
     try:
         yield opening
     finally:
@@ -167,31 +153,20 @@ class ForeignAnswer(Exception):
     """A success that did not come from AWS or a compatible service. The text tells what it was."""
 
 
-def _refuse_foreign(response_dict: Mapping[str, Any], *, is_secret: bool = False, **_: Any) -> None:
+def _refuse_foreign(response_dict: Mapping[str, Any], **_: Any) -> None:
     """Raise ForeignAnswer for a success that no AWS service gave, because botocore accepts even an empty one.
 
-    AWS names each request in a header, and S3 names what it stored. A compatible service may omit that, but then it
-    must answer with a JSON object. With `is_secret` nothing of the body is shown. Source: Amazon S3 and CloudWatch Logs
-    API references, common response headers; Fluent Bit, which takes a success without a request id as a failure.
+    A compatible service may omit the headers of AWS, but then it must answer with a JSON object. Source: Amazon S3 API
+    Reference, common response headers; Fluent Bit, which takes a success without a request id as a failure.
     """
     status, headers = response_dict["status_code"], response_dict["headers"]
     known = {name.lower(): value for name, value in headers.items()}
-    if not 200 <= status < 300 or any(name in known for name in _OF_AWS):
+    if not 200 <= status < 300 or OF_AWS & known.keys():
         return
     body = response_dict["body"]
     body = bytes(body) if isinstance(body, bytes | bytearray) else b"?"  # some operations have a stream
     if not _is_object(body):
-        raise ForeignAnswer(what_answered(status, b"?" if is_secret else body, known))
-
-
-def _leave_out_unreadable(response_dict: dict[str, Any], **_: Any) -> None:
-    """Replace a body that is no JSON object by `{}`: status and headers tell what AWS did.
-
-    For some bodies botocore's parser raises unexpected errors (UnicodeDecodeError, AttributeError).
-    """
-    body = response_dict["body"]
-    if isinstance(body, bytes | bytearray) and not _is_object(bytes(body)):
-        response_dict["body"] = b"{}"
+        raise ForeignAnswer(what_answered(status, body, known))
 
 
 def _is_object(body: bytes) -> bool:
@@ -199,10 +174,6 @@ def _is_object(body: bytes) -> bool:
         return isinstance(orjson.loads(body), dict)
     except orjson.JSONDecodeError:
         return False
-
-
-_SECRET = ("secretsmanager", "ssm")
-_OF_AWS = ("x-amzn-requestid", "x-amz-request-id", "x-amz-id-2", "etag")
 
 
 def sdk_problem(error: Exception, service: str, consequence: str) -> Problem:

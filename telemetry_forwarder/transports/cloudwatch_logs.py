@@ -1,25 +1,16 @@
-"""Send PutLogEvents with the AWS SDK. Imported only if CloudWatch Logs is a sink, because botocore is heavy."""
+"""Send PutLogEvents, and create the groups and streams that it needs. Imported only if CloudWatch Logs is a sink."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-import orjson
-from botocore.exceptions import BotoCoreError
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
 
 from telemetry_forwarder.errors import ConfigError, NotTheService, TransportError
 from telemetry_forwarder.interfaces import AwsResponse, Cause, PutLogEvents
-from telemetry_forwarder.transports.addresses import Network, host_port
-from telemetry_forwarder.transports.aws import Road, client_config
-from telemetry_forwarder.transports.aws_calls import call
-from telemetry_forwarder.transports.aws_session import new_session, open_client, sdk_problem
-
-if TYPE_CHECKING:
-    from types_aiobotocore_logs.client import CloudWatchLogsClient
-
-# The worker limits an attempt. A timer here would fire after a freeze although the answer is in the socket.
-READ_S = 900.0
+from telemetry_forwarder.transports.addresses import Network
+from telemetry_forwarder.transports.aws_environment import NoEndpoint
+from telemetry_forwarder.transports.aws_json import AwsClient
+from telemetry_forwarder.variables.table import Problem
 
 RETENTION_S = 2.0
 
@@ -31,9 +22,6 @@ _NEXT_STEP_S = 0.2
 LATE_S = 0.05
 
 Pace: TypeAlias = Callable[[Coroutine[Any, Any, AwsResponse]], Coroutine[Any, Any, AwsResponse]]
-
-# The key in the SDK's context of a call under which the parameters wait until the body is written.
-_EVENTS = "telemetry-forwarder-events"
 
 # The error type of an answer that no AWS service gave.
 FOREIGN = "ForeignAnswer"
@@ -50,38 +38,21 @@ async def open_logs(
 ) -> "AsyncIterator[_LogsTransport]":
     """Open a transport for PutLogEvents; leaving the context closes its connections.
 
-    Endpoint and credentials, and the region if none is given, come from the variables that `aws_session` lists. A new
-    log group gets `retention_days`; if that fails `warn` is called. `pace` says when the SDK may take a step. Raises
-    ConfigError if no client can be made.
+    Endpoint and credentials, and the region if none is given, come from the variables that `aws_environment` lists. A
+    new log group gets `retention_days`; if that fails `warn` is called. `pace` says when a step of a call may be taken.
+    Raises ConfigError if a variable names no region or no address.
     """
-    road = Road()
-    # The events are built here, so they are valid; validation would take the SDK as long as all the rest.
-    config = client_config(network, connect_s=connect_s, read_s=READ_S, looks_over_parameters=False, road=road)
-    async with AsyncExitStack() as stack:
-        try:
-            opening = open_client(new_session(), "logs", network, config=config)
-            client = await stack.enter_async_context(opening)
-        except (BotoCoreError, ValueError) as error:
-            raise ConfigError([sdk_problem(error, "logs", "Sink cloudwatch does not run without it.")]) from error
-        _write_bodies(client)
-        yield _LogsTransport(client, retention_days=retention_days, warn=warn, road=road, pace=pace)
-
-
-def _write_bodies(client: "CloudWatchLogsClient") -> None:
-    """Write the bodies of PutLogEvents ourselves, and keep their events from the SDK.
-
-    Its serializer walks through each event, at one go: 3,000 take it 20 ms of CPU, and a function of 128 MB, which has
-    a fourteenth of a processor, is held for a third of a second by that. orjson takes a tenth of it.
-    """
-
-    def keep(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
-        context[_EVENTS] = {"logEvents": params.pop("logEvents"), **params}
-
-    def write(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
-        params["body"] = orjson.dumps(context.pop(_EVENTS))
-
-    client.meta.events.register("before-parameter-build.cloudwatch-logs.PutLogEvents", keep)
-    client.meta.events.register("before-call.cloudwatch-logs.PutLogEvents", write)
+    try:
+        # Without a bound for an answer: the worker limits an attempt. A timer here would fire after a freeze although
+        # the answer is in the socket.
+        client = AwsClient("logs", network, connect_s=connect_s)
+    except NoEndpoint as error:
+        unsound = Problem(error.variable, error.reason, error.allowed, "Sink cloudwatch does not run without it.")
+        raise ConfigError([unsound]) from error
+    try:
+        yield _LogsTransport(client, retention_days=retention_days, warn=warn, pace=pace)
+    finally:
+        await client.aclose()
 
 
 class _LogsTransport:
@@ -96,21 +67,19 @@ class _LogsTransport:
     put then finds no stream, the answer to the creation is returned, because that error must be fixed or retried
     (OperationAbortedException: another environment is creating the same group).
 
-    If the SDK refuses a call on our side, that is returned as an answer too (`aws_calls.call`).
+    A call without credentials is not sent, and answered as AWS would (`AwsClient.call`).
     """
 
     def __init__(
         self,
-        client: "CloudWatchLogsClient",
+        client: AwsClient,
         *,
         retention_days: int | None = None,
         warn: Callable[[str], None] | None = None,
-        road: Road | None = None,
         pace: Pace | None = None,
     ) -> None:
         self._client = client
         self._pace = pace
-        self._road = road
         self._retention_days = retention_days
         self._warn = warn
         self._unsent = 0  # puts that wait for their stream
@@ -155,16 +124,16 @@ class _LogsTransport:
 
     def waits_for(self) -> Cause | None:
         """Return the connection step that is waited for; None if it is the answer."""
-        return self._road.waits_for(host_port(self._client.meta.endpoint_url)) if self._road else None
+        return self._client.waits_for()
 
     async def aclose(self) -> None:
         """Close the connections. `open_logs` does it as well; closing twice does no harm."""
-        await self._client.close()
+        await self._client.aclose()
 
     async def _put(self, request: PutLogEvents) -> AwsResponse:
         events = [{"timestamp": time_ms, "message": message} for time_ms, message in request.events]
         return await self._call(
-            "put_log_events", logGroupName=request.group, logStreamName=request.stream, logEvents=events
+            "PutLogEvents", logGroupName=request.group, logStreamName=request.stream, logEvents=events
         )
 
     async def _create(self, request: PutLogEvents, is_under_way: asyncio.Event | None = None) -> AwsResponse:
@@ -206,14 +175,14 @@ class _LogsTransport:
         return made if _is_failed(made) else await calls.begin(self._create_stream(request))
 
     async def _create_group(self, request: PutLogEvents, calls: "_Calls") -> AwsResponse:
-        answer = await self._call("create_log_group", logGroupName=request.group)
+        answer = await self._call("CreateLogGroup", logGroupName=request.group)
         if answer.error is None:
             calls.spared = asyncio.current_task()
             await self._retain(request.group)
         return AwsResponse(status=200) if answer.error == "ResourceAlreadyExistsException" else answer
 
     async def _create_stream(self, request: PutLogEvents) -> AwsResponse:
-        answer = await self._call("create_log_stream", logGroupName=request.group, logStreamName=request.stream)
+        answer = await self._call("CreateLogStream", logGroupName=request.group, logStreamName=request.stream)
         return AwsResponse(status=200) if answer.error == "ResourceAlreadyExistsException" else answer
 
     async def _retain(self, group: str) -> None:
@@ -223,7 +192,7 @@ class _LogsTransport:
         try:
             async with asyncio.timeout(RETENTION_S):
                 answer = await self._call(
-                    "put_retention_policy", logGroupName=group, retentionInDays=self._retention_days
+                    "PutRetentionPolicy", logGroupName=group, retentionInDays=self._retention_days
                 )
             failure = answer.error and f"{answer.error}: {answer.message}"
         except (TransportError, TimeoutError) as error:
@@ -232,7 +201,7 @@ class _LogsTransport:
             self._warn(f"The retention of log group {group} was not set ({failure}); its events are kept for ever.")
 
     async def _call(self, operation: str, **parameters: Any) -> AwsResponse:
-        calling = call(self._client, operation, parameters)
+        calling = self._client.call(operation, parameters)
         try:
             return await (self._pace(calling) if self._pace else calling)
         except NotTheService as error:  # the address is wrong, so a retry would not help

@@ -11,12 +11,20 @@ NEEDS_LOGIN = 407
 _TLS_ALERT = b"\x15\x03"
 
 
-def why_not(error: BaseException, *, is_proxy: bool, ca_file: str | None = None, names: Iterable[str] = ()) -> str:
+def why_not(
+    error: BaseException,
+    *,
+    is_proxy: bool,
+    ca_file: str | None = None,
+    names: Iterable[str] = (),
+    ca_variable: str = "SSL_CERT_FILE",
+    name_advice: str = "",
+) -> str:
     """Return why no connection was made; `names` are those of a certificate that is for another name than ours."""
     if isinstance(error, socket.gaierror) and not is_proxy:
-        return f"the name cannot be resolved ({plain(error)})"
+        return f"the name cannot be resolved ({plain(error)})" + (f"; {name_advice}" if name_advice else "")
     if is_tls(error):
-        reason = tls_failure(error, ca_file=ca_file, names=names)
+        reason = tls_failure(error, ca_file=ca_file, names=names, variable=ca_variable)
         return f"TLS with the proxy: {reason}" if is_proxy else reason
     return f"the proxy cannot be reached ({plain(error)})" if is_proxy else f"no connection ({plain(error)})"
 

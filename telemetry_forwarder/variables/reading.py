@@ -163,7 +163,7 @@ def stops(values: Values) -> bool:
 
 
 def needs_secrets(values: Values) -> bool:
-    """Return whether a wanted sink has a reference to its credential, which the AWS SDK has to read."""
+    """Return whether a wanted sink has a reference to its credential, which is read from AWS."""
     wanted = wanted_sinks(values)
     return any(
         isinstance(variable.kind, (SecretArn, SsmParameter)) and values.given(variable.name)

@@ -73,7 +73,7 @@ def test_nothing_for_tests_tools_or_other_services(members: Mapping[str, zipfile
     ):
         assert not re.findall(pattern, names, re.MULTILINE), pattern
     services = set(re.findall(r"botocore/data/([^/\n]+)/", names))
-    assert services == {"logs", "s3", "secretsmanager", "sqs", "ssm", "sts"}
+    assert services == {"s3", "sqs", "sts"}
 
 
 def test_one_bundle_of_authorities(opt: Path, members: Mapping[str, zipfile.ZipInfo]) -> None:

@@ -1,21 +1,23 @@
 """PutLogEvents against moto, which others wrote, and against a service that says what it is told to say."""
 
 import asyncio
+import json
 import time
 from base64 import b64encode
 from contextlib import suppress
 
 import pytest
-from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import get_session
 
 from local_backends import CloudWatchLogs, Slow
 from local_backends.faults import ANY
-from telemetry_forwarder.errors import ConfigError, ConnectFailed, ConnectionLost, TransportError
+from telemetry_forwarder.errors import ConfigError, ConnectFailed, ConnectionLost, CredentialUnavailable, TransportError
 from telemetry_forwarder.interfaces import AwsResponse, PutLogEvents
 from telemetry_forwarder.transports import cloudwatch_logs as logs
+from telemetry_forwarder.transports import http
 from telemetry_forwarder.transports.addresses import Network
 from telemetry_forwarder.transports.cloudwatch_logs import open_logs
+from telemetry_forwarder.transports.http import context_of
 
 from .aws_service import ENDPOINTS, REGION, Service, endpoint, environment, error, moto
 from .certificates import Authority
@@ -214,6 +216,52 @@ async def test_missing_credentials_are_an_answer(endpoint, monkeypatch):
     assert (answer.status, answer.error) == (400, "UnrecognizedClientException")
 
 
+async def test_half_of_an_answer_is_told_with_its_status(endpoint):
+    half = raw(b"HTTP/1.1 200 OK\r\nx-amzn-RequestId: 1\r\nContent-Length: 9\r\n\r\n{")
+    async with serving(Service(PutLogEvents=[half])) as server:
+        endpoint(server.url())
+        async with open_logs(Network()) as transport:
+            with pytest.raises(ConnectionLost, match="of the answer 200, the connection ended before it did"):
+                await transport.send(put("g", "m"))
+
+
+async def test_credentials_at_an_address_are_read_there_once(endpoint, monkeypatch):
+    """As with SnapStart: the environment has no keys, as they would be those of the snapshot."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    keys = {
+        "AccessKeyId": "AKIDSNAPSTART",
+        "SecretAccessKey": "k",
+        "Token": "session",
+        "Expiration": "2999-01-01T00:00:00Z",
+    }
+    service = Service()
+    async with serving(service) as server, serving(says(200, json.dumps(keys).encode())) as giver:
+        endpoint(server.url())
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", giver.url("/credentials"))
+        monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "allowed")
+        async with open_logs(Network()) as transport:
+            assert (await transport.send(put("g", "m"))).status == 200
+    assert [seen.headers["authorization"] for seen in giver.requests] == ["allowed"]
+    for seen in server.requests:
+        assert "Credential=AKIDSNAPSTART/" in seen.headers["authorization"]
+        assert seen.headers["x-amz-security-token"] == "session"
+
+
+async def test_credentials_that_cannot_be_read_are_told_as_that(endpoint, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    async with serving(says(403, b"hidden")) as giver:
+        endpoint("http://127.0.0.1:9")
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", giver.url("/credentials"))
+        async with open_logs(Network()) as transport:
+            with pytest.raises(
+                CredentialUnavailable, match=r"127\.0\.0\.1:9: the AWS credentials could not be read"
+            ) as caught:
+                await transport.send(put("g", "m"))
+    assert "hidden" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "broken",
     [raw(b""), raw(b"", by_reset=True), raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"), raw(b"hidden\r\n\r\n")],
@@ -277,22 +325,19 @@ async def test_certificates_are_those_of_the_ca_file(endpoint, tmp_path):
                 await transport.send(put("g", "m"))
 
 
-async def test_one_context_is_made_for_all_clients_and_before_the_first_request(endpoint, tmp_path, monkeypatch):
+async def test_one_context_is_made_for_all_clients(endpoint, tmp_path, monkeypatch):
     context, trusted = make_certificate(tmp_path)
     made = []
-    make = AIOHTTPSession._build_verify_context
-    monkeypatch.setattr(AIOHTTPSession, "_build_verify_context", lambda self: made.append(self._verify) or make(self))
+    monkeypatch.setattr(http, "context_of", lambda ca_file: made.append(ca_file) or context_of(ca_file))
     network = Network(aws_ca_file=str(trusted))
     async with serving(Service(), context) as server:
         endpoint(server.url(scheme="https"))
-        async with open_logs(network) as first:
-            assert made == [str(trusted)]
-            async with open_logs(network) as second:
-                assert [(await each.send(put("g", "m"))).status for each in (first, second)] == [200, 200]
+        async with open_logs(network) as first, open_logs(network) as second:
+            assert [(await each.send(put("g", "m"))).status for each in (first, second)] == [200, 200]
     assert made == [str(trusted)]
 
 
-async def test_a_body_of_ours_is_what_the_sdk_would_have_written(endpoint):
+async def test_texts_arrive_as_they_are(endpoint):
     texts = ['{"a":"ü\\u2028\\"\\\\"}', "tab\t", "\U0001f600", ""]
     service, request = Service(), put("/g/ü", *texts)
     async with serving(service) as server:

@@ -8,7 +8,8 @@ from botocore import exceptions as aws
 
 from telemetry_forwarder.errors import NotTheService, TimedOut
 from telemetry_forwarder.interfaces import AwsResponse
-from telemetry_forwarder.transports.aws_calls import NO_CREDENTIALS, call
+from telemetry_forwarder.transports.aws_answers import NO_CREDENTIALS
+from telemetry_forwarder.transports.aws_calls import call
 from telemetry_forwarder.transports.aws_session import ForeignAnswer
 
 META = SimpleNamespace(endpoint_url="https://ssm.eu-central-1.amazonaws.com")

@@ -8,7 +8,8 @@ import pytest
 from botocore import exceptions as aws
 
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, CredentialUnavailable, TimedOut
-from telemetry_forwarder.transports.aws_calls import refused, translated, wait_asked_for
+from telemetry_forwarder.transports.aws_answers import wait_asked_for
+from telemetry_forwarder.transports.aws_calls import refused, translated
 from telemetry_forwarder.transports.aws_session import FewServices, QuickFiles
 
 
