@@ -50,7 +50,7 @@ async def _call_without_the_sdk() -> None:
     ours = importlib.import_module("telemetry_forwarder.transports.aws_json")
     network = importlib.import_module("telemetry_forwarder.transports.addresses").Network(region="eu-west-1")
     expected = importlib.import_module("telemetry_forwarder.errors").ConnectFailed
-    os.environ |= {name: "x" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    os.environ |= dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "x")
     os.environ["AWS_ENDPOINT_URL_CLOUDWATCH_LOGS"] = _NOBODY
     client = ours.AwsClient("logs", network, connect_s=5.0)
     with contextlib.suppress(expected):
