@@ -136,7 +136,8 @@ def check(layer: Built, oldest: elf.Version) -> None:
 
 def _compile_all(layer: Built) -> None:
     """Replace every source by byte code. Raises Refused if a module imports one that the layer does not carry."""
-    command = [*compiler_for(layer.python), "-I", "-S", "-B", str(HERE / "bytecode.py")]
+    options = ("-I", "-S", "-B", "-X", "no_debug_ranges")
+    command = [*compiler_for(layer.python), *options, str(HERE / "bytecode.py")]
     printed = run([*command, str(layer.private), libraries.ROOT], "Please report it, with this output")
     if layer.carries_interpreter:
         checks.importable(json.loads(printed), layer.modules, layer.python.stdlib)

@@ -4,8 +4,11 @@
 
 Each `os.py` is replaced by `os.pyc`, which Python imports just as well. PREFIX is the place of TREE on Lambda; it is
 shown in tracebacks. Docstrings are removed, as with -OO; assertions are kept. A dataclass keeps its docstring: without
-one the decorator would generate one at each start, and import `inspect` for it. The modules that each module must have
-are printed as JSON: {"path of the module": ["module.it.imports", …]}.
+one the decorator would generate one at each start, and import `inspect` for it. The annotations of functions are
+removed, which nothing reads at run time; those of classes stay, because they make fields, and those of functions with a
+decorator, because `functools.singledispatch` reads them. With `-X no_debug_ranges` in that command the code has the
+lines for tracebacks but not the columns, which are shown under a source line only. The modules that each module must
+have are printed as JSON: {"path of the module": ["module.it.imports", …]}.
 """
 
 import ast
@@ -35,23 +38,37 @@ def main(tree: str, prefix: str) -> None:
 
 def write(parsed: ast.Module, path: str, shown: str) -> None:
     """Write the byte code of `parsed` in place of the source at `path`."""
-    code = compile(_without_docstrings(parsed), shown, "exec", dont_inherit=True, optimize=0)
+    code = compile(_lean(parsed), shown, "exec", dont_inherit=True, optimize=0)
     # Flags, time and size of the source: Python ignores them without a source. Zeros keep nothing of this machine.
     with open(path + "c", "wb") as file:
         file.write(importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code))
     os.remove(path)
 
 
-def _without_docstrings(parsed: ast.Module) -> ast.Module:
+def _lean(parsed: ast.Module) -> ast.Module:
+    """Return `parsed` without what no run needs: docstrings and the annotations of functions."""
     for node in ast.walk(parsed):
-        if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            continue
-        if isinstance(node, ast.ClassDef) and any("dataclass" in ast.dump(one) for one in node.decorator_list):
-            continue
-        first = node.body[0] if node.body else None
-        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-            node.body[:1] = [] if len(node.body) > 1 else [ast.copy_location(ast.Pass(), first)]
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not node.decorator_list:
+            _drop_annotations(node)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            _drop_docstring(node)
     return parsed
+
+
+def _drop_annotations(node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+    words = node.args
+    node.returns = None
+    for one in (*words.posonlyargs, *words.args, words.vararg, *words.kwonlyargs, words.kwarg):
+        if one is not None:
+            one.annotation = None
+
+
+def _drop_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+    if isinstance(node, ast.ClassDef) and any("dataclass" in ast.dump(one) for one in node.decorator_list):
+        return
+    first = node.body[0] if node.body else None
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+        node.body[:1] = [] if len(node.body) > 1 else [ast.copy_location(ast.Pass(), first)]
 
 
 def _imports_of(node: ast.AST, whole: bool) -> Iterator[str]:

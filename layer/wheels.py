@@ -162,8 +162,11 @@ def remove(path: Path) -> None:
 
 
 def drop_licences(lib: Path) -> None:
-    """Remove the licence texts next to the packages: `bill` has copied them all to one place."""
+    """Remove the licence texts next to the packages: `bill` has copied them all to one place. So with descriptions."""
     for info in lib.glob("*.dist-info"):
         for entry in list(info.iterdir()):
             if entry.name not in _KEPT_NOTES:
                 remove(entry)
+        notes = info / "METADATA"
+        fields, _, _description = notes.read_text(encoding="utf-8").partition("\n\n")
+        notes.write_text(f"{fields}\n", encoding="utf-8")
