@@ -25,7 +25,7 @@ SAM_STAMP := $(SAM_VENV)/.installed
 SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 $(SAM_VENV)/bin/sam
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test matrix soak bench memory fidelity check fmt fmt-check lint type layer publish template lock clean
+.PHONY: help install run test matrix soak bench memory fidelity check fmt fmt-check lint type layer qemu publish template lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -82,6 +82,9 @@ layer: install ## build dist/telemetry-forwarder-layer-ARCH.zip (LAYER_PYTHON, L
 	@rm -rf build/layer && mkdir -p build
 	@$(BUILD_LAYER) --zip $(LAYER_ZIP) build/layer
 
+qemu: install ## fetch QEMU's user-mode emulation, by which a layer for the other processor is started here (LAYER_MIRROR)
+	@$(BIN)/python -m layer.qemu $(if $(LAYER_MIRROR),--mirror '$(LAYER_MIRROR)')
+
 # Uses the AWS CLI and its settings (profile, region). DRY_RUN=1 shows the call and makes none.
 publish: ## publish that ZIP as a layer version and print its ARN (LAYER_ARCH, DRY_RUN=1, PUBLISH_OPTIONS)
 	@test -f $(LAYER_ZIP) || $(MAKE) --no-print-directory layer
@@ -104,10 +107,11 @@ $(SAM_STAMP): $(SAM_LOCK)
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
-lock: ## pin the newest versions that pyproject.toml allows (needs uv)
+lock: install ## pin the newest versions that pyproject.toml allows (needs uv), and those of Debian's archive
 	$(COMPILE) --upgrade --extra local --extra dev pyproject.toml -o $(LOCK)
 	$(COMPILE) --upgrade --constraints $(LOCK) pyproject.toml -o requirements-layer.lock
 	printf '%s\n' 'aws-sam-cli>=1.140' 'pip>=25.1' | $(COMPILE) --upgrade - -o $(SAM_LOCK)
+	$(BIN)/python -m layer.debian
 
 clean: ## remove what was built
 	rm -rf $(VENV) .venv-sam build dist .aws-sam

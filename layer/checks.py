@@ -2,7 +2,6 @@
 
 import platform
 import re
-import shutil
 from pathlib import Path
 
 from layer import elf, libraries
@@ -10,6 +9,7 @@ from layer.archive import files
 from layer.commands import run
 from layer.errors import Refused
 from layer.interpreter import Interpreter
+from layer.qemu import emulator
 
 _SMOKE = Path(__file__).with_name("smoke.py")
 MEGABYTE = 1_000_000
@@ -89,7 +89,7 @@ def loads(tree: Path, python: Interpreter, *, carries_c_library: bool) -> bool:
     """Start the layer and load every module; return whether this machine can do that. Raises Refused if it fails.
 
     A carried loader is called by its path in the tree, because the tree is not at /opt yet. A layer for another
-    processor is started if QEMU is installed.
+    processor is started if QEMU is here (`make qemu`).
     """
     is_foreign = python.arch != platform.machine()
     runner = emulator(python.arch) if is_foreign and carries_c_library else None
@@ -105,11 +105,6 @@ def loads(tree: Path, python: Interpreter, *, carries_c_library: bool) -> bool:
     modules = tree / "lib" / f"python{python.minor}"
     run([*command, "-IS", str(_SMOKE), str(modules)], "Choose another interpreter with --python", environ={})
     return True
-
-
-def emulator(arch: str) -> str | None:
-    """Return the program that runs programs for `arch` on another processor, of QEMU; None if it is not installed."""
-    return shutil.which(f"qemu-{arch}-static") or shutil.which(f"qemu-{arch}")
 
 
 def small_enough(tree: Path, archive: Path | None) -> None:

@@ -1,28 +1,31 @@
-"""The layer for the other processor, run on the local Lambda by user-mode emulation: QEMU, where that is installed."""
+"""The layer for the other processor, run on the local Lambda by QEMU's user-mode emulation (`make qemu`)."""
 
+import json
 import platform
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from layer.checks import emulator
+from layer import sources
+from layer.qemu import emulator
 from tests import layers
-from tests.integration.test_layer import assert_whole, live
+from tests.integration.test_layer import assert_whole, contents, live
 
 OTHER = {"x86_64": "aarch64", "aarch64": "x86_64"}.get(platform.machine(), "aarch64")
 MADE = layers.REPOSITORY / "dist" / f"telemetry-forwarder-layer-{OTHER.replace('aarch64', 'arm64')}.zip"
 
 pytestmark = [
     pytest.mark.timeout(400),
-    pytest.mark.skipif(emulator(OTHER) is None, reason=f"no qemu-{OTHER} on PATH: install qemu-user-static"),
+    pytest.mark.skipif(emulator(OTHER) is None, reason=f"no qemu-{OTHER} here: make qemu"),
     pytest.mark.skipif(not layers.is_fresh(MADE), reason=f"no layer for {OTHER} of today: make layer LAYER_ARCH=…"),
     pytest.mark.skipif(layers.namespace() is None, reason=layers.NO_NAMESPACE),
 ]
 
 
-async def test_it_delivers_to_every_sink(tmp_path: Path) -> None:
-    """It registers, delivers all lines once, balances its books and shuts down; with no library of this machine.
+async def test_it_lives_in_a_root_that_holds_nothing_else(tmp_path: Path) -> None:
+    """It registers, delivers all lines once to every sink, balances its books and shuts down; beside it is QEMU alone.
 
     Emulation is an order of magnitude slower, and so is what Lambda would wait for; all else is as on the processor.
     """
@@ -31,8 +34,19 @@ async def test_it_delivers_to_every_sink(tmp_path: Path) -> None:
     (root / "tmp").mkdir()
     (program,) = (root / "opt" / layers.PRIVATE / "bin").iterdir()
     shutil.copy(str(emulator(OTHER)), root / "qemu")
+    before = contents(root / "opt")
     started = f"/opt/{layers.PRIVATE}/bin/{program.name} -IS {layers.EXECUTABLE}"
     line = f"exec {' '.join(layers.namespace() or [])} {layers.CHROOT} '{root}' /qemu {started}"
     given = {"TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS": "9000"}
     # So slow a process may see the telemetry of an invocation's end later than it waits for that.
     assert_whole(await live(layers.wrapper(tmp_path / "opt", line), given, timeout_s=30.0), "is not waited for")
+    assert contents(root / "opt") == before
+    assert {path.name for path in root.iterdir()} == {"opt", "qemu", "tmp"}
+
+
+def test_it_carries_the_newest_interpreter() -> None:
+    """There is no older one for the other processor: `make layer` has it from Debian's archive or from uv."""
+    with zipfile.ZipFile(MADE) as archive:
+        told = json.loads(archive.read(f"{layers.PRIVATE}/sbom.cdx.json"))
+    (python,) = (one for one in told["components"] if one["name"] == "cpython")
+    assert tuple(map(int, python["version"].split(".")[:2])) >= sources.NEWEST

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from layer import __main__ as command_line
-from layer import elf, interpreter, libraries, stdlib, wheels
+from layer import elf, interpreter, libraries, sources, stdlib, wheels
 from local_lambda import Function, LocalLambda
 from tests import layers
 from tests.integration.world import FUNCTIONS, open_backends
@@ -198,6 +198,19 @@ async def test_a_real_run_loads_nothing_that_is_not_carried(tmp_path: Path) -> N
 NOT_NEEDED = {
     "site", "_sitebuiltins", "_frozen_importlib", "_frozen_importlib_external", "bz2", "_bz2", "lzma", "_lzma", "_uuid",
 }  # fmt: skip
+
+
+def test_what_make_layer_carries_is_the_newest_interpreter(layer_zip: Path, opt: Path) -> None:
+    """CPython 3.15 where Debian's archive was reached; the bill, the program and its byte code are of one version."""
+    if layer_zip != layers.MADE:
+        pytest.skip("this layer was made by the tests, around the Python that runs them: make layer")
+    told = json.loads((opt / layers.PRIVATE / "sbom.cdx.json").read_text())
+    (python,) = (one for one in told["components"] if one["name"] == "cpython")
+    (program,) = (opt / layers.PRIVATE / "bin").iterdir()
+    assert program.name == "python" + ".".join(python["version"].split(".")[:2])
+    if not any(command_line.FETCHED.glob("debian-*/contents")):
+        pytest.skip(f"Debian's archive was not reached, and the layer carries CPython {python['version']}")
+    assert tuple(map(int, python["version"].split(".")[:2])) >= sources.NEWEST
 
 
 def test_the_interpreter_of_the_layer_shows_what_it_was_built_from(opt: Path) -> None:

@@ -223,3 +223,18 @@ def test_what_was_fetched_is_taken_again(
     assert archive.fetch(ARCH) == program.parents[1]
     assert program.stat().st_ctime_ns == before
     assert "fetching" not in capfd.readouterr().err
+
+
+def test_a_build_says_which_packages_are_not_those_that_were_tested() -> None:
+    """Debian's archive moves on, and the layer takes what it has. What has no code for a processor is not carried."""
+    tested = ["libc6_2.43-7_amd64.deb", "libc6_2.43-7_arm64.deb", "zlib1g_1%3a1.3-4_amd64.deb", "libold_1_amd64.deb"]
+    found = ["libc6_2.43-8_amd64.deb", "libnew_1_amd64.deb", "tzdata_2026g-1_all.deb", "zlib1g_1%3a1.3-4_amd64.deb"]
+    assert debian.changes(tested, found) == ["libc6 2.43-8 (was 2.43-7)", "libnew 1 (new)"]
+    assert debian.changes(tested, tested) == []
+
+
+def test_the_tested_packages_hold_the_interpreter_for_both_processors() -> None:
+    names = debian.LOCK.read_text().split()
+    for arch in debian._ARCHITECTURES.values():
+        assert any(re.fullmatch(rf"python3\.15-minimal_.+_{arch}\.deb", name) for name in names)
+        assert any(re.fullmatch(rf"libc6_.+_{arch}\.deb", name) for name in names)
