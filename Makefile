@@ -96,6 +96,7 @@ build-TelemetryForwarderLayer: install
 	@$(BUILD_LAYER) '$(ARTIFACTS_DIR)'
 
 template: install $(SAM_STAMP) ## check template.yaml and build it, without Docker and without an account
+	@test -x $(BIN)/cfn-lint || { echo "make template needs Python 3.14 or older, as cfn-lint does" >&2; exit 1; }
 	$(BIN)/cfn-lint template.yaml
 	$(SAM) validate --lint
 	@echo "sam build: the layer is built anew for it, half a minute to a minute"
