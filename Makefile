@@ -25,7 +25,7 @@ SAM_STAMP := $(SAM_VENV)/.installed
 SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 $(SAM_VENV)/bin/sam
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test matrix soak bench memory fidelity check fmt fmt-check lint type layer qemu publish template lock clean
+.PHONY: help install run test matrix soak bench bench-quick memory fidelity check fmt fmt-check lint type layer qemu publish template lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -49,13 +49,16 @@ matrix: install ## the fault matrix, whole: about fifteen minutes on two cores (
 soak: install ## 2,000 invocations with random faults: at most fifteen minutes (SEED repeats a run)
 	$(BIN)/python -m tests.matrix.soak $(if $(SEED),--seed $(SEED))
 
-bench: install ## what the extension and the local Lambda cost, measured in one run
-	$(BIN)/python -m benchmarks.run
+bench: install ## what the extension and the local Lambda cost, measured in one run (BEFORE: a git ref or a checkout)
+	$(BIN)/python -m benchmarks.run $(if $(BEFORE),--before '$(BEFORE)')
 	$(BIN)/python -m benchmarks.pieces
 	$(BIN)/python -m benchmarks.local_lambda
 	$(BIN)/python -m benchmarks.held
 	$(BIN)/python -m benchmarks.stalls
 	$(BIN)/python benchmarks/secrets_cache.py
+
+bench-quick: install ## what got worse since benchmarks/baseline.json: about a minute (RENEW=1 writes that anew: three)
+	$(BIN)/python -m benchmarks.quick $(if $(RENEW),--renew)
 
 memory: install ## what 500 MB of records into dead backends cost in memory, disk and time (minutes)
 	$(BIN)/python benchmarks/memory.py

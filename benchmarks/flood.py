@@ -162,9 +162,18 @@ class _Flood:
     bodies: list[bytes] = field(repr=False, default_factory=list)
 
 
-def pour(subject: Subject, records: int, memory_mb_of_function: int = 1769, **environment: str) -> _Flood:
-    """Start the extension, send `records` as fast as it answers, and wait until it sends nothing more."""
-    given = bodies()
+@dataclass
+class _Started:
+    """An extension that has loaded all and waits for telemetry at `port`."""
+
+    pid: int
+    port: int
+    hec: _Hec
+
+
+@contextlib.contextmanager
+def started(subject: Subject, memory_mb_of_function: int = 1769, **environment: str) -> Iterator[_Started]:
+    """Start the extension in an invocation that does not end; where there are two, it has a processor to itself."""
     api, hec, port = _Api(), _Hec(), free_port()
     variables = {
         "PATH": os.environ["PATH"],
@@ -187,7 +196,10 @@ def pour(subject: Subject, records: int, memory_mb_of_function: int = 1769, **en
         process = subprocess.Popen([str(subject.executable)], env=variables, stdout=subprocess.DEVNULL)
         try:
             with _on_other_processors(process.pid):
-                return _pour(process.pid, api, hec, port, given, records)
+                if not (api.subscribed.wait(20) and api.waiting.wait(20)):
+                    raise RuntimeError("the extension did not start")
+                settle(process.pid)
+                yield _Started(process.pid, port, hec)
         finally:
             process.kill()
             process.wait()
@@ -195,9 +207,13 @@ def pour(subject: Subject, records: int, memory_mb_of_function: int = 1769, **en
             hec.close()
 
 
-def _pour(pid: int, api: _Api, hec: _Hec, port: int, given: list[bytes], records: int) -> _Flood:
-    if not (api.subscribed.wait(20) and api.waiting.wait(20)):
-        raise RuntimeError("the extension did not start")
+def pour(subject: Subject, records: int, memory_mb_of_function: int = 1769, **environment: str) -> _Flood:
+    """Start the extension, send `records` as fast as it answers, and wait until it sends nothing more."""
+    with started(subject, memory_mb_of_function, **environment) as extension:
+        return _pour(extension.pid, extension.hec, extension.port, bodies(), records)
+
+
+def _pour(pid: int, hec: _Hec, port: int, given: list[bytes], records: int) -> _Flood:
     with socket.create_connection(("127.0.0.1", port), 10) as platform:
         platform.settimeout(30)
         post(platform, _start_of_request(), "s-0")

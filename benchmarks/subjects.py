@@ -4,6 +4,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,6 +67,35 @@ def subjects(folder: Path, python: Path, layer: Path | None, before: Path | None
         text = f"#!{sys.executable} -IS\nimport sys\nsys.path[:0] = {[site]!r}\n{tutorial}"
         found.append(Subject(TUTORIAL, script(folder, "tutorial", text)))
     return found
+
+
+def version_before(wanted: str | None) -> Path | None:
+    """Return a directory with the version `wanted`: a checkout, or a git ref, of which one is made in build/before.
+
+    None stands for the last release; without one, nothing is returned.
+    """
+    if wanted is not None and Path(wanted).is_dir():
+        return Path(wanted)
+    ref = wanted or _git("describe", "--tags", "--abbrev=0", check=False)
+    if not ref:
+        return None
+    commit = _git("rev-parse", "--verify", f"{ref}^{{commit}}")
+    home = ROOT / "build" / "before" / commit[:12]
+    if not home.is_dir():
+        home.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home.parent) as scratch:
+            _git("archive", "--format=tar", f"--output={scratch}/tree.tar", commit, "telemetry_forwarder")
+            with tarfile.open(f"{scratch}/tree.tar") as archive:
+                archive.extractall(f"{scratch}/tree", filter="data")
+            Path(scratch, "tree").rename(home)
+    return home
+
+
+def _git(*words: str, check: bool = True) -> str:
+    found = subprocess.run(["/usr/bin/env", "git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    if found.returncode and check:
+        sys.exit(f"git {' '.join(words)}: {found.stderr.strip()}")
+    return found.stdout.strip()
 
 
 def script(folder: Path, name: str, text: str) -> Path:
