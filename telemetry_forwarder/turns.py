@@ -41,6 +41,7 @@ class Turns:
         self._rests_from = math.inf
         self._is_over_rest = asyncio.Event()
         self._rounds = 0  # of the event loop, in which no slice begins
+        self._has_arrived = False  # whether those rounds are to be counted once somebody waits for a slice
 
     async def __aenter__(self) -> "Turns":
         is_next = False
@@ -82,6 +83,18 @@ class Turns:
         second each, and the end of an invocation would be noticed that much later. Arrivals are bounded: an answer is
         held back if too much waits to be digested, and an idle sender costs a few empty rounds.
         """
+        self._has_arrived = True
+        if self._waiting:
+            self._count_rounds()
+
+    def has_gone_through(self) -> None:
+        """Note that the lifecycle acts on what has arrived: slices may begin again."""
+        self._has_arrived = False
+        self._rounds = min(self._rounds, 1)
+
+    def _count_rounds(self) -> None:
+        """Count the rounds from now on. Nobody waits in most invocations, so they do not count any."""
+        self._has_arrived = False
         if not self._rounds:
             asyncio.get_running_loop().call_soon(self._next_round)
         self._rounds = WAY_ROUNDS
@@ -123,6 +136,8 @@ class Turns:
             self._pass_on()
 
     def _is_resting(self) -> bool:
+        if self._has_arrived:
+            self._count_rounds()
         return self._rounds > 0 or self._now() >= self._rests_from
 
     def _next_round(self) -> None:

@@ -184,6 +184,7 @@ class Lifecycle:
         longest_s = self._machine.holding.longest_s
         deadline = hold_until.earlier(min(self._turns.withheld_s, _MOST_WITHHELD_SHARE * longest_s))
         self._turns.rest_from(deadline.at)
+        self._turns.has_gone_through()
         if self.inbox is not None and not only_finish:
             await self.inbox.wait_empty(deadline)
         window = SendWindow(NEVER, answer_by=deadline) if only_finish else answered_by(deadline)
