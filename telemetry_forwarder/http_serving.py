@@ -30,6 +30,8 @@ class Connection(RequestHandler):
             http, loop=asyncio.get_running_loop(), keepalive_timeout=_FOR_EVER_S, tcp_keepalive=False, lingering_time=0,
             access_log=None, **limits,  # type: ignore[arg-type]  # aiohttp accepts None, its annotation does not
         )  # fmt: skip
+        # In the place of aiohttp's own timer, which would wake an idle process once a day.
+        self._keepalive_handle = asyncio.TimerHandle(_FOR_EVER_S, lambda: None, (), self._loop)
 
     def drop(self) -> None:
         """End the connection without an answer."""

@@ -68,6 +68,10 @@ class Inbox:
         self._news.set()
         return answer
 
+    def answers_at_once(self, size: int) -> bool:
+        """Return whether `take` would let a body of `size` bytes be answered at once."""
+        return not self._is_strict and self._bytes + size <= self._max_bytes
+
     async def run(self) -> None:
         """Digest bodies in slices until cancelled."""
         while True:

@@ -104,12 +104,13 @@ class Connector(TCPConnector):
     """aiohttp's pool, but a connection that was idle for too long by the wall clock is not reused."""
 
     def __init__(self, clock: Clock) -> None:
-        # No DNS cache: if an address has moved, the next connection finds it.
+        # No DNS cache: if an address has moved, the next connection finds it. `connect` judges the age of an idle
+        # connection; aiohttp's timer for that would wake an idle process.
         super().__init__(
             limit=0,
             use_dns_cache=False,
             resolver=_Resolver(),
-            keepalive_timeout=KEEP_ALIVE_S,
+            keepalive_timeout=None,
             happy_eyeballs_delay=_NEXT_ADDRESS_S,
         )
         self._factory = self._make_connection  # type: ignore[assignment]  # aiohttp's is a partial of its own class
