@@ -29,6 +29,45 @@ _REMEMBERED = 32  # slices
 WAY_ROUNDS = 6
 
 
+class TimedEvent:
+    """An `asyncio.Event` that is waited for until a deadline, at a third of what `asyncio.timeout` around it costs."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiters: deque[asyncio.Future[bool]] = deque()
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def set(self) -> None:
+        self._is_set = True
+        for waiter in self._waiters:
+            _resolve(waiter, True)
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    async def wait(self, until: float = math.inf) -> bool:
+        """Wait until it is set, or `until` (loop's clock); return whether it was set by then."""
+        if self._is_set:
+            return True
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self._waiters.append(waiter)
+        timer = loop.call_at(until, _resolve, waiter, False) if until < math.inf else None
+        try:
+            return await waiter
+        finally:
+            self._waiters.remove(waiter)
+            if timer is not None:
+                timer.cancel()
+
+
+def _resolve(waiter: "asyncio.Future[bool]", value: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(value)
+
+
 class Turns:
     """An async context manager: entering waits for a slice. Work inside until `is_over`, and never await anything."""
 
