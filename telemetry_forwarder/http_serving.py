@@ -33,6 +33,10 @@ class Connection(RequestHandler):
         # In the place of aiohttp's own timer, which would wake an idle process once a day.
         self._keepalive_handle = asyncio.TimerHandle(_FOR_EVER_S, lambda: None, (), self._loop)
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        if self._reading_paused:  # aiohttp calls this after each read
+            super().resume_reading(resume_parser)
+
     def drop(self) -> None:
         """End the connection without an answer."""
         if self.transport is not None:
