@@ -384,6 +384,8 @@ class Worker:
 
     async def _load(self) -> bool:
         """Pack a batch of queued records and add it to the delivery; return whether there was one."""
+        if not self._queue and not self._packer.held:
+            return False
         batch = await self._packer.pack(self._delivery.pack_until(LONGEST_PACK_S), self._may_pack)
         if batch:
             self._delivery.add(batch)

@@ -222,11 +222,12 @@ async def _read(connection: socket.socket) -> bytes:
     """
     loop = asyncio.get_running_loop()
     has_come = loop.create_future()
-    loop.add_reader(connection, _note, has_come)
+    file = connection.fileno()  # asyncio puts what it is given into the text of an error that it catches itself
+    loop.add_reader(file, _note, has_come)
     try:
         await has_come
     finally:
-        loop.remove_reader(connection)
+        loop.remove_reader(file)
     return connection.recv(65536)
 
 
