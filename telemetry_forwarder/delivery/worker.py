@@ -206,8 +206,15 @@ class Worker:
 
     async def wait_for_flush(self) -> None:
         """Wait for the end of the flush that was begun last."""
-        if self._flush is not None:
-            await self._wait_for_answers(self._flush)
+        if (flush := self._flush) is None or await self._idle.wait(flush.answer_by.at):
+            return
+        if self._delivery.under_way_for is None:  # there was no time for an attempt
+            return
+        self._waited_for = self._account.attempts
+        if self._account.delivered == flush.delivered:
+            self._delivery.answer_time.waited_in_vain(self._clock.monotonic() - flush.begun_at)
+            self._get_ready_to_fall_back()
+            self._reporter.waiting(self._delivery.waits_for() or _NO_ANSWER_YET)
 
     @property
     def is_idle(self) -> bool:
@@ -216,15 +223,6 @@ class Worker:
 
     async def wait_idle(self) -> None:
         await self._idle.wait()
-
-    async def _wait_for_answers(self, flush: "_Flush") -> None:
-        if await self._idle.wait(flush.answer_by.at) or self._delivery.under_way_for is None:
-            return  # all is answered, or there was no time for an attempt
-        self._waited_for = self._account.attempts
-        if self._account.delivered == flush.delivered:
-            self._delivery.answer_time.waited_in_vain(self._clock.monotonic() - flush.begun_at)
-            self._get_ready_to_fall_back()
-            self._reporter.waiting(self._delivery.waits_for() or _NO_ANSWER_YET)
 
     def is_worth_waiting_for(self, deadline: Deadline) -> bool:
         """Return whether a flush until `deadline` would wait for the destination, if there is something to send."""
