@@ -117,7 +117,7 @@ class HttpTransport:
             )  # fmt: skip
             try:
                 found = Answer(answer.status, {name.lower(): value for name, value in answer.headers.items()})
-                    await _read_body(answer, found.body, self._longest_answer_bytes)
+                await _read_body(answer, found.body, self._longest_answer_bytes)
             finally:
                 answer.release()
                 await answer.wait_for_close()
