@@ -112,7 +112,7 @@ def test_uv_fetches_it_into_a_directory_of_ours(arch: str, tmp_path: Path, monke
         (tmp_path / processor).chmod(0o755)
     make = (
         'for patch in 9 10; do home=$5/$(echo "$6" | sed "s/-3.15-/-3.15.$patch-/"); arch=${6#*linux-}\n'
-        'mkdir -p "$home/bin" "$home/lib/python3.15"; touch "$home/lib/python3.15/os.py"\n'
+        f'mkdir -p "$home/bin" "$home/lib"; ln -s "{Path(os.__file__).parent}" "$home/lib/python3.15"\n'
         f'cp "{tmp_path}/${{arch%-gnu}}" "$home/bin/python3.15"; done'
     )
     asked = stand_in_for_uv(tmp_path / "bin", make, monkeypatch)
