@@ -36,7 +36,9 @@ def of_wheels(modules: Path) -> list[Component]:
         head = HeaderParser().parsestr((info / "METADATA").read_text(encoding="utf-8"))
         name, version = head["Name"].lower(), head["Version"]
         if name != "telemetry-forwarder":
-            texts = sorted({path for words in _LICENCE_NAMES for path in info.rglob(words) if path.is_file()})
+            # Beside the metadata, and in the package: what it was made of may be somebody else's (isal/isa-l/LICENSE).
+            places = (info, modules / name.replace("-", "_"))
+            texts = [path for place in places for path in _licences_in(place)]
             found.append(
                 Component(
                     name=name,
@@ -47,6 +49,10 @@ def of_wheels(modules: Path) -> list[Component]:
                 )
             )
     return found
+
+
+def _licences_in(folder: Path) -> list[Path]:
+    return sorted({path for words in _LICENCE_NAMES for path in folder.rglob(words) if path.is_file()})
 
 
 def _short(head: Message) -> str:

@@ -34,6 +34,7 @@ _SUPERFLUOUS = (
     "*.c", "*.h", "*.hash", "*.pxd", "*.pxi", "*.pyi", "*.pyx", "py.typed", "tests", "__pycache__", "bin", ".lock",
     "dateutil/zoneinfo", "pytest_plugin.py", "test_utils.py", "urllib3/contrib/emscripten",
     "aiohttp/_websocket/*.so",  # never used, and there in Python, too
+    "isal/igzip*", "isal/isa-l",  # of ISA-L only `isal_zlib` is used; the licence of its sources is in the bill
     "_frozenlist.*.so",  # the only module that needs libstdc++, 2 MB; the package also has it in Python
 )  # fmt: skip
 
