@@ -28,7 +28,7 @@ CALLS: dict[str, tuple[str, dict[str, object]]] = {
 }
 _COMPILED = (
     "aiohttp._http_parser", "aiohttp._http_writer", "multidict._multidict", "yarl._quoting_c", "orjson.orjson",
-    "msgspec._core",
+    "msgspec._core", "isal.isal_zlib",
 )  # fmt: skip
 
 

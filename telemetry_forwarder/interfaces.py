@@ -194,7 +194,11 @@ _ResponseIn = TypeVar("_ResponseIn", contravariant=True)
 
 
 class Sink(Protocol[_RequestOut, _ResponseIn]):
-    """A destination's format: encode records, make requests, read responses. Pure: no I/O, no clock, no counting."""
+    """A destination's format: encode records, make requests, read responses. Pure: no I/O, no clock, no counting.
+
+    A sink may also have `encode_all(records) -> list[Encoded]`, which does the same as `encode` for each record, only
+    faster. If that raises, each record is given to `encode`.
+    """
 
     @property
     def name(self) -> str:

@@ -19,7 +19,7 @@ from telemetry_forwarder.errors import EncodeError
 from telemetry_forwarder.interfaces import Delivered, Encoded, Fallback, Limits, Verdict
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.records.enrich import Enricher
-from telemetry_forwarder.records.record import Item, Origin, Record
+from telemetry_forwarder.records.record import Context, Item, Origin, Record
 from telemetry_forwarder.testing.virtual_time import VirtualClock, clock, freeze, run
 from telemetry_forwarder.turns import Turns
 
@@ -57,7 +57,7 @@ def request_id(number: int) -> str:
 
 
 def item(kind: str, body: Any, *, time_ms: int = 1_800_000_000_000, size_bytes: int = 100) -> Item:
-    return Item(time_ms, kind, body, size_bytes)
+    return Item(kind, body, time_ms, size_bytes)
 
 
 def record(
@@ -71,14 +71,11 @@ def record(
 ) -> Record:
     return Record(
         batch=id,
+        index=None,
         time_ms=time_ms,
-        type=type,
         body=body,
         fields=body if isinstance(body, dict) else None,
-        origin=ORIGIN,
-        request_id=request,
-        cold_start=None,
-        level=None,
+        context=Context(ORIGIN, type, request),
         size_bytes=size_bytes,
     )
 

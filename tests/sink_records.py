@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from telemetry_forwarder.delivery.loss_event import loss_record
 from telemetry_forwarder.interfaces import DropReason, Encoded, Sink
-from telemetry_forwarder.records.record import Origin, Record
+from telemetry_forwarder.records.record import Context, Origin, Record
 
 GOLDEN = Path(__file__).parent / "wire" / "golden"
 
@@ -37,19 +37,17 @@ FULL = Origin(
 def make_record(body: Any, type: str = "function", **more: Any) -> Record:
     """Make a record around `body`; a JSON object (also one in a text) becomes its `fields`, as decoding does it."""
     fields = body if isinstance(body, dict) and not type.startswith("platform.") else None
+    context: dict[str, Any] = {"origin": FULL, "type": type, "request_id": REQUEST_ID, "cold_start": True}
     members: dict[str, Any] = {
         "batch": "0190f3-1",
+        "index": None,
         "time_ms": NOW_MS,
-        "type": type,
         "body": body,
         "fields": fields,
-        "origin": FULL,
-        "request_id": REQUEST_ID,
-        "cold_start": True,
-        "level": None,
         "size_bytes": 100,
     }
-    return Record(**members | more)
+    of_context = {name: more.pop(name) for name in Context.__struct_fields__ if name in more}
+    return Record(**members | more, context=Context(**context | of_context))
 
 
 REPORT = {

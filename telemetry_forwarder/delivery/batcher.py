@@ -32,6 +32,20 @@ class OpenBatch:
         self._bytes = size
         return True
 
+    def extend(self, some: list[Encoded]) -> int:
+        """Add the first of `some` that fit; return how many. It is the same as to `add` one by one, but faster."""
+        limits = self._limits
+        if limits.max_span_ms is None:
+            size = self._bytes + sum([len(encoded.data) for encoded in some]) + len(some) * limits.overhead_bytes
+            if size <= limits.max_bytes and len(self.records) + len(some) <= limits.max_records:
+                self.records += some
+                self._bytes = size
+                return len(some)
+        for number, encoded in enumerate(some):
+            if not self.add(encoded):
+                return number
+        return len(some)
+
     def _spans(self, time_ms: int, max_span_ms: int) -> bool:
         """Note a record's time if the batch's span allows it; return whether it does."""
         oldest = min(self._oldest_ms, time_ms) if self.records else time_ms

@@ -78,6 +78,13 @@ class Buffer:
         self._records.append(record)
         self._bytes += record.size_bytes
 
+    def pop_some(self, count: int) -> list[Record]:
+        """Remove and return the oldest `count` records, or all if there are fewer."""
+        records = self._records
+        some = [records.popleft() for _ in range(min(count, len(records)))]
+        self._bytes -= sum([record.size_bytes for record in some])
+        return some
+
     def pop(self) -> Record:
         """Remove and return the oldest record. Raises IndexError if the buffer is empty."""
         record = self._records.popleft()

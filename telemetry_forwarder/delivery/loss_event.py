@@ -11,7 +11,7 @@ from typing import Any
 
 from telemetry_forwarder.interfaces import DropReason
 from telemetry_forwarder.records.lossless_json import to_json
-from telemetry_forwarder.records.record import Origin, Record
+from telemetry_forwarder.records.record import Context, Origin, Record
 
 RECORDS_LOST = "forwarder.recordsLost"
 
@@ -39,14 +39,12 @@ def loss_record(
     data = to_json(body)
     return Record(
         batch=_id(origin, time_ms, data),
+        index=None,
         time_ms=time_ms,
-        type=RECORDS_LOST,
         body=body,
         fields=body,
-        origin=origin,
-        request_id=None,
-        cold_start=None,
-        level="error" if lost else "warn",  # Lambda's own event about its losses is a warning, too
+        # Lambda's own event about its losses is a warning, too.
+        context=Context(origin, RECORDS_LOST, level="error" if lost else "warn"),
         size_bytes=len(data),
     )
 

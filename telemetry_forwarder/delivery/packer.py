@@ -22,7 +22,7 @@ _MOST_WITHHELD_RECORDS = 500
 
 
 class Packer:
-    """Packs the open batch of one sink. Keeps the one record that did not fit into the batch before."""
+    """Packs the open batch of one sink. Keeps the few records that did not fit into the batch before."""
 
     def __init__(self, queue: SendQueue, encoder: Encoder, limits: Limits, turns: Turns, clock: Clock) -> None:
         self._queue = queue
@@ -31,11 +31,11 @@ class Packer:
         self._turns = turns
         self._clock = clock
         self._open = OpenBatch(limits)
-        self._spare: Encoded | None = None
+        self._spare: list[Encoded] = []
 
     @property
     def held(self) -> int:
-        return len(self._open) + (self._spare is not None)
+        return len(self._open) + len(self._spare)
 
     async def pack(self, until: float, may_go_on: Callable[[], bool]) -> list[Encoded]:
         """Return a batch: full, or with all records that there are or that could be packed `until` (monotonic clock).
@@ -57,8 +57,8 @@ class Packer:
 
     def take(self) -> list[Record]:
         """Remove and return the packed records."""
-        taken = [*self._open.records, *([self._spare] if self._spare is not None else [])]
-        self._open, self._spare = OpenBatch(self._limits), None
+        taken = self._open.records + self._spare
+        self._open, self._spare = OpenBatch(self._limits), []
         return [encoded.record for encoded in taken]
 
     async def _pack_slice(self) -> bool:
@@ -75,17 +75,13 @@ class Packer:
 
         Returns the same as `_pack_slice`.
         """
-        if self._spare is not None:
-            if not self._open.add(self._spare):
+        some = self._spare
+        while some or (records := self._queue.pop_some(self._encoder.at_once)):
+            some = some or self._encoder.encode_all(records, refused)
+            self._spare = some[self._open.extend(some) :]
+            if self._spare:
                 return False
-            self._spare = None
-        while (record := self._queue.pop()) is not None:
-            encoded = self._encoder.encode(record)
-            if encoded is None:
-                refused.append(record)
-            elif not self._open.add(encoded):
-                self._spare = encoded
-                return False
+            some = []
             if self._turns.is_over():
                 return True
         # Memory is empty. Read from disk only for an empty batch, or to finish a read that ended early.

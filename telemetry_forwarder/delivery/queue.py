@@ -61,9 +61,9 @@ class SendQueue:
         if rest and not self._backlog.defer(rest):
             self._hold(rest)
 
-    def pop(self) -> Record | None:
-        """Remove and return the oldest record in memory; None if there is none."""
-        return self._buffer.pop() if self._buffer else None
+    def pop_some(self, count: int) -> list[Record]:
+        """Remove and return the oldest `count` records in memory, or all if there are fewer."""
+        return self._buffer.pop_some(count)
 
     def refill(self, size_bytes: int = _READ_BYTES, is_over: Callable[[], bool] = lambda: False) -> bool:
         """Read the next records that wait on disk into memory, until `is_over` returns True.
@@ -94,7 +94,7 @@ class SendQueue:
 
     def empty(self) -> list[Record]:
         """Remove and return the records in memory."""
-        return [self._buffer.pop() for _ in range(len(self._buffer))]
+        return self._buffer.pop_some(len(self._buffer))
 
     def settle(self, records: Sequence[Record]) -> None:
         """Note in the spool that `records` are settled, so that no later process sends them again."""

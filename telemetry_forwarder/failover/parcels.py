@@ -22,7 +22,7 @@ from msgspec.structs import asdict
 from telemetry_forwarder.errors import DecodeError, EncodeError
 from telemetry_forwarder.records.log_lines import fields_in
 from telemetry_forwarder.records.lossless_json import exact_json, parse_json
-from telemetry_forwarder.records.record import Origin, Record
+from telemetry_forwarder.records.record import Context, Origin, Record
 
 # The version of the line format. Readers refuse any other, so every change needs a new number.
 FORM = 1
@@ -63,7 +63,7 @@ def to_line(record: Record) -> bytes:
     if record.fields is not None:
         members["fields"] = _fields_of(record)
     # The origin is cached, because it is the same in all lines and most of a short line.
-    return exact_json(members)[:-1] + _origin_member(record.origin) + b"}\n"
+    return exact_json(members)[:-1] + _origin_member(record.context.origin) + b"}\n"
 
 
 def from_line(line: bytes) -> Record:
@@ -77,11 +77,15 @@ def from_line(line: bytes) -> Record:
     if members["v"] != FORM:
         raise NotReadable(f"a record of form {str(members['v'])[:20]!r}, where {FORM} is known")
     _check_types(members)
+    origin = _read_origin(orjson.dumps(members["origin"]))
     return Record(
         batch=members["id"],
+        index=None,
         fields=_read_fields(members.get("fields"), members["body"]),
-        origin=_read_origin(orjson.dumps(members["origin"])),
-        **{name: members[name] for name in _AS_THEY_ARE},
+        time_ms=members["time_ms"],
+        body=members["body"],
+        context=Context(origin, *[members[name] for name in ("type", "request_id", "cold_start", "level")]),
+        size_bytes=members["size_bytes"],
     )
 
 

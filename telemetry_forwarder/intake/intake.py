@@ -41,7 +41,7 @@ _RESTORED, _RESTORE, _START = "platform.restoreStart", b'"platform.restoreStart"
 # invocations have nothing else.
 SMALL_BYTES = 16 * 1024
 # Records that are made before other tasks may run: a tenth of a slice.
-AT_ONCE = 16
+AT_ONCE = 32
 
 
 class Arrived(Struct):
@@ -121,7 +121,8 @@ class Intake:
         This runs at once and is short: the end of an invocation must be noticed however many bodies wait before it.
         """
         self._counts.bodies += 1
-        fingerprint, identity = batch_id(body), batch_id(body, self._environment)
+        fingerprint = batch_id(body)
+        identity = batch_id(body, self._environment) if self._environment else fingerprint
         if fingerprint in self._recent or identity in self._recent:  # our 200 was lost, and Lambda sent the batch again
             self._counts.redelivered_bodies += 1
             self._log.debug(f"Lambda sent a batch again (sequence-id {sequence_id[:64]!r}); it was taken before.")

@@ -1,27 +1,17 @@
 """Route records: decide which go on, and offer them to every sink."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from telemetry_forwarder.ledger import IntakeCounts, Unrouted
 from telemetry_forwarder.log import is_own
-from telemetry_forwarder.records.record import Record
+from telemetry_forwarder.records.record import Item, Record
 
 
 class Taker(Protocol):
     """The receiver of records for one sink. `offer` never waits."""
 
     def offer(self, records: Sequence[Record]) -> None: ...
-
-
-class Kind(Protocol):
-    """What the router reads: a record, or an item that was not made a record."""
-
-    @property
-    def type(self) -> str: ...
-
-    @property
-    def body(self) -> Any: ...
 
 
 class Router:
@@ -34,24 +24,32 @@ class Router:
 
     def route(self, records: Sequence[Record], keep: Callable[[Sequence[int]], None] = lambda wanted: None) -> None:
         """Count `records`, pass the indices of those that go on to `keep`, and offer these records to every taker."""
-        wanted = self.count(records)
+        wanted = self._count([record.context.type for record in records], records)
         keep(wanted)
         chosen = records if len(wanted) == len(records) else [records[index] for index in wanted]
         for taker in self._takers:
             taker.offer(chosen)
 
-    def count(self, items: Sequence[Kind]) -> list[int]:
+    def count(self, items: Sequence[Item]) -> list[int]:
         """Count `items` as routed or unrouted, without offering them. Return the indices of those that go on."""
-        wanted = [index for index, item in enumerate(items) if self._is_wanted(item)]
+        return self._count([item.type for item in items], items)
+
+    def _count(self, types: Sequence[str], items: Sequence[Item | Record]) -> list[int]:
+        last, is_wanted = None, False
+        wanted = []
+        for index, type in enumerate(types):
+            if type != last:
+                last, is_wanted = type, self._is_wanted(type)
+            if type == "extension" and is_own(items[index].body):
+                self._counts.unrouted[Unrouted.OWN_LINE] += 1
+            elif is_wanted:
+                wanted.append(index)
+            else:
+                self._counts.unrouted[Unrouted.TYPE_NOT_WANTED] += 1
         self._counts.routed += len(wanted)
         return wanted
 
-    def _is_wanted(self, record: Kind) -> bool:
-        if record.type == "extension" and is_own(record.body):
-            self._counts.unrouted[Unrouted.OWN_LINE] += 1
-            return False
-        kind = record.type.partition(".")[0]
-        if kind in ("platform", "function", "extension") and kind not in self._types:
-            self._counts.unrouted[Unrouted.TYPE_NOT_WANTED] += 1
-            return False
-        return True  # an unknown type is forwarded rather than lost
+    def _is_wanted(self, type: str) -> bool:
+        """Return whether records of `type` are forwarded; an unknown type is, rather than lost."""
+        kind = type.partition(".")[0]
+        return kind not in ("platform", "function", "extension") or kind in self._types

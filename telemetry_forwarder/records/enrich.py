@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from telemetry_forwarder.records.handover import Handover
 from telemetry_forwarder.records.knowledge import Knowledge, consult, handover, is_in_doubt
 from telemetry_forwarder.records.log_lines import read
-from telemetry_forwarder.records.record import Item, Origin, Record
+from telemetry_forwarder.records.record import Context, Item, Origin, Record
 from telemetry_forwarder.records.running import ENDS, Heard, Invocation, Running, is_loss
 from telemetry_forwarder.variables.table import MANAGED_INSTANCES, SNAP_START
 
@@ -131,6 +131,8 @@ class _Fold:
         self._restored = knowledge.restored
         if self.origin.instance_id is None:  # earlier items are of the same environment
             self._learn_of_environment(_init_start_in(items))
+        # The contexts of lines since the last platform event, by all that they depend on.
+        self._contexts: dict[tuple[Any, ...], Context] = {}
         self._dead: str | None = None  # a request of the previous generation, until another starts
         if knowledge.current is None:
             self._dead = _ended_before_any_start(items) or knowledge.inherited
@@ -162,7 +164,7 @@ class _Fold:
         for start, end in zip(starts, [*starts[1:], len(items)], strict=False):
             if start in gaps:
                 self._lose()
-            yield [self._record(item, batch, index) for index, item in enumerate(items[start:end], start)]
+            yield self._records(items[start:end], batch, start)
         if len(items) in gaps:
             self._lose()
 
@@ -178,38 +180,55 @@ class _Fold:
             self._lose()
 
     def _lose(self) -> None:
+        self._contexts.clear()
         if not self._is_concurrent and self._running.lose():
             self._has_learned = True
 
-    def _record(self, item: Item, batch: str, index: int) -> Record:
-        time_ms, kind, body, size_bytes = item
+    def _records(self, items: Sequence[Item], batch: str, index: int) -> list[Record]:
+        """Make the records of some items, of which the first has `index` in its batch."""
+        made = []
         fields: Mapping[str, Any] | None
-        level: str | None
-        if kind.startswith("platform."):
-            fields = body if isinstance(body, dict) else None
-            self._learn(item)
-            request_id, level = self._told_by_platform(kind, fields or {})
-            is_cold = self._is_cold(request_id)
-            self._learn_of_loss(item)
-        else:
-            if body.__class__ is str and body.endswith("\n"):
-                body = body[:-1]
-            fields, level, told_ids, is_sure = read(body)
-            request_id = self._request_id(item, told_ids, is_sure)
-            is_cold = self._is_cold(request_id)
-        return Record(
-            batch=batch,
-            index=index,
-            time_ms=time_ms,
-            type=kind,
-            body=body,
-            fields=fields,
-            origin=self.origin,
-            request_id=request_id,
-            cold_start=is_cold,
-            level=level,
-            size_bytes=size_bytes,
-        )
+        # The context of the last line, and what it was made of.
+        context = _context(self.origin, "")
+        last, last_kind = None, ""
+        for item in items:
+            kind, body = item.type, item.body
+            if kind != last_kind and kind.startswith("platform."):
+                fields = body if isinstance(body, dict) else None
+                context = self._platform_context(item, fields or {})
+                last = None
+            else:
+                if body.__class__ is str and body[-1:] == "\n":
+                    body = body[:-1]
+                reading = read(body)
+                if reading is not last or kind != last_kind:
+                    context = self._context_of_line(item, reading)
+                    last, last_kind = None if self._running.is_in_doubt else reading, kind
+                fields = reading[0]
+            made.append(Record(batch, index, item.time_ms, body, fields, context, item.size_bytes))
+            index += 1
+        return made
+
+    def _platform_context(self, item: Item, fields: Mapping[str, Any]) -> Context:
+        """Learn from a platform event, and return its context."""
+        self._contexts.clear()
+        self._learn(item)
+        request_id, level = self._told_by_platform(item.type, fields)
+        context = _context(self.origin, item.type, request_id, self._is_cold(request_id), level)
+        self._learn_of_loss(item)
+        return context
+
+    def _context_of_line(self, item: Item, reading: tuple[Any, str | None, tuple[str, ...], bool]) -> Context:
+        """Return the context of a line: the same between two platform events, unless its time has to tell it."""
+        _, level, told, is_sure = reading
+        key = (item.type, level, told, is_sure)
+        context = self._contexts.get(key)
+        if context is None:
+            request_id = self._request_id(item, told, is_sure)
+            context = _context(self.origin, item.type, request_id, self._is_cold(request_id), level)
+            if not self._running.is_in_doubt:
+                self._contexts[key] = context
+        return context
 
     def _learn(self, item: Item) -> None:
         """Learn from a platform event whose body is an object."""
@@ -336,6 +355,10 @@ class _Fold:
         if request_id == self._before.inherited:
             return request_id == self._before.inherited_first
         return None
+
+
+# Equal contexts are one object, because sinks look up what they made of it.
+_context = lru_cache(maxsize=512)(Context)
 
 
 @lru_cache(maxsize=8)

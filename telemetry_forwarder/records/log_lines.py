@@ -28,6 +28,15 @@ _Prefix: TypeAlias = tuple[_Reading, bool, int]
 def read(body: Any) -> _Reading:
     """Return the Reading of a line's body: text without its line end, or the value of a JSON record."""
     if body.__class__ is str:
+        before, time, behind, end, reading = _last
+        if (
+            body[time + 23 : end] == behind
+            and body[:time] == before
+            and body[time + 10] == "T"
+            and body[time] in _DIGITS
+            and body[end : end + 1] not in _MAY_BE_JSON
+        ):
+            return reading
         return _read_text(body)
     return _read_object(body) if isinstance(body, dict) else NOTHING
 
@@ -35,6 +44,24 @@ def read(body: Any) -> _Reading:
 def fields_in(body: Any) -> Mapping[str, Any] | None:
     """Return the JSON object that a line of text is, or that follows a runtime's prefix; None if there is none."""
     return _read_text(body)[0] if isinstance(body, str) else None
+
+
+# The last prefix that Python's or Node.js' runtime wrote: what stands before its time, where that begins, what stands
+# behind its 23 characters, where the prefix ends, and its Reading. Lines of a request differ only in the time.
+_last: tuple[str, int, str, int, _Reading] = ("", 0, "none", 0, NOTHING)
+_DIGITS = frozenset("0123456789")
+_BEFORE_ID = _DIGITS | {"["}
+_MAY_BE_JSON = frozenset("{ ")
+
+
+def _remember(text: str, end: int, reading: _Reading) -> None:
+    """Note the prefix of `text`, if it has one of the two forms and names the request."""
+    global _last
+    time = 0 if text[0] in _DIGITS else text.find("]\t", 2, 12) + 2
+    if not time and reading[1] is None:
+        return  # another line may have a level behind the same
+    if text[time + 23 : time + 25] == "Z\t" and text[time + 61 : time + 62] == "\t" and end >= time + 62:
+        _last = (text[:time], time, text[time + 23 : end], end, reading)
 
 
 # --- text -----------------------------------------------------------------------------------------------------------
@@ -71,7 +98,8 @@ _BEHIND_TIME = {
 
 # Python: `[LEVEL]⇥<time>⇥<id>⇥`; lines of the runtime itself have no time and id, lines of the init no id.
 # Source: awslambdaric, bootstrap.py. Java: `[LEVEL] `. Source: aws-lambda-java-libs, TextLogFormatter.
-_PYTHON = rf"\[([A-Z]+)\](?:\t[0-9T:.-]+Z\t{_ID}?\t)?[ ]?"
+# What has a `T` in the middle of 23 characters is its time, even if a few of them are damaged.
+_PYTHON = rf"\[([A-Z]+)\](?:\t(?:[0-9T:.-]+|[0-9](?s:.{{9}})T(?s:.{{12}}))Z\t{_ID}?\t)?[ ]?"
 
 # The start of other lines, by their first character.
 _FORMS = {
@@ -117,7 +145,6 @@ class _Compiled(dict[str, re.Pattern[str]]):
         return compiled
 
 
-_DIGITS = frozenset("0123456789")
 _PREFIXES = _Compiled({"0123456789": (_TIME,), **_FORMS})
 _BEHIND_TIMES = _Compiled(_BEHIND_TIME)
 _PYTHONS = _Compiled({"[": (_PYTHON,)})
@@ -138,6 +165,8 @@ def _read_text(text: str) -> _Reading:
     if prefix is None:
         return _read_padded(text) if first == " " else NOTHING
     reading, may_precede_json, end = prefix
+    if reading[2] and first in _BEFORE_ID:
+        _remember(text, end, reading)
     return _read_behind(text[end:], reading) if may_precede_json and text[end : end + 1] == "{" else reading
 
 

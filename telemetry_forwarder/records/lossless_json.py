@@ -177,7 +177,7 @@ def parse_json(data: bytes) -> Any:
     digits than a float an ExactDecimal. Lone surrogates and broken UTF-8 become U+FFFD. Of repeated members the last
     one counts. Raises ValueError or RecursionError.
     """
-    if _is_exact(data):
+    if is_exact(data):
         try:
             return orjson.loads(data)
         except orjson.JSONDecodeError:
@@ -193,7 +193,7 @@ def object_in(body: Any) -> Mapping[str, Any] | None:
         return None
     data = body.encode("utf-8", "replace")
     try:
-        if _is_exact(data):
+        if is_exact(data):
             try:
                 value = orjson.loads(data)
             except orjson.JSONDecodeError:
@@ -206,7 +206,7 @@ def object_in(body: Any) -> Mapping[str, Any] | None:
     return Restated(value) if isinstance(value, dict) else None
 
 
-def _is_exact(data: bytes) -> bool:
+def is_exact(data: bytes) -> bool:
     """Return whether orjson reads every number of `data` with its exact value."""
     zeros = data.translate(_AS_ZEROS)
     at = zeros.find(_LONG)

@@ -4,7 +4,7 @@ Sources: Datadog's Logs API reference and pipeline pages; the source code of Dat
 of Vector, read 2026-11-23.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -27,8 +27,8 @@ from telemetry_forwarder.interfaces import (
     Retry,
     Verdict,
 )
-from telemetry_forwarder.records.lossless_json import to_json
-from telemetry_forwarder.records.record import Origin, Record
+from telemetry_forwarder.records.lossless_json import json_part
+from telemetry_forwarder.records.record import Context, Origin, Record, json_ids
 from telemetry_forwarder.sinks.credential import choose
 from telemetry_forwarder.sinks.http_answers import Advice, own_words, read_status, taken_unread, wait_seconds
 from telemetry_forwarder.sinks.platform_lines import platform_text
@@ -67,7 +67,7 @@ _ELSEWHERE = Advice(
 _RATE_LIMIT_HEADERS = ("retry-after", "x-ratelimit-reset")  # both in seconds
 
 
-class Datadog(Struct, frozen=True, kw_only=True):
+class Datadog(Struct, frozen=True, kw_only=True, cache_hash=True):
     """Send records as Datadog logs. `url` is the intake's URL without path; `tags` are added to every record."""
 
     name: ClassVar[str] = "datadog"
@@ -132,28 +132,53 @@ class Datadog(Struct, frozen=True, kw_only=True):
             )
         return None
 
+    def encode_all(self, records: Sequence[Record]) -> list[Encoded]:
+        """Return the same as `encode` for each of `records`, in a third of the time for lines. Raises EncodeError."""
+        found = []
+        context = None
+        for record, id in zip(records, json_ids(records), strict=True):
+            if record.context is not context:
+                context = record.context
+                head, tail = _frame(self, context, context.level)
+            if context.is_event:
+                found.append(self.encode(record))
+                continue
+            body = record.body
+            text = body if record.fields is None and body.__class__ is str else text_of(record)
+            data = b"".join((b'{"message":', orjson.dumps(text), head, b"%d" % record.time_ms, tail, id, b"}"))
+            found.append(Encoded(record, data) if len(data) <= LIMITS.max_record_bytes else self.encode(record))
+        return found
+
     def _log(self, record: Record, message: str, more: Mapping[str, Any]) -> bytes:
-        origin = record.origin
-        log = {
-            "message": message,
-            "status": status(record),
-            "timestamp": record.time_ms,
-            "service": origin.service.lower() if origin.service else origin.function_name,
-            "hostname": origin.function_arn or origin.function_name,
-            "ddsource": "lambda",
-            "ddtags": ddtags(record, self.tags),
-            "lambda": present(
-                {
-                    "arn": origin.function_arn,
-                    "request_id": record.request_id,
-                    "instance_id": origin.instance_id,  # a failed init has no request id to search for
-                }
-            ),
-            "record_id": record.id,
-        }
-        if log["status"] is None:  # without the member, Datadog derives the status from the log itself
-            del log["status"]
-        return to_json({**log, **more})
+        head, tail = _frame(self, record.context, status(record))
+        end = b"," + json_part(more)[1:] if more else b"}"
+        values = (json_part(message), head, record.time_ms, tail, json_part(record.id), end)
+        return b'{"message":%b%b%d%b%b%b' % values
+
+
+@lru_cache(maxsize=256)
+def _frame(sink: Datadog, context: Context, status: str | None) -> tuple[bytes, bytes]:
+    """Return what stands between message and time of a log, and between time and the record's id, as JSON.
+
+    Cached, because the records of an invocation have it in common.
+    """
+    origin = context.origin
+    known = {
+        "service": origin.service.lower() if origin.service else origin.function_name,
+        "hostname": origin.function_arn or origin.function_name,
+        "ddsource": "lambda",
+        "ddtags": ddtags(origin, context.cold_start, sink.tags),
+        "lambda": present(
+            {
+                "arn": origin.function_arn,
+                "request_id": context.request_id,
+                "instance_id": origin.instance_id,  # a failed init has no request id to search for
+            }
+        ),
+    }
+    # Without the member, Datadog derives the status from the log itself.
+    told = b'"status":%b,' % json_part(status) if status is not None else b""
+    return b',%b"timestamp":' % told, b',%b,"record_id":' % json_part(known)[1:-1]
 
 
 def says_well(body: bytes) -> bool:
@@ -185,14 +210,8 @@ def status(record: Record) -> str | None:
     return record.level
 
 
-def ddtags(record: Record, more: tuple[tuple[str, str], ...] = ()) -> str:
+def ddtags(origin: Origin, cold_start: bool | None, more: tuple[tuple[str, str], ...]) -> str:
     """Return `ddtags`: tags named as in Datadog's own extension, then the user's. A comma in a tag becomes `_`."""
-    return _tags(record.origin, record.cold_start, more)
-
-
-@lru_cache(maxsize=64)
-def _tags(origin: Origin, cold_start: bool | None, more: tuple[tuple[str, str], ...]) -> str:
-    """Return the tags as text, cached for records with equal tags: making it took two thirds of the time per record."""
     known = {
         "functionname": origin.function_name,
         "function_arn": origin.function_arn.lower() if origin.function_arn else None,

@@ -5,6 +5,7 @@ projects against Splunk Enterprise 9.3 to 10.4 and Splunk Cloud 10.5, read 2026-
 """
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from os import urandom
 from typing import Any, ClassVar
@@ -32,7 +33,7 @@ from telemetry_forwarder.interfaces import (
     Verdict,
 )
 from telemetry_forwarder.records.lossless_json import json_part
-from telemetry_forwarder.records.record import Origin, Record
+from telemetry_forwarder.records.record import Context, Record, json_ids
 from telemetry_forwarder.sinks.credential import choose
 from telemetry_forwarder.sinks.http_answers import Advice, not_theirs, own_words, read_status, taken_unread
 from telemetry_forwarder.sinks.truncate import fit, grouped, present
@@ -88,7 +89,7 @@ _ONE_IS_BAD = (6, 12, 13, 15)
 _BAD_INDEX = 7
 
 
-class SplunkHec(Struct, frozen=True, kw_only=True):
+class SplunkHec(Struct, frozen=True, kw_only=True, cache_hash=True):
     """Send records as HEC events. `url` has no `/services/…`. A member that is None gets HEC's or our default."""
 
     name: ClassVar[str] = "splunk"
@@ -146,21 +147,39 @@ class SplunkHec(Struct, frozen=True, kw_only=True):
         """
         return {CHANNEL: f"{self.channel}{max(0, time_ms) // HOUR_MS:012x}"} if self.channel else {}
 
+    def encode_all(self, records: Sequence[Record]) -> list[Encoded]:
+        """Return the same as `encode` for each of `records`, in half the time for lines of text. Raises EncodeError."""
+        found = []
+        context = None
+        for record, id in zip(records, json_ids(records), strict=True):
+            if record.context is not context:
+                context = record.context
+                head, tail, is_event = frame(self, context)
+            body = record.body
+            if is_event or record.fields is not None or body.__class__ is not str or not body or body.isspace():
+                value = json_part(event(record))
+            else:
+                value = orjson.dumps(body)
+            time_ms = record.time_ms
+            time = _WHOLE[time_ms // 1000] + _THOUSANDTHS[time_ms % 1000] if time_ms >= 0 else seconds(time_ms)
+            data = b"".join((b'{"time":', time, head, value, b',"fields":{"record_id":', id, tail))
+            found.append(Encoded(record, data) if len(data) <= LIMITS.max_record_bytes else self.encode(record))
+        return found
+
     def _object(self, record: Record, event: Any, is_cut: bool = False) -> bytes:
-        head, tail = frame(self, record.origin, record.type, record.request_id, record.cold_start, record.level, is_cut)
+        head, tail, _ = frame(self, record.context, is_cut)
         values = (seconds(record.time_ms), head, json_part(event), json_part(record.id), tail)
-        return b'{"time":%b,%b,"event":%b,"fields":{"record_id":%b,%b}}' % values
+        return b'{"time":%b%b%b,"fields":{"record_id":%b%b' % values
 
 
 @lru_cache(maxsize=256)
-def frame(
-    sink: SplunkHec, origin: Origin, kind: str, request_id: str | None, cold_start: bool | None, level: str | None,
-    is_cut: bool,
-) -> tuple[bytes, bytes]:  # fmt: skip
-    """Return two parts of an HEC object as JSON: the metadata before `event`, and the `fields` after the record's id.
+def frame(sink: SplunkHec, context: Context, is_cut: bool = False) -> tuple[bytes, bytes, bool]:
+    """Return what surrounds an event and its record's id in an HEC object, and whether the event is the platform's.
 
-    They are cached, because the records of an invocation have them in common: that costs a tenth of making them.
+    That is, as JSON, the metadata and the rest of the `fields`. They are cached, because the records of an invocation
+    have them in common: that costs a tenth of making them.
     """
+    origin, kind = context.origin, context.type
     # Every object has every key, because Splunk may apply metadata of one object to the next. There must be no other
     # keys: at an unknown one HEC stops reading, answers 200 and loses the rest.
     members = {
@@ -170,16 +189,34 @@ def frame(
     }
     if sink.index is not None:
         members["index"] = sink.index
-    known = fields(origin, kind, request_id, cold_start, level, is_cut)
-    return json_part(members)[1:-1], json_part(known)[1:-1]
+    known = fields(context, is_cut)
+    return b',%b,"event":' % json_part(members)[1:-1], b",%b}" % json_part(known)[1:], context.is_event
 
 
 def seconds(time_ms: int) -> bytes:
     """Return a time as seconds with three decimals: HEC takes no exponent, and a float may lose the milliseconds."""
     if time_ms < 0:
         return b"-" + seconds(-time_ms)
-    digits = b"%04d" % time_ms
-    return digits[:-3] + b"." + digits[-3:]
+    whole, thousandths = divmod(time_ms, 1000)
+    return _WHOLE[whole] + _THOUSANDTHS[thousandths]
+
+
+class _Digits(dict[int, bytes]):
+    """The decimal forms of the last numbers that were asked for."""
+
+    def __init__(self, form: bytes) -> None:
+        super().__init__()
+        self._form = form
+
+    def __missing__(self, number: int) -> bytes:
+        if len(self) >= _MOST_NUMBERS:
+            self.clear()
+        found = self[number] = self._form % number
+        return found
+
+
+_MOST_NUMBERS = 1000
+_WHOLE, _THOUSANDTHS = _Digits(b"%d"), _Digits(b".%03d")
 
 
 def event(record: Record) -> Any:
@@ -198,17 +235,16 @@ def _not_blank(value: Any) -> Any:
     return {"record": value} if value is None or value in ({}, []) else value
 
 
-def fields(
-    origin: Origin, kind: str, request_id: str | None, cold_start: bool | None, level: str | None, is_cut: bool
-) -> dict[str, str | list[str]]:
+def fields(context: Context, is_cut: bool) -> dict[str, str | list[str]]:
     """Return the indexed fields except `record_id`. HEC requires a flat object of texts or lists of texts.
 
     A tag with the name of another field, or of metadata, is renamed to `tag_…`.
     Source: Splunk, "Automate indexed field extractions with HTTP Event Collector".
     """
+    origin = context.origin
     ours = {
-        "type": kind,
-        "request_id": request_id,
+        "type": context.type,
+        "request_id": context.request_id,
         "function_name": origin.function_name,
         "function_version": origin.function_version,
         "function_arn": origin.function_arn,
@@ -216,12 +252,12 @@ def fields(
         "account_id": origin.account_id,
         "memory_mb": origin.memory_mb,
         "instance_id": origin.instance_id,
-        "cold_start": cold_start,
+        "cold_start": context.cold_start,
         "init_type": origin.init_type,
         "service": origin.service,
         "env": origin.env,
         "version": origin.version,
-        "level": level,
+        "level": context.level,
         "cut": is_cut or None,
     }
     found: dict[str, str | list[str]] = {key: _as_text(value) for key, value in present(ours).items()}

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from msgspec import Struct, field
-from msgspec.structs import asdict
+from msgspec.structs import replace
 
 from telemetry_forwarder.clock import Deadline
 from telemetry_forwarder.delivery.window import CLOSED, answered_by
@@ -41,7 +41,7 @@ from telemetry_forwarder.interfaces import (
 )
 from telemetry_forwarder.ledger import Statement
 from telemetry_forwarder.log import Log
-from telemetry_forwarder.records.record import Origin, Record
+from telemetry_forwarder.records.record import Context, Origin, Record
 from telemetry_forwarder.testing.virtual_time import clock, run
 
 EPOCH_MS = 1_800_000_000_000
@@ -129,14 +129,11 @@ def records(count: int, *, text: str = "line", first: int = 0) -> list[Record]:
         made.append(
             Record(
                 batch=f"id-{index:06d}-",
+                index=None,
                 time_ms=EPOCH_MS + index,
-                type=kind,
                 body=body,
                 fields=body if isinstance(body, dict) else None,
-                origin=ORIGIN,
-                request_id="8f5f0a4e-0d39-4f7e-b6f5-1f3b5f4b9a77",
-                cold_start=index < 5,
-                level="info",
+                context=Context(ORIGIN, kind, "8f5f0a4e-0d39-4f7e-b6f5-1f3b5f4b9a77", index < 5, "info"),
                 size_bytes=200,
             )
         )
@@ -187,7 +184,7 @@ class SinkContract:
         sink = self.destination().sink
         body: Any = {"message": text} if as_object else text
         record = records(1)[0]
-        big = Record(**{**asdict(record), "body": body, "fields": body if as_object else None})
+        big = replace(record, body=body, fields=body if as_object else None)
         encoded = sink.encode(big)
         assert len(encoded.data) <= sink.limits.max_record_bytes
         assert encoded.is_cut or len(text) * 6 <= sink.limits.max_record_bytes
@@ -201,17 +198,11 @@ class SinkContract:
     def test_odd_records_are_expressed_or_refused_by_name(self, body: Any) -> None:
         sink = self.destination().sink
         for kind in ("function", "extension", "platform.report", "platform.unheardOf", "unheardOf"):
-            odd = Record(
-                **{
-                    **asdict(records(1)[0]),
-                    "type": kind,
-                    "body": body,
-                    "fields": body if isinstance(body, dict) else None,
-                    "request_id": None,
-                    "cold_start": None,
-                    "level": None,
-                    "origin": Origin(function_name="f"),
-                }
+            odd = replace(
+                records(1)[0],
+                body=body,
+                fields=body if isinstance(body, dict) else None,
+                context=Context(Origin(function_name="f"), kind),
             )
             try:
                 encoded = sink.encode(odd)

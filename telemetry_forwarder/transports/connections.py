@@ -16,12 +16,11 @@ from socket import AddressFamily
 from typing import Any
 
 from aiohttp.abc import ResolveResult
-from aiohttp.client import ClientRequest, ClientResponse, ClientTimeout
-from aiohttp.client_exceptions import ClientPayloadError, ConnectionTimeoutError
+from aiohttp.client import ClientRequest, ClientTimeout
+from aiohttp.client_exceptions import ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection as Lease
 from aiohttp.connector import TCPConnector
-from aiohttp.helpers import TimerNoop
 from aiohttp.resolver import ThreadedResolver
 
 from telemetry_forwarder.clock import Clock, Moment
@@ -53,7 +52,6 @@ _NEXT_ADDRESS_S = 0.25
 # The most bytes kept from the start of an answer, and the longest line of a head.
 LONGEST_HEAD_BYTES = 64 * 1024
 
-_NO_TIMER = TimerNoop()
 _END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -106,13 +104,12 @@ class Connector(TCPConnector):
     """aiohttp's pool, but a connection that was idle for too long by the wall clock is not reused."""
 
     def __init__(self, clock: Clock) -> None:
-        # No DNS cache: if an address has moved, the next connection finds it. `connect` judges the age of an idle
-        # connection; aiohttp's timer for that would wake an idle process.
+        # No DNS cache: if an address has moved, the next connection finds it.
         super().__init__(
             limit=0,
             use_dns_cache=False,
             resolver=_Resolver(),
-            keepalive_timeout=None,
+            keepalive_timeout=KEEP_ALIVE_S,
             happy_eyeballs_delay=_NEXT_ADDRESS_S,
         )
         self._factory = self._make_connection  # type: ignore[assignment]  # aiohttp's is a partial of its own class
@@ -136,38 +133,6 @@ class Connector(TCPConnector):
         lease.add_callback(lambda: connection.rest(self._clock))
         attempt.is_sent_on(connection)
         return lease
-
-    async def ask(self, request: ClientRequest, timeout: ClientTimeout) -> ClientResponse:  # noqa: ASYNC109
-        """Send a request and return its response, whose head has come. The caller releases it.
-
-        Raises ConnectionTimeoutError, or another ClientError, OSError or ValueError. An answer that cannot be unpacked
-        is an answer, too, so nothing is unpacked.
-        """
-        try:
-            lease = await self.connect(request, [], timeout)
-        except TimeoutError as error:
-            raise ConnectionTimeoutError from error
-        connection = lease.protocol
-        assert connection is not None  # noqa: S101 - it was leased just now
-        try:
-            connection.set_response_params(
-                timer=_NO_TIMER,
-                skip_payload=request.method == "HEAD",
-                read_until_eof=True,
-                auto_decompress=False,
-                read_timeout=timeout.sock_read,
-                max_line_size=LONGEST_HEAD_BYTES,
-                max_field_size=LONGEST_HEAD_BYTES,
-            )
-            response = await request.send(lease)
-            try:
-                return await response.start(lease)
-            except BaseException:
-                response.close()
-                raise
-        except BaseException:
-            lease.close()
-            raise
 
     def _make_connection(self) -> "Connection":
         attempt = CURRENT.get()
@@ -213,10 +178,6 @@ class Connection(ResponseHandler):
 
     def close(self) -> None:
         self.abort()
-
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        if self._reading_paused:  # aiohttp calls this after each read
-            super().resume_reading(resume_parser)
 
     # --- called by asyncio ---
 

@@ -1,7 +1,5 @@
 """Send HTTP requests to one destination with aiohttp: no retry, no redirect, no cookie, nothing from the environment.
 
-For that it takes aiohttp's connector, request and response without a session, which would cost as much as they do.
-
 A timer that was set before Lambda froze the environment fires as soon as it thaws, although the answer may be in the
 socket. So only connecting has a timeout here. The worker bounds the wait for an answer, because it knows the deadline
 of the invocation.
@@ -15,9 +13,9 @@ import ssl
 from io import BytesIO
 from typing import Any
 
-from aiohttp.client import ClientRequest, ClientResponse, ClientTimeout
+from aiohttp.client import ClientRequest, ClientResponse, ClientSession, ClientTimeout
 from aiohttp.client_exceptions import ClientError, ClientHttpProxyError, ConnectionTimeoutError
-from multidict import CIMultiDict
+from aiohttp.cookiejar import DummyCookieJar
 from yarl import URL
 
 from telemetry_forwarder import __version__
@@ -28,6 +26,7 @@ from telemetry_forwarder.transports.addresses import address, host_port, proxy_l
 from telemetry_forwarder.transports.answers import LONGEST_ANSWER_BYTES, Answer, begun_answer, read_answer, unread
 from telemetry_forwarder.transports.connections import (
     CURRENT,
+    LONGEST_HEAD_BYTES,
     Attempt,
     Connection,
     Connector,
@@ -76,12 +75,12 @@ class HttpTransport:
         self._name_advice = name_advice
         self._names: tuple[str, ...] | None = None  # in a certificate that is for other names
         self._clock = clock or SystemClock()
-        self._connector: Connector | None = None
+        self._session: ClientSession | None = None
         self._is_closed = False
         self._ways = Ways()
 
     def __repr__(self) -> str:
-        return f"<HttpTransport: {self._connector or 'not used yet'}>"
+        return f"<HttpTransport: {self._session.connector if self._session else 'not used yet'}>"
 
     def waits_for(self) -> Cause | None:
         """Return the connection step that the oldest request waits for; None if it was sent."""
@@ -106,21 +105,16 @@ class HttpTransport:
         try:
             url, route = self._route_to(request.url)
             login = proxy_login(self._proxy) if self._proxy and url.scheme == "http" else {}
-            headers = CIMultiDict({"User-Agent": _USER_AGENT, **login})
-            headers.update(request.headers)
-            answer = await self._open_connector().ask(
-                ClientRequest(
-                    request.method.upper(), url, headers=headers, data=_payload_of(request.body),
-                    skip_auto_headers=("Accept-Encoding", "Content-Type"), **route,
-                ),
-                self._timeout,
-            )  # fmt: skip
-            try:
+            async with self._open_session().request(
+                request.method,
+                url,
+                data=_payload_of(request.body),
+                headers={**login, **request.headers},
+                allow_redirects=False,
+                **route,
+            ) as answer:
                 found = Answer(answer.status, {name.lower(): value for name, value in answer.headers.items()})
                 await _read_body(answer, found.body, self._longest_answer_bytes)
-            finally:
-                answer.release()
-                await answer.wait_for_close()
         except (ClientError, OSError, ValueError) as error:
             drop_tracebacks(error)
             if attempt.connection is None:
@@ -132,14 +126,24 @@ class HttpTransport:
 
     async def aclose(self) -> None:
         self._is_closed = True
-        if self._connector is not None:
-            await self._connector.close()
+        if self._session is not None:
+            await self._session.close()
 
-    def _open_connector(self) -> Connector:
-        """Return the connector. It is created with the first request, because aiohttp needs a running loop."""
-        if self._connector is None:
-            self._connector = Connector(self._clock)
-        return self._connector
+    def _open_session(self) -> ClientSession:
+        """Return the session. It is created with the first request, because aiohttp needs a running loop."""
+        if self._session is None:
+            self._session = ClientSession(
+                connector=Connector(self._clock),
+                cookie_jar=DummyCookieJar(),
+                headers={"User-Agent": _USER_AGENT},
+                skip_auto_headers=["Content-Type", "Accept-Encoding"],
+                auto_decompress=False,  # an answer that cannot be unpacked is an answer too
+                timeout=self._timeout,
+                max_line_size=LONGEST_HEAD_BYTES,
+                max_field_size=LONGEST_HEAD_BYTES,
+            )
+            self._session._retry_connection = False  # aiohttp's own retry of a GET would outlive any deadline
+        return self._session
 
     def _route_to(self, text: str) -> tuple[URL, dict[str, Any]]:
         """Return the URL to request, unchanged, and the arguments of aiohttp's `request` for proxy and TLS."""
@@ -202,9 +206,11 @@ class HttpTransport:
         url, route = self._route_to(text)
         route["ssl"] = context_of(self._ca_file)
         route["ssl"].check_hostname = False
+        connector = self._open_session().connector
+        assert connector is not None  # noqa: S101 - the session was not closed
         current = CURRENT.set(Attempt(text, self._proxy, Way()))
         try:
-            connection = await self._open_connector().connect(ClientRequest("HEAD", url, **route), [], self._timeout)
+            connection = await connector.connect(ClientRequest("HEAD", url, **route), [], self._timeout)
         except (ClientError, OSError):
             return ()
         finally:

@@ -53,6 +53,16 @@ def test_batches_partition_their_input_within_the_limits(items: list[tuple[int, 
         assert ids == sorted(ids)
 
 
+@given(st.lists(ITEMS, max_size=4), BOUNDS)
+def test_to_extend_a_batch_is_to_add_one_by_one(lists: list[list[tuple[int, int]]], bounds: Limits) -> None:
+    extended, added = OpenBatch(bounds), OpenBatch(bounds)
+    for items in lists:
+        some = [encoded(size, time_ms=time, id=f"{n}") for n, (size, time) in enumerate(items)]
+        taken = extended.extend(some)
+        assert [added.add(one) for one in some[: taken + 1]] == [True] * taken + [False] * (taken < len(some))
+        assert extended.close() == added.close()
+
+
 @given(ITEMS, BOUNDS)
 def test_no_batch_ends_early(items: list[tuple[int, int]], bounds: Limits) -> None:
     """Each batch is closed because the next record did not fit: no request is wasted."""

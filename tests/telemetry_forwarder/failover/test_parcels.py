@@ -25,7 +25,7 @@ from telemetry_forwarder.failover.parcels import (
     unpack,
 )
 from telemetry_forwarder.records.lossless_json import object_in, parse_json
-from telemetry_forwarder.records.record import Origin, Record
+from telemetry_forwarder.records.record import Context, Origin, Record
 from telemetry_forwarder.sinks.cloudwatch_logs import CloudWatchLogs
 from telemetry_forwarder.sinks.datadog import Datadog
 from telemetry_forwarder.sinks.splunk_hec import SplunkHec
@@ -64,14 +64,17 @@ def any_record(draw: st.DrawFn) -> Record:
     told = body if isinstance(body, dict) else object_in(body)
     return Record(
         batch=draw(st.text(max_size=30)),
+        index=None,
         time_ms=draw(st.integers(-(2**62), 2**62)),
-        type=draw(st.sampled_from(["function", "extension", "platform.report"]) | st.text(max_size=10)),
         body=body,
         fields=draw(st.just(told) | st.none() | st.dictionaries(st.text(max_size=5), JSON, max_size=3)),
-        origin=draw(ORIGINS),
-        request_id=draw(MAYBE),
-        cold_start=draw(st.none() | st.booleans()),
-        level=draw(MAYBE),
+        context=Context(
+            draw(ORIGINS),
+            draw(st.sampled_from(["function", "extension", "platform.report"]) | st.text(max_size=10)),
+            draw(MAYBE),
+            draw(st.none() | st.booleans()),
+            draw(MAYBE),
+        ),
         size_bytes=draw(st.integers(0, 2**30)),
     )
 
@@ -228,7 +231,7 @@ def test_instance_is_named_in_safe_characters(instance_id: str | None, name: str
 @calm
 @given(st.text(max_size=30), st.text(max_size=30), st.text(max_size=30), st.integers(-(2**62), 2**62))
 def test_a_key_is_safe_whatever_the_names_and_tells_its_sink(function: str, sink: str, name: str, time: int) -> None:
-    one = replace(record(time_ms=time), origin=Origin(function_name=function, instance_id=name))
+    one = replace(record(time_ms=time), context=Context(Origin(function_name=function, instance_id=name), "function"))
     (packed,) = pack_objects([one])
     assert packed.parcel is not None
     for prefix in ("", "a/b"):

@@ -188,7 +188,7 @@ DROPPED = item("platform.logsDropped", {"reason": "consumer slower than producer
 
 
 def later(one: Item, ms: int) -> Item:
-    return one._replace(time_ms=BEGAN + ms)
+    return replace(one, time_ms=BEGAN + ms)
 
 
 def invoked(request: str, ms: int, *, asked: int = 0) -> Invocation:

@@ -526,3 +526,35 @@ def test_any_line_is_read(body: Any) -> None:
 @given(st.dictionaries(st.sampled_from(["level", "log", "severity", "status", "levelno", "record", "@t", "@m"]), JSON))
 def test_any_object_has_a_level_or_none(fields: dict[str, Any]) -> None:
     assert level_of(fields) in (None, "debug", "info", "warn", "error", "critical")
+
+
+# Parts of what runtimes write before a message, sound and damaged.
+_TIMES = st.sampled_from(
+    [TIME, TIME[:-2] + "x" + "Z", TIME[:10] + " " + TIME[11:], TIME[:-1] + "456Z", "10:15:30Z", ""]
+)
+_LEVELS = st.sampled_from(["INFO", "ERROR", "info", "ORDER", "WARNING", ""])
+_IDS = st.sampled_from([ID, OTHER, ID[:-1], "undefined", ""])
+_TABS = st.sampled_from(["\t", "\t", "\t", " ", ""])
+_MESSAGES = st.sampled_from(["done", "ERROR\tfailed", '{"level":"warn"}', ' {"level":"warn"}', "", "Z\t"])
+_PYTHON = st.tuples(st.just("["), _LEVELS, st.just("]"), _TABS, _TIMES, _TABS, _IDS, _TABS, _MESSAGES).map("".join)
+_NODE = st.tuples(_TIMES, _TABS, _IDS, _TABS, _LEVELS, _TABS, _MESSAGES).map("".join)
+
+
+@given(st.lists(_PYTHON | _NODE, min_size=2, max_size=6))
+def test_a_line_is_read_the_same_whatever_was_read_before_it(lines: list[str]) -> None:
+    """The last prefix is remembered. It must not be taken for another."""
+    alone = []
+    for line in lines:
+        read(f"[INFO]\t{TIME}\t{STRANGER}\tof none of them")
+        alone.append(read(line))
+    assert [read(line) for line in lines] == alone
+    assert [read(line) for line in reversed(lines)] == alone[::-1]
+
+
+def test_a_level_behind_a_request_id_is_read_although_the_line_before_had_none() -> None:
+    assert read(f"{TIME}\t{ID}\tERROR no tab")[1] is None
+    assert read(f"{TIME}\t{ID}\tERROR\twith a tab")[1] == "error"
+
+
+def test_a_damaged_time_hides_no_request() -> None:
+    assert read(f"[ERROR]\t{TIME[:5]}\ufffd{TIME[6:]}\t{ID}\tfailed")[1:3] == ("error", (ID,))

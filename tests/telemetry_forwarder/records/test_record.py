@@ -8,6 +8,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from telemetry_forwarder.errors import DecodeError
 from telemetry_forwarder.records.lossless_json import parse_json
@@ -55,6 +56,23 @@ def test_any_json_value_decodes_or_raises_decode_error(value: object) -> None:
 def test_no_member_of_an_item_stops_the_others(elements: list[dict[str, object]]) -> None:
     items, others, *_ = decode(json.dumps(elements).encode(), NOW_MS)
     assert (len(items), others) == (len(elements), 0)
+
+
+@given(st.lists(st.fixed_dictionaries({"type": st.text()}, optional={"time": JSON, "record": JSON}), max_size=5))
+def test_items_are_the_same_whether_or_not_care_is_needed(elements: list[dict[str, object]]) -> None:
+    """A body with an element that is no item is parsed in another way."""
+    plain = decode(json.dumps(elements).encode(), NOW_MS)
+    careful = decode(json.dumps([*elements, 5]).encode(), NOW_MS)
+    assert [repr(replace(one, size_bytes=0)) for one in plain.items] == [
+        repr(replace(one, size_bytes=0)) for one in careful.items
+    ]
+
+
+@pytest.mark.parametrize("name", ["time_ms", "size_bytes", "body"])
+def test_members_that_are_not_lambdas_change_nothing(name: str) -> None:
+    items = decode(body(element(**{name: "x"})), NOW_MS).items
+    assert items == decode(body(element(**{name: 777})), NOW_MS).items
+    assert (items[0].time_ms, items[0].body) == (1772446530123, "hello\n")
 
 
 def test_an_item_keeps_its_body_as_it_came() -> None:

@@ -11,6 +11,7 @@ from telemetry_forwarder.transports.gzip import GzipTransport
 from tests.builders import ScriptedTransport
 
 LONG = b'{"event": "a line of some length"}' * 200
+VERY_LONG = b"".join(b'{"event": "line %d of some length"}' % number for number in range(20_000))
 
 
 def request(body: bytes, **headers: str) -> HttpRequest:
@@ -32,11 +33,18 @@ async def test_a_long_body_is_sent_smaller_and_says_so():
     assert dict(given.headers) == {"Accept": "x"}
 
 
-async def test_the_same_body_gives_the_same_bytes():
+@pytest.mark.parametrize("body", [LONG, VERY_LONG], ids=["short", "long"])
+async def test_the_same_body_gives_the_same_bytes(body):
     """No time of day in the gzip header: golden requests stay golden."""
-    sent = await sent_for(request(LONG))
+    sent = await sent_for(request(body))
     assert sent.body[4:8] == bytes(4)
-    assert (await sent_for(request(LONG))).body == sent.body
+    assert (await sent_for(request(body))).body == sent.body
+
+
+async def test_a_very_long_body_is_packed_by_another_library_into_no_more_bytes():
+    sent = await sent_for(request(VERY_LONG))
+    assert gzip.decompress(sent.body) == VERY_LONG
+    assert len(sent.body) < len(gzip.compress(VERY_LONG, 3)) * 1.1
 
 
 @pytest.mark.parametrize("body", [b"", b"short", os.urandom(4096)], ids=["none", "short", "does not shrink"])

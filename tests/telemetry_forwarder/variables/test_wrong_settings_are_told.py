@@ -8,10 +8,11 @@ import subprocess
 import sys
 from typing import Any
 
+import orjson
 import pytest
 
 from telemetry_forwarder.settings import Settings
-from telemetry_forwarder.sinks.datadog import Datadog, ddtags
+from telemetry_forwarder.sinks.datadog import Datadog
 from telemetry_forwarder.sinks.splunk_hec import SplunkHec
 from telemetry_forwarder.variables.reading import read_all
 from telemetry_forwarder.variables.types import Secret
@@ -190,7 +191,7 @@ def test_a_bare_tag_reaches_datadog_as_it_is() -> None:
     (destination,) = settings.destinations
     assert lines == []
     assert isinstance(destination.sink, Datadog)
-    tags = ddtags(record(), destination.sink.tags).split(",")
+    tags = orjson.loads(destination.sink.encode(record()).data)["ddtags"].split(",")
     assert {"simple-tag-0", "tag-key-1:tag-value-1"} <= set(tags)
 
 

@@ -1,0 +1,120 @@
+"""What a sink writes for many records at once is what it writes for each, and what a plain writer makes of a dict.
+
+`DIFFERENTIAL=N` tries N batches for each sink in place of a few: a million records take some minutes.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from telemetry_forwarder.errors import EncodeError
+from telemetry_forwarder.interfaces import Encoded
+from telemetry_forwarder.records.lossless_json import to_json
+from telemetry_forwarder.records.record import Record
+from telemetry_forwarder.sinks import cloudwatch_logs, datadog, splunk_hec
+from telemetry_forwarder.sinks.truncate import present
+from tests.builders import record
+from tests.telemetry_forwarder.failover.test_parcels import any_record
+
+MANY = settings(
+    deadline=None,
+    max_examples=int(os.environ.get("DIFFERENTIAL", "150")),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+SPLUNK = splunk_hec.SplunkHec(url="https://splunk.example", index="main")
+DATADOG = datadog.Datadog(url="https://datadog.example", tags=(("a", "b"),))
+CLOUDWATCH = cloudwatch_logs.CloudWatchLogs(group="/g", stream=None, fallback_stream="s")
+
+
+def splunk(record: Record) -> bytes:
+    seconds = f"{abs(record.time_ms) // 1000}.{abs(record.time_ms) % 1000:03}"
+    function = record.origin.function_name
+    return to_json({
+        "time": orjson.Fragment("-" * (record.time_ms < 0) + seconds),
+        "host": function,
+        "source": f"lambda:{function}",
+        "sourcetype": f"aws:lambda:{record.type.partition('.')[0]}",
+        "index": "main",
+        "event": splunk_hec.event(record),
+        "fields": {"record_id": record.id, **splunk_hec.fields(record.context, is_cut=False)},
+    })  # fmt: skip
+
+
+def of_datadog(record: Record) -> bytes:
+    origin = record.origin
+    more = {"platform": {"type": record.type, "record": record.body}} if record.is_event else {}
+    log = {
+        "message": datadog.message(record),
+        "status": datadog.status(record),
+        "timestamp": record.time_ms,
+        "service": origin.service.lower() if origin.service else origin.function_name,
+        "hostname": origin.function_arn or origin.function_name,
+        "ddsource": "lambda",
+        "ddtags": datadog.ddtags(origin, record.cold_start, (("a", "b"),)),
+        "lambda": present({
+            "arn": origin.function_arn, "request_id": record.request_id, "instance_id": origin.instance_id
+        }),
+        "record_id": record.id,
+    }  # fmt: skip
+    return to_json({**{name: value for name, value in log.items() if (name, value) != ("status", None)}, **more})
+
+
+def cloudwatch(record: Record) -> bytes:
+    return to_json(cloudwatch_logs.content(record))
+
+
+WRITERS: Mapping[str, tuple[Any, Callable[[Record], bytes]]] = {
+    "splunk": (SPLUNK, splunk), "datadog": (DATADOG, of_datadog), "cloudwatch": (CLOUDWATCH, cloudwatch)
+}  # fmt: skip
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> list[Record]:
+    """Return records of a few contexts and batches, as they come: most are lines of the same request."""
+    given_records = draw(st.lists(any_record(), min_size=1, max_size=12))
+    found = []
+    for one in given_records:
+        model = draw(st.sampled_from(given_records))
+        index = draw(st.none() | st.integers(0, 2**17))
+        found.append(replace(one, context=model.context, batch=model.batch, index=index))
+    return found
+
+
+def alone(sink: Any, record: Record) -> Encoded | str:
+    try:
+        encoded: Encoded = sink.encode(record)
+    except EncodeError as error:
+        return str(error)
+    return encoded
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@MANY
+@given(given_records=batches())
+def test_many_at_once_are_written_as_each_alone_and_as_a_plain_writer_does(
+    name: str, given_records: list[Record]
+) -> None:
+    sink, write = WRITERS[name]
+    each = [alone(sink, record) for record in given_records]
+    for one in each:
+        assert isinstance(one, str) or one.data == write(one.record)
+    try:
+        found = sink.encode_all(given_records)
+    except (EncodeError, TypeError):  # each of them is tried alone then: one has something that orjson refuses
+        return
+    assert found == each
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_an_oversize_record_among_others_is_cut(name: str) -> None:
+    sink, _ = WRITERS[name]
+    line = record("hello")
+    small, large = sink.encode_all([line, replace(line, body="x" * 1_100_000)])
+    assert (small.is_cut, large.is_cut) == (False, True)
+    assert large == sink.encode(large.record)
