@@ -6,6 +6,7 @@ open as long as the client wants, and the end does not wait for handlers.
 """
 
 import asyncio
+import math
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,8 +18,6 @@ from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import StreamResponse
 from aiohttp.web_server import Server
 
-# By default aiohttp closes a connection that is idle for an hour; the environment may be frozen for longer.
-_FOR_EVER_S = 1e9
 _CLOSE_S = 1.0  # the longest wait for handlers, which are cancelled when the server ends
 
 
@@ -27,9 +26,16 @@ class Connection(RequestHandler):
 
     def __init__(self, http: Server, **limits: Any) -> None:
         super().__init__(
-            http, loop=asyncio.get_running_loop(), keepalive_timeout=_FOR_EVER_S, tcp_keepalive=False, lingering_time=0,
+            http, loop=asyncio.get_running_loop(), keepalive_timeout=0, tcp_keepalive=False, lingering_time=0,
             access_log=None, **limits,  # type: ignore[arg-type]  # aiohttp accepts None, its annotation does not
         )  # fmt: skip
+        # A timer that is never scheduled, in the place of aiohttp's own, which would close an idle connection. The
+        # environment may be frozen for long, and an idle process must not be woken, not even once a day.
+        self._keepalive_handle = asyncio.TimerHandle(math.inf, lambda: None, (), self._loop)
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        if self._reading_paused:  # aiohttp calls this after each read
+            super().resume_reading(resume_parser)
 
     def drop(self) -> None:
         """End the connection without an answer."""

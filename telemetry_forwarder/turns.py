@@ -29,6 +29,45 @@ _REMEMBERED = 32  # slices
 WAY_ROUNDS = 6
 
 
+class TimedEvent:
+    """An `asyncio.Event` that is waited for until a deadline, at a third of what `asyncio.timeout` around it costs."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiters: deque[asyncio.Future[bool]] = deque()
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def set(self) -> None:
+        self._is_set = True
+        for waiter in self._waiters:
+            _resolve(waiter, True)
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    async def wait(self, until: float = math.inf) -> bool:
+        """Wait until it is set, or `until` (loop's clock); return whether it was set by then."""
+        if self._is_set:
+            return True
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self._waiters.append(waiter)
+        timer = loop.call_at(until, _resolve, waiter, False) if until < math.inf else None
+        try:
+            return await waiter
+        finally:
+            self._waiters.remove(waiter)
+            if timer is not None:
+                timer.cancel()
+
+
+def _resolve(waiter: "asyncio.Future[bool]", value: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(value)
+
+
 class Turns:
     """An async context manager: entering waits for a slice. Work inside until `is_over`, and never await anything."""
 
@@ -41,6 +80,7 @@ class Turns:
         self._rests_from = math.inf
         self._is_over_rest = asyncio.Event()
         self._rounds = 0  # of the event loop, in which no slice begins
+        self._has_arrived = False  # whether those rounds are to be counted once somebody waits for a slice
 
     async def __aenter__(self) -> "Turns":
         is_next = False
@@ -82,6 +122,18 @@ class Turns:
         second each, and the end of an invocation would be noticed that much later. Arrivals are bounded: an answer is
         held back if too much waits to be digested, and an idle sender costs a few empty rounds.
         """
+        self._has_arrived = True
+        if self._waiting:
+            self._count_rounds()
+
+    def has_gone_through(self) -> None:
+        """Note that the lifecycle acts on what has arrived: slices may begin again."""
+        self._has_arrived = False
+        self._rounds = min(self._rounds, 1)
+
+    def _count_rounds(self) -> None:
+        """Count the rounds from now on. Nobody waits in most invocations, so they do not count any."""
+        self._has_arrived = False
         if not self._rounds:
             asyncio.get_running_loop().call_soon(self._next_round)
         self._rounds = WAY_ROUNDS
@@ -123,6 +175,8 @@ class Turns:
             self._pass_on()
 
     def _is_resting(self) -> bool:
+        if self._has_arrived:
+            self._count_rounds()
         return self._rounds > 0 or self._now() >= self._rests_from
 
     def _next_round(self) -> None:

@@ -15,7 +15,7 @@ remaining time has passed without an answer.
 """
 
 import asyncio
-import contextlib
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -49,6 +49,7 @@ from telemetry_forwarder.interfaces import (
 )
 from telemetry_forwarder.ledger import Account
 from telemetry_forwarder.records.record import Record
+from telemetry_forwarder.turns import TimedEvent
 
 # In the last window: how many pieces are under way at the same time, how often each is tried, and the share of the
 # remaining time that an attempt or a pause may take while another may still succeed. Less than `LEAST_S` is too short.
@@ -97,7 +98,7 @@ class Delivery:
         self._not_before = 0.0  # the end of a pause: no attempt starts before
         self._pauses = backoff()
         self._may_reconnect, self._may_reconsider = True, False  # each once in a `run`
-        self._news = asyncio.Event()  # set when an answer has come, the window has changed, or there is more to send
+        self._news = TimedEvent()  # set when an answer has come, the window has changed, or there is more to send
         self._has_more = more is not None
         self._more = more
         self._late_by = late_by
@@ -211,9 +212,7 @@ class Delivery:
         return not self.outstanding.held
 
     async def _wait_for_news(self, until: float | None) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(until):
-                await self._news.wait()
+        await self._news.wait(until if until is not None else math.inf)
         if until is not None and (now := self._clock.monotonic()) - until > LATE_S:
             self._thawed_at = now  # there was a freeze, and an answer may wait in the socket
 

@@ -48,7 +48,7 @@ from telemetry_forwarder.ledger import Account, Statement
 from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.spool.backlog import Backlog
-from telemetry_forwarder.turns import Turns
+from telemetry_forwarder.turns import TimedEvent, Turns
 
 # A destination that has not answered so long after the start of a drain may never answer: the fallback gets ready.
 _WARM_AFTER_S = 0.15
@@ -61,6 +61,14 @@ class Capacity(Struct, frozen=True):
     max_records: int
     max_bytes: int
     when_full: WhenFull = WhenFull.DROP_OLDEST
+
+
+class _Flush(Struct, frozen=True):
+    """A flush that is waited for until `answer_by`: when it began, and how many records had been delivered then."""
+
+    answer_by: Deadline
+    begun_at: float
+    delivered: int
 
 
 class Worker:
@@ -107,11 +115,12 @@ class Worker:
         self._encoder = Encoder(sink, self._account, clock, self._reporter.note)
         self._turns = turns or Turns(clock)
         self._packer = Packer(self._queue, self._encoder, sink.limits, self._turns, clock)
-        self._wake, self._idle = asyncio.Event(), asyncio.Event()
+        self._wake, self._idle = asyncio.Event(), TimedEvent()
         self._idle.set()
         self._is_closed = self._is_drained = self._next_process_follows = False
         self._is_well = False  # whether the drain delivered everything
         self._runner: asyncio.Task[Any] | None = None
+        self._flush: _Flush | None = None
         self._waited_for = 0  # the number of the attempt for which a flush waited in vain
         self._has_left_over = bool(self._queue)
         self._timer = LingerTimer(clock, self.nudge)
@@ -182,12 +191,30 @@ class Worker:
         returns at once, and starts nothing, if the destination is unhealthy, if an earlier flush waited in vain for the
         same attempt, or if no answer is expected by `answer_by`.
         """
+        self.begin_flush(window)
+        await self.wait_for_flush()
+
+    def begin_flush(self, window: SendWindow) -> None:
+        """Begin a flush, and do not wait yet."""
         self.allow(window)
         answer_by = window.answer_by or window.until
         has_work = self.held if self._clock.monotonic() < window.until.at else self._delivery.under_way_for is not None
+        self._flush = None
         if has_work and self.is_worth_waiting_for(answer_by):
             self._wake_up()
-            await self._wait_for_answers(answer_by)
+            self._flush = _Flush(answer_by, self._clock.monotonic(), self._account.delivered)
+
+    async def wait_for_flush(self) -> None:
+        """Wait for the end of the flush that was begun last."""
+        if (flush := self._flush) is None or await self._idle.wait(flush.answer_by.at):
+            return
+        if self._delivery.under_way_for is None:  # there was no time for an attempt
+            return
+        self._waited_for = self._account.attempts
+        if self._account.delivered == flush.delivered:
+            self._delivery.answer_time.waited_in_vain(self._clock.monotonic() - flush.begun_at)
+            self._get_ready_to_fall_back()
+            self._reporter.waiting(self._delivery.waits_for() or _NO_ANSWER_YET)
 
     @property
     def is_idle(self) -> bool:
@@ -196,16 +223,6 @@ class Worker:
 
     async def wait_idle(self) -> None:
         await self._idle.wait()
-
-    async def _wait_for_answers(self, deadline: Deadline) -> None:
-        begun_at, delivered = self._clock.monotonic(), self._account.delivered
-        if await self._is_idle_by(deadline.at) or self._delivery.under_way_for is None:
-            return  # all is answered, or there was no time for an attempt
-        self._waited_for = self._account.attempts
-        if self._account.delivered == delivered:
-            self._delivery.answer_time.waited_in_vain(self._clock.monotonic() - begun_at)
-            self._get_ready_to_fall_back()
-            self._reporter.waiting(self._delivery.waits_for() or _NO_ANSWER_YET)
 
     def is_worth_waiting_for(self, deadline: Deadline) -> bool:
         """Return whether a flush until `deadline` would wait for the destination, if there is something to send."""
@@ -229,9 +246,9 @@ class Worker:
         """
         self._is_closed = True
         self.allow(SendWindow(deadline, is_last=True))
-        if not await self._is_idle_by(min(deadline.at, self._clock.monotonic() + _WARM_AFTER_S)):
+        if not await self._idle.wait(min(deadline.at, self._clock.monotonic() + _WARM_AFTER_S)):
             self._get_ready_to_fall_back()
-        if not await self._is_idle_by(deadline.at):
+        if not await self._idle.wait(deadline.at):
             self._reporter.blame(self._delivery.waits_for())
             await self._end_runner()
         self._is_well = not self.held
@@ -263,15 +280,6 @@ class Worker:
             self._reporter.note("a bug in the sink", **where(error))
             self._delivery.outstanding.drop_faulty(DropReason.SINK_FAILED)
         self.give_up(DropReason.DEADLINE)
-
-    async def _is_idle_by(self, at: float) -> bool:
-        """Wait until nothing more can be sent, at most until `at`; return whether that came."""
-        try:
-            async with asyncio.timeout_at(at):
-                await self._idle.wait()
-        except TimeoutError:
-            return False
-        return True
 
     async def _fall_back(self, deadline: Deadline) -> None:
         """Give all held records, and those that come meanwhile, to the fallback; those it does not store stay held.
@@ -374,6 +382,8 @@ class Worker:
 
     async def _load(self) -> bool:
         """Pack a batch of queued records and add it to the delivery; return whether there was one."""
+        if not self._queue and not self._packer.held:
+            return False
         batch = await self._packer.pack(self._delivery.pack_until(LONGEST_PACK_S), self._may_pack)
         if batch:
             self._delivery.add(batch)

@@ -5,7 +5,6 @@ the end of the invocation, must be read, and the work that follows that end must
 """
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -13,7 +12,7 @@ from typing import Protocol
 from telemetry_forwarder.clock import Deadline
 from telemetry_forwarder.intake.intake import SMALL_BYTES, Arrived, Intake
 from telemetry_forwarder.log import Log, where
-from telemetry_forwarder.turns import Turns
+from telemetry_forwarder.turns import TimedEvent, Turns
 
 
 class Worker(Protocol):
@@ -41,7 +40,7 @@ class Inbox:
         self._queue: deque[tuple[Arrived, asyncio.Future[None] | None]] = deque()
         self._bytes = 0
         self._news = asyncio.Event()
-        self._empty = asyncio.Event()
+        self._empty = TimedEvent()
         self._empty.set()
         self._is_closed = False
         self._next_process_follows = False
@@ -68,6 +67,10 @@ class Inbox:
         self._news.set()
         return answer
 
+    def answers_at_once(self, size: int) -> bool:
+        """Return whether `take` would let a body of `size` bytes be answered at once."""
+        return not self._is_strict and self._bytes + size <= self._max_bytes
+
     async def run(self) -> None:
         """Digest bodies in slices until cancelled."""
         while True:
@@ -81,9 +84,7 @@ class Inbox:
 
     async def wait_empty(self, until: Deadline) -> None:
         """Wait until everything is digested, or until the deadline."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(until.at):
-                await self._empty.wait()
+        await self._empty.wait(until.at)
 
     def expect_next_process(self) -> None:
         """Note that another process follows in this environment: bodies that are not digested are left to it."""

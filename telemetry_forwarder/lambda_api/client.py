@@ -9,6 +9,7 @@ import _socket
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
+from errno import EISCONN
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -186,10 +187,7 @@ class ExtensionsClient:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as connection:
             connection.setblocking(False)
             try:
-                async with asyncio.timeout(CONNECT_S):
-                    # On loopback there is a connection when this returns, so that the next lines wait for nothing.
-                    connection.connect_ex(address_of(self._runtime_api))
-                    await loop.sock_connect(connection, address_of(self._runtime_api))
+                await _connect(connection, address_of(self._runtime_api))
                 await loop.sock_sendall(connection, request)
                 return await self._receive(connection, b"")
             except (OSError, ValueError) as error:
@@ -198,14 +196,44 @@ class ExtensionsClient:
     async def _receive(self, connection: socket.socket, received: bytes) -> "Answer":
         """Read the rest of the answer to a request; `received` was read before. Raises OSError."""
         self.on_asked()
-        while not is_whole(received):
-            news = await asyncio.get_running_loop().sock_recv(connection, 65536)
+        while not received or not is_whole(received):
+            news = await _read(connection)
             if not news:
+                if not is_whole(received, is_over=True):
+                    raise ConnectionAbortedError("closed by the other end")
                 break
             received += news
-        if not is_whole(received, is_over=True):
-            raise ConnectionAbortedError("closed by the other end")
         return parse(received)
+
+
+async def _connect(connection: socket.socket, address: tuple[str, int]) -> None:
+    """Connect a socket that does not block. Raises OSError, which includes TimeoutError."""
+    connection.connect_ex(address)
+    # On loopback there is a connection already, so the second call returns what came of the first.
+    if connection.connect_ex(address) not in (0, EISCONN):
+        async with asyncio.timeout(CONNECT_S):
+            await asyncio.get_running_loop().sock_connect(connection, address)
+
+
+async def _read(connection: socket.socket) -> bytes:
+    """Wait until bytes have come, and return them; none if the connection was closed. Raises OSError.
+
+    This is what the event loop's `sock_recv` does, at half the cost.
+    """
+    loop = asyncio.get_running_loop()
+    has_come = loop.create_future()
+    file = connection.fileno()  # asyncio puts what it is given into the text of an error that it catches itself
+    loop.add_reader(file, _note, has_come)
+    try:
+        await has_come
+    finally:
+        loop.remove_reader(file)
+    return connection.recv(65536)
+
+
+def _note(has_come: "asyncio.Future[None]") -> None:
+    if not has_come.done():
+        has_come.set_result(None)
 
 
 def is_subscribed(status: int, answer: bytes) -> bool:

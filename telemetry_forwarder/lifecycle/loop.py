@@ -1,9 +1,7 @@
 """The loop that carries out the machine's actions: ask Lambda for events, give the sinks windows, flush and drain."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
-from math import inf
 
 from telemetry_forwarder.clock import Clock, Deadline
 from telemetry_forwarder.delivery.window import NEVER, SendWindow, answered_by
@@ -17,7 +15,7 @@ from telemetry_forwarder.lifecycle.strategy import Decision
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.records.record import Event, Record
 from telemetry_forwarder.records.running import Invocation
-from telemetry_forwarder.turns import Turns
+from telemetry_forwarder.turns import TimedEvent, Turns
 
 # Bodies that were not made into records within this share of the time before `send_until` are given up: counting their
 # records takes time, too.
@@ -54,7 +52,7 @@ class Lifecycle:
         self._log = log
         self._turns = turns or Turns(clock)
         self._last_word = last_word
-        self._stirred = asyncio.Event()  # set when something has happened on which the machine may decide
+        self._stirred = TimedEvent()  # set when something has happened on which the machine may decide
         for worker in workers:
             worker.on_idle = self._stirred.set
 
@@ -159,10 +157,7 @@ class Lifecycle:
         """Wait until the machine decides on actions; return them."""
         while not (actions := self._machine.decide(is_idle=all(worker.is_idle for worker in self._workers))):
             self._stirred.clear()
-            wake_at = self._machine.wake_at
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(wake_at if wake_at < inf else None):
-                    await self._stirred.wait()
+            await self._stirred.wait(self._machine.wake_at)
         return actions
 
     def _note_unseen_end(self, why: Action) -> None:
@@ -184,12 +179,14 @@ class Lifecycle:
         longest_s = self._machine.holding.longest_s
         deadline = hold_until.earlier(min(self._turns.withheld_s, _MOST_WITHHELD_SHARE * longest_s))
         self._turns.rest_from(deadline.at)
+        self._turns.has_gone_through()
         if self.inbox is not None and not only_finish:
             await self.inbox.wait_empty(deadline)
         window = SendWindow(NEVER, answer_by=deadline) if only_finish else answered_by(deadline)
-        async with asyncio.TaskGroup() as group:
-            for worker in self._workers:
-                group.create_task(worker.flush(window))
+        for worker in self._workers:
+            worker.begin_flush(window)
+        for worker in self._workers:
+            await worker.wait_for_flush()
         self._machine.on_flushed()
 
     def expect_next_process(self) -> None:

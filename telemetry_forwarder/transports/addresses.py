@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from msgspec import Struct, field
@@ -30,6 +31,7 @@ def address(url: str, proxy: str | None) -> str:
     return f"{text} (through the proxy {host_port(proxy)})" if proxy else text
 
 
+@lru_cache(16)  # there are few destinations
 def host_port(url: str) -> str:
     try:
         parts = urlsplit(url)

@@ -10,6 +10,7 @@
 """
 
 import asyncio
+import contextlib
 from contextvars import ContextVar
 from importlib import import_module
 from socket import AddressFamily
@@ -17,11 +18,14 @@ from typing import Any
 
 from aiohttp.abc import ResolveResult
 from aiohttp.client import ClientRequest, ClientTimeout
-from aiohttp.client_exceptions import ClientPayloadError
+from aiohttp.client_exceptions import ClientConnectionResetError, ClientPayloadError, ConnectionTimeoutError
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection as Lease
 from aiohttp.connector import TCPConnector
+from aiohttp.helpers import TimerNoop
+from aiohttp.http import RawResponseMessage
 from aiohttp.resolver import ThreadedResolver
+from aiohttp.streams import StreamReader
 
 from telemetry_forwarder.clock import Clock, Moment
 from telemetry_forwarder.transports.addresses import address, host_port
@@ -52,6 +56,11 @@ _NEXT_ADDRESS_S = 0.25
 # The most bytes kept from the start of an answer, and the longest line of a head.
 LONGEST_HEAD_BYTES = 64 * 1024
 
+# A request up to this length is written at once; a longer one would block the event loop for long.
+_AT_ONCE_BYTES = 2**20
+_PIECE_BYTES = 64 * 1024
+
+_NO_TIMER = TimerNoop()
 _END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -104,12 +113,13 @@ class Connector(TCPConnector):
     """aiohttp's pool, but a connection that was idle for too long by the wall clock is not reused."""
 
     def __init__(self, clock: Clock) -> None:
-        # No DNS cache: if an address has moved, the next connection finds it.
+        # No DNS cache: if an address has moved, the next connection finds it. `connect` judges the age of an idle
+        # connection; aiohttp's timer for that would wake an idle process.
         super().__init__(
             limit=0,
             use_dns_cache=False,
             resolver=_Resolver(),
-            keepalive_timeout=KEEP_ALIVE_S,
+            keepalive_timeout=None,
             happy_eyeballs_delay=_NEXT_ADDRESS_S,
         )
         self._factory = self._make_connection  # type: ignore[assignment]  # aiohttp's is a partial of its own class
@@ -133,6 +143,13 @@ class Connector(TCPConnector):
         lease.add_callback(lambda: connection.rest(self._clock))
         attempt.is_sent_on(connection)
         return lease
+
+    async def lease(self, route: ClientRequest, timeout: ClientTimeout) -> Lease:  # noqa: ASYNC109
+        """Return a connection to where `route` goes. Raises ConnectionTimeoutError, another ClientError or OSError."""
+        try:
+            return await self.connect(route, [], timeout)
+        except TimeoutError as error:
+            raise ConnectionTimeoutError from error
 
     def _make_connection(self) -> "Connection":
         attempt = CURRENT.get()
@@ -178,6 +195,65 @@ class Connection(ResponseHandler):
 
     def close(self) -> None:
         self.abort()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        if self._reading_paused:  # aiohttp calls this after each read
+            super().resume_reading(resume_parser)
+
+    async def exchange(
+        self, head: bytes, body: bytes, *, is_head_alone: bool, read_s: float | None
+    ) -> tuple[RawResponseMessage, StreamReader]:
+        """Send a request; return the answer's head and a reader of its body, which is not unpacked.
+
+        The answer to HEAD is a head alone. `read_s` bounds each wait for more of an answer. Raises ClientError, OSError
+        or HttpProcessingError.
+        """
+        self.set_response_params(
+            timer=_NO_TIMER,
+            skip_payload=is_head_alone,
+            read_until_eof=True,
+            auto_decompress=False,
+            read_timeout=read_s,
+            max_line_size=LONGEST_HEAD_BYTES,
+            max_field_size=LONGEST_HEAD_BYTES,
+        )
+        if len(body) <= _AT_ONCE_BYTES:
+            self._write(head + body)
+            self.start_timeout()
+            return await self._answer()
+        failure: Exception | None = None
+        async with asyncio.TaskGroup() as group:
+            writing = group.create_task(self._write_in_pieces(head, body))
+            try:
+                answer = await self._answer()
+            except Exception as error:  # noqa: BLE001 - a TaskGroup would wrap it
+                failure = error
+            if writing.cancel():
+                self.force_close()  # after it was used: the rest of the request is missing
+        if failure is not None:
+            raise failure
+        return answer
+
+    async def _answer(self) -> tuple[RawResponseMessage, StreamReader]:
+        """Wait for an answer that is no interim one."""
+        message, content = await self.read()
+        while 100 <= message.code < 200 and message.code != 101:
+            message, content = await self.read()
+        return message, content
+
+    def _write(self, data: bytes) -> None:
+        if self.transport is None or self.transport.is_closing():
+            raise ClientConnectionResetError("the connection is closed")
+        self.transport.write(data)
+
+    async def _write_in_pieces(self, head: bytes, body: bytes) -> None:
+        """Write a long request no faster than it is taken. Who reads the answer learns of a connection that ended."""
+        with contextlib.suppress(OSError):
+            self._write(head)
+            for at in range(0, len(body), _PIECE_BYTES):
+                self._write(body[at : at + _PIECE_BYTES])
+                await self._drain_helper()
+            self.start_timeout()
 
     # --- called by asyncio ---
 

@@ -1,5 +1,8 @@
 """Send HTTP requests to one destination with aiohttp: no retry, no redirect, no cookie, nothing from the environment.
 
+For that it takes aiohttp's connector, its protocol with the parser, and its writer of heads. A session, with a request
+and a response object for each request, would cost three times as much.
+
 A timer that was set before Lambda froze the environment fires as soon as it thaws, although the answer may be in the
 socket. So only connecting has a timeout here. The worker bounds the wait for an answer, because it knows the deadline
 of the invocation.
@@ -10,12 +13,13 @@ This module loads aiohttp's client, so only code that is about to send imports i
 import contextlib
 import functools
 import ssl
-from io import BytesIO
-from typing import Any
 
-from aiohttp.client import ClientRequest, ClientResponse, ClientSession, ClientTimeout
+from aiohttp.client import ClientRequest, ClientTimeout
 from aiohttp.client_exceptions import ClientError, ClientHttpProxyError, ConnectionTimeoutError
-from aiohttp.cookiejar import DummyCookieJar
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_writer import _serialize_headers
+from aiohttp.streams import StreamReader
+from multidict import CIMultiDict
 from yarl import URL
 
 from telemetry_forwarder import __version__
@@ -26,7 +30,6 @@ from telemetry_forwarder.transports.addresses import address, host_port, proxy_l
 from telemetry_forwarder.transports.answers import LONGEST_ANSWER_BYTES, Answer, begun_answer, read_answer, unread
 from telemetry_forwarder.transports.connections import (
     CURRENT,
-    LONGEST_HEAD_BYTES,
     Attempt,
     Connection,
     Connector,
@@ -35,8 +38,6 @@ from telemetry_forwarder.transports.http_failures import NEEDS_LOGIN, lost, not_
 from telemetry_forwarder.transports.steps import Way, Ways
 from telemetry_forwarder.transports.tls_failures import HUNG_UP, is_hung_up, is_other_name, is_tls, names_in
 from telemetry_forwarder.variables.proxies import PORTS
-
-_LONGEST_PIECE_BYTES = 2**20  # aiohttp warns of longer ones, because they block the event loop
 
 _USER_AGENT = f"telemetry-forwarder/{__version__}"
 
@@ -75,12 +76,13 @@ class HttpTransport:
         self._name_advice = name_advice
         self._names: tuple[str, ...] | None = None  # in a certificate that is for other names
         self._clock = clock or SystemClock()
-        self._session: ClientSession | None = None
+        self._connector: Connector | None = None
+        self._route: tuple[str, ClientRequest] | None = None  # of the last request
         self._is_closed = False
         self._ways = Ways()
 
     def __repr__(self) -> str:
-        return f"<HttpTransport: {self._session.connector if self._session else 'not used yet'}>"
+        return f"<HttpTransport: {self._connector or 'not used yet'}>"
 
     def waits_for(self) -> Cause | None:
         """Return the connection step that the oldest request waits for; None if it was sent."""
@@ -103,19 +105,22 @@ class HttpTransport:
     async def _send(self, request: HttpRequest, attempt: Attempt) -> HttpResponse:
         found: Answer | None = None
         try:
-            url, route = self._route_to(request.url)
-            login = proxy_login(self._proxy) if self._proxy and url.scheme == "http" else {}
-            async with self._open_session().request(
-                request.method,
-                url,
-                data=_payload_of(request.body),
-                headers={**login, **request.headers},
-                allow_redirects=False,
-                **route,
-            ) as answer:
-                found = Answer(answer.status, {name.lower(): value for name, value in answer.headers.items()})
-                await _read_body(answer, found.body, self._longest_answer_bytes)
-        except (ClientError, OSError, ValueError) as error:
+            route = self._route_to(request.url)
+            head = self._head_of(request, route)
+            lease = await self._open_connector().lease(route, self._timeout)
+            try:
+                connection = lease.protocol
+                assert isinstance(connection, Connection)  # noqa: S101 - the connector makes no other
+                message, content = await connection.exchange(
+                    head, request.body, is_head_alone=request.method == "HEAD", read_s=self._timeout.sock_read
+                )
+                found = Answer(message.code, {name.lower(): value for name, value in message.headers.items()})
+                await _read_body(content, found.body, self._longest_answer_bytes)
+            except BaseException:
+                lease.close()
+                raise
+            lease.release()
+        except (ClientError, HttpProcessingError, OSError, ValueError) as error:
             drop_tracebacks(error)
             if attempt.connection is None:
                 raise await self._not_sent(error, request.url, attempt) from error
@@ -126,39 +131,57 @@ class HttpTransport:
 
     async def aclose(self) -> None:
         self._is_closed = True
-        if self._session is not None:
-            await self._session.close()
+        if self._connector is not None:
+            await self._connector.close()
 
-    def _open_session(self) -> ClientSession:
-        """Return the session. It is created with the first request, because aiohttp needs a running loop."""
-        if self._session is None:
-            self._session = ClientSession(
-                connector=Connector(self._clock),
-                cookie_jar=DummyCookieJar(),
-                headers={"User-Agent": _USER_AGENT},
-                skip_auto_headers=["Content-Type", "Accept-Encoding"],
-                auto_decompress=False,  # an answer that cannot be unpacked is an answer too
-                timeout=self._timeout,
-                max_line_size=LONGEST_HEAD_BYTES,
-                max_field_size=LONGEST_HEAD_BYTES,
-            )
-            self._session._retry_connection = False  # aiohttp's own retry of a GET would outlive any deadline
-        return self._session
+    def _open_connector(self) -> Connector:
+        """Return the connector. It is created with the first request, because aiohttp needs a running loop."""
+        if self._connector is None:
+            self._connector = Connector(self._clock)
+        return self._connector
 
-    def _route_to(self, text: str) -> tuple[URL, dict[str, Any]]:
-        """Return the URL to request, unchanged, and the arguments of aiohttp's `request` for proxy and TLS."""
+    def _head_of(self, request: HttpRequest, route: ClientRequest) -> bytes:
+        """Return the head of a request as bytes. Raises ValueError if it would hold another line than it should."""
+        is_forwarded = route.proxy is not None and not route.is_ssl()
+        headers = CIMultiDict({"Host": route.headers["Host"], "User-Agent": _USER_AGENT, "Accept": "*/*"})
+        if is_forwarded:
+            headers.update(proxy_login(self._proxy or ""))
+        headers.update(request.headers)
+        method = request.method.upper()
+        if request.body or method not in ClientRequest.GET_METHODS:
+            headers["Content-Length"] = str(len(request.body))
+        target = str(route.url) if is_forwarded else route.url.raw_path_qs
+        return _serialize_headers(f"{method} {target} HTTP/1.1", headers)
+
+    def _route_to(self, text: str) -> ClientRequest:
+        """Return the URL to request, unchanged, with proxy and TLS, in the form in which aiohttp's connector takes it.
+
+        Raises ValueError and ConnectFailed.
+        """
+        if (known := self._route) is not None and known[0] == text:
+            return known[1]
+        route = self._new_route(text)
+        if route.proxy is None:  # for a proxy, the connector changes what it is given
+            self._route = text, route
+        return route
+
+    def _new_route(self, text: str, tls: ssl.SSLContext | None = None) -> ClientRequest:
         url = URL(text, encoded=True).with_user(None)
         if url.scheme not in PORTS or not url.raw_host:
             raise ValueError("not an http or https address")
         proxy = URL(self._proxy, encoded=True) if self._proxy else None
         is_encrypted = url.scheme == "https"
-        return url, {
-            "ssl": self._tls_context(text) if is_encrypted or (proxy and proxy.scheme == "https") else True,
+        if tls is None and (is_encrypted or (proxy and proxy.scheme == "https")):
+            tls = self._tls_context(text)
+        return ClientRequest(
+            "GET",
+            url,
+            ssl=tls or True,
             # Without the final dot of a fully qualified name, because no certificate has it.
-            "server_hostname": url.raw_host.rstrip(".") if is_encrypted else None,
-            "proxy": proxy.with_user(None) if proxy else None,
-            "proxy_headers": {"User-Agent": _USER_AGENT, **proxy_login(self._proxy or "")},  # for CONNECT
-        }
+            server_hostname=url.raw_host.rstrip(".") if is_encrypted else None,
+            proxy=proxy.with_user(None) if proxy else None,
+            proxy_headers={"User-Agent": _USER_AGENT, **proxy_login(self._proxy or "")} if proxy else None,  # CONNECT
+        )
 
     def _tls_context(self, url: str) -> ssl.SSLContext:
         """Return the context that verifies the server."""
@@ -203,14 +226,11 @@ class HttpTransport:
 
         OpenSSL shows them only after a successful handshake. So one more handshake is made, without comparing names.
         """
-        url, route = self._route_to(text)
-        route["ssl"] = context_of(self._ca_file)
-        route["ssl"].check_hostname = False
-        connector = self._open_session().connector
-        assert connector is not None  # noqa: S101 - the session was not closed
+        context = context_of(self._ca_file)
+        context.check_hostname = False
         current = CURRENT.set(Attempt(text, self._proxy, Way()))
         try:
-            connection = await connector.connect(ClientRequest("HEAD", url, **route), [], self._timeout)
+            connection = await self._open_connector().lease(self._new_route(text, context), self._timeout)
         except (ClientError, OSError):
             return ()
         finally:
@@ -236,20 +256,12 @@ def _cut_short(error: Exception, where: str, connection: Connection, found: Answ
     raise lost(connection.end or error, where) from error
 
 
-def _payload_of(body: bytes) -> bytes | BytesIO | None:
-    """Return a body in the form that aiohttp sends at once, or in pieces of 64 KiB if it is very long."""
-    if not body:
-        return None
-    return body if len(body) <= _LONGEST_PIECE_BYTES else BytesIO(body)
-
-
-async def _read_body(answer: ClientResponse, body: bytearray, most: int) -> None:
-    """Read at most `most` bytes into `body`, and close the connection if more follows."""
-    async for piece in answer.content.iter_any():
+async def _read_body(content: StreamReader, body: bytearray, most: int) -> None:
+    """Read at most `most` bytes into `body`. If more follows, the connection will not be used again."""
+    async for piece in content.iter_any():
         body += piece
         if len(body) >= most:
             del body[most:]
-            answer.close()
             return
 
 

@@ -7,6 +7,7 @@ after its timeout, so that it is logged once.
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 from telemetry_forwarder.interfaces import Cause, DropReason, cause
 
@@ -16,6 +17,9 @@ VPC = (
     "group and network ACL have to let it through"
 )
 
+
+# How many texts of each kind are kept: every request has the same ones, and there are few destinations.
+_TEXTS = 16
 
 # A step that was cut off sooner than this says nothing about the destination: there was no time left when it began, or
 # a small function got no CPU time for it.
@@ -82,6 +86,7 @@ def unreachable(text: str) -> Cause:
     return cause(text, DropReason.UNREACHABLE)
 
 
+@lru_cache(_TEXTS)
 def name_wanted(where: str) -> Cause:
     return unreachable(
         f"{where}: the name look-up (DNS) has not answered in time; if the function is in a VPC, check its DNS support "
@@ -89,10 +94,12 @@ def name_wanted(where: str) -> Cause:
     )
 
 
+@lru_cache(_TEXTS)
 def connection_wanted(where: str) -> Cause:
     return unreachable(f"{where}: no connection in time: nothing answers there (TCP); {VPC}")
 
 
+@lru_cache(_TEXTS)
 def handshake_wanted(where: str) -> Cause:
     return unreachable(
         f"{where}: no connection in time: it was reached (TCP), but does not answer the TLS handshake; check that this "
@@ -100,10 +107,12 @@ def handshake_wanted(where: str) -> Cause:
     )
 
 
+@lru_cache(_TEXTS)
 def proxy_wanted(where: str, variable: str) -> Cause:
     return unreachable(f"{where}: no connection in time: the proxy does not answer (TCP); check {variable}; {VPC}")
 
 
+@lru_cache(_TEXTS)
 def tunnel_wanted(where: str, variable: str) -> Cause:
     return unreachable(
         f"{where}: no connection in time: the proxy was reached, but does not say whether it lets us through "

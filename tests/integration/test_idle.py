@@ -1,6 +1,7 @@
 """Idle means idle: between invocations nothing of the extension runs, not even where nobody freezes it."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,20 @@ def extension_of(port: str) -> int:
     raise AssertionError("no such process")
 
 
+# The numbers of `epoll_wait` and `epoll_pwait`. Source: Linux, arch/x86/entry/syscalls/syscall_64.tbl, and
+# include/uapi/asm-generic/unistd.h for arm64.
+EPOLL = {"232", "281"} if os.uname().machine == "x86_64" else {"22"}
+
+
+def sleeps_for_ever(pid: int) -> bool:
+    """Return whether a process waits for events without a time limit: no timer is set, however late it would fire.
+
+    Source: proc(5), /proc/pid/syscall: the number of the system call, then its arguments; the fourth is the limit.
+    """
+    number, *arguments = Path(f"/proc/{pid}/syscall").read_text().split()
+    return number in EPOLL and int(arguments[3], 16) & 0xFFFFFFFF == 0xFFFFFFFF
+
+
 async def until(holds: Callable[[], bool], pause_s: float) -> None:
     """Wait until `holds()`, asking every `pause_s` seconds, 30 s at most."""
     async with asyncio.timeout(30):
@@ -59,3 +74,5 @@ async def test_nothing_runs_while_nothing_happens(flush: str) -> None:
         await until(is_quiet, 1.0)  # the last answer is read, the last report sent
         await asyncio.sleep(1.5)
         assert switches(pid) == seen[-1]
+        if os.access(f"/proc/{pid}/syscall", os.R_OK):
+            assert sleeps_for_ever(pid)

@@ -207,6 +207,35 @@ async def test_closing_does_not_wait_for_an_end_that_reads_nothing() -> None:
         may_end.set()
 
 
+async def test_a_body_too_long_to_be_written_at_once_arrives_whole() -> None:
+    body = bytes(range(256)) * 12_000
+    async with serving(says(200)) as server, http() as transport:
+        for _ in range(2):
+            assert (await transport.send(post(server.url(), body))).status == 200
+    assert [seen.body == body for seen in server.requests] == [True, True]
+    assert server.connections == 1
+
+
+async def test_an_answer_that_comes_before_a_long_body_was_sent_is_read_and_ends_the_connection() -> None:
+    may_end, heads = asyncio.Event(), list[Seen]()
+
+    async def refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await read_head(reader))
+        writer.write(b"HTTP/1.1 413 Too large\r\nContent-Length: 2\r\n\r\n{}")
+        await writer.drain()
+        await may_end.wait()
+        writer.close()
+
+    async with listening(refuses) as port, http() as transport:
+        for _ in range(2):
+            async with asyncio.timeout(5):
+                answer = await transport.send(post(f"http://{HERE}:{port}/", b"x" * 30_000_000))
+            assert (answer.status, answer.body) == (413, b"{}")
+            assert repr(transport) == "<HttpTransport: 0 connections busy, 0 idle>"
+        may_end.set()
+    assert len(heads) == 2
+
+
 async def lost(transport: HttpTransport, request: HttpRequest) -> None:
     with pytest.raises(ConnectionLost):
         await transport.send(request)

@@ -13,7 +13,13 @@ from telemetry_forwarder.intake import http_server as entrances
 from telemetry_forwarder.intake.http_server import serve
 from telemetry_forwarder.turns import WAY_ROUNDS, Turns
 
-from .test_intake import HEAD, LIMIT, MAX_BYTES, World, answer_of, body, listening
+from .test_intake import HEAD, LIMIT, MAX_BYTES, Digesting, World, answer_of, body, listening
+
+
+@pytest.fixture(autouse=True, params=[True, False])
+def answers_whole(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that comes whole is answered at once, or goes aiohttp's way like any other: nobody sees a difference."""
+    monkeypatch.setattr(Digesting, "answers_whole", request.param)
 
 
 async def exchanged(world: World, *pieces: bytes) -> bytes:
@@ -195,3 +201,24 @@ async def test_no_slice_of_other_work_stands_between_the_bytes_of_a_body_and_its
     working.cancel()
     assert slices[0] > 20, "it goes on in between"
     assert waited == [0] * 5
+
+
+async def test_a_bug_in_the_intake_is_answered_500_and_the_next_connection_is_served() -> None:
+    world, (listener, _), faults = World(), listening(), [KeyError("a bug")]
+    take = world.intake.take
+
+    def buggy(data: bytes, sequence_id: str) -> None:
+        if faults:
+            raise faults.pop()
+        take(data, sequence_id)
+
+    world.intake.take = buggy  # type: ignore[method-assign]
+    async with serve(listener, world.intake, MAX_BYTES):
+        for status in (b"500", b"200"):
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.write(post(body("a")))
+            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 " + status)
+            if status == b"500":
+                await reader.read()  # to its end: the connection is closed
+            writer.close()
+    assert [record.body for record in world.taken] == ["a"]

@@ -37,6 +37,15 @@ MAX_BYTES = 262_144
 LIMIT = body_limit(MAX_BYTES)
 
 
+class Digesting(Intake):
+    """An intake in the place of an inbox: nothing waits before it."""
+
+    answers_whole = True  # False: as an inbox that may make a body wait for its answer
+
+    def answers_at_once(self, size: int) -> bool:
+        return self.answers_whole
+
+
 class World:
     """An intake with one taker behind it."""
 
@@ -56,7 +65,7 @@ class World:
         self.signs: list[str] = []
         self.came = asyncio.Event()
         self.enricher = Enricher(origin, before)
-        self.intake = Intake(
+        self.intake = Digesting(
             enricher=self.enricher,
             router=Router(types or ("platform", "function"), [self], self.counts),
             counts=self.counts,
