@@ -28,12 +28,16 @@ LINES = 50  # number of different bodies, sent in turn
 
 
 def bodies() -> list[bytes]:
-    """Return telemetry bodies of Python log lines as Lambda sends them; each record has about `_RECORD_BYTES`."""
+    """Return telemetry bodies of Python log lines as Lambda sends them; each record has about `_RECORD_BYTES`.
+
+    They are of the present hour, because Datadog takes none of the day before.
+    """
     made = []
+    hour = time.strftime("%Y-%m-%dT%H", time.gmtime())
     for number in range(LINES):
         lines = []
         for index in range(_IN_A_BODY):
-            when = f"2026-11-23T10:{index % 60:02}:{number % 60:02}.{index:03}Z"
+            when = f"{hour}:00:{number % 60:02}.{index:03}Z"
             text = (
                 f"[INFO]\t{when}\t{REQUEST}\torder {number * 7919 + index * 104729:09} of customer {index * 31 % 977}"
             )
@@ -46,8 +50,8 @@ def bodies() -> list[bytes]:
 
 
 def _in_round(number: int, body: bytes) -> bytes:
-    """Return `body` with another time in its first record: the same bytes again would count as a repeated batch."""
-    return body.replace(b'"time":"2026-11-23', b'"time":"%04d-11-23' % (2026 + number), 1)
+    """Return `body` with another text in its first record: the same bytes again would count as a repeated batch."""
+    return body.replace(b" of customer ", b" in round %d of customer " % number, 1)
 
 
 def read_request(peer: socket.socket, data: bytearray) -> tuple[bytes, bytes] | None:
@@ -126,23 +130,48 @@ class _Api(Server):
         return b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n%b" % (headers, len(content), content)
 
 
-class _Hec(Server):
-    """A HEC that keeps every body; they are unpacked and counted afterwards."""
+class _Backend(Server):
+    """A backend that keeps every body; they are unpacked and counted afterwards. `answer_with` is its answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer_with: bytes) -> None:
         self.bodies: list[bytes] = []
         self.times: list[float] = []
+        self._answer_with = answer_with
         super().__init__()
 
     def answer(self, head: bytes, body: bytes) -> bytes:
         if body:
             self.bodies.append(body)
             self.times.append(time.perf_counter())
-        return b'HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\n{"text":"Success","code":0}'
+        return self._answer_with
 
     def records(self, share: float = 1.0) -> int:
-        """Return the number of events, one per line, in the first `share` of the bodies."""
-        return sum(unpacked(body).count(b"\n") + 1 for body in self.bodies[: round(len(self.bodies) * share)])
+        """Return the number of records in the first `share` of the bodies."""
+        return sum(unpacked(body).count(b"record_id") for body in self.bodies[: round(len(self.bodies) * share)])
+
+
+def _answer(status: bytes, body: bytes) -> bytes:
+    return b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
+
+
+# By sink: what its backend answers, and the settings that lead to it, where `{}` is its address.
+_SINKS: dict[str, tuple[bytes, dict[str, str]]] = {
+    "splunk": (
+        _answer(b"200 OK", b'{"text":"Success","code":0}'),
+        {"SPLUNK_HEC_URL": "http://{}", "SPLUNK_HEC_TOKEN": "t"},
+    ),
+    "datadog": (
+        _answer(b"202 Accepted", b"{}"),
+        {"DD_LOGS_CONFIG_LOGS_DD_URL": "http://{}", "DD_API_KEY": "k"},
+    ),
+    "cloudwatch": (
+        _answer(b"200 OK", b"{}"),
+        {
+            "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": "http://{}", "CLOUDWATCH_LOG_GROUP": "/g", "AWS_ACCESS_KEY_ID": "a",
+            "AWS_SECRET_ACCESS_KEY": "b",
+        },
+    ),
+}  # fmt: skip
 
 
 def unpacked(body: bytes) -> bytes:
@@ -168,13 +197,16 @@ class _Started:
 
     pid: int
     port: int
-    hec: _Hec
+    backend: _Backend
 
 
 @contextlib.contextmanager
-def started(subject: Subject, memory_mb_of_function: int = 1769, **environment: str) -> Iterator[_Started]:
+def started(
+    subject: Subject, memory_mb_of_function: int = 1769, *, sink: str = "splunk", **environment: str
+) -> Iterator[_Started]:
     """Start the extension in an invocation that does not end; where there are two, it has a processor to itself."""
-    api, hec, port = _Api(), _Hec(), free_port()
+    answer, settings = _SINKS[sink]
+    api, backend, port = _Api(), _Backend(answer), free_port()
     variables = {
         "PATH": os.environ["PATH"],
         "AWS_LAMBDA_RUNTIME_API": api.address,
@@ -184,8 +216,8 @@ def started(subject: Subject, memory_mb_of_function: int = 1769, **environment: 
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
         "AWS_REGION": "eu-central-1",
         "TELEMETRY_FORWARDER_PORT": str(port),
-        "SPLUNK_HEC_URL": f"http://{hec.address}",
-        "SPLUNK_HEC_TOKEN": "t",
+        "TELEMETRY_FORWARDER_SINKS": sink,
+        **{name: value.format(backend.address) for name, value in settings.items()},
         "DD_ENV": "production",
         "DD_SERVICE": "orders",
         "TELEMETRY_FORWARDER_TAGS": "team:shop,tier:1",
@@ -199,21 +231,23 @@ def started(subject: Subject, memory_mb_of_function: int = 1769, **environment: 
                 if not (api.subscribed.wait(20) and api.waiting.wait(20)):
                     raise RuntimeError("the extension did not start")
                 settle(process.pid)
-                yield _Started(process.pid, port, hec)
+                yield _Started(process.pid, port, backend)
         finally:
             process.kill()
             process.wait()
             api.close()
-            hec.close()
+            backend.close()
 
 
-def pour(subject: Subject, records: int, memory_mb_of_function: int = 1769, **environment: str) -> _Flood:
+def pour(
+    subject: Subject, records: int, memory_mb_of_function: int = 1769, *, sink: str = "splunk", **environment: str
+) -> _Flood:
     """Start the extension, send `records` as fast as it answers, and wait until it sends nothing more."""
-    with started(subject, memory_mb_of_function, **environment) as extension:
-        return _pour(extension.pid, extension.hec, extension.port, bodies(), records)
+    with started(subject, memory_mb_of_function, sink=sink, **environment) as extension:
+        return _pour(extension.pid, extension.backend, extension.port, bodies(), records)
 
 
-def _pour(pid: int, hec: _Hec, port: int, given: list[bytes], records: int) -> _Flood:
+def _pour(pid: int, backend: _Backend, port: int, given: list[bytes], records: int) -> _Flood:
     with socket.create_connection(("127.0.0.1", port), 10) as platform:
         platform.settimeout(30)
         post(platform, _start_of_request(), "s-0")
@@ -223,16 +257,17 @@ def _pour(pid: int, hec: _Hec, port: int, given: list[bytes], records: int) -> _
             post(platform, _in_round(number // len(given), given[number % len(given)]), f"s-{number + 1}")
         settle(pid)
     peak = memory_mb(pid, "VmHWM")
-    delivered = hec.records() - 1  # without the platform.start
+    delivered = backend.records() - 1  # without the platform.start
     # The last records are sent later, in the background, so the rate is that of the stream before them.
-    count = max(1, round(len(hec.times) * _STREAM_SHARE))
-    rate = hec.records(_STREAM_SHARE) / (hec.times[count - 1] - began) if hec.times else 0.0
-    return _Flood(records, delivered, rate, cpu_s(pid) - cpu, idle, peak, hec.bodies)
+    count = max(1, round(len(backend.times) * _STREAM_SHARE))
+    rate = backend.records(_STREAM_SHARE) / (backend.times[count - 1] - began) if backend.times else 0.0
+    return _Flood(records, delivered, rate, cpu_s(pid) - cpu, idle, peak, backend.bodies)
 
 
 def _start_of_request() -> bytes:
     started = {"requestId": REQUEST, "version": "$LATEST"}
-    return orjson.dumps([{"time": "2026-11-23T10:00:00.000Z", "type": "platform.start", "record": started}])
+    now = time.strftime("%Y-%m-%dT%H:00:00.000Z", time.gmtime())
+    return orjson.dumps([{"time": now, "type": "platform.start", "record": started}])
 
 
 def post(platform: socket.socket, body: bytes, sequence_id: str) -> None:
@@ -302,7 +337,6 @@ if __name__ == "__main__":  # to measure this alone during development
     with tempfile.TemporaryDirectory() as folder:
         (ours,) = [one for one in subjects(Path(folder), Path(sys.executable), None, None) if one.name == OURS]
         count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-        flood = pour(ours, count, TELEMETRY_FORWARDER_FLUSH="continuous")
-        floor, done = bare_loop(flood.bodies), flood.delivered or 1
-        print(flood)
-        print(f"{flood.rate:,.0f}/s, {flood.cpu_s / done * 1e6:.2f} us each, bare {floor * 1e6:.2f} us")
+        for sink in sys.argv[2:] or _SINKS:
+            flood = pour(ours, count, sink=sink, TELEMETRY_FORWARDER_FLUSH="continuous")
+            print(f"{sink}: {flood}: {flood.rate:,.0f}/s, {flood.cpu_s / (flood.delivered or 1) * 1e6:.2f} us each")

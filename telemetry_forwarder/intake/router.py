@@ -30,11 +30,15 @@ class Router:
         for taker in self._takers:
             taker.offer(chosen)
 
-    def count(self, items: Sequence[Item]) -> list[int]:
+    def count(self, items: Sequence[Item]) -> Sequence[int]:
         """Count `items` as routed or unrouted, without offering them. Return the indices of those that go on."""
         return self._count([item.type for item in items], items)
 
-    def _count(self, types: Sequence[str], items: Sequence[Item | Record]) -> list[int]:
+    def _count(self, types: Sequence[str], items: Sequence[Item | Record]) -> Sequence[int]:
+        kinds = set(types)
+        if "extension" not in kinds and all(map(self._is_wanted, kinds)):  # the usual case, made fast
+            self._counts.routed += len(types)
+            return range(len(types))
         last, is_wanted = None, False
         wanted = []
         for index, type in enumerate(types):

@@ -38,7 +38,8 @@ def consult(knowledge: Knowledge, heard: Heard, items: Sequence[Item], gaps: Seq
     told = heard.since(knowledge.current, knowledge.started_ms)
     if not told or knowledge.invocations[-len(told) :] == told:
         return knowledge
-    if not (knowledge.is_lost or gaps or any(map(is_loss, items)) or is_needed(told, knowledge.current, items)):
+    is_lossy = knowledge.is_lost or gaps or any(is_loss(one) for one in items if one.type != "function")
+    if not (is_lossy or is_needed(told, knowledge.current, items)):
         return knowledge
     return replace(
         knowledge, first=knowledge.first or heard.first, invocations=tuple([(*invocation,) for invocation in told])

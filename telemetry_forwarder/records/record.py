@@ -208,17 +208,20 @@ def _plain_items(body: bytes) -> list[Item] | None:
         items = _ITEMS.decode(body)
     except (ValueError, RecursionError):
         return None
-    is_text = all(item.body.__class__ is str for item in items)
+    is_text = {item.body.__class__ for item in items} <= {str}
     return items if is_text or is_exact(body) else None
 
 
 def _complete(items: list[Item], size_bytes: int, received_ms: int) -> list[Item]:
     """Set the time of each item, and its share of `size_bytes`."""
     share = size_bytes // len(items) if items else 0
+    second, second_ms = "", 0  # the last one
     for item in items:
         text = item.time_ms
         try:
-            item.time_ms = _SECONDS[text[:20]] + _THOUSANDTHS[text[20:]]
+            if text[:20] != second:
+                second, second_ms = text[:20], _SECONDS[text[:20]]
+            item.time_ms = second_ms + _THOUSANDTHS[text[20:]]
         except (KeyError, TypeError):
             item.time_ms = _epoch_ms(text, received_ms)
         item.size_bytes = share
