@@ -41,7 +41,7 @@ run: install ## a local Lambda with a sample function, this extension and three 
 	@$(BIN)/telemetry-forwarder demo
 
 test: install ## the whole test suite
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -rs -n auto --dist worksteal
 
 matrix: install ## the fault matrix, whole: about fifteen minutes on two cores (JOBS: environments at once)
 	$(BIN)/python -m tests.matrix.run $(if $(JOBS),--jobs $(JOBS)) --write build/fault-matrix.md
