@@ -60,11 +60,11 @@ def error_of(rounds: Sequence[float]) -> float:
 
 
 def stored(runs: Sequence[Sequence[float]]) -> Stored:
-    """Make a baseline of the rounds of several runs. Its noise is that between the runs, or, if more, within them."""
+    """Make a baseline of the rounds of several runs. Its noise is that between the runs or, if more, within one."""
     medians = [statistics.median(rounds) for rounds in runs]
     middle = statistics.median(medians)
     between = statistics.stdev(medians) / middle if len(medians) > 1 else 0.0
-    return Stored(median=middle, noise=max(between, *(error_of(rounds) for rounds in runs)))
+    return Stored(median=middle, noise=max(between, statistics.median(map(error_of, runs))))
 
 
 def compare(found: Mapping[str, Sequence[float]], baseline: Mapping[str, Stored]) -> list[Change]:

@@ -115,7 +115,7 @@ def _loaded(compared: Compared) -> Iterator[Sample]:
 
 
 def _response(compared: Compared) -> Iterator[Sample]:
-    for _ in range(9):
+    for _ in range(13):
         idle, ours = (asyncio.run(cold.once(one, 1769, 0))["response"] for one in (compared.idle, compared.ours))
         yield "response", ours, idle
 
@@ -123,15 +123,15 @@ def _response(compared: Compared) -> Iterator[Sample]:
 def _invocations(compared: Compared) -> Iterator[Sample]:
     three = [compared.nothing, compared.idle, compared.ours]
     # `continuous` is not held while it loads, which goes on through the first of the invocations; they do not count.
-    counts = {"continuous": 60, "end": 25}
-    for _ in range(3):
+    counts = {"continuous": 50, "end": 30}
+    for _ in range(5):
         for strategy, count in counts.items():
             found = asyncio.run(warm.invocations(three, count, TELEMETRY_FORWARDER_FLUSH=strategy))
             yield strategy, found[OURS]["cpu_ms"], found[IDLE_PYTHON]["cpu_ms"]
 
 
 def _records(compared: Compared) -> Iterator[Sample]:
-    for _ in range(4):
+    for _ in range(7):
         found = flood.pour(compared.ours, 20_000, TELEMETRY_FORWARDER_FLUSH="continuous")
         if found.delivered < found.sent:
             raise RuntimeError(f"{found.sent - found.delivered} of {found.sent} records were not delivered")
