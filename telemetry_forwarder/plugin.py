@@ -28,14 +28,15 @@ from telemetry_forwarder.interfaces import (
     Verdict,
 )
 from telemetry_forwarder.records.lossless_json import to_json
-from telemetry_forwarder.records.record import Origin, Record
+from telemetry_forwarder.records.record import Context, Origin, Record
 from telemetry_forwarder.sinks.truncate import cut, fit, text_of
 from telemetry_forwarder.variables.table import Problem
 from telemetry_forwarder.variables.types import Secret, SecretReference, Url
 
 __all__ = [
-    "Batch", "Cause", "ConfigError", "ConnectFailed", "ConnectionLost", "Credential", "Delivered", "Denied",
-    "Destination", "DropReason", "EncodeError", "Encoded", "HttpDelivery", "HttpRequest", "HttpResponse", "Limits",
-    "OpenTransport", "Origin", "Partial", "Problem", "Record", "Rejected", "Retry", "Secret", "SecretReference", "Sink",
-    "TimedOut", "TooLarge", "Transport", "TransportError", "Url", "Verdict", "cut", "fit", "text_of", "to_json",
+    "Batch", "Cause", "ConfigError", "ConnectFailed", "ConnectionLost", "Context", "Credential", "Delivered",
+    "Denied", "Destination", "DropReason", "EncodeError", "Encoded", "HttpDelivery", "HttpRequest", "HttpResponse",
+    "Limits", "OpenTransport", "Origin", "Partial", "Problem", "Record", "Rejected", "Retry", "Secret",
+    "SecretReference", "Sink", "TimedOut", "TooLarge", "Transport", "TransportError", "Url", "Verdict", "cut", "fit",
+    "text_of", "to_json",
 ]  # fmt: skip
