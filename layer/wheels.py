@@ -34,7 +34,7 @@ _SUPERFLUOUS = (
     "*.c", "*.h", "*.hash", "*.pxd", "*.pxi", "*.pyi", "*.pyx", "py.typed", "tests", "__pycache__", "bin", ".lock",
     "dateutil/zoneinfo", "pytest_plugin.py", "test_utils.py", "urllib3/contrib/emscripten",
     "aiohttp/_websocket/*.so",  # never used, and there in Python, too
-    "isal/igzip*", "isal/isa-l",  # of ISA-L only `isal_zlib` is used; the licence of its sources is in the bill
+    "isal/igzip.py", "isal/igzip_threaded.py", "isal/isa-l/[!L]*",  # commands and notes; `isal_zlib` is what is used
     "_frozenlist.*.so",  # the only module that needs libstdc++, 2 MB; the package also has it in Python
 )  # fmt: skip
 
@@ -171,3 +171,4 @@ def drop_licences(lib: Path) -> None:
         notes = info / "METADATA"
         fields, _, _description = notes.read_text(encoding="utf-8").partition("\n\n")
         notes.write_text(f"{fields}\n", encoding="utf-8")
+    remove(lib / "isal" / "isa-l")
