@@ -238,7 +238,8 @@ def sizes(layer: Path) -> list[Row]:
     """Return the layer's unpacked size, and its zipped size if the archive is in `dist`."""
     unpacked = sum(path.lstat().st_size for path in layer.rglob("*") if path.is_file())
     rows = [Row("layer, unpacked", "MB", 45, {OURS: unpacked / 1e6})]
-    for archive in sorted((ROOT / "dist").glob("*layer*.zip"))[:1]:
+    arch = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    for archive in (ROOT / "dist").glob(f"*layer-{arch}.zip"):
         rows.insert(0, Row("layer, zipped", "MB", 15, {OURS: archive.stat().st_size / 1e6}))
     return rows
 
@@ -268,9 +269,10 @@ def cell(found: Row, column: str) -> str:
     """Return the figure of `column`, and behind that of another subject what ours is as a multiple of it."""
     figure, ours = found.figures.get(column), found.figures.get(OURS)
     # A figure of nearly nothing has no multiple that says anything; a ratio to something else, none that is plain.
-    if column == OURS or not figure or ours is None or figure < _NEARLY_NOTHING or found.unit == "x":
+    if column == OURS or figure is None or ours is None or found.unit == "x" or min(ours, figure) < _NEARLY_NOTHING:
         return shown(figure, found.unit)
-    return f"{shown(figure, found.unit)} ({ours / figure:.2g} x)"
+    multiple = ours / figure
+    return f"{shown(figure, found.unit)} ({multiple:{'.2g' if multiple < 10 else ',.0f'}} x)"
 
 
 def shown(figure: float | None, unit: str) -> str:

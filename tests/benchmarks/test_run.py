@@ -57,4 +57,6 @@ def test_a_ref_that_does_not_exist_is_told(repository: Path) -> None:
 def test_behind_the_figure_of_another_stands_what_ours_is_as_a_multiple_of_it() -> None:
     row = Row("CPU", "ms", 2.0, {OURS: 3.0, BEFORE: 6.0, IDLE_C: 0.01})
     assert [cell(row, name) for name in (OURS, BEFORE, IDLE_C, "none")] == ["3.00 ms", "6.00 ms (0.5 x)", "0.01 ms", ""]
+    assert cell(Row("held", "ms", None, {OURS: 156.0, BEFORE: 0.3}), BEFORE) == "0.30 ms (520 x)"
+    assert cell(Row("added", "ms", None, {OURS: -0.2, BEFORE: 0.3}), BEFORE) == "0.30 ms"
     assert cell(Row("x the bare interpreter", "x", None, {OURS: 3.0, BEFORE: 6.0}), BEFORE) == "6.00 x"
