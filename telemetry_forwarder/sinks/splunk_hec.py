@@ -151,6 +151,7 @@ class SplunkHec(Struct, frozen=True, kw_only=True, cache_hash=True):
         """Return the same as `encode` for each of `records`, in half the time for lines of text. Raises EncodeError."""
         found = []
         context = None
+        second, second_ms = b"", _NEVER_MS  # of the record before
         for record, id in zip(records, json_ids(records), strict=True):
             if record.context is not context:
                 context = record.context
@@ -160,9 +161,11 @@ class SplunkHec(Struct, frozen=True, kw_only=True, cache_hash=True):
                 value = json_part(event(record))
             else:
                 value = orjson.dumps(body)
-            time_ms = record.time_ms
-            time = _WHOLE[time_ms // 1000] + _THOUSANDTHS[time_ms % 1000] if time_ms >= 0 else seconds(time_ms)
-            data = b"".join((b'{"time":', time, head, value, b',"fields":{"record_id":', id, tail))
+            rest = record.time_ms - second_ms
+            if not 0 <= rest < 1000:
+                second, second_ms, rest = _split(record.time_ms)
+            time = _THOUSANDTHS[rest]
+            data = b"".join((b'{"time":', second, time, head, value, b',"fields":{"record_id":', id, tail))
             found.append(Encoded(record, data) if len(data) <= LIMITS.max_record_bytes else self.encode(record))
         return found
 
@@ -195,28 +198,35 @@ def frame(sink: SplunkHec, context: Context, is_cut: bool = False) -> tuple[byte
 
 def seconds(time_ms: int) -> bytes:
     """Return a time as seconds with three decimals: HEC takes no exponent, and a float may lose the milliseconds."""
-    if time_ms < 0:
-        return b"-" + seconds(-time_ms)
-    whole, thousandths = divmod(time_ms, 1000)
-    return _WHOLE[whole] + _THOUSANDTHS[thousandths]
+    whole, _, thousandths = _split(time_ms)
+    return whole + _THOUSANDTHS[thousandths]
 
 
-class _Digits(dict[int, bytes]):
-    """The decimal forms of the last numbers that were asked for."""
+def _split(time_ms: int) -> tuple[bytes, int, int]:
+    """Return the digits of the whole seconds of a time with its sign, those seconds in ms, and the ms behind the point.
 
-    def __init__(self, form: bytes) -> None:
-        super().__init__()
-        self._form = form
+    Before 1970 the digits count backwards, so no later time shares them: then the seconds are those of `_NEVER_MS`.
+    """
+    whole, thousandths = divmod(abs(time_ms), 1000)
+    return (
+        (b"%d" % whole, time_ms - thousandths, thousandths)
+        if time_ms >= 0
+        else (b"-%d" % whole, _NEVER_MS, thousandths)
+    )
+
+
+_NEVER_MS = 2**63  # later than any time
+
+
+class _Thousandths(dict[int, bytes]):
+    """What stands behind the seconds, by the ms: `.007`."""
 
     def __missing__(self, number: int) -> bytes:
-        if len(self) >= _MOST_NUMBERS:
-            self.clear()
-        found = self[number] = self._form % number
+        found = self[number] = b".%03d" % number
         return found
 
 
-_MOST_NUMBERS = 1000
-_WHOLE, _THOUSANDTHS = _Digits(b"%d"), _Digits(b".%03d")
+_THOUSANDTHS = _Thousandths()
 
 
 def event(record: Record) -> Any:
