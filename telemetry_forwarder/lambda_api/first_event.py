@@ -35,6 +35,8 @@ NEXT = "/2020-01-01/extension/event/next"
 # The smallest functions load everything in INIT, if that takes no longer than SMALLEST_BUDGET_MS. After INIT they have
 # a fourteenth of a processor. With that, loading takes longer than the hold of one invocation and the SHUTDOWN window,
 # so the output of a function that crashes in its first invocation would be lost.
+#
+# So does a function of any size that is served secrets: its handler waits for the first of them, and so for the loading.
 _BIG_MB = 1024
 BIG_BUDGET_MS = 10
 _SMALL_MB = 256
@@ -46,10 +48,12 @@ TICK_S = 0.01
 
 
 def budget_ms(values: reading.Values) -> int:
-    """Return how many ms after registration INIT may wait for the first `/event/next`: as set, else by memory size."""
+    """Return how many ms after registration INIT may wait for the first `/event/next`: as set, else by use and size."""
     given: int | None = values["TELEMETRY_FORWARDER_INIT_BUDGET_MS"]
     if given is not None:
         return given
+    if values["TELEMETRY_FORWARDER_SECRETS"] != "off":
+        return SMALLEST_BUDGET_MS
     memory_mb: int = values["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] or _SMALL_MB
     if memory_mb >= _BIG_MB:
         return BIG_BUDGET_MS
