@@ -36,7 +36,7 @@ NEXT = "/2020-01-01/extension/event/next"
 # a fourteenth of a processor. With that, loading takes longer than the hold of one invocation and the SHUTDOWN window,
 # so the output of a function that crashes in its first invocation would be lost.
 #
-# So does a function of any size that is served secrets: its handler waits for the first of them, and so for the loading.
+# So does a function of any size that is served secrets: its handler waits for the first of them, so for the loading.
 _BIG_MB = 1024
 BIG_BUDGET_MS = 10
 _SMALL_MB = 256
