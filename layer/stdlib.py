@@ -7,8 +7,6 @@ from pathlib import Path
 from layer.interpreter import Interpreter
 
 _LANDMARK = "This is no archive: it keeps the interpreter from looking for one in /opt/lib.\n"
-# asyncio imports its call graphs, which only debuggers draw, and with their dataclasses `inspect` and `dis`.
-_NO_GRAPHS = '"""Left out of the layer."""\n\n__all__ = ()\n'
 _LIST = Path(__file__).with_name("stdlib.txt")
 KEPT = frozenset(word for line in _LIST.read_text().splitlines() if not line.startswith("#") for word in line.split())
 
@@ -37,8 +35,6 @@ def copy(python: Interpreter, into: Path) -> None:
             shutil.copyfile(module, into / module.name)
         elif (package := python.stdlib / name).is_dir():
             shutil.copytree(package, into / name, ignore=_superfluous(python.stdlib))
-    if (graphs := into / "asyncio" / "graph.py").is_file():
-        graphs.write_text(_NO_GRAPHS)
     # The interpreter finds its home by two landmarks, searched for from here upwards. The first is a ZIP file; one in
     # the function's /opt/lib would do, so a file of that name is put here, which is no ZIP file. The second is
     # lib-dynload: if it is missing, each start prints a warning.
