@@ -16,8 +16,16 @@ from local_lambda import Function, LocalLambda, Platform
 PLATFORM = Platform(cpu_quota="auto", memory_limit="off", init_limit_s=60)
 
 
+# What CloudWatch Logs, Datadog and any HEC answer, by what is in the head of the request.
+_ANSWERS = {
+    b"x-amz-target": (b"200 OK", b"{}"),
+    b"/api/v2/logs": (b"202 Accepted", b"{}"),
+    b"": (b"200 OK", b'{"text":"Success","code":0}'),
+}
+
+
 class Backend:
-    """Answers any request with 200 and a HEC success; counts bodies and bytes."""
+    """Answers any request as one of the three destinations does that takes everything; counts bodies and bytes."""
 
     def __init__(self) -> None:
         self.bodies = 0
@@ -47,8 +55,8 @@ class Backend:
                 self.on_request(head, await reader.readexactly(sum(lengths)))
                 self.bodies += bool(lengths)
                 self.bytes += sum(lengths)
-                answer = b'{"text":"Success","code":0}' if b"amz" not in head else b"{}"
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer))
+                status, answer = _ANSWERS[next((sign for sign in _ANSWERS if sign in head), b"")]
+                writer.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(answer), answer))
         writer.close()
 
 
