@@ -75,15 +75,14 @@ class Packer:
 
         Returns the same as `_pack_slice`.
         """
-        some = self._spare
-        while some or (records := self._queue.pop_some(self._encoder.at_once)):
-            some = some or self._encoder.encode_all(records, refused)
-            self._spare = some[self._open.extend(some) :]
-            if self._spare:
-                return False
-            some = []
+        self._spare = self._spare[self._open.extend(self._spare) :]
+        while not self._spare and (records := self._queue.pop_some(self._encoder.at_once)):
+            encoded = self._encoder.encode_all(records, refused)
+            self._spare = encoded[self._open.extend(encoded) :]
             if self._turns.is_over():
-                return True
+                return not self._spare
+        if self._spare:
+            return False
         # Memory is empty. Read from disk only for an empty batch, or to finish a read that ended early.
         may_read = not self._open or self._queue.is_amid_piece
         return may_read and self._queue.refill(is_over=self._turns.is_over)

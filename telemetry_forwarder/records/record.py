@@ -173,7 +173,7 @@ def decode(body: bytes, received_ms: int) -> Decoded:
 def decode_in_steps(body: bytes, received_ms: int) -> Generator[None, None, Decoded]:
     """Decode, and pause at each `yield`. A body that is valid as a whole is decoded in one step, without a pause."""
     if (items := _plain_items(body)) is not None:
-        return Decoded(_complete(items, len(body), received_ms), 0, 0)
+        return Decoded(_complete(items, _share(body, items), received_ms), 0, 0)
     try:
         elements = parse_json(body)
     except (ValueError, RecursionError) as error:
@@ -186,13 +186,12 @@ def decode_in_steps(body: bytes, received_ms: int) -> Generator[None, None, Deco
         if isinstance(element, dict) and isinstance(element.get("type"), str)
     ]
     others, unreadable = len(elements) - len(items), sum(type(element) is _Torn for element in elements)
-    share = len(body) // len(elements) if elements else 0
-    return Decoded(
-        _complete(items, share * len(items), received_ms),
-        others,
-        unreadable,
-        _gaps(elements) if others or unreadable else (),
-    )
+    items = _complete(items, _share(body, elements), received_ms)
+    return Decoded(items, others, unreadable, _gaps(elements) if others or unreadable else ())
+
+
+def _share(body: bytes, elements: Sequence[Any]) -> int:
+    return len(body) // len(elements) if elements else 0
 
 
 _ITEMS = Decoder(list[Item])
@@ -212,9 +211,8 @@ def _plain_items(body: bytes) -> list[Item] | None:
     return items if is_text or is_exact(body) else None
 
 
-def _complete(items: list[Item], size_bytes: int, received_ms: int) -> list[Item]:
-    """Set the time of each item, and its share of `size_bytes`."""
-    share = size_bytes // len(items) if items else 0
+def _complete(items: list[Item], share: int, received_ms: int) -> list[Item]:
+    """Set the time of each item, and its share of the body's bytes."""
     second, second_ms = "", 0  # the last one
     for item in items:
         text = item.time_ms
