@@ -2,7 +2,8 @@
 
 settings, results, errors      what the user passes in and gets back
 local_lambda                   one environment as an async context manager; its state is in sandbox
-fleet, invoke_endpoint         several environments, scaled as Lambda does; the endpoint for `aws lambda invoke`
+fleet                          several environments, scaled as Lambda does
+serving                        the endpoint for `aws lambda invoke` and the SDKs
 pytest_plugin, cli             the two ways to use it: from tests, and as a command
 phases                         init, invocation, managed, restore, shutdown
 apis                           the Runtime, Extensions and Telemetry APIs, which the processes call

@@ -3,17 +3,20 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from watchfiles import Change, DefaultFilter, awatch
-
 from local_lambda import EmulatorError, Fleet, Function, Platform
 from local_lambda.cli.local_output import Output
+from local_lambda.cli.watching import changes, forget_bytecode
+from local_lambda.errors import EnvironmentClosed
 from local_lambda.fleet import End
-from local_lambda.invoke_endpoint import InvokeEndpoint
+from local_lambda.serving.deployment import Deployment
+from local_lambda.serving.lambda_api import InvokeEndpoint
+
+_LONGEST_WITHDRAWAL_S = 10.0  # how long a change waits for invocations in progress, if their timeout is longer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +36,18 @@ class Plan:
     serve_port: int | None
     watch: bool
 
+    @property
+    def serves(self) -> bool:
+        """Whether requests come from outside; else the command itself invokes the function."""
+        return self.serve_port is not None
+
 
 class _Interruptions:
     """The reasons to end early: a signal, or a changed file. A second signal ends everything at once."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        self.changed: list[str] = []
+        self._changed: set[str] = set()
         self._happened = asyncio.Event()
         self._scope: asyncio.Timeout | None = None
         self._main = asyncio.current_task()
@@ -54,18 +62,27 @@ class _Interruptions:
         elif self._main is not None:
             self._main.cancel()
 
-    def change(self, paths: list[str]) -> None:
-        self.changed = paths
-        self._interrupt()
+    async def listen(self, changes: AsyncIterator[list[str]]) -> None:
+        """Take each change for an interruption."""
+        async for paths in changes:
+            self._changed.update(paths)
+            self._interrupt()
+
+    def take_changes(self) -> list[str]:
+        """Return which paths changed since the last call; from now on `wait` waits for the next change."""
+        paths, self._changed = sorted(self._changed), set()
+        if self.signal is None:
+            self._happened.clear()
+        return paths
 
     def _interrupt(self) -> None:
-        self._happened.set()
-        if self._scope is not None:
+        if not self._happened.is_set() and self._scope is not None:
             self._scope.reschedule(asyncio.get_running_loop().time())
+        self._happened.set()
 
     @contextlib.asynccontextmanager
     async def ending(self) -> AsyncIterator[None]:
-        """Leave the body as soon as there is an interruption."""
+        """Leave the body as soon as there is an interruption; `wait` must not be called in it."""
         scope = asyncio.timeout(0 if self._happened.is_set() else None)
         try:
             async with scope:
@@ -80,102 +97,103 @@ class _Interruptions:
     async def wait(self) -> None:
         await self._happened.wait()
 
-    def again(self) -> None:
-        """Forget a change and wait for the next one."""
-        self.changed = []
-        if self.signal is None:
-            self._happened.clear()
-
 
 async def session(plan: Plan, *, as_json: bool) -> int:
     """Carry out the plan; return the exit code. Raises EmulatorError if that is not possible."""
     interruptions = _Interruptions()
     output = Output(as_json=as_json, numbered=plan.concurrency > 1, on_broken=interruptions.stop)
-    if plan.watch:
-        await _watched(plan, output, interruptions)
-    else:
-        await _once(plan, output, interruptions)
+    run = _Run(plan, output, interruptions)
+    async with run.endpoints():
+        await (run.again_and_again() if plan.watch else run.once())
     for problem in output.problems:
         output.error(problem)
-    stays = plan.watch or plan.serve_port is not None  # then Ctrl-C is the normal end
+    stays = plan.watch or plan.serves  # then Ctrl-C is the normal end
     if interruptions.signal is not None and not stays:
         return 128 + interruptions.signal
     return 1 if output.problems else 0
 
 
-async def _once(plan: Plan, output: Output, interruptions: _Interruptions) -> None:
-    fleet = Fleet(
-        plan.function,
-        plan.extensions,
-        concurrency=plan.concurrency,
-        platform=plan.platform,
-        layers=plan.layers,
-        port_variables=plan.port_variables,
-        on_start=output.follow,
-    )
-    async with fleet:
-        async with interruptions.ending():
-            if plan.serve_port is None:
-                await _invoke(plan, fleet, output)
+class _Run:
+    """One run of the command. Its endpoints stay open while environments of changed code replace the earlier ones."""
+
+    def __init__(self, plan: Plan, output: Output, interruptions: _Interruptions) -> None:
+        self._plan = plan
+        self._output = output
+        self._interruptions = interruptions
+        self._deployment = Deployment()
+
+    @contextlib.asynccontextmanager
+    async def endpoints(self) -> AsyncIterator[None]:
+        """Listen wherever the plan says."""
+        async with contextlib.AsyncExitStack() as stack:
+            if self._plan.serve_port is not None:
+                endpoint = InvokeEndpoint(self._deployment, port=self._plan.serve_port)
+                await stack.enter_async_context(endpoint)
+                self._output.listening(endpoint.url, self._plan.function.name)
+            yield
+
+    async def once(self) -> None:
+        """Start environments, invoke or serve, and end them."""
+        plan, interruptions = self._plan, self._interruptions
+        fleet = Fleet(
+            plan.function,
+            plan.extensions,
+            concurrency=plan.concurrency,
+            platform=plan.platform,
+            layers=plan.layers,
+            port_variables=plan.port_variables,
+            on_start=self._output.follow,
+        )
+        async with fleet:
+            if plan.serves:
+                await self._serve(fleet)
             else:
-                await _serve(plan.serve_port, fleet, output, interruptions)
-            if plan.watch:
-                await interruptions.wait()
-        output.kills_on_purpose = plan.end == "kill"
-        ends = await fleet.shutdown(plan.end if interruptions.signal is None else "spindown")
-        for number, end in sorted(ends.items()):
-            output.shutdown(number, end)
-    output.problems += [str(failure) for failure in fleet.failures]
+                async with interruptions.ending():
+                    await self._invoke(fleet)
+                if plan.watch:
+                    await interruptions.wait()
+            self._output.kills_on_purpose = plan.end == "kill"
+            ends = await fleet.shutdown(plan.end if interruptions.signal is None else "spindown")
+            for number, end in sorted(ends.items()):
+                self._output.shutdown(number, end)
+        self._output.problems += [str(failure) for failure in fleet.failures]
 
+    async def again_and_again(self) -> None:
+        """Do it again after each change. After an error, print it and wait for the next change."""
+        plan, interruptions = self._plan, self._interruptions
+        folders = [plan.function.code, *(layer for layer in plan.layers if layer.is_dir())]
+        files = [path for path in (*plan.extensions, *plan.layers) if path.is_file()]
+        async with asyncio.TaskGroup() as tasks:
+            watchers = [tasks.create_task(interruptions.listen(news)) for news in changes(folders, files)]
+            while interruptions.signal is None:
+                try:
+                    await self.once()
+                except EmulatorError as error:
+                    self._output.error(str(error))
+                    self._deployment.fail(error)
+                    await interruptions.wait()
+                if interruptions.signal is None:
+                    paths = interruptions.take_changes()
+                    forget_bytecode(paths)  # now: nothing runs that could write it again
+                    self._output.restarting(paths)
+            for watcher in watchers:
+                watcher.cancel()
 
-async def _invoke(plan: Plan, fleet: Fleet, output: Output) -> None:
-    """Start all environments at once, then invoke each of them `count` times, in parallel."""
-    await fleet.provision(plan.concurrency)
-    for number in range(plan.count):
-        if number and plan.gap_s:
-            await asyncio.sleep(plan.gap_s)
-        for served in await asyncio.gather(*(fleet.serve(plan.event) for _ in range(plan.concurrency))):
-            output.invocation(served.environment, served.invocation)
+    async def _invoke(self, fleet: Fleet) -> None:
+        """Start all environments at once, then invoke each of them `count` times, in parallel."""
+        plan = self._plan
+        await fleet.provision(plan.concurrency)
+        for number in range(plan.count):
+            if number and plan.gap_s:
+                await asyncio.sleep(plan.gap_s)
+            for served in await asyncio.gather(*(fleet.serve(plan.event) for _ in range(plan.concurrency))):
+                self._output.invocation(served.environment, served.invocation)
 
-
-async def _serve(port: int, fleet: Fleet, output: Output, interruptions: _Interruptions) -> None:
-    async with InvokeEndpoint(fleet, port=port) as endpoint:
-        output.listening(endpoint.url, fleet.function.name)
-        await interruptions.wait()
-
-
-async def _watched(plan: Plan, output: Output, interruptions: _Interruptions) -> None:
-    """Carry out the plan again after each change. Print an error and wait for the next change if it fails."""
-    async with asyncio.TaskGroup() as tasks:
-        watchers = [tasks.create_task(watcher) for watcher in _watchers(plan, interruptions)]
-        while interruptions.signal is None:
-            try:
-                await _once(plan, output, interruptions)
-            except EmulatorError as error:
-                output.error(str(error))
-                await interruptions.wait()
-            if interruptions.signal is None:
-                output.restarting(interruptions.changed)
-                interruptions.again()
-        for watcher in watchers:
-            watcher.cancel()
-
-
-def _watchers(plan: Plan, interruptions: _Interruptions) -> list[Coroutine[Any, Any, None]]:
-    """Return tasks that watch the code and the layers (whole directories) and each single file (in its directory)."""
-    folders = {plan.function.code, *(layer for layer in plan.layers if layer.is_dir())}
-    files = {path.absolute() for path in (*plan.extensions, *plan.layers) if path.is_file()}
-    watchers = [_watch(sorted(folders), DefaultFilter(), interruptions, recursive=True)]
-    if files:
-        # Editors replace a file by a new one of the same name, so the directory must be watched.
-        parents = sorted({path.parent for path in files})
-        watchers.append(_watch(parents, lambda _, path: Path(path) in files, interruptions, recursive=False))
-    return watchers
-
-
-async def _watch(
-    folders: Sequence[Path], wanted: Callable[[Change, str], bool], interruptions: _Interruptions, *, recursive: bool
-) -> None:
-    changes: set[tuple[Change, str]]
-    async for changes in awatch(*folders, watch_filter=wanted, recursive=recursive):
-        interruptions.change(sorted(path for _, path in changes))
+    async def _serve(self, fleet: Fleet) -> None:
+        """Answer requests until there is an interruption. At a change those in progress are answered first."""
+        self._deployment.put(fleet)
+        await self._interruptions.wait()
+        if self._interruptions.signal is None:
+            await self._deployment.withdraw(min(_LONGEST_WITHDRAWAL_S, fleet.function.timeout_s))
+        else:
+            self._deployment.fail(EnvironmentClosed("The endpoint is closing."))

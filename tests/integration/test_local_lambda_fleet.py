@@ -17,7 +17,8 @@ from botocore.exceptions import ClientError
 
 from local_lambda import Fleet, Function, InitFailed, Platform, Throttled
 from local_lambda.errors import AddressInUse, EnvironmentClosed, InvalidSetting
-from local_lambda.invoke_endpoint import InvokeEndpoint
+from local_lambda.serving.deployment import Deployment
+from local_lambda.serving.lambda_api import InvokeEndpoint
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe, eventually, state_of
 
 FUNCTION = Function(code=FUNCTIONS, timeout_s=10.0)
@@ -144,7 +145,7 @@ async def test_what_starting_an_environment_raises_is_the_callers(tmp_path: Path
 async def endpoint() -> AsyncIterator[tuple[Fleet, InvokeEndpoint]]:
     function = Function(code=FUNCTIONS, timeout_s=10.0, name="orders")
     platform = Platform(on_init_failure="retry")
-    async with Fleet(function, concurrency=2, platform=platform) as fleet, InvokeEndpoint(fleet) as served:
+    async with Fleet(function, concurrency=2, platform=platform) as fleet, InvokeEndpoint(Deployment(fleet)) as served:
         yield fleet, served
 
 
@@ -268,7 +269,7 @@ async def test_more_than_the_concurrency_is_throttled(endpoint: tuple[Fleet, Inv
 async def test_an_init_that_fails_is_tried_again_in_the_invocation_and_is_an_error_of_the_function() -> None:
     function = Function(code=FUNCTIONS, handler="broken.handler", name="orders", timeout_s=10.0)
     platform = Platform(on_init_failure="retry")
-    async with Fleet(function, platform=platform) as fleet, InvokeEndpoint(fleet) as served:
+    async with Fleet(function, platform=platform) as fleet, InvokeEndpoint(Deployment(fleet)) as served:
         answer = await call(served.url)
     assert answer["FunctionError"] == "Unhandled"
     assert json.loads(answer["Payload"])["errorMessage"] == "nothing works"
@@ -278,7 +279,7 @@ async def test_a_port_that_is_taken_is_one_sentence(endpoint: tuple[Fleet, Invok
     fleet, served = endpoint
     port = int(served.url.rpartition(":")[2])
     with pytest.raises(AddressInUse, match=rf"cannot listen on 127\.0\.0\.1:{port}"):
-        await InvokeEndpoint(fleet, port=port).__aenter__()
+        await InvokeEndpoint(Deployment(fleet), port=port).__aenter__()
 
 
 @pytest.mark.skipif(shutil.which("aws") is None, reason="the AWS CLI is not installed")

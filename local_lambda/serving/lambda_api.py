@@ -1,4 +1,4 @@
-"""The Invoke operation of the Lambda API for a fleet, used by `aws lambda invoke --endpoint-url` and the SDKs.
+"""The Invoke operation of the Lambda API, used by `aws lambda invoke --endpoint-url` and the SDKs.
 
 Source: Lambda API Reference, Invoke (2015-03-31), and the message texts that callers of real Lambda have reported.
 Requests need no signature and no permissions. Response streaming is not supported.
@@ -17,8 +17,10 @@ from aiohttp import web
 
 from local_lambda.apis.server import serve
 from local_lambda.errors import EmulatorError, Throttled
-from local_lambda.fleet import Details, Fleet, Served
+from local_lambda.fleet import Details, Served
 from local_lambda.rules.log_lines import text_of
+from local_lambda.serving.deployment import Deployment
+from local_lambda.settings import Function
 
 _ROUTE = "/2015-03-31/functions/{name}/invocations"
 # Source: Lambda quotas; the asynchronous one was 256 KB until October 2025.
@@ -47,8 +49,8 @@ class InvokeEndpoint:
     Raises AddressInUse when it is entered.
     """
 
-    def __init__(self, fleet: Fleet, *, port: int = 0) -> None:
-        self._fleet = fleet
+    def __init__(self, deployment: Deployment, *, port: int = 0) -> None:
+        self._deployment = deployment
         self._port = port
         self._runner: web.AppRunner | None = None
 
@@ -80,7 +82,6 @@ class InvokeEndpoint:
         return response
 
     async def _invoke(self, request: web.Request, request_id: str) -> web.Response:
-        self._check_name(request.match_info["name"], request.query.get("Qualifier"))
         kind = request.headers.get("X-Amz-Invocation-Type", "RequestResponse")
         if kind not in _TYPES:
             message = f"The invocation type {kind!r} is none of {', '.join(_TYPES)}."
@@ -92,37 +93,41 @@ class InvokeEndpoint:
             client_context=_client_context(request.headers),
         )
         try:
-            if kind == "DryRun":
-                return web.Response(status=204)
-            if kind == "Event":
-                self._fleet.submit(payload, **details)
-                return web.Response(status=202)
-            served = await self._fleet.serve(payload, **details)
+            async with self._deployment.fleet() as fleet:
+                _check_name(fleet.function, request.match_info["name"], request.query.get("Qualifier"))
+                if kind == "DryRun":
+                    return web.Response(status=204)
+                if kind == "Event":
+                    fleet.submit(payload, **details)
+                    return web.Response(status=202)
+                served = await fleet.serve(payload, **details)
         except Throttled:
             reason = "ReservedFunctionConcurrentInvocationLimitExceeded"
             raise _ApiError(429, "TooManyRequestsException", "Rate Exceeded.", Reason=reason) from None
         except EmulatorError as error:
             raise _ApiError(500, "ServiceException", str(error)) from error
-        return self._response(served, wants_log=request.headers.get("X-Amz-Log-Type") == "Tail")
+        wants_log = request.headers.get("X-Amz-Log-Type") == "Tail"
+        return _response(served, fleet.function.version, wants_log=wants_log)
 
-    def _check_name(self, given: str, qualifier: str | None) -> None:
-        function = self._fleet.function
-        matched = _NAME.fullmatch(given)
-        name, suffix = matched.groups() if matched else (given, None)
-        qualifier = qualifier or suffix
-        if name != function.name or qualifier not in (None, "$LATEST", function.version):
-            arn = f"{function.arn.rpartition(':')[0]}:{name}" + (f":{qualifier}" if qualifier else "")
-            raise _ApiError(404, "ResourceNotFoundException", f"Function not found: {arn}")
 
-    def _response(self, served: Served, *, wants_log: bool) -> web.Response:
-        result = served.invocation
-        response = web.Response(body=result.payload, content_type="application/json")
-        response.headers["X-Amz-Executed-Version"] = self._fleet.function.version
-        if result.function_error is not None:
-            response.headers["X-Amz-Function-Error"] = result.function_error
-        if wants_log:
-            response.headers["X-Amz-Log-Result"] = base64.b64encode(_log_tail(served.telemetry)).decode()
-        return response
+def _check_name(function: Function, given: str, qualifier: str | None) -> None:
+    matched = _NAME.fullmatch(given)
+    name, suffix = matched.groups() if matched else (given, None)
+    qualifier = qualifier or suffix
+    if name != function.name or qualifier not in (None, "$LATEST", function.version):
+        arn = f"{function.arn.rpartition(':')[0]}:{name}" + (f":{qualifier}" if qualifier else "")
+        raise _ApiError(404, "ResourceNotFoundException", f"Function not found: {arn}")
+
+
+def _response(served: Served, version: str, *, wants_log: bool) -> web.Response:
+    result = served.invocation
+    response = web.Response(body=result.payload, content_type="application/json")
+    response.headers["X-Amz-Executed-Version"] = version
+    if result.function_error is not None:
+        response.headers["X-Amz-Function-Error"] = result.function_error
+    if wants_log:
+        response.headers["X-Amz-Log-Result"] = base64.b64encode(_log_tail(served.telemetry)).decode()
+    return response
 
 
 def _log_tail(telemetry: Sequence[Mapping[str, Any]]) -> bytes:

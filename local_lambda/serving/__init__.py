@@ -1,0 +1,5 @@
+"""The function behind HTTP.
+
+deployment    which fleet answers now
+lambda_api    the Lambda API, for SDKs and the AWS CLI
+"""

@@ -1,0 +1,51 @@
+"""What answers the requests of an endpoint: one fleet after the other, as the code changes."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from local_lambda.errors import EmulatorError
+from local_lambda.fleet import Fleet
+from local_lambda.watch import Watch
+
+
+class Deployment:
+    """The fleet that answers now. Between two fleets requests wait, so an endpoint in front of it loses none."""
+
+    def __init__(self, fleet: Fleet | None = None) -> None:
+        self._fleet = fleet
+        self._error: EmulatorError | None = None
+        self._at_work = 0
+        self._watch = Watch()
+
+    @contextlib.asynccontextmanager
+    async def fleet(self) -> AsyncIterator[Fleet]:
+        """Wait for a fleet and count as its work. Raises the error given to `fail` if there is none to wait for."""
+        while self._fleet is None and self._error is None:  # it may be withdrawn again before this task resumes
+            await self._watch.until(lambda: self._fleet is not None or self._error is not None)
+        if self._fleet is None:
+            assert self._error is not None  # noqa: S101  the loop's condition
+            raise self._error
+        self._at_work += 1
+        try:
+            yield self._fleet
+        finally:
+            self._at_work -= 1
+            self._watch.notify()
+
+    def put(self, fleet: Fleet) -> None:
+        """Send requests to `fleet` from now on, also those that wait."""
+        self._fleet, self._error = fleet, None
+        self._watch.notify()
+
+    def fail(self, error: EmulatorError) -> None:
+        """Refuse requests with `error` from now on, also those that wait."""
+        self._fleet, self._error = None, error
+        self._watch.notify()
+
+    async def withdraw(self, limit_s: float) -> None:
+        """Let requests wait from now on; return when those in progress are answered, at most after `limit_s`."""
+        self._fleet = self._error = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._watch.until(lambda: self._at_work == 0)
