@@ -166,10 +166,10 @@ class Sandbox:
         self.telemetry.pause()
         self.limits.freeze(self.all_processes())
 
-    def thaw(self, *, hurry: bool = False) -> None:
+    def thaw(self) -> None:
         self.is_frozen = False
         self.limits.thaw(self.all_processes())
-        self.telemetry.resume(hurry=hurry)
+        self.telemetry.resume()
 
     def kill(self) -> None:
         """Kill every running process at once."""

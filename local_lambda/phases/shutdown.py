@@ -3,6 +3,9 @@
 The runtime goes first: SIGTERM and its share of the time at a spin-down, SIGKILL at a reset. Then the extensions that
 subscribed to SHUTDOWN get the event and must exit before the deadline; all others are killed. No extension ever gets
 SIGTERM. The deadline counts from the start of the sequence, so it includes the runtime's share.
+
+Telemetry that is held at the beginning is sent at once, as at each thaw, and what the function still wrote when its
+process has ended; everything else in the window waits as the subscription asks. AWS documents none of it.
 """
 
 import asyncio
@@ -26,7 +29,7 @@ async def end(sandbox: Sandbox, reason: Reason) -> Shutdown:
     began, began_ms = time.monotonic(), int(time.time() * 1000)
     budget = _budget(sandbox)
     deadline, deadline_ms = began + budget, began_ms + round(budget * 1000)
-    sandbox.thaw(hurry=True)
+    sandbox.thaw()
     await _stop_runtime(sandbox, reason, began, budget)
     body = {"eventType": "SHUTDOWN", "deadlineMs": deadline_ms, "shutdownReason": reason}
     event = Event("SHUTDOWN", orjson.dumps(body), "text/plain; charset=utf-8", None)
@@ -75,6 +78,7 @@ async def _stop_runtime(sandbox: Sandbox, reason: Reason, began: float, budget: 
         await _until_gone(sandbox, began + share, lambda: runtime.is_running)
     runtime.kill()
     await sandbox.watch.until(lambda: not runtime.is_running)
+    sandbox.telemetry.function_ended()
 
 
 def _announce(sandbox: Sandbox, extension: Extension, event: Event) -> None:

@@ -107,7 +107,6 @@ class Sender:
         self._spoil = platform.spoil
         self._heard = heard
         self._moving = True
-        self._hurry = False
         self._changed = asyncio.Event()
         self._attempt: asyncio.Timeout | None = None
         self._attempt_left = 0.0
@@ -125,13 +124,16 @@ class Sender:
             self._attempt.reschedule(None)
         self._changed.set()
 
-    def resume(self, *, hurry: bool = False) -> None:
-        """Continue. Records held during the freeze are due at once; with `hurry` (shutdown) so are all later ones."""
-        self.buffer.seal()
+    def resume(self) -> None:
+        """Continue. Records held during the freeze are due at once."""
         self._moving = True
-        self._hurry = hurry
         if self._attempt is not None and self._attempt.when() is None:
             self._attempt.reschedule(_now() + self._attempt_left)
+        self.push()
+
+    def push(self) -> None:
+        """Make the records held now due at once."""
+        self.buffer.seal()
         self._changed.set()
 
     async def run(self, destination: Destination) -> None:
@@ -149,11 +151,8 @@ class Sender:
 
     async def _next(self) -> Sequence[bytes]:
         while True:
-            if self._moving:
-                if self._hurry:
-                    self.buffer.seal()
-                if batch := self.buffer.take(_now()):
-                    return batch
+            if self._moving and (batch := self.buffer.take(_now())):
+                return batch
             self._changed.clear()
             due_at = self.buffer.due_at if self._moving else None
             try:

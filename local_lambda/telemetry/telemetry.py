@@ -39,7 +39,8 @@ class Telemetry:
         self._transcript = transcript
         self._senders: dict[Subscription, Sender] = {}
         self._running: dict[Subscription, asyncio.Task[None]] = {}
-        self._init_began = 0
+        self._init_began = 0  # like the next one, a number of events
+        self._resumed_at = 0
 
     def begin_init(self) -> None:
         """Open subscriptions. A new subscriber gets every event from now on, however late in the init it subscribes."""
@@ -95,9 +96,21 @@ class Telemetry:
         for sender in self._senders.values():
             sender.pause()
 
-    def resume(self, *, hurry: bool = False) -> None:
+    def resume(self) -> None:
+        self._resumed_at = len(self.events)
         for sender in self._senders.values():
-            sender.resume(hurry=hurry)
+            sender.resume()
+
+    def function_ended(self) -> None:
+        """Push what the function wrote since the last thaw: its process has ended, and nothing is added any more.
+
+        Source: AWS docs, Telemetry API, Configuring memory usage and buffering: a batch is also sent when its stream
+        closes.
+        """
+        if any(event.stream == "function" for event in self.events[self._resumed_at :]):
+            for subscription, sender in self._senders.items():
+                if "function" in subscription.types:
+                    sender.push()
 
     async def stop(self) -> None:
         """Stop delivery to the extensions: they are gone. Held records are kept for their successors."""

@@ -69,6 +69,25 @@ async def test_a_crash_is_a_fault(tmp_path: Path) -> None:
     assert done[0] == "failure"
 
 
+@pytest.mark.parametrize("types", [["platform"], ["function"], ["extension"], ["function", "extension"]])
+@pytest.mark.parametrize("log_format", ["Text", "JSON"])
+async def test_a_type_that_was_not_asked_for_is_never_sent(tmp_path: Path, types: list[str], log_format: str) -> None:
+    """Neither to a subscriber of the Logs API nor to one of the Telemetry API beside it; not even what was dropped."""
+    told = {"platform": "platform.report", "function": "function", "extension": "extension"}
+    waits = [{"seen": told[type_]} for type_ in types]
+    says = [{"print": '{"mine": 1}'}]
+    logs = logs_probe(tmp_path, name="logs", types=types, invoked=says, shutdown=waits)
+    telemetry = Probe(tmp_path, "telemetry", types=types, waits=False, invoked=says, shutdown=waits)
+    async with local_lambda(logs, telemetry, log_format=log_format, platform=Platform(buffer_bytes=6000)) as env:
+        await env.invoke({"print": ["x" * 200] * 60})
+        await env.invoke({"print": ['{"a": 1}']})
+    for probe in (logs, telemetry):
+        assert {type_.partition(".")[0] for type_ in probe.types()} == set(types)
+    lines = [record["record"] for record in logs.records() if record["type"] in ("function", "extension")]
+    assert all(isinstance(text, str) for text in lines)
+    assert bool(lines) is (types != ["platform"])
+
+
 @pytest.mark.fidelity("2.1-logs-api")
 async def test_telemetry_and_logs_cannot_be_combined_in_one_extension(tmp_path: Path) -> None:
     to_logs, to_telemetry = (

@@ -258,3 +258,34 @@ async def test_managed_instances_serve_several_invocations_at_once(tmp_path: Pat
     assert (late.status, late.error_type) == ("timeout", "Sandbox.Timedout")
     assert after.status == "success", "a request that times out does not end the environment"
     assert len(probe.notes("start")) == 1
+
+
+async def test_in_the_shutdown_window_batches_are_as_large_as_the_subscription_asks(tmp_path: Path) -> None:
+    """An extension that writes a line for each batch, and is sent its own lines, is not sent one by one."""
+    probe = Probe(
+        tmp_path,
+        types=["platform", "extension"],
+        buffering={"timeoutMs": 1000},
+        waits=False,
+        prints_per_batch="a batch",
+        shutdown=[{"seen": "platform.report"}, {"sleep": 0.5}],
+    )
+    async with local_lambda(probe) as env:
+        await env.invoke()
+        at_shutdown = len(probe.batches())
+        await env.shutdown()
+    in_the_window = probe.batches()[at_shutdown:]
+    assert [record["type"] for batch in in_the_window for record in batch].count("platform.report") == 1
+    assert len(in_the_window) <= 2, in_the_window
+
+
+async def test_what_the_function_writes_at_its_end_does_not_wait_for_the_timeout_of_the_batch(tmp_path: Path) -> None:
+    """30 s would be far behind the deadline of SHUTDOWN."""
+    probe = Probe(
+        tmp_path, types=["function"], buffering={"timeoutMs": 30000}, waits=False, shutdown=[{"seen": "function"}]
+    )
+    async with local_lambda(probe, command=["python3", str(FUNCTIONS / "last_words.py")]) as env:
+        await env.invoke()
+        ended = await env.shutdown()
+    assert [record["record"] for record in probe.records()] == ["good bye\n"]
+    assert not ended.extensions["probe"].killed
