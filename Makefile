@@ -37,8 +37,8 @@ $(STAMP): pyproject.toml $(LOCK)
 	@$(PYTHON) -I layer/locked.py $(VENV) $(LOCK) --editable .
 	@touch $@
 
-run: install ## a local Lambda with a sample function, this extension and three local backends
-	@$(BIN)/telemetry-forwarder demo
+run: install ## a local Lambda with a sample function, this extension and three local backends (PAGE=1: on a page)
+	@$(BIN)/telemetry-forwarder demo $(if $(PAGE),--page)
 
 test: install ## the whole test suite
 	$(BIN)/python -m pytest -rs -n auto --dist worksteal

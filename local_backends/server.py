@@ -114,6 +114,7 @@ class Backend(ABC):
         self._listener: asyncio.Server | None = None
         self._reserved: socket.socket | None = None  # keeps the port while not listening
         self._changed = asyncio.Event()
+        self._observers: list[Callable[[], None]] = []
 
     # --- implemented by each service ----------------------------------------------------------------------------------
 
@@ -220,6 +221,10 @@ class Backend(ABC):
             while not predicate():
                 await self._changed.wait()
 
+    def observe(self, observer: Callable[[], None]) -> None:
+        """Call `observer` after each request and each answer. It must be quick and must not raise."""
+        self._observers.append(observer)
+
     # --- one request ------------------------------------------------------------------------------------------------
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -321,6 +326,8 @@ class Backend(ABC):
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+        for observer in self._observers:
+            observer()
 
 
 async def _half(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:

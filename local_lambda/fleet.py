@@ -183,6 +183,11 @@ class Fleet:
         return self.shutdowns
 
     @property
+    def is_open(self) -> bool:
+        """Whether it can be invoked: it was entered and not shut down."""
+        return self._is_open
+
+    @property
     def environments(self) -> dict[int, LocalLambda]:
         """The environments that are running or starting, by number."""
         return {resident.number: resident.env for resident in self._residents}

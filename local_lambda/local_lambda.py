@@ -16,7 +16,7 @@ from local_lambda.apis.extensions_api import ExtensionsApi
 from local_lambda.apis.runtime_api import RuntimeApi
 from local_lambda.apis.server import recording, serve
 from local_lambda.apis.telemetry_api import TelemetryApi
-from local_lambda.errors import EmulatorError, EnvironmentClosed, InitFailed, WaitedTooLong
+from local_lambda.errors import EmulatorError, EnvironmentClosed, InitFailed, InvalidSetting, WaitedTooLong
 from local_lambda.machine.layers import Opt, disables_extensions, executables
 from local_lambda.machine.limits import Limits
 from local_lambda.phases import init, invocation, managed, shutdown
@@ -209,7 +209,33 @@ class LocalLambda:
         sandbox.break_("Sandbox.Failure", "The environment was killed.", "platform")  # ends a running invocation
         await shutdown.kill(sandbox)
 
+    def freeze(self) -> None:
+        """Stop all processes now, as Lambda does after an invocation. One that is under way stands still meanwhile.
+
+        Its time goes on. Raises EnvironmentClosed, or InvalidSetting if this environment is never frozen.
+        """
+        sandbox = self._open_sandbox()
+        if not sandbox.freezes:
+            raise InvalidSetting("This environment is never frozen: it is one of Managed Instances, or freeze is off.")
+        sandbox.freeze()
+
+    def thaw(self) -> None:
+        """Let the processes run, until the next freeze. Raises EnvironmentClosed."""
+        sandbox = self._open_sandbox()
+        if sandbox.is_frozen:
+            sandbox.thaw()
+
     # Observing
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be invoked: it was entered, and was neither shut down nor killed."""
+        return self._is_open
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the processes are stopped now."""
+        return self._sandbox is not None and self._sandbox.is_frozen
 
     @property
     def api(self) -> str:

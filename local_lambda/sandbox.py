@@ -18,7 +18,7 @@ from local_lambda.rules.extensions import Extensions
 from local_lambda.rules.runtime import Runtime
 from local_lambda.settings import Function, Platform
 from local_lambda.telemetry.telemetry import Telemetry
-from local_lambda.transcript import Exit, Transcript
+from local_lambda.transcript import Exit, Period, Transcript
 from local_lambda.watch import Condition, Watch
 
 # Go's runtime uses these words, and Lambda's core is written in Go.
@@ -77,6 +77,7 @@ class Sandbox:
         self.unreported_init_ms: float | None = None  # duration of a successful init that is not in a report yet
         self.repair = asyncio.Lock()  # only one of several invocations replaces a broken environment
         self._tasks = tasks
+        self._freeze: Period | None = None  # the one that lasts
         self.renew()
 
     def renew(self) -> None:
@@ -165,15 +166,24 @@ class Sandbox:
         self.is_frozen = True
         self.telemetry.pause()
         self.limits.freeze(self.all_processes())
+        self._freeze = self.transcript.begin("frozen")
+        self.watch.notify()
 
     def thaw(self) -> None:
         self.is_frozen = False
+        self._end_freeze()
         self.limits.thaw(self.all_processes())
         self.telemetry.resume()
+        self.watch.notify()
+
+    def _end_freeze(self) -> None:
+        if self._freeze is not None:
+            self._freeze.ended, self._freeze = time.time(), None
 
     def kill(self) -> None:
         """Kill every running process at once."""
         self.is_ending = True
+        self._end_freeze()
         for process in self.all_processes():
             process.kill()
         self.limits.thaw([])  # a frozen group dies only after it is thawed

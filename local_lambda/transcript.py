@@ -52,6 +52,16 @@ class Exit:
     in_shutdown: bool
 
 
+@dataclass(slots=True, kw_only=True)
+class Period:
+    """A time in which the whole environment was frozen, or was being shut down; `ended` is None while it lasts."""
+
+    kind: Literal["frozen", "shutdown"]
+    reason: str = ""  # of a shutdown: spindown, timeout or failure
+    began: float = field(default_factory=time.time)
+    ended: float | None = None
+
+
 def summary(body: bytes) -> str:
     """Return the first bytes of a body as text."""
     text = body[:_SHOWN_BYTES].decode("utf-8", "replace").rstrip("\n")
@@ -64,6 +74,7 @@ class Transcript:
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.exits: list[Exit] = []
+        self.periods: list[Period] = []
         self.generation = 0  # counts inits
 
     def __iter__(self) -> Iterator[Entry]:
@@ -83,6 +94,12 @@ class Transcript:
         entry = Entry(direction="out", name=name, call=call, generation=self.generation, sent=what)
         entry.close(status)
         self.entries.append(entry)
+
+    def begin(self, kind: Literal["frozen", "shutdown"], reason: str = "") -> Period:
+        """Add and return a period that begins now."""
+        period = Period(kind=kind, reason=reason)
+        self.periods.append(period)
+        return period
 
     def calls(self, name: str, call: str) -> list[Entry]:
         """Return the calls that begin with `call`, such as "PUT " or "POST /2020-01-01/extension/register"."""

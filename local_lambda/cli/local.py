@@ -4,7 +4,7 @@ import asyncio
 import shlex
 import sys
 from pathlib import Path
-from typing import Any, TextIO, get_args
+from typing import TYPE_CHECKING, Any, TextIO, get_args
 
 import click
 import orjson
@@ -20,6 +20,9 @@ from local_lambda.errors import (
     TooManyExtensions,
 )
 from local_lambda.fleet import End
+
+if TYPE_CHECKING:
+    from local_lambda.page import Show
 
 _PATH = click.Path(path_type=Path)
 _ASKED_WRONGLY = (FunctionNotFound, ExtensionNotFound, InvalidLayer, InvalidSetting, TooManyExtensions)
@@ -59,6 +62,11 @@ _ASKED_WRONGLY = (FunctionNotFound, ExtensionNotFound, InvalidLayer, InvalidSett
     help="Serve an endpoint for `aws lambda invoke --endpoint-url` until Ctrl-C; 0 for any port.",
 )  # fmt: skip
 @click.option("--watch", is_flag=True, help="Start again whenever the code, an extension or a layer changes.")
+@click.option(
+    "--page", "page_port", type=click.IntRange(0, 65535), is_flag=False, flag_value=0, metavar="[PORT]",
+    help="Serve a page that shows what happens, until Ctrl-C; without PORT at any free one.",
+)  # fmt: skip
+@click.option("--report", type=_PATH, metavar="FILE", help="Write the same picture into one HTML file at the end.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of text.")
 def local(
     handler: str,
@@ -79,6 +87,8 @@ def local(
     init_limit: float,
     serve_port: int | None,
     watch: bool,
+    page_port: int | None,
+    report: Path | None,
     as_json: bool,
 ) -> None:
     """Run a function with its extensions on a local Lambda."""
@@ -94,19 +104,21 @@ def local(
         )
         # With an endpoint its caller gets the failed init, as on Lambda; without one it ends the command.
         platform = Platform(init_limit_s=init_limit, on_init_failure="raise" if serve_port is None else "retry")
+        payload = _event(event)
         plan = Plan(
             function=function,
             platform=platform,
             extensions=extensions,
             layers=layers,
             port_variables=port_variables,
-            event=_event(event),
+            event=payload,
             count=count,
             gap_s=gap,
             concurrency=concurrency,
             end=end,
             serve_port=serve_port,
             watch=watch,
+            show=_show(page_port, report, payload),
         )
         code_of_exit = asyncio.run(session(plan, as_json=as_json))
     except EmulatorError as error:
@@ -124,6 +136,14 @@ def _failure(error: EmulatorError, *, plural: bool) -> click.ClickException:
         hint = "If it listens on a fixed port, name the variable that holds the port with --port-variable."
         return click.ClickException(f"{error} {hint}")
     return click.ClickException(str(error))
+
+
+def _show(port: int | None, report: Path | None, event: Any) -> "Show | None":
+    if port is None and report is None:
+        return None
+    from local_lambda.page import Show  # loaded by nobody who asks for neither
+
+    return Show(port=port, file=report, event=event)
 
 
 def _words(command: str | None) -> list[str] | None:

@@ -64,6 +64,9 @@ class Output:
     def listening(self, url: str, name: str) -> None:
         self._print("listening", None, {"url": url, "function": name}, f"Invoke {name} at {url}", "green")
 
+    def page(self, url: str) -> None:
+        self._print("page", None, {"url": url}, f"The page: {url} (Ctrl-C ends it)", "green")
+
     def restarting(self, paths: list[str]) -> None:
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
         self._print("restart", None, {"changed": paths}, f"Restarting: {paths[0]}{more} changed", "green")

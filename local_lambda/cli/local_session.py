@@ -6,9 +6,9 @@ import signal
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from local_lambda import EmulatorError, Fleet, Function, Platform
+from local_lambda import EmulatorError, Fleet, Function, LocalLambda, Platform
 from local_lambda.cli.local_output import Output
 from local_lambda.cli.watching import changes, forget_bytecode
 from local_lambda.errors import EnvironmentClosed
@@ -16,12 +16,15 @@ from local_lambda.fleet import End
 from local_lambda.serving.deployment import Deployment
 from local_lambda.serving.lambda_api import InvokeEndpoint
 
+if TYPE_CHECKING:
+    from local_lambda.page import Show
+
 _LONGEST_WITHDRAWAL_S = 10.0  # how long a change waits for invocations in progress, if their timeout is longer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The options of the command."""
+    """The options of the command. `show` is what --page and --report ask for; it is loaded only for them."""
 
     function: Function
     platform: Platform
@@ -35,11 +38,21 @@ class Plan:
     end: End
     serve_port: int | None
     watch: bool
+    show: "Show | None" = None
 
     @property
     def serves(self) -> bool:
         """Whether requests come from outside; else the command itself invokes the function."""
         return self.serve_port is not None
+
+    @property
+    def has_page(self) -> bool:
+        return self.show is not None and self.show.has_page
+
+    @property
+    def stays(self) -> bool:
+        """Whether the command goes on until Ctrl-C, which then is the normal end."""
+        return self.watch or self.serves or self.has_page
 
 
 class _Interruptions:
@@ -107,8 +120,7 @@ async def session(plan: Plan, *, as_json: bool) -> int:
         await (run.again_and_again() if plan.watch else run.once())
     for problem in output.problems:
         output.error(problem)
-    stays = plan.watch or plan.serves  # then Ctrl-C is the normal end
-    if interruptions.signal is not None and not stays:
+    if interruptions.signal is not None and not plan.stays:
         return 128 + interruptions.signal
     return 1 if output.problems else 0
 
@@ -130,6 +142,10 @@ class _Run:
                 endpoint = InvokeEndpoint(self._deployment, port=self._plan.serve_port)
                 await stack.enter_async_context(endpoint)
                 self._output.listening(endpoint.url, self._plan.function.name)
+            if self._plan.show is not None:
+                show = await stack.enter_async_context(self._plan.show)
+                if show.has_page:
+                    self._output.page(show.url)
             yield
 
     async def once(self) -> None:
@@ -142,21 +158,28 @@ class _Run:
             platform=plan.platform,
             layers=plan.layers,
             port_variables=plan.port_variables,
-            on_start=self._output.follow,
+            on_start=self._follow,
         )
+        if plan.show is not None:
+            plan.show.act_on(fleet)
         async with fleet:
             if plan.serves:
                 await self._serve(fleet)
             else:
                 async with interruptions.ending():
                     await self._invoke(fleet)
-                if plan.watch:
+                if plan.watch or plan.has_page:
                     await interruptions.wait()
             self._output.kills_on_purpose = plan.end == "kill"
             ends = await fleet.shutdown(plan.end if interruptions.signal is None else "spindown")
             for number, end in sorted(ends.items()):
                 self._output.shutdown(number, end)
         self._output.problems += [str(failure) for failure in fleet.failures]
+
+    def _follow(self, number: int, env: LocalLambda) -> None:
+        self._output.follow(number, env)
+        if self._plan.show is not None:
+            self._plan.show.follow(number, env)
 
     async def again_and_again(self) -> None:
         """Do it again after each change. After an error, print it and wait for the next change."""
@@ -170,6 +193,8 @@ class _Run:
                     await self.once()
                 except EmulatorError as error:
                     self._output.error(str(error))
+                    if plan.show is not None:
+                        plan.show.problem(error)
                     self._deployment.fail(error)
                     await interruptions.wait()
                 if interruptions.signal is None:
@@ -188,6 +213,8 @@ class _Run:
                 await asyncio.sleep(plan.gap_s)
             for served in await asyncio.gather(*(fleet.serve(plan.event) for _ in range(plan.concurrency))):
                 self._output.invocation(served.environment, served.invocation)
+                if plan.show is not None:
+                    plan.show.invocation(served.invocation)
 
     async def _serve(self, fleet: Fleet) -> None:
         """Answer requests until there is an interruption. At a change those in progress are answered first."""

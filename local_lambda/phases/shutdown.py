@@ -30,6 +30,7 @@ async def end(sandbox: Sandbox, reason: Reason) -> Shutdown:
     budget = _budget(sandbox)
     deadline, deadline_ms = began + budget, began_ms + round(budget * 1000)
     sandbox.thaw()
+    period = sandbox.transcript.begin("shutdown", reason)
     await _stop_runtime(sandbox, reason, began, budget)
     body = {"eventType": "SHUTDOWN", "deadlineMs": deadline_ms, "shutdownReason": reason}
     event = Event("SHUTDOWN", orjson.dumps(body), "text/plain; charset=utf-8", None)
@@ -38,6 +39,8 @@ async def end(sandbox: Sandbox, reason: Reason) -> Shutdown:
     sandbox.watch.notify()
     await _until_gone(sandbox, deadline, sandbox.any_running)
     await kill(sandbox)
+    period.ended = time.time()
+    sandbox.watch.notify()
     return Shutdown(
         reason=reason,
         started_ms=began_ms,

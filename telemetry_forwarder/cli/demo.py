@@ -6,17 +6,20 @@ import shlex
 import socket
 import sys
 from collections.abc import Iterable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from local_backends import CloudWatchLogs, Datadog, SplunkHec
-from local_lambda import Function, Invocation, LocalLambda
+from local_lambda import EmulatorError, Function, Invocation, LocalLambda, Platform
+
+if TYPE_CHECKING:
+    from local_lambda.page import Show
 
 # A wheel has the sample function beside this module (see pyproject.toml); a checkout has it in `examples`.
 _SHIPPED = Path(__file__).parent / "sample"
@@ -37,6 +40,7 @@ _STORY: tuple[tuple[str, dict[str, Any], float], ...] = (
     ("both", {"lines": 2, "json": 2}, 0.0),
     ("the last one", {"lines": 1, "json": 1}, 0.0),
 )
+_FIRST_EVENT = {"lines": 2, "json": 1}  # what the page invokes with, unless it is changed
 
 
 @click.command()
@@ -53,11 +57,21 @@ _STORY: tuple[tuple[str, dict[str, Any], float], ...] = (
     show_default="the sample function",
     help="The directory with app.py.",
 )
-def demo(extension: Path | None, code: Path) -> None:
+@click.option("--function", "handler", default="app.handler", show_default=True, help="The handler, MODULE.FUNCTION.")
+@click.option(
+    "--page", "page_port", type=click.IntRange(0, 65535), is_flag=False, flag_value=0, metavar="[PORT]",
+    help="Show it on a page instead, where you invoke the function, until Ctrl-C.",
+)  # fmt: skip
+@click.option("--report", type=click.Path(path_type=Path), metavar="FILE", help="Write what happened as one HTML file.")
+def demo(extension: Path | None, code: Path, handler: str, page_port: int | None, report: Path | None) -> None:
     """Run a sample function on a local Lambda, with this extension and three strict local backends."""
     with TemporaryDirectory(prefix="telemetry-forwarder-demo-") as folder:
         program = extension or _executable(Path(folder))
-        sys.exit(asyncio.run(_demo(program, code, Console(highlight=False))))
+        try:
+            code_of_exit = asyncio.run(_demo(program, code, handler, page_port, report))
+        except EmulatorError as error:
+            raise click.ClickException(str(error)) from error
+    sys.exit(code_of_exit)
 
 
 def _executable(folder: Path) -> Path:
@@ -68,18 +82,17 @@ def _executable(folder: Path) -> Path:
     return path
 
 
-async def _demo(extension: Path, code: Path, console: Console) -> int:
-    console.print("A local Lambda with a sample function and this extension, and strict local")
-    console.print("stand-ins for Splunk HEC, Datadog and CloudWatch Logs.\n")
+async def _demo(extension: Path, code: Path, handler: str, page_port: int | None, report: Path | None) -> int:
+    """Open the backends, play the story or serve the page; return the exit code. Raises EmulatorError."""
     async with AsyncExitStack() as stack:
         splunk = await stack.enter_async_context(SplunkHec(token="demo-token"))  # noqa: S106 - of a local stand-in
         datadog = await stack.enter_async_context(Datadog(api_key="demo-key"))
         cloudwatch = await stack.enter_async_context(CloudWatchLogs())
-        spool = stack.enter_context(TemporaryDirectory(prefix="spool-"))  # on this machine /tmp is shared
+        spool = Path(stack.enter_context(TemporaryDirectory(prefix="spool-")))  # on this machine /tmp is shared
         function = Function(
             name="sample",
             code=code,
-            handler="app.handler",
+            handler=handler,
             environment={
                 "SPLUNK_HEC_URL": splunk.url,
                 "SPLUNK_HEC_TOKEN": "demo-token",
@@ -89,21 +102,73 @@ async def _demo(extension: Path, code: Path, console: Console) -> int:
                 "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": cloudwatch.url,
                 "TELEMETRY_FORWARDER_PORT": str(free_port()),
                 "TELEMETRY_FORWARDER_LOG_LEVEL": "info",
-                "TELEMETRY_FORWARDER_SPOOL_DIR": spool,
+                "TELEMETRY_FORWARDER_SPOOL_DIR": str(spool),
                 "TELEMETRY_FORWARDER_TAGS": "team:demo",
             },
         )
-        async with LocalLambda(function, extensions=[extension]) as environment:
-            init_ms = environment.init_outcome.duration_ms if environment.init_outcome else 0.0
-            invocations = [await _invoke(environment, *step) for step in _STORY]
-            ending = await environment.shutdown()
-        _print_invocations(console, init_ms, invocations)
-        ledger = _find_ledger(environment.extension_output(extension.name))
-        arrived = {
-            "splunk": [event.fields["record_id"] for event in splunk.events],
-            "datadog": [log.attributes["record_id"] for log in datadog.logs],
-            "cloudwatch": [json.loads(event.message)["lambda"]["record_id"] for event in cloudwatch.events(GROUP)],
-        }
+        show = None
+        if page_port is not None or report is not None:
+            from telemetry_forwarder.cli.demo_backends import show_of  # loaded by nobody who asks for neither
+
+            backends = (splunk, datadog, cloudwatch)
+            show = show_of(*backends, spool, function, event=_FIRST_EVENT, port=page_port, file=report)
+        if show is not None and page_port is not None:
+            return await _page(function, extension, show)
+        async with show or nullcontext():
+            return await _story(function, extension, show, splunk, datadog, cloudwatch)
+
+
+async def _page(function: Function, extension: Path, show: "Show") -> int:
+    """Serve the page until Ctrl-C, as `telemetry-forwarder local --page` does."""
+    from local_lambda.cli.local_session import Plan, session
+
+    plan = Plan(
+        function=function,
+        platform=Platform(),
+        extensions=[extension],
+        layers=[],
+        port_variables=[],
+        event=_FIRST_EVENT,
+        count=1,
+        gap_s=0.0,
+        concurrency=1,
+        end="spindown",
+        serve_port=None,
+        watch=False,
+        show=show,
+    )
+    return await session(plan, as_json=False)
+
+
+async def _story(
+    function: Function,
+    extension: Path,
+    show: "Show | None",
+    splunk: SplunkHec,
+    datadog: Datadog,
+    cloudwatch: CloudWatchLogs,
+) -> int:
+    """Play the invocations, print the books of both sides; return 1 if something is missing."""
+    console = Console(highlight=False)
+    console.print("A local Lambda with a sample function and this extension, and strict local")
+    console.print("stand-ins for Splunk HEC, Datadog and CloudWatch Logs.\n")
+    environment = LocalLambda(function, extensions=[extension])
+    if show is not None:
+        show.follow(1, environment)
+    async with environment:
+        init_ms = environment.init_outcome.duration_ms if environment.init_outcome else 0.0
+        invocations = [await _invoke(environment, *step) for step in _STORY]
+        ending = await environment.shutdown()
+    if show is not None:
+        for _, invocation in invocations:
+            show.invocation(invocation)
+    _print_invocations(console, init_ms, invocations)
+    ledger = _find_ledger(environment.extension_output(extension.name))
+    arrived = {
+        "splunk": [event.fields["record_id"] for event in splunk.events],
+        "datadog": [log.attributes["record_id"] for log in datadog.logs],
+        "cloudwatch": [json.loads(event.message)["lambda"]["record_id"] for event in cloudwatch.events(GROUP)],
+    }
     held = ", ".join(f"{name} left after {end.seconds * 1000:.0f} ms" for name, end in ending.extensions.items())
     console.print(f"SHUTDOWN: {held}; the limit is 2000 ms.\n")
     if ledger is None:
@@ -162,6 +227,7 @@ def _print_backends(console: Console, arrived: Mapping[str, list[str]], ledger: 
 
 
 def _print_ways_on(console: Console) -> None:
+    console.print("To see it happen on a page, and to let a backend fail: `make run PAGE=1`.\n")
     console.print("To send to a real account, set these on your function (docs/settings.md):\n")
     console.print("  Splunk           SPLUNK_HEC_URL=https://http-inputs-….splunkcloud.com")
     console.print("                   SPLUNK_HEC_TOKEN_SECRET_ARN=arn:aws:secretsmanager:…")
@@ -175,11 +241,16 @@ def _print_ways_on(console: Console) -> None:
 
 def _find_ledger(lines: Iterable[str]) -> dict[str, Any] | None:
     """Return the last ledger among the lines that an extension wrote to standard output; None if there is none."""
-    for line in reversed(list(lines)):
-        if line.startswith('{"telemetry_forwarder"') and '"door"' in line:
-            found: dict[str, Any] = json.loads(line)
-            return found
-    return None
+    found = (ledger_of(line) for line in reversed(list(lines)))
+    return next((ledger for ledger in found if ledger is not None), None)
+
+
+def ledger_of(line: str) -> dict[str, Any] | None:
+    """Return the members of the extension's line that is its ledger; None if `line` is another."""
+    if not (line.startswith('{"telemetry_forwarder"') and '"door"' in line):
+        return None
+    found: dict[str, Any] = json.loads(line)
+    return found
 
 
 def free_port() -> int:
