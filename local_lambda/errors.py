@@ -13,6 +13,10 @@ class FunctionNotFound(EmulatorError):
     """The directory with the function's code, or the module that the handler names, does not exist."""
 
 
+class InvalidCode(EmulatorError):
+    """The function's code is no ZIP file, or exceeds Lambda's limits together with the layers."""
+
+
 class ExtensionNotFound(EmulatorError):
     """An extension, or the directory of extensions, does not exist or is not a file."""
 

@@ -18,6 +18,7 @@ from typing import Any, Literal, Self, TypedDict, Unpack
 
 from local_lambda.errors import EmulatorError, EnvironmentClosed, InvalidSetting, Throttled
 from local_lambda.local_lambda import LocalLambda, TelemetryDict
+from local_lambda.machine.code import check_size
 from local_lambda.results import Invocation, Shutdown
 from local_lambda.settings import Function, Platform
 from local_lambda.watch import Watch
@@ -81,6 +82,7 @@ class Fleet:
     ) -> None:
         if not 1 <= concurrency <= 1000:
             raise InvalidSetting(f"The concurrency is {concurrency}; 1 to 1000 are possible.")
+        check_size(function.code, layers)
         self.function = function
         self.concurrency = concurrency
         self.failures: list[EmulatorError] = []  # of submitted invocations, which have no caller

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from local_lambda.machine.executables import flaw_of
 from local_lambda.machine.limits import Limits
 from local_lambda.machine.processes import Launcher, OnMessage, Process
 from local_lambda.results import Shutdown
@@ -118,13 +119,19 @@ class Sandbox:
                 on_message=self._on_extension_line(name),
             )
         except OSError as error:
-            extension.launch_failed("Extension.LaunchError")
-            self.break_("Extension.LaunchError", f"{path} cannot be executed: {error.strerror or error}.", name)
+            # Source: AWS's emulator, MapErrorToAgentInfoErrorType: this goes into platform.extension and the log.
+            extension.launch_failed("PermissionDenied" if isinstance(error, PermissionError) else "UnknownError")
+            why = self.flaw_of(name) or f"{error.strerror or error}."
+            self.break_("Extension.LaunchError", f"{path} cannot be executed: {why}", name)
             return
         self.limits.admit(process)
         self.processes[name] = process
         self._tasks.create_task(process.wait(self._on_extension_exit))
         self.watch.notify()
+
+    def flaw_of(self, name: str) -> str:
+        """Return what keeps an extension's file from being executed, as the rest of a sentence; "" if nothing does."""
+        return flaw_of(self.executables[name], opt=self.opt)
 
     async def launch_runtime(self) -> None:
         """Start the runtime, with a file descriptor for framed log messages."""
@@ -141,9 +148,8 @@ class Sandbox:
                 framed=True,
             )
         except OSError as error:
-            self.break_(
-                "Runtime.InvalidEntrypoint", f"{argv[0]} cannot be executed: {error.strerror or error}.", "runtime"
-            )
+            why = flaw_of(self.function.code / argv[0], opt=self.opt) or f"{error.strerror or error}."
+            self.break_("Runtime.InvalidEntrypoint", f"{argv[0]} cannot be executed: {why}", "runtime")
             return
         self.limits.admit(process)
         self.runtime_process = process

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from local_lambda.errors import FunctionNotFound, InvalidSetting
+from local_lambda.rules.configuration import check_identity, check_variables, partition_of
 
 _LogFormat = Literal["Text", "JSON"]
 _InitType = Literal["on-demand", "provisioned-concurrency", "snap-start", "lambda-managed-instances"]
@@ -67,8 +68,8 @@ class Function:
             raise InvalidSetting(f"The concurrency is {self.max_concurrency}; Lambda allows 1 to 1600.")
         self._check_level("application", self.application_log_level, APPLICATION_LEVELS)
         self._check_level("system", self.system_log_level, SYSTEM_LEVELS)
-        if not re.fullmatch(r"\d{12}", self.account_id):
-            raise InvalidSetting(f"The account id {self.account_id!r} is not twelve digits.")
+        check_identity(name=self.name, version=self.version, region=self.region, account_id=self.account_id)
+        check_variables(self.environment)
         if self.command is not None and not self.command:
             raise InvalidSetting("The function's command is empty.")
         if not self.code.is_dir():
@@ -102,7 +103,7 @@ class Function:
     @property
     def arn(self) -> str:
         """The function's ARN without a qualifier."""
-        return f"arn:aws:lambda:{self.region}:{self.account_id}:function:{self.name}"
+        return f"arn:{partition_of(self.region)}:lambda:{self.region}:{self.account_id}:function:{self.name}"
 
     @property
     def is_managed(self) -> bool:

@@ -1,7 +1,6 @@
 """Checks of the start: the executable, the registration, and the time before the first event."""
 
 from datetime import datetime
-from pathlib import Path
 
 from local_lambda.conformance.model import (
     EXTENSIONS,
@@ -16,25 +15,6 @@ from local_lambda.conformance.model import (
 )
 from local_lambda.conformance.observations import NEXT, REGISTER, SUBSCRIBE, Observations
 from local_lambda.transcript import Entry
-
-_FIRST_LINE_BYTES = 256
-
-
-def why_it_cannot_start(extension: Path) -> str:
-    """Return what is wrong with the file, as a sentence; "" if nothing is found."""
-    with extension.open("rb") as file:
-        first = file.read(_FIRST_LINE_BYTES).partition(b"\n")[0]
-    if not extension.stat().st_mode & 0o111:
-        return "The file is not executable (chmod 755; a ZIP made on Windows loses the bit)."
-    if first.startswith(b"#!"):
-        if first.endswith(b"\r"):
-            return "Its first line ends in CR LF, so the kernel looks for an interpreter whose name ends in CR."
-        interpreter = first[2:].split()[0].decode("utf-8", "replace") if first[2:].split() else ""
-        if not Path(interpreter).is_file():
-            return f"Its interpreter {interpreter!r} does not exist."
-    elif not first.startswith(b"\x7fELF"):
-        return "It is neither a program for Linux nor does its first line name an interpreter."
-    return ""
 
 
 @check("can be executed", EXTENSIONS + "Init phase", from_the_start=True)

@@ -18,6 +18,7 @@ from local_lambda.conformance.model import (
 from local_lambda.conformance.observations import REGISTER, Observations
 from local_lambda.conformance.scenarios import Scenarios
 from local_lambda.errors import ExtensionNotFound
+from local_lambda.machine.executables import flaw_of
 from local_lambda.settings import Function
 
 CHECKS: Sequence[Check] = (
@@ -83,9 +84,13 @@ class Suite:
         warm = await self._scenarios.get("warm")
         if check.name == "starts" and not warm.calls(REGISTER):
             # The error of the system call says little, and `env` hides it; the file itself says more.
-            why = starting.why_it_cannot_start(self._subject.extension)
+            why = flaw_of(self._subject.extension)
             finding = check.judge(warm)
-            return failed(why, finding.consequence or f"Lambda fails the init with {warm.crash}.") if why else finding
+            return (
+                failed(why[0].upper() + why[1:], finding.consequence or f"Lambda fails the init with {warm.crash}.")
+                if why
+                else finding
+            )
         if not warm.came_up and not check.from_the_start:
             return not_checked("The environment did not come up.")
         return check.judge(**{name: await self._given(name, warm) for name in check.needs})

@@ -4,20 +4,20 @@ Source: AWS docs "Adding layers to functions" and AWS's emulator; docs/fidelity.
 """
 
 import shutil
-import stat
 import tempfile
 import weakref
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from local_lambda.errors import ExtensionNotFound, InvalidLayer, TooManyExtensions
+from local_lambda.machine.archives import files_of, make_room, unzip
 from local_lambda.machine.reaper import reaper
 from local_lambda.rules.extensions import LIMIT
 
 _DISABLING_FILE = "disable-extensions-jwigqn8j"
 _MAX_LAYERS = 5
-_MAX_UNZIPPED_BYTES = 250 * 1024 * 1024
+# Directories that Lambda itself looks for at a layer's root; what lies in them may be called anything.
+_ROOTS = frozenset({"bin", "extensions", "java", "lib", "nodejs", "python", "ruby", "dotnet"})
 
 
 class Opt:
@@ -56,9 +56,10 @@ def _remove(folder: Path) -> None:
 
 def _lay(layer: Path, into: Path) -> None:
     """Copy or unzip one layer over the earlier ones: for equal paths the last layer wins."""
+    _check_root(layer)
     if layer.is_dir():
         for source in sorted(layer.rglob("*")):  # a directory comes before its contents
-            _place(into, source.relative_to(layer))
+            make_room(into, source.relative_to(layer))
             target = into / source.relative_to(layer)
             if source.is_dir() and not source.is_symlink():
                 target.mkdir(exist_ok=True)
@@ -68,45 +69,22 @@ def _lay(layer: Path, into: Path) -> None:
         return
     if not layer.is_file():
         raise InvalidLayer(f"The layer {layer} is neither a directory nor a file.")
-    try:
-        with zipfile.ZipFile(layer) as archive:
-            _unzip(archive, layer, into)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise InvalidLayer(f"The layer {layer} cannot be unzipped: {error}.") from error
+    unzip(layer, into, f"The layer {layer}", InvalidLayer)
 
 
-def _unzip(archive: zipfile.ZipFile, layer: Path, into: Path) -> None:
-    members = archive.infolist()
-    if sum(member.file_size for member in members) > _MAX_UNZIPPED_BYTES:
-        raise InvalidLayer(f"The layer {layer} is over 250 MB unzipped, which Lambda does not allow.")
-    for member in members:
-        path = Path(member.filename)
-        if path.is_absolute() or ".." in path.parts:
-            raise InvalidLayer(f"The layer {layer} has a member outside of /opt: {member.filename}.")
-        target = into / path
-        if member.is_dir():
-            _place(into, path / "x")
-            target.mkdir(parents=True, exist_ok=True)
-            continue
-        _place(into, path)
-        target.unlink(missing_ok=True)
-        mode = member.external_attr >> 16
-        if stat.S_ISLNK(mode):
-            target.symlink_to(archive.read(member).decode())
-            continue
-        with archive.open(member) as source, target.open("xb") as copy:
-            shutil.copyfileobj(source, copy)
-        # A file packed on a system without file modes becomes readable, but not executable.
-        target.chmod(stat.S_IMODE(mode) & 0o777 or 0o644)
-
-
-def _place(into: Path, path: Path) -> None:
-    """Create the directory for `path`. A link or file of a lower layer in the way is removed, never written through."""
-    for parent in reversed(path.parents[:-1]):
-        folder = into / parent
-        if folder.is_symlink() or folder.is_file():
-            folder.unlink()
-        folder.mkdir(exist_ok=True)
+def _check_root(layer: Path) -> None:
+    """Raise InvalidLayer if a layer's extensions lie one folder too deep, where Lambda would not look for them."""
+    paths = [path for path, _ in files_of(layer) if path.parts[0] != "__MACOSX"]
+    top = {path.parts[0] for path in paths}
+    if len(top) != 1 or top & _ROOTS:
+        return
+    deeper = [path for path in paths if len(path.parts) == 3 and path.parts[1] == "extensions"]
+    if deeper:
+        folder = deeper[0].parts[0]
+        raise InvalidLayer(
+            f"The layer {layer} has no extensions/ at its root, so Lambda would start none; {deeper[0]} lies too deep:"
+            f" pack what is in {folder}/, not {folder}/ itself."
+        )
 
 
 def executables(extensions: Sequence[Path], opt: Path | None) -> list[Path]:

@@ -72,7 +72,7 @@ async def _outcome(sandbox: Sandbox, limit: float, began: float) -> Outcome:
         # Source: AWS's emulator, which uses this type for every reason.
         status, error_type, message = "timeout", "Runtime.Unknown", f"{_laggard(sandbox)} within {limit:g} s."
     except Broken as broken:
-        status, error_type, message = "error", broken.fault.error_type, describe(broken.fault)
+        status, error_type, message = "error", broken.fault.error_type, _describe(sandbox, broken.fault)
         payload = sandbox.runtime.init_error[1] if sandbox.runtime.init_error else None
     duration_ms = (time.monotonic() - began) * 1000
     return Outcome(status=status, duration_ms=duration_ms, error_type=error_type, message=message, payload=payload)
@@ -91,11 +91,14 @@ async def _bring_up(sandbox: Sandbox) -> None:
     await sandbox.until(extensions.all_ready)
 
 
-def describe(fault: Fault) -> str:
+def _describe(sandbox: Sandbox, fault: Fault) -> str:
     """Return a sentence for people that describes a fault."""
-    if fault.error_type in ("Extension.Crash", "Extension.InitError", "Extension.ExitError"):
-        return f"the extension {fault.by} ended with {fault.message}."
-    return fault.message
+    if fault.error_type not in ("Extension.Crash", "Extension.InitError", "Extension.ExitError"):
+        return fault.message
+    # What `env` cannot find, the kernel has not refused to execute: the file says more than the exit code.
+    has_begun = fault.by not in sandbox.executables or sandbox.extensions[fault.by].is_registered
+    why = "" if has_begun else sandbox.flaw_of(fault.by)
+    return f"the extension {fault.by} ended with {fault.message}" + (f": {why}" if why else ".")
 
 
 def _laggard(sandbox: Sandbox) -> str:

@@ -14,7 +14,8 @@ def text_of(event: Mapping[str, Any]) -> str | None:
     if kind == "platform.initStart":
         return f"INIT_START Runtime Version: {record['runtimeVersion']}"
     if kind == "platform.extension":
-        return f"EXTENSION\tName: {record['name']}\tState: {record['state']}\tEvents: [{', '.join(record['events'])}]"
+        line = f"EXTENSION\tName: {record['name']}\tState: {record['state']}\tEvents: [{', '.join(record['events'])}]"
+        return f"{line}\tError Type: {record['errorType']}" if "errorType" in record else line
     if kind == "platform.telemetrySubscription":
         types = ", ".join(name.capitalize() for name in record["types"])
         return f"TELEMETRY\tName: {record['name']}\tState: {record['state']}\tTypes: [{types}]"

@@ -61,9 +61,9 @@ async def test_small_correct_extension_fails_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("extension", "check", "said"),
     [
-        ("not-executable", "starts", "not executable"),
+        ("not-executable", "starts", "not marked as executable"),
         ("crlf", "starts", "CR LF"),
-        ("no-such-interpreter", "starts", "'/opt/python9.9' does not exist"),
+        ("no-such-interpreter", "starts", "/opt/python9.9 does not exist"),
         ("registers-another-name", "registers", "'somebody-else'"),
         ("starts-slowly", "registers-first", r"1[5-9]\d\d ms|[2-9]\d\d\d ms"),
         ("needs-the-handler", "needs-no-stripped-variable", "_HANDLER"),
@@ -139,7 +139,7 @@ def test_command_says_what_failed_and_where_aws_says_so(tmp_path: Path) -> None:
     result = CliRunner().invoke(conform, arguments)
     assert result.exit_code == 1
     lines = result.output.splitlines()
-    assert re.fullmatch(r"FAILED +starts +The file is not executable.*", lines[0])
+    assert re.fullmatch(r"FAILED +starts +It is not marked as executable.*", lines[0])
     assert "Lambda fails the init with Extension.LaunchError" in lines[1]
     assert "AWS Lambda Extensions API" in lines[2]
     assert "\x1b" not in result.output

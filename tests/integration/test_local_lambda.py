@@ -48,13 +48,13 @@ async def test_the_answer_to_register_names_the_function_and_the_account_only_wh
 @pytest.mark.fidelity("1.9-hidden")
 async def test_extensions_see_customers_variables_but_not_what_lambda_keeps_back(tmp_path: Path) -> None:
     probe = Probe(tmp_path)
-    async with local_lambda(probe, environment={"MINE": "1", "_MINE": "2"}) as env:
+    async with local_lambda(probe, environment={"MINE": "1"}) as env:
         seen = (await env.invoke({"environ": True})).json()["environ"]
         log_stream = env.instance_id
     start = probe.notes("start")[0]["environ"]
     assert start["MINE"] == "1"
     assert start["AWS_LAMBDA_INITIALIZATION_TYPE"] == "on-demand"
-    hidden = {"_MINE", "_HANDLER", "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_EXECUTION_ENV"}
+    hidden = {"_HANDLER", "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_EXECUTION_ENV"}
     assert not hidden & set(start)
     assert not {"LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "_LAMBDA_TELEMETRY_LOG_FD", "HOME"} & set(start)
     assert (seen["AWS_LAMBDA_LOG_STREAM_NAME"], seen["LAMBDA_TASK_ROOT"]) == (log_stream, str(FUNCTIONS))

@@ -9,6 +9,7 @@ import pytest
 
 from local_lambda import Function, InitFailed, LocalLambda
 from local_lambda.errors import InvalidLayer
+from local_lambda.rules.log_lines import text_of
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe, local_lambda
 
 
@@ -54,24 +55,36 @@ async def test_layers_are_laid_low_to_high_and_the_last_one_wins(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("mode", "content"),
+    ("mode", "content", "words", "error_type"),
     [
-        (0o644, b"#!/bin/sh\n"),
-        (0, b"#!/bin/sh\n"),
-        (0o755, b"#!/nowhere/python3\n"),
-        (0o755, b"#!/bin/sh\r\nexit 0\r\n"),
-        (0o755, b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xff\x00" + bytes(64)),  # of a machine that is not
+        (0o644, b"#!/bin/sh\n", "is not marked as executable", "PermissionDenied"),
+        (0, b"#!/bin/sh\n", "is not marked as executable", "PermissionDenied"),
+        (0o755, b"#!/nowhere/python3\n", "its interpreter /nowhere/python3 does not exist", "UnknownError"),
+        (0o755, b"#!/bin/sh\r\nexit 0\r\n", "ends in CR LF", "UnknownError"),
+        # Of a machine that is not.
+        (0o755, b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xff\x00" + bytes(64), "processor", "UnknownError"),
     ],
     ids=["not-executable", "no-modes", "no-interpreter", "crlf", "architecture"],
 )
-async def test_what_cannot_be_executed_from_a_zip_is_a_launch_error(tmp_path: Path, mode: int, content: bytes) -> None:
+@pytest.mark.fidelity("1.4-launch-type", "3.5-extension-error")
+async def test_what_cannot_be_executed_from_a_zip_is_a_launch_error(
+    tmp_path: Path, mode: int, content: bytes, words: str, error_type: str
+) -> None:
     layer = zip_of(tmp_path / "layer.zip", {"extensions/mine": (mode, content)})
     env = local_lambda(layers=[layer])
-    with pytest.raises(InitFailed, match="cannot be executed") as caught:
+    with pytest.raises(InitFailed, match=f"cannot be executed: .*{words}") as caught:
         await env.__aenter__()
     assert caught.value.error_type == "Extension.LaunchError"
-    record = next(event["record"] for event in env.telemetry if event["type"] == "platform.extension")
-    assert (record["name"], record["state"], record["errorType"]) == ("mine", "LaunchError", "Extension.LaunchError")
+    event = next(event for event in env.telemetry if event["type"] == "platform.extension")
+    assert text_of(event) == f"EXTENSION\tName: mine\tState: LaunchError\tEvents: []\tError Type: {error_type}"
+
+
+async def test_what_env_cannot_find_is_said_of_the_file(tmp_path: Path) -> None:
+    """`env` is executed and looks for a name that ends in CR, so all that Lambda tells is an exit code."""
+    layer = zip_of(tmp_path / "layer.zip", {"extensions/mine": (0o755, b"#!/usr/bin/env python3\r\n")})
+    with pytest.raises(InitFailed, match="ended with exit status 127: its first line ends in CR LF") as caught:
+        await local_lambda(layers=[layer]).__aenter__()
+    assert caught.value.error_type == "Extension.Crash"
 
 
 def test_a_bad_layer_is_said_in_one_sentence_and_leaves_nothing(
@@ -86,7 +99,7 @@ def test_a_bad_layer_is_said_in_one_sentence_and_leaves_nothing(
     for layers, words in [
         ([tmp_path / "nowhere"], "neither a directory nor a file"),
         ([tmp_path / "text.zip"], "cannot be unzipped"),
-        ([outside], "outside of /opt"),
+        ([outside], "a member outside of its own directory: "),
         ([tmp_path] * 6, "6 layers"),
     ]:
         with pytest.raises(InvalidLayer, match=words):

