@@ -5,27 +5,35 @@ class EmulatorError(Exception):
     """The base class of all exceptions here."""
 
 
-class InvalidSetting(EmulatorError):
+class AskedWrongly(EmulatorError):
+    """The base class of what is asked for and cannot be; nothing was started."""
+
+
+class InvalidSetting(AskedWrongly):
     """A field of `Function` or `Platform`, or an argument, has a value that is not allowed."""
 
 
-class FunctionNotFound(EmulatorError):
+class FunctionNotFound(AskedWrongly):
     """The directory with the function's code, or the module that the handler names, does not exist."""
 
 
-class InvalidCode(EmulatorError):
+class InvalidCode(AskedWrongly):
     """The function's code is no ZIP file, or exceeds Lambda's limits together with the layers."""
 
 
-class ExtensionNotFound(EmulatorError):
+class InvalidTemplate(AskedWrongly):
+    """A SAM template cannot be read, or does not say what a function needs."""
+
+
+class ExtensionNotFound(AskedWrongly):
     """An extension, or the directory of extensions, does not exist or is not a file."""
 
 
-class InvalidLayer(EmulatorError):
+class InvalidLayer(AskedWrongly):
     """A layer does not exist, is not a ZIP file, or exceeds Lambda's limits."""
 
 
-class TooManyExtensions(EmulatorError):
+class TooManyExtensions(AskedWrongly):
     """There are more than ten executables. Source: Lambda quotas; `Extension.TooManyExtensions`."""
 
 

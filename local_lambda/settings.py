@@ -40,6 +40,7 @@ class Function:
 
     code: Path
     handler: str = "app.handler"
+    runtime: str | None = None
     command: Sequence[str] | None = None
     name: str = "local-function"
     version: str = "$LATEST"

@@ -14,7 +14,7 @@ import orjson
 from rich.console import Console
 from rich.markup import escape
 
-from local_lambda.cli.usage import BadUsage, variables_of
+from local_lambda.cli.usage import BadUsage, pairs_of
 from local_lambda.conformance import Limits, Outcome, OwnFunction, Subject, Suite, Verdict
 from local_lambda.errors import EmulatorError
 
@@ -55,7 +55,7 @@ def conform(
     console = Console(highlight=False)
     try:
         own = OwnFunction(code=code, handler=handler, event=_event(event)) if handler is not None else None
-        subject = Subject(extension, variables_of(variables), own)
+        subject = Subject(extension, pairs_of("--env", variables), own)
         suite = Suite(subject, Limits(hold_s=hold, freeze_s=freeze))
         busy = console.status("The extension runs in several environments…") if console.is_terminal else nullcontext()
         with busy if not as_json else nullcontext():

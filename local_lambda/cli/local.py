@@ -1,7 +1,6 @@
 """`telemetry-forwarder local`: run a function and its extensions on a local Lambda and show what happens."""
 
 import asyncio
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, get_args
@@ -9,35 +8,21 @@ from typing import TYPE_CHECKING, Any, TextIO, get_args
 import click
 import orjson
 
-from local_lambda import EmulatorError, Function, InitFailed, Platform
+from local_lambda import EmulatorError, InitFailed, Platform
 from local_lambda.cli.local_session import Plan, session
-from local_lambda.cli.usage import BadUsage, variables_of
-from local_lambda.errors import (
-    ExtensionNotFound,
-    FunctionNotFound,
-    InvalidLayer,
-    InvalidSetting,
-    TooManyExtensions,
-)
+from local_lambda.cli.package import FUNCTION_OPTIONS, FunctionOptions
+from local_lambda.cli.usage import BadUsage, grouped
+from local_lambda.errors import AskedWrongly
 from local_lambda.fleet import End
 
 if TYPE_CHECKING:
     from local_lambda.page import Show
 
 _PATH = click.Path(path_type=Path)
-_ASKED_WRONGLY = (FunctionNotFound, ExtensionNotFound, InvalidLayer, InvalidSetting, TooManyExtensions)
 
 
 @click.command()
-@click.option("--function", "handler", default="app.handler", show_default=True, help="The handler, MODULE.FUNCTION.")
-@click.option("--code", type=_PATH, default=Path(), help="Directory of the code.  [default: .]")
-@click.option("--command", help="A runtime to run instead of the Python one: any program that speaks the Runtime API.")
-@click.option("--name", default="local-function", show_default=True, help="The function's name.")
-@click.option("--extension", "extensions", type=_PATH, multiple=True, help="An executable; repeatable.")
-@click.option("--layer", "layers", type=_PATH, multiple=True, help="A directory or ZIP for /opt; repeatable, in order.")
-@click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="A customer variable; repeatable.")
-@click.option("--memory", type=int, default=512, show_default=True, help="MB.")
-@click.option("--timeout", type=float, default=3.0, show_default=True, help="Seconds.")
+@grouped("asked", FunctionOptions, FUNCTION_OPTIONS)
 @click.option("--event", type=click.File("r"), help="A file with the event as JSON; - for standard input.")
 @click.option("--count", type=click.IntRange(min=0), default=1, show_default=True, help="How often to invoke.")
 @click.option("--gap", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Seconds frozen in between.")
@@ -61,7 +46,9 @@ _ASKED_WRONGLY = (FunctionNotFound, ExtensionNotFound, InvalidLayer, InvalidSett
     "--serve", "serve_port", type=click.IntRange(0, 65535), metavar="PORT",
     help="Serve an endpoint for `aws lambda invoke --endpoint-url` until Ctrl-C; 0 for any port.",
 )  # fmt: skip
-@click.option("--watch", is_flag=True, help="Start again whenever the code, an extension or a layer changes.")
+@click.option(
+    "--watch", is_flag=True, help="Start again whenever the code, an extension, a layer or the template changes."
+)
 @click.option(
     "--page", "page_port", type=click.IntRange(0, 65535), is_flag=False, flag_value=0, metavar="[PORT]",
     help="Serve a page that shows what happens, until Ctrl-C; without PORT at any free one.",
@@ -69,15 +56,7 @@ _ASKED_WRONGLY = (FunctionNotFound, ExtensionNotFound, InvalidLayer, InvalidSett
 @click.option("--report", type=_PATH, metavar="FILE", help="Write the same picture into one HTML file at the end.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of text.")
 def local(
-    handler: str,
-    code: Path,
-    command: str | None,
-    name: str,
-    extensions: tuple[Path, ...],
-    layers: tuple[Path, ...],
-    variables: tuple[str, ...],
-    memory: int,
-    timeout: float,
+    asked: FunctionOptions,
     event: TextIO | None,
     count: int,
     gap: float,
@@ -93,23 +72,17 @@ def local(
 ) -> None:
     """Run a function with its extensions on a local Lambda."""
     try:
-        function = Function(
-            code=code,
-            handler=handler,
-            command=_words(command),
-            name=name,
-            memory_mb=memory,
-            timeout_s=timeout,
-            environment=variables_of(variables),
-        )
+        with asked.package().function() as function:  # what is wrong with it ends the command, also with --watch
+            name = function.name
         # With an endpoint its caller gets the failed init, as on Lambda; without one it ends the command.
         platform = Platform(init_limit_s=init_limit, on_init_failure="raise" if serve_port is None else "retry")
         payload = _event(event)
         plan = Plan(
-            function=function,
+            package=asked.package,
+            name=name,
             platform=platform,
-            extensions=extensions,
-            layers=layers,
+            extensions=asked.extensions,
+            template=asked.template,
             port_variables=port_variables,
             event=payload,
             count=count,
@@ -130,7 +103,7 @@ def local(
 
 def _failure(error: EmulatorError, *, plural: bool) -> click.ClickException:
     """Return an error for people, in one sentence; exit code 2 for wrong usage, 1 for a failure."""
-    if isinstance(error, _ASKED_WRONGLY):
+    if isinstance(error, AskedWrongly):
         return BadUsage(str(error))
     if isinstance(error, InitFailed) and error.error_type.startswith("Extension.") and plural:
         hint = "If it listens on a fixed port, name the variable that holds the port with --port-variable."
@@ -144,15 +117,6 @@ def _show(port: int | None, report: Path | None, event: Any) -> "Show | None":
     from local_lambda.page import Show  # loaded by nobody who asks for neither
 
     return Show(port=port, file=report, event=event)
-
-
-def _words(command: str | None) -> list[str] | None:
-    if command is None:
-        return None
-    try:
-        return shlex.split(command)
-    except ValueError as error:
-        raise BadUsage(f"--command {command!r} cannot be split into words: {error}.") from None
 
 
 def _event(file: TextIO | None) -> Any:

@@ -71,6 +71,9 @@ class Output:
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
         self._print("restart", None, {"changed": paths}, f"Restarting: {paths[0]}{more} changed", "green")
 
+    def remark(self, sentence: str) -> None:
+        click.echo(f"Note: {sentence}", err=True)
+
     def error(self, sentence: str) -> None:
         click.echo(f"Error: {sentence}", err=True)
 

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from local_lambda import EmulatorError, Fleet, Function, LocalLambda, Platform
 from local_lambda.cli.local_output import Output
+from local_lambda.cli.package import Package
 from local_lambda.cli.watching import changes, forget_bytecode
 from local_lambda.errors import EnvironmentClosed
 from local_lambda.fleet import End
@@ -24,20 +25,24 @@ _LONGEST_WITHDRAWAL_S = 10.0  # how long a change waits for invocations in progr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The options of the command. `show` is what --page and --report ask for; it is loaded only for them."""
+    """What to do. `package` reads anew what to run; `name` is the function's at the start.
 
-    function: Function
+    `show` is what --page and --report ask for; it is loaded only for them.
+    """
+
+    package: Callable[[], Package]
+    name: str
     platform: Platform
     extensions: Sequence[Path]
-    layers: Sequence[Path]
-    port_variables: Sequence[str]
+    template: Path | None = None
+    port_variables: Sequence[str] = ()
     event: Any
-    count: int
-    gap_s: float
-    concurrency: int
-    end: End
-    serve_port: int | None
-    watch: bool
+    count: int = 1
+    gap_s: float = 0.0
+    concurrency: int = 1
+    end: End = "spindown"
+    serve_port: int | None = None
+    watch: bool = False
     show: "Show | None" = None
 
     @property
@@ -141,7 +146,7 @@ class _Run:
             if self._plan.serve_port is not None:
                 endpoint = InvokeEndpoint(self._deployment, port=self._plan.serve_port)
                 await stack.enter_async_context(endpoint)
-                self._output.listening(endpoint.url, self._plan.function.name)
+                self._output.listening(endpoint.url, self._plan.name)
             if self._plan.show is not None:
                 show = await stack.enter_async_context(self._plan.show)
                 if show.has_page:
@@ -150,13 +155,20 @@ class _Run:
 
     async def once(self) -> None:
         """Start environments, invoke or serve, and end them."""
+        package = self._plan.package()
+        for remark in package.remarks:
+            self._output.remark(remark)
+        with package.function() as function:
+            await self._run(function, package.layers)
+
+    async def _run(self, function: Function, layers: Sequence[Path]) -> None:
         plan, interruptions = self._plan, self._interruptions
         fleet = Fleet(
-            plan.function,
+            function,
             plan.extensions,
             concurrency=plan.concurrency,
             platform=plan.platform,
-            layers=plan.layers,
+            layers=layers,
             port_variables=plan.port_variables,
             on_start=self._follow,
         )
@@ -184,8 +196,10 @@ class _Run:
     async def again_and_again(self) -> None:
         """Do it again after each change. After an error, print it and wait for the next change."""
         plan, interruptions = self._plan, self._interruptions
-        folders = [plan.function.code, *(layer for layer in plan.layers if layer.is_dir())]
-        files = [path for path in (*plan.extensions, *plan.layers) if path.is_file()]
+        package = plan.package()
+        watched = [package.code, *package.layers, *plan.extensions, *([plan.template] if plan.template else [])]
+        folders = [path for path in watched if path.is_dir()]
+        files = [path for path in watched if path.is_file()]
         async with asyncio.TaskGroup() as tasks:
             watchers = [tasks.create_task(interruptions.listen(news)) for news in changes(folders, files)]
             while interruptions.signal is None:

@@ -1,8 +1,13 @@
-"""What the commands have in common: the error for wrong usage, and the option `--env`."""
+"""What the commands have in common: the error for wrong usage, groups of options, and options of NAME=VALUE."""
 
-from collections.abc import Sequence
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import click
+
+_Command = Callable[..., None]
 
 
 class BadUsage(click.ClickException):
@@ -11,10 +16,28 @@ class BadUsage(click.ClickException):
     exit_code = 2
 
 
-def variables_of(given: Sequence[str]) -> dict[str, str]:
-    """Return the variables given as NAME=VALUE. Raises BadUsage."""
+def grouped(name: str, into: type[Any], options: Sequence[Callable[[_Command], _Command]]) -> Callable[..., _Command]:
+    """Give a command these options, as one argument `name`: a dataclass whose fields are called as they are."""
+    fields = [field.name for field in dataclasses.fields(into)]
+
+    def decorate(command: _Command) -> _Command:
+        @functools.wraps(command)
+        def call(**given: Any) -> None:
+            group = into(**{field: given.pop(field) for field in fields})
+            command(**given, **{name: group})
+
+        decorated: _Command = call
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+def pairs_of(option: str, given: Sequence[str]) -> dict[str, str]:
+    """Return what was given as NAME=VALUE. Raises BadUsage."""
     pairs = [text.partition("=") for text in given]
     for name, equals, _ in pairs:
         if not (name and equals):
-            raise BadUsage(f"--env {name!r} is not of the form NAME=VALUE.")
+            raise BadUsage(f"{option} {name!r} is not of the form NAME=VALUE.")
     return {name: value for name, _, value in pairs}

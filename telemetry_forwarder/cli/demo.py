@@ -121,20 +121,15 @@ async def _demo(extension: Path, code: Path, handler: str, page_port: int | None
 async def _page(function: Function, extension: Path, show: "Show") -> int:
     """Serve the page until Ctrl-C, as `telemetry-forwarder local --page` does."""
     from local_lambda.cli.local_session import Plan, session
+    from local_lambda.cli.package import Package
 
+    package = Package.of(function)
     plan = Plan(
-        function=function,
+        package=lambda: package,
+        name=function.name,
         platform=Platform(),
         extensions=[extension],
-        layers=[],
-        port_variables=[],
         event=_FIRST_EVENT,
-        count=1,
-        gap_s=0.0,
-        concurrency=1,
-        end="spindown",
-        serve_port=None,
-        watch=False,
         show=show,
     )
     return await session(plan, as_json=False)
