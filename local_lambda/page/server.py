@@ -156,7 +156,7 @@ class PageServer:
 
     async def _invoked(self, fleet: Fleet, payload: bytes, request_id: str) -> None:
         try:
-            self._recorder.answered(await fleet.invoke(payload, request_id=request_id))
+            self._recorder.answered(await fleet.invoke(payload, wait=True, request_id=request_id))
         except EmulatorError as error:
             self._recorder.notice(str(error))
 
@@ -171,7 +171,7 @@ class PageServer:
         destination = self._recorder.destinations.get(name) if isinstance(name, str) else None
         if destination is None:
             raise _Impossible(f"There is no backend {name!r}; there are {_list(self._recorder.destinations)}.")
-        if fault is not None and fault not in destination.faults:
+        if fault is not None and not (isinstance(fault, str) and fault in destination.faults):
             raise _Impossible(f"{destination.name} knows no fault {fault!r}; it knows {_list(destination.faults)}.")
         destination.set_fault(fault)
         self._recorder.show_destinations()

@@ -4,6 +4,7 @@ A span is a row: `lane` says where it is drawn, `kind` what it is (init, restore
 extension, request), `began` and `ended` when (seconds since the epoch; `ended` is None while it lasts).
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,7 @@ Span = dict[str, Any]
 ENVIRONMENT = "environment"  # the lane of the environment itself
 _REGISTER = "POST /2020-01-01/extension/register"
 _NEXT = "GET /2020-01-01/extension/event/next"
+_EVENT = re.compile(r'"(eventType|requestId)":"([^"]*)"')  # the transcript keeps the beginning of an answer
 
 
 def seconds_of(timestamp: str) -> float:
@@ -79,21 +81,21 @@ class Timeline:
         elif entry.call == _NEXT:
             if entry.ended is None:
                 yield from self._end(entry.name, entry.began)
-            elif entry.status == 200 and '"eventType":"' in entry.answer:
-                name = entry.answer.partition('"eventType":"')[2].partition('"')[0]
-                yield from self._begin(entry.name, entry.ended, name)
+            elif entry.status == 200:
+                event = dict(_EVENT.findall(entry.answer))
+                yield from self._begin(entry.name, entry.ended, event.get("eventType", ""), event.get("requestId"))
 
     def exit(self, exit_: Exit) -> Iterator[Span]:
         """Take the exit of an extension."""
         how = "killed" if exit_.killed else f"exit code {exit_.code}"
         yield from self._end(exit_.name, exit_.at, status="success" if exit_.code == 0 else "failure", detail=how)
 
-    def _begin(self, extension: str, at: float, what: str) -> Iterator[Span]:
+    def _begin(self, extension: str, at: float, what: str, request: str | None = None) -> Iterator[Span]:
         yield from self._end(extension, at)
         _, count = self._work.get(extension, ("", 0))
         id_ = f"{extension} {count}"
         self._work[extension] = (id_, count + 1)
-        yield _span(id_, "extension", what, lane=extension, began=at, ended=None)
+        yield _span(id_, "extension", what, lane=extension, began=at, ended=None, request=request)
 
     def _end(self, extension: str, at: float, **members: Any) -> Iterator[Span]:
         id_, count = self._work.get(extension, ("", 0))
@@ -116,7 +118,7 @@ def request(destination: str, number: int, one: Request) -> Span:
         status, detail = None, "no answer yet"
     else:
         status, detail = "success" if 200 <= one.status < 300 else "failure", f"HTTP {one.status}"
-    brought = f"{len(one.brought)} records" if one.brought else ""
+    brought = f"{len(one.brought)} record{'s' if len(one.brought) > 1 else ''}" if one.brought else ""
     fault = f"fault: {one.fault}" if one.fault else ""
     words = ", ".join(word for word in (brought, detail, fault) if word)
     return _span(f"{destination} {number}", "request", one.operation, lane=destination, began=one.began,

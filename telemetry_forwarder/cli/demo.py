@@ -107,11 +107,14 @@ async def _demo(extension: Path, code: Path, handler: str, page_port: int | None
             },
         )
         show = None
-        if page_port is not None or report is not None:
-            from telemetry_forwarder.cli.demo_backends import show_of  # loaded by nobody who asks for neither
+        if page_port is not None or report is not None:  # else nothing of it is loaded
+            from local_lambda.page import Show
+            from telemetry_forwarder.cli.demo_backends import destinations_of, read_ledger
 
-            backends = (splunk, datadog, cloudwatch)
-            show = show_of(*backends, spool, function, event=_FIRST_EVENT, port=page_port, file=report)
+            destinations = destinations_of(function, spool, splunk, datadog, cloudwatch)
+            show = Show(
+                port=page_port, file=report, event=_FIRST_EVENT, destinations=destinations, read_ledger=read_ledger
+            )
         if show is not None and page_port is not None:
             return await _page(function, extension, show)
         async with show or nullcontext():

@@ -25,7 +25,7 @@ from local_backends import (
     SplunkHec,
 )
 from local_lambda import Function
-from local_lambda.page import Book, Ledger, Request, Show, Sighting
+from local_lambda.page import Book, Destination, Ledger, Request, Sighting
 from telemetry_forwarder.cli.demo import ledger_of
 from telemetry_forwarder.errors import DecodeError
 from telemetry_forwarder.ledger import Statement
@@ -35,7 +35,7 @@ from telemetry_forwarder.spool.segments import Owner, read_segment
 
 _FAULTS: Mapping[str, tuple[str, Fault]] = {
     "503": ("answers 503 Service Unavailable", Answer(503, times=None)),
-    "hang": ("takes the request and does not answer", Hang(times=None)),
+    "hang": ("takes requests, never answers", Hang(times=None)),
     "slow": ("stores at once, answers after 2 s", Slow(2.0, times=None)),
 }
 _NAMES = {fault: name for name, (_, fault) in _FAULTS.items()}
@@ -81,25 +81,16 @@ class _LocalDestination:
             self._backend.faults.always(_FAULTS[fault][1])
 
 
-def show_of(
-    splunk: SplunkHec,
-    datadog: Datadog,
-    cloudwatch: CloudWatchLogs,
-    spool: Path,
-    function: Function,
-    *,
-    event: Any,
-    port: int | None,
-    file: Path | None,
-) -> Show:
-    """Return what shows the demo; the backends go by the names of their sinks."""
+def destinations_of(
+    function: Function, spool: Path, splunk: SplunkHec, datadog: Datadog, cloudwatch: CloudWatchLogs
+) -> list[Destination]:
+    """Return the backends for the page, by the names of their sinks; `spool` is the folder of the function's spool."""
     reader = _SpoolReader(spool, function)
-    destinations = [
+    return [
         _LocalDestination("splunk", splunk, _of_splunk, reader),
         _LocalDestination("datadog", datadog, _of_datadog, reader),
         _LocalDestination("cloudwatch", cloudwatch, _of_cloudwatch, reader),
     ]
-    return Show(port=port, file=file, event=event, destinations=destinations, read_ledger=read_ledger)
 
 
 def _of_splunk(stored: HecEvent) -> Sighting:

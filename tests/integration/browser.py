@@ -31,7 +31,9 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
+    "--hide-scrollbars",  # as on a telephone, and for pictures
 )
+CONTROL, ENTER, END, LEFT = "\ue009", "\ue007", "\ue010", "\ue012"  # as the standard numbers the keys
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key of an element's reference, fixed by the standard
 
 
@@ -93,9 +95,10 @@ class Browser:
         await self._do("POST", f"element/{element}/clear", {})
         await self._do("POST", f"element/{element}/value", {"text": text})
 
-    async def press(self, keys: str) -> None:
-        """Press keys where the focus is."""
-        steps = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
+    async def press(self, *keys: str) -> None:
+        """Press keys together where the focus is."""
+        steps = [{"type": "keyDown", "value": key} for key in keys]
+        steps += [{"type": "keyUp", "value": key} for key in reversed(keys)]
         await self._do("POST", "actions", {"actions": [{"type": "key", "id": "keys", "actions": steps}]})
 
     async def resize(self, width: int, height: int) -> None:

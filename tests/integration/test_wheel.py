@@ -180,8 +180,10 @@ def test_with_the_extra_the_demo_runs_anywhere(full: Path, tmp_path: Path) -> No
 
 def test_with_the_extra_a_function_is_run_anywhere(full: Path, tmp_path: Path) -> None:
     shutil.copy(REPOSITORY / "examples" / "python" / "app.py", tmp_path)
-    done = run(full, tmp_path, "local", "--event", "-", "--json", stdin='{"lines": 2}')
+    report = tmp_path / "run.html"  # it is made of the files of the page, which lie in the wheel
+    done = run(full, tmp_path, "local", "--event", "-", "--json", "--report", str(report), stdin='{"lines": 2}')
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "line 1: a plain print" in report.read_text()
     kinds = [json.loads(line) for line in done.stdout.splitlines()]
     assert any("line 1: a plain print" in str(one) for one in kinds)
 

@@ -67,5 +67,5 @@ const model = {
 // The text of a record as a log shows it.
 function textOf(record) {
   if (record.line) return record.line;
-  return typeof record.record === "string" ? record.record : JSON.stringify(record.record);
+  return typeof record.record === "string" ? record.record.replace(/\n$/, "") : JSON.stringify(record.record);
 }

@@ -18,7 +18,7 @@ const panels = {
       .filter((one) => one === last || one.state !== "ended")
       .map((one) => (many ? `environment ${one.number} ${one.state}` : one.state));
     setText(byId("about"), `${last.function}, ${last.memory_mb} MB: ${states.slice(-5).join(", ")}`);
-    document.title = `${last.function}: ${last.state} – Local Lambda`;
+    document.title = `${last.function}: ${last.state} · Local Lambda`;
   },
 
   destinations() {

@@ -4,6 +4,7 @@
 
 const LARGEST_GAP = 56; // pixels that a time without any work takes
 const MOST_SPANS = 1000; // that are drawn: the last ones
+const SHORTEST_FREEZE = 0.003; // seconds: one between two invocations in a row is not drawn
 
 const timeline = {
   following: true, // whether the end is kept in view
@@ -24,7 +25,8 @@ const timeline = {
 
   show() {
     const now = model.now();
-    const spans = model.rows("spans").slice(-MOST_SPANS).sort((a, b) => a.began - b.began);
+    const isDrawn = (span) => span.kind !== "frozen" || (span.ended ?? now) - span.began > SHORTEST_FREEZE;
+    const spans = model.rows("spans").filter(isDrawn).slice(-MOST_SPANS).sort((a, b) => a.began - b.began);
     const scale = scaleOf(spans, 10 ** (1.6 + byId("zoom").value / 36), now);
     this.parts = spans.map((span) => span.id);
     if (!this.parts.includes(this.current)) this.current = this.parts.at(-1) ?? null;
