@@ -19,6 +19,7 @@ from typing import Any, Literal, Self, TypedDict, Unpack
 from local_lambda.errors import EmulatorError, EnvironmentClosed, InvalidSetting, Throttled
 from local_lambda.local_lambda import LocalLambda, TelemetryDict
 from local_lambda.machine.code import check_size
+from local_lambda.response_stream import ResponseStream
 from local_lambda.results import Invocation, Shutdown
 from local_lambda.settings import Function, Platform
 from local_lambda.watch import Watch
@@ -32,6 +33,7 @@ class Details(TypedDict, total=False):
     request_id: str | None
     trace: str | None
     client_context: str | None
+    stream: ResponseStream | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,11 +158,15 @@ class Fleet:
         """Invoke the function; return the result, the environment's number and the telemetry. Raises as `invoke`."""
         if wait:
             await self._until_room()
+        return await asyncio.shield(self.begin(payload, **details))
+
+    def begin(self, payload: Any = None, **details: Unpack[Details]) -> asyncio.Future[Served]:
+        """Begin what `serve` waits for. The future, which must not be cancelled, has its result or its error."""
         resident = self._take()
         done: asyncio.Future[Served] = asyncio.get_running_loop().create_future()
         done.add_done_callback(lambda future: future.cancelled() or future.exception())  # its caller may be gone
         self._own(self._call(resident, done, payload, details))
-        return await asyncio.shield(done)
+        return done
 
     def submit(self, payload: Any = None, **details: Unpack[Details]) -> None:
         """Invoke the function as soon as an environment is free, without waiting. Errors are added to `failures`."""
@@ -232,6 +238,8 @@ class Fleet:
             done.set_exception(EnvironmentClosed("The environments were shut down during the invocation."))
             raise
         finally:
+            if (stream := details.get("stream")) is not None:
+                stream.end()
             if resident in self._residents:
                 self._idle.append(resident)
             self._watch.notify()

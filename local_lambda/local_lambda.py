@@ -20,6 +20,7 @@ from local_lambda.errors import EmulatorError, EnvironmentClosed, InitFailed, In
 from local_lambda.machine.layers import Opt, disables_extensions, executables
 from local_lambda.machine.limits import Limits
 from local_lambda.phases import init, invocation, managed, shutdown
+from local_lambda.response_stream import ResponseStream
 from local_lambda.results import Enforced, Invocation, Shutdown
 from local_lambda.rules.runtime import Request
 from local_lambda.rules.subscriptions import Subscription
@@ -174,11 +175,13 @@ class LocalLambda:
         client_context: str | None = None,
         cognito_identity: str | None = None,
         tenant_id: str | None = None,
+        stream: ResponseStream | None = None,
     ) -> Invocation:
         """Invoke the function; return after its answer, its report and the freeze of the environment.
 
         `payload` is sent as JSON, or unchanged if it is bytes. `trace` is an X-Amzn-Trace-Id; `client_context` and
-        `cognito_identity` are JSON texts, passed to the runtime as they are. A function that fails, times out or
+        `cognito_identity` are JSON texts, passed to the runtime as they are. `stream` gets a streamed response as it
+        comes. A function that fails, times out or
         crashes gives a result, not an exception. Raises EnvironmentClosed.
         """
         request = Request(
@@ -188,11 +191,16 @@ class LocalLambda:
             client_context=client_context,
             cognito_identity=cognito_identity,
             tenant_id=tenant_id,
+            stream=stream,
         )
-        if self.function.is_managed:
-            return await managed.invoke(self._open_sandbox(), request)
-        async with self._turn:
-            return await invocation.invoke(self._open_sandbox(), request)
+        try:
+            if self.function.is_managed:
+                return await managed.invoke(self._open_sandbox(), request)
+            async with self._turn:
+                return await invocation.invoke(self._open_sandbox(), request)
+        finally:
+            if stream is not None:
+                stream.end()
 
     async def shutdown(self, reason: shutdown.Reason = "spindown") -> Shutdown:
         """End the environment as Lambda does; return how each extension ended. Raises EnvironmentClosed."""

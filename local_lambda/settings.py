@@ -188,6 +188,8 @@ class Platform:
     fresh_deadline_after_reinit: bool = True
     buffer_bytes: int = 8 * 1024 * 1024
     max_line_bytes: int = 256 * 1024
+    stream_burst_bytes: int = 6 * 1024 * 1024  # of a streamed response at once, and then a second
+    stream_bytes_per_s: int = 2 * 1024 * 1024
     retry: Retry = field(default_factory=Retry)
     spoil: Callable[[Sequence[bytes]], Sequence[bytes]] | None = None
 

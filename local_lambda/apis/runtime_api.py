@@ -1,11 +1,17 @@
 """The Runtime API (2018-06-01). Source: AWS docs and AWS's emulator; docs/fidelity.md, section 4."""
 
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
 import orjson
 from aiohttp import web
 
 from local_lambda.apis.server import answer, name_caller, now, read
 from local_lambda.apis.trailers import ERROR_TYPE, error_body, trailers_of
+from local_lambda.response_stream import ResponseStream
 from local_lambda.rules import environment
+from local_lambda.rules.bandwidth import Bandwidth
 from local_lambda.rules.refusals import Refused
 from local_lambda.rules.runtime import MAX_RESPONSE_BYTES
 from local_lambda.rules.telemetry_events import timestamp
@@ -84,9 +90,11 @@ class RuntimeApi:
         if mode not in (None, "buffered", "streaming"):
             raise Refused(400, "InvalidFunctionResponseMode", "Invalid function response mode")
         began = now()
-        # A streamed response may exceed the limit of a buffered one; it is collected here too.
+        stream = call.request.stream if mode == "streaming" else None
+        # A streamed response may exceed the limit of a buffered one; it is collected too.
+        limit = MAX_RESPONSE_BYTES if mode != "streaming" else _MAX_STREAM_BYTES
         try:
-            body = await read(request, MAX_RESPONSE_BYTES if mode != "streaming" else _MAX_STREAM_BYTES)
+            body = await read(request, limit, self._passing_on(stream, request) if stream is not None else None)
         except Refused:
             # The invocation is over: the runtime gets 413, the caller gets this error.
             runtime.fail(call, _TOO_LARGE, "Function.ResponseSizeTooLarge")
@@ -95,8 +103,23 @@ class RuntimeApi:
         failed = None
         if mode == "streaming" and ERROR_TYPE in (found := trailers_of(request.transport)):
             failed = found[ERROR_TYPE], error_body(found)
+        if stream is not None:
+            stream.end(is_complete=failed is None)
         runtime.answer(call, body, began, failed)
         return self._accepted()
+
+    def _passing_on(self, stream: ResponseStream, request: web.Request) -> Callable[[bytes], Awaitable[None]]:
+        """Return what passes each piece of a streamed response on to the caller, as fast as Lambda would."""
+        platform = self._sandbox.platform
+        bandwidth = Bandwidth(platform.stream_burst_bytes, platform.stream_bytes_per_s, time.monotonic())
+        stream.begin(request.headers.get("Content-Type", "application/octet-stream"))
+
+        async def pass_on(chunk: bytes) -> None:
+            if (wait_s := bandwidth.wait_for(len(chunk), time.monotonic())) > 0:
+                await asyncio.sleep(wait_s)
+            await stream.write(chunk)
+
+        return pass_on
 
     async def error(self, request: web.Request) -> web.Response:
         runtime = self._sandbox.runtime

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 
 from aiohttp import web
@@ -23,10 +24,17 @@ def answer(status: int, body: bytes, *, content_type: str = "application/json", 
     return web.Response(status=status, body=body, headers={"Content-Type": content_type, **named})
 
 
-async def read(request: web.Request, limit: int | None = None) -> bytes:
-    """Return the request's body; its first bytes go into the transcript. Raises Refused above `limit` bytes."""
+async def read(
+    request: web.Request, limit: int | None = None, on_chunk: Callable[[bytes], Awaitable[None]] | None = None
+) -> bytes:
+    """Return the request's body; its first bytes go into the transcript. Raises Refused above `limit` bytes.
+
+    `on_chunk` gets each piece as it comes, and is waited for before the next one is read.
+    """
     chunks = bytearray()
     async for chunk in request.content.iter_any():
+        if on_chunk is not None:
+            await on_chunk(chunk)
         chunks += chunk
         if limit is not None and len(chunks) > limit:
             message = f"Exceeded maximum allowed payload size ({limit} bytes)."

@@ -7,8 +7,12 @@ import re
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from local_lambda.rules.refusals import Refused
+
+if TYPE_CHECKING:
+    from local_lambda.response_stream import ResponseStream
 
 MAX_RESPONSE_BYTES = 6 * 1024 * 1024 + 100  # source: AWS Runtime Interface Emulator
 _ERROR_TYPE = re.compile(r"(Runtime|Function)\.[A-Z][a-zA-Z]+")
@@ -24,6 +28,7 @@ class Request:
     client_context: str | None = None
     cognito_identity: str | None = None
     tenant_id: str | None = None
+    stream: "ResponseStream | None" = None  # of a caller that takes a streamed response as it comes
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,35 +1,43 @@
-"""The Invoke operation of the Lambda API, used by `aws lambda invoke --endpoint-url` and the SDKs.
+"""The operations Invoke and InvokeWithResponseStream of the Lambda API, for `aws lambda invoke` and the SDKs.
 
-Source: Lambda API Reference, Invoke (2015-03-31), and the message texts that callers of real Lambda have reported.
-Requests need no signature and no permissions. Response streaming is not supported.
+Source: Lambda API Reference, Invoke (2015-03-31) and InvokeWithResponseStream (2021-11-15), and the message texts that
+callers of real Lambda have reported. Requests need no signature and no permissions.
 """
 
+import asyncio
 import base64
 import binascii
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import orjson
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from local_lambda.apis.server import serve
 from local_lambda.errors import EmulatorError, Throttled
 from local_lambda.fleet import Details, Served
+from local_lambda.response_stream import ResponseStream
+from local_lambda.rules.event_stream import invoke_complete, payload_chunk
 from local_lambda.rules.log_lines import text_of
 from local_lambda.serving.deployment import Deployment
 from local_lambda.settings import Function
 
-_ROUTE = "/2015-03-31/functions/{name}/invocations"
+_INVOKE = "/2015-03-31/functions/{name}/invocations"
+_STREAM = "/2021-11-15/functions/{name}/response-streaming-invocations"
 # Source: Lambda quotas; the asynchronous one was 256 KB until October 2025.
 _MAX_SYNCHRONOUS_BYTES = 6 * 1024 * 1024
 _MAX_ASYNCHRONOUS_BYTES = 1024 * 1024
 _MAX_CONTEXT_BYTES = 3583  # source: Lambda API Reference, X-Amz-Client-Context
 _LOG_TAIL_BYTES = 4096
 
+_REQUEST_ID = web.RequestKey("request-id", str)
 _TYPES = ("RequestResponse", "Event", "DryRun")
+_STREAM_TYPES = ("RequestResponse", "DryRun")
 _NAME = re.compile(r"(?:(?:arn:[a-z-]+:lambda:[a-z0-9-]+:)?\d{12}:function:)?([A-Za-z0-9_-]+)(?::([A-Za-z0-9$_-]+))?")
 
 
@@ -55,8 +63,9 @@ class InvokeEndpoint:
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
-        app = web.Application()
-        app.add_routes([web.post(_ROUTE, self._answer)])
+        app = web.Application(middlewares=[_refusing])
+        app.on_response_prepare.append(_with_request_id)
+        app.add_routes([web.post(_INVOKE, self._invoke), web.post(_STREAM, self._stream)])
         self._runner, self._port = await serve(app, self._port)
         return self
 
@@ -71,46 +80,113 @@ class InvokeEndpoint:
         """The value for `--endpoint-url`."""
         return f"http://127.0.0.1:{self._port}"
 
-    async def _answer(self, request: web.Request) -> web.Response:
-        request_id = str(uuid.uuid4())
-        try:
-            response = await self._invoke(request, request_id)
-        except _ApiError as error:
-            response = web.Response(status=error.status, body=error.body, content_type="application/json")
-            response.headers["x-amzn-ErrorType"] = error.code
-        response.headers["x-amzn-RequestId"] = request_id
+    async def _invoke(self, request: web.Request) -> web.StreamResponse:
+        asked = await _asked(request, _TYPES)
+        async with self._deployment.fleet() as fleet:
+            _check_name(fleet.function, request)
+            if asked.kind == "DryRun":
+                return web.Response(status=204)
+            if asked.kind == "Event":
+                fleet.submit(asked.payload, **asked.details)
+                return web.Response(status=202)
+            served = await fleet.serve(asked.payload, **asked.details)
+        return _response(served, fleet.function.version, wants_log=asked.wants_log)
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        asked = await _asked(request, _STREAM_TYPES)
+        async with self._deployment.fleet() as fleet:
+            _check_name(fleet.function, request)
+            if asked.kind == "DryRun":
+                return web.Response(status=204)
+            stream = ResponseStream()
+            asked.details["stream"] = stream
+            served = fleet.begin(asked.payload, **asked.details)
+            try:
+                if not await stream.has_begun():
+                    await asyncio.shield(served)  # if there is no response, its reason can still be the status
+                response = web.StreamResponse(headers={"X-Amz-Executed-Version": fleet.function.version})
+                response.content_type = "application/vnd.amazon.eventstream"
+                await response.prepare(request)
+                async for event in _events(stream, served, wants_log=asked.wants_log):
+                    await response.write(event)
+            finally:
+                stream.leave()  # the caller may be gone; the invocation goes on
+        await response.write_eof()
         return response
 
-    async def _invoke(self, request: web.Request, request_id: str) -> web.Response:
-        kind = request.headers.get("X-Amz-Invocation-Type", "RequestResponse")
-        if kind not in _TYPES:
-            message = f"The invocation type {kind!r} is none of {', '.join(_TYPES)}."
-            raise _ApiError(400, "InvalidParameterValueException", message)
-        payload = await _payload(request, kind)
-        details = Details(
-            request_id=request_id,
-            trace=request.headers.get("X-Amzn-Trace-Id"),
-            client_context=_client_context(request.headers),
-        )
-        try:
-            async with self._deployment.fleet() as fleet:
-                _check_name(fleet.function, request.match_info["name"], request.query.get("Qualifier"))
-                if kind == "DryRun":
-                    return web.Response(status=204)
-                if kind == "Event":
-                    fleet.submit(payload, **details)
-                    return web.Response(status=202)
-                served = await fleet.serve(payload, **details)
-        except Throttled:
-            reason = "ReservedFunctionConcurrentInvocationLimitExceeded"
-            raise _ApiError(429, "TooManyRequestsException", "Rate Exceeded.", Reason=reason) from None
-        except EmulatorError as error:
-            raise _ApiError(500, "ServiceException", str(error)) from error
-        wants_log = request.headers.get("X-Amz-Log-Type") == "Tail"
-        return _response(served, fleet.function.version, wants_log=wants_log)
+
+@web.middleware
+async def _refusing(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request an id, and turn what is raised before there is an answer into a refusal."""
+    request[_REQUEST_ID] = str(uuid.uuid4())
+    try:
+        return await handler(request)
+    except _ApiError as error:
+        refusal = error
+    except Throttled:
+        reason = "ReservedFunctionConcurrentInvocationLimitExceeded"
+        refusal = _ApiError(429, "TooManyRequestsException", "Rate Exceeded.", Reason=reason)
+    except EmulatorError as error:
+        refusal = _ApiError(500, "ServiceException", str(error))
+    headers = {"x-amzn-ErrorType": refusal.code}
+    return web.Response(status=refusal.status, body=refusal.body, content_type="application/json", headers=headers)
 
 
-def _check_name(function: Function, given: str, qualifier: str | None) -> None:
+async def _with_request_id(request: web.Request, response: web.StreamResponse) -> None:
+    if _REQUEST_ID in request:
+        response.headers["x-amzn-RequestId"] = request[_REQUEST_ID]
+
+
+async def _events(stream: ResponseStream, served: asyncio.Future[Served], *, wants_log: bool) -> AsyncIterator[bytes]:
+    """Yield the events of a response: what is streamed as it comes, else the whole payload; then how it ended."""
+    async for chunk in stream:
+        yield payload_chunk(chunk)
+    try:
+        result, telemetry = (done := await asyncio.shield(served)).invocation, done.telemetry
+    except EmulatorError as error:  # in the middle of the response, so there is no other way to say it
+        yield invoke_complete(orjson.dumps({"ErrorCode": "ServiceException", "ErrorDetails": str(error)}))
+        return
+    if not await stream.has_begun():
+        yield payload_chunk(result.payload)
+    details: dict[str, str] = {}
+    if result.function_error is not None:
+        said = result.payload if result.stream_error is None else result.stream_error
+        details = {
+            "ErrorCode": result.error_type or result.function_error,
+            "ErrorDetails": said.decode("utf-8", "replace"),
+        }
+    if wants_log:
+        details["LogResult"] = base64.b64encode(_log_tail(telemetry)).decode()
+    yield invoke_complete(orjson.dumps(details))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What a request asks for."""
+
+    kind: str
+    payload: bytes
+    details: Details
+    wants_log: bool
+
+
+async def _asked(request: web.Request, kinds: Sequence[str]) -> _Asked:
+    """Read a request. Raises _ApiError if it is not sound."""
+    kind = request.headers.get("X-Amz-Invocation-Type", "RequestResponse")
+    if kind not in kinds:
+        message = f"The invocation type {kind!r} is none of {', '.join(kinds)}."
+        raise _ApiError(400, "InvalidParameterValueException", message)
+    details = Details(
+        request_id=request[_REQUEST_ID],
+        trace=request.headers.get("X-Amzn-Trace-Id"),
+        client_context=_client_context(request.headers),
+    )
+    wants_log = request.headers.get("X-Amz-Log-Type") == "Tail"
+    return _Asked(kind=kind, payload=await _payload(request, kind), details=details, wants_log=wants_log)
+
+
+def _check_name(function: Function, request: web.Request) -> None:
+    given, qualifier = request.match_info["name"], request.query.get("Qualifier")
     matched = _NAME.fullmatch(given)
     name, suffix = matched.groups() if matched else (given, None)
     qualifier = qualifier or suffix
