@@ -11,7 +11,7 @@ from local_lambda.local_lambda import LocalLambda
 from local_lambda.page import timeline
 from local_lambda.page.destinations import Destination, ReadLedger, Sighting
 from local_lambda.page.sightings import Arrivals, Recognizer, is_lambdas
-from local_lambda.page.tables import Tables
+from local_lambda.page.tables import LIMITS, Row, Tables
 from local_lambda.results import Invocation
 from local_lambda.rules.log_lines import text_of
 from local_lambda.transcript import Entry
@@ -30,7 +30,7 @@ class Recorder:
     ) -> None:
         self.tables = Tables()
         self.destinations = {one.name: one for one in destinations}
-        self.recognizer = Recognizer()
+        self.recognizer = Recognizer(LIMITS["records"])
         self.read_ledger = read_ledger
         self._environments = 0
         self._notices = 0
@@ -125,15 +125,15 @@ class _EnvironmentWatcher:
         stream = type_.partition(".")[0]
         self._emitted[stream] += 1
         time_ms = _milliseconds(event)
-        self._recorder.recognizer.emitted(row, time_ms, type_, record)
         own_request = record.get("requestId") if isinstance(record, dict) and stream == "platform" else None
         is_of_invocation = stream != "platform" and self._request is not None
-        put_record(
+        shown = _put_record(
             self._tables, row, time_ms, type_, record,
             environment=self._id,
             request=self._request if is_of_invocation else own_request,
             line=text_of(event) if stream == "platform" else None,
         )  # fmt: skip
+        self._recorder.recognizer.emitted(row, time_ms, type_, shown["record"])
 
     def _look_at_calls(self) -> None:
         entries = self._env.transcript.entries
@@ -219,7 +219,7 @@ class _DestinationWatcher:
             row = f"own {sighting.id}"
             self._own.add(sighting)
             if self._tables.get("records", row) is None:
-                put_record(self._tables, row, sighting.time_ms, sighting.type, sighting.content)
+                _put_record(self._tables, row, sighting.time_ms, sighting.type, sighting.content)
         else:
             self._arrivals.add(sighting)
         found = self._tables.get("records", row) if row is not None else None
@@ -243,11 +243,11 @@ class _DestinationWatcher:
         self._tables.put("destinations", self._destination.name, on_disk=len(waiting))
 
 
-def put_record(tables: Tables, row: str, time_ms: int, type_: str, record: Any, **members: Any) -> None:
+def _put_record(tables: Tables, row: str, time_ms: int, type_: str, record: Any, **members: Any) -> Row:
     """Add the row of a record; what is longer than the page keeps becomes text, and is cut."""
     text = record if isinstance(record, str) else orjson.dumps(record).decode()
     kept, missing = _cut(text)
-    tables.put(
+    return tables.put(
         "records", row,
         time=time_ms / 1000, type=type_, record=kept if missing else record, missing=missing, arrived={}, on_disk=[],
         **members,

@@ -1,47 +1,57 @@
 """Which emitted record a sighting is of, and how often each destination has it. Pure."""
 
+from collections import deque
 from typing import Any
 
 import orjson
 
 from local_lambda.page.destinations import Sighting
 
-_MOST_RECORDS = 20_000  # that can be recognized: the last ones
 _MOST_IDS = 50_000  # by which a destination's repeats are told: the last ones
 _STREAMS = ("platform", "function", "extension")
 
 
 class Recognizer:
-    """Knows the emitted records, and learns the id of each when it is seen for the first time.
+    """Knows the last `most` emitted records, and learns the id of each when it is seen for the first time.
 
     A record is recognized by its id, else by time and type; of several that share both, the first with the same
     content that has no id yet, else the first without an id.
     """
 
-    def __init__(self) -> None:
-        self._unknown: dict[tuple[int, str], list[tuple[str, Any]]] = {}
-        self._rows: dict[str, str] = {}
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._order: deque[tuple[tuple[int, str], str]] = deque()
+        self._unknown: dict[tuple[int, str], dict[str, Any]] = {}  # records without an id, by their row
+        self._rows: dict[str, str] = {}  # by id
 
     def emitted(self, row: str, time_ms: int, type_: str, record: Any) -> None:
         """Remember an emitted record; `row` is the id that `recognize` returns for it."""
-        self._unknown.setdefault((time_ms, type_), []).append((row, record))
-        _shorten(self._unknown, _MOST_RECORDS)
+        key = (time_ms, type_)
+        self._unknown.setdefault(key, {})[row] = record
+        self._order.append((key, row))
+        if len(self._order) > self._most:
+            self._forget(*self._order.popleft())
 
     def recognize(self, sighting: Sighting) -> str | None:
         """Return the row of the record that was sighted; None if it is no emitted one, or too long ago."""
         if (row := self._rows.get(sighting.id)) is not None:
             return row
         key = (sighting.time_ms, sighting.type)
-        candidates = self._unknown.get(key, [])
-        if not candidates:
+        candidates = self._unknown.get(key)
+        if candidates is None:
             return None
-        same = (number for number, (_, record) in enumerate(candidates) if _is_same(record, sighting.content))
-        row, _ = candidates.pop(next(same, 0))
-        if not candidates:
-            del self._unknown[key]
+        same = (row for row, record in candidates.items() if _is_same(record, sighting.content))
+        row = next(same, None) or next(iter(candidates))
+        self._forget(key, row)
         self._rows[sighting.id] = row
-        _shorten(self._rows, _MOST_RECORDS)
+        _shorten(self._rows, self._most)
         return row
+
+    def _forget(self, key: tuple[int, str], row: str) -> None:
+        candidates = self._unknown.get(key, {})
+        candidates.pop(row, None)
+        if not candidates:
+            self._unknown.pop(key, None)
 
 
 class Arrivals:

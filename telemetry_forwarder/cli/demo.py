@@ -225,7 +225,8 @@ def _print_backends(console: Console, arrived: Mapping[str, list[str]], ledger: 
 
 
 def _print_ways_on(console: Console) -> None:
-    console.print("To see it happen on a page, and to let a backend fail: `make run PAGE=1`.\n")
+    console.print("To see it happen on a page, and to let a backend fail: `make run PAGE=1`")
+    console.print("(`.venv/bin/telemetry-forwarder demo --page`).\n")
     console.print("To send to a real account, set these on your function (docs/settings.md):\n")
     console.print("  Splunk           SPLUNK_HEC_URL=https://http-inputs-….splunkcloud.com")
     console.print("                   SPLUNK_HEC_TOKEN_SECRET_ARN=arn:aws:secretsmanager:…")

@@ -4,12 +4,12 @@ UPDATE_SCREENSHOT=1 writes docs/images/page.png anew.
 """
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -41,7 +41,7 @@ IS_SHOWN_WITH = (
 )
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def demo(folder: Path, *options: str) -> AsyncIterator[str]:
     """Run `telemetry-forwarder demo --page` with a function that prints what it is given; yield the page's address."""
     (folder / "app.py").write_text(FUNCTION)
@@ -74,6 +74,20 @@ async def invoke(page: Browser, line: str) -> None:
     await page.click("#invoke button[type=submit]")
 
 
+async def arrives(page: Browser, line: str, chips: str) -> None:
+    """Wait until the record of `line` has these chips, one for each backend.
+
+    Where the machine has much else to do the time in which an invocation is held may be too short to send in; then the
+    next invocation sends, as on Lambda.
+    """
+    for _ in range(6):
+        with contextlib.suppress(TimeoutError):
+            await page.until(IS_SHOWN_WITH, line, chips, within_s=4.0)
+            return
+        await invoke(page, "another invocation")
+    raise AssertionError(f"{line!r} is not shown with {chips}")
+
+
 async def choose(page: Browser, destination: int, fault: str) -> None:
     await page.click(f".card:nth-child({destination}) option[value='{fault}']")
 
@@ -94,13 +108,13 @@ async def test_a_line_is_followed_into_three_backends_one_of_them_hangs_and_the_
         await page.until("return document.querySelector('#about').textContent.endsWith('frozen')")
 
         await invoke(page, HOSTILE)
-        await page.until(IS_SHOWN_WITH, HOSTILE, "there,there,there")
+        await arrives(page, HOSTILE, "there,there,there")
         assert await page.run(RECORD + "return record.querySelector('.text').textContent", HOSTILE) == HOSTILE
         assert await page.run("return document.querySelectorAll('#records script, #records img').length") == 0
 
         await choose(page, 1, "hang")
         await invoke(page, "one more")
-        await page.until(IS_SHOWN_WITH, "one more", "disk,there,there")
+        await arrives(page, "one more", "disk,there,there")
         await page.until("return document.querySelector('#timeline .request.lasting')")
         assert int(await page.run(fact("splunk", "in the spool"))) > 0
         assert await page.run(fact("datadog", "in the spool")) == "0"
@@ -155,7 +169,7 @@ async def test_the_page_is_used_by_keyboard_and_fits_a_telephone(page: Browser, 
         # Ctrl-Enter invokes; then the arrow keys find the invocation on the timeline, and Enter shows its records.
         await page.type("#event", '{"line": "by keyboard"}')
         await page.press(CONTROL, ENTER)
-        await page.until(IS_SHOWN_WITH, "by keyboard", "there,there,there")
+        await page.until(RECORD + "return record", "by keyboard")
         await page.run("document.querySelector('#timeline [tabindex=\"0\"]').focus()")
         await page.press(END)
         names = []

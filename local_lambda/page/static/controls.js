@@ -28,14 +28,12 @@ const controls = {
   },
 
   async ask(path, body, words) {
+    const headers = { "Content-Type": "application/json" };
+    const asking = fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
+    const response = await asking.catch(() => null);
     let problem = null;
-    try {
-      const headers = { "Content-Type": "application/json" };
-      const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
-      if (!response.ok) problem = (await response.json()).error;
-    } catch {
-      problem = "The local Lambda does not answer: it has ended.";
-    }
+    if (response === null) problem = "The local Lambda does not answer: it has ended.";
+    else if (!response.ok) problem = (await response.json().catch(() => ({}))).error ?? `It answered HTTP ${response.status}.`;
     byId("said").textContent = problem ?? words;
     byId("said").classList.toggle("problem", problem !== null);
   },
