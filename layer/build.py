@@ -2,7 +2,8 @@
 
     extensions/telemetry-forwarder        the executable: a few lines of Python; its first line names the interpreter
     telemetry-forwarder/bin/python3.X     the interpreter
-    telemetry-forwarder/lib/python3.X/    its standard library, the package and its dependencies, as byte code
+    telemetry-forwarder/lib/python3.X/    its standard library, the package and its dependencies: all byte code in
+                                          modules.bin, and beside it compiled modules and data
     telemetry-forwarder/lib/*.so*         shared libraries; the C library and its loader if the system's may be too old
     telemetry-forwarder/sbom.cdx.json     the bill of materials (CycloneDX); the licence texts are in licenses/
 
@@ -81,7 +82,7 @@ def build(into: Path, python: Interpreter, *, carry: bool = True, oldest: elf.Ve
         {"architecture": python.arch, "python": python.version, "runtimes": ",".join(layer.runtimes)},
     )
     wheels.drop_licences(layer.modules)
-    say("compiling all to byte code")
+    say("compiling all to byte code, into one file")
     _compile_all(layer)
     launcher(layer)
     say("starting it once")
@@ -138,9 +139,15 @@ def _compile_all(layer: Built) -> None:
     """Replace every source by byte code. Raises Refused if a module imports one that the layer does not carry."""
     options = ("-I", "-S", "-B", "-X", "no_debug_ranges")
     command = [*compiler_for(layer.python), *options, str(HERE / "bytecode.py")]
-    printed = run([*command, str(layer.private), libraries.ROOT], "Please report it, with this output")
+    carried = ["carried"] if layer.carries_interpreter else []
+    printed = run([*command, str(layer.private), libraries.ROOT, *carried], "Please report it, with this output")
     if layer.carries_interpreter:
         checks.importable(json.loads(printed), layer.modules, layer.python.stdlib)
+    command = [*compiler_for(layer.python), "-I", "-S", "-B", str(HERE / "bundle.py"), str(layer.modules)]
+    run(command, "Please report it, with this output")
+    for directory in sorted(layer.modules.rglob("*"), reverse=True):
+        if directory.is_dir() and not any(directory.iterdir()):
+            directory.rmdir()
 
 
 def launcher(layer: Built) -> None:
@@ -151,8 +158,9 @@ def launcher(layer: Built) -> None:
         home = libraries.ROOT
         program = ast.parse((HERE / "launcher.py").read_text())
         del program.body[0]  # its docstring
-        ca_file = f"{home}/lib/python{layer.python.minor}/botocore/cacert.pem"
-        text = ast.unparse(program).replace("CA_FILE = ''", f"CA_FILE = {ca_file!r}")
+        modules = f"{home}/lib/python{layer.python.minor}"
+        filled = f"CA_FILE, MODULES = ({modules + '/botocore/cacert.pem'!r}, {modules!r})"
+        text = ast.unparse(program).replace("CA_FILE = MODULES = ''", filled)
         executable.write_text(f"#!{home}/bin/python{layer.python.minor} -IS\n{text}\n")
     else:
         shutil.copyfile(wheels.ROOT / "extensions" / "telemetry-forwarder", executable)

@@ -1,13 +1,14 @@
 """Compiles the sources in a layer to byte code, and prints what they import. The layer's interpreter runs it:
 
-    python3.X -I -S bytecode.py TREE PREFIX
+    python3.X -I -S bytecode.py TREE PREFIX [CARRIED]
 
 Each `os.py` is replaced by `os.pyc`, which Python imports just as well. PREFIX is the place of TREE on Lambda; it is
 shown in tracebacks. Docstrings are removed, as with -OO; assertions are kept. A dataclass keeps its docstring: without
 one the decorator would generate one at each start, and import `inspect` for it. The annotations of functions are
 removed, which nothing reads at run time; those of classes stay, because they make fields, and those of functions with a
 decorator, because `functools.singledispatch` reads them. With `-X no_debug_ranges` in that command the code has the
-lines for tracebacks but not the columns, which are shown under a source line only. The modules that each module must
+lines for tracebacks but not the columns, which are shown under a source line only. Regular expressions are compiled here (layer/patterns.py) with CARRIED, for a layer that has its
+interpreter; from CPython 3.15 on, stars are spelled out (layer/stars.py). The modules that each module must
 have are printed as JSON: {"path of the module": ["module.it.imports", …]}.
 """
 
@@ -22,7 +23,11 @@ from collections.abc import Iterator
 OWN = "telemetry_forwarder"  # the package whose imports all count, not only those at module level
 
 
-def main(tree: str, prefix: str) -> None:
+def main(tree: str, prefix: str, carried: str = "") -> None:
+    sys.path.append(os.path.dirname(os.path.abspath(__file__)))  # which -I leaves out
+    from patterns import precompile
+    from stars import spell_out
+
     imports = {}
     for directory, names, files in os.walk(tree):
         names.sort()
@@ -32,6 +37,10 @@ def main(tree: str, prefix: str) -> None:
                 with open(path, "rb") as file:
                     parsed = ast.parse(file.read(), path)
                 imports[path[len(tree) + 1 :]] = sorted(set(_imports_of(parsed, whole=f"/{OWN}/" in path)))
+                if name == "__init__.py" and sys.version_info >= (3, 15):
+                    parsed = spell_out(parsed, directory)
+                if carried:
+                    parsed = precompile(parsed)
                 write(parsed, path, prefix + path[len(tree) :])
     print(json.dumps(imports))
 

@@ -6,19 +6,22 @@ OpenSSL and the certificates. It imports the compiled parts by name, because wit
 slower.
 """
 
+import marshal
+import os
 import sys
 
 MODULES = sys.argv[1]
 if MODULES not in sys.path:  # with the runtime's own interpreter
     sys.path.insert(0, MODULES)
+file = os.open(f"{MODULES}/modules.bin", os.O_RDONLY)
+importer, index = marshal.loads(os.read(file, int.from_bytes(os.read(file, 4), "little")))
+exec(importer, {"__name__": "layer", "file": file, "index": index, "root": MODULES})  # noqa: S102
 
 import asyncio
 import contextlib
 import importlib
 import importlib.metadata
-import os
 import ssl
-from collections.abc import Iterator
 
 _NOBODY = "http://127.0.0.1:9"  # the discard port, on which no service runs; one that did would not answer
 CALLS: dict[str, tuple[str, dict[str, object]]] = {
@@ -58,15 +61,9 @@ async def _call_without_the_sdk() -> None:
     await client.aclose()
 
 
-def _own_modules() -> Iterator[str]:
-    """Yield the name of every module of ours, so that none is missing by accident."""
-    root = os.path.join(MODULES, "telemetry_forwarder")
-    for directory, _, names in os.walk(root):
-        package = os.path.relpath(directory, MODULES).replace(os.sep, ".")
-        yield from (f"{package}.{name.split('.')[0]}" for name in names if not name.startswith("__"))
-
-
-for name in (*_COMPILED, *_own_modules()):
+_own = [name for name in index if name.startswith("telemetry_forwarder.") and not name.endswith(".__main__")]
+assert len(_own) > 50, _own
+for name in (*_COMPILED, *_own):
     importlib.import_module(name)
 ssl.create_default_context(cafile=os.path.join(MODULES, "botocore", "cacert.pem"))
 asyncio.run(_make_clients())

@@ -1,0 +1,74 @@
+"""Puts the byte code of a layer's modules into one file, with an index: run by the layer's own Python.
+
+    python3.X -I -S bundle.py LIBRARY
+
+LIBRARY is lib/python3.X in the tree. Its `modules.bin` has the length of the head in 4 bytes, the head, and the modules'
+code one after the other. The head is the importer (layer/finder.py) and the index, in Python's own format.
+"""
+
+import _imp
+import importlib.machinery
+import marshal
+import os
+import sys
+from collections.abc import Iterator
+
+NAME = "modules.bin"
+_HEADER = 16  # bytes before the code in a .pyc
+# Files that stay beside it. The interpreter reads them before it runs any code: the codecs, of which the locale
+# chooses; and by `os` it finds its home.
+_ALSO_FILES = ("encodings", "os")
+Index = dict[str, tuple[int, int, bool] | str]
+
+
+def main(library: str) -> None:
+    index: Index = {}
+    codes = bytearray()
+    for path in _files(library):
+        name, ending = _module(path)
+        if ending == ".pyc":
+            with open(os.path.join(library, path), "rb") as file:
+                code = file.read()[_HEADER:]
+            index.setdefault(name, (len(codes), len(code), path.endswith("__init__.pyc")))
+            codes += code
+            if not _stays(name):
+                os.remove(os.path.join(library, path))
+        elif ending in importlib.machinery.EXTENSION_SUFFIXES or _is_for_other_processor(ending):
+            index[name] = path  # comes before a module in Python with that name, as it does among files
+    head = marshal.dumps((_importer(), index))
+    with open(os.path.join(library, NAME), "wb") as file:
+        file.write(len(head).to_bytes(4, "little") + head + codes)
+
+
+def _files(library: str) -> Iterator[str]:
+    """Yield the files in `library` as paths relative to it, always in the same order."""
+    for directory, names, files in os.walk(library):
+        names.sort()
+        for name in sorted(files):
+            yield os.path.relpath(os.path.join(directory, name), library)
+
+
+def _module(path: str) -> tuple[str, str]:
+    """Return the name of the module in the file `path`, and what follows it there: `.pyc`, `.cpython-315-….so`."""
+    folder, _, file = path.removeprefix("lib-dynload/").rpartition("/")
+    stem, dot, ending = file.partition(".")
+    name = folder.replace("/", ".") if stem == "__init__" else f"{folder.replace('/', '.')}.{stem}".lstrip(".")
+    return name, dot + ending
+
+
+def _stays(name: str) -> bool:
+    return name.partition(".")[0] in _ALSO_FILES or name in _imp._frozen_module_names()
+
+
+def _is_for_other_processor(ending: str) -> bool:
+    return ending.startswith(f".{sys.implementation.cache_tag}-") and ending.endswith(".so")
+
+
+def _importer() -> object:
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "finder.py")
+    with open(source, "rb") as file:
+        return compile(file.read(), f"<{NAME}>", "exec", dont_inherit=True, optimize=2)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
