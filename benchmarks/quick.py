@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks import baseline, cold, flood, warm
 from benchmarks.measure import cpu_s, median, memory_mb, run_cpu_s
-from benchmarks.subjects import IDLE_PYTHON, NOTHING, OURS, Subject, enter_layer, interpreter_of, subjects
+from benchmarks.subjects import IDLE_PYTHON, NOTHING, OURS, Subject, enter_layer, interpreter_of, opening, subjects
 
 _RENEWAL_RUNS = 3
 # A sleeping interpreter that has imported what no server in Python can be without; it prints its memory in kB.
@@ -105,7 +105,7 @@ def _register(compared: Compared) -> Iterator[Sample]:
 
 
 def _loaded(compared: Compared) -> Iterator[Sample]:
-    bare = [str(compared.python), "-I", "-S", "-c", _ASYNCIO]
+    bare = [str(compared.python), "-I", "-S", "-c", opening(compared.python) + _ASYNCIO]
     for _ in range(7):
         printed = subprocess.run(bare, capture_output=True, text=True, check=True).stdout
         cpu = min(run_cpu_s(bare)[0] for _ in range(2))

@@ -9,6 +9,8 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from layer import bundle
+
 ROOT = Path(__file__).parent.parent
 PROGRAMS = Path(__file__).parent / "programs"
 NOTHING = "no extension"
@@ -108,6 +110,12 @@ def script(folder: Path, name: str, text: str) -> Path:
 
 def interpreter_of(layer: Path) -> Path:
     return next(layer.glob("telemetry-forwarder/bin/python3*"))
+
+
+def opening(python: Path) -> str:
+    """Return what a program begins with to import modules, if `python` is a layer's, which has them in one file."""
+    found = [path.parent for path in python.parents[1].glob(f"lib/python3*/{bundle.NAME}")]
+    return bundle.OPENING.format(root=found[0]) if found else ""
 
 
 def enter_layer(layer: Path, module: str) -> None:

@@ -136,7 +136,7 @@ def check(layer: Built, oldest: elf.Version) -> None:
 
 
 def _compile_all(layer: Built) -> None:
-    """Replace every source by byte code. Raises Refused if a module imports one that the layer does not carry."""
+    """Replace every source by byte code, in one file. Raises Refused if a module imports one that is not carried."""
     options = ("-I", "-S", "-B", "-X", "no_debug_ranges")
     command = [*compiler_for(layer.python), *options, str(HERE / "bytecode.py")]
     carried = ["carried"] if layer.carries_interpreter else []

@@ -2,8 +2,8 @@
 
     python3.X -I -S bundle.py LIBRARY
 
-LIBRARY is lib/python3.X in the tree. Its `modules.bin` has the length of the head in 4 bytes, the head, and the modules'
-code one after the other. The head is the importer (layer/finder.py) and the index, in Python's own format.
+LIBRARY is lib/python3.X in the tree. Its `modules.bin` has the length of the head in 4 bytes, the head, and the
+modules' code one after the other. The head is the importer (layer/finder.py) and the index, in Python's own format.
 """
 
 import _imp
@@ -18,6 +18,13 @@ _HEADER = 16  # bytes before the code in a .pyc
 # Files that stay beside it. The interpreter reads them before it runs any code: the codecs, of which the locale
 # chooses; and by `os` it finds its home.
 _ALSO_FILES = ("encodings", "os")
+# What a program begins with to import them, `root` being lib/python3.X; the launchers have it too.
+OPENING = """
+import marshal, os
+file = os.open("{root}/modules.bin", os.O_RDONLY)
+importer, index = marshal.loads(os.read(file, int.from_bytes(os.read(file, 4), "little")))
+exec(importer, {{"__name__": "layer", "file": file, "index": index, "root": "{root}"}})
+"""
 Index = dict[str, tuple[int, int, bool] | str]
 
 
@@ -35,7 +42,7 @@ def main(library: str) -> None:
                 os.remove(os.path.join(library, path))
         elif ending in importlib.machinery.EXTENSION_SUFFIXES or _is_for_other_processor(ending):
             index[name] = path  # comes before a module in Python with that name, as it does among files
-    head = marshal.dumps((_importer(), index))
+    head = marshal.dumps((_importer(), index))  # type: ignore[arg-type]  # a code object is one that it takes
     with open(os.path.join(library, NAME), "wb") as file:
         file.write(len(head).to_bytes(4, "little") + head + codes)
 
@@ -57,7 +64,7 @@ def _module(path: str) -> tuple[str, str]:
 
 
 def _stays(name: str) -> bool:
-    return name.partition(".")[0] in _ALSO_FILES or name in _imp._frozen_module_names()
+    return name.partition(".")[0] in _ALSO_FILES or name in _imp._frozen_module_names()  # type: ignore[attr-defined]  # private
 
 
 def _is_for_other_processor(ending: str) -> bool:

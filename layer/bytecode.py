@@ -7,9 +7,10 @@ shown in tracebacks. Docstrings are removed, as with -OO; assertions are kept. A
 one the decorator would generate one at each start, and import `inspect` for it. The annotations of functions are
 removed, which nothing reads at run time; those of classes stay, because they make fields, and those of functions with a
 decorator, because `functools.singledispatch` reads them. With `-X no_debug_ranges` in that command the code has the
-lines for tracebacks but not the columns, which are shown under a source line only. Regular expressions are compiled here (layer/patterns.py) with CARRIED, for a layer that has its
-interpreter; from CPython 3.15 on, stars are spelled out (layer/stars.py). The modules that each module must
-have are printed as JSON: {"path of the module": ["module.it.imports", …]}.
+lines for tracebacks but not the columns, which are shown under a source line only. With CARRIED, for a layer that has
+its interpreter, regular expressions are compiled here (layer/patterns.py); from CPython 3.15 on, stars are spelled out
+(layer/stars.py). The modules that each module must have are printed as JSON:
+{"path of the module": ["module.it.imports", …]}.
 """
 
 import ast
@@ -19,15 +20,15 @@ import marshal
 import os
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 
 OWN = "telemetry_forwarder"  # the package whose imports all count, not only those at module level
 
 
 def main(tree: str, prefix: str, carried: str = "") -> None:
     sys.path.append(os.path.dirname(os.path.abspath(__file__)))  # which -I leaves out
-    from patterns import precompile
-    from stars import spell_out
-
+    precompile = import_module("patterns").precompile
+    spell_out = import_module("stars").spell_out
     imports = {}
     for directory, names, files in os.walk(tree):
         names.sort()

@@ -31,7 +31,8 @@ class Loader(SourcelessFileLoader):
     def get_code(self, fullname: str) -> "CodeType":
         place = index[fullname]
         assert not isinstance(place, str)
-        return loads(pread(file, place[1], _start + place[0]))
+        code: CodeType = loads(pread(file, place[1], _start + place[0]))
+        return code
 
 
 class Finder:
@@ -54,4 +55,6 @@ class Finder:
         return spec
 
 
-sys.meta_path.insert(-1, Finder)  # behind what is built in or frozen, which takes no reading, and before the file system
+sys.meta_path.insert(
+    -1, Finder
+)  # behind what is built in or frozen, which takes no reading, and before the file system

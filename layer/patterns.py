@@ -1,4 +1,4 @@
-"""Replaces `re.compile(…)` at module level by the pattern as it comes out of the compiler: run by the layer's own Python.
+"""Replaces `re.compile(…)` at module level by what comes out of the compiler; the layer's own Python runs it.
 
 Of loading a run with one HTTP sink, the compiling of regular expressions was 7 %. Only constant expressions are
 replaced, and only if what stands in their place makes an equal pattern. `_sre` takes its code from one version of
@@ -41,7 +41,7 @@ class _Replacing(ast.NodeTransformer):
         if not (isinstance(name, ast.Attribute) and name.attr == "compile" and _is_re(name.value)):
             return node
         try:
-            words = {word.arg: _value(word.value, self._known) for word in node.keywords}
+            words = {str(word.arg): _value(word.value, self._known) for word in node.keywords}
             pattern = _compiled(*(_value(one, self._known) for one in node.args), **words)
         except Unknown:
             return node
@@ -104,7 +104,11 @@ def _value(node: ast.expr, known: dict[str, Any]) -> Any:
         return node.value
     if isinstance(node, ast.Name) and node.id in known:
         return known[node.id]
-    if isinstance(node, ast.Attribute) and _is_re(node.value) and isinstance(getattr(re, node.attr, None), re.RegexFlag):
+    if (
+        isinstance(node, ast.Attribute)
+        and _is_re(node.value)
+        and isinstance(getattr(re, node.attr, None), re.RegexFlag)
+    ):
         return getattr(re, node.attr)
     if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.BitOr)):
         left, right = _value(node.left, known), _value(node.right, known)

@@ -15,7 +15,7 @@ if MODULES not in sys.path:  # with the runtime's own interpreter
     sys.path.insert(0, MODULES)
 file = os.open(f"{MODULES}/modules.bin", os.O_RDONLY)
 importer, index = marshal.loads(os.read(file, int.from_bytes(os.read(file, 4), "little")))
-exec(importer, {"__name__": "layer", "file": file, "index": index, "root": MODULES})  # noqa: S102
+exec(importer, {"__name__": "layer", "file": file, "index": index, "root": MODULES})
 
 import asyncio
 import contextlib
@@ -62,15 +62,15 @@ async def _call_without_the_sdk() -> None:
 
 
 _own = [name for name in index if name.startswith("telemetry_forwarder.") and not name.endswith(".__main__")]
-assert len(_own) > 50, _own
 for name in (*_COMPILED, *_own):
     importlib.import_module(name)
+assert len(_own) > 50, f"modules of ours are missing: {_own}"
 ssl.create_default_context(cafile=os.path.join(MODULES, "botocore", "cacert.pem"))
 asyncio.run(_make_clients())
 asyncio.run(_call_without_the_sdk())
 sinks = importlib.metadata.entry_points(group="telemetry_forwarder.sinks")
 assert {"splunk", "datadog", "cloudwatch"} <= {sink.name for sink in sinks}, "the sinks' entry points are missing"
 _roots = tuple(entry for entry in sys.path if entry)
-foreign = [file for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))]
-foreign = [file for file in foreign if not file.startswith((*_roots, __file__, "/opt/telemetry-forwarder/"))]
+foreign = [path for module in list(sys.modules.values()) if (path := getattr(module, "__file__", None))]
+foreign = [path for path in foreign if not path.startswith((*_roots, __file__, "/opt/telemetry-forwarder/"))]
 assert not foreign, f"loaded from elsewhere: {foreign}"

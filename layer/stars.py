@@ -1,4 +1,4 @@
-"""Spells out the `from .part import *` of packages: a star has to load the part at once, and a name can wait for its use.
+"""Spells out the `from .part import *` of packages: a star loads the part at once, and a name can wait for its use.
 
 On CPython 3.15 that keeps `asyncio` from loading what a run does not use: `asyncio.graph` alone brings `inspect`, `ast`
 and `dataclasses`, together as much as all the rest of asyncio. What the package offers stays the same.
@@ -17,9 +17,8 @@ def spell_out(package: ast.Module, directory: str) -> ast.Module:
     """
     offered: dict[str, tuple[str, ...]] = {}
     for star in ast.walk(package):
-        if _is_star(star) and os.path.exists(path := os.path.join(directory, f"{star.module}.py")):
-            if names := _names_in(path):
-                offered[str(star.module)] = names
+        if _is_star(star) and (names := _names_in(os.path.join(directory, f"{star.module}.py"))):
+            offered[str(star.module)] = names
     for name in _used_otherwise(package):
         offered.pop(name, None)
     return ast.fix_missing_locations(_SpellingOut(offered).visit(package)) if offered else package
@@ -33,7 +32,9 @@ def _is_star(node: ast.AST) -> TypeGuard[ast.ImportFrom]:
 
 
 def _names_in(path: str) -> tuple[str, ...] | None:
-    """Return the `__all__` of a module if it is given once, as plain texts."""
+    """Return the `__all__` of a module in Python if it is given once, as plain texts."""
+    if not os.path.exists(path):  # for another system, or compiled
+        return None
     with open(path, "rb") as file:
         module = ast.parse(file.read(), path)
     mentioned = [node for node in ast.walk(module) if isinstance(node, ast.Name) and node.id == "__all__"]

@@ -9,7 +9,7 @@ sys.path.insert(0, MODULES)
 # What imports the layer's modules is at the head of the file that holds them (layer/bundle.py).
 file = os.open(f"{MODULES}/modules.bin", os.O_RDONLY)
 importer, index = marshal.loads(os.read(file, int.from_bytes(os.read(file, 4), "little")))
-exec(importer, {"__name__": "layer", "file": file, "index": index, "root": MODULES})  # noqa: S102
+exec(importer, {"__name__": "layer", "file": file, "index": index, "root": MODULES})
 
 from telemetry_forwarder.bootstrap import main
 

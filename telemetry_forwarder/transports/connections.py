@@ -42,7 +42,8 @@ from telemetry_forwarder.transports.steps import (
 # wait for it, so it is loaded here.
 for _name in (
     "aiohappyeyeballs.impl", "aiohappyeyeballs.utils", "aiohttp.formdata", "aiohttp.payload", "aiohttp.tcp_helpers",
-    "asyncio.sslproto", "asyncio.trsock", "concurrent.futures.thread", "encodings.idna", "queue",
+    "asyncio.queues", "asyncio.sslproto", "asyncio.trsock", "concurrent.futures.thread", "encodings.idna", "heapq",
+    "queue",
 ):  # fmt: skip
     import_module(_name)
 

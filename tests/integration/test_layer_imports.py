@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from layer import bundle
 from local_backends import CloudWatchLogs, Datadog, Hang, SecretsManager, SplunkHec
 from local_lambda import Function, LocalLambda
 from tests import layers
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.timeout(400)  # the first to come may have to build the
 # Each import is noted as it begins: when a lazy one is first used, and any other when it is met.
 TRACER = """
 import os, sys
+{opening}
 noted = os.open({noted!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 def note(event, words):
     if event == "import":
@@ -41,14 +43,23 @@ def start(opt: Path) -> str:
     return f"{loader} --library-path {private / 'lib'} {program} -IS" if loader else f"{program} -IS"
 
 
+@pytest.fixture
+def opening(opt: Path) -> str:
+    """What a program begins with to import the layer's modules."""
+    (modules,) = opt.glob(f"{layers.PRIVATE}/lib/python3*/{bundle.NAME}")
+    return bundle.OPENING.format(root=modules.parent)
+
+
 @asynccontextmanager
-async def traced(start: str, folder: Path, *sinks: str, **environment: str) -> AsyncIterator[tuple[LocalLambda, Path]]:
+async def traced(
+    start: str, opening: str, folder: Path, *sinks: str, **environment: str
+) -> AsyncIterator[tuple[LocalLambda, Path]]:
     """Run the extension with `sinks` over TLS; yield the local Lambda, and the file of what was imported so far.
 
     A secret is answered only after INIT, so that an invocation meets all that its answer needs.
     """
     noted = folder / "imported"
-    (folder / "trace.py").write_text(TRACER.format(noted=str(noted)))
+    (folder / "trace.py").write_text(TRACER.format(opening=opening, noted=str(noted)))
     opt = layers.wrapper(folder / "opt", f"exec {start} {folder / 'trace.py'}")
     authority = Authority(folder)
     tls = authority.server("127.0.0.1", "localhost")
@@ -88,19 +99,19 @@ async def traced(start: str, folder: Path, *sinks: str, **environment: str) -> A
     ids=["splunk", "datadog", "cloudwatch", "datadog-with-a-secret", "all"],
 )
 async def test_no_invocation_pays_for_an_import(
-    start: str, tmp_path: Path, sinks: tuple[str, ...], environment: dict[str, str]
+    start: str, opening: str, tmp_path: Path, sinks: tuple[str, ...], environment: dict[str, str]
 ) -> None:
     """What INIT has time for is loaded in INIT, also what only the first request of a sink uses."""
-    async with traced(start, tmp_path, *sinks, **environment) as (env, noted):
+    async with traced(start, opening, tmp_path, *sinks, **environment) as (env, noted):
         in_init = noted.read_text().splitlines()
         await env.invoke({"lines": 20})
         await env.invoke({"lines": 20})
         assert noted.read_text().splitlines()[len(in_init) :] == []
 
 
-async def test_what_a_run_does_not_use_is_not_loaded(start: str, tmp_path: Path) -> None:
+async def test_what_a_run_does_not_use_is_not_loaded(start: str, opening: str, tmp_path: Path) -> None:
     """With one HTTP sink: no application server, no multipart bodies, no web sockets, no AWS SDK, no second parser."""
-    async with traced(start, tmp_path, "splunk") as (env, noted):
+    async with traced(start, opening, tmp_path, "splunk") as (env, noted):
         await env.invoke({"lines": 20})
         loaded = set(noted.read_text().splitlines())
     assert {"aiohttp.client", "aiohttp.web_protocol", "asyncio.sslproto"} <= loaded
@@ -111,11 +122,11 @@ async def test_what_a_run_does_not_use_is_not_loaded(start: str, tmp_path: Path)
     assert loaded.isdisjoint(unused)
 
 
-def test_our_own_modules_and_foreign_sinks_import_at_once(start: str, tmp_path: Path) -> None:
+def test_our_own_modules_and_foreign_sinks_import_at_once(start: str, opening: str, tmp_path: Path) -> None:
     """A sink of somebody else's that cannot be imported is told when it is opened, not when its first record comes."""
     (tmp_path / "their_sink.py").write_text("import graphlib_of_nobody\n")
     script = (
-        "import sys; from telemetry_forwarder.bootstrap import _import_lazily; _import_lazily()\n"
+        f"{opening}import sys; from telemetry_forwarder.bootstrap import _import_lazily; _import_lazily()\n"
         f"sys.path.append({str(tmp_path)!r})\n"
         "import aiohttp; print('aiohttp.client' in sys.modules)\n"
         "import telemetry_forwarder.clock; print(isinstance(vars(telemetry_forwarder.clock)['time'], type(sys)))\n"

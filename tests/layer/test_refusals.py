@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from layer import __main__ as command_line
-from layer import build, bytecode, checks, elf, interpreter, libraries, sources, wheels
+from layer import build, bundle, bytecode, checks, elf, interpreter, libraries, sources, wheels
 from layer.debian import Archive
 from layer.errors import Refused
 from layer.interpreter import Interpreter
@@ -230,6 +230,7 @@ def test_a_module_that_was_left_behind(tree: Path, python: Interpreter) -> None:
 
 def test_a_tree_that_does_not_load(tree: Path, python: Interpreter) -> None:
     """Whatever escapes the other checks: what was built is started once."""
+    subprocess.run([*python.start, "-IS", bundle.__file__, str(tree / "lib" / f"python{MINOR}")], check=True)
     with pytest.raises(Refused, match="failed: ModuleNotFoundError: No module named 'aiohttp'") as refusal:
         checks.loads(tree, python, carries_c_library=False)
     assert_reads_well(refusal)
