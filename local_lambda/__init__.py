@@ -3,7 +3,7 @@
 settings, results, errors      what the user passes in and gets back
 local_lambda                   one environment as an async context manager; its state is in sandbox
 fleet                          several environments, scaled as Lambda does
-serving                        the endpoint for `aws lambda invoke` and the SDKs
+serving                        the function behind the Lambda API, and behind HTTP
 pytest_plugin, cli             the two ways to use it: from tests, and as a command
 phases                         init, invocation, managed, restore, shutdown
 apis                           the Runtime, Extensions and Telemetry APIs, which the processes call

@@ -157,7 +157,7 @@ class Fleet:
     async def serve(self, payload: Any = None, *, wait: bool = False, **details: Unpack[Details]) -> Served:
         """Invoke the function; return the result, the environment's number and the telemetry. Raises as `invoke`."""
         if wait:
-            await self._until_room()
+            await self.until_room()
         return await asyncio.shield(self.begin(payload, **details))
 
     def begin(self, payload: Any = None, **details: Unpack[Details]) -> asyncio.Future[Served]:
@@ -167,6 +167,11 @@ class Fleet:
         done.add_done_callback(lambda future: future.cancelled() or future.exception())  # its caller may be gone
         self._own(self._call(resident, done, payload, details))
         return done
+
+    async def until_room(self) -> None:
+        """Wait until `begin` would not be throttled. It may be again when the caller has waited for something else."""
+        while self._is_open and not self._has_room:
+            await self._watch.until(lambda: self._has_room or not self._is_open)
 
     def submit(self, payload: Any = None, **details: Unpack[Details]) -> None:
         """Invoke the function as soon as an environment is free, without waiting. Errors are added to `failures`."""
@@ -201,10 +206,6 @@ class Fleet:
         return {resident.number: resident.env for resident in self._residents}
 
     # Invocations
-
-    async def _until_room(self) -> None:
-        while self._is_open and not self._has_room:
-            await self._watch.until(lambda: self._has_room or not self._is_open)
 
     @property
     def _has_room(self) -> bool:

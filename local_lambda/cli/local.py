@@ -11,6 +11,7 @@ import orjson
 from local_lambda import EmulatorError, InitFailed, Platform
 from local_lambda.cli.local_session import Plan, session
 from local_lambda.cli.package import FUNCTION_OPTIONS, FunctionOptions
+from local_lambda.cli.serving import SERVING_OPTIONS, ServingOptions
 from local_lambda.cli.usage import BadUsage, grouped
 from local_lambda.errors import AskedWrongly
 from local_lambda.fleet import End
@@ -27,12 +28,9 @@ _PATH = click.Path(path_type=Path)
 @click.option("--count", type=click.IntRange(min=0), default=1, show_default=True, help="How often to invoke.")
 @click.option("--gap", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Seconds frozen in between.")
 @click.option(
-    "--concurrency",
-    type=int,
-    default=1,
-    show_default=True,
-    help="Environments side by side, each invoked --count times.",
-)
+    "--concurrency", type=int, metavar="N",
+    help="Environments side by side, each invoked --count times.  [default: 1; requests from outside take turns]",
+)  # fmt: skip
 @click.option(
     "--port-variable", "port_variables", multiple=True, metavar="NAME",
     help="A variable to set to a free port, another one in each environment; repeatable.",
@@ -42,10 +40,7 @@ _PATH = click.Path(path_type=Path)
     "--init-limit", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True,
     help="Seconds that an init may take.",
 )  # fmt: skip
-@click.option(
-    "--serve", "serve_port", type=click.IntRange(0, 65535), metavar="PORT",
-    help="Serve an endpoint for `aws lambda invoke --endpoint-url` until Ctrl-C; 0 for any port.",
-)  # fmt: skip
+@grouped("serving", ServingOptions, SERVING_OPTIONS)
 @click.option(
     "--watch", is_flag=True, help="Start again whenever the code, an extension, a layer or the template changes."
 )
@@ -60,11 +55,11 @@ def local(
     event: TextIO | None,
     count: int,
     gap: float,
-    concurrency: int,
+    concurrency: int | None,
     port_variables: tuple[str, ...],
     end: End,
     init_limit: float,
-    serve_port: int | None,
+    serving: ServingOptions,
     watch: bool,
     page_port: int | None,
     report: Path | None,
@@ -72,10 +67,12 @@ def local(
 ) -> None:
     """Run a function with its extensions on a local Lambda."""
     try:
-        with asked.package().function() as function:  # what is wrong with it ends the command, also with --watch
+        package = asked.package()
+        with package.function() as function:  # what is wrong with it ends the command, also with --watch
             name = function.name
+        serving = serving.with_routes(package.routes)
         # With an endpoint its caller gets the failed init, as on Lambda; without one it ends the command.
-        platform = Platform(init_limit_s=init_limit, on_init_failure="raise" if serve_port is None else "retry")
+        platform = Platform(init_limit_s=init_limit, on_init_failure="retry" if serving.serves else "raise")
         payload = _event(event)
         plan = Plan(
             package=asked.package,
@@ -87,15 +84,16 @@ def local(
             event=payload,
             count=count,
             gap_s=gap,
-            concurrency=concurrency,
+            concurrency=1 if concurrency is None else concurrency,
+            takes_turns=concurrency is None,
             end=end,
-            serve_port=serve_port,
+            serving=serving,
             watch=watch,
             show=_show(page_port, report, payload),
         )
         code_of_exit = asyncio.run(session(plan, as_json=as_json))
     except EmulatorError as error:
-        raise _failure(error, plural=concurrency > 1 and not port_variables) from error
+        raise _failure(error, plural=(concurrency or 1) > 1 and not port_variables) from error
     except asyncio.CancelledError:  # a second Ctrl-C
         sys.exit(1)
     sys.exit(code_of_exit)

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -63,6 +63,11 @@ class Output:
 
     def listening(self, url: str, name: str) -> None:
         self._print("listening", None, {"url": url, "function": name}, f"Invoke {name} at {url}", "green")
+
+    def function_url(self, url: str, name: str, routes: Sequence[str]) -> None:
+        fields = {"url": url, "function": name, "routes": list(routes)}
+        of = f"with the routes {', '.join(routes)}" if routes else "as a function URL"
+        self._print("function_url", None, fields, f"{name} answers at {url} {of}", "green")
 
     def page(self, url: str) -> None:
         self._print("page", None, {"url": url}, f"The page: {url} (Ctrl-C ends it)", "green")

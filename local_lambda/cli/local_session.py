@@ -4,18 +4,18 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from local_lambda import EmulatorError, Fleet, Function, LocalLambda, Platform
 from local_lambda.cli.local_output import Output
 from local_lambda.cli.package import Package
+from local_lambda.cli.serving import ServingOptions
 from local_lambda.cli.watching import changes, forget_bytecode
 from local_lambda.errors import EnvironmentClosed
 from local_lambda.fleet import End
 from local_lambda.serving.deployment import Deployment
-from local_lambda.serving.lambda_api import InvokeEndpoint
 
 if TYPE_CHECKING:
     from local_lambda.page import Show
@@ -40,15 +40,11 @@ class Plan:
     count: int = 1
     gap_s: float = 0.0
     concurrency: int = 1
+    takes_turns: bool = True  # requests from outside that find all environments busy wait; else they are throttled
     end: End = "spindown"
-    serve_port: int | None = None
+    serving: ServingOptions = field(default_factory=ServingOptions)
     watch: bool = False
     show: "Show | None" = None
-
-    @property
-    def serves(self) -> bool:
-        """Whether requests come from outside; else the command itself invokes the function."""
-        return self.serve_port is not None
 
     @property
     def has_page(self) -> bool:
@@ -57,7 +53,7 @@ class Plan:
     @property
     def stays(self) -> bool:
         """Whether the command goes on until Ctrl-C, which then is the normal end."""
-        return self.watch or self.serves or self.has_page
+        return self.watch or self.serving.serves or self.has_page
 
 
 class _Interruptions:
@@ -137,16 +133,13 @@ class _Run:
         self._plan = plan
         self._output = output
         self._interruptions = interruptions
-        self._deployment = Deployment()
+        self._deployment = Deployment(takes_turns=plan.takes_turns)
 
     @contextlib.asynccontextmanager
     async def endpoints(self) -> AsyncIterator[None]:
         """Listen wherever the plan says."""
         async with contextlib.AsyncExitStack() as stack:
-            if self._plan.serve_port is not None:
-                endpoint = InvokeEndpoint(self._deployment, port=self._plan.serve_port)
-                await stack.enter_async_context(endpoint)
-                self._output.listening(endpoint.url, self._plan.name)
+            await stack.enter_async_context(self._plan.serving.open(self._deployment, self._plan.name, self._output))
             if self._plan.show is not None:
                 show = await stack.enter_async_context(self._plan.show)
                 if show.has_page:
@@ -175,7 +168,7 @@ class _Run:
         if plan.show is not None:
             plan.show.act_on(fleet)
         async with fleet:
-            if plan.serves:
+            if plan.serving.serves:
                 await self._serve(fleet)
             else:
                 async with interruptions.ending():

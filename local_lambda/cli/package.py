@@ -42,6 +42,7 @@ class Package:
     code: Path
     settings: Mapping[str, Any]
     layers: Sequence[Path]
+    routes: Sequence[str] = ()
     remarks: Sequence[str] = ()
 
     @classmethod
@@ -99,6 +100,7 @@ class FunctionOptions:
             code=self.code or found.code,
             settings={**found.settings, **given, "environment": environment},
             layers=self.layers or found.layers,
+            routes=found.routes,
             remarks=found.remarks,
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 from local_lambda.cli.cloudformation import Values, load, text_of
 from local_lambda.errors import InvalidTemplate
 from local_lambda.rules.configuration import partition_of
+from local_lambda.rules.http_routes import DEFAULT
 
 _FUNCTIONS = ("AWS::Serverless::Function", "AWS::Lambda::Function")
 _LAYERS = ("AWS::Serverless::LayerVersion", "AWS::Lambda::LayerVersion")
@@ -27,6 +28,7 @@ class SamFunction:
     settings: Mapping[str, Any]
     code: Path
     layers: Sequence[Path]
+    routes: Sequence[str]  # of its events of type HttpApi
     remarks: Sequence[str]
 
 
@@ -98,6 +100,7 @@ class _Reader:
             settings={field: value for field, value in settings.items() if value is not None},
             code=self._code(),
             layers=layers,
+            routes=self._routes(),
             remarks=self._remarks,
         )
 
@@ -152,6 +155,16 @@ class _Reader:
         if not path.exists():
             raise InvalidTemplate(f"{what} of {self._name} is {uri}, but {path} does not exist.")
         return path
+
+    def _routes(self) -> list[str]:
+        events = self._written.get("Events")
+        found = []
+        for event in events.values() if isinstance(events, dict) else ():
+            if _type_of(event) == "HttpApi":
+                properties = self._values.of(event.get("Properties")) or {}
+                method, path = str(properties.get("Method", "ANY")).upper(), properties.get("Path", DEFAULT)
+                found.append(DEFAULT if path == DEFAULT else f"{method if method != '*' else 'ANY'} {path}")
+        return found
 
     def _layers(self) -> list[Path]:
         found, elsewhere = [], []

@@ -2,4 +2,5 @@
 
 deployment    which fleet answers now
 lambda_api    the Lambda API, for SDKs and the AWS CLI
+http_front    a function URL, or an HTTP API
 """

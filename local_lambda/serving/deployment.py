@@ -10,10 +10,14 @@ from local_lambda.watch import Watch
 
 
 class Deployment:
-    """The fleet that answers now. Between two fleets requests wait, so an endpoint in front of it loses none."""
+    """The fleet that answers now. Between two fleets requests wait, so an endpoint in front of it loses none.
 
-    def __init__(self, fleet: Fleet | None = None) -> None:
+    With `takes_turns` a request that finds all environments busy waits, too, where Lambda would throttle it.
+    """
+
+    def __init__(self, fleet: Fleet | None = None, *, takes_turns: bool = False) -> None:
         self._fleet = fleet
+        self._takes_turns = takes_turns
         self._error: EmulatorError | None = None
         self._at_work = 0
         self._watch = Watch()
@@ -21,17 +25,27 @@ class Deployment:
     @contextlib.asynccontextmanager
     async def fleet(self) -> AsyncIterator[Fleet]:
         """Wait for a fleet and count as its work. Raises the error given to `fail` if there is none to wait for."""
-        while self._fleet is None and self._error is None:  # it may be withdrawn again before this task resumes
-            await self._watch.until(lambda: self._fleet is not None or self._error is not None)
-        if self._fleet is None:
-            assert self._error is not None  # noqa: S101  the loop's condition
-            raise self._error
+        fleet = await self._ready_fleet()
         self._at_work += 1
         try:
-            yield self._fleet
+            yield fleet
         finally:
             self._at_work -= 1
             self._watch.notify()
+
+    async def _ready_fleet(self) -> Fleet:
+        """Wait for a fleet, and for its room if need be. The caller begins its work without another wait."""
+        while True:
+            if self._error is not None:
+                raise self._error
+            fleet = self._fleet
+            if fleet is None:
+                await self._watch.until(lambda: self._fleet is not None or self._error is not None)
+                continue
+            if self._takes_turns:
+                await fleet.until_room()
+            if fleet is self._fleet:  # else it was withdrawn meanwhile
+                return fleet
 
     def put(self, fleet: Fleet) -> None:
         """Send requests to `fleet` from now on, also those that wait."""

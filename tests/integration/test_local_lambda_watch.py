@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from local_lambda.cli.watching import forget_bytecode
 from tests.integration.local_lambda_probe import Probe
@@ -66,7 +67,8 @@ async def serving(code: Path, *arguments: str) -> AsyncIterator[tuple[Served, st
         await process.wait()
 
 
-async def test_ten_edits_in_a_row_under_requests_lose_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("concurrency", [["--concurrency", "2"], []], ids=["two", "turns"])
+async def test_ten_edits_in_a_row_under_requests_lose_none(tmp_path: Path, concurrency: list[str]) -> None:
     code = tmp_path / "code"
     code.mkdir()
     probe = Probe(tmp_path)
@@ -74,7 +76,7 @@ async def test_ten_edits_in_a_row_under_requests_lose_none(tmp_path: Path) -> No
     seen: list[list[int]] = [[], []]
     changed = asyncio.Condition()
     async with (
-        serving(code, "--concurrency", "2", "--extension", str(probe.path), "--env", "=".join(probe.variable))
+        serving(code, *concurrency, "--extension", str(probe.path), "--env", "=".join(probe.variable))
         as (served, url),
         aiohttp.ClientSession() as session,
     ):  # fmt: skip
