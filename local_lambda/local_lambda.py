@@ -220,11 +220,13 @@ class LocalLambda:
     def freeze(self) -> None:
         """Stop all processes now, as Lambda does after an invocation. One that is under way stands still meanwhile.
 
-        Its time goes on. Raises EnvironmentClosed, or InvalidSetting if this environment is never frozen.
+        Its time goes on. Raises EnvironmentClosed, or InvalidSetting if this environment is never frozen or was reset.
         """
         sandbox = self._open_sandbox()
         if not sandbox.freezes:
             raise InvalidSetting("This environment is never frozen: it is one of Managed Instances, or freeze is off.")
+        if not sandbox.any_running():
+            raise InvalidSetting("There is nothing to freeze: after a reset the next invocation starts all processes.")
         sandbox.freeze()
 
     def thaw(self) -> None:

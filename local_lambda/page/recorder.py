@@ -160,7 +160,9 @@ class _EnvironmentWatcher:
         if not env.is_open:
             failed = env.init_outcome is not None and not env.init_outcome.is_success
             return "ended" if self._was_open else "failed" if failed else "starting"
-        return "frozen" if env.is_frozen else "running"
+        if env.is_frozen:
+            return "frozen"
+        return "running" if env.pids else "reset"  # then the next invocation starts the processes anew
 
 
 class _DestinationWatcher:

@@ -30,6 +30,7 @@ class Timeline:
 
     def __init__(self) -> None:
         self._inits = 0
+        self._began: dict[str, float] = {}  # by request: when those that run began
         self._overhead = ""  # the request whose extension overhead began last
         self._work: dict[str, tuple[str, int]] = {}  # by extension: the open span's id, and how many it had
 
@@ -45,6 +46,7 @@ class Timeline:
                 name = "INIT" if kind == "platform.initReport" else "RESTORE"
                 yield self._init(name, ended=at, status=record["status"], detail=_details(record))
             case "platform.start":
+                self._began[record["requestId"]] = at
                 yield _invoke(record["requestId"], began=at, ended=None, status=None)
             case "platform.runtimeDone":
                 yield from self._done(record, at)
@@ -56,21 +58,28 @@ class Timeline:
 
     def _done(self, record: Mapping[str, Any], at: float) -> Iterator[Span]:
         request, status = record["requestId"], record["status"]
-        yield _invoke(request, ended=at, status=status, detail=_details(record))
+        ended = self._end_of(record, at)
+        yield _invoke(request, ended=ended, status=status, detail=_details(record))
         if status == "success" and any(open_ for open_, _ in self._work.values()):
             self._overhead = request
-            yield _overhead(request, began=at, ended=None)
+            yield _overhead(request, began=ended, ended=None)
 
     def _report(self, record: Mapping[str, Any], at: float) -> Iterator[Span]:
         request = record["requestId"]
         if "billedDurationMs" not in record["metrics"]:  # Managed Instances have no platform.runtimeDone
-            yield _invoke(request, ended=at, status=record["status"], detail=_details(record))
+            ended = self._end_of(record, at)
+            yield _invoke(request, ended=ended, status=record["status"], detail=_details(record))
         spans = {span["name"]: span for span in record.get("spans", ())}
         if span := spans.get("extensionOverhead"):
             began = seconds_of(span["start"])
             yield _overhead(request, began=began, ended=began + span["durationMs"] / 1000)
         elif request == self._overhead:  # an extension crashed, or the time ran out
             yield _overhead(request, ended=at, status=record["status"])
+
+    def _end_of(self, record: Mapping[str, Any], at: float) -> float:
+        """Return when the runtime was done, which is a little before the event that says so."""
+        began = self._began.pop(record["requestId"], None)
+        return at if began is None else began + record["metrics"]["durationMs"] / 1000
 
     def call(self, entry: Entry) -> Iterator[Span]:
         """Take an API call, when it begins or when it ends: an extension works from an event until it asks again."""

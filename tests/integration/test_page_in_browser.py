@@ -189,7 +189,7 @@ async def test_the_page_is_used_by_keyboard_and_fits_a_telephone(page: Browser, 
 
 
 async def _take_picture(page: Browser) -> None:
-    await page.resize(1280, 1260)
+    await page.resize(1280, 1440)
     await page.click("#stream option:nth-child(2)")  # the function's own lines
     await page.run("document.querySelector('#timeline').scrollLeft = 1e6; window.scrollTo(0, 0)")
     await page.until("return document.querySelectorAll('#records .record').length < 5")

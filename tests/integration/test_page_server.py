@@ -176,6 +176,19 @@ async def test_an_environment_is_frozen_in_the_middle_of_an_invocation_and_thawe
         await page.until(lambda tables: invocations(tables, "success"))
 
 
+async def test_after_a_reset_there_is_nothing_to_freeze_until_the_next_invocation(tmp_path: Path) -> None:
+    async with world(Probe(tmp_path)) as here, here.reader() as page:
+        await here.ask("invoke", event='{"exit": 3}')
+        await page.until(lambda tables: state(tables) == "reset")
+        status, answer = await here.ask("freeze", environment=1)
+        assert (status, answer["error"].partition(":")[0]) == (409, "There is nothing to freeze")
+        await here.ask("invoke", event="{}")
+        await page.until(lambda tables: state(tables) == "frozen")
+        shutdowns = [span for span in page.tables["spans"].values() if span["kind"] == "shutdown"]
+        assert [span["detail"] for span in shutdowns] == ["failure"]
+        assert [row["error_type"] for row in invocations(page.tables, "error")] == ["Runtime.ExitError"]
+
+
 async def test_what_is_asked_for_while_all_are_busy_waits_for_its_turn(tmp_path: Path) -> None:
     async with world(Probe(tmp_path)) as here, here.reader() as page:
         for _ in range(3):

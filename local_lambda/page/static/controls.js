@@ -39,7 +39,7 @@ const controls = {
   },
 
   show() {
-    const alive = model.rows("environments").filter((one) => one.state === "frozen" || one.state === "running");
+    const alive = model.rows("environments").filter((one) => ["frozen", "running", "reset"].includes(one.state));
     if (!alive.some((one) => one.number === this.environment)) this.environment = alive.at(-1)?.number ?? null;
     const chosen = alive.find((one) => one.number === this.environment);
     byId("freeze").disabled = chosen?.state !== "running";

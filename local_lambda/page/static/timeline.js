@@ -157,7 +157,7 @@ function updateLane(element, lane, width) {
 }
 
 function createSpan(span) {
-  const button = make("button");
+  const button = make("button", "", null, make("span", "label"));
   button.type = "button";
   if (span.request) button.addEventListener("click", () => records.search(span.request));
   return button;
@@ -171,7 +171,7 @@ function updateSpan(button, span) {
   button.style.width = `${span.width.toFixed(1)}px`;
   button.style.setProperty("--row", span.row);
   const lasted = span.ended === null ? "" : duration(span.ended - span.began);
-  setText(button, span.width < 44 ? "" : `${span.name} ${lasted}`);
+  setText(button.firstChild, span.width < 44 ? "" : `${span.name} ${lasted}`);
   button.title = describe(span);
   button.setAttribute("aria-label", button.title);
 }

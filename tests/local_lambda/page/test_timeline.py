@@ -60,7 +60,7 @@ def test_an_invocation_ends_with_the_runtime_and_the_overhead_with_the_extension
     overhead = {"name": "extensionOverhead", "start": "2026-11-28T00:00:00.018Z", "durationMs": 414.25}
     spans = merged(
         line.event(event(10, "platform.start", requestId=REQUEST)),
-        line.event(event(18, "platform.runtimeDone", **done)),
+        line.event(event(21, "platform.runtimeDone", **done)),  # after 8 ms; the event is a little late
         line.event(event(433, "platform.report", **done, spans=[overhead])),
     )
     invoke, after = spans.values()
