@@ -87,7 +87,6 @@ class Fleet:
         check_size(function.code, layers)
         self.function = function
         self.concurrency = concurrency
-        self.failures: list[EmulatorError] = []  # of submitted invocations, which have no caller
         self.shutdowns: dict[int, Shutdown] = {}
         self._extensions = extensions
         self._platform = platform
@@ -173,11 +172,6 @@ class Fleet:
         while self._is_open and not self._has_room:
             await self._watch.until(lambda: self._has_room or not self._is_open)
 
-    def submit(self, payload: Any = None, **details: Unpack[Details]) -> None:
-        """Invoke the function as soon as an environment is free, without waiting. Errors are added to `failures`."""
-        self._check_open()
-        self._own(self._submitted(payload, details))
-
     async def shutdown(self, end: End = "spindown") -> dict[int, Shutdown]:
         """End all environments at once; return how each ended, by number. Running invocations are abandoned."""
         self._is_open = False
@@ -244,12 +238,6 @@ class Fleet:
             if resident in self._residents:
                 self._idle.append(resident)
             self._watch.notify()
-
-    async def _submitted(self, payload: Any, details: Details) -> None:
-        try:
-            await self.serve(payload, wait=True, **details)
-        except EmulatorError as error:
-            self.failures.append(error)
 
     def _check_open(self) -> None:
         if not self._is_open:

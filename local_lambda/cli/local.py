@@ -70,7 +70,8 @@ def local(
         package = asked.package()
         with package.function() as function:  # what is wrong with it ends the command, also with --watch
             name = function.name
-        serving = serving.with_routes(package.routes)
+        serving = serving.over(package)
+        serving.check()
         # With an endpoint its caller gets the failed init, as on Lambda; without one it ends the command.
         platform = Platform(init_limit_s=init_limit, on_init_failure="retry" if serving.serves else "raise")
         payload = _event(event)

@@ -69,6 +69,12 @@ class Output:
         of = f"with the routes {', '.join(routes)}" if routes else "as a function URL"
         self._print("function_url", None, fields, f"{name} answers at {url} {of}", "green")
 
+    def given_up(self, record: Mapping[str, Any]) -> None:
+        context = record["requestContext"]
+        why, attempts = context["condition"], context["approximateInvokeCount"]
+        text = f"Given up after {attempts} attempts ({why}): {context['requestId']}"
+        self._print("given_up", None, {"record": record}, text, "red")
+
     def page(self, url: str) -> None:
         self._print("page", None, {"url": url}, f"The page: {url} (Ctrl-C ends it)", "green")
 

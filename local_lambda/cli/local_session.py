@@ -179,7 +179,6 @@ class _Run:
             ends = await fleet.shutdown(plan.end if interruptions.signal is None else "spindown")
             for number, end in sorted(ends.items()):
                 self._output.shutdown(number, end)
-        self._output.problems += [str(failure) for failure in fleet.failures]
 
     def _follow(self, number: int, env: LocalLambda) -> None:
         self._output.follow(number, env)
@@ -193,8 +192,9 @@ class _Run:
         watched = [package.code, *package.layers, *plan.extensions, *([plan.template] if plan.template else [])]
         folders = [path for path in watched if path.is_dir()]
         files = [path for path in watched if path.is_file()]
+        written = [plan.serving.on_failure] if plan.serving.on_failure else []
         async with asyncio.TaskGroup() as tasks:
-            watchers = [tasks.create_task(interruptions.listen(news)) for news in changes(folders, files)]
+            watchers = [tasks.create_task(interruptions.listen(news)) for news in changes(folders, files, written)]
             while interruptions.signal is None:
                 try:
                     await self.once()

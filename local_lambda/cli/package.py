@@ -43,6 +43,8 @@ class Package:
     settings: Mapping[str, Any]
     layers: Sequence[Path]
     routes: Sequence[str] = ()
+    retries: int | None = None
+    max_age_s: float | None = None
     remarks: Sequence[str] = ()
 
     @classmethod
@@ -101,6 +103,8 @@ class FunctionOptions:
             settings={**found.settings, **given, "environment": environment},
             layers=self.layers or found.layers,
             routes=found.routes,
+            retries=found.retries,
+            max_age_s=found.max_age_s,
             remarks=found.remarks,
         )
 

@@ -29,6 +29,8 @@ class SamFunction:
     code: Path
     layers: Sequence[Path]
     routes: Sequence[str]  # of its events of type HttpApi
+    retries: int | None  # these two of asynchronous invocations
+    max_age_s: float | None
     remarks: Sequence[str]
 
 
@@ -101,6 +103,8 @@ class _Reader:
             code=self._code(),
             layers=layers,
             routes=self._routes(),
+            retries=self._number("EventInvokeConfig.MaximumRetryAttempts", int),
+            max_age_s=self._number("EventInvokeConfig.MaximumEventAgeInSeconds", float),
             remarks=self._remarks,
         )
 
@@ -112,7 +116,7 @@ class _Reader:
         return self._values.of(found)
 
     def _number(self, name: str, kind: type[int] | type[float]) -> Any:
-        value = self._of(name)
+        value = self._of(*name.split("."))
         try:
             return None if value is None else kind(value)
         except (TypeError, ValueError):

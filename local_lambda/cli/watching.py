@@ -12,10 +12,15 @@ from watchfiles import Change, DefaultFilter, awatch
 _CACHE = Path(importlib.util.cache_from_source("module.py")).parent.name
 
 
-def changes(folders: Iterable[Path], files: Iterable[Path]) -> Sequence[AsyncIterator[list[str]]]:
-    """Yield the paths that changed, in whole directories and of single files; deaf to what this process prints."""
+def changes(
+    folders: Iterable[Path], files: Iterable[Path], written: Iterable[Path]
+) -> Sequence[AsyncIterator[list[str]]]:
+    """Yield the paths that changed, in whole directories and of single files.
+
+    What this process prints is no change, nor are the files that it has `written`.
+    """
     single = {path.absolute() for path in files}
-    own = _standard_output()
+    own = _identities(written)
     everywhere = DefaultFilter()
     found = [_changes(sorted(set(folders)), lambda kind, path: everywhere(kind, path) and not _is(path, own), True)]
     if single:
@@ -32,12 +37,12 @@ async def _changes(
         yield sorted(path for _, path in found)
 
 
-def _standard_output() -> set[tuple[int, int]]:
+def _identities(written: Iterable[Path]) -> set[tuple[int, int]]:
     """Return which files our own lines go to: one of them in a watched directory would make us start again for ever."""
     numbers = set()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # it is closed, or no file
-            state = os.fstat(stream.fileno())
+    for one in (sys.stdout, sys.stderr, *written):
+        with contextlib.suppress(OSError, ValueError):  # it is closed, no file, or not there yet
+            state = os.stat(one) if isinstance(one, Path) else os.fstat(one.fileno())
             numbers.add((state.st_dev, state.st_ino))
     return numbers
 

@@ -23,9 +23,12 @@ class Deployment:
         self._watch = Watch()
 
     @contextlib.asynccontextmanager
-    async def fleet(self) -> AsyncIterator[Fleet]:
-        """Wait for a fleet and count as its work. Raises the error given to `fail` if there is none to wait for."""
-        fleet = await self._ready_fleet()
+    async def fleet(self, *, takes_turns: bool | None = None) -> AsyncIterator[Fleet]:
+        """Wait for a fleet and count as its work; `takes_turns` is other than usual for this request, if given.
+
+        Raises the error given to `fail` if there is none to wait for.
+        """
+        fleet = await self._ready_fleet(self._takes_turns if takes_turns is None else takes_turns)
         self._at_work += 1
         try:
             yield fleet
@@ -33,7 +36,7 @@ class Deployment:
             self._at_work -= 1
             self._watch.notify()
 
-    async def _ready_fleet(self) -> Fleet:
+    async def _ready_fleet(self, takes_turns: bool) -> Fleet:
         """Wait for a fleet, and for its room if need be. The caller begins its work without another wait."""
         while True:
             if self._error is not None:
@@ -42,7 +45,7 @@ class Deployment:
             if fleet is None:
                 await self._watch.until(lambda: self._fleet is not None or self._error is not None)
                 continue
-            if self._takes_turns:
+            if takes_turns:
                 await fleet.until_room()
             if fleet is self._fleet:  # else it was withdrawn meanwhile
                 return fleet

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 import orjson
 from aiohttp import web
@@ -20,10 +20,11 @@ from aiohttp.typedefs import Handler
 
 from local_lambda.apis.server import serve
 from local_lambda.errors import EmulatorError, Throttled
-from local_lambda.fleet import Details, Served
+from local_lambda.fleet import Served
 from local_lambda.response_stream import ResponseStream
 from local_lambda.rules.event_stream import invoke_complete, payload_chunk
 from local_lambda.rules.log_lines import text_of
+from local_lambda.serving.asynchronous import OnFailure, Queue, Retries
 from local_lambda.serving.deployment import Deployment
 from local_lambda.settings import Function
 
@@ -54,19 +55,34 @@ class _ApiError(Exception):
 class InvokeEndpoint:
     """The endpoint as an async context manager; it listens on 127.0.0.1 at `port` (0: any free one).
 
+    `on_failure` gets the record of each asynchronous invocation that was given up after its `retries`.
     Raises AddressInUse when it is entered.
     """
 
-    def __init__(self, deployment: Deployment, *, port: int = 0) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        *,
+        port: int = 0,
+        retries: Retries | None = None,
+        on_failure: OnFailure = lambda record: None,
+    ) -> None:
         self._deployment = deployment
         self._port = port
+        self.unsettled = 0  # asynchronous invocations that had neither succeeded nor been given up at the end
+        self._queue = Queue(deployment, retries or Retries(), on_failure)
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
         app = web.Application(middlewares=[_refusing])
         app.on_response_prepare.append(_with_request_id)
         app.add_routes([web.post(_INVOKE, self._invoke), web.post(_STREAM, self._stream)])
-        self._runner, self._port = await serve(app, self._port)
+        await self._queue.__aenter__()
+        try:
+            self._runner, self._port = await serve(app, self._port)
+        except BaseException:
+            await self._queue.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(
@@ -74,6 +90,8 @@ class InvokeEndpoint:
     ) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
+        self.unsettled = self._queue.waiting
+        await self._queue.__aexit__(None, None, None)
 
     @property
     def url(self) -> str:
@@ -82,15 +100,16 @@ class InvokeEndpoint:
 
     async def _invoke(self, request: web.Request) -> web.StreamResponse:
         asked = await _asked(request, _TYPES)
-        async with self._deployment.fleet() as fleet:
+        needs_room = asked.kind == "RequestResponse"
+        async with self._deployment.fleet(takes_turns=None if needs_room else False) as fleet:
             _check_name(fleet.function, request)
-            if asked.kind == "DryRun":
-                return web.Response(status=204)
-            if asked.kind == "Event":
-                fleet.submit(asked.payload, **asked.details)
-                return web.Response(status=202)
-            served = await fleet.serve(asked.payload, **asked.details)
-        return _response(served, fleet.function.version, wants_log=asked.wants_log)
+            if needs_room:
+                served = await fleet.serve(asked.payload, request_id=request[_REQUEST_ID], **asked.context)
+                return _response(served, fleet.function.version, wants_log=asked.wants_log)
+        if asked.kind == "DryRun":
+            return web.Response(status=204)
+        self._queue.put(asked.payload, request_id=request[_REQUEST_ID], **asked.context)
+        return web.Response(status=202)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         asked = await _asked(request, _STREAM_TYPES)
@@ -99,8 +118,7 @@ class InvokeEndpoint:
             if asked.kind == "DryRun":
                 return web.Response(status=204)
             stream = ResponseStream()
-            asked.details["stream"] = stream
-            served = fleet.begin(asked.payload, **asked.details)
+            served = fleet.begin(asked.payload, request_id=request[_REQUEST_ID], stream=stream, **asked.context)
             try:
                 if not await stream.has_begun():
                     await asyncio.shield(served)  # if there is no response, its reason can still be the status
@@ -160,13 +178,20 @@ async def _events(stream: ResponseStream, served: asyncio.Future[Served], *, wan
     yield invoke_complete(orjson.dumps(details))
 
 
+class _Context(TypedDict):
+    """What a request says beside its payload."""
+
+    trace: str | None
+    client_context: str | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
     """What a request asks for."""
 
     kind: str
     payload: bytes
-    details: Details
+    context: _Context
     wants_log: bool
 
 
@@ -176,13 +201,12 @@ async def _asked(request: web.Request, kinds: Sequence[str]) -> _Asked:
     if kind not in kinds:
         message = f"The invocation type {kind!r} is none of {', '.join(kinds)}."
         raise _ApiError(400, "InvalidParameterValueException", message)
-    details = Details(
-        request_id=request[_REQUEST_ID],
+    context = _Context(
         trace=request.headers.get("X-Amzn-Trace-Id"),
         client_context=_client_context(request.headers),
     )
     wants_log = request.headers.get("X-Amz-Log-Type") == "Tail"
-    return _Asked(kind=kind, payload=await _payload(request, kind), details=details, wants_log=wants_log)
+    return _Asked(kind=kind, payload=await _payload(request, kind), context=context, wants_log=wants_log)
 
 
 def _check_name(function: Function, request: web.Request) -> None:

@@ -226,7 +226,6 @@ async def test_event_is_answered_at_once_and_waits_for_room(endpoint: tuple[Flee
 
     await eventually(lambda: reports() == 4, timeout_s=10)
     assert len(fleet.environments) == 2
-    assert fleet.failures == []
 
 
 async def test_the_client_context_reaches_the_function(endpoint: tuple[Fleet, InvokeEndpoint]) -> None:

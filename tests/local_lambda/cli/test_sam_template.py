@@ -61,6 +61,24 @@ def test_the_only_function_needs_no_name_and_globals_are_merged(tmp_path: Path, 
     assert (found.layers, found.remarks) == ([], [])
 
 
+def test_what_becomes_of_its_events(read: Read) -> None:
+    found = read("""
+        Resources:
+          F:
+            Type: AWS::Serverless::Function
+            Properties:
+              Handler: a.b
+              EventInvokeConfig: {MaximumRetryAttempts: 1, MaximumEventAgeInSeconds: 60}
+              Events:
+                One: {Type: HttpApi, Properties: {Path: /orders, Method: post}}
+                Two: {Type: HttpApi, Properties: {Path: '/{proxy+}', Method: ANY}}
+                Three: {Type: HttpApi}
+                Four: {Type: SQS, Properties: {Queue: x}}
+    """)
+    assert found.routes == ["POST /orders", "ANY /{proxy+}", "$default"]
+    assert (found.retries, found.max_age_s) == (1, 60.0)
+
+
 def test_without_memory_and_timeout_they_are_lambdas_own(read: Read) -> None:
     found = read("""
         Resources:
