@@ -63,11 +63,6 @@ class Recorder:
         for watcher in self._watchers:
             watcher.look_at_disk()
 
-    def close(self) -> None:
-        """Stop to watch; what is in the tables stays."""
-        for watcher in self._watchers:
-            watcher.is_closed = True
-
 
 class _EnvironmentWatcher:
     """Reads each event, call, exit and period of one environment once, or as long as it lasts."""
@@ -169,7 +164,6 @@ class _DestinationWatcher:
     """Reads each request to one destination until it has ended, and what waits on disk for it."""
 
     def __init__(self, recorder: Recorder, destination: Destination) -> None:
-        self.is_closed = False
         self._recorder = recorder
         self._tables = recorder.tables
         self._destination = destination
@@ -194,8 +188,6 @@ class _DestinationWatcher:
 
     def look(self) -> None:
         """Take in what is new. It is called after every request and every answer."""
-        if self.is_closed:
-            return
         self._open += range(self._requests, self._destination.request_count)
         self._requests = self._destination.request_count
         self._open = [number for number in self._open if not self._has_ended(number)]
@@ -231,7 +223,7 @@ class _DestinationWatcher:
 
     def look_at_disk(self) -> None:
         """Mark the records that wait on disk for this destination."""
-        waiting = None if self.is_closed else self._destination.waiting()
+        waiting = self._destination.waiting()
         if waiting is None:
             return
         recognized = (self._recorder.recognizer.recognize(one) for one in waiting)

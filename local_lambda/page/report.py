@@ -18,8 +18,8 @@ from local_lambda.page.tables import Tables
 # Path, file and type of what the page is made of.
 FILES: Mapping[str, tuple[str, str]] = {
     "/": ("index.html", "text/html"),
-    "/page.css": ("page.css", "text/css"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
+    **{f"/{name}.css": (f"{name}.css", "text/css") for name in ("colours", "page", "timeline")},
     **{
         f"/{name}.js": (f"{name}.js", "text/javascript")
         for name in ("dom", "model", "timeline", "panels", "records", "controls", "main")

@@ -75,8 +75,8 @@ class PageServer:
             "/shutdown": self._shutdown,
         }
         app.add_routes([web.post(path, _answering(do)) for path, do in doing.items()])
-        await self._tasks.__aenter__()
         self._runner, self._port = await serve(app, self._port)
+        await self._tasks.__aenter__()
         return self
 
     async def __aexit__(

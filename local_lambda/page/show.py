@@ -51,7 +51,6 @@ class Show:
                 await self._server.__aexit__(kind, error, trace)
         finally:
             self._recorder.refresh()
-            self._recorder.close()
             if self._file is not None:
                 self._write(self._file)
 

@@ -50,10 +50,6 @@ class Tables:
     def get(self, table: str, id_: str) -> Row | None:
         return self._rows[table].get(id_)
 
-    def rows(self, table: str) -> list[Row]:
-        """Return the rows of a table, oldest first."""
-        return list(self._rows[table].values())
-
     def since(self, number: int) -> dict[str, Any]:
         """Return what a page needs to know that has seen the changes up to `number` (0: nothing yet).
 

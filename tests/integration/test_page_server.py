@@ -189,6 +189,23 @@ async def test_after_a_reset_there_is_nothing_to_freeze_until_the_next_invocatio
         assert [row["error_type"] for row in invocations(page.tables, "error")] == ["Runtime.ExitError"]
 
 
+async def test_an_environment_that_does_not_come_up_is_said_to_have_failed_and_why() -> None:
+    async with (
+        Show(port=0) as shown,
+        Fleet(Function(code=FUNCTIONS, handler="broken.handler"), on_start=shown.follow) as fleet,
+        aiohttp.ClientSession() as http,
+    ):
+        shown.act_on(fleet)
+        here = World(shown, fleet, http)
+        async with here.reader() as page:
+            assert (await here.ask("invoke", event="{}"))[0] == 202
+            await page.until(lambda tables: state(tables) == "failed")
+            (notice,) = await page.until(lambda tables: list(tables.get("notices", {}).values()))
+            assert notice["text"].startswith("The environment did not come up (Runtime.")
+            (init,) = [span for span in page.tables["spans"].values() if span["kind"] == "init"]
+            assert init["status"] == "error"
+
+
 async def test_what_is_asked_for_while_all_are_busy_waits_for_its_turn(tmp_path: Path) -> None:
     async with world(Probe(tmp_path)) as here, here.reader() as page:
         for _ in range(3):

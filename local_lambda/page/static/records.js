@@ -44,11 +44,22 @@ const records = {
       if (stream && record.type.split(".")[0] !== stream) return false;
       if (isMissing && !model.isMissing(record)) return false;
       if (words.length === 0) return true;
-      const text = `${record.type} ${record.request ?? ""} ${textOf(record)} ${JSON.stringify(record.record)}`.toLowerCase();
-      return words.every((word) => text.includes(word));
+      return words.every((word) => searched(record).includes(word));
     };
   },
 };
+
+const searchedTexts = new WeakMap(); // by row; a row that changes is another object
+
+// The text that a search looks at.
+function searched(record) {
+  let text = searchedTexts.get(record);
+  if (text === undefined) {
+    text = [record.type, record.request ?? "", textOf(record), JSON.stringify(record.record)].join(" ").toLowerCase();
+    searchedTexts.set(record, text);
+  }
+  return text;
+}
 
 function createRecord(record) {
   const summary = make("summary", "", null, make("time"), make("span", "type"), make("span", "text"), make("span", "arrived"));
