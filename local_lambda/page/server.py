@@ -59,6 +59,7 @@ class PageServer:
         self._event = event
         self._port = port
         self._runner: web.AppRunner | None = None
+        self._looked_at = 0.0  # by the monotonic clock
         self._tasks = asyncio.TaskGroup()
         self._running: set[asyncio.Task[None]] = set()
 
@@ -133,7 +134,7 @@ class PageServer:
         tables, seen = self._recorder.tables, 0
         await response.write(_message("start", {"event": self._event}))
         while True:
-            self._recorder.refresh()
+            self._look_at_disk()
             if tables.number > seen:
                 news = tables.since(seen)
                 seen = tables.number
@@ -144,6 +145,13 @@ class PageServer:
             except TimeoutError:
                 continue
             await asyncio.sleep(_GATHER_S)
+
+    def _look_at_disk(self) -> None:
+        """Look at what gives no sign of its changes, but not for every browser and every message."""
+        now = time.monotonic()
+        if now - self._looked_at >= _LOOK_S:
+            self._recorder.refresh()
+            self._looked_at = time.monotonic()
 
     # What there is to do
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import io
 import json
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -374,6 +375,45 @@ async def test_a_port_in_use_is_named() -> None:
         with pytest.raises(AddressInUse, match=rf"127\.0\.0\.1:{port}"):
             async with Show(port=port):
                 raise AssertionError("unreachable")
+
+
+async def test_the_page_stays_while_watch_starts_changed_code_anew(tmp_path: Path) -> None:
+    code = tmp_path / "app.py"
+    code.write_text("def handler(event, context):\n    return 'before'\n")
+    run = "from local_lambda.cli import main; main()"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", run, "local", "--page", "--watch", "--json", "--code", str(tmp_path),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        shown = json.loads(await process.stdout.readline())
+        assert shown["what"] == "page"
+        async with aiohttp.ClientSession() as http, http.get(f"{shown['url']}events") as response:
+            page = Reader(response.content)
+            (first,) = await page.until(lambda tables: answers(tables, 1))
+            assert first == '"before"'
+            await page.until(lambda tables: state(tables) == "frozen")
+            code.write_text("def handler(event, context):\n    return 'after'\n")
+            assert await page.until(lambda tables: answers(tables, 2)) == ['"before"', '"after"']
+            assert state(page.tables) == "ended"
+            headers = {"Origin": shown["url"].rstrip("/")}
+            async with http.post(f"{shown['url']}invoke", json={"event": "{}"}, headers=headers) as asked:
+                assert asked.status == 202
+            assert await page.until(lambda tables: answers(tables, 3)) == ['"before"', '"after"', '"after"']
+        process.send_signal(signal.SIGINT)
+        _, errors = await process.communicate()
+        assert (process.returncode, errors) == (0, b"")
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def answers(tables: dict[str, dict[str, Any]], count: int) -> list[str]:
+    """Return what the invocations answered, once they are `count`."""
+    found = [row["answer"] for row in tables.get("invocations", {}).values() if "answer" in row]
+    return found if len(found) == count else []
 
 
 @pytest.mark.parametrize(
