@@ -147,8 +147,10 @@ class _EnvironmentWatcher:
 
     def _spans(self, spans: Iterable[timeline.Span]) -> None:
         for span in spans:
-            members = {name: value for name, value in span.items() if name != "id"}
-            self._tables.put("spans", f"{self._id}/{span['id']}", environment=self._id, **members)
+            id_ = f"{self._id}/{span['id']}"
+            if "began" in span or self._tables.get("spans", id_) is not None:  # else it is one that is kept no more
+                members = {name: value for name, value in span.items() if name != "id"}
+                self._tables.put("spans", id_, environment=self._id, **members)
 
     def _state(self) -> str:
         env = self._env

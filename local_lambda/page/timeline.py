@@ -1,7 +1,8 @@
 """The timeline of an environment, made of its telemetry events, its API calls, its freezes and its shutdowns. Pure.
 
-A span is a row: `lane` says where it is drawn, `kind` what it is (init, restore, invoke, overhead, frozen, shutdown,
-extension, request), `began` and `ended` when (seconds since the epoch; `ended` is None while it lasts).
+A span is a row, or what changes of one: `lane` says where it is drawn, `kind` what it is (init, restore, invoke,
+overhead, frozen, shutdown, extension, request), `began` and `ended` when (seconds since the epoch; `ended` is None
+while it lasts).
 """
 
 import re
@@ -14,7 +15,7 @@ from local_lambda.transcript import Entry, Exit, Period
 
 Span = dict[str, Any]
 
-ENVIRONMENT = "environment"  # the lane of the environment itself
+_OWN_LANE = ""  # the lane of the environment itself; the others have the names of its extensions
 _REGISTER = "POST /2020-01-01/extension/register"
 _NEXT = "GET /2020-01-01/extension/event/next"
 _EVENT = re.compile(r'"(eventType|requestId)":"([^"]*)"')  # the transcript keeps the beginning of an answer
@@ -102,7 +103,7 @@ class Timeline:
     def _begin(self, extension: str, at: float, what: str, request: str | None = None) -> Iterator[Span]:
         yield from self._end(extension, at)
         _, count = self._work.get(extension, ("", 0))
-        id_ = f"{extension} {count}"
+        id_ = f"extension {extension} {count}"
         self._work[extension] = (id_, count + 1)
         yield _span(id_, "extension", what, lane=extension, began=at, ended=None, request=request)
 
@@ -142,7 +143,7 @@ def _overhead(request: str, **members: Any) -> Span:
     return _span(f"overhead {request}", "overhead", "extension overhead", request=request, **members)
 
 
-def _span(id_: str, kind: str, name: str, *, lane: str = ENVIRONMENT, **members: Any) -> Span:
+def _span(id_: str, kind: str, name: str, *, lane: str = _OWN_LANE, **members: Any) -> Span:
     return {"id": id_, "kind": kind, "name": name, "lane": lane, **members}
 
 

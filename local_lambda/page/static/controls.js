@@ -32,8 +32,12 @@ const controls = {
     const asking = fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
     const response = await asking.catch(() => null);
     let problem = null;
-    if (response === null) problem = "The local Lambda does not answer: it has ended.";
-    else if (!response.ok) problem = (await response.json().catch(() => ({}))).error ?? `It answered HTTP ${response.status}.`;
+    if (response === null) {
+      problem = "The local Lambda does not answer: it has ended.";
+    } else if (!response.ok) {
+      const answer = await response.json().catch(() => ({}));
+      problem = answer.error ?? `The local Lambda answered HTTP ${response.status}.`;
+    }
     byId("said").textContent = problem ?? words;
     byId("said").classList.toggle("problem", problem !== null);
   },

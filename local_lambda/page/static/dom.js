@@ -51,6 +51,7 @@ function duration(seconds) {
 
 function clockTime(seconds) {
   const time = new Date(seconds * 1000);
-  const two = (number, digits = 2) => String(number).padStart(digits, "0");
-  return `${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}.${two(time.getMilliseconds(), 3)}`;
+  const two = (number) => String(number).padStart(2, "0");
+  const parts = [time.getHours(), time.getMinutes(), time.getSeconds()].map(two);
+  return `${parts.join(":")}.${String(time.getMilliseconds()).padStart(3, "0")}`;
 }

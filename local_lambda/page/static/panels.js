@@ -80,11 +80,13 @@ function createLedger(row) {
   const names = Object.keys(row.books[0]?.counts ?? {});
   const headings = ["", ...names, ""].map((name) => make("th", name ? "number" : "", name));
   const body = row.books.map((book) => {
-    const verdict = make("td", book.balances ? "good" : "problem", book.balances ? "✓ balances" : "✗ does not balance");
+    const [kind, words] = book.balances ? ["good", "✓ balances"] : ["problem", "✗ does not balance"];
+    const verdict = make("td", kind, words);
     const counts = names.map((name) => make("td", "number", String(book.counts[name])));
     return make("tr", "", null, make("th", "", book.name), ...counts, verdict);
   });
-  const table = make("table", "", null, make("thead", "", null, make("tr", "", null, ...headings)), make("tbody", "", null, ...body));
+  const head = make("thead", "", null, make("tr", "", null, ...headings));
+  const table = make("table", "", null, head, make("tbody", "", null, ...body));
   const scroll = make("div", "scroll", null, table);
   scroll.tabIndex = 0;
   return make("div", "", null, make("p", "", `As the extension told it at ${clockTime(row.time)}. ${row.law}`), scroll);

@@ -62,7 +62,8 @@ function searched(record) {
 }
 
 function createRecord(record) {
-  const summary = make("summary", "", null, make("time"), make("span", "type"), make("span", "text"), make("span", "arrived"));
+  const parts = [make("time"), make("span", "type"), make("span", "text"), make("span", "arrived")];
+  const summary = make("summary", "", null, ...parts);
   const details = make("details", `record ${record.type.split(".")[0]}`, null, summary, make("pre"));
   details.addEventListener("toggle", () => page.changed());
   return make("li", "", null, details);
@@ -94,8 +95,8 @@ function chips(record) {
     const name = one.id;
     if (name in record.arrived) {
       const [at, times] = record.arrived[name];
-      const twice = times > 1 ? ` ${times} times` : "";
-      return { id: name, kind: times > 1 ? "twice" : "there", text: `✓ ${name} +${duration(at - record.time)}${twice}` };
+      const text = `✓ ${name} +${duration(at - record.time)}`;
+      return times > 1 ? { id: name, kind: "twice", text: `${text} ${times} times` } : { id: name, kind: "there", text };
     }
     if (record.on_disk.includes(name)) return { id: name, kind: "disk", text: `▤ ${name}: in the spool` };
     if (model.isOver(record)) return { id: name, kind: "missing", text: `✗ ${name}: missing` };

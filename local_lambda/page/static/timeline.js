@@ -64,7 +64,7 @@ const timeline = {
 // A span in words.
 function describe(span) {
   const lasted = span.ended === null ? "until now" : duration(span.ended - span.began);
-  const words = [span.name, span.lane === "environment" ? "" : `of ${span.lane}`, span.status ?? "", span.detail ?? ""];
+  const words = [span.name, span.lane && `of ${span.lane}`, span.status ?? "", span.detail ?? ""];
   return `${words.filter(Boolean).join(", ")}: at ${clockTime(span.began)}, ${lasted}`;
 }
 
@@ -121,11 +121,11 @@ function lanesOf(spans) {
   }
   const backends = model.rows("destinations").map((one) => one.id);
   const rank = (lane) => (lane.environment === null ? 1e9 + backends.indexOf(lane.name) : Number(lane.environment));
-  const isSecond = (lane) => (lane.name === "environment" ? 0 : 1);
+  const isSecond = (lane) => (lane.name === "" ? 0 : 1);
   return [...lanes.values()].sort((a, b) => rank(a) - rank(b) || isSecond(a) - isSecond(b)).map((lane) => {
+    if (lane.environment === null) return { ...lane, title: `to ${lane.name}` };
     const number = model.row("environments", lane.environment)?.number;
-    const title = lane.name === "environment" ? `environment ${number}` : lane.environment === null ? `to ${lane.name}` : lane.name;
-    return { ...lane, title };
+    return { ...lane, title: lane.name || `environment ${number}` };
   });
 }
 

@@ -120,7 +120,7 @@ def test_an_extension_works_from_an_event_until_it_asks_for_the_next() -> None:
     ]
     assert {one["lane"] for one in spans.values()} == {"mine"}
     assert [one["request"] for one in spans.values()] == [None, REQUEST, None]
-    assert (spans["mine 2"]["status"], spans["mine 2"]["detail"]) == ("failure", "killed")
+    assert (spans["extension mine 2"]["status"], spans["extension mine 2"]["detail"]) == ("failure", "killed")
 
 
 def test_calls_of_the_runtime_and_calls_without_a_name_are_no_work_of_an_extension() -> None:
