@@ -96,7 +96,8 @@ function chips(record) {
     if (name in record.arrived) {
       const [at, times] = record.arrived[name];
       const text = `✓ ${name} +${duration(at - record.time)}`;
-      return times > 1 ? { id: name, kind: "twice", text: `${text} ${times} times` } : { id: name, kind: "there", text };
+      if (times > 1) return { id: name, kind: "twice", text: `${text} ${times} times` };
+      return { id: name, kind: "there", text };
     }
     if (record.on_disk.includes(name)) return { id: name, kind: "disk", text: `▤ ${name}: in the spool` };
     if (model.isOver(record)) return { id: name, kind: "missing", text: `✗ ${name}: missing` };
