@@ -13,18 +13,11 @@ import asyncio
 import contextlib
 from contextvars import ContextVar
 from importlib import import_module
-from socket import AddressFamily
-from typing import Any
 
-from aiohttp.abc import ResolveResult
-from aiohttp.client import ClientRequest, ClientTimeout
-from aiohttp.client_exceptions import ClientConnectionResetError, ClientPayloadError, ConnectionTimeoutError
+from aiohttp.client_exceptions import ClientConnectionResetError, ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection as Lease
-from aiohttp.connector import TCPConnector
 from aiohttp.helpers import TimerNoop
 from aiohttp.http import RawResponseMessage
-from aiohttp.resolver import ThreadedResolver
 from aiohttp.streams import StreamReader
 
 from telemetry_forwarder.clock import Clock, Moment
@@ -41,7 +34,7 @@ from telemetry_forwarder.transports.steps import (
 # What libraries import when they send their first request, if they import lazily (see `bootstrap`). An invocation would
 # wait for it, so it is loaded here.
 for _name in (
-    "aiohappyeyeballs.impl", "aiohappyeyeballs.utils", "aiohttp.formdata", "aiohttp.payload", "aiohttp.tcp_helpers",
+    "aiohappyeyeballs.impl", "aiohappyeyeballs.utils", "aiohttp.tcp_helpers",
     "asyncio.queues", "asyncio.sslproto", "asyncio.trsock", "concurrent.futures.thread", "encodings.idna", "heapq",
     "queue",
 ):  # fmt: skip
@@ -49,10 +42,6 @@ for _name in (
 
 # Shorter than the idle timeout of any load balancer, so that a reused connection is seldom dead.
 KEEP_ALIVE_S = 5.0
-
-# The time for an address to answer before the next one of the name is tried beside it.
-# Source: RFC 8305, section 5.
-_NEXT_ADDRESS_S = 0.25
 
 # The most bytes kept from the start of an answer, and the longest line of a head.
 LONGEST_HEAD_BYTES = 64 * 1024
@@ -68,7 +57,7 @@ _END_OF_HEAD = b"\r\n\r\n"
 class Attempt:
     """The progress of one request; `connection` is set once the request goes to its receiver.
 
-    aiohttp's resolver, protocol factory and connector find their Attempt in `CURRENT`. While `is_with_proxy` the peer
+    Whoever looks up, connects or makes the protocol finds its Attempt in `CURRENT`. While `is_with_proxy` the peer
     is the proxy, which is asked for a tunnel once `is_tunnelling`; then it is the destination.
     """
 
@@ -108,65 +97,6 @@ class Attempt:
 
 
 CURRENT: ContextVar[Attempt] = ContextVar("CURRENT")
-
-
-class Connector(TCPConnector):
-    """aiohttp's pool, but a connection that was idle for too long by the wall clock is not reused."""
-
-    def __init__(self, clock: Clock) -> None:
-        # No DNS cache: if an address has moved, the next connection finds it. `connect` judges the age of an idle
-        # connection; aiohttp's timer for that would wake an idle process.
-        super().__init__(
-            limit=0,
-            use_dns_cache=False,
-            resolver=_Resolver(),
-            keepalive_timeout=None,
-            happy_eyeballs_delay=_NEXT_ADDRESS_S,
-        )
-        self._factory = self._make_connection  # type: ignore[assignment]  # aiohttp's is a partial of its own class
-        self._clock = clock
-
-    def __repr__(self) -> str:
-        idle = sum(connection.is_connected() for pool in self._conns.values() for connection, _ in pool)
-        return f"{len(self._acquired)} connections busy, {idle} idle"
-
-    async def connect(self, req: ClientRequest, traces: list[Any], timeout: ClientTimeout) -> Lease:  # noqa: ASYNC109
-        attempt = CURRENT.get()
-        attempt.connects()
-        while True:
-            lease = await super().connect(req, traces, timeout)
-            connection = lease.protocol
-            assert isinstance(connection, Connection)  # noqa: S101 - the factory makes no other
-            if connection.is_usable(self._clock):
-                break
-            lease.close()
-        connection.begin()
-        lease.add_callback(lambda: connection.rest(self._clock))
-        attempt.is_sent_on(connection)
-        return lease
-
-    async def lease(self, route: ClientRequest, timeout: ClientTimeout) -> Lease:  # noqa: ASYNC109
-        """Return a connection to where `route` goes. Raises ConnectionTimeoutError, another ClientError or OSError."""
-        try:
-            return await self.connect(route, [], timeout)
-        except TimeoutError as error:
-            raise ConnectionTimeoutError from error
-
-    def _make_connection(self) -> "Connection":
-        attempt = CURRENT.get()
-        attempt.shakes_hands()
-        return Connection(self._loop, attempt)
-
-
-class _Resolver(ThreadedResolver):
-    async def resolve(
-        self, host: str, port: int = 0, family: AddressFamily = AddressFamily.AF_INET
-    ) -> list[ResolveResult]:
-        attempt = CURRENT.get()
-        attempt.looks_up()
-        found = await super().resolve(host, port, family)
-        attempt.connects()
-        return found
 
 
 class Connection(ResponseHandler):

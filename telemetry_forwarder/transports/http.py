@@ -1,21 +1,20 @@
 """Send HTTP requests to one destination with aiohttp: no retry, no redirect, no cookie, nothing from the environment.
 
-For that it takes aiohttp's connector, its protocol with the parser, and its writer of heads. A session, with a request
-and a response object for each request, would cost three times as much.
+For that it takes aiohttp's protocol with the parser, and its writer of heads. A session, with a request and a response
+object for each request, would cost three times as much, and to load the connector that belongs to it 20 ms.
 
 A timer that was set before Lambda froze the environment fires as soon as it thaws, although the answer may be in the
 socket. So only connecting has a timeout here. The worker bounds the wait for an answer, because it knows the deadline
 of the invocation.
 
-This module loads aiohttp's client, so only code that is about to send imports it.
+This module loads what belongs to clients of HTTP, so only code that is about to send imports it.
 """
 
 import contextlib
 import functools
 import ssl
 
-from aiohttp.client import ClientRequest, ClientTimeout
-from aiohttp.client_exceptions import ClientError, ClientHttpProxyError, ConnectionTimeoutError
+from aiohttp.client_exceptions import ClientError
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_writer import _serialize_headers
 from aiohttp.streams import StreamReader
@@ -32,14 +31,15 @@ from telemetry_forwarder.transports.connections import (
     CURRENT,
     Attempt,
     Connection,
-    Connector,
 )
+from telemetry_forwarder.transports.connector import Connector, Peer, ProxyRefused, Route
 from telemetry_forwarder.transports.http_failures import NEEDS_LOGIN, lost, not_http, plain, refused_by_proxy, why_not
 from telemetry_forwarder.transports.steps import Way, Ways
 from telemetry_forwarder.transports.tls_failures import HUNG_UP, is_hung_up, is_other_name, is_tls, names_in
 from telemetry_forwarder.variables.proxies import PORTS
 
 _USER_AGENT = f"telemetry-forwarder/{__version__}"
+_WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")  # methods whose empty body has no length
 
 
 class HttpTransport:
@@ -70,14 +70,15 @@ class HttpTransport:
     ) -> None:
         self._proxy = proxy
         self._ca_file = ca_file
-        self._timeout = ClientTimeout(total=None, connect=connect_s, sock_read=read_s)
+        self._connect_s = connect_s
+        self._read_s = read_s
         self._longest_answer_bytes = longest_answer_bytes
         self._ca_variable = ca_variable
         self._name_advice = name_advice
         self._names: tuple[str, ...] | None = None  # in a certificate that is for other names
         self._clock = clock or SystemClock()
         self._connector: Connector | None = None
-        self._route: tuple[str, ClientRequest] | None = None  # of the last request
+        self._route: tuple[str, Route] | None = None  # of the last request
         self._is_closed = False
         self._ways = Ways()
 
@@ -107,19 +108,18 @@ class HttpTransport:
         try:
             route = self._route_to(request.url)
             head = self._head_of(request, route)
-            lease = await self._open_connector().lease(route, self._timeout)
+            connector = self._open_connector()
+            connection = await connector.lease(route, self._connect_s)
             try:
-                connection = lease.protocol
-                assert isinstance(connection, Connection)  # noqa: S101 - the connector makes no other
                 message, content = await connection.exchange(
-                    head, request.body, is_head_alone=request.method == "HEAD", read_s=self._timeout.sock_read
+                    head, request.body, is_head_alone=request.method == "HEAD", read_s=self._read_s
                 )
                 found = Answer(message.code, {name.lower(): value for name, value in message.headers.items()})
                 await _read_body(content, found.body, self._longest_answer_bytes)
             except BaseException:
-                lease.close()
+                connector.drop(connection)
                 raise
-            lease.release()
+            connector.release(route, connection)
         except (ClientError, HttpProcessingError, OSError, ValueError) as error:
             drop_tracebacks(error)
             if attempt.connection is None:
@@ -135,53 +135,52 @@ class HttpTransport:
             await self._connector.close()
 
     def _open_connector(self) -> Connector:
-        """Return the connector. It is created with the first request, because aiohttp needs a running loop."""
+        """Return the connector. It is created with the first request."""
         if self._connector is None:
             self._connector = Connector(self._clock)
         return self._connector
 
-    def _head_of(self, request: HttpRequest, route: ClientRequest) -> bytes:
+    def _head_of(self, request: HttpRequest, route: Route) -> bytes:
         """Return the head of a request as bytes. Raises ValueError if it would hold another line than it should."""
-        is_forwarded = route.proxy is not None and not route.is_ssl()
-        headers = CIMultiDict({"Host": route.headers["Host"], "User-Agent": _USER_AGENT, "Accept": "*/*"})
-        if is_forwarded:
-            headers.update(proxy_login(self._proxy or ""))
+        headers = CIMultiDict({"Host": route.authority, "User-Agent": _USER_AGENT, "Accept": "*/*"})
+        if self._proxy and not route.target.startswith("/"):  # it forwards the request
+            headers.update(proxy_login(self._proxy))
         headers.update(request.headers)
         method = request.method.upper()
-        if request.body or method not in ClientRequest.GET_METHODS:
+        if request.body or method not in _WITHOUT_BODY:
             headers["Content-Length"] = str(len(request.body))
-        target = str(route.url) if is_forwarded else route.url.raw_path_qs
-        return _serialize_headers(f"{method} {target} HTTP/1.1", headers)
+        return _serialize_headers(f"{method} {route.target} HTTP/1.1", headers)
 
-    def _route_to(self, text: str) -> ClientRequest:
-        """Return the URL to request, unchanged, with proxy and TLS, in the form in which aiohttp's connector takes it.
-
-        Raises ValueError and ConnectFailed.
-        """
+    def _route_to(self, text: str) -> Route:
+        """Return the way to a URL, which is requested as it is. Raises ValueError and ConnectFailed."""
         if (known := self._route) is not None and known[0] == text:
             return known[1]
         route = self._new_route(text)
-        if route.proxy is None:  # for a proxy, the connector changes what it is given
-            self._route = text, route
+        self._route = text, route
         return route
 
-    def _new_route(self, text: str, tls: ssl.SSLContext | None = None) -> ClientRequest:
+    def _new_route(self, text: str, tls: ssl.SSLContext | None = None) -> Route:
         url = URL(text, encoded=True).with_user(None)
-        if url.scheme not in PORTS or not url.raw_host:
+        host, port = url.raw_host, url.port
+        if url.scheme not in PORTS or not host or not port:
             raise ValueError("not an http or https address")
         proxy = URL(self._proxy, encoded=True) if self._proxy else None
         is_encrypted = url.scheme == "https"
         if tls is None and (is_encrypted or (proxy and proxy.scheme == "https")):
             tls = self._tls_context(text)
-        return ClientRequest(
-            "GET",
-            url,
-            ssl=tls or True,
-            # Without the final dot of a fully qualified name, because no certificate has it.
-            server_hostname=url.raw_host.rstrip(".") if is_encrypted else None,
-            proxy=proxy.with_user(None) if proxy else None,
-            proxy_headers={"User-Agent": _USER_AGENT, **proxy_login(self._proxy or "")} if proxy else None,  # CONNECT
-        )
+        peer = Peer(host, port, tls if is_encrypted else None)
+        authority = str(url.host_port_subcomponent)
+        if proxy is None:
+            return Route(peer, authority, url.raw_path_qs)
+        if not proxy.raw_host or not proxy.port:
+            raise ValueError("the proxy has no address")
+        by = Peer(proxy.raw_host, proxy.port, tls if proxy.scheme == "https" else None)
+        if not is_encrypted:
+            return Route(by, authority, str(url))
+        asked = CIMultiDict({"Host": authority, "User-Agent": _USER_AGENT, "Accept": "*/*"})
+        asked.update(proxy_login(self._proxy or ""))
+        connect = _serialize_headers(f"CONNECT {url.host_subcomponent}:{port} HTTP/1.1", asked)
+        return Route(peer, authority, url.raw_path_qs, by, connect)
 
     def _tls_context(self, url: str) -> ssl.SSLContext:
         """Return the context that verifies the server."""
@@ -195,24 +194,22 @@ class HttpTransport:
 
     async def _not_sent(self, error: Exception, url: str, attempt: Attempt) -> ConnectFailed:
         """Return the transport error of a request that got no connection."""
-        if isinstance(error, ConnectionTimeoutError):
+        if isinstance(error, TimeoutError) and error.errno is None:
             step = attempt.way.waits_for
             return ConnectFailed(step.text if step else f"{attempt.where}: no connection in time")
-        if isinstance(error, ClientHttpProxyError):
+        if isinstance(error, ProxyRefused):
             return ConnectFailed(f"{attempt.where}: {refused_by_proxy(error.status)}")
         if attempt.is_tunnelling:
             return ConnectFailed(f"{attempt.where}: the proxy ended the connection, or speaks no HTTP")
-        # aiohttp keeps the error of the system or of OpenSSL in an attribute.
-        cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
-        if isinstance(cause, ValueError) and not is_tls(cause):
-            return ConnectFailed(f"{attempt.where}: the request cannot be sent ({type(cause).__name__})")
+        if isinstance(error, ValueError) and not is_tls(error):
+            return ConnectFailed(f"{attempt.where}: the request cannot be sent ({type(error).__name__})")
         is_proxy = attempt.is_with_proxy
-        if not is_proxy and url.startswith("https:") and (is_hung_up(cause) or _is_tls_unstarted(cause)):
+        if not is_proxy and url.startswith("https:") and (is_hung_up(error) or _is_tls_unstarted(error)):
             return ConnectFailed(f"{attempt.where}: {HUNG_UP}")
-        if is_other_name(cause) and self._names is None:
+        if is_other_name(error) and self._names is None:
             self._names = await self._names_at(url)
         reason = why_not(
-            cause,
+            error,
             is_proxy=is_proxy,
             ca_file=self._ca_file,
             names=self._names or (),
@@ -229,14 +226,15 @@ class HttpTransport:
         context = context_of(self._ca_file)
         context.check_hostname = False
         current = CURRENT.set(Attempt(text, self._proxy, Way()))
+        connector = self._open_connector()
         try:
-            connection = await self._open_connector().lease(self._new_route(text, context), self._timeout)
-        except (ClientError, OSError):
+            connection = await connector.lease(self._new_route(text, context), self._connect_s)
+        except (ClientError, HttpProcessingError, OSError):
             return ()
         finally:
             CURRENT.reset(current)
         certificate = connection.transport.get_extra_info("peercert") if connection.transport else None
-        connection.close()
+        connector.drop(connection)
         return names_in(certificate or {})
 
 

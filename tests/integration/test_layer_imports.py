@@ -110,14 +110,15 @@ async def test_no_invocation_pays_for_an_import(
 
 
 async def test_what_a_run_does_not_use_is_not_loaded(start: str, opening: str, tmp_path: Path) -> None:
-    """With one HTTP sink: no application server, no multipart bodies, no web sockets, no AWS SDK, no second parser."""
+    """With one HTTP sink: no application server, no session of aiohttp's, no web sockets, no SDK, no introspection."""
     async with traced(start, opening, tmp_path, "splunk") as (env, noted):
         await env.invoke({"lines": 20})
         loaded = set(noted.read_text().splitlines())
-    assert {"aiohttp.client", "aiohttp.web_protocol", "asyncio.sslproto"} <= loaded
+    assert {"aiohttp.client_proto", "aiohttp.web_protocol", "asyncio.sslproto"} <= loaded
     unused = (
-        "aiobotocore", "aiohttp.multipart", "aiohttp.web", "aiohttp.web_urldispatcher", "botocore", "http.client",
-        "urllib.request", "zipfile",
+        "aiobotocore", "aiohttp.client", "aiohttp.connector", "aiohttp.cookiejar", "aiohttp.http_websocket",
+        "aiohttp.multipart", "aiohttp.web", "aiohttp.web_urldispatcher", "asyncio.graph", "botocore",
+        "http.client", "http.cookies", "inspect", "urllib.request", "zipfile",
     )  # fmt: skip
     assert loaded.isdisjoint(unused)
 
