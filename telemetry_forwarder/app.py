@@ -7,7 +7,6 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from typing import Any, NoReturn
 
 from telemetry_forwarder.clock import Clock, SystemClock
@@ -36,7 +35,7 @@ from telemetry_forwarder.transports.stack import check_health
 from telemetry_forwarder.turns import Turns
 from telemetry_forwarder.variables.reading import NEEDS, Values
 from telemetry_forwarder.variables.table import MANAGED_INSTANCES
-from telemetry_forwarder.wiring import failover_of, open_all, open_secrets, open_spool, warm_all
+from telemetry_forwarder.wiring import Opened, failover_of, open_all, open_secrets, open_spool, warm_all
 
 # The longest that INIT waits for the sinks' own secrets once the AWS SDK is loaded, if it still waits for us at all.
 _OWN_SECRETS_S = 1.0
@@ -98,13 +97,13 @@ async def _serve(
     clock = SystemClock()
     counts = IntakeCounts()
     turns = Turns(clock)
-    async with AsyncExitStack() as stack:
-        secrets_service = await open_secrets(settings, secret_listeners, stack, clock, log)
-        client = await stack.enter_async_context(
+    async with Opened() as opened:
+        secrets_service = await open_secrets(settings, secret_listeners, opened, clock, log)
+        client = await opened.enter(
             ExtensionsClient(registration.runtime_api, registration.identifier, registration.early, say=log.warning)
         )
         destinations = settings.destinations if listener is not None else ()
-        open_sinks = await open_all(destinations, settings, stack, log, secrets_service, turns)
+        open_sinks = await open_all(destinations, settings, opened, log, secrets_service, turns)
         failover = failover_of(settings, clock, log)
         origin = complete(settings.origin, registration.body)
         spool = open_spool(settings, origin, [destination.sink.name for destination, _ in open_sinks], clock, log)
@@ -180,9 +179,7 @@ async def _serve(
             lifecycle.inbox = Inbox(
                 intake, workers, turns, log, max_bytes=settings.capacity.max_bytes, is_strict=is_strict
             )
-            await stack.enter_async_context(
-                serve(listener, lifecycle.inbox, settings.buffering_bytes, on_data=turns.give_way)
-            )
+            await opened.enter(serve(listener, lifecycle.inbox, settings.buffering_bytes, on_data=turns.give_way))
             if registration.subscribe_later is not None:
                 registration.subscription = await client.subscribe(registration.subscribe_later)
             if not _is_subscribed(registration.subscription, log):

@@ -233,11 +233,13 @@ class _Calls:
 
     async def first_good(self, *tasks: "asyncio.Task[AwsResponse | TransportError]") -> "AwsResponse | TransportError":
         """Return the first answer that is no failure; if all fail, the last answer."""
-        for task in asyncio.as_completed(tasks):
-            answer = await task
-            if not _is_failed(answer):
-                break
-        return answer
+        waiting = set(tasks)
+        while True:  # not `as_completed`, which loads `inspect` on CPython 3.15
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            answers = [task.result() for task in done]
+            good = [answer for answer in answers if not _is_failed(answer)]
+            if good or not waiting:
+                return (good or answers)[0]
 
     def end(self) -> None:
         for task in self._tasks:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.testing.virtual_time import in_virtual_time
 from telemetry_forwarder.transports.stack import check_health
 from telemetry_forwarder.variables.reading import read_all
-from telemetry_forwarder.wiring import open_all
+from telemetry_forwarder.wiring import Opened, open_all
 from tests.builders import Hang, Lines, ListSink, ScriptedTransport, run
 
 FINE = ScriptedTransport(then=Delivered())
@@ -48,10 +48,10 @@ def test_a_transport_that_cannot_be_opened_leaves_its_sink_out(delivery: Any) ->
     lines = Lines()
 
     async def main() -> None:
-        async with AsyncExitStack() as stack:
+        async with Opened() as opened:
             both = [destination("theirs", delivery), destination("fine", opens)]
-            opened = await open_all(both, Settings.from_values(read_all({})), stack, lines.log)
-            assert [(one.sink.name, transport) for one, transport in opened] == [("fine", FINE)]
+            pairs = await open_all(both, Settings.from_values(read_all({})), opened, lines.log)
+            assert [(one.sink.name, transport) for one, transport in pairs] == [("fine", FINE)]
 
     run(main())
     assert lines.said("Sink theirs does not run", "ERROR") == 1
@@ -60,10 +60,10 @@ def test_a_transport_that_cannot_be_opened_leaves_its_sink_out(delivery: Any) ->
 
 @in_virtual_time
 async def test_in_strict_mode_it_fails_the_start() -> None:
-    async with AsyncExitStack() as stack:
+    async with Opened() as opened:
         settings = Settings.from_values(read_all({"TELEMETRY_FORWARDER_STRICT": "true"}))
         with pytest.raises(RuntimeError):
-            await open_all([destination("theirs", raises)], settings, stack, Lines().log)
+            await open_all([destination("theirs", raises)], settings, opened, Lines().log)
 
 
 def test_a_bug_in_the_health_check_costs_nothing() -> None:
@@ -107,3 +107,29 @@ def test_only_who_subscribes_again_inherits(
     handover_file = HandoverFile("127.0.0.1:9001", str(tmp_path))
     assert before(subscription, handover_file) == (left if is_next_process else Handover())
     assert handover_file.read() == (left if is_next_process else Handover())
+
+
+@in_virtual_time
+async def test_what_was_opened_is_left_in_reverse_order_whatever_happens() -> None:
+    """Each learns of the error that is under way; one that fails keeps none of the others open, and is not lost."""
+    told: list[str] = []
+
+    @asynccontextmanager
+    async def part(name: str, failure: Exception | None = None) -> AsyncIterator[str]:
+        try:
+            yield name
+        except Exception as error:
+            told.append(f"{name}: {error}")
+            raise
+        finally:
+            if failure:
+                raise failure
+
+    with pytest.raises(ValueError, match="second") as raised:  # noqa: PT012
+        async with Opened() as opened:
+            assert await opened.enter(part("one")) == "one"
+            await opened.enter(part("two", ValueError("second")))
+            await opened.enter(part("three"))
+            raise KeyError("first")
+    assert told == ["three: 'first'", "two: 'first'", "one: second"]
+    assert isinstance(raised.value.__context__, KeyError)
