@@ -19,6 +19,7 @@ from typing import Any, Literal, Self, TypedDict, Unpack
 from local_lambda.errors import EmulatorError, EnvironmentClosed, InvalidSetting, Throttled
 from local_lambda.local_lambda import LocalLambda, TelemetryDict
 from local_lambda.machine.code import check_size
+from local_lambda.machine.file_system import has_own
 from local_lambda.response_stream import ResponseStream
 from local_lambda.results import Invocation, Shutdown
 from local_lambda.settings import Function, Platform
@@ -64,9 +65,9 @@ class Fleet:
 
     Environments are started on demand and reused; the one used last is taken first. Each has its own API ports. The
     emulator cannot choose the ports that an extension itself listens on, so each variable in `port_variables` is set to
-    a free port, a different one in each environment. With a `concurrency` above 1, TMPDIR names a private directory of
-    each environment; `/tmp` itself is shared. `layers` are those of `LocalLambda`. `on_start` is called with the number
-    and the object of each new environment before it is opened.
+    a free port, a different one in each environment. Where environments have no file system of their own and there may
+    be several, TMPDIR names a private directory of each; `/tmp` itself is shared. `layers` are those of `LocalLambda`.
+    `on_start` is called with the number and the object of each new environment before it is opened.
 
     Leaving the context ends all environments with a spin-down, or kills them if an exception passes through.
     """
@@ -279,7 +280,7 @@ class Fleet:
     def _function(self, number: int) -> Function:
         """Return the function with the environment variables that are specific to this environment."""
         own = {name: str(self._free_port()) for name in self._port_variables}
-        if self.concurrency > 1:
+        if self.concurrency > 1 and not has_own(self._platform or Platform()):
             folder = self._folder / f"tmp-{number}"
             folder.mkdir(exist_ok=True)
             own["TMPDIR"] = str(folder)

@@ -1,6 +1,7 @@
 """The local Lambda: one execution environment as an async context manager."""
 
 import asyncio
+import dataclasses
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -17,13 +18,16 @@ from local_lambda.apis.runtime_api import RuntimeApi
 from local_lambda.apis.server import recording, serve
 from local_lambda.apis.telemetry_api import TelemetryApi
 from local_lambda.errors import EmulatorError, EnvironmentClosed, InitFailed, InvalidSetting, WaitedTooLong
+from local_lambda.machine.file_system import FileSystem
 from local_lambda.machine.layers import Opt, disables_extensions, executables
 from local_lambda.machine.limits import Limits
+from local_lambda.machine.rooms import Room
 from local_lambda.phases import init, invocation, managed, shutdown
 from local_lambda.response_stream import ResponseStream
 from local_lambda.results import Enforced, Invocation, Shutdown
 from local_lambda.rules.runtime import Request
 from local_lambda.rules.subscriptions import Subscription
+from local_lambda.runtimes import Runtime, choose
 from local_lambda.sandbox import Sandbox
 from local_lambda.settings import Function, Platform
 from local_lambda.telemetry.telemetry import Telemetry
@@ -46,12 +50,13 @@ class LocalLambda:
 
     `extensions` are executables. `opt` is a directory that stands for /opt: every regular file in its `extensions` is
     started too. `layers` are directories or ZIP files, lowest first; they are unpacked over `opt` in a private
-    directory, which is removed with the environment. Nothing is mounted at /opt itself, so an extension must look for
-    its other files next to its executable. `opt`/bin and `opt`/lib are on PATH and LD_LIBRARY_PATH; `opt`/python is on
-    the PYTHONPATH of a Python function.
+    directory, which is removed with the environment. Where the system allows it the environment has a file system of
+    its own (`Platform.file_system`), in which all this lies at /opt; elsewhere an extension must look for its other
+    files next to its executable.
 
-    The constructor raises ExtensionNotFound, TooManyExtensions or InvalidLayer. Entering raises AddressInUse,
-    LimitsUnavailable or InitFailed; not InitFailed if the platform is set to retry as Lambda does.
+    The constructor raises ExtensionNotFound, TooManyExtensions, InvalidLayer, FunctionNotFound, InvalidSetting or
+    LimitsUnavailable. Entering raises AddressInUse, LimitsUnavailable or InitFailed; not InitFailed if the platform is
+    set to retry as Lambda does.
     """
 
     def __init__(
@@ -71,6 +76,10 @@ class LocalLambda:
         self._opt = Opt(opt, layers)
         try:
             self._executables = executables(extensions, self._opt.path)
+            self.runtime: Runtime = choose(function, self._opt.path)
+            self._files = FileSystem(
+                function, self.platform, self.runtime, self._opt.path, {path.name: path for path in self._executables}
+            )
         except EmulatorError:
             self._opt.remove()
             raise
@@ -81,6 +90,7 @@ class LocalLambda:
         self._is_open = False
         self._sandbox: Sandbox | None = None
         self._limits: Limits | None = None
+        self._room: Room | None = None
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
 
@@ -111,8 +121,17 @@ class LocalLambda:
         self._session = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
         app = web.Application(middlewares=[recording(self.transcript)])
         self._limits = Limits(self.function, self.platform)
+        self._room = await self._files.open()
         # The routes need the sandbox, and the sandbox needs the server's port: hence this order.
-        telemetry = Telemetry(self.platform, self._tasks, self._session, self._watch, self.transcript, self.function)
+        telemetry = Telemetry(
+            self.platform,
+            self._tasks,
+            self._session,
+            self._watch,
+            self.transcript,
+            self.function,
+            self.telemetry_host,
+        )
         self._sandbox = sandbox = Sandbox(
             self.function,
             self.platform,
@@ -122,8 +141,10 @@ class LocalLambda:
             transcript=self.transcript,
             watch=self._watch,
             limits=self._limits,
-            opt=self._opt.path,
+            runtime=self.runtime,
+            files=self._files,
         )
+        sandbox.launcher.room = self._room
         app.add_routes(RuntimeApi(sandbox).routes())
         if self._extensions_enabled:
             app.add_routes([*ExtensionsApi(sandbox).routes(), *TelemetryApi(sandbox).routes()])
@@ -155,6 +176,8 @@ class LocalLambda:
             if self._runner is not None:
                 await self._runner.cleanup()
         finally:
+            if self._room is not None:
+                self._room.close()
             if self._limits is not None:
                 self._limits.remove()
             self._opt.remove()
@@ -300,7 +323,19 @@ class LocalLambda:
     @property
     def limits(self) -> Enforced | None:
         """The limits that the system enforces on this environment; None before it is entered."""
-        return self._limits.enforced if self._limits is not None else None
+        if self._limits is None:
+            return None
+        return dataclasses.replace(self._limits.enforced, file_system=self._files.enforced)
+
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences about what is not as it was asked for, or as it is on Lambda."""
+        return [text for text in (self.runtime.note, self._files.remark) if text]
+
+    @property
+    def telemetry_host(self) -> str:
+        """The address of sandbox.localdomain."""
+        return self._files.places.address
 
     def extension_output(self, name: str) -> list[str]:
         """Return the lines that an extension wrote to stdout and stderr, over all its generations."""

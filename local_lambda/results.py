@@ -53,11 +53,15 @@ class ExtensionEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enforced:
-    """How each limit is enforced: "cgroup v1" or "cgroup v2", or else what is done instead and why."""
+    """How each limit is enforced: "cgroup v1" or "cgroup v2", or else what is done instead and why.
+
+    `file_system` begins with "own" or "shared".
+    """
 
     memory: str
     cpu: str
     freeze: str
+    file_system: str = "shared"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,13 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from local_lambda.machine.executables import flaw_of
+from local_lambda.machine.file_system import FileSystem
 from local_lambda.machine.limits import Limits
 from local_lambda.machine.processes import Launcher, OnMessage, Process
 from local_lambda.results import Shutdown
 from local_lambda.rules import environment
 from local_lambda.rules import telemetry_events as events
 from local_lambda.rules.extensions import Extensions
-from local_lambda.rules.runtime import Runtime
+from local_lambda.rules.runtime import Runtime as RuntimeState
+from local_lambda.runtimes import Runtime
 from local_lambda.settings import Function, Platform
 from local_lambda.telemetry.telemetry import Telemetry
 from local_lambda.transcript import Exit, Period, Transcript
@@ -57,12 +59,14 @@ class Sandbox:
         transcript: Transcript,
         watch: Watch,
         limits: Limits,
-        opt: Path | None = None,
+        runtime: Runtime,
+        files: FileSystem,
     ) -> None:
         self.function = function
         self.platform = platform
         self.executables = {path.name: path for path in executables}
-        self.opt = opt
+        self.runtime_kind = runtime
+        self.files = files
         self.limits = limits
         self.api = ""  # host:port; set once the server listens
         self.telemetry = telemetry
@@ -84,7 +88,7 @@ class Sandbox:
     def renew(self) -> None:
         """Forget the processes of the last generation. The log stream, the subscriptions and /tmp are kept."""
         self.extensions = Extensions(self.executables, managed=self.function.is_managed)
-        self.runtime = Runtime(concurrent=self.function.is_managed)
+        self.runtime = RuntimeState(concurrent=self.function.is_managed)
         self.processes: dict[str, Process] = {}
         self.runtime_process: Process | None = None
         self.fault: Fault | None = None
@@ -109,13 +113,15 @@ class Sandbox:
     async def launch_extension(self, name: str) -> None:
         """Start an extension. If it exits outside a shutdown, the environment breaks."""
         extension = self.extensions[name]
-        path = self.executables[name].absolute()  # not resolved: the extension registers under this file name
+        path = self.files.extension(name)
         try:
             process = await self.launcher.start(
                 name,
                 [str(path)],
                 cwd=Path("/"),  # Lambda documents none; with / a wrong relative path fails
-                variables=lambda _: environment.for_extension(self.function, api=self.api, opt=self.opt),
+                variables=lambda _: environment.for_extension(
+                    self.function, self.runtime_kind, self.files.places, api=self.api, is_file=self.files.is_file(name)
+                ),
                 on_message=self._on_extension_line(name),
             )
         except OSError as error:
@@ -131,24 +137,29 @@ class Sandbox:
 
     def flaw_of(self, name: str) -> str:
         """Return what keeps an extension's file from being executed, as the rest of a sentence; "" if nothing does."""
-        return flaw_of(self.executables[name], opt=self.opt)
+        return flaw_of(self.executables[name], opt=self.files.opt)
 
     async def launch_runtime(self) -> None:
         """Start the runtime, with a file descriptor for framed log messages."""
-        argv = self.function.argv
+        argv = self.runtime_kind.argv(self.function, self.files.places)
         try:
             process = await self.launcher.start(
                 "runtime",
                 argv,
-                cwd=self.function.code.resolve(),
+                cwd=self.files.places.task,
                 variables=lambda log_fd: environment.for_runtime(
-                    self.function, api=self.api, log_stream=self.instance_id, log_fd=log_fd, opt=self.opt
+                    self.function,
+                    self.runtime_kind,
+                    self.files.places,
+                    api=self.api,
+                    log_stream=self.instance_id,
+                    log_fd=log_fd,
                 ),
                 on_message=lambda text, at: self._on_line("function", text, at),
                 framed=True,
             )
         except OSError as error:
-            why = flaw_of(self.function.code / argv[0], opt=self.opt) or f"{error.strerror or error}."
+            why = flaw_of(self.files.here(argv[0]), opt=self.files.opt) or f"{error.strerror or error}."
             self.break_("Runtime.InvalidEntrypoint", f"{argv[0]} cannot be executed: {why}", "runtime")
             return
         self.limits.admit(process)

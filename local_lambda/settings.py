@@ -1,8 +1,6 @@
 """The settings of the local Lambda: the function to run, and how the platform behaves."""
 
 import ipaddress
-import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ _InitType = Literal["on-demand", "provisioned-concurrency", "snap-start", "lambd
 _OnInitFailure = Literal["raise", "retry"]
 SchemaReading = Literal["captured", "documented"]
 _TcpConnect = Literal["subscribe", "first-batch"]
+_FileSystem = Literal["auto", "own", "shared"]
 _FreezeWith = Literal["auto", "cgroup", "signal"]
 _Enforce = Literal["auto", "cgroup", "off"]
 _OomErrorType = Literal["Runtime.ExitError", "Runtime.OutOfMemory"]
@@ -30,11 +29,13 @@ MANAGED_SCHEMAS = ("2025-01-29",)
 class Function:
     """A Lambda function, with the same settings as its configuration in AWS.
 
-    `code` is the directory that stands for /var/task. `command` is any program that speaks the Runtime API; without
-    one, awslambdaric runs `handler` with the current Python interpreter. `environment` holds the user's variables,
-    which the function and the extensions both see. The log levels need the log format JSON (None means INFO). On
-    Managed Instances the runtime may serve `max_concurrency` invocations at once; awslambdaric starts one worker for
-    each.
+    `code` is the directory that stands for /var/task. `runtime` is an identifier such as python3.13, nodejs22.x or
+    provided.al2023; without one it follows from the files: a `bootstrap`, or that of the handler. `command` is any
+    other program that speaks the Runtime API. `python` is the interpreter of a Python function, by default that of this
+    tool; of the tool's own packages the function sees none, but boto3 with `boto3`. `ephemeral_mb` is the size of /tmp.
+    `environment` holds the user's variables, which the function and the extensions both see. The log levels need the
+    log format JSON (None means INFO). On Managed Instances the runtime may serve `max_concurrency` invocations at once;
+    awslambdaric starts one worker for each.
     Raises InvalidSetting or FunctionNotFound.
     """
 
@@ -42,9 +43,12 @@ class Function:
     handler: str = "app.handler"
     runtime: str | None = None
     command: Sequence[str] | None = None
+    python: Path | None = None
+    boto3: bool = False
     name: str = "local-function"
     version: str = "$LATEST"
     memory_mb: int = 512
+    ephemeral_mb: int = 512
     timeout_s: float = 3.0
     region: str = "us-east-1"
     account_id: str = "123456789012"
@@ -56,9 +60,11 @@ class Function:
     max_concurrency: int = 8
 
     def __post_init__(self) -> None:
-        # Source: Lambda quotas (memory 128-10240 MB, timeout up to 900 s).
+        # Source: Lambda quotas (memory 128-10240 MB, /tmp 512-10240 MB, timeout up to 900 s).
         if not 128 <= self.memory_mb <= 10240:
             raise InvalidSetting(f"Memory is {self.memory_mb} MB; Lambda allows 128 to 10240.")
+        if not 512 <= self.ephemeral_mb <= 10240:
+            raise InvalidSetting(f"Ephemeral storage is {self.ephemeral_mb} MB; Lambda allows 512 to 10240.")
         if not 0 < self.timeout_s <= 900:
             raise InvalidSetting(f"The timeout is {self.timeout_s} s; Lambda allows up to 900, and it must be above 0.")
         if self.log_format not in get_args(_LogFormat):
@@ -75,8 +81,6 @@ class Function:
             raise InvalidSetting("The function's command is empty.")
         if not self.code.is_dir():
             raise FunctionNotFound(f"The function's code directory {self.code} does not exist.")
-        if self.command is None:
-            self._check_handler()
 
     def _check_level(self, kind: str, level: str | None, levels: Sequence[str]) -> None:
         if level is None:
@@ -85,21 +89,6 @@ class Function:
             raise InvalidSetting(f"The {kind} log level {level!r} is none of {', '.join(levels)}.")
         if not self.is_json:
             raise InvalidSetting(f"The {kind} log level {level} needs the log format JSON.")
-
-    def _check_handler(self) -> None:
-        module, dot, attribute = self.handler.rpartition(".")
-        if not (module and dot and attribute):
-            raise FunctionNotFound(f"The handler {self.handler!r} is not of the form module.function.")
-        path = self.code.joinpath(*re.split(r"[./]", module))
-        if not (path.with_name(path.name + ".py").is_file() or (path / "__init__.py").is_file()):
-            raise FunctionNotFound(f"The handler {self.handler!r} needs {path.name}.py, which is not in {path.parent}.")
-
-    @property
-    def argv(self) -> list[str]:
-        """The command line of the runtime process."""
-        if self.command is not None:
-            return [str(word) for word in self.command]
-        return [sys.executable, "-m", "awslambdaric", self.handler]
 
     @property
     def arn(self) -> str:
@@ -141,8 +130,14 @@ class Retry:
 class Platform:
     """How the platform behaves. Times are in seconds.
 
+    - `file_system`: "own" gives the environment a mount namespace with Lambda's file system: /opt, /var/task, a private
+      /tmp, an /etc/hosts, and all else of this machine to read only; raises LimitsUnavailable where the system does not
+      allow it. "shared" leaves it this machine's; "auto": its own if the system allows it.
+    - `shared_paths`: what an environment with a file system of its own may read and write at its own place on this
+      machine; /tmp among them makes it the machine's.
     - `telemetry_host`: the address of `sandbox.localdomain`. It is a loopback address other than 127.0.0.1, so that a
       listener which Lambda could not reach is not reached here either (macOS needs `ifconfig lo0 alias 127.0.0.2`).
+      None: one that is the environment's alone, where its /etc/hosts can tell it; else 127.0.0.2.
     - `schemas`: the telemetry schemas accepted; remove one to test an extension's fallback. `schema_reading`: how older
       schemas differ, as "captured" on real Lambda (hardly) or as "documented".
     - `telemetry_supported`: if False, the Telemetry API answers 202, as AWS's emulator does.
@@ -165,7 +160,9 @@ class Platform:
     `max_line_bytes`, `tcp_connect`, `filter_telemetry`.
     """
 
-    telemetry_host: str = "127.0.0.2"
+    file_system: _FileSystem = "auto"
+    shared_paths: Sequence[Path] = ()
+    telemetry_host: str | None = None
     api_port: int = 0  # 0: any free one
     init_limit_s: float = 10.0
     long_init_limit_s: float = 130.0  # provisioned concurrency, SnapStart, Managed Instances; the timeout if longer
@@ -194,12 +191,13 @@ class Platform:
     spoil: Callable[[Sequence[bytes]], Sequence[bytes]] | None = None
 
     def __post_init__(self) -> None:
-        try:
-            address = ipaddress.ip_address(self.telemetry_host)
-        except ValueError:
-            raise InvalidSetting(f"The telemetry host {self.telemetry_host!r} is not an IP address.") from None
-        if not address.is_loopback:
-            raise InvalidSetting(f"The telemetry host {self.telemetry_host} is not a loopback address.")
+        if self.file_system not in get_args(_FileSystem):
+            raise InvalidSetting(f"The file system {self.file_system!r} is none of {', '.join(get_args(_FileSystem))}.")
+        for path in self.shared_paths:
+            if not path.is_absolute() or not path.exists():
+                raise InvalidSetting(f"The shared path {path} is not an absolute path of something that exists.")
+        if self.telemetry_host is not None:
+            self._check_host(self.telemetry_host)
         if not 0 <= self.api_port <= 65535:
             raise InvalidSetting(f"The API port {self.api_port} is not between 0 and 65535.")
         if not 0 <= self.runtime_share_s <= self.shutdown_s:
@@ -210,3 +208,11 @@ class Platform:
             raise InvalidSetting("The runtime's share of the shutdown on Managed Instances is below 0.")
         if unknown := set(self.schemas) - set(SCHEMAS):
             raise InvalidSetting(f"Unknown telemetry schema {', '.join(sorted(unknown))}.")
+
+    def _check_host(self, host: str) -> None:
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            raise InvalidSetting(f"The telemetry host {host!r} is not an IP address.") from None
+        if not address.is_loopback:
+            raise InvalidSetting(f"The telemetry host {host} is not a loopback address.")

@@ -95,6 +95,7 @@ def at_opt(opt: Path, *steps: str, environ: dict[str, str] | None = None, cwd: s
     `environ` is set for the extension alone, because it may be of a kind that no shell could bear.
     """
     script = [
+        "unset LD_LIBRARY_PATH",  # what lies in opt/lib is for the extension, not for these steps
         f"mount --bind '{opt}' /opt",
         "mount -o remount,bind,ro /opt",
         *steps,

@@ -34,6 +34,10 @@ _SECONDS = click.FloatRange(min=0.001, max=300)
 @click.option("--function", "handler", help="A handler of yours, MODULE.FUNCTION, to be called in each invocation.")
 @click.option("--code", type=click.Path(path_type=Path), default=Path(), help="Directory of its code.  [default: .]")
 @click.option("--event", default="{}", show_default=True, help="The event for it, as JSON.")
+@click.option(
+    "--share", "shared", type=click.Path(path_type=Path), multiple=True, metavar="PATH",
+    help="A path of this machine that the extension may read and write; repeatable.",
+)  # fmt: skip
 @click.option("--hold", type=_SECONDS, default=_LIMITS.hold_s, show_default=True, help="Most seconds to hold.")
 @click.option("--freeze", type=_SECONDS, default=_LIMITS.freeze_s, show_default=True, help="Longest freeze, seconds.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
@@ -43,6 +47,7 @@ def conform(
     handler: str | None,
     code: Path,
     event: str,
+    shared: tuple[Path, ...],
     hold: float,
     freeze: float,
     as_json: bool,
@@ -55,7 +60,7 @@ def conform(
     console = Console(highlight=False)
     try:
         own = OwnFunction(code=code, handler=handler, event=_event(event)) if handler is not None else None
-        subject = Subject(extension, pairs_of("--env", variables), own)
+        subject = Subject(extension, pairs_of("--env", variables), own, [path.absolute() for path in shared])
         suite = Suite(subject, Limits(hold_s=hold, freeze_s=freeze))
         busy = console.status("The extension runs in several environments…") if console.is_terminal else nullcontext()
         with busy if not as_json else nullcontext():

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, get_args
+from typing import TYPE_CHECKING, Any, Literal, TextIO, get_args
 
 import click
 import orjson
@@ -24,6 +24,14 @@ _PATH = click.Path(path_type=Path)
 
 @click.command()
 @grouped("asked", FunctionOptions, FUNCTION_OPTIONS)
+@click.option(
+    "--file-system", type=click.Choice(["auto", "own", "shared"]), default="auto", show_default=True,
+    help="Lambda's file system in a namespace of the environment's own, or this machine's.",
+)  # fmt: skip
+@click.option(
+    "--share", "shared", type=_PATH, multiple=True, metavar="PATH",
+    help="A path of this machine to read and write there too; repeatable.",
+)  # fmt: skip
 @click.option("--event", type=click.File("r"), help="A file with the event as JSON; - for standard input.")
 @click.option("--count", type=click.IntRange(min=0), default=1, show_default=True, help="How often to invoke.")
 @click.option("--gap", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Seconds frozen in between.")
@@ -52,6 +60,8 @@ _PATH = click.Path(path_type=Path)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of text.")
 def local(
     asked: FunctionOptions,
+    file_system: Literal["auto", "own", "shared"],
+    shared: tuple[Path, ...],
     event: TextIO | None,
     count: int,
     gap: float,
@@ -73,7 +83,12 @@ def local(
         serving = serving.over(package)
         serving.check()
         # With an endpoint its caller gets the failed init, as on Lambda; without one it ends the command.
-        platform = Platform(init_limit_s=init_limit, on_init_failure="retry" if serving.serves else "raise")
+        platform = Platform(
+            init_limit_s=init_limit,
+            on_init_failure="retry" if serving.serves else "raise",
+            file_system=file_system,
+            shared_paths=[path.absolute() for path in shared],
+        )
         payload = _event(event)
         plan = Plan(
             package=asked.package,

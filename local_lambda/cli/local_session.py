@@ -182,6 +182,8 @@ class _Run:
 
     def _follow(self, number: int, env: LocalLambda) -> None:
         self._output.follow(number, env)
+        for remark in env.remarks if number == 1 else ():
+            self._output.remark(remark)
         if self._plan.show is not None:
             self._plan.show.follow(number, env)
 

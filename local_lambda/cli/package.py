@@ -22,11 +22,15 @@ FUNCTION_OPTIONS = (
     click.option("--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="One of it; repeatable."),
     click.option("--function", "handler", metavar="HANDLER", help="MODULE.FUNCTION.  [default: app.handler]"),
     click.option("--code", type=_PATH, metavar="DIR|ZIP", help="Its code.  [default: .]"),
-    click.option("--command", help="A runtime instead of the Python one: any program that speaks the Runtime API."),
+    click.option("--runtime", metavar="NAME", help="python3.13, nodejs22.x …  [default: by the files]"),
+    click.option("--command", help="A runtime of your own: any program that speaks the Runtime API."),
+    click.option("--python", type=_PATH, help="The interpreter of a Python function.  [default: the one of this tool]"),
+    click.option("--boto3", is_flag=True, help="Let a Python function find boto3, as on Lambda."),
     click.option("--extension", "extensions", type=_PATH, multiple=True, help="An executable; repeatable."),
     click.option("--layer", "layers", type=_PATH, multiple=True, metavar="DIR|ZIP", help="For /opt; repeatable."),
     click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="A customer variable; repeatable."),
     click.option("--memory", type=int, metavar="MB", help="[default: 512]"),
+    click.option("--ephemeral", type=int, metavar="MB", help="The size of /tmp.  [default: 512]"),
     click.option("--timeout", type=float, metavar="SECONDS", help="[default: 3]"),
     click.option("--name", help="The function's name.  [default: local-function]"),
     click.option("--version", help="[default: $LATEST]"),
@@ -69,11 +73,15 @@ class FunctionOptions:
     parameters: tuple[str, ...]
     handler: str | None
     code: Path | None
+    runtime: str | None
     command: str | None
+    python: Path | None
+    boto3: bool
     extensions: tuple[Path, ...]
     layers: tuple[Path, ...]
     variables: tuple[str, ...]
     memory: int | None
+    ephemeral: int | None
     timeout: float | None
     name: str | None
     version: str | None
@@ -112,8 +120,12 @@ class FunctionOptions:
         """Return the fields of `Function` that options were given for."""
         given = {
             "handler": self.handler,
+            "runtime": self.runtime,
             "command": _words(self.command),
+            "python": self.python,
+            "boto3": self.boto3 or None,
             "memory_mb": self.memory,
+            "ephemeral_mb": self.ephemeral,
             "timeout_s": self.timeout,
             "name": self.name,
             "version": self.version,

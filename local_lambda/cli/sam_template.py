@@ -91,6 +91,7 @@ class _Reader:
             "handler": self._of("Handler"),
             "runtime": self._of("Runtime"),
             "memory_mb": self._number("MemorySize", int) or 128,  # Lambda's own defaults, not those of the command
+            "ephemeral_mb": self._number("EphemeralStorage.Size", int),
             "timeout_s": self._number("Timeout", float) or 3.0,
             "environment": self._environment(),
             "log_format": self._of("LoggingConfig", "LogFormat"),

@@ -1,7 +1,7 @@
 """The types of the suite: what it is given, its checks, and their results. Pure."""
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -35,6 +35,7 @@ class OwnFunction:
 class Subject:
     """The extension to judge, and the environment variables that it gets.
 
+    `shared` are paths of this machine that its environments may read and write, beside a file system of their own.
     `{port}` in a variable's value becomes a port that is free now, a different one in each environment. This is for
     extensions with a configurable port, so that several can be judged at once on one machine.
     """
@@ -42,6 +43,7 @@ class Subject:
     extension: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     function: OwnFunction | None = None
+    shared: Sequence[Path] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

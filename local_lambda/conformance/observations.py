@@ -54,6 +54,7 @@ class Observations:
     """
 
     name: str
+    address: str = ""  # of sandbox.localdomain
     started: bool = False
     transcript: _Recorder = field(default_factory=_Recorder)
     init: Outcome | None = None

@@ -5,7 +5,7 @@ import shlex
 import tempfile
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from local_lambda.conformance.posting import Poster, rare_batches
 from local_lambda.errors import InitFailed, WaitedTooLong
 from local_lambda.local_lambda import LocalLambda
 from local_lambda.rules import environment
+from local_lambda.rules.places import of_lambda
+from local_lambda.runtimes import choose
 from local_lambda.settings import Function, Platform
 
 FUNCTION = Path(__file__).parent / "function"
@@ -94,7 +96,10 @@ class Scenarios:
 
     async def _disclosed(self) -> Observations:
         """Run the extension through a script that sets the variables which Lambda withholds from extensions."""
-        given = environment.for_runtime(self._function({}), api="", log_stream="local/[$LATEST]0", log_fd=None)
+        function = self._function({})
+        given = environment.for_runtime(
+            function, choose(function, None), of_lambda(""), api="", log_stream="local/[$LATEST]0", log_fd=None
+        )
         hidden = {name: value for name, value in given.items() if name not in environment.strip(given)}
         hidden |= {name: "hidden" for name in environment.NOT_FOR_EXTENSIONS if name not in hidden}
         with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +108,7 @@ class Scenarios:
             target = shlex.quote(str(self._subject.extension.resolve()))
             script.write_text(f'#!/bin/sh\n{exports}exec {target} "$@"\n')
             script.chmod(0o755)
-            return await self._play(_invoke_once, extension=script)
+            return await self._play(_invoke_once, extension=script, shared=[self._subject.extension.resolve().parent])
 
     def _function(self, variables: Mapping[str, str], **settings: Any) -> Function:
         settings = {"timeout_s": self._limits.function_timeout_s, "name": "conformance", **settings}
@@ -115,36 +120,51 @@ class Scenarios:
         return {name: value.replace(PORT, port) for name, value in given.items()}
 
     async def _play(
-        self, act: _Act, *, extension: Path | None = None, platform: Mapping[str, Any] | None = None, **function: Any
+        self,
+        act: _Act,
+        *,
+        extension: Path | None = None,
+        platform: Mapping[str, Any] | None = None,
+        shared: Sequence[Path] = (),
+        **function: Any,
     ) -> Observations:
         limits, mark = self._limits, uuid.uuid4().hex
-        executable = extension or self._subject.extension
-        settings = Platform(
-            init_limit_s=limits.init_s,
-            long_init_limit_s=limits.init_s,
-            # A control group would also kill what has left the process group, and so hide it.
-            memory_limit="off",
-            freeze_with="signal",
-            **(platform or {}),
-        )
-        described = self._function({_MARK: mark}, **function)
-        # The extension inherits the mark, so that processes which outlive the environment can be found by it.
-        env = LocalLambda(described, [executable], platform=settings)
-        observed = Observations(name=executable.name)
-        env.transcript = observed.transcript
-        try:
-            with tempfile.TemporaryDirectory() as folder, suppress(InitFailed):
-                async with env:
-                    observed.listeners, observed.subscriptions = machine.listeners(), env.subscriptions
-                    call = self._call()
-                    await act(_Place(env=env, observed=observed, limits=limits, folder=Path(folder), call=call))
-                    observed.end = await env.shutdown()
-        finally:
-            observed.left_behind = await _end_leftovers(f"{_MARK}={mark}")
-        _note(env, observed)
-        _check_function(observed)
-        observed.missing = await self._missing(observed, env.held_telemetry)
-        return observed
+        own = self._subject.function
+        with tempfile.TemporaryDirectory() as folder:
+            executable = extension or self._subject.extension
+            settings = Platform(
+                init_limit_s=limits.init_s,
+                long_init_limit_s=limits.init_s,
+                # A control group would also kill what has left the process group, and so hide it.
+                memory_limit="off",
+                freeze_with="signal",
+                shared_paths=[
+                    *shared,
+                    *self._subject.shared,
+                    *([own.code.resolve()] if own else []),
+                    Path(folder),
+                ],
+                **(platform or {}),
+            )
+            described = self._function({_MARK: mark}, **function)
+            # The extension inherits the mark, so that processes which outlive the environment can be found by it.
+            env = LocalLambda(described, [executable], platform=settings)
+            observed = Observations(name=executable.name)
+            env.transcript = observed.transcript
+            try:
+                with suppress(InitFailed):
+                    async with env:
+                        observed.address = env.telemetry_host
+                        observed.listeners, observed.subscriptions = machine.listeners(), env.subscriptions
+                        call = self._call()
+                        await act(_Place(env=env, observed=observed, limits=limits, folder=Path(folder), call=call))
+                        observed.end = await env.shutdown()
+            finally:
+                observed.left_behind = await _end_leftovers(f"{_MARK}={mark}")
+            _note(env, observed)
+            _check_function(observed)
+            observed.missing = await self._missing(observed, env.held_telemetry)
+            return observed
 
     def _call(self) -> Mapping[str, Any]:
         own = self._subject.function
@@ -260,7 +280,7 @@ def _is_holding(event: Mapping[str, Any]) -> bool:
 
 async def _post_all(place: _Place) -> None:
     """Send the unusual batches until one is not accepted, then one batch twice."""
-    observed, host = place.observed, place.env.platform.telemetry_host
+    observed, host = place.observed, place.env.telemetry_host
     async with aiohttp.ClientSession() as session:
         poster = Poster(observed.subscriptions[0], host, session)
         for what, body in rare_batches(observed.subscriptions[0]):

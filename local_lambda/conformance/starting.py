@@ -151,7 +151,7 @@ def listens_where_lambda_is(warm: Observations) -> Finding:
                 f"Nobody listens on port {subscription.port} after the init.",
                 "Lambda tries again with growing pauses, and in the end drops what it holds.",
             )
-        if not any(listener.is_reached_at(_HOST) for listener in here):
+        if not any(listener.is_reached_at(warm.address) for listener in here):
             addresses = ", ".join(sorted(str(listener.address) for listener in here))
             return failed(
                 f"It listens on {addresses}:{subscription.port} only.",
@@ -159,6 +159,3 @@ def listens_where_lambda_is(warm: Observations) -> Finding:
                 " on 0.0.0.0.",
             )
     return passed("It listens on an address at which Lambda reaches it.")
-
-
-_HOST = "127.0.0.2"  # the address of sandbox.localdomain here: `Platform.telemetry_host`

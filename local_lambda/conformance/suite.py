@@ -19,6 +19,7 @@ from local_lambda.conformance.observations import REGISTER, Observations
 from local_lambda.conformance.scenarios import Scenarios
 from local_lambda.errors import ExtensionNotFound
 from local_lambda.machine.executables import flaw_of
+from local_lambda.runtimes import choose
 from local_lambda.settings import Function
 
 CHECKS: Sequence[Check] = (
@@ -60,7 +61,8 @@ class Suite:
         if not subject.extension.is_file():
             raise ExtensionNotFound(f"The extension {subject.extension} is not a file.")
         if subject.function is not None:
-            Function(code=subject.function.code, handler=subject.function.handler)  # raises if it is not valid
+            own = Function(code=subject.function.code, handler=subject.function.handler)
+            choose(own, None)  # raises if it is not valid
         self._subject = subject
         self._limits = limits or Limits()
         self._scenarios = Scenarios(subject, self._limits, delivered)

@@ -7,16 +7,18 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from local_lambda.machine.framing import Frames, Lines, Message, Splitter
 from local_lambda.machine.reaper import reaper
+from local_lambda.machine.rooms import Room
 
 OnMessage = Callable[[bytes, float | None], None]
 _OnExit = Callable[["Process", int], None]
 
 _CHUNK = 64 * 1024
+_LOG_FD = 3  # the descriptor for framed messages in a room; outside of one it has the number that it has here
 _STOP_LIMIT_S = 0.05  # a process in an uninterruptible call (a slow disk) stops when the call returns
 
 
@@ -72,16 +74,19 @@ class _Pipe:
 
 
 class Process:
-    """One running program. When it ends, the rest of its process group is killed and its output is read to the end."""
+    """One running program. When it ends, the rest of its process group is killed and its output is read to the end.
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, pipes: Sequence[_Pipe]) -> None:
+    `ended` gives its exit code, or the negative number of the signal that killed it.
+    """
+
+    def __init__(self, name: str, pid: int, ended: Awaitable[int], pipes: Sequence[_Pipe]) -> None:
         self.name = name
-        self.pid = process.pid
+        self.pid = pid
         self.exit_code: int | None = None
         self.ended_at: float | None = None  # monotonic
         self.killed = False
         self.peak_kb = 0
-        self._process = process
+        self._ended = ended
         self._pipes = pipes
         reaper.add("process", str(self.pid))
 
@@ -91,8 +96,7 @@ class Process:
 
     async def wait(self, on_exit: _OnExit) -> None:
         """Wait for the end of the process and call `on_exit` once."""
-        code = await self._process.wait()
-        self._signal(signal.SIGKILL)  # kills children that outlived their leader
+        code = await self._ended
         for pipe in self._pipes:
             pipe.close()
         reaper.remove("process", str(self.pid))
@@ -119,8 +123,8 @@ class Process:
         """Whether the leader has stopped or ended. The status is not consumed: `wait` needs it."""
         try:
             return os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
-        except ChildProcessError:
-            return True
+        except ChildProcessError:  # a process in a room is its keeper's child
+            return _state(self.pid) in "TtZX"
 
     def thaw(self) -> None:
         if self.is_running:
@@ -148,17 +152,30 @@ class Process:
         return self.peak_kb
 
     def _signal(self, number: signal.Signals) -> None:
-        try:
-            os.killpg(self.pid, number)
-        except (ProcessLookupError, PermissionError):
-            # The group is empty. macOS raises EPERM when only zombies are left.
-            return
+        _signal_group(self.pid, number)
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):
+        # The group is empty. macOS raises EPERM when only zombies are left.
+        return
+
+
+def _state(pid: int) -> str:
+    """Return the letter of a process's state; X if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
 
 
 class Launcher:
-    """Starts processes and connects their output."""
+    """Starts processes, in `room` if there is one, and connects their output."""
 
     def __init__(self, *, max_line_bytes: int) -> None:
+        self.room: Room | None = None
         self._max_line_bytes = max_line_bytes
 
     async def start(
@@ -179,18 +196,8 @@ class Launcher:
         pipes = [_Pipe(Lines(self._max_line_bytes), on_message) for _ in range(2)]
         if framed:
             pipes.append(_Pipe(Frames(), on_message))
-        log_fd = pipes[2].write_fd if framed else None
         try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=pipes[0].write_fd,
-                stderr=pipes[1].write_fd,
-                pass_fds=() if log_fd is None else (log_fd,),
-                cwd=cwd,
-                env=dict(variables(log_fd)),
-                start_new_session=True,
-            )
+            pid, ended = await self._spawn(argv, cwd, variables, [pipe.write_fd for pipe in pipes])
         except BaseException:
             for pipe in pipes:
                 pipe.close_write_end()
@@ -198,4 +205,29 @@ class Launcher:
             raise
         for pipe in pipes:
             pipe.close_write_end()
-        return Process(name, process, pipes)
+        return Process(name, pid, ended, pipes)
+
+    async def _spawn(
+        self, argv: Sequence[str], cwd: Path, variables: Callable[[int | None], Mapping[str, str]], fds: Sequence[int]
+    ) -> tuple[int, Awaitable[int]]:
+        """Start a program; its output goes to `fds`: standard output, standard error, framed messages if a third."""
+        if self.room is not None:
+            log_fd = _LOG_FD if len(fds) > 2 else None
+            return await self.room.start(argv, cwd=cwd, variables=variables(log_fd), fds=fds, log_fd=_LOG_FD)
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=fds[0],
+            stderr=fds[1],
+            pass_fds=fds[2:],
+            cwd=cwd,
+            env=dict(variables(fds[2] if len(fds) > 2 else None)),
+            start_new_session=True,
+        )
+        return process.pid, _end_of(process)
+
+
+async def _end_of(process: asyncio.subprocess.Process) -> int:
+    code = await process.wait()
+    _signal_group(process.pid, signal.SIGKILL)  # kills children that outlived their leader
+    return code

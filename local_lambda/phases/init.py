@@ -7,7 +7,6 @@ from typing import Literal
 
 import orjson
 
-from local_lambda.rules import environment
 from local_lambda.rules import telemetry_events as events
 from local_lambda.sandbox import Broken, Fault, Sandbox
 
@@ -44,7 +43,7 @@ async def initialise(sandbox: Sandbox, phase: Phase, limit: float) -> Outcome:
     sandbox.telemetry.begin_init()
     sandbox.limits.init_begins()
     function, telemetry = sandbox.function, sandbox.telemetry
-    version = environment.runtime_version(function)
+    version = sandbox.runtime_kind.telemetry_version
     began = time.monotonic()
     telemetry.emit("platform.initStart", events.init_start(function, sandbox.instance_id, version, phase))
     outcome = await _outcome(sandbox, limit, began)

@@ -9,7 +9,6 @@ import asyncio
 import time
 
 from local_lambda.phases.init import Outcome
-from local_lambda.rules import environment
 from local_lambda.rules import telemetry_events as events
 from local_lambda.sandbox import Broken, Sandbox
 
@@ -20,7 +19,7 @@ async def restore(sandbox: Sandbox) -> Outcome | None:
     if not function.is_snap_start or runtime.is_restored:
         return None
     began = time.monotonic()
-    version = environment.runtime_version(function)
+    version = sandbox.runtime_kind.telemetry_version
     telemetry.emit("platform.restoreStart", events.restore_start(function, sandbox.instance_id, version))
     outcome = await _outcome(sandbox, began)
     status, error_type = outcome.status, outcome.error_type

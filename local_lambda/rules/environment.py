@@ -1,7 +1,7 @@
 """The environment variables of the processes in an environment. Pure.
 
-No variable of the host is passed on. Only PATH begins with the running interpreter's directory, so that `#!/usr/bin/env
-python3` and the function use the same Python.
+No variable of the host is passed on. PATH is Lambda's; only for an extension that was given as a file of this machine
+does it begin with the running interpreter's directory: who develops it has installed there what it needs.
 Source: AWS docs "Using the Lambda Extensions API" and AWS's emulator; docs/fidelity.md, section 1.9.
 """
 
@@ -9,9 +9,18 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from local_lambda.rules.places import Places
+from local_lambda.runtimes import Runtime
 from local_lambda.settings import Function
 
-_SYSTEM_PATH = "/usr/local/bin:/usr/bin/:/bin:/opt/bin"
+_SYSTEM_PATH = ("/usr/local/bin", "/usr/bin/", "/bin")  # as Lambda has it, with its slash
+# Source: AWS docs "Defined runtime environment variables", and AWS's emulator. Nothing listens there here.
+_XRAY = {
+    "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+    "AWS_XRAY_DAEMON_ADDRESS": "169.254.79.129:2000",
+    "_AWS_XRAY_DAEMON_ADDRESS": "169.254.79.129",
+    "_AWS_XRAY_DAEMON_PORT": "2000",
+}
 # Never real credentials. The function's own variables can replace them, for backends that check credentials.
 _CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "AKIALOCALLAMBDA00000",
@@ -35,15 +44,17 @@ NOT_FOR_EXTENSIONS = frozenset(
 
 
 def for_runtime(
-    function: Function, *, api: str, log_stream: str, log_fd: int | None, opt: Path | None = None
+    function: Function, runtime: Runtime, places: Places, *, api: str, log_stream: str, log_fd: int | None
 ) -> dict[str, str]:
     """Return the variables of the runtime process. `log_fd` is the file descriptor for framed log messages."""
     variables = {
         **_CREDENTIALS,
         "LANG": "en_US.UTF-8",
         "TZ": ":UTC",
+        "PATH": _path(places),
+        **_XRAY,
         **function.environment,
-        "PATH": path(function.environment.get("PATH")),
+        **_search_paths(function, runtime, places),
         "AWS_REGION": function.region,
         "AWS_DEFAULT_REGION": function.region,
         "AWS_LAMBDA_FUNCTION_NAME": function.name,
@@ -54,12 +65,14 @@ def for_runtime(
         "AWS_LAMBDA_LOG_FORMAT": "JSON" if function.is_json else "Text",
         "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
         "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
-        "AWS_EXECUTION_ENV": _execution_env(function),
-        "LAMBDA_TASK_ROOT": str(function.code.resolve()),
-        "LAMBDA_RUNTIME_DIR": str(Path(sys.prefix)),
+        "AWS_EXECUTION_ENV": runtime.execution_env,
+        "LAMBDA_TASK_ROOT": str(places.task),
+        "LAMBDA_RUNTIME_DIR": str(places.runtime),
         "_HANDLER": function.handler,
     }
-    variables |= _of_layers(function, opt)
+    if runtime.language == "python" and not places.are_lambdas:
+        # Without layers too: what lies in this machine's own /opt must never be found.
+        variables["_LOCAL_LAMBDA_OPT"] = str(places.opt or places.runtime / "opt")
     if function.is_json:
         variables["AWS_LAMBDA_LOG_LEVEL"] = function.application_log_level or "INFO"
     if function.is_managed:
@@ -90,49 +103,44 @@ def credentials(function: Function) -> dict[str, str]:
     }
 
 
-def _of_layers(function: Function, opt: Path | None) -> dict[str, str]:
-    """Return the search paths into layers; the user's own paths come first, as on Lambda."""
-    if opt is None:
-        return {}
+def _path(places: Places) -> str:
+    """Return Lambda's PATH."""
+    first = [] if places.lang is None else [str(places.lang / "bin")]
+    last = [] if places.opt is None else [str(places.opt / "bin")]
+    return ":".join([*first, *_SYSTEM_PATH, *last])
+
+
+def _search_paths(function: Function, runtime: Runtime, places: Places) -> dict[str, str]:
+    """Return what a runtime sets for its language.
+
+    A customer's variable replaces it; where layers do not lie at /opt, their directories follow a customer's own, since
+    nobody could name them.
+    """
     given = function.environment
-    inside = {"PATH": [opt / "bin"], "LD_LIBRARY_PATH": [opt / "lib"]}
-    if function.command is None:
-        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        inside["PYTHONPATH"] = [opt / "python", opt / "python" / "lib" / version / "site-packages"]
-    before = {**given, "PATH": path(given.get("PATH"))}
-    return {
-        name: ":".join([*([before[name]] if before.get(name) else []), *map(str, folders)])
-        for name, folders in inside.items()
-    }
+    found = {name: given.get(name, value) for name, value in runtime.variables(places).items()}
+    if places.opt is not None and not places.are_lambdas:
+        for name, folder in (("PATH", places.opt / "bin"), ("LD_LIBRARY_PATH", places.opt / "lib")):
+            if name in given:
+                found[name] = f"{given[name]}:{folder}"
+    return found
 
 
-def for_extension(function: Function, *, api: str, opt: Path | None = None) -> dict[str, str]:
-    """Return the variables of an extension's process: the runtime's, without those that Lambda withholds."""
-    variables = strip(for_runtime(function, api=api, log_stream="", log_fd=None, opt=opt))
-    if "PYTHONPATH" not in function.environment:
-        variables.pop("PYTHONPATH", None)  # set by us for the function alone
+def for_extension(
+    function: Function, runtime: Runtime, places: Places, *, api: str, is_file: bool = False
+) -> dict[str, str]:
+    """Return the variables of an extension's process: the runtime's, without those that Lambda withholds.
+
+    `is_file`: it was given as a file of this machine, not in a layer.
+    """
+    variables = strip(for_runtime(function, runtime, places, api=api, log_stream="", log_fd=None))
+    for name in ("PYTHONPATH", "NODE_PATH"):
+        if name not in function.environment:
+            variables.pop(name, None)  # set by us for the function alone
+    if is_file:
+        variables["PATH"] = f"{Path(sys.executable).parent}:{variables['PATH']}"
     return variables
 
 
 def strip(variables: Mapping[str, str]) -> dict[str, str]:
     """Return `variables` without those that extensions do not get: a fixed list, and all with a leading underscore."""
     return {name: value for name, value in variables.items() if name[:1] != "_" and name not in NOT_FOR_EXTENSIONS}
-
-
-def _execution_env(function: Function) -> str:
-    """Return `AWS_EXECUTION_ENV`: the running Python version with awslambdaric, else that of an OS-only runtime."""
-    if function.command is not None:
-        return "AWS_Lambda_provided.al2023"
-    return f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}"
-
-
-def runtime_version(function: Function) -> str:
-    """Return the `runtimeVersion` of `platform.initStart`, in the form of the managed runtimes."""
-    if function.command is not None:
-        return "provided:al2023.v0"
-    return f"python:{sys.version_info.major}.{sys.version_info.minor}.v0"
-
-
-def path(customers: str | None) -> str:
-    """Return PATH: the running interpreter's directory, then the user's PATH or Lambda's."""
-    return f"{Path(sys.executable).parent}:{customers or _SYSTEM_PATH}"

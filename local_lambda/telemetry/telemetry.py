@@ -28,11 +28,13 @@ class Telemetry:
         watch: Watch,
         transcript: Transcript,
         function: Function,
+        address: str,
     ) -> None:
         self.events: list[TelemetryEvent] = []
         self.is_closed = False
         self._platform = platform
         self._function = function
+        self._address = address  # of sandbox.localdomain
         self._tasks = tasks
         self._session = session
         self._watch = watch
@@ -136,7 +138,7 @@ class Telemetry:
         return sum(len(sender.buffer) for sender in self._senders.values())
 
     def _destination(self, subscription: Subscription) -> Destination:
-        host = self._platform.telemetry_host
+        host = self._address
         if subscription.protocol == "TCP":
             return TcpDestination(host, subscription)
         return HttpDestination(self._session, host, subscription)

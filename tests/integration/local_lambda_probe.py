@@ -11,6 +11,7 @@ from typing import Any
 
 from local_lambda import Function, LocalLambda, Platform
 from local_lambda.machine.cgroups import places
+from tests.sharing import sharing
 
 HERE = Path(__file__).parent
 PROBE = HERE / "extensions" / "probe"
@@ -64,7 +65,7 @@ def local_lambda(
     """Return a local Lambda of the sample function with these extensions."""
     environment = {**function.pop("environment", {}), **dict(probe.variable for probe in probes)}
     described = Function(**{"code": FUNCTIONS, "environment": environment, "timeout_s": 10.0, **function})
-    return LocalLambda(described, [probe.path for probe in probes], platform=platform, opt=opt, layers=layers)
+    return LocalLambda(described, [probe.path for probe in probes], platform=sharing(platform), opt=opt, layers=layers)
 
 
 def free_port() -> int:

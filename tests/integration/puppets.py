@@ -10,11 +10,12 @@ from typing import Any, Self
 
 from local_lambda import Function, LocalLambda, Platform
 from tests.integration.local_lambda_probe import FUNCTIONS
+from tests.sharing import sharing
 
 EXTENSION = "/2020-01-01/extension"
 RUNTIME = "/2018-06-01/runtime"
 TELEMETRY = "/2022-07-01/telemetry"
-BRISK = Platform(shutdown_s=0.1, runtime_share_s=0.05, on_init_failure="retry")
+BRISK = Platform(shutdown_s=0.1, runtime_share_s=0.05, on_init_failure="retry", telemetry_host="127.0.0.2")
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def puppet_lambda(folder: Path, *names: str, platform: Platform = BRISK, **funct
         (folder / name).write_text("#!/bin/sh\nexec sleep 600\n")
         (folder / name).chmod(0o755)
     described = Function(**{"code": FUNCTIONS, "command": ["/bin/sleep", "600"], "timeout_s": 5.0, **function})
-    return LocalLambda(described, [folder / name for name in names], platform=platform)
+    return LocalLambda(described, [folder / name for name in names], platform=sharing(platform))
 
 
 @asynccontextmanager

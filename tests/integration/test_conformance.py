@@ -25,6 +25,7 @@ from local_lambda.conformance import (
     Verdict,
 )
 from local_lambda.conformance.machine import processes_with
+from tests.sharing import TMP
 
 ROOT = Path(__file__).parents[2]
 WRONG = Path(__file__).parent / "wrong_extensions"
@@ -44,7 +45,7 @@ async def test_our_extension_passes_everything(tmp_path: Path) -> None:
             "TELEMETRY_FORWARDER_LOG_LEVEL": "debug",
             "TELEMETRY_FORWARDER_SPOOL_DIR": str(tmp_path / "spool"),
         }
-        subject = Subject(ROOT / "extensions/telemetry-forwarder", environment)
+        subject = Subject(ROOT / "extensions/telemetry-forwarder", environment, shared=[TMP])
         suite = Suite(subject, delivered=lambda: [str(event.event) for event in splunk.events])
         verdicts = await suite.verdicts()
     assert [verdict for verdict in verdicts if verdict.outcome is not Outcome.PASSED] == []
@@ -122,14 +123,14 @@ async def test_function_of_the_user_runs_in_each_invocation(tmp_path: Path) -> N
     own = OwnFunction(code=FUNCTIONS, handler="lines.handler", event={"text": "from the user's own"})
     environment = environment_in(tmp_path)
     # One that stays for 1.6 s at SHUTDOWN, when the last lines come: `good` may end before them.
-    suite = Suite(Subject(WRONG / "waits-for-a-report", environment, own), QUICK)
+    suite = Suite(Subject(WRONG / "waits-for-a-report", environment, own, [TMP]), QUICK)
     assert (await suite.verdict("survives-freeze")).outcome is Outcome.PASSED
     assert (tmp_path / "arrived").read_text().count("from the user's own") == 4
 
 
 async def test_function_that_fails_is_not_held_against_the_extension(tmp_path: Path) -> None:
     own = OwnFunction(code=FUNCTIONS, handler="lines.handler", event={"raise": True})
-    suite = Suite(Subject(WRONG / "good", environment_in(tmp_path), own), QUICK)
+    suite = Suite(Subject(WRONG / "good", environment_in(tmp_path), own, [TMP]), QUICK)
     with pytest.raises(ConformanceError, match="asked to raise"):
         await suite.verdict("survives-freeze")
 
@@ -152,7 +153,7 @@ def test_command_says_what_failed_and_where_aws_says_so(tmp_path: Path) -> None:
 
 def test_command_ends_with_0_for_a_good_one(tmp_path: Path) -> None:
     options = [f"--env={name}={value}" for name, value in environment_in(tmp_path).items()]
-    result = CliRunner().invoke(conform, [str(WRONG / "good"), *options, "--freeze=0.5"])
+    result = CliRunner().invoke(conform, [str(WRONG / "good"), *options, f"--share={TMP}", "--freeze=0.5"])
     assert result.exit_code == 0, result.output
     assert "FAILED" not in result.output
 
@@ -179,7 +180,7 @@ def test_command_says_in_one_sentence_what_it_cannot_use(arguments: list[str], s
 def test_command_that_is_stopped_leaves_nothing(number: signal.Signals, code: int, tmp_path: Path) -> None:
     options = [f"--env={name}={value}" for name, value in environment_in(tmp_path).items()]
     program = "import sys; from telemetry_forwarder.cli import main; main(sys.argv[1:])"
-    command = [sys.executable, "-c", program, "conform", str(WRONG / "holds-for-a-second"), *options]
+    command = [sys.executable, "-c", program, "conform", str(WRONG / "holds-for-a-second"), *options, f"--share={TMP}"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         give_up_at = time.monotonic() + 10
         while not (tmp_path / "arrived").exists():  # it runs, and was sent telemetry
@@ -202,7 +203,7 @@ from local_lambda.conformance import Limits, Subject
 @pytest.fixture(scope="module")
 def conformance_subject(tmp_path_factory):
     arrived = tmp_path_factory.mktemp("destination") / "arrived"
-    return Subject(Path({extension!r}), {{"PORT": "{{port}}", "ARRIVED": str(arrived)}})
+    return Subject(Path({extension!r}), {{"PORT": "{{port}}", "ARRIVED": str(arrived)}}, shared=[arrived.parent])
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +265,7 @@ def environment_in(folder: Path) -> dict[str, str]:
 
 def suite_of(extension: str, folder: Path, limits: Limits = QUICK) -> Suite:
     arrived = folder / "arrived"
-    subject = Subject(WRONG / extension, environment_in(folder))
+    subject = Subject(WRONG / extension, environment_in(folder), shared=[TMP])
     return Suite(subject, limits, delivered=lambda: arrived.read_text().splitlines() if arrived.exists() else [])
 
 

@@ -6,10 +6,12 @@ import re
 import uuid
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from local_lambda import Function, LocalLambda, Platform
+from local_lambda.machine.rooms import why_not
 from local_lambda.rules.telemetry_events import timestamp
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe, eventually, local_lambda, state_of
 from tests.integration.puppets import (
@@ -24,6 +26,7 @@ from tests.integration.puppets import (
     puppet_lambda,
     up,
 )
+from tests.sharing import sharing
 
 OK = b'{"status":"OK"}\n'
 
@@ -182,8 +185,12 @@ async def test_with_the_disabling_file_every_extension_route_is_not_found(tmp_pa
 
 
 @pytest.mark.fidelity("1.6-regular-files")
-async def test_every_regular_file_is_executed_without_arguments(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file_system", ["auto", "shared"])
+async def test_every_regular_file_is_executed_without_arguments(
+    tmp_path: Path, file_system: Literal["auto", "shared"]
+) -> None:
     folder = tmp_path / "extensions"
+    places = folder if file_system == "shared" or why_not() else Path("/opt/extensions")
     (folder / "directory").mkdir(parents=True)
     (folder / "directory" / "inner").write_text("#!/bin/sh\nexit 1\n")
     for name in ["one", "two.sh", ".hidden"]:
@@ -192,7 +199,7 @@ async def test_every_regular_file_is_executed_without_arguments(tmp_path: Path) 
     env = LocalLambda(
         Function(code=FUNCTIONS, command=["/bin/sleep", "600"]),
         opt=tmp_path,
-        platform=Platform(shutdown_s=0.1, runtime_share_s=0.05, freeze=False),
+        platform=sharing(Platform(shutdown_s=0.1, runtime_share_s=0.05, freeze=False, file_system=file_system)),
     )
     names = {"one", "two.sh", ".hidden"}
     async with up(env, *names):
@@ -200,7 +207,7 @@ async def test_every_regular_file_is_executed_without_arguments(tmp_path: Path) 
         await eventually(lambda: all((tmp_path / f"{name}.txt").exists() for name in names))
         await eventually(lambda: all((tmp_path / f"{name}.txt").read_text() for name in names))
     assert {name: (tmp_path / f"{name}.txt").read_text() for name in names} == {
-        name: f"{folder / name} has 0\n" for name in names
+        name: f"{places / name} has 0\n" for name in names
     }
 
 
@@ -314,6 +321,7 @@ async def test_an_extension_sees_just_these_variables(tmp_path: Path, init_type:
     seen = probe.notes("start")[0]["environ"]
     assert json.loads(seen.pop("PROBE_probe"))
     secrets = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PATH"}
+    assert seen.pop("LD_LIBRARY_PATH", "/opt/lib").endswith("/opt/lib")  # where the file system is Lambda's
     assert all(seen.pop(name) for name in secrets)
     seen.pop("LC_CTYPE", None)  # Python's own doing (PEP 538)
     assert seen.pop("AWS_LAMBDA_LOG_LEVEL", "INFO") == "INFO"  # only where there are log levels

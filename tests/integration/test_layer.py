@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 from local_lambda import Function, LocalLambda
 from tests import layers
 from tests.integration.world import FUNCTIONS, SINKS, World, assert_balanced, open_backends
+from tests.sharing import sharing
 
 EXAMPLES = layers.REPOSITORY / "examples" / "functions"
 BUILT_BY_SAM = layers.REPOSITORY / ".aws-sam" / "build" / "TelemetryForwarderLayer"
@@ -31,7 +31,7 @@ async def live(opt: Path, environment: dict[str, str] | None = None, **function:
     async with AsyncExitStack() as stack:
         splunk, datadog, cloudwatch, given = await open_backends(stack, environment or {})
         settings = {"code": FUNCTIONS, "handler": "lines.handler", "environment": given, **function}
-        async with LocalLambda(Function(**settings), opt=opt) as env:
+        async with LocalLambda(Function(**settings), opt=opt, platform=sharing()) as env:
             await env.invoke({"lines": LINES})
             ended = await env.shutdown()
             assert ended.extensions["telemetry-forwarder"].exit_code == 0
@@ -89,7 +89,9 @@ async def test_names_are_looked_up_without_the_systems_plug_ins(layer_zip: Path,
         given["SPLUNK_HEC_URL"] = splunk.url.replace("127.0.0.1", "hec.example")
         given["TELEMETRY_FORWARDER_SINKS"] = "splunk"
         opt = layers.wrapper(tmp_path / "opt", layers.at_root(root))
-        async with LocalLambda(Function(code=FUNCTIONS, handler="lines.handler", environment=given), opt=opt) as env:
+        async with LocalLambda(
+            Function(code=FUNCTIONS, handler="lines.handler", environment=given), opt=opt, platform=sharing()
+        ) as env:
             await env.invoke({"lines": LINES})
             await env.shutdown()
     assert len(splunk.events) >= LINES
@@ -128,18 +130,17 @@ def runs(path: str) -> bool:
 @pytest.mark.parametrize("runtime", ["nodejs", "shell", "other-python"])
 async def test_the_same_file_serves_a_function_in_another_language(runtime: str, opt: Path, tmp_path: Path) -> None:
     """What a function writes arrives, and the environment ends well, whatever the runtime is made of."""
-    command: Sequence[str]
-    code = EXAMPLES / runtime
-    if runtime == "nodejs":
-        command = [shutil.which("node") or pytest.skip("node is not installed"), "bootstrap.mjs"]
-    elif runtime == "shell":
-        command = [str(code / "bootstrap")] if shutil.which("curl") else pytest.skip("curl is not installed")
-    else:
+    code, command = EXAMPLES / runtime, None
+    if runtime == "other-python":
         code, command = FUNCTIONS, other_python(opt)
+    elif shutil.which(needed := {"nodejs": "node", "shell": "curl"}[runtime]) is None:
+        pytest.skip(f"{needed} is not installed")
     async with AsyncExitStack() as stack:
         splunk, datadog, cloudwatch, given = await open_backends(stack, {})
         function = Function(code=code, handler="index.handler", command=command, environment=given, timeout_s=10)
-        async with LocalLambda(function, opt=layers.wrapper(tmp_path / "opt", layers.at_opt(opt))) as env:
+        async with LocalLambda(
+            function, opt=layers.wrapper(tmp_path / "opt", layers.at_opt(opt)), platform=sharing()
+        ) as env:
             answers = [await env.invoke({"n": number}) for number in range(2)]
             await env.shutdown()
             world = World(splunk, datadog, cloudwatch, env)

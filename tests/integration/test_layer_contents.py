@@ -20,6 +20,7 @@ from layer import elf, interpreter, libraries, sources, stdlib, wheels
 from local_lambda import Function, LocalLambda
 from tests import layers
 from tests.integration.world import FUNCTIONS, open_backends
+from tests.sharing import sharing
 
 MEGABYTE = 1_000_000
 
@@ -184,7 +185,9 @@ async def test_a_real_run_loads_nothing_that_is_not_carried(tmp_path: Path) -> N
         del given["DD_API_KEY"]
         given["DD_API_KEY_SECRET_ARN"] = "arn:aws:secretsmanager:us-east-1:123456789012:secret:key-AbCdEf"
         given["AWS_ENDPOINT_URL_SECRETS_MANAGER"] = cloudwatch.url
-        async with LocalLambda(Function(code=FUNCTIONS, handler="lines.handler", environment=given), opt=opt) as env:
+        async with LocalLambda(
+            Function(code=FUNCTIONS, handler="lines.handler", environment=given), opt=opt, platform=sharing()
+        ) as env:
             await env.invoke({"lines": 20})
             await env.shutdown()
     loaded = {name.split(".")[0] for name in told.read_text().splitlines()} & sys.stdlib_module_names

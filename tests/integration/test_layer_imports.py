@@ -14,6 +14,7 @@ from local_lambda import Function, LocalLambda
 from tests import layers
 from tests.integration.certificates import Authority
 from tests.integration.world import FUNCTIONS, GROUP, open_backends
+from tests.sharing import sharing
 
 pytestmark = pytest.mark.timeout(400)  # the first to come may have to build the layer
 
@@ -78,7 +79,9 @@ async def traced(
             "SSL_CERT_FILE": str(authority.trusted),
             **{name: text.format(secret=secrets.secret_arn("key")) for name, text in environment.items()},
         })  # fmt: skip
-        async with LocalLambda(Function(code=FUNCTIONS, handler="lines.handler", environment=given), opt=opt) as env:
+        async with LocalLambda(
+            Function(code=FUNCTIONS, handler="lines.handler", environment=given), opt=opt, platform=sharing()
+        ) as env:
             secrets.faults.release()
             yield env, noted
             await env.shutdown()

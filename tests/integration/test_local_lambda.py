@@ -57,7 +57,7 @@ async def test_extensions_see_customers_variables_but_not_what_lambda_keeps_back
     hidden = {"_HANDLER", "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_EXECUTION_ENV"}
     assert not hidden & set(start)
     assert not {"LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "_LAMBDA_TELEMETRY_LOG_FD", "HOME"} & set(start)
-    assert (seen["AWS_LAMBDA_LOG_STREAM_NAME"], seen["LAMBDA_TASK_ROOT"]) == (log_stream, str(FUNCTIONS))
+    assert (seen["AWS_LAMBDA_LOG_STREAM_NAME"], seen["LAMBDA_TASK_ROOT"]) == (log_stream, "/var/task")
 
 
 @pytest.mark.fidelity("1.7-registered-first", "1.7-parallel")

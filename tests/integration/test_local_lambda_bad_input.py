@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe, eventually, state_of
+from tests.sharing import TMP
 
 COMMAND = [sys.executable, "-c", "from telemetry_forwarder.cli import main; main()", "local"]
-CODE = ["--code", str(FUNCTIONS)]
+CODE = ["--code", str(FUNCTIONS), "--share", str(TMP)]
 
 
 def of(probe: Probe) -> list[str]:
@@ -259,7 +260,16 @@ async def test_watch_starts_again_when_code_or_extension_changes(tmp_path: Path)
             while wanted not in (await stdout.readline()).decode():
                 pass
 
-    arguments = ["--code", str(code), "--extension", str(probe.path), "--env", "=".join(probe.variable)]
+    arguments = [
+        "--code",
+        str(code),
+        "--share",
+        str(TMP),
+        "--extension",
+        str(probe.path),
+        "--env",
+        "=".join(probe.variable),
+    ]
     async with started(*arguments, "--watch") as process:
         assert process.stdout is not None
         stdout = process.stdout

@@ -11,8 +11,10 @@ import zipfile
 from pathlib import Path
 
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe, eventually, state_of
+from tests.sharing import TMP
 
-COMMAND = [sys.executable, "-c", "from telemetry_forwarder.cli import main; main()", "local", "--code", str(FUNCTIONS)]
+COMMAND = [sys.executable, "-c", "from telemetry_forwarder.cli import main; main()", "local"]
+COMMAND += ["--code", str(FUNCTIONS), "--share", str(TMP)]
 
 
 async def run(*arguments: str) -> tuple[int, str, str]:

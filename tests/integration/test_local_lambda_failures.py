@@ -317,9 +317,15 @@ def test_bad_input_is_said_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(FunctionNotFound, match="does not exist"):
         Function(code=tmp_path / "nowhere")
     with pytest.raises(FunctionNotFound, match=r"needs nothing\.py"):
-        Function(code=FUNCTIONS, handler="nothing.handler")
+        LocalLambda(Function(code=FUNCTIONS, handler="nothing.handler"))
     with pytest.raises(FunctionNotFound, match=r"module\.function"):
-        Function(code=FUNCTIONS, handler="app")
+        LocalLambda(Function(code=FUNCTIONS, handler="app"))
+    with pytest.raises(InvalidSetting, match=r"The runtime ruby3\.4 cannot be run here"):
+        LocalLambda(Function(code=FUNCTIONS, runtime="ruby3.4"))
+    with pytest.raises(InvalidSetting, match="is not a Python that runs"):
+        LocalLambda(Function(code=FUNCTIONS, python=tmp_path))
+    with pytest.raises(InvalidSetting, match="not an absolute path"):
+        Platform(shared_paths=[Path("here")])
     with pytest.raises(InvalidSetting, match="64 MB"):
         Function(code=FUNCTIONS, memory_mb=64)
     with pytest.raises(InvalidSetting, match="not a loopback address"):

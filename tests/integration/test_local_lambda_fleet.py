@@ -20,6 +20,7 @@ from local_lambda.errors import AddressInUse, EnvironmentClosed, InvalidSetting
 from local_lambda.serving.deployment import Deployment
 from local_lambda.serving.lambda_api import InvokeEndpoint
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe, eventually, state_of
+from tests.sharing import sharing
 
 FUNCTION = Function(code=FUNCTIONS, timeout_s=10.0)
 
@@ -32,7 +33,7 @@ async def test_each_concurrent_invocation_gets_an_environment_of_its_own_and_idl
     tmp_path: Path,
 ) -> None:
     probe = Probe(tmp_path)
-    async with Fleet(with_probe(probe), [probe.path], concurrency=3) as fleet:
+    async with Fleet(with_probe(probe), [probe.path], concurrency=3, platform=sharing()) as fleet:
         burst = await asyncio.gather(*(fleet.invoke({"n": n}) for n in range(3)))
         assert [result.cold_start for result in burst] == [True] * 3
         again = await fleet.invoke({})
@@ -57,6 +58,7 @@ async def test_each_environment_has_the_ports_and_the_directory_that_it_was_give
         FUNCTION,
         concurrency=2,
         port_variables=["MY_PORT"],
+        platform=Platform(file_system="shared"),
         on_start=lambda number, env: seen.update(
             {number: (env.function.environment["MY_PORT"], env.function.environment["TMPDIR"])}
         ),
@@ -77,7 +79,7 @@ async def test_provisioned_environments_are_ready_before_the_first_invocation(tm
     path = tmp_path / "second"  # the first environment comes up, the other one does not
     shell = f"mkdir {path} 2>/dev/null || exit 3; exec {sys.executable} {FUNCTIONS}/bootstrap.py"
     function = Function(code=FUNCTIONS, command=["/bin/sh", "-c", shell], timeout_s=10.0)
-    async with Fleet(function, concurrency=2) as fleet:
+    async with Fleet(function, concurrency=2, platform=sharing()) as fleet:
         with pytest.raises(InitFailed, match="exit status 3"):
             await fleet.provision(2)
         assert (await fleet.invoke({})).json()["echo"] == {}
@@ -111,7 +113,7 @@ async def test_a_caller_that_leaves_does_not_end_the_invocation() -> None:
 async def test_leaving_in_the_middle_of_an_invocation_abandons_it_and_leaves_nothing(tmp_path: Path) -> None:
     probe = Probe(tmp_path)
     async with asyncio.TaskGroup() as tasks:
-        async with Fleet(with_probe(probe), [probe.path]) as fleet:
+        async with Fleet(with_probe(probe), [probe.path], platform=sharing()) as fleet:
             await fleet.invoke({})
             (env,) = fleet.environments.values()
             pids = list(env.pids.values())

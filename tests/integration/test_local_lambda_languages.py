@@ -12,7 +12,6 @@ from local_lambda import Function, LocalLambda
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 EXTENSIONS = EXAMPLES / "extensions"
-NODE = "/usr/bin/env node"
 
 
 def needs(*programs: str) -> pytest.MarkDecorator:
@@ -31,12 +30,12 @@ def go_extension(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def node_function() -> Function:
     folder = EXAMPLES / "functions/nodejs"
-    return Function(code=folder, handler="index.handler", command=[*NODE.split(), "bootstrap.mjs"], timeout_s=10)
+    return Function(code=folder, handler="index.handler", timeout_s=10)
 
 
 def shell_function() -> Function:
     folder = EXAMPLES / "functions/shell"
-    return Function(code=folder, handler="function.handler", command=[str(folder / "bootstrap")], timeout_s=10)
+    return Function(code=folder, handler="function.handler", timeout_s=10)
 
 
 @pytest.fixture(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local_lambda import Function, InitFailed, LocalLambda
+from local_lambda import Function, InitFailed, LocalLambda, Platform
 from local_lambda.errors import InvalidLayer
 from local_lambda.rules.log_lines import text_of
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe, local_lambda
@@ -42,13 +42,16 @@ async def test_layers_are_laid_low_to_high_and_the_last_one_wins(tmp_path: Path)
     code = tmp_path / "code"
     code.mkdir()
     (code / "app.py").write_text("import beside\ndef handler(event, context):\n    return beside.word\n")
-    async with local_lambda(layers=[low, high], code=code, environment=dict([probe.variable])) as env:
+    platform = Platform(file_system="shared")
+    async with local_lambda(
+        layers=[low, high], code=code, environment=dict([probe.variable]), platform=platform
+    ) as env:
         result = await env.invoke()
         seen = probe.notes("start")[0]["environ"]
         opt = Path(seen["PATH"].rpartition(":")[2]).parent
         assert (opt / "link").read_text() == "low"
         assert stat.S_IMODE((opt / "bin" / "tool").stat().st_mode) == 0o750
-        assert seen["LD_LIBRARY_PATH"] == str(opt / "lib")
+        assert seen["LD_LIBRARY_PATH"] == str(opt / "lib"), "nobody could name the place of a layer otherwise"
         assert "PYTHONPATH" not in seen, "the function's packages are not the extension's"
     assert result.json() == "from a layer"
     assert not opt.exists()

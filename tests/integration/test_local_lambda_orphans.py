@@ -13,10 +13,11 @@ PROGRAM = """
 import asyncio, json, os, sys
 from pathlib import Path
 from local_lambda import Function, LocalLambda
+from tests.sharing import sharing
 
 async def main():
     function = Function(code=Path(sys.argv[1]), environment=json.loads(sys.argv[2]), timeout_s=60)
-    async with LocalLambda(function, layers=[Path(sys.argv[3])]) as env:
+    async with LocalLambda(function, layers=[Path(sys.argv[3])], platform=sharing()) as env:
         opt = str(env._opt.path)
         groups = [str(group.path) for group in env._limits.groups]
         print(json.dumps({"pids": list(env.pids.values()), "opt": opt, "groups": groups}), flush=True)

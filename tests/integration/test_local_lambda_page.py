@@ -67,7 +67,7 @@ def test_every_option_and_setting_of_the_page_exists() -> None:
 
     options = {name for parameter in local.params for name in parameter.opts}
     table = PAGE.partition("| option | meaning |")[2].partition("\n\n")[0]
-    named = set(re.findall(r"--[a-z][a-z-]*", table))
+    named = set(re.findall(r"--[a-z][a-z0-9-]*", table))
     assert named == options
     settings = PAGE.partition("| setting | default |")[2]
     for name in re.findall(r"^\| `([a-z_]+)`", settings, re.MULTILINE):

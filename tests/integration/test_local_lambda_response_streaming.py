@@ -19,6 +19,7 @@ from local_lambda.response_stream import ResponseStream
 from local_lambda.serving.deployment import Deployment
 from local_lambda.serving.lambda_api import InvokeEndpoint
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe
+from tests.sharing import sharing
 
 RUNTIME = [sys.executable, str(FUNCTIONS / "streaming.py")]
 Event = tuple[float, dict[str, Any]]
@@ -147,7 +148,7 @@ async def test_the_stream_ends_before_an_extension_lets_go(tmp_path: Path) -> No
     probe = Probe(tmp_path, invoked=[{"sleep": 1.0}])
     stream = ResponseStream()
     function = Function(code=FUNCTIONS, command=RUNTIME, timeout_s=20.0, environment=dict([probe.variable]))
-    async with LocalLambda(function, [probe.path]) as env, asyncio.TaskGroup() as tasks:
+    async with LocalLambda(function, [probe.path], platform=sharing()) as env, asyncio.TaskGroup() as tasks:
         began = time.monotonic()
         invoking = tasks.create_task(env.invoke({"chunks": ["one"]}, stream=stream))
         assert [chunk async for chunk in stream] == [b"one"]

@@ -24,7 +24,7 @@ async def test_a_batch_is_a_json_array_with_the_captured_headers(tmp_path: Path)
     assert headers.keys() == {"host", "content-type", "sequence-id", "connection", "user-agent", "content-length"}
     assert headers["content-type"] == "application/json"
     assert headers["user-agent"] == "awslambda-worker/1.0"
-    assert headers["host"].startswith("127.0.0.2:")
+    assert headers["host"].startswith(f"{env.telemetry_host}:")
     assert len(headers["sequence-id"]) == 43
     assert [record["record"] for record in probe.records() if record["type"] == "function"] == ["é\n"]
 

@@ -14,6 +14,7 @@ import pytest
 
 from local_lambda.cli.watching import forget_bytecode
 from tests.integration.local_lambda_probe import Probe
+from tests.sharing import TMP
 
 COMMAND = [sys.executable, "-c", "from telemetry_forwarder.cli import main; main()", "local", "--json"]
 MOMENT = 1_700_000_000  # the modification time of every version: they differ by nothing that Python looks at
@@ -55,7 +56,7 @@ class Served:
 @contextlib.asynccontextmanager
 async def serving(code: Path, *arguments: str) -> AsyncIterator[tuple[Served, str]]:
     process = await asyncio.create_subprocess_exec(
-        *COMMAND, "--code", str(code), "--serve", "0", "--watch", *arguments,
+        *COMMAND, "--code", str(code), "--serve", "0", "--watch", "--share", str(TMP), *arguments,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, limit=2**20,
     )  # fmt: skip
     try:

@@ -18,6 +18,7 @@ import pytest
 from aiobotocore.session import get_session
 
 from local_lambda import Function, InitFailed, LocalLambda
+from tests.sharing import sharing
 
 from .aws_service import Service, environment, error, moto
 from .secrets_world import exchange, head
@@ -76,11 +77,8 @@ def variables(url: str, mode: str = "open", **more: str) -> dict[str, str]:
 
 
 def tutorial(language: str, given: dict[str, str]) -> Function:
-    if language == "python":
-        return Function(code=EXAMPLES / "secrets/python", handler="app.handler", environment=given)
-    runtime = EXAMPLES / "functions/nodejs/bootstrap.mjs"
-    command = ["/usr/bin/env", "node", str(runtime)]
-    return Function(code=EXAMPLES / "secrets/nodejs", handler="index.handler", command=command, environment=given)
+    folder, handler = {"python": ("python", "app.handler"), "node": ("nodejs", "index.handler")}[language]
+    return Function(code=EXAMPLES / "secrets" / folder, handler=handler, environment=given)
 
 
 def core_limit(pid: int) -> str:
@@ -101,7 +99,10 @@ def in_node() -> Any:
 async def test_the_tutorials_function_makes_one_call_in_a_hundred_invocations(moto, environment, language):
     """It asks in its first line too: INIT would fail if that were refused."""
     await put(moto, SECRET)
-    async with counted(moto) as service, LocalLambda(tutorial(language, variables(service.url)), [EXTENSION]) as env:
+    async with (
+        counted(moto) as service,
+        LocalLambda(tutorial(language, variables(service.url)), [EXTENSION], platform=sharing()) as env,
+    ):
         results = [(await env.invoke({})).json() for _ in range(100)]
         await env.shutdown()
     assert results == [{"characters": len(SECRET), "changed": False}] * 100
@@ -114,7 +115,7 @@ async def test_with_a_ttl_of_a_second_a_changed_parameter_is_seen_after_it(moto,
     """The environment is frozen between the invocations: its processes stand still, and only the clocks go on."""
     await put(moto, SECRET)
     given = variables(moto, SSM_PARAMETER_STORE_TTL="1")
-    async with LocalLambda(tutorial(language, given), [EXTENSION]) as env:
+    async with LocalLambda(tutorial(language, given), [EXTENSION], platform=sharing()) as env:
         assert not (await env.invoke({})).json()["changed"]
         await put(moto, "another")
         await asyncio.sleep(1.1)
@@ -123,7 +124,7 @@ async def test_with_a_ttl_of_a_second_a_changed_parameter_is_seen_after_it(moto,
 
 async def test_an_invocation_does_not_wait_for_an_extension_that_only_serves_secrets(moto, environment):
     await put(moto, SECRET)
-    async with LocalLambda(asking(variables(moto)), [EXTENSION]) as env:
+    async with LocalLambda(asking(variables(moto)), [EXTENSION], platform=sharing()) as env:
         result = await env.invoke({"targets": [f"/?name={NAME}"]})
         assert result.json()["asked"] == [[200, json.dumps({"value": SECRET}, separators=(",", ":"))]]
         longest_core = core_limit(env.pids[EXTENSION.name])
@@ -138,7 +139,7 @@ async def test_what_is_to_be_fetched_beforehand_is_there_when_init_ends(moto, en
     await put(moto, "below", "/prod/app/one")
     async with counted(moto) as service:
         given = variables(service.url, TELEMETRY_FORWARDER_SECRETS_PREFETCH=f"{NAME},/prod/app/*")
-        async with LocalLambda(asking(given), [EXTENSION]) as env:
+        async with LocalLambda(asking(given), [EXTENSION], platform=sharing()) as env:
             assert service.calls == {"GetParameters": 1, "GetParametersByPath": 1}
             asked = (await env.invoke({"targets": [f"/?name={NAME}", "/?name=/prod/app/one"]})).json()["asked"]
     assert [json.loads(body)["value"] for _, body in asked] == [SECRET, "below"]
@@ -148,7 +149,7 @@ async def test_what_is_to_be_fetched_beforehand_is_there_when_init_ends(moto, en
 async def test_with_the_token_of_the_functions_session(moto, environment):
     await put(moto, SECRET)
     get = f"/systemsmanager/parameters/get?name={NAME}&withDecryption=true"
-    async with LocalLambda(asking(variables(moto, "token")), [EXTENSION]) as env:
+    async with LocalLambda(asking(variables(moto, "token")), [EXTENSION], platform=sharing()) as env:
         admitted = (await env.invoke({"targets": [get], "token": "AWS_SESSION_TOKEN"})).json()["asked"]
         refused = (await env.invoke({"targets": [get, f"/?name={NAME}"]})).json()["asked"]
     assert json.loads(admitted[0][1])["Parameter"]["Value"] == SECRET
@@ -161,7 +162,7 @@ async def test_a_restore_drops_what_was_fetched_before_the_snapshot(moto, enviro
     target = f"/?name={NAME}"
     async with counted(moto) as service:
         function = asking(variables(service.url, ASK_AT_INIT=target), init_type="snap-start")
-        async with LocalLambda(function, [EXTENSION]) as env:
+        async with LocalLambda(function, [EXTENSION], platform=sharing()) as env:
             assert service.calls == {"GetParameter": 1}
             await put(moto, "after the restore")
             first = (await env.invoke({"targets": [target] * 3})).json()
@@ -175,7 +176,7 @@ async def test_a_restore_drops_what_was_fetched_before_the_snapshot(moto, enviro
 async def test_a_restore_with_the_containers_token(moto, environment):
     await put(moto, SECRET)
     function = asking(variables(moto, "token"), init_type="snap-start")
-    async with LocalLambda(function, [EXTENSION]) as env:
+    async with LocalLambda(function, [EXTENSION], platform=sharing()) as env:
         asked = {"targets": [f"/?name={NAME}"], "token": "AWS_CONTAINER_AUTHORIZATION_TOKEN"}
         assert [status for status, _ in (await env.invoke(asked)).json()["asked"]] == [200]
 
@@ -198,7 +199,7 @@ async def test_in_strict_mode_a_taken_port_fails_the_start(environment):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         given = variables("http://127.0.0.1:9", TELEMETRY_FORWARDER_STRICT="true")
         given["PARAMETERS_SECRETS_EXTENSION_HTTP_PORT"] = str(taken.getsockname()[1])
-        env = LocalLambda(asking(given), [EXTENSION])
+        env = LocalLambda(asking(given), [EXTENSION], platform=sharing())
         with pytest.raises(InitFailed):
             await env.__aenter__()
 
@@ -260,7 +261,7 @@ def written_below(folder: Path) -> bytes:
 
 async def test_when_it_is_off_nothing_listens(environment):
     given = variables("http://127.0.0.1:9", "off", TELEMETRY_FORWARDER_SECRETS_PREFETCH=NAME)
-    async with LocalLambda(asking(given), [EXTENSION]) as env:
+    async with LocalLambda(asking(given), [EXTENSION], platform=sharing()) as env:
         asked = (await env.invoke({"targets": ["/ping"]})).json()["asked"]
         assert (asked[0][0], "refused" in asked[0][1]) == (0, True)
         with pytest.raises(ConnectionRefusedError):

@@ -14,6 +14,7 @@ import pytest
 from layer.locked import pip
 from local_lambda import Function, LocalLambda
 from tests.layers import REPOSITORY
+from tests.sharing import sharing
 
 from .test_wheel import install, requires, wheel
 from .world import FUNCTIONS, free_port
@@ -64,7 +65,7 @@ async def test_a_sink_from_a_package_of_its_own_delivers(extension: Path, tmp_pa
             "TELEMETRY_FORWARDER_LOG_LEVEL": "info",
         }
         function = Function(code=FUNCTIONS, handler="lines.handler", environment=environment)
-        async with LocalLambda(function, extensions=[extension]) as env:
+        async with LocalLambda(function, extensions=[extension], platform=sharing()) as env:
             await env.invoke({"lines": 5})
             await env.shutdown()
         said = [json.loads(line) for line in env.extension_output("telemetry-forwarder") if line.startswith("{")]

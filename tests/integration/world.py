@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from local_backends import CloudWatchLogs, Datadog, SplunkHec
 from local_lambda import Function, LocalLambda, Platform
+from tests.sharing import sharing
 
 EXTENSION = Path(__file__).parents[2] / "extensions/telemetry-forwarder"
 FUNCTIONS = Path(__file__).parent / "functions"
@@ -125,7 +126,7 @@ async def world(
         env = LocalLambda(
             Function(code=FUNCTIONS, handler=handler, environment=given, **function),
             extensions=[EXTENSION, *extensions],
-            platform=platform,
+            platform=sharing(platform),
         )
         await stack.enter_async_context(env)
         yield World(splunk, datadog, cloudwatch, env)

@@ -11,6 +11,7 @@ from local_backends import CloudWatchLogs, Datadog, SplunkHec
 from local_lambda import Function, Invocation, LocalLambda, Platform
 from tests.integration.sockets import make_certificate
 from tests.integration.world import EXTENSION, GROUP, World, free_port
+from tests.sharing import sharing
 
 HERE = Path(__file__).parent
 SHARED = Platform(cpu_quota="cgroup", memory_limit="off")
@@ -94,7 +95,7 @@ async def open_world(
         if memory_mb is not None:
             function = replace(function, memory_mb=memory_mb)
         platform = Platform() if memory_mb is None else SHARED
-        env = await stack.enter_async_context(LocalLambda(function, [extension], platform=platform))
+        env = await stack.enter_async_context(LocalLambda(function, [extension], platform=sharing(platform)))
         yield MatrixWorld(World(splunk, datadog, cloudwatch, env), sinks, untrusted)
 
 

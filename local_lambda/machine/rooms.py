@@ -1,0 +1,214 @@
+"""Rooms: the mount namespaces of environments, each with Lambda's file system, and the processes that run in them.
+
+What is done there is done by `room_program.py`, which this process starts once and talks to over sockets.
+"""
+
+import asyncio
+import atexit
+import functools
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_PROGRAM = Path(__file__).with_name("room_program.py")
+_PACKET = 64 * 1024
+_PROBE_S = 10.0
+
+_Started = tuple[int, asyncio.Future[int]]  # a pid, and what will be its exit code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    """A file or directory of this machine, and where a room shows it."""
+
+    source: Path
+    target: Path
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a room shows beside the rest of the machine's files, which can only be read.
+
+    `opt`: a directory whose contents are those of /opt. `programs`: what stands in /opt/extensions as well, by name;
+    they are links. `address`: where sandbox.localdomain leads. `tmp_mb`: the size of the private /tmp.
+    """
+
+    address: str
+    tmp_mb: int = 512
+    opt: Path | None = None
+    programs: Mapping[str, Path] = field(default_factory=dict)
+    binds: Sequence[Bind] = ()
+
+    def message(self, root: str) -> bytes:
+        return json.dumps(
+            {
+                "root": root,
+                "address": self.address,
+                "tmp_mb": self.tmp_mb,
+                "opt": None if self.opt is None else str(self.opt.resolve()),
+                "links": {name: str(path) for name, path in self.programs.items()},
+                "binds": [[str(one.source.resolve()), str(one.target), one.writable] for one in self.binds],
+            }
+        ).encode()
+
+
+class _Porter:
+    """The connection to the porter, one per Python process. The first room starts it; it ends with Python."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+
+    def room(self, plan: Plan) -> tuple[socket.socket, str]:
+        """Ask for a room; return the socket of its keeper, and the directory that can be removed once it answered."""
+        root = tempfile.mkdtemp(prefix="local-lambda-room-")
+        own, keepers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with keepers, self._lock:
+            porter = self._socket
+            if porter is None or self._process is None or self._process.poll() is not None:
+                porter = self._start()
+            socket.send_fds(porter, [plan.message(root)], [keepers.fileno()])
+        return own, root
+
+    def _start(self) -> socket.socket:
+        atexit.register(self._end)
+        own, porters = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with porters:
+            # In its own session: Ctrl-C in the terminal reaches this process only.
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_PROGRAM)],
+                stdin=porters.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=None,
+                cwd="/",
+                start_new_session=True,
+            )
+        self._socket = own
+        return own
+
+    def _end(self) -> None:
+        if self._socket is not None and self._process is not None:
+            self._socket.close()
+            self._process.wait(timeout=5)
+            self._process = None
+
+
+_porter = _Porter()
+
+
+@functools.cache
+def why_not() -> str:
+    """Return why this machine gives no rooms, as the end of a sentence; "" if it does. Asked once, by making one."""
+    if sys.platform != "linux":
+        return "only Linux has mount namespaces"
+    if platform.machine() not in ("x86_64", "aarch64"):
+        return f"the processor {platform.machine()} is not known here"
+    connection, root = _porter.room(Plan(address="127.0.0.2"))
+    with connection:
+        connection.settimeout(_PROBE_S)
+        try:
+            error = _error_in(connection.recv(_PACKET))
+        except OSError as failed:
+            error = str(failed)
+    shutil.rmtree(root, ignore_errors=True)
+    return error
+
+
+def _error_in(answer: bytes) -> str:
+    if not answer:
+        return "the process that makes namespaces ended"
+    return str(json.loads(answer).get("error", ""))
+
+
+class Room:
+    """One room. It lives until `close`, whatever becomes of the processes in it."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._starting = asyncio.Lock()
+        self._started: asyncio.Future[_Started] | None = None
+        self._running: dict[int, asyncio.Future[int]] = {}
+
+    @classmethod
+    async def open(cls, plan: Plan) -> "Room":
+        """Make a room. Raises OSError if the machine does not allow it."""
+        connection, root = _porter.room(plan)
+        connection.setblocking(False)
+        try:
+            if error := _error_in(await asyncio.get_running_loop().sock_recv(connection, _PACKET)):
+                raise OSError(error)
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
+        room = cls(connection)
+        room._loop.add_reader(connection, room._read)
+        return room
+
+    async def start(
+        self, argv: Sequence[str], *, cwd: Path, variables: Mapping[str, str], fds: Sequence[int], log_fd: int
+    ) -> _Started:
+        """Start a program; return its pid and the future of its exit code. Raises OSError if it cannot be executed.
+
+        `fds` become its standard output, standard error and, if there is a third, the descriptor `log_fd`.
+        """
+        message = {"argv": list(argv), "cwd": str(cwd), "env": dict(variables), "log_fd": log_fd}
+        async with self._starting:
+            self._started = self._loop.create_future()
+            socket.send_fds(self._connection, [json.dumps(message).encode()], list(fds))
+            return await self._started
+
+    def close(self) -> None:
+        """Let go of the room: its keeper kills what still runs and ends."""
+        self._loop.remove_reader(self._connection)
+        self._connection.close()
+
+    def _read(self) -> None:
+        """Handle the messages that are there."""
+        while True:
+            try:
+                data = self._connection.recv(_PACKET)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._lost()
+                return
+            self._handle(json.loads(data))
+
+    def _handle(self, message: Mapping[str, Any]) -> None:
+        if "exited" in message:
+            self._running.pop(message["exited"]).set_result(message["code"])
+            return
+        started, self._started = self._started, None
+        if started is None or started.done():  # whoever asked is gone, and its process is killed with the room
+            started = self._loop.create_future()
+        if "pid" in message:
+            self._running[message["pid"]] = ended = self._loop.create_future()
+            started.set_result((message["pid"], ended))
+        else:
+            started.set_exception(OSError(message["errno"], os.strerror(message["errno"])))
+
+    def _lost(self) -> None:
+        """The keeper is gone, and with it what it started: nobody must wait for its word."""
+        self._loop.remove_reader(self._connection)
+        for ended in self._running.values():
+            ended.set_result(-9)
+        self._running.clear()
+        if self._started is not None and not self._started.done():
+            self._started.set_exception(OSError("the keeper of the environment's room is gone"))

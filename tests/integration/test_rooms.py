@@ -1,0 +1,277 @@
+"""Environments with Lambda's file system: what is written for Lambda runs in them untouched.
+
+The extensions here have the habits of public ones: files at fixed places in /opt, a listener that is bound by Lambda's
+name, a fixed port, the Logs API, a wrapper script, a runtime in a layer.
+"""
+
+import asyncio
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from local_lambda import Fleet, Function, LocalLambda, Platform
+from local_lambda.errors import LimitsUnavailable
+from local_lambda.machine import file_system, rooms
+from tests.integration.local_lambda_probe import FUNCTIONS
+
+HERE = Path(__file__).parent
+OWN = Platform(file_system="own")
+LINES = Function(code=FUNCTIONS, handler="app.handler", timeout_s=10.0)
+
+pytestmark = pytest.mark.skipif(bool(rooms.why_not()), reason=f"no mount namespaces here: {rooms.why_not()}")
+
+
+def layer_with_listener(folder: Path, name: str = "listener") -> Path:
+    """Make a layer as AWS's samples are: a script in extensions/ that runs a program in a directory of its own."""
+    (folder / "extensions").mkdir(parents=True)
+    (folder / name).mkdir()
+    shutil.copy(HERE / "rooms" / "listener.py", folder / name / "extension.py")
+    start = folder / "extensions" / name
+    start.write_text(f'#!/bin/sh\nexport EXTENSION_NAME="${{0##*/}}"\nexec /opt/{name}/extension.py\n')
+    start.chmod(0o755)
+    (folder / name / "extension.py").chmod(0o755)
+    return folder
+
+
+def function_of(folder: Path, text: str, **settings: object) -> Function:
+    folder.mkdir()
+    (folder / "app.py").write_text(text)
+    return Function(**{"code": folder, "timeout_s": 10.0, **settings})  # type: ignore[arg-type]
+
+
+async def answer(function: Function, **env: object) -> object:
+    async with LocalLambda(function, platform=OWN, **env) as place:  # type: ignore[arg-type]
+        result = await place.invoke({})
+        assert result.function_error is None, result.payload
+        return result.json()
+
+
+@pytest.mark.parametrize("api", ["telemetry", "logs"])
+async def test_fixed_paths_in_opt_and_a_listener_bound_by_name(tmp_path: Path, api: str) -> None:
+    layer = layer_with_listener(tmp_path / "layer")
+    function = Function(code=FUNCTIONS, environment={"EXTENSION_API": api}, timeout_s=10.0)
+    async with LocalLambda(function, layers=[layer], platform=OWN) as env:
+        await env.invoke({"print": ["one line"]})
+        end = await env.shutdown()
+    assert end.extensions["listener"].exit_code == 0
+    said = env.extension_output("listener")
+    assert said[0] == ('subscribed "OK"\n')
+    assert "one line" in "".join(json.loads(said[-1].removeprefix("seen ")))
+
+
+async def test_ten_environments_of_an_extension_with_a_fixed_port(tmp_path: Path) -> None:
+    layer = layer_with_listener(tmp_path / "layer")
+    async with Fleet(LINES, layers=[layer], concurrency=10, platform=OWN) as fleet:
+        await fleet.provision(10)
+        environments = dict(fleet.environments)
+        await asyncio.gather(*(fleet.invoke({"print": [f"line {number}"]}) for number in range(10)))
+    seen = [env.extension_output("listener")[-1] for env in environments.values()]
+    lines = sorted(line for one in seen for line in json.loads(one.removeprefix("seen ")) if line.startswith("line"))
+    assert lines == sorted(f"line {number}\n" for number in range(10))
+    assert len({env.telemetry_host for env in environments.values()}) == 10
+
+
+async def test_only_tmp_can_be_written_and_it_has_its_size(tmp_path: Path) -> None:
+    text = """
+import errno, os
+def handler(event, context):
+    open("/tmp/mine", "w").write("x")
+    refused = []
+    for place in ("/var/task/x", "/opt/x", "/etc/x", "/x", "/usr/x", "/dev/shm/x", os.path.expanduser("~root/x")):
+        try:
+            open(place, "w")
+        except OSError as error:
+            refused.append(errno.errorcode[error.errno])
+    space = os.statvfs("/tmp")
+    return [sorted(set(refused)), len(refused), space.f_blocks * space.f_frsize, sorted(os.listdir("/tmp"))]
+"""
+    seen = await answer(function_of(tmp_path / "code", text, ephemeral_mb=1024))
+    refused = ["EACCES", "EROFS"] if os.geteuid() else ["EROFS"]
+    assert seen[0] in (refused, ["EROFS"])  # type: ignore[index]
+    assert seen[1:] == [7, 1024 * 1024 * 1024, ["mine"]]  # type: ignore[index]
+    assert "mine" not in os.listdir(tempfile.gettempdir())
+
+
+async def test_tmp_outlives_a_reset_and_is_nobody_elses(tmp_path: Path) -> None:
+    text = """
+import os, time
+def handler(event, context):
+    if event:
+        open("/tmp/" + event, "w").close()
+        time.sleep(60)
+    return os.listdir("/tmp")
+"""
+    function = function_of(tmp_path / "code", text, timeout_s=0.5)
+    async with LocalLambda(function, platform=OWN) as one, LocalLambda(function, platform=OWN) as other:
+        assert (await one.invoke("kept")).error_type == "Sandbox.Timedout"
+        assert (await one.invoke("")).json() == ["kept"]
+        assert (await other.invoke("")).json() == []
+
+
+async def test_a_function_sees_its_own_files_and_no_package_of_this_tool(tmp_path: Path) -> None:
+    text = """
+import importlib.util, sys
+def handler(event, context):
+    found = [name for name in ("aiohttp", "orjson", "click", "boto3", "pip") if importlib.util.find_spec(name)]
+    return [found, sys.path[0], sys.path[-1], sys.prefix, exit.__class__.__name__]
+"""
+    function = function_of(tmp_path / "code", text)
+    assert await answer(function) == [[], "/var/task", "/var/runtime", "/var/lang", "Quitter"]
+
+
+async def test_boto3_is_there_if_it_was_asked_for(tmp_path: Path) -> None:
+    text = "import boto3\ndef handler(event, context):\n    return boto3.client('s3').meta.region_name\n"
+    assert await answer(function_of(tmp_path / "code", text, boto3=True, region="eu-west-1")) == "eu-west-1"
+
+
+async def test_a_package_in_the_code_hides_the_runtimes(tmp_path: Path) -> None:
+    function = function_of(
+        tmp_path / "code", "import six\ndef handler(event, context):\n    return six.mine\n", boto3=True
+    )
+    (tmp_path / "code" / "six.py").write_text("mine = 'my own'\n")
+    assert await answer(function) == "my own"
+
+
+async def test_layers_bring_modules_libraries_and_programs(tmp_path: Path) -> None:
+    layer = tmp_path / "layer"
+    packages = layer / f"python/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+    packages.mkdir(parents=True)
+    (packages / "deep.py").write_text("word = 'deep'\n")
+    (layer / "python" / "flat.py").write_text("word = 'flat'\n")
+    (layer / "bin").mkdir()
+    (layer / "bin" / "tool").write_text("#!/bin/sh\necho from $0\n")
+    (layer / "bin" / "tool").chmod(0o755)
+    text = """
+import subprocess, deep, flat
+def handler(event, context):
+    return [deep.word, flat.word, subprocess.run(["tool"], capture_output=True, text=True).stdout]
+"""
+    assert await answer(function_of(tmp_path / "code", text), layers=[layer]) == [
+        "deep",
+        "flat",
+        "from /opt/bin/tool\n",
+    ]
+
+
+async def test_the_handler_may_be_in_a_layer(tmp_path: Path) -> None:
+    (tmp_path / "layer" / "python").mkdir(parents=True)
+    (tmp_path / "layer" / "python" / "wrapping.py").write_text("def handler(event, context):\n    return 'wrapped'\n")
+    function = function_of(tmp_path / "code", "", handler="wrapping.handler")
+    assert await answer(function, layers=[tmp_path / "layer"]) == "wrapped"
+
+
+async def test_an_exec_wrapper_starts_the_runtime(tmp_path: Path) -> None:
+    (tmp_path / "layer").mkdir()
+    wrapper = tmp_path / "layer" / "wrapper"
+    wrapper.write_text('#!/bin/bash\nexport WRAPPED="$#"\nexec "$@"\n')
+    wrapper.chmod(0o755)
+    text = "import os\ndef handler(event, context):\n    return os.environ['WRAPPED']\n"
+    given = {"AWS_LAMBDA_EXEC_WRAPPER": "/opt/wrapper"}
+    for place in ("own", "shared"):
+        function = function_of(tmp_path / place, text, environment=given)
+        platform = Platform(file_system=place)  # type: ignore[arg-type]
+        async with LocalLambda(function, layers=[tmp_path / "layer"], platform=platform) as env:
+            assert (await env.invoke({})).json() == "4"  # the interpreter, its option, the bootstrap, the handler
+
+
+@pytest.mark.parametrize("place", ["code", "layer"])
+async def test_a_bootstrap_is_the_runtime(tmp_path: Path, place: str) -> None:
+    code, layer = tmp_path / "code", tmp_path / "layer"
+    for folder in (code, layer):
+        folder.mkdir()
+    bootstrap = (tmp_path / place) / "bootstrap"
+    bootstrap.write_text(f"#!{sys.executable}\n" + (FUNCTIONS / "bootstrap.py").read_text())
+    bootstrap.chmod(0o755)
+    (code / "hello.txt").write_text("hi")
+    function = Function(code=code, handler="whatever", timeout_s=10.0)
+    async with LocalLambda(function, layers=[layer], platform=OWN) as env:
+        assert (await env.invoke({"n": 1})).json()["echo"] == {"n": 1}
+        assert env.telemetry[0]["record"]["runtimeVersion"] == "provided:al2023.v0"
+
+
+async def test_what_lies_in_this_machines_opt_is_never_found(tmp_path: Path) -> None:
+    text = "import os\ndef handler(event, context):\n    return os.listdir('/opt')\n"
+    assert await answer(function_of(tmp_path / "code", text)) == ["extensions"]
+
+
+async def test_where_there_are_no_namespaces_it_is_said_and_the_rest_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_system, "why_not", lambda: "the system says no")
+    function = function_of(tmp_path / "code", "def handler(event, context):\n    return 'ran'\n")
+    async with LocalLambda(function) as env:
+        assert (await env.invoke({})).json() == "ran"
+        assert env.limits is not None
+        assert env.limits.file_system == "shared: the system says no"
+        assert env.telemetry_host == "127.0.0.2"
+    with pytest.raises(LimitsUnavailable, match="cannot be had: the system says no"):
+        LocalLambda(function, platform=OWN)
+
+
+ORDINARY = """
+import asyncio, json, os, sys
+from pathlib import Path
+from local_lambda import Function, LocalLambda, Platform
+
+async def main():
+    function = Function(code=Path(sys.argv[1]), timeout_s=10)
+    async with LocalLambda(function, layers=[Path(sys.argv[2])], platform=Platform(file_system="own")) as env:
+        await env.invoke({"print": ["as somebody"]})
+        await env.shutdown()
+    print(json.dumps([os.getuid(), env.extension_output("listener")]))
+
+asyncio.run(main())
+"""
+
+
+NOBODY = 65534
+# What the local Lambda needs of this tool's packages; the rest of them is large.
+NEEDED = (
+    *("local_lambda", "aiohttp", "aiohappyeyeballs", "aiosignal", "attr", "attrs", "frozenlist", "idna", "multidict"),
+    *("orjson", "propcache", "typing_extensions", "yarl", "awslambdaric", "simplejson", "snapshot_restore_py"),
+    "runtime_client",
+)
+
+
+def copied(folder: Path) -> Path:
+    """Copy the local Lambda and what it needs to where everybody can read it."""
+    folder.mkdir()
+    for name in NEEDED:
+        spec = importlib.util.find_spec(name)
+        assert spec is not None, name
+        assert spec.origin is not None, name
+        source = Path(spec.origin)
+        if spec.submodule_search_locations:
+            shutil.copytree(source.parent, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder)
+    return folder
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="who is not root is an ordinary user in every other test")
+def test_an_ordinary_user_has_them_too(tmp_path: Path) -> None:
+    python = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
+    if not Path(python).exists():
+        pytest.skip(f"there is no {python}, and this Python is not for everybody")
+    layer = layer_with_listener(tmp_path / "layer")
+    packages = copied(tmp_path / "packages")
+    shutil.copytree(FUNCTIONS, tmp_path / "code", ignore=shutil.ignore_patterns("__pycache__"))
+    above = [path for path in tmp_path.parents if path.is_relative_to(tempfile.gettempdir())][:-1]
+    for path in (tmp_path, *above, *tmp_path.rglob("*")):
+        path.chmod(path.stat().st_mode | 0o055)
+    done = subprocess.run(
+        [python, "-c", ORDINARY, str(tmp_path / "code"), str(layer)],
+        user=NOBODY, group=NOBODY, extra_groups=[], cwd="/", capture_output=True, text=True,
+        env={"HOME": "/nonexistent", "PYTHONPATH": str(packages)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    uid, said = json.loads(done.stdout)
+    assert uid == NOBODY
+    assert "as somebody" in said[-1]
