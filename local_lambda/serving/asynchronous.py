@@ -16,6 +16,8 @@ from local_lambda.rules.destination_records import Condition, failure
 from local_lambda.serving.deployment import Deployment
 from local_lambda.settings import Function
 
+_MENDING_S = 1.0  # between two looks at whether the function can run again
+
 OnFailure = Callable[[dict[str, Any]], None]
 
 
@@ -93,31 +95,29 @@ class Queue:
         task.add_done_callback(self._waiting.discard)
 
     async def _process(self, event: _Event) -> None:
-        wait_s = self._retries.first_wait_s
-        while not await self._is_settled(event):
-            await asyncio.sleep(wait_s)
-            wait_s *= 2
-
-    async def _is_settled(self, event: _Event) -> bool:
-        """Try once; return whether nothing more is to be done."""
-        try:
-            async with self._deployment.fleet(takes_turns=True) as fleet:
-                if time.monotonic() - event.queued_at > self._retries.max_age_s:
-                    self._give_up(event, fleet.function, "EventAgeExceeded")
-                    return True
-                served = await fleet.serve(
-                    event.payload, request_id=event.request_id, trace=event.trace, client_context=event.client_context
-                )
-        except EmulatorError:
-            return False  # not the function's fault, so no attempt: it was stopped, or is being mended
-        event.attempts += 1
-        event.last = served.invocation
-        if event.last.function_error is None:
-            return True
-        if event.attempts > self._retries.attempts:
-            self._give_up(event, fleet.function, "RetriesExhausted")
-            return True
-        return False
+        """Try until the function has succeeded, or the event is given up."""
+        while True:
+            try:
+                async with self._deployment.fleet(takes_turns=True) as fleet:
+                    function = fleet.function
+                    if time.monotonic() - event.queued_at > self._retries.max_age_s:
+                        return self._give_up(event, function, "EventAgeExceeded")
+                    served = await fleet.serve(
+                        event.payload,
+                        request_id=event.request_id,
+                        trace=event.trace,
+                        client_context=event.client_context,
+                    )
+            except EmulatorError:  # not the function's fault, so no attempt: it was stopped, or is being mended
+                await asyncio.sleep(_MENDING_S)
+                continue
+            event.attempts += 1
+            event.last = served.invocation
+            if event.last.function_error is None:
+                return None
+            if event.attempts > self._retries.attempts:
+                return self._give_up(event, function, "RetriesExhausted")
+            await asyncio.sleep(self._retries.first_wait_s * 2 ** (event.attempts - 1))
 
     def _give_up(self, event: _Event, function: Function, condition: Condition) -> None:
         self._on_failure(

@@ -40,7 +40,7 @@ class Deployment:
         """Wait for a fleet, and for its room if need be. The caller begins its work without another wait."""
         while True:
             if self._error is not None:
-                raise self._error
+                raise self._error.with_traceback(None)  # it is raised for many, and would grow with each
             fleet = self._fleet
             if fleet is None:
                 await self._watch.until(lambda: self._fleet is not None or self._error is not None)
