@@ -88,7 +88,8 @@ async def _demo(extension: Path, code: Path, handler: str, page_port: int | None
         splunk = await stack.enter_async_context(SplunkHec(token="demo-token"))  # noqa: S106 - of a local stand-in
         datadog = await stack.enter_async_context(Datadog(api_key="demo-key"))
         cloudwatch = await stack.enter_async_context(CloudWatchLogs())
-        spool = Path(stack.enter_context(TemporaryDirectory(prefix="spool-")))  # on this machine /tmp is shared
+        spool = Path(stack.enter_context(TemporaryDirectory(prefix="spool-")))
+        platform = Platform(shared_paths=[spool])  # so that the page can look into it
         function = Function(
             name="sample",
             code=code,
@@ -116,12 +117,12 @@ async def _demo(extension: Path, code: Path, handler: str, page_port: int | None
                 port=page_port, file=report, event=_FIRST_EVENT, destinations=destinations, read_ledger=read_ledger
             )
         if show is not None and page_port is not None:
-            return await _page(function, extension, show)
+            return await _page(function, platform, extension, show)
         async with show or nullcontext():
-            return await _story(function, extension, show, splunk, datadog, cloudwatch)
+            return await _story(function, platform, extension, show, splunk, datadog, cloudwatch)
 
 
-async def _page(function: Function, extension: Path, show: "Show") -> int:
+async def _page(function: Function, platform: Platform, extension: Path, show: "Show") -> int:
     """Serve the page until Ctrl-C, as `telemetry-forwarder local --page` does."""
     from local_lambda.cli.local_session import Plan, session
     from local_lambda.cli.package import Package
@@ -130,7 +131,7 @@ async def _page(function: Function, extension: Path, show: "Show") -> int:
     plan = Plan(
         package=lambda: package,
         name=function.name,
-        platform=Platform(),
+        platform=platform,
         extensions=[extension],
         event=_FIRST_EVENT,
         show=show,
@@ -140,6 +141,7 @@ async def _page(function: Function, extension: Path, show: "Show") -> int:
 
 async def _story(
     function: Function,
+    platform: Platform,
     extension: Path,
     show: "Show | None",
     splunk: SplunkHec,
@@ -150,7 +152,7 @@ async def _story(
     console = Console(highlight=False)
     console.print("A local Lambda with a sample function and this extension, and strict local")
     console.print("stand-ins for Splunk HEC, Datadog and CloudWatch Logs.\n")
-    environment = LocalLambda(function, extensions=[extension])
+    environment = LocalLambda(function, extensions=[extension], platform=platform)
     if show is not None:
         show.follow(1, environment)
     async with environment:

@@ -14,10 +14,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from local_lambda import Fleet, Function, Platform
+from local_lambda import Fleet, Function
 from local_lambda.errors import AddressInUse, InvalidSetting
 from local_lambda.page import Request, Show, Sighting
 from tests.integration.local_lambda_probe import FUNCTIONS, Probe
+from tests.sharing import sharing
 
 
 class Somewhere:
@@ -110,7 +111,13 @@ async def world(
     function = Function(code=FUNCTIONS, timeout_s=10.0, environment=variables)
     async with (
         Show(port=0, destinations=destinations, **show) as shown,
-        Fleet(function, [probe.path for probe in probes], concurrency=concurrency, on_start=shown.follow) as fleet,
+        Fleet(
+            function,
+            [probe.path for probe in probes],
+            concurrency=concurrency,
+            platform=sharing(),
+            on_start=shown.follow,
+        ) as fleet,
         aiohttp.ClientSession() as http,
     ):
         shown.act_on(fleet)
@@ -255,7 +262,7 @@ async def test_a_managed_instance_is_never_frozen() -> None:
     function = Function(code=FUNCTIONS, handler="concurrent.handler", init_type="lambda-managed-instances")
     async with (
         Show(port=0) as shown,
-        Fleet(function, platform=Platform(), on_start=shown.follow) as fleet,
+        Fleet(function, platform=sharing(), on_start=shown.follow) as fleet,
         aiohttp.ClientSession() as http,
     ):
         shown.act_on(fleet)
