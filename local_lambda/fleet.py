@@ -130,6 +130,10 @@ class Fleet:
 
     # The public methods
 
+    def check(self) -> None:
+        """Raise what starting an environment raises before any of its processes runs."""
+        self._environment(self._started + 1)  # what it has unpacked goes with it
+
     async def provision(self, count: int) -> None:
         """Start `count` more environments at once; return when all of them wait for an invocation.
 
@@ -248,7 +252,7 @@ class Fleet:
 
     def _start(self) -> _Resident:
         number = self._started + 1
-        env = LocalLambda(self._function(number), self._extensions, platform=self._platform, layers=self._layers)
+        env = self._environment(number)
         self._started = number
         self._on_start(number, env)
         resident = _Resident(number, env)
@@ -276,6 +280,9 @@ class Fleet:
             if resident in self._idle:
                 self._idle.remove(resident)
             self._watch.notify()
+
+    def _environment(self, number: int) -> LocalLambda:
+        return LocalLambda(self._function(number), self._extensions, platform=self._platform, layers=self._layers)
 
     def _function(self, number: int) -> Function:
         """Return the function with the environment variables that are specific to this environment."""

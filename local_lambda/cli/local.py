@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, get_args
 
 import click
 import orjson
+from click.core import ParameterSource
 
-from local_lambda import EmulatorError, InitFailed, Platform
+from local_lambda import EmulatorError, Fleet, InitFailed, Platform
 from local_lambda.cli.local_session import Plan, session
 from local_lambda.cli.package import FUNCTION_OPTIONS, FunctionOptions
 from local_lambda.cli.serving import SERVING_OPTIONS, ServingOptions
@@ -78,10 +79,9 @@ def local(
     """Run a function with its extensions on a local Lambda."""
     try:
         package = asked.package()
-        with package.function() as function:  # what is wrong with it ends the command, also with --watch
-            name = function.name
         serving = serving.over(package)
         serving.check()
+        _check_used(serving)
         # With an endpoint its caller gets the failed init, as on Lambda; without one it ends the command.
         platform = Platform(
             init_limit_s=init_limit,
@@ -89,13 +89,18 @@ def local(
             file_system=file_system,
             shared_paths=[path.absolute() for path in shared],
         )
+        with package.function() as function:  # what is wrong with it ends the command, also with --watch
+            name = function.name
+            Fleet(
+                function, asked.extensions, platform=platform, layers=package.layers, port_variables=port_variables
+            ).check()
         payload = _event(event)
         plan = Plan(
             package=asked.package,
             name=name,
             platform=platform,
             extensions=asked.extensions,
-            template=asked.template,
+            template=asked.template_file(),
             port_variables=port_variables,
             event=payload,
             count=count,
@@ -123,6 +128,16 @@ def _failure(error: EmulatorError, *, plural: bool) -> click.ClickException:
         hint = "If it listens on a fixed port, name the variable that holds the port with --port-variable."
         return click.ClickException(f"{error} {hint}")
     return click.ClickException(str(error))
+
+
+def _check_used(serving: ServingOptions) -> None:
+    """Raise BadUsage for options that nothing would come of."""
+    given = click.get_current_context().get_parameter_source
+    unused = [name for name in ("event", "count", "gap") if given(name) is ParameterSource.COMMANDLINE]
+    if serving.serves and unused:
+        raise BadUsage(
+            f"--{unused[0]} is about invocations of the command's own; with --serve or --url there are none."
+        )
 
 
 def _show(port: int | None, report: Path | None, event: Any) -> "Show | None":

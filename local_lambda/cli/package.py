@@ -16,8 +16,18 @@ from local_lambda.machine.code import unpacked
 
 _PATH = click.Path(path_type=Path)
 
+_FOUND = Path("-")  # where --template names no file
+_TEMPLATES = (".aws-sam/build/template.yaml", "template.yaml", "template.yml", "template.json")
+
 FUNCTION_OPTIONS = (
-    click.option("--template", type=_PATH, metavar="FILE", help="A SAM template that describes the function."),
+    click.option(
+        "--template",
+        type=_PATH,
+        is_flag=False,
+        flag_value=_FOUND,
+        metavar="[FILE]",
+        help="A SAM template that describes the function; without FILE that of `sam build`, or template.yaml.",
+    ),
     click.option("--resource", metavar="NAME", help="Which function of it.  [default: the only one]"),
     click.option("--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="One of it; repeatable."),
     click.option("--function", "handler", metavar="HANDLER", help="MODULE.FUNCTION.  [default: app.handler]"),
@@ -92,14 +102,15 @@ class FunctionOptions:
         """Return what to run; a template is read again each time. Raises BadUsage or EmulatorError."""
         given = self._settings()
         variables = pairs_of("--env", self.variables)
-        if self.template is None:
+        template = self.template_file()
+        if template is None:
             if self.resource is not None or self.parameters:
                 raise BadUsage("--resource and --parameter are about a template: --template FILE.")
             return Package(code=self.code or Path(), settings={**given, "environment": variables}, layers=self.layers)
         from local_lambda.cli.sam_template import read_function  # YAML is loaded by nobody who has no template
 
         found = read_function(
-            self.template,
+            template,
             self.resource,
             parameters=pairs_of("--parameter", self.parameters),
             region=self.region or "us-east-1",
@@ -115,6 +126,15 @@ class FunctionOptions:
             max_age_s=found.max_age_s,
             remarks=found.remarks,
         )
+
+    def template_file(self) -> Path | None:
+        """Return the template, looked for as `sam local` does if none was named. Raises BadUsage."""
+        if self.template != _FOUND:
+            return self.template
+        found = next((path for path in map(Path, _TEMPLATES) if path.is_file()), None)
+        if found is None:
+            raise BadUsage(f"--template: there is none of {', '.join(_TEMPLATES)} here; name one.")
+        return found
 
     def _settings(self) -> dict[str, Any]:
         """Return the fields of `Function` that options were given for."""

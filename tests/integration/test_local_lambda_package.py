@@ -35,11 +35,11 @@ Resources:
 """
 
 
-async def run(*arguments: str, **variables: str) -> tuple[int, Any, str]:
+async def run(*arguments: str, cwd: Path | None = None, **variables: str) -> tuple[int, Any, str]:
     """Return the exit code, the payload of the invocation, and what was written on standard error."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        *COMMAND, *arguments, stdout=pipe, stderr=pipe, env=os.environ | variables
+        *COMMAND, *arguments, stdout=pipe, stderr=pipe, env=os.environ | variables, cwd=cwd
     )
     out, error = await process.communicate()
     lines = [json.loads(line) for line in out.splitlines()]
@@ -97,6 +97,23 @@ async def test_options_win_over_the_template(template: str, event: list[str]) ->
     }
 
 
+async def test_without_a_file_the_template_is_looked_for_as_sam_does(template: str, event: list[str]) -> None:
+    folder = Path(template).parent
+    code, payload, error = await run("--template", *event, cwd=folder)
+    assert (code, payload["STAGE"]) == (0, "test"), error
+    built = folder / ".aws-sam" / "build"
+    built.mkdir(parents=True)
+    (built / "template.yaml").write_text(TEMPLATE.replace("src", "../../src").replace("tools}", "../../tools}"))
+    code, payload, error = await run(
+        "--resource", "Orders", "--parameter", "Stage=built", "--template", *event, cwd=folder
+    )
+    assert (code, payload["STAGE"]) == (0, "built"), error
+    (folder / "empty").mkdir()
+    code, _, error = await run("--template", cwd=folder / "empty")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "there is none of .aws-sam/build/template.yaml, template.yaml," in error
+
+
 async def test_this_repositorys_own_template_runs() -> None:
     template = str(REPOSITORY / "template.yaml")
     code, payload, error = await run("--template", template, "--resource", "PythonFunction")
@@ -131,13 +148,17 @@ async def test_code_as_a_zip_file_is_unpacked_and_removed(tmp_path: Path, event:
             "The variable AWS_REGION is reserved: Lambda sets it itself; set the region instead.",
         ),
         (["--parameter", "Stage"], "--parameter"),
+        (["--function", "nothing.handler", "--serve", "0"], "The handler 'nothing.handler' needs nothing.py"),
+        (["--layer", "/nowhere.zip", "--serve", "0"], "The layer /nowhere.zip is neither a directory nor a file."),
+        (["--port-variable", "_X", "--serve", "0"], "The variable '_X' has a name that Lambda does not take"),
+        (["--count", "3", "--serve", "0"], "--count is about invocations of the command's own"),
     ],
 )
 @pytest.mark.parametrize("watch", [[], ["--watch"]])
 async def test_what_is_asked_wrongly_is_one_sentence_and_code_2(
     arguments: list[str], sentence: str, watch: list[str]
 ) -> None:
-    code, payload, error = await run(*arguments, *watch)
+    code, payload, error = await run("--code", str(REPOSITORY / "examples" / "python"), *arguments, *watch)
     assert (code, payload) == (2, None)
     assert error.startswith("Error: ")
     assert sentence in error
