@@ -333,6 +333,11 @@ class LocalLambda:
         return [text for text in (self.runtime.note, self._files.remark) if text]
 
     @property
+    def why_shared(self) -> str:
+        """Why the environment has no file system of its own, without a full stop; "" if it has one."""
+        return self._files.why_shared
+
+    @property
     def telemetry_host(self) -> str:
         """The address of sandbox.localdomain."""
         return self._files.places.address

@@ -94,7 +94,10 @@ def conformance_suite(
 
 @pytest.fixture
 def conformance_check(request: pytest.FixtureRequest, conformance_suite: "Suite") -> Callable[[], None]:
-    """Return a function that fails the test if the extension fails the check, and skips it if there is no verdict."""
+    """Return a function that makes the check: a fault fails the test, no verdict skips it, a note passes.
+
+    The note is a section of the test's report (shown by -rP) and a property of it, `note`, in JUnit XML.
+    """
 
     def check() -> None:
         from local_lambda.conformance import Outcome
@@ -102,7 +105,10 @@ def conformance_check(request: pytest.FixtureRequest, conformance_suite: "Suite"
         verdict = asyncio.run(conformance_suite.verdict(request.param))
         if verdict.is_failure:
             pytest.fail(str(verdict), pytrace=False)
-        if verdict.outcome is not Outcome.PASSED:
+        if verdict.outcome is Outcome.NOTE:
+            request.node.add_report_section("call", "note", str(verdict))
+            request.node.user_properties.append(("note", str(verdict)))
+        elif verdict.outcome is not Outcome.PASSED:
             pytest.skip(f"{verdict.outcome}: {verdict.seen}")
 
     return check

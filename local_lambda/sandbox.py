@@ -119,9 +119,16 @@ class Sandbox:
                 name,
                 [str(path)],
                 cwd=Path("/"),  # Lambda documents none; with / a wrong relative path fails
-                variables=lambda _: environment.for_extension(
-                    self.function, self.runtime_kind, self.files.places, api=self.api, is_file=self.files.is_file(name)
-                ),
+                variables=lambda _: {
+                    **environment.for_extension(
+                        self.function,
+                        self.runtime_kind,
+                        self.files.places,
+                        api=self.api,
+                        is_file=self.files.is_file(name),
+                    ),
+                    **self.platform.extension_variables,
+                },
                 on_message=self._on_extension_line(name),
             )
         except OSError as error:

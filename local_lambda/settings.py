@@ -147,6 +147,7 @@ class Platform:
     - `buffer_bytes`: the limit of the records held for each subscription.
     - `spoil`, a fault for tests: it gets the records of each batch as JSON and returns those to send instead. If it
       returns none, nothing is sent and nobody is told.
+    - `extension_variables`, another fault: environment variables for extensions that Lambda does not give them.
     - `on_init_failure`: "raise" raises `InitFailed` from `async with`; "retry" repeats the init once in the first
       invocation, as Lambda does. `fresh_deadline_after_reinit`: whether the function's timeout restarts after such an
       init.
@@ -189,6 +190,7 @@ class Platform:
     stream_bytes_per_s: int = 2 * 1024 * 1024
     retry: Retry = field(default_factory=Retry)
     spoil: Callable[[Sequence[bytes]], Sequence[bytes]] | None = None
+    extension_variables: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.file_system not in get_args(_FileSystem):

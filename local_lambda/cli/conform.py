@@ -1,79 +1,115 @@
-"""`telemetry-forwarder conform`: check whether an extension does what Lambda expects."""
+"""`telemetry-forwarder conform`: check whether extensions do what Lambda expects."""
 
 import asyncio
 import signal
 import sys
-from collections import Counter
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 import orjson
 from rich.console import Console
-from rich.markup import escape
 
+from local_lambda.cli import conform_output as output
 from local_lambda.cli.usage import BadUsage, pairs_of
-from local_lambda.conformance import Limits, Outcome, OwnFunction, Subject, Suite, Verdict
-from local_lambda.errors import EmulatorError
+from local_lambda.conformance import Limits, OwnFunction, Subject, Suite, Verdict
+from local_lambda.conformance.layers import Layers
+from local_lambda.errors import EmulatorError, ExtensionNotFound
 
-_STYLES = {
-    Outcome.PASSED: "green",
-    Outcome.FAILED: "bold red",
-    Outcome.NOT_APPLICABLE: "bright_black",
-    Outcome.NOT_CHECKED: "yellow",
-}
 _LIMITS = Limits()
 _SECONDS = click.FloatRange(min=0.001, max=300)
+_FORMATS = ("text", "json", "junit")
+_PATH = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("extension", type=click.Path(path_type=Path))
+@click.argument("extension", type=_PATH, required=False)
+@click.option(
+    "--layer", "layers", type=_PATH, multiple=True, help="A layer, ZIP or directory; repeatable, lowest first."
+)
 @click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="A customer variable; repeatable.")
 @click.option("--function", "handler", help="A handler of yours, MODULE.FUNCTION, to be called in each invocation.")
-@click.option("--code", type=click.Path(path_type=Path), default=Path(), help="Directory of its code.  [default: .]")
+@click.option("--code", type=_PATH, default=Path(), help="Directory of its code.  [default: .]")
 @click.option("--event", default="{}", show_default=True, help="The event for it, as JSON.")
 @click.option(
     "--share", "shared", type=click.Path(path_type=Path), multiple=True, metavar="PATH",
     help="A path of this machine that the extension may read and write; repeatable.",
 )  # fmt: skip
+@click.option("--only", multiple=True, metavar="CHECKS", help="These checks alone, with commas between; repeatable.")
+@click.option("--skip", multiple=True, metavar="CHECKS", help="All but these checks; repeatable.")
 @click.option("--hold", type=_SECONDS, default=_LIMITS.hold_s, show_default=True, help="Most seconds to hold.")
 @click.option("--freeze", type=_SECONDS, default=_LIMITS.freeze_s, show_default=True, help="Longest freeze, seconds.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+@click.option("--format", "form", type=click.Choice(_FORMATS), default="text", show_default=True, help="What to print.")
+@click.option("--json", "form", flag_value="json", help="The same as --format json.")
 def conform(
-    extension: Path,
+    extension: Path | None,
+    layers: tuple[Path, ...],
     variables: tuple[str, ...],
     handler: str | None,
     code: Path,
     event: str,
     shared: tuple[Path, ...],
+    only: tuple[str, ...],
+    skip: tuple[str, ...],
     hold: float,
     freeze: float,
-    as_json: bool,
+    form: str,
 ) -> None:
     """Judge EXTENSION, any executable, on a local Lambda.
 
-    {port} in the value of a variable becomes a free port. The exit code is 0 if nothing failed, 1 if something did,
-    2 if there was nothing to judge.
+    With --layer, EXTENSION is the file name of one in the layers, or a file that runs with them; without it all that
+    are in the layers are judged, one after the other.
+
+    {port} in the value of a variable becomes a free port. The exit code is 1 if a fault was found, otherwise 0; 2 if
+    there was nothing to judge.
     """
     console = Console(highlight=False)
+    judged: list[tuple[str, Sequence[Verdict]]] = []
     try:
         own = OwnFunction(code=code, handler=handler, event=_event(event)) if handler is not None else None
-        subject = Subject(extension, pairs_of("--env", variables), own, [path.absolute() for path in shared])
-        suite = Suite(subject, Limits(hold_s=hold, freeze_s=freeze))
-        busy = console.status("The extension runs in several environments…") if console.is_terminal else nullcontext()
-        with busy if not as_json else nullcontext():
-            verdicts = asyncio.run(_until_signalled(suite))
+        for executable, opt in _executables(extension, layers):
+            subject = Subject(executable, pairs_of("--env", variables), own, [path.absolute() for path in shared], opt)
+            suite = Suite(subject, Limits(hold_s=hold, freeze_s=freeze), only=_names(only), skip=_names(skip))
+            words = f"{executable.name} runs in several environments…"
+            with console.status(words) if console.is_terminal and form == "text" else nullcontext():
+                verdicts = asyncio.run(_until_signalled(suite))
+            # Of a layer the path would be that of its private copy.
+            judged.append((executable.name if layers else str(executable), verdicts))
+            if form == "text":
+                output.print_text(console, *judged[-1], is_one_of_several=bool(layers))
+            elif form == "json":
+                click.echo(output.as_json(*judged[-1]))
     except EmulatorError as error:
         raise BadUsage(str(error)) from error
     except asyncio.CancelledError:  # SIGTERM; click handles Ctrl-C, a KeyboardInterrupt
         sys.exit(128 + signal.SIGTERM)
-    if as_json:
-        click.echo(_as_json(extension, verdicts))
-    else:
-        _print(console, verdicts)
-    sys.exit(1 if any(verdict.is_failure for verdict in verdicts) else 0)
+    if form == "junit":
+        click.echo(output.as_junit(judged))
+    sys.exit(1 if any(verdict.is_failure for _, verdicts in judged for verdict in verdicts) else 0)
+
+
+def _executables(extension: Path | None, layers: Sequence[Path]) -> Iterator[tuple[Path, Path | None]]:
+    """Yield each extension to judge, and the directory that stands for /opt."""
+    if not layers:
+        if extension is None:
+            raise BadUsage("There is nothing to judge: give an EXTENSION, or a --layer that has one.")
+        yield extension, None
+        return
+    with ExitStack() as stack:
+        given = stack.enter_context(Layers(layers))
+        names = given.names
+        wanted: Sequence[str | Path] = names
+        if extension is not None:
+            wanted = [str(extension)] if str(extension) in names else [extension]
+            if str(extension) not in names and not extension.is_file():
+                raise ExtensionNotFound(
+                    f"The layers have no extension {str(extension)!r}; they have {', '.join(names)}."
+                )
+        for one in wanted:
+            with given.alone(one) as place:
+                yield place
 
 
 async def _until_signalled(suite: Suite) -> list[Verdict]:
@@ -84,29 +120,8 @@ async def _until_signalled(suite: Suite) -> list[Verdict]:
     return await suite.verdicts()
 
 
-def _print(console: Console, verdicts: Sequence[Verdict]) -> None:
-    """Print one line for each check; below a failure, its consequence and where AWS documents the rule."""
-    names = max(len(verdict.check) for verdict in verdicts)
-    words = max(map(len, Outcome))
-    for verdict in verdicts:
-        outcome = f"[{_STYLES[verdict.outcome]}]{verdict.outcome:<{words}}[/]"
-        _line(console, f"{outcome}  {verdict.check:<{names}}  {escape(verdict.seen)}")
-        if verdict.is_failure:
-            margin = " " * (words + names + 4)
-            _line(console, f"{margin}[yellow]{escape(verdict.consequence)}[/]")
-            _line(console, f"{margin}[bright_black]{escape(verdict.source)}[/]")
-    counts = Counter(verdict.outcome for verdict in verdicts)
-    _line(console, "\n" + ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome]) + ".")
-
-
-def _line(console: Console, text: str) -> None:
-    console.print(text, soft_wrap=True)  # no line breaks in a pipe
-
-
-def _as_json(extension: Path, verdicts: Sequence[Verdict]) -> bytes:
-    failed = any(verdict.is_failure for verdict in verdicts)
-    checks = [verdict.as_dict() for verdict in verdicts]
-    return orjson.dumps({"extension": str(extension), "passed": not failed, "checks": checks})
+def _names(given: Sequence[str]) -> list[str]:
+    return [name.strip() for text in given for name in text.split(",")]
 
 
 def _event(text: str) -> Any:

@@ -3,7 +3,10 @@
 model                       the input and the results of the suite
 suite                       the list of checks, and the order of the work
 scenarios, posting, machine the environments, and the actions and look-ups in them
+batches                     unusual batches of telemetry: pure
+layers                      the extensions of layers, one at a time
 observations                the observations in one environment: plain data
+surroundings                whether this machine is why an extension is in trouble
 starting, invoking,         the checks: pure functions of the observations, each with its title and source
 receiving
 function/                   the function that runs beside the extension

@@ -9,10 +9,17 @@ from local_lambda.conformance.model import (
     failed,
     not_applicable,
     not_checked,
+    noted,
     passed,
 )
 from local_lambda.conformance.observations import ACCEPTED, NEXT, REGISTER, SUBSCRIBE, Observations
+from local_lambda.conformance.starting import COMES_UP
 from local_lambda.results import ExtensionEnd, Invocation
+
+# The checks that tell why invocations do not come to their end, and why the extension does not live to see it.
+_ASKS = ("holds-briefly", "next-once-per-invocation")
+LIVES = (*_ASKS, "survives-freeze", "stays-alive")
+_DIES_OF_A_FREEZE = 2  # an end at the thaw after the first freeze need not have to do with the freeze
 
 
 @check("asks for the next event once per invocation", EXTENSIONS + "Next, and Invoke phase", from_the_start=True)
@@ -26,6 +33,7 @@ def next_once_per_invocation(warm: Observations, limits: Limits) -> Finding:
         return failed(
             f"It never asked for its first event; the init was over after {limits.init_s:g} s.",
             "Lambda counts an extension as ready with its first /event/next, and fails the init at its limit.",
+            because=COMES_UP,
         )
     if refused := [call for call in calls if call.status not in (None, 200)]:
         return failed(
@@ -33,6 +41,8 @@ def next_once_per_invocation(warm: Observations, limits: Limits) -> Finding:
             "Lambda answers 403 Extension.InvalidExtensionState; clients that read this as the end leave.",
         )
     invoked = [call for call in calls if '"eventType":"INVOKE"' in call.answer]
+    if warm.crash:
+        return not_checked(f"It ended ({warm.crash}) before all events were done.")
     asked = len(calls) - 1
     if asked == len(invoked) and (len(invoked) == len(warm.invocations) or "INVOKE" not in warm.registered_for):
         events = f" and once after each of {len(invoked)} INVOKE events" if invoked else ""
@@ -41,6 +51,7 @@ def next_once_per_invocation(warm: Observations, limits: Limits) -> Finding:
         f"It asked {asked} times after its init, for {len(invoked)} INVOKE events in {len(warm.invocations)}"
         " invocations.",
         "Each /event/next says that the event before is done; without it Lambda waits until the function times out.",
+        because=("holds-briefly",),
     )
 
 
@@ -61,6 +72,7 @@ def _held(observed: Observations, limits: Limits) -> Finding:
             "It did not ask for the next event, and the invocation ran into the function's timeout"
             f" ({limits.function_timeout_s:g} s).",
             "Lambda bills the whole timeout, resets the environment, and counts an error.",
+            because=("holds-briefly",),
         )
     held = [_overhead_ms(one) for one in observed.invocations]
     longest = max(held, default=0.0)
@@ -70,6 +82,7 @@ def _held(observed: Observations, limits: Limits) -> Finding:
     return failed(
         f"{said}; the bound is {limits.hold_s * 1000:.0f} ms.",
         "Lambda bills that time, freezes later, and takes no other invocation meanwhile.",
+        because=("holds-briefly",),
     )
 
 
@@ -84,7 +97,8 @@ def stays_alive(warm: Observations) -> Finding:
         return not_checked("It did not start.")
     if warm.crash:
         words = warm.init.message if warm.init and not warm.came_up else ""
-        return failed(f"It ended by itself ({warm.crash}){': ' + words if words else '.'}", restart)
+        said = f"It ended by itself ({warm.crash}){': ' + words if words else '.'}"
+        return failed(said, restart, because=(*COMES_UP, "next-once-per-invocation", "survives-freeze"))
     if warm.transcript.generation > 1:
         return failed("It ended between two invocations.", restart)
     if warm.end is not None:
@@ -101,15 +115,19 @@ def survives_freeze(warm: Observations, limits: Limits) -> Finding:
     done = [one for one in warm.invocations if one.status == "success"]
     if len(warm.invocations) < 2:
         return not_checked("There was no second invocation.")
+    if warm.crash and len(done) < _DIES_OF_A_FREEZE:
+        return not_checked("It ended before the longer freezes.")
     if warm.transcript.generation > 1 or len(done) < len(warm.invocations):
         return failed(
             f"Invocation {len(done) + 1} went wrong after a freeze.",
             "Lambda freezes after each invocation, for milliseconds or hours: timers, connections and locks of before"
             " must not matter.",
+            because=_ASKS,
         )
-    last = warm.calls(NEXT)[-2].ended if len(warm.calls(NEXT)) > 1 else None
-    tried = warm.deliveries(since=last or 0.0)
-    if tried and not any(one.status in ACCEPTED for one in tried):
+    last = (warm.calls(NEXT)[-2].ended if len(warm.calls(NEXT)) > 1 else None) or 0.0
+    tried = warm.deliveries(since=last)
+    took_before = any(one.status in ACCEPTED for one in warm.deliveries() if one.began < last)
+    if took_before and tried and not any(one.status in ACCEPTED for one in tried):
         return failed(
             f"After a freeze of {limits.freeze_s:g} s it took no telemetry any more: {_how(tried[-1].status)}.",
             "Lambda tries again for a while and then drops what it holds.",
@@ -120,7 +138,8 @@ def survives_freeze(warm: Observations, limits: Limits) -> Finding:
 @check("comes up again after a timeout, with the same subscription", EXTENSIONS + "Failure handling")
 def survives_reset(reset: Observations) -> Finding:
     if not reset.came_up:
-        return failed(reset.why_not_up, "An environment comes up each time, or Lambda has none to offer.")
+        consequence = "An environment comes up each time, or Lambda has none to offer."
+        return failed(reset.why_not_up, consequence, because=(*COMES_UP, *LIVES))
     statuses = [one.status for one in reset.invocations]
     if statuses[:2] != ["success", "timeout"]:
         return not_checked("The invocation before the timeout did not end well.")
@@ -128,6 +147,7 @@ def survives_reset(reset: Observations) -> Finding:
         return failed(
             f"After a timeout it did not come up again ({reset.invocations[-1].error_type}).",
             "Lambda starts it anew in the same environment, with /tmp as it was; each invocation fails until it is up.",
+            because=LIVES,
         )
     first, second = reset.calls(SUBSCRIBE, generation=1), reset.calls(SUBSCRIBE, generation=2)
     if not first:
@@ -149,6 +169,8 @@ def exits_at_shutdown(warm: Observations, reset: Observations) -> Finding:
     if "SHUTDOWN" not in both[0].registered_for:
         return not_applicable("It is not registered for SHUTDOWN: Lambda kills it without a word, and what it holds.")
     ends = [end for observed in both if observed.came_up for end in observed.ends()]
+    if not ends:
+        return not_checked("It was gone before each SHUTDOWN.")
     for reason, end in ends:
         if fault := _end_fault(reason, end):
             return fault
@@ -164,11 +186,13 @@ def _end_fault(reason: str, end: ExtensionEnd) -> Finding | None:
         return failed(
             f"It was still there at the deadline of SHUTDOWN ({reason}){how}.",
             "Lambda kills it with SIGKILL 2 s after the beginning of the shutdown; what it holds is lost.",
+            because=("exits-at-shutdown",) if end.received_shutdown else (*LIVES, "exits-at-shutdown"),
         )
     if end.exit_code != 0:
         return failed(
             f"It ended with exit code {end.exit_code} at SHUTDOWN ({reason}).",
             "Lambda takes that for a failed shutdown (AWS's emulator calls the state ShutdownFailed).",
+            because=("exits-at-shutdown",),
         )
     return None
 
@@ -179,7 +203,8 @@ def _end_fault(reason: str, end: ExtensionEnd) -> Finding | None:
 )
 def ends_uninvoked(uninvoked: Observations, limits: Limits) -> Finding:
     if not uninvoked.came_up or uninvoked.end is None:
-        return failed(uninvoked.why_not_up, "With provisioned concurrency Lambda initialises ahead of any invocation.")
+        consequence = "With provisioned concurrency Lambda initialises ahead of any invocation."
+        return failed(uninvoked.why_not_up, consequence, because=(*COMES_UP, *LIVES))
     if "SHUTDOWN" not in uninvoked.registered_for:
         return not_applicable("It is not registered for SHUTDOWN.")
     end = uninvoked.end.extensions[uninvoked.name]
@@ -216,19 +241,26 @@ def leaves_no_process(warm: Observations, reset: Observations) -> Finding:
 def works_without_telemetry(warm: Observations, no_telemetry: Observations, limits: Limits) -> Finding:
     if not warm.calls(SUBSCRIBE):
         return not_applicable("It does not subscribe to telemetry.")
-    observed = no_telemetry
-    consequence = "AWS's emulator and sam local answer 202: with this extension no function can be tried there."
+    fault = _trouble_without_telemetry(no_telemetry, limits)
+    if fault is None:
+        return passed("Where telemetry is not supported (202) it goes on without.")
+    return noted(
+        f"Where telemetry is not supported (202): {fault.seen}",
+        "Lambda supports it; AWS's emulator and sam local do not: no function can be tried there with this extension.",
+        because=fault.because,
+    )
+
+
+def _trouble_without_telemetry(observed: Observations, limits: Limits) -> Finding | None:
     if not observed.came_up:
-        return failed(f"Where telemetry is not supported (202): {observed.why_not_up}", consequence)
+        return failed(observed.why_not_up, "", because=COMES_UP)
     if observed.crash or any(one.status not in ("success", "timeout") for one in observed.invocations):
-        return failed("Where telemetry is not supported (202), an invocation failed.", consequence)
+        return failed("an invocation failed.", "", because=LIVES)
     held = _held(observed, limits)
-    if held.consequence:
-        return failed(f"Where telemetry is not supported (202): {held.seen}", consequence)
-    for reason, end in observed.ends():
-        if "SHUTDOWN" in observed.registered_for and (fault := _end_fault(reason, end)):
-            return failed(f"Where telemetry is not supported (202): {fault.seen}", consequence)
-    return passed("Where telemetry is not supported (202) it goes on without.")
+    if held.is_failure:
+        return held
+    ends = observed.ends() if "SHUTDOWN" in observed.registered_for else []
+    return next((fault for reason, end in ends if (fault := _end_fault(reason, end))), None)
 
 
 @check(
@@ -237,15 +269,19 @@ def works_without_telemetry(warm: Observations, no_telemetry: Observations, limi
 def fits_managed_instances(managed: Observations) -> Finding:
     consequence = "Lambda Managed Instances refuse INVOKE with 403 Extension.InvalidEventType, and the init fails."
     if refused := [call for call in managed.calls(REGISTER) if call.status != 200]:
-        return failed(f"It registered for {refused[0].sent} and was answered {refused[0].answer}.", consequence)
-    if not managed.came_up:
-        return failed(managed.why_not_up, "No environment comes up on Lambda Managed Instances.")
+        return noted(f"It registered for {refused[0].sent} and was answered {refused[0].answer}.", consequence)
     if refused := [call for call in managed.calls(SUBSCRIBE)[-1:] if call.status != 200]:
-        answer = refused[0].answer
-        return failed(f"Its subscription was refused: {answer}.", "Managed Instances take schema 2025-01-29 only.")
+        return noted(
+            f"Its subscription was refused: {refused[0].call} was answered {refused[0].status} {refused[0].answer}.",
+            "Managed Instances have the Telemetry API only, and of it schema 2025-01-29.",
+            because=("subscribes-in-time",),
+        )
+    if not managed.came_up:
+        because = (*COMES_UP, *LIVES)
+        return noted(managed.why_not_up, "No environment comes up on Lambda Managed Instances.", because=because)
     for reason, end in managed.ends():
         if "SHUTDOWN" in managed.registered_for and (fault := _end_fault(reason, end)):
-            return fault
+            return noted(fault.seen, fault.consequence, because=fault.because)
     events = " and ".join(managed.registered_for) or "no event"
     return passed(f"With AWS_LAMBDA_INITIALIZATION_TYPE=lambda-managed-instances it registers for {events}.")
 

@@ -36,6 +36,9 @@ class Subject:
     """The extension to judge, and the environment variables that it gets.
 
     `shared` are paths of this machine that its environments may read and write, beside a file system of their own.
+    `opt` is the directory that stands for /opt, with the contents of the extension's layers. If it has this very file
+    in `extensions`, it must have no other extension there: one is judged at a time.
+
     `{port}` in a variable's value becomes a port that is free now, a different one in each environment. This is for
     extensions with a configurable port, so that several can be judged at once on one machine.
     """
@@ -44,6 +47,7 @@ class Subject:
     environment: Mapping[str, str] = field(default_factory=dict)
     function: OwnFunction | None = None
     shared: Sequence[Path] = ()
+    opt: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,29 +78,53 @@ class Limits:
 
 
 class Outcome(StrEnum):
-    """The result of a check."""
+    """The result of a check.
+
+    FAILED is a fault: on Lambda the function fails, is slowed down or billed for, or data is lost. NOTE is what does no
+    harm on Lambda as it is today, but elsewhere: on Managed Instances, in AWS's emulator, with input that is only
+    possible. NOT_CHECKED: this machine, or a fault that another check tells of, does not let it be known.
+    """
 
     PASSED = "passed"
     FAILED = "FAILED"
+    NOTE = "note"
     NOT_APPLICABLE = "not applicable"
     NOT_CHECKED = "not checked"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The observation of a check, in one sentence; for a fault also what Lambda would do."""
+    """The observation of a check, in one sentence; for a fault or a note also what Lambda would do.
+
+    `because` names checks before this one: if one of them tells of a fault, that is the reason for this one too.
+    """
 
     outcome: Outcome
     seen: str
     consequence: str = ""
+    because: Sequence[str] = ()
+
+    @property
+    def is_complaint(self) -> bool:
+        """Whether this is a fault or a note."""
+        return self.outcome in (Outcome.FAILED, Outcome.NOTE)
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether this is a fault."""
+        return self.outcome is Outcome.FAILED
 
 
 def passed(seen: str) -> Finding:
     return Finding(Outcome.PASSED, seen)
 
 
-def failed(seen: str, consequence: str) -> Finding:
-    return Finding(Outcome.FAILED, seen, consequence)
+def failed(seen: str, consequence: str, *, because: Sequence[str] = ()) -> Finding:
+    return Finding(Outcome.FAILED, seen, consequence, because)
+
+
+def noted(seen: str, consequence: str, *, because: Sequence[str] = ()) -> Finding:
+    return Finding(Outcome.NOTE, seen, consequence, because)
 
 
 def not_applicable(why: str) -> Finding:
@@ -147,15 +175,11 @@ class Verdict(Finding):
     title: str
     source: str
 
-    @property
-    def is_failure(self) -> bool:
-        return self.outcome is Outcome.FAILED
-
     def __str__(self) -> str:
         text = f"{self.check}: {self.outcome}. {self.seen}"
-        return f"{text} {self.consequence} ({self.source})" if self.is_failure else text
+        return f"{text} {self.consequence} ({self.source})" if self.is_complaint else text
 
     def as_dict(self) -> dict[str, str]:
-        """Return the verdict for JSON; the consequence is included for a failure only."""
+        """Return the verdict for JSON; the consequence is included for a fault or a note only."""
         fields = {"check": self.check, "title": self.title, "verdict": str(self.outcome), "seen": self.seen}
-        return fields | ({"lambda": self.consequence} if self.is_failure else {}) | {"source": self.source}
+        return fields | ({"lambda": self.consequence} if self.is_complaint else {}) | {"source": self.source}

@@ -6,6 +6,7 @@ from typing import Any
 
 from local_lambda.conformance import machine
 from local_lambda.conformance.machine import Listener
+from local_lambda.conformance.surroundings import Surroundings, explanation
 from local_lambda.phases.init import Outcome
 from local_lambda.results import ExtensionEnd, Invocation, Shutdown
 from local_lambda.rules.subscriptions import Subscription
@@ -13,7 +14,9 @@ from local_lambda.transcript import Entry, Transcript
 
 REGISTER = "POST /2020-01-01/extension/register"
 NEXT = "GET /2020-01-01/extension/event/next"
-SUBSCRIBE = "PUT /2022-07-01/telemetry"
+_RUNTIME_NEXT = "GET /2018-06-01/runtime/invocation/next"
+_TELEMETRY, _LOGS = "PUT /2022-07-01/telemetry", "PUT /2020-08-15/logs"
+SUBSCRIBE = (_TELEMETRY, _LOGS)  # to either API; an extension uses one of them
 ACCEPTED = range(200, 300)
 
 
@@ -26,7 +29,7 @@ class _Recorder(Transcript):
 
     def received(self, name: str, call: str) -> Entry:
         """Begin an entry. The caller still waits here, so it cannot have opened its listener after our answer."""
-        if call == SUBSCRIBE:
+        if call in SUBSCRIBE:
             self.listeners_at_subscribe.append(machine.listeners())
         return super().received(name, call)
 
@@ -38,6 +41,7 @@ class Post:
     what: str
     status: int | None
     detail: str = ""
+    has_ended: bool = False  # the extension did, after this batch
 
     @property
     def is_accepted(self) -> bool:
@@ -49,12 +53,13 @@ class Observations:
     """One environment with the extension in it, from start to end.
 
     `listeners` are the listening sockets after the init; `left_behind` are the processes that outlived the environment
-    (None: the system does not list them). `posts` and `repeated` are the batches that the suite sent to the listener.
-    `own_lines` counts the lines that the extension wrote in each quarter of `quiet_s` seconds without any activity.
+    (None: the system does not list them). `posts` and `repeated` are the batches that the suite sent to the listener,
+    if there was a moment for it (`was_fed`). `own_lines` counts the lines that the extension wrote in each quarter of
+    `quiet_s` seconds without any activity; `unprompted_lines` the same while the platform also sent nothing.
     """
 
     name: str
-    address: str = ""  # of sandbox.localdomain
+    surroundings: Surroundings
     started: bool = False
     transcript: _Recorder = field(default_factory=_Recorder)
     init: Outcome | None = None
@@ -68,7 +73,9 @@ class Observations:
     left_behind: Mapping[int, str] | None = None
     posts: list[Post] = field(default_factory=list)
     repeated: Post | None = None
+    was_fed: bool = False
     own_lines: list[int] = field(default_factory=list)
+    unprompted_lines: list[int] = field(default_factory=list)
     quiet_s: float = 0.0
     markers: list[str] = field(default_factory=list)
     missing: Sequence[str] | None = None  # markers that did not arrive; None: not known
@@ -85,8 +92,8 @@ class Observations:
         message = self.init.message or "no reason was given."
         return f"The environment did not come up: {message[:1].lower()}{message[1:]}"
 
-    def calls(self, call: str, *, generation: int | None = None) -> list[Entry]:
-        """Return the calls to the platform that begin with `call`, from any caller."""
+    def calls(self, call: str | tuple[str, ...], *, generation: int | None = None) -> list[Entry]:
+        """Return the calls to the platform that begin with `call`, or one of several, from any caller."""
         entries = [entry for entry in self.transcript if entry.direction == "in" and entry.call.startswith(call)]
         return [entry for entry in entries if generation is None or entry.generation == generation]
 
@@ -105,6 +112,30 @@ class Observations:
         return list(mine[-1]["events"]) if mine else []
 
     @property
+    def excuse(self) -> str:
+        """What of this machine may be why the extension got into trouble, as a sentence; "" if nothing, or no trouble.
+
+        Trouble is that it does not come up, ends by itself, or does not listen where it wants its telemetry sent.
+        """
+        surroundings = self.surroundings
+        for subscription in self.subscriptions:
+            if subscription.port in surroundings.taken:
+                return f"Port {subscription.port}, where it listens, was taken on this machine before it started."
+            addresses = {str(listener.address) for listener in self.listening_on(subscription.port)}
+            if surroundings.misled and addresses == {surroundings.machines_host}:
+                return surroundings.misled
+        if not self.came_up and not self.crash and self.calls(NEXT) and not self.calls(_RUNTIME_NEXT):
+            return "The function did not start in time on this machine."
+        is_deaf = self.listeners is not None and any(not self.listening_on(one.port) for one in self.subscriptions)
+        if self.came_up and not self.crash and not is_deaf:
+            return ""
+        return explanation(surroundings, self.output)
+
+    def listening_on(self, port: int) -> list[Listener]:
+        """Return the sockets that listened on `port` after the init."""
+        return [listener for listener in self.listeners or () if listener.port == port]
+
+    @property
     def subscribed_types(self) -> set[str]:
         return {type_ for subscription in self.subscriptions for type_ in subscription.types}
 
@@ -116,8 +147,9 @@ class Observations:
         return found[0] if found else None
 
     def ends(self) -> list[tuple[str, ExtensionEnd]]:
-        """Return the reason and the extension's end for each shutdown of a generation that was still running."""
+        """Return the reason and the extension's end for each shutdown in which it was still running."""
         told = list(self.resets)
         if self.end is not None and (not self.invocations or self.invocations[-1].status == "success"):
             told.append(self.end)
-        return [(shutdown.reason, shutdown.extensions[self.name]) for shutdown in told]
+        ends = [(shutdown.reason, shutdown.extensions[self.name]) for shutdown in told]
+        return [(reason, end) for reason, end in ends if end.killed or end.received_shutdown]

@@ -1,66 +1,16 @@
-"""Sends batches with unusual contents to a listener, the way the platform sends them."""
+"""Sends batches to a listener, the way the platform sends them."""
 
 import asyncio
 import base64
 import secrets
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
-import orjson
 
 from local_lambda.conformance.observations import Post
 from local_lambda.rules.subscriptions import Subscription
-from local_lambda.rules.telemetry_events import timestamp
 
 _ANSWER_S = 3.0
-_DEEP = 40
-
-
-def rare_batches(subscription: Subscription) -> Iterator[tuple[str, bytes]]:
-    """Yield a description and a body for each batch: valid under the schema, or possible in a later schema."""
-    yield "an empty list", b"[]"
-    yield (
-        "records of types that do not exist yet",
-        _body(("platform.tomorrow", {"requestId": _ID, "new": True}), ("tomorrow", "a line\n"), ("platform.x", None)),
-    )
-    yield (
-        "records with members that they do not have today, or without optional ones",
-        _body(
-            ("platform.start", {"requestId": _ID, "tomorrow": [1, {"a": None}]}),
-            ("platform.runtimeDone", {"requestId": _ID, "status": "tomorrow"}),
-            ("platform.report", {"requestId": _ID, "status": "success", "metrics": {"durationMs": 1.5}}),
-            ("platform.logsDropped", {"reason": "a test", "droppedRecords": 0, "droppedBytes": 0}),
-        ),
-    )
-    yield "a function's record that is a number, a list, an object, null", _odd_values()
-    yield "text of one character, of none, with control characters, with a lone surrogate", _odd_texts()
-    filler = "x" * 1000 + "\n"
-    many = -(-2 * subscription.max_bytes // len(filler))
-    # AWS docs: "Expect to receive payloads as large as 2 * maxBytes + metadataBytes".
-    yield f"twice its maxBytes ({2 * subscription.max_bytes} bytes)", _body(*[("function", filler)] * many)
-
-
-_ID = "00000000-0000-4000-8000-000000000000"
-
-
-def _body(*records: tuple[str, Any]) -> bytes:
-    now = timestamp(time.time())
-    return orjson.dumps([{"time": now, "type": type_, "record": record} for type_, record in records])
-
-
-def _odd_values() -> bytes:
-    nested: Any = "deep"
-    for _ in range(_DEEP):
-        nested = [{"in": nested}]
-    values: list[Any] = [0, -1.5e300, 2**53 + 1, True, None, [], {}, [1, "two", None], {"": {"a.b": 1}}, nested]
-    return _body(*(("function", value) for value in values))
-
-
-def _odd_texts() -> bytes:
-    body = _body(*(("function", text) for text in ("", "\n", "\x00\x1b[31m", "\u2028 \U0001f980", "SURROGATE")))
-    return body.replace(b'"SURROGATE"', b'"\\ud83d alone"')
 
 
 class Poster:
@@ -89,9 +39,9 @@ class Poster:
         except (OSError, aiohttp.ClientError) as error:
             return Post(what, None, type(error).__name__)
 
-    async def post_twice(self, what: str, marker: str) -> Post:
+    async def post_twice(self, what: str, body: bytes) -> Post:
         """Send one batch without waiting for the answer, send it twice more, and return the worse answer."""
-        body, sequence_id = _body(("function", marker + "\n")), _sequence_id()
+        sequence_id = _sequence_id()
         try:
             async with asyncio.timeout(_ANSWER_S):
                 await self._send_and_leave(body, sequence_id)

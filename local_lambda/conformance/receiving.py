@@ -1,5 +1,8 @@
 """Checks of how an extension receives telemetry."""
 
+from collections.abc import Sequence
+
+from local_lambda.conformance.invoking import LIVES
 from local_lambda.conformance.model import (
     TELEMETRY,
     Finding,
@@ -7,11 +10,14 @@ from local_lambda.conformance.model import (
     failed,
     not_applicable,
     not_checked,
+    noted,
     passed,
 )
 from local_lambda.conformance.observations import Observations, Post
+from local_lambda.conformance.starting import COMES_UP
 
-_NO_SUBSCRIPTION = "It has no telemetry subscription."
+_REACHED = ("serves-before-subscribing", "listens-where-lambda-is")
+_LIVES = (*COMES_UP, *LIVES)
 
 
 @check(
@@ -21,11 +27,11 @@ _NO_SUBSCRIPTION = "It has no telemetry subscription."
 def acknowledges_anything(flooded: Observations) -> Finding:
     if absent := _absent(flooded):
         return absent
-    refused = [post for post in flooded.posts if not post.is_accepted]
-    if refused:
+    if refused := _refused(flooded.posts):
         return failed(
-            f"It was sent {refused[0].what}: {_answer(refused[0])}.",
+            f"It was sent {refused.what}: {_answer(refused)}.",
             "Lambda sends a batch again and again until it is answered 2xx, and meanwhile drops what comes after it.",
+            because=_REACHED if refused.status is None and not refused.has_ended else _LIVES,
         )
     platforms = [one for one in flooded.deliveries() if one.status is not None and one.status >= 300]
     if platforms:
@@ -33,10 +39,23 @@ def acknowledges_anything(flooded: Observations) -> Finding:
             f"It answered {platforms[0].status} to a batch of {platforms[0].sent}.",
             "Lambda sends the batch again and again until it is answered 2xx.",
         )
-    taken = "took (over TCP: outlived)" if flooded.subscriptions[0].protocol == "TCP" else "answered 2xx to"
-    return passed(
-        f"It {taken} {len(flooded.posts)} rare batches, from {flooded.posts[0].what} to {flooded.posts[-1].what}."
-    )
+    return _took(flooded)
+
+
+@check(
+    "answers telemetry of a kind that Lambda does not send today",
+    TELEMETRY + "Event schema reference; AWS adds types and members to it",
+)
+def acknowledges_what_may_come(hypothetical: Observations) -> Finding:
+    if absent := _absent(hypothetical):
+        return absent
+    if refused := _refused(hypothetical.posts):
+        return noted(
+            f"It was sent {refused.what}: {_answer(refused)}.",
+            "Lambda sends nothing like it today. Should it begin to, it repeats the batch until it is answered 2xx.",
+            because=(*_REACHED, *_LIVES, "acknowledges-anything"),
+        )
+    return _took(hypothetical)
 
 
 @check("answers a batch that comes again", TELEMETRY + "Specifying a destination protocol")
@@ -65,12 +84,12 @@ def does_not_feed_itself(flooded: Observations) -> Finding:
         return not_checked("It did not take the batches before.")
     lines = sum(flooded.own_lines)
     said = f"In {flooded.quiet_s:g} s in which nothing happened it wrote {lines} lines"
-    if all(flooded.own_lines):
+    if all(flooded.own_lines) and not all(flooded.unprompted_lines):
         return failed(
             f"{said}, each of which comes back to it as telemetry.",
             "Lambda sends it every line it writes: one line for each batch or record goes on for ever, and is billed.",
         )
-    return passed(f"{said}.")
+    return passed(f"{said}{', as it does where it is sent nothing' if all(flooded.own_lines) else ''}.")
 
 
 @check("loses no record that it acknowledged", TELEMETRY + "Specifying a destination protocol")
@@ -87,6 +106,7 @@ def delivers_what_it_acknowledged(warm: Observations, flooded: Observations) -> 
         return failed(
             f"{len(missing)} of {wanted} lines that it acknowledged did not arrive at their destination.",
             "What is acknowledged Lambda forgets.",
+            because=("survives-freeze", "stays-alive"),
         )
     return passed(f"All {wanted} lines that it acknowledged arrived at their destination.")
 
@@ -94,10 +114,25 @@ def delivers_what_it_acknowledged(warm: Observations, flooded: Observations) -> 
 def _absent(observed: Observations) -> Finding | None:
     """Return the reason why nothing could be sent, if any."""
     if not observed.came_up:
-        return failed(observed.why_not_up, "An environment comes up each time, or Lambda has none to offer.")
+        consequence = "An environment comes up each time, or Lambda has none to offer."
+        return failed(observed.why_not_up, consequence, because=_LIVES)
     if not observed.subscriptions:
-        return not_applicable(_NO_SUBSCRIPTION)
+        return not_applicable("It has no telemetry subscription.")
     return None
+
+
+def _took(observed: Observations) -> Finding:
+    posts = observed.posts
+    if not observed.was_fed:
+        return not_checked("The function did not get to run.")
+    if not posts:
+        return not_applicable("Nothing of the kind is sent to a subscription like its own.")
+    taken = "took (over TCP: outlived)" if observed.subscriptions[0].protocol == "TCP" else "answered 2xx to"
+    return passed(f"It {taken} {len(posts)} rare batches, from {posts[0].what} to {posts[-1].what}.")
+
+
+def _refused(posts: Sequence[Post]) -> Post | None:
+    return next((post for post in posts if not post.is_accepted), None)
 
 
 def _answer(post: Post) -> str:

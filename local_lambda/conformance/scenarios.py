@@ -1,23 +1,24 @@
 """The scenarios: run the extension in environments of several kinds, one after the other, and record what happens."""
 
 import asyncio
-import shlex
 import tempfile
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
 
-from local_lambda.conformance import machine
+from local_lambda.conformance import machine, surroundings
+from local_lambda.conformance.batches import Batch, hypothetical_batches, line_batch, rare_batches
 from local_lambda.conformance.function.app import HOLDING
 from local_lambda.conformance.model import PORT, ConformanceError, Delivered, Limits, Subject
 from local_lambda.conformance.observations import Observations, Post
-from local_lambda.conformance.posting import Poster, rare_batches
+from local_lambda.conformance.posting import Poster
+from local_lambda.conformance.surroundings import Surroundings
 from local_lambda.errors import InitFailed, WaitedTooLong
 from local_lambda.local_lambda import LocalLambda
 from local_lambda.rules import environment
@@ -31,6 +32,7 @@ _FREEZES_S = (0.0, 0.1, 0.2)  # before each invocation; the longest one follows
 _QUIET_S = (1.0, 5.0)  # least and most
 _QUARTERS = 4
 _ARRIVAL_S = 2.0
+_OTHER_PORTS = 3
 _GONE_S = 1.0
 _POLL_S = 0.02
 
@@ -47,6 +49,7 @@ class _Place:
     limits: Limits
     folder: Path
     call: Mapping[str, Any]  # added to every event
+    mute: asyncio.Event  # while set, the platform sends no telemetry
 
     async def invoke(self, **event: Any) -> bool:
         """Invoke the function; return whether the invocation succeeded and the environment goes on."""
@@ -74,14 +77,25 @@ class Scenarios:
         """Return the observations of this scenario. Raises ConformanceError if the suite's own function fails."""
         if kind not in self._made:
             self._made[kind] = await self._make(kind)
+            # A port that was free when it was chosen may have been taken since, if only by a connection.
+            for _ in range(_OTHER_PORTS if self._chooses_port else 0):
+                if self._made[kind].excuse != surroundings.PORT_TAKEN:
+                    break
+                self._made[kind] = await self._make(kind)
         return self._made[kind]
+
+    @property
+    def _chooses_port(self) -> bool:
+        return any(PORT in value for value in self._subject.environment.values())
 
     async def _make(self, kind: str) -> Observations:
         match kind:
             case "warm":
                 return await self._play(_invoke_and_freeze)
             case "flooded":
-                return await self._play(_feed, timeout_s=self._limits.function_timeout_s + 10.0)
+                return await self._feed(_post_rare)
+            case "hypothetical":
+                return await self._feed(_post_hypothetical)
             case "reset":
                 return await self._play(_time_out)
             case "uninvoked":
@@ -95,69 +109,54 @@ class Scenarios:
         raise KeyError(kind)
 
     async def _disclosed(self) -> Observations:
-        """Run the extension through a script that sets the variables which Lambda withholds from extensions."""
+        """Show the extension the variables that Lambda withholds from extensions."""
         function = self._function({})
         given = environment.for_runtime(
             function, choose(function, None), of_lambda(""), api="", log_stream="local/[$LATEST]0", log_fd=None
         )
         hidden = {name: value for name, value in given.items() if name not in environment.strip(given)}
         hidden |= {name: "hidden" for name in environment.NOT_FOR_EXTENSIONS if name not in hidden}
-        with tempfile.TemporaryDirectory() as folder:
-            script = Path(folder) / self._subject.extension.name
-            exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(hidden.items()))
-            target = shlex.quote(str(self._subject.extension.resolve()))
-            script.write_text(f'#!/bin/sh\n{exports}exec {target} "$@"\n')
-            script.chmod(0o755)
-            return await self._play(_invoke_once, extension=script, shared=[self._subject.extension.resolve().parent])
+        return await self._play(_invoke_and_freeze, platform={"extension_variables": hidden})
+
+    async def _feed(self, post: _Act) -> Observations:
+        async def act(place: _Place) -> None:
+            await _while_running(place, post)
+
+        return await self._play(act, timeout_s=self._limits.function_timeout_s + 10.0)
 
     def _function(self, variables: Mapping[str, str], **settings: Any) -> Function:
         settings = {"timeout_s": self._limits.function_timeout_s, "name": "conformance", **settings}
         return Function(code=FUNCTION, environment={**self._variables(), **variables}, **settings)
 
     def _variables(self) -> dict[str, str]:
-        given = self._subject.environment
-        port = str(machine.free_port()) if any(PORT in value for value in given.values()) else ""
-        return {name: value.replace(PORT, port) for name, value in given.items()}
+        port = str(machine.free_port()) if self._chooses_port else ""
+        return {name: value.replace(PORT, port) for name, value in self._subject.environment.items()}
 
-    async def _play(
-        self,
-        act: _Act,
-        *,
-        extension: Path | None = None,
-        platform: Mapping[str, Any] | None = None,
-        shared: Sequence[Path] = (),
-        **function: Any,
-    ) -> Observations:
-        limits, mark = self._limits, uuid.uuid4().hex
+    async def _play(self, act: _Act, *, platform: Mapping[str, Any] | None = None, **function: Any) -> Observations:
+        limits, mark, mute = self._limits, uuid.uuid4().hex, asyncio.Event()
         own = self._subject.function
         with tempfile.TemporaryDirectory() as folder:
-            executable = extension or self._subject.extension
             settings = Platform(
                 init_limit_s=limits.init_s,
                 long_init_limit_s=limits.init_s,
                 # A control group would also kill what has left the process group, and so hide it.
                 memory_limit="off",
                 freeze_with="signal",
-                shared_paths=[
-                    *shared,
-                    *self._subject.shared,
-                    *([own.code.resolve()] if own else []),
-                    Path(folder),
-                ],
+                shared_paths=[*self._subject.shared, *([own.code.resolve()] if own else []), Path(folder)],
+                spoil=lambda batch: [] if mute.is_set() else batch,
                 **(platform or {}),
             )
             described = self._function({_MARK: mark}, **function)
             # The extension inherits the mark, so that processes which outlive the environment can be found by it.
-            env = LocalLambda(described, [executable], platform=settings)
-            observed = Observations(name=executable.name)
+            env = LocalLambda(described, self._executables(), platform=settings, opt=self._subject.opt)
+            observed = Observations(name=self._subject.extension.name, surroundings=self._surroundings(env))
             env.transcript = observed.transcript
+            place = _Place(env=env, observed=observed, limits=limits, folder=Path(folder), call=self._call(), mute=mute)
             try:
                 with suppress(InitFailed):
                     async with env:
-                        observed.address = env.telemetry_host
                         observed.listeners, observed.subscriptions = machine.listeners(), env.subscriptions
-                        call = self._call()
-                        await act(_Place(env=env, observed=observed, limits=limits, folder=Path(folder), call=call))
+                        await act(place)
                         observed.end = await env.shutdown()
             finally:
                 observed.left_behind = await _end_leftovers(f"{_MARK}={mark}")
@@ -165,6 +164,24 @@ class Scenarios:
             _check_function(observed)
             observed.missing = await self._missing(observed, env.held_telemetry)
             return observed
+
+    def _executables(self) -> list[Path]:
+        """Return the extension, unless it lies where the environment finds it by itself."""
+        subject = self._subject
+        lies_there = subject.opt is not None and subject.extension.parent == subject.opt / "extensions"
+        return [] if lies_there else [subject.extension]
+
+    def _surroundings(self, env: LocalLambda) -> Surroundings:
+        host = env.telemetry_host
+        taken = {listener.port for listener in machine.listeners() or () if listener.is_reached_at(host)}
+        return Surroundings(
+            why_not_own=f"environments share its files ({env.why_shared})." if env.why_shared else "",
+            host=host,
+            machines_host=surroundings.machines_host(),
+            opt=self._subject.opt,
+            taken=frozenset(taken),
+            named=surroundings.named_paths(self._subject.extension),
+        )
 
     def _call(self) -> Mapping[str, Any]:
         own = self._subject.function
@@ -256,8 +273,8 @@ async def _time_out(place: _Place) -> None:
         await place.invoke()
 
 
-async def _feed(place: _Place) -> None:
-    """Keep the function, and with it the extension, running while the suite sends batches and then counts log lines."""
+async def _while_running(place: _Place, act: _Act) -> None:
+    """Keep the function, and with it the extension, running during `act`."""
     if not place.observed.subscriptions:
         return
     gate = place.folder / "gate"
@@ -265,10 +282,10 @@ async def _feed(place: _Place) -> None:
         invocation = tasks.create_task(place.invoke(hold=str(gate)))
         try:
             await place.env.event(_is_holding, timeout_s=place.limits.function_timeout_s)
-            await _post_all(place)
-            await _listen(place)
+            place.observed.was_fed = True
+            await act(place)
         except WaitedTooLong:
-            place.observed.posts.append(Post("anything", None, "the function did not get to run"))
+            pass  # `was_fed` says so
         finally:
             gate.touch()
     await invocation
@@ -278,19 +295,40 @@ def _is_holding(event: Mapping[str, Any]) -> bool:
     return event["type"] == "function" and str(event["record"]).startswith(HOLDING)
 
 
-async def _post_all(place: _Place) -> None:
-    """Send the unusual batches until one is not accepted, then one batch twice."""
-    observed, host = place.observed, place.env.telemetry_host
+async def _post_rare(place: _Place) -> None:
+    """Send the rare batches, then one batch several times, then nothing."""
+    observed = place.observed
+    subscription = observed.subscriptions[0]
+    async with _poster(place) as poster:
+        if not await _post_all(place, poster, rare_batches(subscription, time.time())):
+            return
+        body = line_batch(subscription, time.time(), place.marker)
+        observed.repeated = await poster.post_twice("a batch that was sent before", body)
+    await _listen(place)
+
+
+async def _post_hypothetical(place: _Place) -> None:
+    async with _poster(place) as poster:
+        await _post_all(place, poster, hypothetical_batches(place.observed.subscriptions[0], time.time()))
+
+
+@asynccontextmanager
+async def _poster(place: _Place) -> AsyncIterator[Poster]:
+    """Return a sender to the first subscription's listener."""
     async with aiohttp.ClientSession() as session:
-        poster = Poster(observed.subscriptions[0], host, session)
-        for what, body in rare_batches(observed.subscriptions[0]):
-            post = await poster.post(what, body)
-            if await _has_ended(place):
-                post = Post(what, None, "its process ended")
-            observed.posts.append(post)
-            if not post.is_accepted:
-                return
-        observed.repeated = await poster.post_twice("a batch that was sent before", place.marker())
+        yield Poster(place.observed.subscriptions[0], place.observed.surroundings.host, session)
+
+
+async def _post_all(place: _Place, poster: Poster, batches: Iterable[Batch]) -> bool:
+    """Send batches until one is not accepted; return whether all were."""
+    for what, body in batches:
+        post = await poster.post(what, body)
+        if await _has_ended(place):
+            post = Post(what, None, "its process ended", has_ended=True)
+        place.observed.posts.append(post)
+        if not post.is_accepted:
+            return False
+    return True
 
 
 async def _has_ended(place: _Place) -> bool:
@@ -301,13 +339,24 @@ async def _has_ended(place: _Place) -> bool:
 
 
 async def _listen(place: _Place) -> None:
-    """Count the lines that the extension writes while nothing happens."""
-    observed, env = place.observed, place.env
-    if "extension" not in observed.subscribed_types or observed.name not in env.pids:
+    """Count the lines that the extension writes while nothing happens; if it does, also while it hears nothing."""
+    observed = place.observed
+    if "extension" not in observed.subscribed_types or observed.name not in place.env.pids:
         return
     rounds = _QUARTERS * max(one.timeout_ms for one in observed.subscriptions) / 1000
     observed.quiet_s = min(max(rounds, _QUIET_S[0]), _QUIET_S[1])
+    observed.own_lines = await _count_lines(place)
+    if all(observed.own_lines):
+        place.mute.set()
+        await asyncio.sleep(observed.quiet_s / _QUARTERS)  # what is under way
+        observed.unprompted_lines = await _count_lines(place)
+        place.mute.clear()
+
+
+async def _count_lines(place: _Place) -> list[int]:
+    counts = []
     for _ in range(_QUARTERS):
-        before = len(env.extension_output(observed.name))
-        await asyncio.sleep(observed.quiet_s / _QUARTERS)
-        observed.own_lines.append(len(env.extension_output(observed.name)) - before)
+        before = len(place.env.extension_output(place.observed.name))
+        await asyncio.sleep(place.observed.quiet_s / _QUARTERS)
+        counts.append(len(place.env.extension_output(place.observed.name)) - before)
+    return counts

@@ -1,6 +1,8 @@
 """Checks of the start: the executable, the registration, and the time before the first event."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 
 from local_lambda.conformance.model import (
     EXTENSIONS,
@@ -14,7 +16,26 @@ from local_lambda.conformance.model import (
     passed,
 )
 from local_lambda.conformance.observations import NEXT, REGISTER, SUBSCRIBE, Observations
+from local_lambda.conformance.surroundings import Surroundings, paths_in
+from local_lambda.machine.executables import HERE, flaw_of, processor_of
+from local_lambda.rules.logs_schema import is_legacy
+from local_lambda.rules.subscriptions import Subscription
 from local_lambda.transcript import Entry
+
+# The checks that tell why an environment did not come up.
+COMES_UP = ("starts", "needs-no-stripped-variable", "registers")
+
+
+def why_it_cannot_start(extension: Path, surroundings: Surroundings) -> Finding | None:
+    """Return what is wrong with the file; None if nothing is found."""
+    if (processor := processor_of(extension)) not in ("", HERE):
+        return not_checked(f"It is a program for {processor}, and this machine is {HERE}.")
+    flaw = flaw_of(extension, opt=surroundings.opt)
+    if not flaw:
+        return None
+    if lacking := surroundings.lack_of(paths_in(flaw)):
+        return not_checked(lacking)
+    return failed(flaw[0].upper() + flaw[1:], "Lambda fails the init with Extension.LaunchError.")
 
 
 @check("can be executed", EXTENSIONS + "Init phase", from_the_start=True)
@@ -41,9 +62,10 @@ def registers(warm: Observations, limits: Limits) -> Finding:
     if calls:
         consequence = f"Lambda takes any name but the file's own for that of an internal extension. {waits}"
         return failed(f"It registered as {calls[0].name!r}; its file is called {warm.name!r}.", consequence)
+    causes = ("starts", "needs-no-stripped-variable")
     if warm.crash:
-        return failed("It ended before it registered.", f"Lambda fails the init with {warm.crash}.")
-    return failed(f"It did not register within {limits.init_s:g} s.", waits)
+        return failed("It ended before it registered.", f"Lambda fails the init with {warm.crash}.", because=causes)
+    return failed(f"It did not register within {limits.init_s:g} s.", waits, because=causes)
 
 
 @check("registers before it does slow work", EXTENSIONS + "Init phase", from_the_start=True)
@@ -98,17 +120,28 @@ def subscribes_in_time(warm: Observations) -> Finding:
             "Once all are ready the init is over, and Lambda answers 403 Telemetry.SubscriptionClosed.",
         )
     refused = [call for call in calls if call.status not in (200, 202)]
-    invalid = [call for call in refused if "ValidationError" in call.answer]
-    if invalid or calls[-1] in refused:
-        answer = (invalid or refused)[0].answer
-        return failed(f"Its subscription was refused: {answer}.", "Lambda answers the same and sends it nothing.")
+    if left := [call for call in refused if not _is_made_good(call, calls)]:
+        return failed(
+            f"Its subscription was refused: {left[0].answer}.",
+            "Lambda answers the same and sends it nothing.",
+        )
     fallback = f", after {len(refused)} refused" if refused else ""
-    shown = "; ".join(
-        f"{one.schema}, {'+'.join(one.types)}, maxItems {one.max_items}, maxBytes {one.max_bytes},"
-        f" timeoutMs {one.timeout_ms}"
-        for one in warm.subscriptions
-    )
+    shown = "; ".join(map(_shown, warm.subscriptions)) or calls[-1].answer
     return passed(f"It subscribed before its first event{fallback}: {shown}.")
+
+
+def _is_made_good(refused: Entry, calls: Sequence[Entry]) -> bool:
+    """Whether nothing is missing: another attempt was accepted later, or the extension has the other API already."""
+    later = any(call.status in (200, 202) and call.began > refused.began for call in calls)
+    earlier = any(call.status == 200 and call.began < refused.began for call in calls)
+    return later or (earlier and "AccessDenied" in refused.answer)
+
+
+def _shown(subscription: Subscription) -> str:
+    return (
+        f"{'Logs API ' if is_legacy(subscription.schema) else ''}{subscription.schema}, {'+'.join(subscription.types)},"
+        f" maxItems {subscription.max_items}, maxBytes {subscription.max_bytes}, timeoutMs {subscription.timeout_ms}"
+    )
 
 
 def _late_subscription(observed: Observations) -> Entry | None:
@@ -145,13 +178,14 @@ def listens_where_lambda_is(warm: Observations) -> Finding:
     if warm.listeners is None:
         return not_checked("This system does not say who listens.")
     for subscription in warm.subscriptions:
-        here = [listener for listener in warm.listeners if listener.port == subscription.port]
+        here = warm.listening_on(subscription.port)
         if not here:
             return failed(
                 f"Nobody listens on port {subscription.port} after the init.",
                 "Lambda tries again with growing pauses, and in the end drops what it holds.",
+                because=("serves-before-subscribing",),
             )
-        if not any(listener.is_reached_at(warm.address) for listener in here):
+        if not any(listener.is_reached_at(warm.surroundings.host) for listener in here):
             addresses = ", ".join(sorted(str(listener.address) for listener in here))
             return failed(
                 f"It listens on {addresses}:{subscription.port} only.",

@@ -17,7 +17,7 @@ _MACHINES = {
     183: "arm64",
     243: "RISC-V",
 }
-_HERE = {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), platform.machine())
+HERE = {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), platform.machine())
 _PROGRAM_INTERPRETER = 3  # PT_INTERP
 
 
@@ -41,6 +41,13 @@ def flaw_of(program: Path, *, opt: Path | None = None) -> str:
     return "it is neither a program for Linux nor does its first line name an interpreter (#!/bin/sh)."
 
 
+def processor_of(program: Path) -> str:
+    """Return the processor that an ELF program is for, by a name such as `HERE`; "" if it is no such program."""
+    with program.open("rb") as file:
+        head = file.read(_FIRST_BYTES)
+    return _machine(head) if head.startswith(b"\x7fELF") else ""
+
+
 def _flaw_of_script(first_line: bytes, opt: Path | None) -> str:
     words = first_line[2:].split()
     if not words:
@@ -54,21 +61,29 @@ def _flaw_of_script(first_line: bytes, opt: Path | None) -> str:
 
 
 def _flaw_of_elf(head: bytes, opt: Path | None) -> str:
-    order = ">" if head[5:6] == b"\x02" else "<"
-    (number,) = struct.unpack_from(f"{order}H", head, 18) if len(head) >= 20 else (0,)
-    machine = _MACHINES.get(number, f"an unknown processor ({number})")
-    if machine != _HERE:
-        return f"it is a program for {machine}, and this machine is {_HERE}; build it for {_HERE}."
-    loader = _loader(head, order)
+    machine = _machine(head)
+    if machine != HERE:
+        return f"it is a program for {machine}, and this machine is {HERE}; build it for {HERE}."
+    loader = _loader(head)
     if loader and _is_missing(loader, opt):
         return f"its loader {loader} does not exist; link it statically, or against the C library that is there."
     return ""
 
 
-def _loader(head: bytes, order: str) -> str:
+def _order(head: bytes) -> str:
+    return ">" if head[5:6] == b"\x02" else "<"
+
+
+def _machine(head: bytes) -> str:
+    (number,) = struct.unpack_from(f"{_order(head)}H", head, 18) if len(head) >= 20 else (0,)
+    return _MACHINES.get(number, f"an unknown processor ({number})")
+
+
+def _loader(head: bytes) -> str:
     """Return the program interpreter that a 64-bit ELF file asks for; "" if there is none in its first bytes."""
     if head[4:5] != b"\x02":
         return ""
+    order = _order(head)
     try:
         (table,) = struct.unpack_from(f"{order}Q", head, 32)
         size, count = struct.unpack_from(f"{order}HH", head, 54)

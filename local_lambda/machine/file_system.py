@@ -28,7 +28,8 @@ _HIDDEN = tuple(map(Path, ("/tmp", "/opt", "/var/task", "/var/runtime", "/var/la
 class FileSystem:
     """The file system of one environment.
 
-    `enforced` says whether it is its own, or why it is shared; `remark` what follows from that, "" if it was asked for.
+    `why_shared` is the reason if it is not its own, else ""; `enforced` says either, and `remark` what follows from it,
+    "" if it was asked for.
 
     `extensions` are the executables by name; those of `opt` are in its folder `extensions`.
     Raises LimitsUnavailable if a file system of its own was asked for and cannot be had.
@@ -40,6 +41,7 @@ class FileSystem:
         reason = _why_shared(platform)
         if reason and platform.file_system == "own":
             raise LimitsUnavailable(f"A file system of the environment's own cannot be had: {reason}.")
+        self.why_shared = reason
         self.enforced = f"shared: {reason}" if reason else OWN
         self.remark = "" if reason in ("", _AS_SET) else _REMARK.format(reason)
         self._runtime = runtime

@@ -1,19 +1,13 @@
-"""The conformance suite: what it says of our extension, of a small correct one, and of each of many wrong ones."""
+"""The conformance suite: what it says of our extension, of good ones, and of each of many wrong ones."""
 
-import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from local_backends import SplunkHec
-from local_lambda.cli.conform import conform
 from local_lambda.conformance import (
     CHECKS,
     ConformanceError,
@@ -23,15 +17,21 @@ from local_lambda.conformance import (
     Subject,
     Suite,
     Verdict,
+    machine,
 )
+from local_lambda.conformance.layers import Layers
 from local_lambda.conformance.machine import processes_with
+from local_lambda.errors import InvalidSetting
+from local_lambda.machine import file_system
 from tests.sharing import TMP
 
 ROOT = Path(__file__).parents[2]
 WRONG = Path(__file__).parent / "wrong_extensions"
+GOOD = Path(__file__).parent / "good_extensions"
 FUNCTIONS = Path(__file__).parent / "functions"
 # A few seconds less for those that never get ready, and for the freeze.
 QUICK = Limits(init_s=3.0, freeze_s=0.3)
+FAULT, NOTE = Outcome.FAILED, Outcome.NOTE
 
 
 async def test_our_extension_passes_everything(tmp_path: Path) -> None:
@@ -59,45 +59,99 @@ async def test_small_correct_extension_fails_nothing(tmp_path: Path) -> None:
     assert others == {"does-not-feed-itself": Outcome.NOT_APPLICABLE}
 
 
+@pytest.fixture(params=["own", "shared"])
+def has_own(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether environments have a file system and names of their own, where this machine lets them; and where not."""
+    if request.param == "shared":
+        monkeypatch.setattr("local_lambda.machine.file_system.why_not", lambda: "a test")
+    elif reason := file_system.why_not():
+        pytest.skip(f"no file systems of their own: {reason}")
+    return bool(request.param == "own")
+
+
+@pytest.mark.parametrize("extension", ["logs-api", "shell", "tcp"])
+async def test_good_extension_is_told_no_fault(extension: str, tmp_path: Path, has_own: bool) -> None:
+    """Each after the habits of extensions in the field. None is made for Managed Instances, which is only a note."""
+    verdicts = await suite_of(extension, tmp_path, folder=GOOD).verdicts()
+    complaints = {verdict.check: verdict.outcome for verdict in verdicts if verdict.is_complaint}
+    assert complaints == {"fits-managed-instances": NOTE}
+    assert not [verdict for verdict in verdicts if verdict.outcome is Outcome.NOT_CHECKED]
+
+
+async def test_good_extension_that_binds_by_name(tmp_path: Path, has_own: bool) -> None:
+    verdicts = await suite_of("binds-by-name", tmp_path, folder=GOOD).verdicts()
+    assert_good_or_unknown(verdicts, set(), is_known=has_own, lacking="sandbox.localdomain leads nowhere")
+
+
+async def test_good_extension_that_lives_in_opt(has_own: bool) -> None:
+    with Layers([GOOD / "opt-layer"]) as layers, layers.alone("opt-paths") as (executable, opt):
+        verdicts = await Suite(Subject(executable, opt=opt), QUICK).verdicts()
+    notes = {"fits-managed-instances"}
+    assert_good_or_unknown(verdicts, notes, is_known=has_own, lacking="/opt/opt-paths/main is not on this machine")
+
+
+async def test_good_extension_without_the_layer_that_it_needs(has_own: bool) -> None:
+    verdicts = await Suite(Subject(GOOD / "opt-layer/extensions/opt-paths"), QUICK).verdicts()
+    lacking = f"/opt/opt-paths/main {'was not given' if has_own else 'is not on this machine'}"
+    assert_good_or_unknown(verdicts, set(), is_known=False, lacking=lacking)
+
+
+def assert_good_or_unknown(verdicts: list[Verdict], notes: set[str], *, is_known: bool, lacking: str) -> None:
+    """Assert that these notes are all complaints; or, where something is lacking, that nothing is held against it."""
+    complaints = {verdict.check: verdict.outcome for verdict in verdicts if verdict.is_complaint}
+    unknown = [verdict for verdict in verdicts if verdict.outcome is Outcome.NOT_CHECKED]
+    if is_known:
+        assert (complaints, unknown) == (dict.fromkeys(notes, NOTE), [])
+    else:
+        assert complaints == {}
+        assert any(lacking in verdict.seen for verdict in unknown), unknown
+
+
+# What is only a note does no harm on Lambda as it is: Managed Instances are opted into, 202 is an answer of AWS's
+# emulator alone, and nobody saw an empty list come.
 @pytest.mark.parametrize(
-    ("extension", "check", "said"),
+    ("extension", "check", "outcome", "said"),
     [
-        ("not-executable", "starts", "not marked as executable"),
-        ("crlf", "starts", "CR LF"),
-        ("no-such-interpreter", "starts", "/opt/python9.9 does not exist"),
-        ("registers-another-name", "registers", "'somebody-else'"),
-        ("starts-slowly", "registers-first", r"1[5-9]\d\d ms|[2-9]\d\d\d ms"),
-        ("needs-the-handler", "needs-no-stripped-variable", "_HANDLER"),
-        ("listens-after-subscribing", "serves-before-subscribing", "Nobody listened"),
-        ("binds-loopback", "listens-where-lambda-is", "127.0.0.1:"),
-        ("subscribes-late", "subscribes-in-time", "after it had asked"),
-        ("wants-ten-items", "subscribes-in-time", "maxItems should be between 1000 and 10000"),
-        ("asks-twice", "next-once-per-invocation", "Extension.InvalidExtensionState"),
-        ("never-asks", "next-once-per-invocation", "never asked"),
-        ("never-asks-again", "holds-briefly", "timeout"),
-        ("holds-for-a-second", "holds-briefly", r"up to 1[2-9]\d\d ms"),
-        ("exits-after-registering", "stays-alive", "exit code 0"),
-        ("ends-after-the-first-event", "stays-alive", "It ended"),
-        ("dies-of-a-long-freeze", "survives-freeze", "[Aa]fter a freeze"),
-        ("answers-500", "acknowledges-anything", "answered 500"),
-        ("answers-500-to-an-empty-list", "acknowledges-anything", "an empty list: it answered 500"),
-        ("dies-of-unknown-records", "acknowledges-anything", "types that do not exist yet: its process ended"),
-        ("refuses-what-comes-again", "answers-a-repeated-batch", "answered 409"),
-        ("feeds-itself", "does-not-feed-itself", "comes back|lines"),
-        ("forgets", "delivers-what-it-acknowledged", "5 of 5 lines"),
-        ("moves-to-another-port", "survives-reset", "another body"),
-        ("ignores-shutdown", "exits-at-shutdown", "still there at the deadline"),
-        ("exits-with-1", "exits-at-shutdown", "exit code 1"),
-        ("waits-for-a-report", "ends-uninvoked", "the bound is 1500 ms|at the deadline"),
-        ("leaves-a-daemon", "leaves-no-process", "sleep 60"),
-        ("needs-telemetry", "works-without-telemetry", "not supported"),
-        ("wants-invoke-always", "fits-managed-instances", "InvalidEventType"),
+        ("not-executable", "starts", FAULT, "not marked as executable"),
+        ("crlf", "starts", FAULT, "CR LF"),
+        ("no-such-interpreter", "starts", FAULT, "/usr/bin/python9.9 does not exist"),
+        ("registers-another-name", "registers", FAULT, "'somebody-else'"),
+        ("starts-slowly", "registers-first", FAULT, r"1[5-9]\d\d ms|[2-9]\d\d\d ms"),
+        ("needs-the-handler", "needs-no-stripped-variable", FAULT, "_HANDLER"),
+        ("listens-after-subscribing", "serves-before-subscribing", FAULT, "Nobody listened"),
+        ("binds-loopback", "listens-where-lambda-is", FAULT, "127.0.0.1:"),
+        ("subscribes-late", "subscribes-in-time", FAULT, "after it had asked"),
+        ("wants-ten-items", "subscribes-in-time", FAULT, "maxItems should be between 1000 and 10000"),
+        ("asks-twice", "next-once-per-invocation", FAULT, "Extension.InvalidExtensionState"),
+        ("never-asks", "next-once-per-invocation", FAULT, "never asked"),
+        ("never-asks-again", "holds-briefly", FAULT, "timeout"),
+        ("holds-for-a-second", "holds-briefly", FAULT, r"up to 1[1-9]\d\d ms"),  # 1.2 s, less what the function took
+        ("exits-after-registering", "stays-alive", FAULT, "exit code 0"),
+        ("ends-after-the-first-event", "stays-alive", FAULT, "It ended"),
+        ("dies-of-a-long-freeze", "survives-freeze", FAULT, "[Aa]fter a freeze"),
+        ("answers-500", "acknowledges-anything", FAULT, "answered 500"),
+        ("answers-500-to-an-empty-list", "acknowledges-what-may-come", NOTE, "an empty list: it answered 500"),
+        ("dies-of-unknown-records", "acknowledges-anything", FAULT, "every platform event that there is: its process"),
+        ("refuses-what-comes-again", "answers-a-repeated-batch", FAULT, "answered 409"),
+        ("feeds-itself", "does-not-feed-itself", FAULT, "comes back|lines"),
+        ("forgets", "delivers-what-it-acknowledged", FAULT, "5 of 5 lines"),
+        ("moves-to-another-port", "survives-reset", FAULT, "another body"),
+        ("ignores-shutdown", "exits-at-shutdown", FAULT, "still there at the deadline"),
+        ("exits-with-1", "exits-at-shutdown", FAULT, "exit code 1"),
+        ("waits-for-a-report", "ends-uninvoked", FAULT, "the bound is 1500 ms|at the deadline"),
+        ("leaves-a-daemon", "leaves-no-process", FAULT, "sleep 60"),
+        ("needs-telemetry", "works-without-telemetry", NOTE, "not supported"),
+        ("wants-invoke-always", "fits-managed-instances", NOTE, "InvalidEventType"),
     ],
 )
-async def test_wrong_extension_is_caught_by_name(extension: str, check: str, said: str, tmp_path: Path) -> None:
-    """Whatever it does, nothing of it is left afterwards."""
-    verdict = await suite_of(extension, tmp_path).verdict(check)
-    assert verdict.outcome is Outcome.FAILED, verdict
+async def test_wrong_extension_is_told_its_one_fault(
+    extension: str, check: str, outcome: Outcome, said: str, tmp_path: Path
+) -> None:
+    """By the check that it breaks, and by no other. Whatever it does, nothing of it is left afterwards."""
+    verdicts = await suite_of(extension, tmp_path).verdicts()
+    complaints = [verdict for verdict in verdicts if verdict.is_complaint]
+    assert [(verdict.check, verdict.outcome) for verdict in complaints] == [(check, outcome)], complaints
+    (verdict,) = complaints
     assert re.search(said, verdict.seen), verdict.seen
     assert verdict.consequence
     assert "AWS" in verdict.source
@@ -105,10 +159,48 @@ async def test_wrong_extension_is_caught_by_name(extension: str, check: str, sai
 
 
 async def test_every_wrong_extension_is_in_the_table() -> None:
-    marks = test_wrong_extension_is_caught_by_name.pytestmark  # type: ignore[attr-defined]
+    marks = test_wrong_extension_is_told_its_one_fault.pytestmark  # type: ignore[attr-defined]
     named = {row[0] for mark in marks for row in mark.args[1]}
     assert named == {path.name for path in WRONG.iterdir() if path.is_file()} - {"good", "good.py"}
     assert {row[1] for mark in marks for row in mark.args[1]} == {check.name for check in CHECKS}
+
+
+async def test_what_has_another_fault_for_its_reason_names_it(tmp_path: Path) -> None:
+    """If that other one is not asked for, it is a fault of its own: nothing is hidden by a choice."""
+    whole = suite_of("binds-loopback", tmp_path)
+    verdict = await whole.verdict("acknowledges-anything")
+    assert verdict.outcome is Outcome.NOT_CHECKED
+    assert verdict.seen.startswith("listens-where-lambda-is says why: It was sent ")
+    alone = suite_of("binds-loopback", tmp_path, only=["acknowledges-anything"])
+    assert [(verdict.check, verdict.outcome) for verdict in await alone.verdicts()] == [
+        ("acknowledges-anything", FAULT)
+    ]
+
+
+async def test_a_port_that_is_taken_here_is_not_held_against_the_extension(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that the suite chose itself is chosen anew."""
+    with socket.socket() as other:
+        other.bind(("0.0.0.0", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        fixed = Subject(WRONG / "good", environment_in(tmp_path) | {"PORT": str(taken)}, shared=[TMP])
+        verdict = await Suite(fixed, QUICK).verdict("stays-alive")
+        assert (verdict.outcome, "taken on this machine" in verdict.seen) == (Outcome.NOT_CHECKED, True), verdict
+        ports = iter([taken, machine.free_port()])
+        monkeypatch.setattr(machine, "free_port", lambda: next(ports))
+        assert (await suite_of("good", tmp_path).verdict("stays-alive")).outcome is Outcome.PASSED
+    assert next(ports, None) is None
+
+
+async def test_checks_are_chosen_by_name(tmp_path: Path) -> None:
+    suite = suite_of("good", tmp_path, only=["stays-alive", "starts", "registers"], skip=["registers"])
+    assert [verdict.check for verdict in await suite.verdicts()] == ["starts", "stays-alive"]
+    with pytest.raises(InvalidSetting, match=r"no check 'stars'; the checks are starts, needs-no-"):
+        suite_of("good", tmp_path, skip=["stars"])
+    with pytest.raises(InvalidSetting, match="No check is left"):
+        suite_of("good", tmp_path, only=["starts"], skip=["starts"])
 
 
 async def test_one_that_never_gets_ready_is_not_tried_again_and_again(tmp_path: Path) -> None:
@@ -135,124 +227,6 @@ async def test_function_that_fails_is_not_held_against_the_extension(tmp_path: P
         await suite.verdict("survives-freeze")
 
 
-def test_command_says_what_failed_and_where_aws_says_so(tmp_path: Path) -> None:
-    arguments = [str(WRONG / "not-executable")]
-    result = CliRunner().invoke(conform, arguments)
-    assert result.exit_code == 1
-    lines = result.output.splitlines()
-    assert re.fullmatch(r"FAILED +starts +It is not marked as executable.*", lines[0])
-    assert "Lambda fails the init with Extension.LaunchError" in lines[1]
-    assert "AWS Lambda Extensions API" in lines[2]
-    assert "\x1b" not in result.output
-    assert lines[-1] == f"1 FAILED, {len(CHECKS) - 1} not checked."
-    told = json.loads(CliRunner().invoke(conform, [*arguments, "--json"]).output)
-    assert told["passed"] is False
-    assert [check["check"] for check in told["checks"]] == [check.name for check in CHECKS]
-    assert told["checks"][0]["verdict"] == "FAILED"
-
-
-def test_command_ends_with_0_for_a_good_one(tmp_path: Path) -> None:
-    options = [f"--env={name}={value}" for name, value in environment_in(tmp_path).items()]
-    result = CliRunner().invoke(conform, [str(WRONG / "good"), *options, f"--share={TMP}", "--freeze=0.5"])
-    assert result.exit_code == 0, result.output
-    assert "FAILED" not in result.output
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["nowhere"], "The extension nowhere is not a file."),
-        ([str(WRONG / "good"), "--env", "X"], "--env 'X' is not of the form NAME=VALUE."),
-        ([str(WRONG / "good"), "--function", "nix.handler"], "The handler 'nix.handler' needs nix.py"),
-        ([str(WRONG / "good"), "--function", "a.b", "--event", "{"], "--event is not JSON"),
-        ([str(WRONG / "good"), "--hold", "0"], "--hold"),
-        ([], "EXTENSION"),
-    ],
-)
-def test_command_says_in_one_sentence_what_it_cannot_use(arguments: list[str], sentence: str) -> None:
-    result = CliRunner().invoke(conform, arguments)
-    assert result.exit_code == 2
-    assert sentence in result.output
-    assert "Traceback" not in result.output
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 1)])
-def test_command_that_is_stopped_leaves_nothing(number: signal.Signals, code: int, tmp_path: Path) -> None:
-    options = [f"--env={name}={value}" for name, value in environment_in(tmp_path).items()]
-    program = "import sys; from telemetry_forwarder.cli import main; main(sys.argv[1:])"
-    command = [sys.executable, "-c", program, "conform", str(WRONG / "holds-for-a-second"), *options, f"--share={TMP}"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
-        give_up_at = time.monotonic() + 10
-        while not (tmp_path / "arrived").exists():  # it runs, and was sent telemetry
-            assert time.monotonic() < give_up_at
-            time.sleep(0.02)
-        running.send_signal(number)
-        assert running.wait(timeout=10) == code
-    assert not processes_with(f"ARRIVED={tmp_path / 'arrived'}")
-
-
-PLUGIN_TEST = """
-from pathlib import Path
-
-import pytest
-
-from local_lambda import Platform
-from local_lambda.conformance import Limits, Subject
-
-
-@pytest.fixture(scope="module")
-def conformance_subject(tmp_path_factory):
-    arrived = tmp_path_factory.mktemp("destination") / "arrived"
-    return Subject(Path({extension!r}), {{"PORT": "{{port}}", "ARRIVED": str(arrived)}}, shared=[arrived.parent])
-
-
-@pytest.fixture(scope="module")
-def conformance_limits():
-    return Limits(freeze_s=0.3, init_s=4)
-
-
-def test_conformance(conformance_check):
-    conformance_check()
-
-
-async def test_environments_close(local_lambda, request):
-    first = await local_lambda(Path({extension!r}), platform=Platform(freeze=False))
-    second = await local_lambda()
-    assert (await first.invoke({{"lines": ["a"]}})).status == "success"
-    assert (await second.invoke()).status == "success"
-    Path("pids").write_text(" ".join(map(str, [*first.pids.values(), *second.pids.values()])))
-"""
-
-
-def test_pytest_plugin_runs_each_check_as_a_test_and_closes_environments(tmp_path: Path) -> None:
-    (tmp_path / "test_it.py").write_text(PLUGIN_TEST.format(extension=str(WRONG / "wants-invoke-always")))
-    command = [sys.executable, "-m", "pytest", "-p", "local_lambda.pytest_plugin", "-p", "no:xdist"]
-    command += ["-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function", "--asyncio-mode=auto"]
-    command += ["-rA", "-W", "error", "-q", "."]
-    done = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""},
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    assert done.returncode == 1, done.stdout + done.stderr
-    outcomes = dict(
-        reversed(line.split(maxsplit=1))
-        for line in done.stdout.splitlines()
-        if line.startswith(("PASSED ", "FAILED ")) and "::" in line
-    )
-    assert sum("test_conformance[" in name for name in outcomes) + done.stdout.count("SKIPPED [1]") == len(CHECKS)
-    failed = [name.partition(" ")[0] for name, outcome in outcomes.items() if outcome == "FAILED"]
-    assert failed == ["test_it.py::test_conformance[fits-managed-instances]"]
-    assert outcomes["test_it.py::test_environments_close"] == "PASSED"
-    pids = (tmp_path / "pids").read_text().split()
-    assert len(pids) == 3
-    assert not any(Path("/proc", pid, "cmdline").read_bytes() for pid in pids if Path("/proc", pid).exists())
-
-
 def test_page_names_every_check() -> None:
     page = (ROOT / "docs/conformance.md").read_text()
     rows = re.findall(r"^\| `([a-z-]+)` \|", page.partition("## The checks")[2], re.MULTILINE)
@@ -263,10 +237,13 @@ def environment_in(folder: Path) -> dict[str, str]:
     return {"PORT": "{port}", "ARRIVED": str(folder / "arrived")}
 
 
-def suite_of(extension: str, folder: Path, limits: Limits = QUICK) -> Suite:
-    arrived = folder / "arrived"
-    subject = Subject(WRONG / extension, environment_in(folder), shared=[TMP])
-    return Suite(subject, limits, delivered=lambda: arrived.read_text().splitlines() if arrived.exists() else [])
+def suite_of(extension: str, tmp_path: Path, limits: Limits = QUICK, *, folder: Path = WRONG, **chosen: Any) -> Suite:
+    arrived = tmp_path / "arrived"
+
+    def delivered() -> list[str]:
+        return arrived.read_text().splitlines() if arrived.exists() else []
+
+    return Suite(Subject(folder / extension, environment_in(tmp_path), shared=[TMP]), limits, delivered, **chosen)
 
 
 def test_verdict_reads_as_a_sentence() -> None:
