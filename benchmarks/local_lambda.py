@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Literal
 
 from local_lambda import Function, LocalLambda, Platform
 
@@ -35,6 +36,8 @@ async def _all(folder: Path) -> None:
     beyond("the same with an extension, beyond the bare loop without", pairs, most=2)
     pairs = [await start(extension) for _ in range(ROUNDS * 2)]
     beyond("an environment with an extension, beyond its processes", pairs, most=30)
+    pairs = [await room(extension) for _ in range(ROUNDS * 2)]
+    beyond("a file system of its own, beyond an environment without", pairs, most=15)
     lateness = await late(extension, folder / "late")
     show("telemetry after its 25 ms: the median batch", statistics.median(lateness) * 1000, "ms", most=10)
     latest = statistics.quantiles(lateness, n=20)[-1]
@@ -178,10 +181,23 @@ async def start(extension: Path) -> tuple[float, float]:
     return ours, theirs
 
 
+async def room(extension: Path) -> tuple[float, float]:
+    """Return the time to enter an environment with and without a file system of its own, in seconds."""
+    took = []
+    kinds: tuple[Literal["own", "shared"], ...] = ("own", "shared")
+    for file_system in kinds:
+        began = time.perf_counter()
+        async with LocalLambda(_function(), [extension], platform=Platform(file_system=file_system)) as env:
+            took.append(time.perf_counter() - began)
+            await env.kill()
+    return took[0], took[1]
+
+
 async def late(extension: Path, arrivals: Path) -> list[float]:
     """Return for each batch how long after its buffering time it arrived, in seconds."""
     function = _function(environment={"ARRIVALS": str(arrivals)})
-    async with LocalLambda(function, [extension], platform=Platform(freeze=False)) as env:
+    platform = Platform(freeze=False, shared_paths=[arrivals.parent])
+    async with LocalLambda(function, [extension], platform=platform) as env:
         await env.invoke({"times": 50, "gap": 0.1})
     batches = [line.split() for line in _read(arrivals)]
     return [float(arrived) - float(printed) - 0.025 for arrived, _, printed in batches]
@@ -191,7 +207,8 @@ async def rate(extension: Path, arrivals: Path) -> float:
     """Return the records per second, from the first print until the extension has acknowledged the last record."""
     lines = 20_000
     function = _function(environment={"ARRIVALS": str(arrivals)})
-    async with LocalLambda(function, [extension], platform=Platform(freeze=False)) as env:
+    platform = Platform(freeze=False, shared_paths=[arrivals.parent])
+    async with LocalLambda(function, [extension], platform=platform) as env:
         await env.invoke()
         began = time.time()
         await env.invoke({"lines": lines})

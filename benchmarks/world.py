@@ -13,7 +13,8 @@ from benchmarks.measure import MARK, free_port, process_of
 from benchmarks.subjects import PROGRAMS, Subject
 from local_lambda import Function, LocalLambda, Platform
 
-PLATFORM = Platform(cpu_quota="auto", memory_limit="off", init_limit_s=60)
+# The machine's own file system: what is compared are extensions, some of them older than the local Lambda's rooms.
+PLATFORM = Platform(cpu_quota="auto", memory_limit="off", init_limit_s=60, file_system="shared")
 
 
 # What CloudWatch Logs, Datadog and any HEC answer, by what is in the head of the request.

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from local_lambda import Function, LocalLambda
+from local_backends import SplunkHec
+from local_lambda import Function, LocalLambda, Platform
+from local_lambda.machine.rooms import why_not
 from tests import layers
-from tests.integration.world import FUNCTIONS, SINKS, World, assert_balanced, open_backends
+from tests.integration.ordinary_user import live_as_ordinary_user, needs_another_user
+from tests.integration.world import FUNCTIONS, SINKS, World, assert_balanced, free_port, open_backends
 from tests.sharing import sharing
 
 EXAMPLES = layers.REPOSITORY / "examples" / "functions"
@@ -23,6 +26,7 @@ BUILT_BY_SAM = layers.REPOSITORY / ".aws-sam" / "build" / "TelemetryForwarderLay
 LINES = 20
 
 pytestmark = pytest.mark.timeout(400)  # the first to come may have to build the layer
+needs_room = pytest.mark.skipif(bool(why_not()), reason=f"no mount namespaces here: {why_not()}")
 needs_namespace = pytest.mark.skipif(layers.namespace() is None, reason=layers.NO_NAMESPACE)
 
 
@@ -95,6 +99,33 @@ async def test_names_are_looked_up_without_the_systems_plug_ins(layer_zip: Path,
             await env.invoke({"lines": LINES})
             await env.shutdown()
     assert len(splunk.events) >= LINES
+
+
+@needs_room
+async def test_its_zip_is_a_layer_of_the_local_lambda(layer_zip: Path) -> None:
+    """As it is uploaded, where /opt holds nothing else."""
+    async with AsyncExitStack() as stack:
+        splunk, datadog, cloudwatch, given = await open_backends(stack, {})
+        function = Function(code=FUNCTIONS, handler="lines.handler", environment=given)
+        platform = sharing(Platform(file_system="own"))
+        async with LocalLambda(function, layers=[layer_zip], platform=platform) as env:
+            await env.invoke({"lines": LINES})
+            ended = await env.shutdown()
+        assert ended.extensions["telemetry-forwarder"].exit_code == 0
+        assert_whole(World(splunk, datadog, cloudwatch, env))
+
+
+@needs_room
+@needs_another_user
+async def test_it_is_one_for_an_ordinary_user_too(layer_zip: Path) -> None:
+    async with SplunkHec(token="hec-token") as splunk:
+        environment = {
+            "SPLUNK_HEC_URL": splunk.url,
+            "SPLUNK_HEC_TOKEN": "hec-token",
+            "TELEMETRY_FORWARDER_PORT": str(free_port()),
+        }
+        await live_as_ordinary_user(layer_zip, "telemetry-forwarder", environment)
+        assert any("as somebody" in str(event.event) for event in splunk.events)
 
 
 async def test_without_an_interpreter_it_runs_on_the_runtimes_own(tmp_path: Path) -> None:

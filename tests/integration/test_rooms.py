@@ -5,11 +5,9 @@ name, a fixed port, the Logs API, a wrapper script, a runtime in a layer.
 """
 
 import asyncio
-import importlib.util
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +18,7 @@ from local_lambda import Fleet, Function, LocalLambda, Platform
 from local_lambda.errors import LimitsUnavailable
 from local_lambda.machine import file_system, rooms
 from tests.integration.local_lambda_probe import FUNCTIONS
+from tests.integration.ordinary_user import live_as_ordinary_user, needs_another_user
 
 HERE = Path(__file__).parent
 OWN = Platform(file_system="own")
@@ -215,63 +214,8 @@ async def test_where_there_are_no_namespaces_it_is_said_and_the_rest_works(
         LocalLambda(function, platform=OWN)
 
 
-ORDINARY = """
-import asyncio, json, os, sys
-from pathlib import Path
-from local_lambda import Function, LocalLambda, Platform
-
-async def main():
-    function = Function(code=Path(sys.argv[1]), timeout_s=10)
-    async with LocalLambda(function, layers=[Path(sys.argv[2])], platform=Platform(file_system="own")) as env:
-        await env.invoke({"print": ["as somebody"]})
-        await env.shutdown()
-    print(json.dumps([os.getuid(), env.extension_output("listener")]))
-
-asyncio.run(main())
-"""
-
-
-NOBODY = 65534
-# What the local Lambda needs of this tool's packages; the rest of them is large.
-NEEDED = (
-    *("local_lambda", "aiohttp", "aiohappyeyeballs", "aiosignal", "attr", "attrs", "frozenlist", "idna", "multidict"),
-    *("orjson", "propcache", "typing_extensions", "yarl", "awslambdaric", "simplejson", "snapshot_restore_py"),
-    "runtime_client",
-)
-
-
-def copied(folder: Path) -> Path:
-    """Copy the local Lambda and what it needs to where everybody can read it."""
-    folder.mkdir()
-    for name in NEEDED:
-        spec = importlib.util.find_spec(name)
-        assert spec is not None, name
-        assert spec.origin is not None, name
-        source = Path(spec.origin)
-        if spec.submodule_search_locations:
-            shutil.copytree(source.parent, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, folder)
-    return folder
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="who is not root is an ordinary user in every other test")
-def test_an_ordinary_user_has_them_too(tmp_path: Path) -> None:
-    python = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
-    if not Path(python).exists():
-        pytest.skip(f"there is no {python}, and this Python is not for everybody")
+@needs_another_user
+async def test_an_ordinary_user_has_them_too(tmp_path: Path) -> None:
     layer = layer_with_listener(tmp_path / "layer")
-    packages = copied(tmp_path / "packages")
-    shutil.copytree(FUNCTIONS, tmp_path / "code", ignore=shutil.ignore_patterns("__pycache__"))
-    above = [path for path in tmp_path.parents if path.is_relative_to(tempfile.gettempdir())][:-1]
-    for path in (tmp_path, *above, *tmp_path.rglob("*")):
-        path.chmod(path.stat().st_mode | 0o055)
-    done = subprocess.run(
-        [python, "-c", ORDINARY, str(tmp_path / "code"), str(layer)],
-        user=NOBODY, group=NOBODY, extra_groups=[], cwd="/", capture_output=True, text=True,
-        env={"HOME": "/nonexistent", "PYTHONPATH": str(packages)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    uid, said = json.loads(done.stdout)
-    assert uid == NOBODY
+    said = await live_as_ordinary_user(layer, "listener", {})
     assert "as somebody" in said[-1]
