@@ -14,6 +14,7 @@ from local_lambda import Function, LocalLambda
 from local_lambda.page import Show
 from telemetry_forwarder.cli.demo_backends import destinations_of, read_ledger
 from tests.integration.world import EXTENSION, FUNCTIONS, open_backends
+from tests.sharing import sharing
 
 
 def data_of(report: Path) -> dict[str, Any]:
@@ -59,7 +60,7 @@ async def test_what_a_backend_that_hangs_did_not_take_is_found_in_the_spool_unti
         function = Function(code=FUNCTIONS, handler="lines.handler", environment=environment)
         first, *others = destinations = destinations_of(function, spool, splunk, datadog, cloudwatch)
         assert (first.name, list(first.faults)) == ("splunk", ["503", "hang", "slow"])
-        env = LocalLambda(function, extensions=[EXTENSION])
+        env = LocalLambda(function, extensions=[EXTENSION], platform=sharing())
         async with Show(file=report, destinations=destinations, read_ledger=read_ledger) as show:
             show.follow(1, env)
             async with env:

@@ -189,7 +189,7 @@ async def test_on_managed_instances_internal_extensions_ask_for_no_events(tmp_pa
 async def test_on_managed_instances_the_runtime_has_600_ms_of_the_shutdown(tmp_path: Path) -> None:
     probe = Probe(tmp_path, types=[], events=["SHUTDOWN"])
     ignoring = "import runpy, signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); runpy.run_path(sys.argv[1])"
-    command = [sys.executable, "-c", ignoring, str(FUNCTIONS / "concurrent.py")]
+    command = [sys.executable, "-c", ignoring, str(FUNCTIONS / "at_once.py")]
     async with local_lambda(probe, command=command, init_type="lambda-managed-instances") as env:
         end = await env.shutdown()
     event = probe.notes("event")[0]

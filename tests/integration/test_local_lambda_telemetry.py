@@ -248,7 +248,7 @@ async def test_managed_instances_refuse_invoke_and_older_schemas(tmp_path: Path,
 @pytest.mark.fidelity("4-managed-next", "8-managed-timeout")
 async def test_managed_instances_serve_several_invocations_at_once(tmp_path: Path) -> None:
     probe = Probe(tmp_path, events=["SHUTDOWN"])
-    command = ["python3", str(FUNCTIONS / "concurrent.py")]
+    command = ["python3", str(FUNCTIONS / "at_once.py")]
     async with local_lambda(probe, init_type="lambda-managed-instances", command=command, timeout_s=1) as env:
         results = await asyncio.gather(*(env.invoke({"sleep": 0.3, "number": number}) for number in range(4)))
         late = await env.invoke({"sleep": 1.5})

@@ -259,7 +259,7 @@ async def test_a_body_that_is_no_json_object_is_refused() -> None:
 
 
 async def test_a_managed_instance_is_never_frozen() -> None:
-    function = Function(code=FUNCTIONS, handler="concurrent.handler", init_type="lambda-managed-instances")
+    function = Function(code=FUNCTIONS, init_type="lambda-managed-instances")
     async with (
         Show(port=0) as shown,
         Fleet(function, platform=sharing(), on_start=shown.follow) as fleet,

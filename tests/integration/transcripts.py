@@ -144,7 +144,7 @@ async def share(story: Story) -> None:
 async def managed(story: Story) -> None:
     """Managed Instances: eight invocations at once, in one process, without a freeze or a platform.runtimeDone."""
     probe = Probe(story.folder, events=["SHUTDOWN"])
-    command = ["python3", str(FUNCTIONS / "concurrent.py")]
+    command = ["python3", str(FUNCTIONS / "at_once.py")]
     async with local_lambda(probe, init_type="lambda-managed-instances", command=command) as env:
         await env.until(lambda: len(env.transcript.calls("runtime", "GET ")) == 8)  # all workers wait
         numbers = range(1, 9)
