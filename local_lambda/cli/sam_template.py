@@ -10,6 +10,7 @@ from typing import Any
 
 from local_lambda.cli.cloudformation import Values, load, text_of
 from local_lambda.errors import InvalidTemplate
+from local_lambda.machine.executables import HERE
 from local_lambda.rules.configuration import partition_of
 from local_lambda.rules.http_routes import DEFAULT
 
@@ -99,6 +100,9 @@ class _Reader:
             "system_log_level": self._of("LoggingConfig", "SystemLogLevel"),
         }
         layers = self._layers()
+        asked = self._of("Architectures")
+        if isinstance(asked, list) and asked and asked[0] != HERE:
+            self._remarks.append(f"The function is for {asked[0]}, and runs here as {HERE}.")
         return SamFunction(
             settings={field: value for field, value in settings.items() if value is not None},
             code=self._code(),

@@ -128,7 +128,9 @@ class ServingOptions:
                 await stack.enter_async_context(self._endpoint(self.serve_port, deployment, name, output))
             if self.url_port is not None:
                 routes = [http_routes.parse(key) for key in self.routes]
-                front = await stack.enter_async_context(HttpFront(deployment, port=self.url_port, routes=routes))
+                front = await stack.enter_async_context(
+                    HttpFront(deployment, port=self.url_port, routes=routes, on_problem=output.remark)
+                )
                 output.function_url(front.url, name, self.routes)
             yield
 

@@ -57,7 +57,7 @@ class Front:
 
 
 class MalformedAnswer(Exception):
-    """What the function returned is no answer of HTTP."""
+    """What the function returned is no answer of HTTP; the message says why not, as the rest of a sentence."""
 
 
 def event_of(request: Request, front: Front) -> dict[str, Any]:
@@ -141,20 +141,20 @@ def answer_of(payload: bytes) -> Answer:
     try:
         returned = orjson.loads(payload) if payload else None
     except orjson.JSONDecodeError:
-        raise MalformedAnswer from None
+        raise MalformedAnswer("it is not JSON") from None
     if not isinstance(returned, dict) or "statusCode" not in returned:
         # What has no status is the body itself, a text without its quotation marks.
         body = returned.encode() if isinstance(returned, str) else payload
         return Answer(headers=(("content-type", "application/json"),), body=body)
     text = "" if returned.get("body") is None else returned["body"]
     if not isinstance(text, str):
-        raise MalformedAnswer
+        raise MalformedAnswer(f"its body is not a text but {_kind(text)}; encode it with json.dumps or JSON.stringify")
     encoded = text.encode()
     if returned.get("isBase64Encoded"):
         try:
             encoded = base64.b64decode(encoded, validate=True)
         except binascii.Error:
-            raise MalformedAnswer from None
+            raise MalformedAnswer("isBase64Encoded is true and its body is not base64") from None
     headers = _answered_headers(returned)
     if not any(name.lower() == "content-type" for name, _ in headers):
         headers.insert(0, ("content-type", "application/json"))
@@ -169,14 +169,14 @@ def prelude_of(received: bytes) -> tuple[Answer, bytes] | None:
     prelude, end, rest = received.partition(_END_OF_PRELUDE)
     if not end:
         if len(received) > _MAX_PRELUDE_BYTES:
-            raise MalformedAnswer
+            raise MalformedAnswer("its prelude does not end in eight NUL bytes")
         return None
     try:
         said = orjson.loads(prelude)
     except orjson.JSONDecodeError:
-        raise MalformedAnswer from None
+        said = None
     if not isinstance(said, dict):
-        raise MalformedAnswer
+        raise MalformedAnswer("its prelude is not a JSON object")
     return Answer(status=_status(said.get("statusCode", 200)), headers=_answered_headers(said)), rest
 
 
@@ -184,11 +184,14 @@ def _answered_headers(returned: Mapping[str, Any]) -> list[tuple[str, str]]:
     headers = {} if returned.get("headers") is None else returned["headers"]
     cookies = [] if returned.get("cookies") is None else returned["cookies"]
     if not isinstance(headers, dict) or not isinstance(cookies, list):
-        raise MalformedAnswer
+        raise MalformedAnswer(
+            f"its headers are {_kind(headers)} and its cookies {_kind(cookies)}, not object and array"
+        )
     found = [(name, _scalar(value)) for name, value in headers.items() if name.lower() not in _HOP_BY_HOP]
     found += [("set-cookie", _scalar(cookie)) for cookie in cookies]
-    if any(character in text for pair in found for text in pair for character in "\r\n\0"):
-        raise MalformedAnswer
+    for name, value in found:
+        if any(character in name + value for character in "\r\n\0"):
+            raise MalformedAnswer(f"its header {name!r} has a line break or NUL in it")
     return found
 
 
@@ -196,15 +199,21 @@ def _scalar(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str | int | float):
-        raise MalformedAnswer
+        raise MalformedAnswer(f"the value of a header or cookie is {_kind(value)}")
     return str(value)
+
+
+def _kind(value: Any) -> str:
+    """Return what JSON calls a value."""
+    kinds = {dict: "an object", list: "an array", str: "a text", bool: "a boolean", type(None): "null"}
+    return kinds.get(type(value), "a number")
 
 
 def _status(value: Any) -> int:
     try:
         status = int(value)
     except (TypeError, ValueError):
-        raise MalformedAnswer from None
+        status = 0
     if isinstance(value, bool) or not 100 <= status <= 599:
-        raise MalformedAnswer
+        raise MalformedAnswer(f"its statusCode {value!r} is not between 100 and 599")
     return status

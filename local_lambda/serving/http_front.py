@@ -1,7 +1,7 @@
 """The function behind HTTP, as behind a function URL, or with routes as behind an HTTP API of API Gateway."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -31,14 +31,23 @@ _THROTTLED = Answer(
 class HttpFront:
     """The front as an async context manager; it listens on 127.0.0.1 at `port` (0: any free one).
 
-    Without `routes` it is a function URL, which streams what the function streams. Raises AddressInUse when it is
-    entered.
+    Without `routes` it is a function URL, which streams what the function streams. `on_problem` gets a sentence for
+    each request that had no answer for a reason which neither the caller nor the function's log is told.
+    Raises AddressInUse when it is entered.
     """
 
-    def __init__(self, deployment: Deployment, *, port: int = 0, routes: Sequence[Route] = ()) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        *,
+        port: int = 0,
+        routes: Sequence[Route] = (),
+        on_problem: Callable[[str], None] = lambda sentence: None,
+    ) -> None:
         self._deployment = deployment
         self._port = port
         self._routes = routes
+        self._on_problem = on_problem
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
@@ -59,7 +68,7 @@ class HttpFront:
 
     @property
     def _failed(self) -> Answer:
-        """The answer where the function has none; its text is for the caller, the reason is in the log."""
+        """The answer where the function has none; the caller is not told why."""
         if self._routes:
             return Answer(status=500, headers=_JSON, body=b'{"message":"Internal Server Error"}')
         return Answer(status=502, headers=_JSON, body=b"Internal Server Error")
@@ -82,8 +91,11 @@ class HttpFront:
                 return await self._invoked(fleet, payload, request, given)
         except Throttled:
             return _response(_THROTTLED)
-        except (EmulatorError, MalformedAnswer):
-            return _response(self._failed)
+        except EmulatorError as error:
+            self._on_problem(f"{request.method} {request.path}: {error}")
+        except MalformedAnswer as error:
+            self._on_problem(f"{request.method} {request.path}: what the function returned is no answer: {error}.")
+        return _response(self._failed)
 
     async def _invoked(self, fleet: Fleet, payload: bytes, request: Request, given: web.Request) -> web.StreamResponse:
         # An HTTP API takes a streamed response as a whole.
@@ -130,7 +142,7 @@ async def _prelude(chunks: AsyncIterator[bytes]) -> tuple[Answer, bytes]:
         received += chunk
         if (found := http_events.prelude_of(received)) is not None:
             return found
-    raise MalformedAnswer
+    raise MalformedAnswer("its prelude does not end in eight NUL bytes")
 
 
 def _request(given: web.Request, body: bytes) -> Request:

@@ -107,6 +107,19 @@ async def test_a_function_that_fails_is_a_bad_gateway_without_a_word_of_why(
         assert (response.status, await response.text()) == (502, "Internal Server Error")
 
 
+async def test_why_an_answer_is_none_is_said_to_whoever_runs_it(client: aiohttp.ClientSession) -> None:
+    said: list[str] = []
+    async with Fleet(WEB, platform=RETRY) as fleet, HttpFront(Deployment(fleet), on_problem=said.append) as front:
+        async with client.post(front.url + "said", json={"return": {"statusCode": 200, "body": {}}}) as response:
+            assert response.status == 502
+        async with client.post(front.url + "said", json={"raise": "the log has it"}) as response:
+            assert response.status == 502
+    (sentence,) = said
+    assert sentence.startswith(
+        "POST /said: what the function returned is no answer: its body is not a text but an object"
+    )
+
+
 async def test_more_than_the_concurrency_and_too_much_to_send(client: aiohttp.ClientSession) -> None:
     async with (
         Fleet(STREAMING, platform=RETRY) as fleet,

@@ -10,6 +10,7 @@ import pytest
 from local_lambda.cli.cloudformation import Values, load
 from local_lambda.cli.sam_template import SamFunction, read_function
 from local_lambda.errors import InvalidTemplate
+from local_lambda.machine.executables import HERE
 
 REPOSITORY = Path(__file__).parents[3]
 Read = Callable[..., SamFunction]
@@ -77,6 +78,13 @@ def test_what_becomes_of_its_events(read: Read) -> None:
     """)
     assert found.routes == ["POST /orders", "ANY /{proxy+}", "$default"]
     assert (found.retries, found.max_age_s) == (1, 60.0)
+
+
+def test_another_processor_is_said(read: Read) -> None:
+    text = "Resources: {{F: {{Type: 'AWS::Serverless::Function', Properties: {{Handler: a.b, Architectures: [{}]}}}}}}"
+    assert read(text.format(HERE)).remarks == []
+    (remark,) = read(text.format("riscv64")).remarks
+    assert remark == f"The function is for riscv64, and runs here as {HERE}."
 
 
 def test_without_memory_and_timeout_they_are_lambdas_own(read: Read) -> None:

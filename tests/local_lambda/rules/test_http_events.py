@@ -70,22 +70,24 @@ def test_an_answer_without_a_status_is_the_body() -> None:
 
 
 @pytest.mark.parametrize(
-    "payload",
+    ("payload", "words"),
     [
-        b"{",
-        b'{"statusCode": "x"}',
-        b'{"statusCode": true}',
-        b'{"statusCode": 99}',
-        b'{"statusCode": 200, "body": 7}',
-        b'{"statusCode": 200, "body": "!", "isBase64Encoded": true}',
-        b'{"statusCode": 200, "headers": []}',
-        b'{"statusCode": 200, "headers": {"a": {}}}',
-        b'{"statusCode": 200, "headers": {"a": "b\\r\\nc: d"}}',
-        b'{"statusCode": 200, "cookies": "a=1"}',
+        (b"{", "it is not JSON"),
+        (b'{"statusCode": "x"}', "its statusCode 'x' is not between 100 and 599"),
+        (b'{"statusCode": true}', "its statusCode True is not"),
+        (b'{"statusCode": 99}', "its statusCode 99 is not"),
+        (b'{"statusCode": null}', "its statusCode None is not"),
+        (b'{"statusCode": 200, "body": 7}', "its body is not a text but a number"),
+        (b'{"statusCode": 200, "body": {}}', "its body is not a text but an object; encode it with json.dumps"),
+        (b'{"statusCode": 200, "body": "!", "isBase64Encoded": true}', "its body is not base64"),
+        (b'{"statusCode": 200, "headers": []}', "its headers are an array and its cookies an array"),
+        (b'{"statusCode": 200, "headers": {"a": {}}}', "the value of a header or cookie is an object"),
+        (b'{"statusCode": 200, "headers": {"a": "b\\r\\nc: d"}}', "its header 'a' has a line break"),
+        (b'{"statusCode": 200, "cookies": "a=1"}', "its cookies a text"),
     ],
 )
-def test_what_is_no_answer(payload: bytes) -> None:
-    with pytest.raises(MalformedAnswer):
+def test_what_is_no_answer_says_why(payload: bytes, words: str) -> None:
+    with pytest.raises(MalformedAnswer, match=words):
         answer_of(payload)
 
 
