@@ -90,7 +90,7 @@ class Fleet:
         self.concurrency = concurrency
         self.shutdowns: dict[int, Shutdown] = {}
         self._extensions = extensions
-        self._platform = platform
+        self._platform = platform if concurrency == 1 else dataclasses.replace(platform or Platform(), own_ports=True)
         self._layers = layers
         self._port_variables = port_variables
         self._on_start = on_start

@@ -135,6 +135,9 @@ class Platform:
       allow it. "shared" leaves it this machine's; "auto": its own if the system allows it.
     - `shared_paths`: what an environment with a file system of its own may read and write at its own place on this
       machine; /tmp among them makes it the machine's.
+    - `own_ports`: whether what an environment with a file system of its own binds, at all addresses or at localhost, is
+      kept apart from other environments, so that many can have one fixed port. From outside it is then found at
+      `LocalLambda.telemetry_host`. A fleet of several environments sets it.
     - `telemetry_host`: the address of `sandbox.localdomain`. It is a loopback address other than 127.0.0.1, so that a
       listener which Lambda could not reach is not reached here either (macOS needs `ifconfig lo0 alias 127.0.0.2`).
       None: one that is the environment's alone, where its /etc/hosts can tell it; else 127.0.0.2.
@@ -163,6 +166,7 @@ class Platform:
 
     file_system: _FileSystem = "auto"
     shared_paths: Sequence[Path] = ()
+    own_ports: bool = False
     telemetry_host: str | None = None
     api_port: int = 0  # 0: any free one
     init_limit_s: float = 10.0

@@ -114,7 +114,9 @@ def local(
         )
         code_of_exit = asyncio.run(session(plan, as_json=as_json))
     except EmulatorError as error:
-        raise _failure(error, plural=(concurrency or 1) > 1 and not port_variables) from error
+        raise _failure(
+            error, plural=(concurrency or 1) > 1 and not port_variables and file_system == "shared"
+        ) from error
     except asyncio.CancelledError:  # a second Ctrl-C
         sys.exit(1)
     sys.exit(code_of_exit)

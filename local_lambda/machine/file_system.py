@@ -19,6 +19,7 @@ from local_lambda.settings import Function, Platform
 OWN = "own: a mount namespace"
 _AS_SET = "as set"
 _REMARK = "The environment shares this machine's files ({}): nothing lies at /opt, and sandbox.localdomain is no name."
+_NO_PORTS = "Environments share ports ({}): one bound to all addresses or to localhost can be had by one of them only."
 _SHARED_ADDRESS = "127.0.0.2"
 _EXTENSIONS = Path("/opt/extensions")
 # Where a room has other things than this machine.
@@ -73,7 +74,12 @@ class FileSystem:
         binds += [Bind(source=path, target=path) for path in _needed(self._files.values())]
         binds += [Bind(source=path, target=path, writable=True) for path in platform.shared_paths]
         return Plan(
-            address=places.address, tmp_mb=function.ephemeral_mb, opt=self.opt, programs=self._files, binds=binds
+            address=places.address,
+            tmp_mb=function.ephemeral_mb,
+            own_ports=platform.own_ports,
+            opt=self.opt,
+            programs=self._files,
+            binds=binds,
         )
 
     async def open(self) -> Room | None:
@@ -81,9 +87,12 @@ class FileSystem:
         if not self.places.are_lambdas:
             return None
         try:
-            return await Room.open(self._plan)
+            room = await Room.open(self._plan)
         except OSError as error:
             raise LimitsUnavailable(f"The environment's file system could not be made: {error}.") from error
+        if room.without_ports:
+            self.remark = _NO_PORTS.format(room.without_ports)
+        return room
 
     def extension(self, name: str) -> Path:
         """Return the path under which an extension is executed. It is not resolved: its name is that of the file."""
@@ -115,8 +124,11 @@ def _is_in(path: Path, opt: Path | None) -> bool:
 
 
 def _own_address() -> str:
-    """Return an address for the names of one environment; none of 127.0.x.x, where others listen."""
-    return f"127.{1 + secrets.randbelow(254)}.{secrets.randbelow(256)}.{1 + secrets.randbelow(254)}"
+    """Return an address for the names of one environment; none of 127.0.x.x, where others listen.
+
+    It is odd: the even one that follows stands for localhost where an environment has ports of its own.
+    """
+    return f"127.{1 + secrets.randbelow(254)}.{secrets.randbelow(256)}.{1 + 2 * secrets.randbelow(126)}"
 
 
 def _needed(programs: Collection[Path]) -> list[Path]:

@@ -33,6 +33,13 @@ _MOUNT_ATTR_RDONLY = 1
 _SYS_MOUNT_SETATTR = 442  # one number on every processor
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
+# The calls of seccomp(2) and the steps of its programs (linux/filter.h).
+_SET_MODE_FILTER, _NEW_LISTENER, _PR_SET_NO_NEW_PRIVS = 1, 8, 38
+_LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
+_ALLOW, _NOTIFY = 0x7FFF_0000, 0x7FC0_0000
+# By processor: its number for seccomp, and those of seccomp, bind, connect and sendto.
+_ABOUT_ADDRESSES = {"x86_64": (0xC000_003E, 317, 49, 42, 44), "aarch64": (0xC000_00B7, 277, 200, 203, 206)}
+
 # What the room has of its own. Everything else is the machine's, and can only be read.
 _OWN = ("opt", "tmp", "proc", "var", "lost+found")
 _OWN_IN_VAR = ("task", "runtime", "lang", "tmp")
@@ -65,7 +72,14 @@ def _keep(spec: Mapping[str, Any], client: socket.socket) -> None:
     except (OSError, KeyError) as error:
         _send(client, {"error": f"{error}"})
         return
-    _send(client, {"keeper": os.getpid()})
+    listener, why_not = _ask_about_addresses() if spec["own_ports"] else (None, "")
+    socket.send_fds(
+        client,
+        [json.dumps({"keeper": os.getpid(), "ports": why_not}).encode()],
+        [] if listener is None else [listener],
+    )
+    if listener is not None:
+        os.close(listener)
     _Keeper(client).serve()
 
 
@@ -165,6 +179,47 @@ def _above(fd: int, number: int) -> int:
     import fcntl
 
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, number)
+
+
+# The network
+
+
+def _ask_about_addresses() -> tuple[int | None, str]:
+    """Let the kernel ask about what this process's children bind, connect to and send to (see addresses.py).
+
+    Return the descriptor of its questions, or why there is none.
+    """
+    numbers = _ABOUT_ADDRESSES.get(platform.machine())
+    if numbers is None:
+        return None, f"the processor {platform.machine()} is not known here"
+    architecture, sys_seccomp, bind, connect, sendto = numbers
+    steps = [
+        (_LOAD, 0, 0, 4),  # the architecture
+        (_EQUAL, 0, 8, architecture),
+        (_LOAD, 0, 0, 0),  # the call
+        (_EQUAL, 5, 0, bind),
+        (_EQUAL, 4, 0, connect),
+        (_EQUAL, 0, 4, sendto),
+        (_LOAD, 0, 0, 16 + 8 * 4),  # half of its address: zero where `send` was called
+        (_EQUAL, 0, 1, 0),
+        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, _NOTIFY),
+        (_RETURN, 0, 0, _ALLOW),
+    ]
+    code = (_Step * len(steps))(*(_Step(*step) for step in steps))
+    program = _Program(len(steps), code)
+    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        return None, os.strerror(ctypes.get_errno())
+    listener = _libc.syscall(sys_seccomp, _SET_MODE_FILTER, _NEW_LISTENER, ctypes.byref(program))
+    return (listener, "") if listener >= 0 else (None, os.strerror(ctypes.get_errno()))
+
+
+class _Step(ctypes.Structure):
+    _fields_ = (("code", ctypes.c_ushort), ("yes", ctypes.c_ubyte), ("no", ctypes.c_ubyte), ("value", ctypes.c_uint32))
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("steps", ctypes.POINTER(_Step)))
 
 
 # The file system

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from local_lambda.machine.addresses import Addresses
+
 _PROGRAM = Path(__file__).with_name("room_program.py")
 _PACKET = 64 * 1024
 _PROBE_S = 10.0
@@ -41,11 +43,13 @@ class Plan:
     """What a room shows beside the rest of the machine's files, which can only be read.
 
     `opt`: a directory whose contents are those of /opt. `programs`: what stands in /opt/extensions as well, by name;
-    they are links. `address`: where sandbox.localdomain leads. `tmp_mb`: the size of the private /tmp.
+    they are links. `address`: where sandbox.localdomain leads. `tmp_mb`: the size of the private /tmp. `own_ports`:
+    whether what is bound in the room, at all addresses or at localhost, is kept apart from the rest of the machine.
     """
 
     address: str
     tmp_mb: int = 512
+    own_ports: bool = False
     opt: Path | None = None
     programs: Mapping[str, Path] = field(default_factory=dict)
     binds: Sequence[Bind] = ()
@@ -56,6 +60,7 @@ class Plan:
                 "root": root,
                 "address": self.address,
                 "tmp_mb": self.tmp_mb,
+                "own_ports": self.own_ports,
                 "opt": None if self.opt is None else str(self.opt.resolve()),
                 "links": {name: str(path) for name, path in self.programs.items()},
                 "binds": [[str(one.source.resolve()), str(one.target), one.writable] for one in self.binds],
@@ -132,11 +137,29 @@ def _error_in(answer: bytes) -> str:
     return str(json.loads(answer).get("error", ""))
 
 
+async def _readable(connection: socket.socket) -> None:
+    """Wait until there is something to read."""
+    loop = asyncio.get_running_loop()
+    there: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(connection, _settle, there)
+    try:
+        await there
+    finally:
+        loop.remove_reader(connection)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 class Room:
     """One room. It lives until `close`, whatever becomes of the processes in it."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, addresses: Addresses | None, without_ports: str) -> None:
+        self.without_ports = without_ports  # why it has no ports of its own, "" if it has them or need not
         self._connection = connection
+        self._addresses = addresses
         self._loop = asyncio.get_running_loop()
         self._starting = asyncio.Lock()
         self._started: asyncio.Future[_Started] | None = None
@@ -148,14 +171,17 @@ class Room:
         connection, root = _porter.room(plan)
         connection.setblocking(False)
         try:
-            if error := _error_in(await asyncio.get_running_loop().sock_recv(connection, _PACKET)):
+            await _readable(connection)
+            data, fds, _, _ = socket.recv_fds(connection, _PACKET, 1)
+            if error := _error_in(data):
                 raise OSError(error)
         except BaseException:
             connection.close()
             raise
         finally:
             shutil.rmtree(root, ignore_errors=True)
-        room = cls(connection)
+        addresses = Addresses(fds[0], plan.address) if fds else None
+        room = cls(connection, addresses, json.loads(data)["ports"])
         room._loop.add_reader(connection, room._read)
         return room
 
@@ -174,6 +200,8 @@ class Room:
 
     def close(self) -> None:
         """Let go of the room: its keeper kills what still runs and ends."""
+        if self._addresses is not None:
+            self._addresses.close()
         self._loop.remove_reader(self._connection)
         self._connection.close()
 

@@ -2,6 +2,7 @@
 and in surroundings that mean ill.
 """
 
+import asyncio
 import os
 import platform
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from local_backends import SplunkHec
-from local_lambda import Function, LocalLambda, Platform
+from local_lambda import Fleet, Function, LocalLambda, Platform
 from local_lambda.machine.rooms import why_not
 from tests import layers
 from tests.integration.ordinary_user import live_as_ordinary_user, needs_another_user
@@ -113,6 +114,21 @@ async def test_its_zip_is_a_layer_of_the_local_lambda(layer_zip: Path) -> None:
             ended = await env.shutdown()
         assert ended.extensions["telemetry-forwarder"].exit_code == 0
         assert_whole(World(splunk, datadog, cloudwatch, env))
+
+
+@needs_room
+async def test_ten_environments_have_its_fixed_ports_at_once(layer_zip: Path) -> None:
+    async with SplunkHec(token="hec-token") as splunk:
+        environment = {"SPLUNK_HEC_URL": splunk.url, "SPLUNK_HEC_TOKEN": "hec-token"}
+        function = Function(code=FUNCTIONS, handler="lines.handler", environment=environment, timeout_s=30)
+        platform = Platform(file_system="own", init_limit_s=60)
+        async with Fleet(function, layers=[layer_zip], concurrency=10, platform=platform) as fleet:
+            await fleet.provision(10)
+            await asyncio.gather(*(fleet.invoke({"text": f"from {number}"}) for number in range(10)))
+            ends = await fleet.shutdown()
+        assert [end.extensions["telemetry-forwarder"].exit_code for end in ends.values()] == [0] * 10
+        arrived = {str(event.event).strip() for event in splunk.events}
+    assert arrived >= {f"from {number}" for number in range(10)}
 
 
 @needs_room

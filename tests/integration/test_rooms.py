@@ -77,6 +77,42 @@ async def test_ten_environments_of_an_extension_with_a_fixed_port(tmp_path: Path
     assert len({env.telemetry_host for env in environments.values()}) == 10
 
 
+ASKS = """
+import os, urllib.request
+def handler(event, context):
+    print("line", event)
+    own = os.environ["AWS_LAMBDA_RUNTIME_API"]
+    places = ("localhost:2773", "127.0.0.1:4243", "sandbox:4243")
+    return [urllib.request.urlopen(f"http://{place}").read().decode() == own for place in places]
+"""
+
+
+@pytest.mark.parametrize("binds", ["0.0.0.0", "::"])
+async def test_ports_bound_at_all_addresses_and_at_localhost_are_each_environments_own(
+    tmp_path: Path, binds: str
+) -> None:
+    """The function finds its own extension, the platform as well, and nobody is told that an address is in use."""
+    layer = layer_with_listener(tmp_path / "layer")
+    function = function_of(tmp_path / "code", ASKS, environment={"EXTENSION_BINDS": binds})
+    async with Fleet(function, layers=[layer], concurrency=10, platform=OWN) as fleet:
+        await fleet.provision(10)
+        environments = dict(fleet.environments)
+        answers = await asyncio.gather(*(fleet.invoke(number) for number in range(10)))
+    assert [answer.json() for answer in answers] == [[True] * 3] * 10
+    seen = [env.extension_output("listener")[-1] for env in environments.values()]
+    lines = sorted(line for one in seen for line in json.loads(one.removeprefix("seen ")))
+    assert lines == [f"line {number}\n" for number in range(10)]
+
+
+async def test_a_listener_at_localhost_is_not_what_the_platform_reaches(tmp_path: Path) -> None:
+    layer = layer_with_listener(tmp_path / "layer")
+    function = Function(code=FUNCTIONS, environment={"EXTENSION_BINDS": "127.0.0.1"}, timeout_s=10.0)
+    async with Fleet(function, layers=[layer], concurrency=2, platform=OWN) as fleet:
+        await fleet.invoke({"print": ["unheard"]})
+        (env,) = fleet.environments.values()
+    assert env.extension_output("listener")[-1] == "seen []\n"
+
+
 async def test_only_tmp_can_be_written_and_it_has_its_size(tmp_path: Path) -> None:
     text = """
 import errno, os

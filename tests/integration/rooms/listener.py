@@ -1,19 +1,21 @@
 #!/usr/bin/env python3
-"""An extension as many are written: in a directory of its own in /opt, it binds a fixed port by Lambda's name for it.
+"""An extension as many are written: in a directory of its own in /opt, with a listener at a fixed port.
 
-The API to subscribe to is in EXTENSION_API, telemetry or logs. What it was sent it prints at SHUTDOWN.
+The API to subscribe to is in EXTENSION_API, telemetry or logs; what to bind in EXTENSION_BINDS, Lambda's name for it if
+nothing else is said. A second listener is at localhost. What it was sent it prints at SHUTDOWN.
 """
 
 import http.client
 import http.server
 import json
 import os
+import socket
 import sys
 import threading
 import time
 
 NAME = os.path.basename(os.environ.get("EXTENSION_NAME", "listener"))
-PORT = 4243
+PORT, LOCAL_PORT = 4243, 2773
 seen = []
 
 
@@ -23,8 +25,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
 
+    def do_GET(self):  # who is it?
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(os.environ["AWS_LAMBDA_RUNTIME_API"].encode())
+
     def log_message(self, *_):
         pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, host, port):
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
 def call(method, path, body=None, headers=None):
@@ -42,8 +58,9 @@ def main():
         {"Lambda-Extension-Name": NAME},
     )
     mine = {"Lambda-Extension-Identifier": headers["Lambda-Extension-Identifier"]}
-    server = http.server.ThreadingHTTPServer(("sandbox.localdomain", PORT), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    Server(os.environ.get("EXTENSION_BINDS", "sandbox.localdomain"), PORT)
+    if "EXTENSION_BINDS" in os.environ:
+        Server("localhost", LOCAL_PORT)
     destination = {"protocol": "HTTP", "URI": f"http://sandbox.localdomain:{PORT}"}
     if os.environ.get("EXTENSION_API") == "logs":
         path, schema = "/2020-08-15/logs", "2021-03-18"
