@@ -177,7 +177,9 @@ async def test_the_page_is_used_by_keyboard_and_fits_a_telephone(page: Browser, 
             names.append(name)
             assert len(names) < 40, names
             await page.press(LEFT)
-        assert await page.run("return document.querySelector('#span').textContent") == name
+        await page.until(
+            "return document.activeElement.getAttribute('aria-label') === document.querySelector('#span').textContent"
+        )
         await page.press(ENTER)
         await page.until("return document.querySelector('#search').value.length === 36")
         shown = await page.until(

@@ -34,6 +34,7 @@ const timeline = {
     const box = byId("timeline");
     showRows(box, lanes, createLane, (element, lane) => updateLane(element, lane, scale.end));
     if (this.following) box.scrollLeft = box.scrollWidth;
+    if (box.contains(document.activeElement)) this.describe();
     // What lasts grows, without any message.
     clearTimeout(this.timer);
     const grows = spans.some((span) => span.ended === null);
@@ -51,13 +52,17 @@ const timeline = {
     next?.scrollIntoView({ block: "nearest", inline: "nearest" });
   },
 
-  // Show what the part is that has the focus.
+  // The focus has come to a part.
   select(element) {
-    const span = model.row("spans", element.dataset.id);
-    if (span === undefined) return;
-    this.current = span.id;
-    byId("span").textContent = describe(span);
+    this.current = element.dataset.id ?? this.current;
+    this.describe();
     page.changed();
+  },
+
+  // Say what the current part is.
+  describe() {
+    const span = model.row("spans", this.current);
+    if (span !== undefined) setText(byId("span"), describe(span));
   },
 };
 
