@@ -43,7 +43,8 @@ def next_once_per_invocation(warm: Observations, limits: Limits) -> Finding:
     invoked = [call for call in calls if '"eventType":"INVOKE"' in call.answer]
     if warm.crash:
         return not_checked(f"It ended ({warm.crash}) before all events were done.")
-    asked = len(calls) - 1
+    told_to_end = [number for number, call in enumerate(calls) if '"eventType":"SHUTDOWN"' in call.answer]
+    asked = told_to_end[0] if told_to_end else len(calls) - 1  # what it asks after SHUTDOWN is another check's
     if asked == len(invoked) and (len(invoked) == len(warm.invocations) or "INVOKE" not in warm.registered_for):
         events = f" and once after each of {len(invoked)} INVOKE events" if invoked else ""
         return passed(f"It asked once after its init{events}.")
@@ -97,7 +98,7 @@ def stays_alive(warm: Observations) -> Finding:
         return not_checked("It did not start.")
     if warm.crash:
         words = warm.init.message if warm.init and not warm.came_up else ""
-        said = f"It ended by itself ({warm.crash}){': ' + words if words else '.'}"
+        said = f"It ended by itself ({warm.crash}){': ' + words if words else '.'}{warm.last_words}"
         return failed(said, restart, because=(*COMES_UP, "next-once-per-invocation", "survives-freeze"))
     if warm.transcript.generation > 1:
         return failed("It ended between two invocations.", restart)

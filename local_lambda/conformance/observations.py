@@ -18,6 +18,7 @@ _RUNTIME_NEXT = "GET /2018-06-01/runtime/invocation/next"
 _TELEMETRY, _LOGS = "PUT /2022-07-01/telemetry", "PUT /2020-08-15/logs"
 SUBSCRIBE = (_TELEMETRY, _LOGS)  # to either API; an extension uses one of them
 ACCEPTED = range(200, 300)
+_SHOWN = 200
 
 
 class _Recorder(Transcript):
@@ -130,6 +131,12 @@ class Observations:
         if self.came_up and not self.crash and not is_deaf:
             return ""
         return explanation(surroundings, self.output)
+
+    @property
+    def last_words(self) -> str:
+        """The last line that the extension wrote, as a sentence behind another; "" if it wrote none."""
+        lines = [line.strip() for line in self.output if line.strip()]
+        return f" It wrote last: {lines[-1][:_SHOWN]}" if lines else ""
 
     def listening_on(self, port: int) -> list[Listener]:
         """Return the sockets that listened on `port` after the init."""

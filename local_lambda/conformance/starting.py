@@ -64,8 +64,9 @@ def registers(warm: Observations, limits: Limits) -> Finding:
         return failed(f"It registered as {calls[0].name!r}; its file is called {warm.name!r}.", consequence)
     causes = ("starts", "needs-no-stripped-variable")
     if warm.crash:
-        return failed("It ended before it registered.", f"Lambda fails the init with {warm.crash}.", because=causes)
-    return failed(f"It did not register within {limits.init_s:g} s.", waits, because=causes)
+        said = f"It ended before it registered.{warm.last_words}"
+        return failed(said, f"Lambda fails the init with {warm.crash}.", because=causes)
+    return failed(f"It did not register within {limits.init_s:g} s.{warm.last_words}", waits, because=causes)
 
 
 @check("registers before it does slow work", EXTENSIONS + "Init phase", from_the_start=True)
