@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,6 +133,7 @@ class _Run:
         self._plan = plan
         self._output = output
         self._interruptions = interruptions
+        self._remarked: set[str] = set()
         self._deployment = Deployment(takes_turns=plan.takes_turns)
 
     @contextlib.asynccontextmanager
@@ -149,12 +150,11 @@ class _Run:
     async def once(self) -> None:
         """Start environments, invoke or serve, and end them."""
         package = self._plan.package()
-        for remark in package.remarks:
-            self._output.remark(remark)
+        self._remark(package.remarks)
         with package.function() as function:
-            await self._run(function, package.layers)
+            await self._once_with(function, package.layers)
 
-    async def _run(self, function: Function, layers: Sequence[Path]) -> None:
+    async def _once_with(self, function: Function, layers: Sequence[Path]) -> None:
         plan, interruptions = self._plan, self._interruptions
         fleet = Fleet(
             function,
@@ -182,10 +182,16 @@ class _Run:
 
     def _follow(self, number: int, env: LocalLambda) -> None:
         self._output.follow(number, env)
-        for remark in env.remarks if number == 1 else ():
-            self._output.remark(remark)
+        self._remark(env.remarks)
         if self._plan.show is not None:
             self._plan.show.follow(number, env)
+
+    def _remark(self, sentences: Iterable[str]) -> None:
+        """Print what was not printed before: it stays true for each environment, and after each change."""
+        for sentence in sentences:
+            if sentence not in self._remarked:
+                self._remarked.add(sentence)
+                self._output.remark(sentence)
 
     async def again_and_again(self) -> None:
         """Do it again after each change. After an error, print it and wait for the next change."""

@@ -51,7 +51,11 @@ FUNCTION_OPTIONS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """A function with its layers. `settings` are the fields of `Function` but its code; `remarks` are for the user."""
+    """A function with its layers. `settings` are the fields of `Function` but its code.
+
+    Only a template says the rest: the `routes` of an HTTP API, what becomes of asynchronous invocations, and in
+    `remarks`, for the user, what is not as it would be when deployed.
+    """
 
     code: Path
     settings: Mapping[str, Any]
@@ -117,14 +121,11 @@ class FunctionOptions:
             account_id=self.account or "123456789012",
         )
         environment = {**found.settings["environment"], **variables}
-        return Package(
+        return dataclasses.replace(
+            found,
             code=self.code or found.code,
             settings={**found.settings, **given, "environment": environment},
             layers=self.layers or found.layers,
-            routes=found.routes,
-            retries=found.retries,
-            max_age_s=found.max_age_s,
-            remarks=found.remarks,
         )
 
     def template_file(self) -> Path | None:

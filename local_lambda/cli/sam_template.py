@@ -4,11 +4,11 @@ Source: AWS SAM developer guide, AWS::Serverless::Function, AWS::Serverless::Lay
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from local_lambda.cli.cloudformation import Values, load, text_of
+from local_lambda.cli.package import Package
 from local_lambda.errors import InvalidTemplate
 from local_lambda.machine.executables import HERE
 from local_lambda.rules.configuration import partition_of
@@ -19,25 +19,9 @@ _LAYERS = ("AWS::Serverless::LayerVersion", "AWS::Lambda::LayerVersion")
 _TEMPLATE_OF_BUILD = Path(".aws-sam", "build", "template.yaml")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SamFunction:
-    """What a template says of a function.
-
-    `settings` are fields of `Function`; `remarks` say what is not as it would be when deployed.
-    """
-
-    settings: Mapping[str, Any]
-    code: Path
-    layers: Sequence[Path]
-    routes: Sequence[str]  # of its events of type HttpApi
-    retries: int | None  # these two of asynchronous invocations
-    max_age_s: float | None
-    remarks: Sequence[str]
-
-
 def read_function(
     path: Path, name: str | None, *, parameters: Mapping[str, str], region: str, account_id: str
-) -> SamFunction:
+) -> Package:
     """Return the function `name` of a template, or its only one. Raises InvalidTemplate."""
     template = load(path)
     name = _chosen(path, template["Resources"], name)
@@ -84,7 +68,7 @@ class _Reader:
         # Globals are for the types of SAM alone.
         self._written = _merged(shared, own) if _type_of(resource) == _FUNCTIONS[0] else own
 
-    def function(self) -> SamFunction:
+    def function(self) -> Package:
         if self._of("PackageType") == "Image":
             raise InvalidTemplate(f"{self._name} is a container image; only functions of files can run here.")
         settings = {
@@ -103,7 +87,7 @@ class _Reader:
         asked = self._of("Architectures")
         if isinstance(asked, list) and asked and asked[0] != HERE:
             self._remarks.append(f"The function is for {asked[0]}, and runs here as {HERE}.")
-        return SamFunction(
+        return Package(
             settings={field: value for field, value in settings.items() if value is not None},
             code=self._code(),
             layers=layers,

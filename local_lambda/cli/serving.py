@@ -14,7 +14,7 @@ from local_lambda.cli.local_output import Output
 from local_lambda.cli.package import Package
 from local_lambda.cli.usage import BadUsage
 from local_lambda.rules import http_routes
-from local_lambda.serving.asynchronous import Retries
+from local_lambda.serving.asynchronous import EventRetries
 from local_lambda.serving.deployment import Deployment
 from local_lambda.serving.http_front import HttpFront
 from local_lambda.serving.lambda_api import InvokeEndpoint
@@ -112,9 +112,9 @@ class ServingOptions:
             except OSError as error:
                 raise BadUsage(f"--on-failure {self.on_failure}: {error.strerror or error}.") from None
 
-    def _retries(self) -> Retries:
-        default = Retries()
-        return Retries(
+    def _retries(self) -> EventRetries:
+        default = EventRetries()
+        return EventRetries(
             attempts=default.attempts if self.retries is None else self.retries,
             first_wait_s=default.first_wait_s if self.retry_wait is None else self.retry_wait,
             max_age_s=default.max_age_s if self.max_age is None else self.max_age,

@@ -23,7 +23,7 @@ _HOP_BY_HOP = frozenset({"connection", "content-length", "keep-alive", "transfer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class HttpRequest:
     """A request of HTTP; `path` and `query` are as they were sent. `at` is seconds since the epoch."""
 
     method: str
@@ -39,7 +39,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class HttpAnswer:
     """An answer of HTTP. A header may stand there more than once."""
 
     status: int = 200
@@ -60,7 +60,7 @@ class MalformedAnswer(Exception):
     """What the function returned is no answer of HTTP; the message says why not, as the rest of a sentence."""
 
 
-def event_of(request: Request, front: Front) -> dict[str, Any]:
+def event_of(request: HttpRequest, front: Front) -> dict[str, Any]:
     """Return the event for the function."""
     headers, cookies = _headers_of(request)
     host = headers.get("host", "")
@@ -102,7 +102,7 @@ def event_of(request: Request, front: Front) -> dict[str, Any]:
     return event
 
 
-def _headers_of(request: Request) -> tuple[dict[str, str], list[str]]:
+def _headers_of(request: HttpRequest) -> tuple[dict[str, str], list[str]]:
     """Return the headers, with lower-case names and those of the front, and the cookies."""
     given = [(name.lower(), value) for name, value in request.headers]
     cookies = [one.strip() for name, value in given if name == "cookie" for one in value.split(";") if one.strip()]
@@ -136,7 +136,7 @@ def _text_of(body: bytes, content_type: str) -> str | None:
         return None
 
 
-def answer_of(payload: bytes) -> Answer:
+def answer_of(payload: bytes) -> HttpAnswer:
     """Return the answer that a function's payload stands for. Raises MalformedAnswer."""
     try:
         returned = orjson.loads(payload) if payload else None
@@ -145,7 +145,7 @@ def answer_of(payload: bytes) -> Answer:
     if not isinstance(returned, dict) or "statusCode" not in returned:
         # What has no status is the body itself, a text without its quotation marks.
         body = returned.encode() if isinstance(returned, str) else payload
-        return Answer(headers=(("content-type", "application/json"),), body=body)
+        return HttpAnswer(headers=(("content-type", "application/json"),), body=body)
     text = "" if returned.get("body") is None else returned["body"]
     if not isinstance(text, str):
         raise MalformedAnswer(f"its body is not a text but {_kind(text)}; encode it with json.dumps or JSON.stringify")
@@ -158,10 +158,10 @@ def answer_of(payload: bytes) -> Answer:
     headers = _answered_headers(returned)
     if not any(name.lower() == "content-type" for name, _ in headers):
         headers.insert(0, ("content-type", "application/json"))
-    return Answer(status=_status(returned["statusCode"]), headers=headers, body=encoded)
+    return HttpAnswer(status=_status(returned["statusCode"]), headers=headers, body=encoded)
 
 
-def prelude_of(received: bytes) -> tuple[Answer, bytes] | None:
+def prelude_of(received: bytes) -> tuple[HttpAnswer, bytes] | None:
     """Return status and headers of a streamed answer and the first of its body; None if more must come first.
 
     Raises MalformedAnswer.
@@ -177,7 +177,7 @@ def prelude_of(received: bytes) -> tuple[Answer, bytes] | None:
         said = None
     if not isinstance(said, dict):
         raise MalformedAnswer("its prelude is not a JSON object")
-    return Answer(status=_status(said.get("statusCode", 200)), headers=_answered_headers(said)), rest
+    return HttpAnswer(status=_status(said.get("statusCode", 200)), headers=_answered_headers(said)), rest
 
 
 def _answered_headers(returned: Mapping[str, Any]) -> list[tuple[str, str]]:

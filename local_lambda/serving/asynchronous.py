@@ -22,7 +22,7 @@ OnFailure = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retries:
+class EventRetries:
     """How often an event is tried again, and for how long. Times are in seconds.
 
     Lambda waits a minute before the second attempt and two before the third; here `first_wait_s` is short, and is
@@ -55,10 +55,10 @@ class _Event:
     last: Invocation | None = None
 
 
-class Queue:
+class EventQueue:
     """The queue, as an async context manager. `on_failure` gets the record of each event that is given up."""
 
-    def __init__(self, deployment: Deployment, retries: Retries, on_failure: OnFailure) -> None:
+    def __init__(self, deployment: Deployment, retries: EventRetries, on_failure: OnFailure) -> None:
         self._deployment = deployment
         self._retries = retries
         self._on_failure = on_failure

@@ -13,15 +13,15 @@ from local_lambda.errors import EmulatorError, Throttled
 from local_lambda.fleet import Fleet, Served
 from local_lambda.response_stream import ResponseStream
 from local_lambda.rules import http_events, http_routes
-from local_lambda.rules.http_events import Answer, Front, MalformedAnswer, Request
+from local_lambda.rules.http_events import Front, HttpAnswer, HttpRequest, MalformedAnswer
 from local_lambda.rules.http_routes import Route
 from local_lambda.serving.deployment import Deployment
 
 _MAX_BODY_BYTES = 6 * 1024 * 1024  # source: Lambda quotas, synchronous payload
 _JSON = (("content-type", "application/json"),)
-_TOO_LARGE = Answer(status=413, headers=_JSON, body=b'{"message":"Request Entity Too Large"}')
-_NOT_FOUND = Answer(status=404, headers=_JSON, body=b'{"message":"Not Found"}')
-_THROTTLED = Answer(
+_TOO_LARGE = HttpAnswer(status=413, headers=_JSON, body=b'{"message":"Request Entity Too Large"}')
+_NOT_FOUND = HttpAnswer(status=404, headers=_JSON, body=b'{"message":"Not Found"}')
+_THROTTLED = HttpAnswer(
     status=429,
     headers=_JSON,
     body=b'{"Reason":"ReservedFunctionConcurrentInvocationLimitExceeded","Type":"User","message":"Rate Exceeded."}',
@@ -67,11 +67,11 @@ class HttpFront:
         return f"http://127.0.0.1:{self._port}/"
 
     @property
-    def _failed(self) -> Answer:
+    def _failed(self) -> HttpAnswer:
         """The answer where the function has none; the caller is not told why."""
         if self._routes:
-            return Answer(status=500, headers=_JSON, body=b'{"message":"Internal Server Error"}')
-        return Answer(status=502, headers=_JSON, body=b"Internal Server Error")
+            return HttpAnswer(status=500, headers=_JSON, body=b'{"message":"Internal Server Error"}')
+        return HttpAnswer(status=502, headers=_JSON, body=b"Internal Server Error")
 
     async def _answer(self, given: web.Request) -> web.StreamResponse:
         body = await _body(given)
@@ -97,7 +97,9 @@ class HttpFront:
             self._on_problem(f"{request.method} {request.path}: what the function returned is no answer: {error}.")
         return _response(self._failed)
 
-    async def _invoked(self, fleet: Fleet, payload: bytes, request: Request, given: web.Request) -> web.StreamResponse:
+    async def _invoked(
+        self, fleet: Fleet, payload: bytes, request: HttpRequest, given: web.Request
+    ) -> web.StreamResponse:
         # An HTTP API takes a streamed response as a whole.
         stream = None if self._routes else ResponseStream()
         trace = given.headers.get("X-Amzn-Trace-Id")
@@ -119,7 +121,7 @@ class HttpFront:
 async def _streamed(stream: ResponseStream, given: web.Request) -> web.StreamResponse:
     """Pass on what is streamed, as it comes. A stream that breaks off breaks off the connection."""
     chunks = aiter(stream)
-    answer, first = Answer(headers=(("content-type", stream.content_type),)), b""
+    answer, first = HttpAnswer(headers=(("content-type", stream.content_type),)), b""
     if stream.content_type == http_events.STREAMED_WITH_STATUS:
         answer, first = await _prelude(chunks)
     response = web.StreamResponse(status=answer.status)
@@ -136,7 +138,7 @@ async def _streamed(stream: ResponseStream, given: web.Request) -> web.StreamRes
     return response
 
 
-async def _prelude(chunks: AsyncIterator[bytes]) -> tuple[Answer, bytes]:
+async def _prelude(chunks: AsyncIterator[bytes]) -> tuple[HttpAnswer, bytes]:
     received = b""
     async for chunk in chunks:
         received += chunk
@@ -145,9 +147,9 @@ async def _prelude(chunks: AsyncIterator[bytes]) -> tuple[Answer, bytes]:
     raise MalformedAnswer("its prelude does not end in eight NUL bytes")
 
 
-def _request(given: web.Request, body: bytes) -> Request:
+def _request(given: web.Request, body: bytes) -> HttpRequest:
     path, _, query = given.raw_path.partition("?")
-    return Request(
+    return HttpRequest(
         method=given.method,
         path=path,
         query=query,
@@ -169,13 +171,13 @@ async def _body(given: web.Request) -> bytes | None:
     return bytes(body) if size <= _MAX_BODY_BYTES else None
 
 
-def _response(answer: Answer) -> web.Response:
+def _response(answer: HttpAnswer) -> web.Response:
     response = web.Response(status=answer.status, body=answer.body)
     _set_headers(response, answer)
     return response
 
 
-def _set_headers(response: web.StreamResponse, answer: Answer) -> None:
+def _set_headers(response: web.StreamResponse, answer: HttpAnswer) -> None:
     response.headers.popall("Content-Type", None)
     for name, value in answer.headers:
         response.headers.add(name, value)

@@ -24,7 +24,7 @@ from local_lambda.fleet import Served
 from local_lambda.response_stream import ResponseStream
 from local_lambda.rules.event_stream import invoke_complete, payload_chunk
 from local_lambda.rules.log_lines import text_of
-from local_lambda.serving.asynchronous import OnFailure, Queue, Retries
+from local_lambda.serving.asynchronous import EventQueue, EventRetries, OnFailure
 from local_lambda.serving.deployment import Deployment
 from local_lambda.settings import Function
 
@@ -64,13 +64,13 @@ class InvokeEndpoint:
         deployment: Deployment,
         *,
         port: int = 0,
-        retries: Retries | None = None,
+        retries: EventRetries | None = None,
         on_failure: OnFailure = lambda record: None,
     ) -> None:
         self._deployment = deployment
         self._port = port
         self.unsettled = 0  # asynchronous invocations that had neither succeeded nor been given up at the end
-        self._queue = Queue(deployment, retries or Retries(), on_failure)
+        self._queue = EventQueue(deployment, retries or EventRetries(), on_failure)
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:

@@ -16,7 +16,7 @@ import pytest
 
 from local_lambda import Fleet, Function, Platform
 from local_lambda.errors import EnvironmentClosed, InvalidSetting
-from local_lambda.serving.asynchronous import Retries
+from local_lambda.serving.asynchronous import EventRetries
 from local_lambda.serving.deployment import Deployment
 from local_lambda.serving.lambda_api import InvokeEndpoint
 from tests.integration.local_lambda_probe import eventually
@@ -65,7 +65,7 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(code: Path, retries: Retries) -> AsyncIterator[World]:
+async def world(code: Path, retries: EventRetries) -> AsyncIterator[World]:
     records: asyncio.Queue[Record] = asyncio.Queue()
     platform = Platform(on_init_failure="retry")
     async with Fleet(Function(code=code, timeout_s=10.0), platform=platform) as fleet:
@@ -75,7 +75,7 @@ async def world(code: Path, retries: Retries) -> AsyncIterator[World]:
 
 
 async def test_it_is_tried_three_times_and_then_recorded_as_a_destination_gets_it(code: Path) -> None:
-    async with world(code, Retries(first_wait_s=0.3)) as w:
+    async with world(code, EventRetries(first_wait_s=0.3)) as w:
         request_id = await w.invoke(order=7)
         record = await asyncio.wait_for(w.records.get(), 10)
         attempts = w.attempts()
@@ -98,7 +98,7 @@ async def test_it_is_tried_three_times_and_then_recorded_as_a_destination_gets_i
 
 @pytest.mark.parametrize("succeeds_at", [1, 2, 3])
 async def test_it_is_not_repeated_once_it_succeeded(code: Path, succeeds_at: int) -> None:
-    async with world(code, Retries(first_wait_s=0.01)) as w:
+    async with world(code, EventRetries(first_wait_s=0.01)) as w:
         await w.invoke(succeeds_at=succeeds_at)
         await eventually(lambda: len(w.attempts()) == succeeds_at, timeout_s=10)
         await asyncio.sleep(0.3)
@@ -107,7 +107,7 @@ async def test_it_is_not_repeated_once_it_succeeded(code: Path, succeeds_at: int
 
 
 async def test_an_event_that_became_too_old_is_not_tried_again(code: Path) -> None:
-    async with world(code, Retries(first_wait_s=0.5, max_age_s=0.4)) as w:
+    async with world(code, EventRetries(first_wait_s=0.5, max_age_s=0.4)) as w:
         await w.invoke()
         record = await asyncio.wait_for(w.records.get(), 10)
         assert len(w.attempts()) == 1
@@ -117,7 +117,7 @@ async def test_an_event_that_became_too_old_is_not_tried_again(code: Path) -> No
 
 async def test_what_is_not_the_functions_fault_is_no_attempt(code: Path) -> None:
     """The code is being mended: the event waits, as it does in Lambda's queue after a system error."""
-    async with world(code, Retries(first_wait_s=0.1, attempts=0)) as w:
+    async with world(code, EventRetries(first_wait_s=0.1, attempts=0)) as w:
         await w.deployment.withdraw(1.0)
         async with asyncio.TaskGroup() as tasks:
             invoking = tasks.create_task(w.invoke(succeeds_at=1))
@@ -133,9 +133,9 @@ async def test_what_is_not_the_functions_fault_is_no_attempt(code: Path) -> None
 
 def test_lambda_has_its_bounds() -> None:
     with pytest.raises(InvalidSetting, match="are 3; Lambda allows 0 to 2"):
-        Retries(attempts=3)
+        EventRetries(attempts=3)
     with pytest.raises(InvalidSetting, match="is 21601 s; Lambda allows up to 21600"):
-        Retries(max_age_s=21601)
+        EventRetries(max_age_s=21601)
 
 
 async def test_the_command_appends_what_was_given_up_to_a_file(code: Path, tmp_path: Path) -> None:

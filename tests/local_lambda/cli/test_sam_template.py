@@ -8,19 +8,20 @@ from typing import Any
 import pytest
 
 from local_lambda.cli.cloudformation import Values, load
-from local_lambda.cli.sam_template import SamFunction, read_function
+from local_lambda.cli.package import Package
+from local_lambda.cli.sam_template import read_function
 from local_lambda.errors import InvalidTemplate
 from local_lambda.machine.executables import HERE
 
 REPOSITORY = Path(__file__).parents[3]
-Read = Callable[..., SamFunction]
+Read = Callable[..., Package]
 
 
 @pytest.fixture
 def read(tmp_path: Path) -> Read:
     (tmp_path / "src").mkdir()
 
-    def of(text: str, name: str | None = None, **parameters: str) -> SamFunction:
+    def of(text: str, name: str | None = None, **parameters: str) -> Package:
         path = tmp_path / "template.yaml"
         path.write_text(dedent(text))
         return read_function(path, name, parameters=parameters, region="eu-west-1", account_id="210987654321")

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from local_lambda.rules.http_events import Front, MalformedAnswer, Request, answer_of, event_of, prelude_of
+from local_lambda.rules.http_events import Front, HttpRequest, MalformedAnswer, answer_of, event_of, prelude_of
 
 
-def request(**given: Any) -> Request:
-    return Request(
+def request(**given: Any) -> HttpRequest:
+    return HttpRequest(
         **{
             "method": "GET", "path": "/", "query": "", "headers": [("Host", "localhost:8080")], "body": b"",
             "source_ip": "127.0.0.1", "protocol": "HTTP/1.1", "scheme": "http", "at": 1_700_000_000.5, **given,
