@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import shutil
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -187,6 +188,33 @@ async def test_a_stream_that_breaks_off_is_not_taken_for_whole(
 async def test_what_is_not_streamed_is_answered_as_a_whole(client: aiohttp.ClientSession, streaming_url: str) -> None:
     async with client.post(streaming_url, json={"plain": {"statusCode": 201, "body": "made"}}) as response:
         assert (response.status, await response.text()) == (201, "made")
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+async def test_a_response_stream_of_node_js_as_it_is_written_for_lambda(
+    client: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    (tmp_path / "index.mjs").write_text("""
+export const handler = awslambda.streamifyResponse(async (event, stream) => {
+  const metadata = { statusCode: 201, headers: { "Content-Type": "text/x" }, cookies: ["a=1"] };
+  stream = awslambda.HttpResponseStream.from(stream, metadata);
+  stream.write("one");
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  stream.end(event.rawPath);
+});
+""")
+    function = Function(code=tmp_path, handler="index.handler", timeout_s=10.0)
+    async with (
+        Fleet(function, platform=RETRY) as fleet,
+        HttpFront(Deployment(fleet)) as front,
+        client.get(front.url + "two") as response,
+    ):
+        assert (response.status, response.headers["Content-Type"]) == (201, "text/x")
+        assert response.cookies["a"].value == "1"
+        assert await response.content.read(3) == b"one"
+        began = time.monotonic()
+        assert await response.content.read() == b"/two"
+    assert time.monotonic() - began > 0.3
 
 
 async def test_with_routes_it_is_an_http_api(client: aiohttp.ClientSession) -> None:
