@@ -3,8 +3,8 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Generator, Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -69,18 +69,20 @@ def conform(
     judged: list[tuple[str, Sequence[Verdict]]] = []
     try:
         own = OwnFunction(code=code, handler=handler, event=_event(event)) if handler is not None else None
-        for executable, opt in _executables(extension, layers):
-            subject = Subject(executable, pairs_of("--env", variables), own, [path.absolute() for path in shared], opt)
-            suite = Suite(subject, Limits(hold_s=hold, freeze_s=freeze), only=_names(only), skip=_names(skip))
-            words = f"{executable.name} runs in several environments…"
-            with console.status(words) if console.is_terminal and form == "text" else nullcontext():
-                verdicts = asyncio.run(_until_signalled(suite))
-            # Of a layer the path would be that of its private copy.
-            judged.append((executable.name if layers else str(executable), verdicts))
-            if form == "text":
-                output.print_text(console, *judged[-1], is_one_of_several=bool(layers))
-            elif form == "json":
-                click.echo(output.as_json(*judged[-1]))
+        with closing(_executables(extension, layers)) as executables:
+            for executable, opt in executables:
+                shares = [path.absolute() for path in shared]
+                subject = Subject(executable, pairs_of("--env", variables), own, shares, opt)
+                suite = Suite(subject, Limits(hold_s=hold, freeze_s=freeze), only=_names(only), skip=_names(skip))
+                words = f"{executable.name} runs in several environments…"
+                with console.status(words) if console.is_terminal and form == "text" else nullcontext():
+                    verdicts = asyncio.run(_until_signalled(suite))
+                # Of a layer the path would be that of its private copy.
+                judged.append((executable.name if layers else str(executable), verdicts))
+                if form == "text":
+                    output.print_text(console, *judged[-1], is_one_of_several=bool(layers))
+                elif form == "json":
+                    click.echo(output.as_json(*judged[-1]))
     except EmulatorError as error:
         raise BadUsage(str(error)) from error
     except asyncio.CancelledError:  # SIGTERM; click handles Ctrl-C, a KeyboardInterrupt
@@ -90,23 +92,23 @@ def conform(
     sys.exit(1 if any(verdict.is_failure for _, verdicts in judged for verdict in verdicts) else 0)
 
 
-def _executables(extension: Path | None, layers: Sequence[Path]) -> Iterator[tuple[Path, Path | None]]:
+def _executables(extension: Path | None, layers: Sequence[Path]) -> Generator[tuple[Path, Path | None]]:
     """Yield each extension to judge, and the directory that stands for /opt."""
     if not layers:
         if extension is None:
             raise BadUsage("There is nothing to judge: give an EXTENSION, or a --layer that has one.")
         yield extension, None
         return
-    with ExitStack() as stack:
-        given = stack.enter_context(Layers(layers))
+    with Layers(layers) as given:
         names = given.names
         wanted: Sequence[str | Path] = names
-        if extension is not None:
-            wanted = [str(extension)] if str(extension) in names else [extension]
-            if str(extension) not in names and not extension.is_file():
-                raise ExtensionNotFound(
-                    f"The layers have no extension {str(extension)!r}; they have {', '.join(names)}."
-                )
+        if extension is not None and str(extension) in names:
+            wanted = [str(extension)]
+        elif extension is not None:
+            if not extension.is_file():
+                listed = ", ".join(names)
+                raise ExtensionNotFound(f"The layers have no extension {str(extension)!r}; they have {listed}.")
+            wanted = [extension]
         for one in wanted:
             with given.alone(one) as place:
                 yield place

@@ -11,25 +11,23 @@ from local_lambda.machine.layers import Opt
 
 
 class Layers:
-    """Layers, lowest first, merged in a private directory (`opt`) that is removed at the end of the `with` block.
+    """Layers, lowest first, merged in a private directory that is removed at the end of the `with` block.
 
-    Raises InvalidLayer.
+    Raises InvalidLayer, or ExtensionNotFound if there are none.
     """
 
     def __init__(self, layers: Sequence[Path]) -> None:
         self._opt = Opt(None, layers)
+        if self._opt.path is None:
+            raise ExtensionNotFound("No layer was given.")
+        self._path = self._opt.path
+        self._extensions = self._path / "extensions"
 
     def __enter__(self) -> "Layers":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._opt.remove()
-
-    @property
-    def _extensions(self) -> Path:
-        if self._opt.path is None:
-            raise ExtensionNotFound("No layer was given.")
-        return self._opt.path / "extensions"
 
     @property
     def names(self) -> list[str]:
@@ -42,14 +40,17 @@ class Layers:
 
     @contextmanager
     def alone(self, extension: str | Path) -> Iterator[tuple[Path, Path]]:
-        """Leave one extension, or one from elsewhere, without the others; yield its executable and the `opt`."""
-        folder = self._extensions
-        stays = folder / extension if isinstance(extension, str) else None
-        others = [folder / name for name in self.names if folder / name != stays]
+        """Leave one extension, by its file name, or one that is a file elsewhere, without the others.
+
+        Yield its executable, and the directory that stands for /opt.
+        """
+        executable = self._extensions / extension if isinstance(extension, str) else extension
+        others = [path for name in self.names if (path := self._extensions / name) != executable]
         with tempfile.TemporaryDirectory() as aside:
-            moved = [(path, Path(shutil.move(path, aside))) for path in others]
+            for path in others:
+                shutil.move(path, aside)
             try:
-                yield (folder / extension if isinstance(extension, str) else extension), folder.parent
+                yield executable, self._path
             finally:
-                for path, away in moved:
-                    shutil.move(away, path)
+                for path in others:
+                    shutil.move(Path(aside, path.name), path)
