@@ -98,6 +98,8 @@ class Scenarios:
                 return await self._feed(_post_hypothetical)
             case "reset":
                 return await self._play(_time_out)
+            case "started_again":
+                return await self._play(_nothing)
             case "uninvoked":
                 return await self._play(_nothing, init_type="provisioned-concurrency")
             case "no_telemetry":

@@ -69,13 +69,22 @@ def registers(warm: Observations, limits: Limits) -> Finding:
     return failed(f"It did not register within {limits.init_s:g} s.{warm.last_words}", waits, because=causes)
 
 
-@check("registers before it does slow work", EXTENSIONS + "Init phase", from_the_start=True)
-def registers_first(warm: Observations, limits: Limits) -> Finding:
-    calls = [call for call in warm.calls(REGISTER) if call.status == 200 and call.name == warm.name]
+def registered_after_s(observed: Observations) -> float | None:
+    """Return the seconds from the start of the init to the registration; None without a registration."""
+    calls = [call for call in observed.calls(REGISTER) if call.status == 200 and call.name == observed.name]
     if not calls:
+        return None
+    began = datetime.fromisoformat(next(e["time"] for e in observed.telemetry if e["type"] == "platform.initStart"))
+    return calls[0].began - began.timestamp()
+
+
+@check("registers before it does slow work", EXTENSIONS + "Init phase", from_the_start=True)
+def registers_first(warm: Observations, started_again: Observations | None, limits: Limits) -> Finding:
+    tries = [observed for observed in (warm, started_again) if observed is not None]
+    waits = [after for observed in tries if (after := registered_after_s(observed)) is not None]
+    if not waits:
         return not_checked("It did not register under its name.")
-    began = datetime.fromisoformat(next(e["time"] for e in warm.telemetry if e["type"] == "platform.initStart"))
-    after_ms = (calls[0].began - began.timestamp()) * 1000
+    after_ms = min(waits) * 1000
     said = f"It registered {after_ms:.0f} ms after it was started"
     if after_ms <= limits.register_s * 1000:
         return passed(f"{said}.")

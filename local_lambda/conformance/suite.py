@@ -138,6 +138,9 @@ class Suite:
         # Only an extension in trouble is run again with the withheld variables: they may be the reason.
         if name == "disclosed" and not _has_trouble(warm):
             return None
+        # Only one that was slow is started again: this machine may have been busy.
+        if name == "started_again" and (starting.registered_after_s(warm) or 0.0) <= self._limits.register_s:
+            return None
         return await self._scenarios.get(name)
 
 

@@ -6,15 +6,18 @@ from typing import Any
 import pytest
 
 from local_lambda.conformance.machine import Listener
-from local_lambda.conformance.observations import NEXT, Observations
+from local_lambda.conformance.model import Limits, Outcome
+from local_lambda.conformance.observations import NEXT, REGISTER, Observations
+from local_lambda.conformance.starting import registers_first
 from local_lambda.conformance.surroundings import Surroundings
-from local_lambda.phases.init import Outcome
+from local_lambda.phases import init
+from local_lambda.rules.telemetry_events import timestamp
 from tests.local_lambda.conformance.test_batches import subscription
 
 UNRESOLVED = ["gaierror: Name or service not known\n"]
-UP = Outcome(status="success", duration_ms=1.0, error_type=None, message="", payload=None)
-CRASHED = Outcome(status="error", duration_ms=1.0, error_type="Extension.Crash", message="", payload=None)
-LATE = Outcome(status="timeout", duration_ms=1.0, error_type="Runtime.Unknown", message="", payload=None)
+UP = init.Outcome(status="success", duration_ms=1.0, error_type=None, message="", payload=None)
+CRASHED = init.Outcome(status="error", duration_ms=1.0, error_type="Extension.Crash", message="", payload=None)
+LATE = init.Outcome(status="timeout", duration_ms=1.0, error_type="Runtime.Unknown", message="", payload=None)
 
 
 def observed(*, addresses: tuple[str, ...] = (), taken: tuple[int, ...] = (), **changes: Any) -> Observations:
@@ -59,3 +62,22 @@ def test_a_function_that_is_late_is_not_the_fault_of_an_extension_that_was_ready
 def test_what_it_wrote_last_is_kept_short() -> None:
     assert observed().last_words == ""
     assert observed(output=["first\n", "x" * 300 + "\n", "\n"]).last_words == f" It wrote last: {'x' * 200}"
+
+
+@pytest.mark.parametrize(
+    ("first_s", "again_s", "outcome"),
+    [(0.2, None, Outcome.PASSED), (1.5, 0.2, Outcome.PASSED), (1.5, 1.4, Outcome.FAILED)],
+)
+def test_a_slow_start_is_held_against_it_if_the_next_one_is_slow_too(
+    first_s: float, again_s: float | None, outcome: Outcome
+) -> None:
+    def started(after_s: float) -> Observations:
+        start = {"type": "platform.initStart", "time": timestamp(100.0), "record": {}}
+        seen = observed(telemetry=[start])
+        entry = seen.transcript.received("mine", REGISTER)
+        entry.began = 100.0 + after_s
+        entry.close(200)
+        return seen
+
+    again = None if again_s is None else started(again_s)
+    assert registers_first.judge(started(first_s), again, Limits()).outcome is outcome
