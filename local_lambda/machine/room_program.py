@@ -35,6 +35,7 @@ _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
 # The calls of seccomp(2) and the steps of its programs (linux/filter.h).
 _SET_MODE_FILTER, _NEW_LISTENER, _PR_SET_NO_NEW_PRIVS = 1, 8, 38
+_PR_SET_PDEATHSIG = 1
 _LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
 _ALLOW, _NOTIFY = 0x7FFF_0000, 0x7FC0_0000
 # By processor: its number for seccomp, and those of seccomp, bind, connect and sendto.
@@ -166,6 +167,7 @@ def _launch(message: Mapping[str, Any], fds: Sequence[int]) -> int:
 def _become(message: Mapping[str, Any], fds: Sequence[int], keep: int) -> None:
     """Replace this forked process by the program."""
     os.setsid()
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # should the keeper be killed
     high = [_above(fd, 100) for fd in fds]  # out of the way of the numbers they are to have
     for fd, number in zip(high, (1, 2, message["log_fd"]), strict=False):
         os.dup2(fd, number)

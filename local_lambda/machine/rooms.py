@@ -5,16 +5,18 @@ What is done there is done by `room_program.py`, which this process starts once 
 
 import asyncio
 import atexit
+import contextlib
 import functools
 import json
 import os
 import platform
-import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +68,12 @@ class Plan:
                 "binds": [[str(one.source.resolve()), str(one.target), one.writable] for one in self.binds],
             }
         ).encode()
+
+
+def _remove(root: str) -> None:
+    """Remove the directory at which a room was made. It is empty here: what was mounted on it is the room's alone."""
+    with contextlib.suppress(OSError):
+        os.rmdir(root)
 
 
 class _Porter:
@@ -127,7 +135,7 @@ def why_not() -> str:
             error = _error_in(connection.recv(_PACKET))
         except OSError as failed:
             error = str(failed)
-    shutil.rmtree(root, ignore_errors=True)
+    _remove(root)
     return error
 
 
@@ -161,8 +169,7 @@ class Room:
         self._connection = connection
         self._addresses = addresses
         self._loop = asyncio.get_running_loop()
-        self._starting = asyncio.Lock()
-        self._started: asyncio.Future[_Started] | None = None
+        self._asked: deque[asyncio.Future[_Started]] = deque()  # answers come in the order of the requests
         self._running: dict[int, asyncio.Future[int]] = {}
 
     @classmethod
@@ -179,7 +186,7 @@ class Room:
             connection.close()
             raise
         finally:
-            shutil.rmtree(root, ignore_errors=True)
+            _remove(root)
         addresses = Addresses(fds[0], plan.address) if fds else None
         room = cls(connection, addresses, json.loads(data)["ports"])
         room._loop.add_reader(connection, room._read)
@@ -193,10 +200,10 @@ class Room:
         `fds` become its standard output, standard error and, if there is a third, the descriptor `log_fd`.
         """
         message = {"argv": list(argv), "cwd": str(cwd), "env": dict(variables), "log_fd": log_fd}
-        async with self._starting:
-            self._started = self._loop.create_future()
-            socket.send_fds(self._connection, [json.dumps(message).encode()], list(fds))
-            return await self._started
+        socket.send_fds(self._connection, [json.dumps(message).encode()], list(fds))
+        started: asyncio.Future[_Started] = self._loop.create_future()
+        self._asked.append(started)
+        return await started
 
     def close(self) -> None:
         """Let go of the room: its keeper kills what still runs and ends."""
@@ -223,20 +230,23 @@ class Room:
         if "exited" in message:
             self._running.pop(message["exited"]).set_result(message["code"])
             return
-        started, self._started = self._started, None
-        if started is None or started.done():  # whoever asked is gone, and its process is killed with the room
-            started = self._loop.create_future()
+        started = self._asked.popleft()
         if "pid" in message:
             self._running[message["pid"]] = ended = self._loop.create_future()
-            started.set_result((message["pid"], ended))
-        else:
+            if not started.done():
+                started.set_result((message["pid"], ended))
+            else:  # whoever asked is gone
+                os.killpg(message["pid"], signal.SIGKILL)
+        elif not started.done():
             started.set_exception(OSError(message["errno"], os.strerror(message["errno"])))
 
     def _lost(self) -> None:
         """The keeper is gone, and with it what it started: nobody must wait for its word."""
         self._loop.remove_reader(self._connection)
         for ended in self._running.values():
-            ended.set_result(-9)
+            ended.set_result(-signal.SIGKILL)
         self._running.clear()
-        if self._started is not None and not self._started.done():
-            self._started.set_exception(OSError("the keeper of the environment's room is gone"))
+        for started in self._asked:
+            if not started.done():
+                started.set_exception(OSError("the keeper of the environment's room is gone"))
+        self._asked.clear()

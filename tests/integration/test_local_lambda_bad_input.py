@@ -140,7 +140,7 @@ async def test_two_environments_with_a_fixed_port_are_told_of_the_option(tmp_pat
         probe_socket.bind(("0.0.0.0", 0))
         port = probe_socket.getsockname()[1]
     probe = Probe(tmp_path, port=port)
-    code, _, error = await run(*of(probe), "--concurrency", "2")
+    code, _, error = await run(*of(probe), "--concurrency", "2", "--file-system", "shared")
     assert code == 1
     assert "(Extension.Crash): the extension probe ended with exit status 1." in error
     assert error.endswith("name the variable that holds the port with --port-variable.\n")

@@ -123,6 +123,8 @@ async def world(
     """
     async with AsyncExitStack() as stack:
         splunk, datadog, cloudwatch, given = await open_backends(stack, environment or {})
+        if region := given.pop("AWS_REGION", None):  # reserved, as on Lambda: it follows from the function's region
+            function["region"] = region
         env = LocalLambda(
             Function(code=FUNCTIONS, handler=handler, environment=given, **function),
             extensions=[EXTENSION, *extensions],
