@@ -11,7 +11,7 @@ from pathlib import Path
 
 from local_lambda.errors import LimitsUnavailable
 from local_lambda.machine.reaper import reaper
-from local_lambda.machine.rooms import Bind, Plan, Room, why_not
+from local_lambda.machine.rooms import Bind, Plan, Room, why_no_ports, why_not
 from local_lambda.rules.places import Places, of_lambda
 from local_lambda.runtimes import Runtime
 from local_lambda.settings import Function, Platform
@@ -29,8 +29,8 @@ _HIDDEN = tuple(map(Path, ("/tmp", "/opt", "/var/task", "/var/runtime", "/var/la
 class FileSystem:
     """The file system of one environment.
 
-    `why_shared` is the reason if it is not its own, else ""; `enforced` says either, and `remark` what follows from it,
-    "" if it was asked for.
+    `why_shared` is the reason if it is not its own, else ""; `enforced` says either. `remark` says what cannot work for
+    lack of one, or of ports; "" if nothing lacks, or as it was asked for.
 
     `extensions` are the executables by name; those of `opt` are in its folder `extensions`.
     Raises LimitsUnavailable if a file system of its own was asked for and cannot be had.
@@ -44,7 +44,7 @@ class FileSystem:
             raise LimitsUnavailable(f"A file system of the environment's own cannot be had: {reason}.")
         self.why_shared = reason
         self.enforced = f"shared: {reason}" if reason else OWN
-        self.remark = "" if reason in ("", _AS_SET) else _REMARK.format(reason)
+        self.remark = _remark(platform, reason)
         self._runtime = runtime
         self._task = function.code.resolve()
         self.opt = opt
@@ -87,12 +87,9 @@ class FileSystem:
         if not self.places.are_lambdas:
             return None
         try:
-            room = await Room.open(self._plan)
+            return await Room.open(self._plan)
         except OSError as error:
             raise LimitsUnavailable(f"The environment's file system could not be made: {error}.") from error
-        if room.without_ports:
-            self.remark = _NO_PORTS.format(room.without_ports)
-        return room
 
     def extension(self, name: str) -> Path:
         """Return the path under which an extension is executed. It is not resolved: its name is that of the file."""
@@ -108,6 +105,12 @@ class FileSystem:
     def is_file(self, name: str) -> bool:
         """Whether an extension was given as a file of this machine, not in a layer."""
         return name in self._files
+
+
+def _remark(platform: Platform, why_shared: str) -> str:
+    if why_shared:
+        return "" if why_shared == _AS_SET else _REMARK.format(why_shared)
+    return _NO_PORTS.format(why_no_ports()) if platform.own_ports and why_no_ports() else ""
 
 
 def has_own(platform: Platform) -> bool:

@@ -121,22 +121,36 @@ class _Porter:
 _porter = _Porter()
 
 
-@functools.cache
 def why_not() -> str:
-    """Return why this machine gives no rooms, as the end of a sentence; "" if it does. Asked once, by making one."""
+    """Return why this machine gives no rooms, as the end of a sentence; "" if it does."""
+    return _lacks()[0]
+
+
+def why_no_ports() -> str:
+    """Return why its rooms have no ports of their own; "" if they can."""
+    return _lacks()[1]
+
+
+@functools.cache
+def _lacks() -> tuple[str, str]:
+    """Make a room, once, and return what could not be had: the room itself, and its ports."""
     if sys.platform != "linux":
-        return "only Linux has mount namespaces"
+        return "only Linux has mount namespaces", ""
     if platform.machine() not in ("x86_64", "aarch64"):
-        return f"the processor {platform.machine()} is not known here"
-    connection, root = _porter.room(Plan(address="127.0.0.2"))
+        return f"the processor {platform.machine()} is not known here", ""
+    connection, root = _porter.room(Plan(address="127.0.0.2", own_ports=True))
     with connection:
         connection.settimeout(_PROBE_S)
         try:
-            error = _error_in(connection.recv(_PACKET))
+            answer, fds, _, _ = socket.recv_fds(connection, _PACKET, 1)
         except OSError as failed:
-            error = str(failed)
-    _remove(root)
-    return error
+            return str(failed), ""
+        finally:
+            _remove(root)
+    for fd in fds:
+        os.close(fd)
+    error = _error_in(answer)
+    return error, "" if error else json.loads(answer)["ports"]
 
 
 def _error_in(answer: bytes) -> str:
@@ -164,8 +178,7 @@ def _settle(future: asyncio.Future[None]) -> None:
 class Room:
     """One room. It lives until `close`, whatever becomes of the processes in it."""
 
-    def __init__(self, connection: socket.socket, addresses: Addresses | None, without_ports: str) -> None:
-        self.without_ports = without_ports  # why it has no ports of its own, "" if it has them or need not
+    def __init__(self, connection: socket.socket, addresses: Addresses | None) -> None:
         self._connection = connection
         self._addresses = addresses
         self._loop = asyncio.get_running_loop()
@@ -187,8 +200,7 @@ class Room:
             raise
         finally:
             _remove(root)
-        addresses = Addresses(fds[0], plan.address) if fds else None
-        room = cls(connection, addresses, json.loads(data)["ports"])
+        room = cls(connection, Addresses(fds[0], plan.address) if fds else None)
         room._loop.add_reader(connection, room._read)
         return room
 

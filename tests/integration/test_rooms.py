@@ -236,6 +236,13 @@ async def test_what_lies_in_this_machines_opt_is_never_found(tmp_path: Path) -> 
     assert await answer(function_of(tmp_path / "code", text)) == ["extensions"]
 
 
+def test_where_ports_cannot_be_kept_apart_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_system, "why_no_ports", lambda: "seccomp is off")
+    (remark,) = LocalLambda(LINES, platform=Platform(own_ports=True)).remarks
+    assert remark.startswith("Environments share ports (seccomp is off): ")
+    assert LocalLambda(LINES).remarks == [], "one alone needs none"
+
+
 async def test_where_there_are_no_namespaces_it_is_said_and_the_rest_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +253,10 @@ async def test_where_there_are_no_namespaces_it_is_said_and_the_rest_works(
         assert env.limits is not None
         assert env.limits.file_system == "shared: the system says no"
         assert env.telemetry_host == "127.0.0.2"
+        assert env.remarks == [
+            "The environment shares this machine's files (the system says no): nothing lies at /opt, and"
+            " sandbox.localdomain is no name."
+        ]
     with pytest.raises(LimitsUnavailable, match="cannot be had: the system says no"):
         LocalLambda(function, platform=OWN)
 
