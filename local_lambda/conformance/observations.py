@@ -1,5 +1,6 @@
 """The observations of an extension in one environment: plain data, on which the checks are based."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ _TELEMETRY, _LOGS = "PUT /2022-07-01/telemetry", "PUT /2020-08-15/logs"
 SUBSCRIBE = (_TELEMETRY, _LOGS)  # to either API; an extension uses one of them
 ACCEPTED = range(200, 300)
 _SHOWN = 200
+# How Go, Node.js, Python and others begin the line that says what ended a process.
+_NAMES_ERROR = re.compile(r"(panic: |fatal error: |(Uncaught )?[A-Za-z_.]*(Error|Exception)\b.*: )")
 
 
 class _Recorder(Transcript):
@@ -134,9 +137,14 @@ class Observations:
 
     @property
     def last_words(self) -> str:
-        """The last line that the extension wrote, as a sentence behind another; "" if it wrote none."""
-        lines = [line.strip() for line in self.output if line.strip()]
-        return f" It wrote last: {lines[-1][:_SHOWN]}" if lines else ""
+        """The last line that the extension wrote, as a sentence behind another; "" if it wrote none.
+
+        Of a stack trace that is the line which names the error.
+        """
+        lines = [line.rstrip() for line in self.output if line.strip()]
+        told = [line for line in lines if _NAMES_ERROR.match(line)]
+        words = (told or lines)[-1:]
+        return f" It wrote last: {words[0].strip()[:_SHOWN]}" if words else ""
 
     def listening_on(self, port: int) -> list[Listener]:
         """Return the sockets that listened on `port` after the init."""

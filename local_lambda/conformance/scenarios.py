@@ -1,6 +1,7 @@
 """The scenarios: run the extension in environments of several kinds, one after the other, and record what happens."""
 
 import asyncio
+import sys
 import tempfile
 import time
 import uuid
@@ -27,6 +28,7 @@ from local_lambda.runtimes import choose
 from local_lambda.settings import Function, Platform
 
 FUNCTION = Path(__file__).parent / "function"
+_RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 _MARK = "LAMBDA_CONFORMANCE_RUN"  # a variable by which leftover processes are found
 _FREEZES_S = (0.0, 0.1, 0.2)  # before each invocation; the longest one follows
 _QUIET_S = (1.0, 5.0)  # least and most
@@ -127,8 +129,14 @@ class Scenarios:
         return await self._play(act, timeout_s=self._limits.function_timeout_s + 10.0)
 
     def _function(self, variables: Mapping[str, str], **settings: Any) -> Function:
-        settings = {"timeout_s": self._limits.function_timeout_s, "name": "conformance", **settings}
-        return Function(code=FUNCTION, environment={**self._variables(), **variables}, **settings)
+        # The runtime is named, because a layer may bring one of its own, which is not for this function.
+        given: dict[str, Any] = {
+            "timeout_s": self._limits.function_timeout_s,
+            "name": "conformance",
+            "runtime": _RUNTIME,
+            **settings,
+        }
+        return Function(code=FUNCTION, environment={**self._variables(), **variables}, **given)
 
     def _variables(self) -> dict[str, str]:
         port = str(machine.free_port()) if self._chooses_port else ""

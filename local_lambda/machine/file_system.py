@@ -80,6 +80,8 @@ class FileSystem:
             opt=self.opt,
             programs=self._files,
             binds=binds,
+            hidden=_installed_beside(runtime),
+            names={} if runtime.lang is None else {name: Path(runtime.program).name for name in runtime.names},
         )
 
     async def open(self) -> Room | None:
@@ -150,6 +152,14 @@ def _needed(programs: Collection[Path]) -> list[Path]:
 
 def _is_hidden(path: Path) -> bool:
     return path not in _HIDDEN and any(path.is_relative_to(place) for place in _HIDDEN)
+
+
+def _installed_beside(runtime: Runtime) -> list[Path]:
+    """Return where an interpreter finds what this machine has installed for it: on Lambda there is nothing of that."""
+    if runtime.language != "python" or runtime.lang is None:
+        return []
+    folders = (f"lib/python{runtime.version}/site-packages", f"lib/python{runtime.version}/dist-packages")
+    return [Path("/var/lang") / folder for folder in (*folders, "lib/python3/dist-packages")]
 
 
 @functools.cache

@@ -231,7 +231,8 @@ def _enter(spec: Mapping[str, Any]) -> None:
     """Enter a mount namespace, in a user namespace of its own where that needs one, and make it Lambda's.
 
     `spec`: `root`, an empty directory; `opt`, the directories whose contents /opt has; `links`, programs that stand in
-    /opt/extensions by name; `binds`, [source, target, whether it can be written]; `tmp_mb`; `address`, that of
+    /opt/extensions by name; `binds`, [source, target, whether it can be written]; `hidden`, directories that are shown
+    empty; `names`, by which a program in /var/lang/bin must be found, too; `tmp_mb`; `address`, that of
     sandbox.localdomain.
     """
     _unshare()
@@ -251,6 +252,10 @@ def _enter(spec: Mapping[str, Any]) -> None:
     for source, target, writable in binds:
         if not writable and not target.startswith(f"{tmp}/"):
             _bind_over(source, target)
+    for folder in spec["hidden"]:
+        if os.path.isdir(root + folder):
+            _mount("tmpfs", root + folder, "tmpfs", 0, "mode=755,size=4k")
+    _name_programs(f"{root}/var/lang/bin", spec["names"])
     _name_hosts(root, spec["address"])
     _make_read_only(root)
     _bind("/proc", f"{root}/proc")
@@ -313,6 +318,20 @@ def _bind_over(source: str, target: str) -> None:
         if not os.path.exists(target):
             os.close(os.open(target, os.O_CREAT))
     _bind(source, target)
+
+
+def _name_programs(folder: str, names: Mapping[str, str]) -> None:
+    """Let programs be found by other names as well; where one is lacking, only what is named is left in `folder`."""
+    if all(os.path.exists(f"{folder}/{name}") for name in names):
+        return
+    programs = {program: os.open(f"{folder}/{program}", os.O_PATH) for program in set(names.values())}
+    _mount("tmpfs", folder, "tmpfs", 0, "mode=755,size=64k")
+    for program, fd in programs.items():
+        _bind_over(f"/proc/self/fd/{fd}", f"{folder}/{program}")
+        os.close(fd)
+    for name, program in names.items():
+        if name != program:
+            os.symlink(program, f"{folder}/{name}")
 
 
 def _name_hosts(root: str, address: str) -> None:

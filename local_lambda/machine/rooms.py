@@ -45,7 +45,8 @@ class Plan:
     """What a room shows beside the rest of the machine's files, which can only be read.
 
     `opt`: a directory whose contents are those of /opt. `programs`: what stands in /opt/extensions as well, by name;
-    they are links. `address`: where sandbox.localdomain leads. `tmp_mb`: the size of the private /tmp. `own_ports`:
+    they are links. `hidden`: directories that it shows empty. `names`: other names of programs in /var/lang/bin.
+    `address`: where sandbox.localdomain leads. `tmp_mb`: the size of the private /tmp. `own_ports`:
     whether what is bound in the room, at all addresses or at localhost, is kept apart from the rest of the machine.
     """
 
@@ -55,6 +56,8 @@ class Plan:
     opt: Path | None = None
     programs: Mapping[str, Path] = field(default_factory=dict)
     binds: Sequence[Bind] = ()
+    hidden: Sequence[Path] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def message(self, root: str) -> bytes:
         return json.dumps(
@@ -65,6 +68,8 @@ class Plan:
                 "own_ports": self.own_ports,
                 "opt": None if self.opt is None else str(self.opt.resolve()),
                 "links": {name: str(path) for name, path in self.programs.items()},
+                "hidden": [str(path) for path in self.hidden],
+                "names": dict(self.names),
                 "binds": [[str(one.source.resolve()), str(one.target), one.writable] for one in self.binds],
             }
         ).encode()

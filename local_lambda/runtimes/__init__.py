@@ -35,14 +35,15 @@ class Runtime:
     """How to run the code of a function.
 
     `identifier` is that of a function's configuration, such as python3.11. `program` is a path in `lang`, the directory
-    that stands for /var/lang; `words` follow it. `files` are what /var/runtime has, by name. `note` says in what it is
-    not what was asked for.
+    that stands for /var/lang; `words` follow it, and it has other `names` there. `files` are what /var/runtime has, by
+    name. `note` says in what it is not what was asked for.
     """
 
     identifier: str
     program: str = ""
     words: tuple[str, ...] = ()
     lang: Path | None = None
+    names: tuple[str, ...] = ()
     files: Mapping[str, Path] = field(default_factory=dict)
     note: str = ""
 
@@ -78,7 +79,7 @@ class Runtime:
             return [str(places.found(self.words[0]))]
         lang = places.lang or Path("/var/lang")
         words = [str(places.found(word)) if word.startswith("/var/") else word for word in self.words]
-        argv = [str(lang / self.program), *words, function.handler]
+        argv = [str(lang / self.program), *words]  # which handler, _HANDLER says: a wrapper may name another
         wrapper = function.environment.get(_WRAPPER)
         return argv if not wrapper else [str(places.found(wrapper)), *argv]
 
@@ -112,10 +113,14 @@ def choose(function: Function, opt: Path | None) -> Runtime:
             f"The runtime {asked} cannot be run here: python, nodejs and provided can. Another language needs a"
             " `bootstrap` in the code, or --command."
         )
-    if language in ("", "provided") and (found := _bootstrap(function, opt)):
-        return Runtime(identifier=asked or "provided.al2023", words=(found,))
+    if function.environment.get(_WRAPPER) and language in ("python", "nodejs"):
+        return _python(asked, function) if language == "python" else _node(asked)  # what it starts is its own affair
     if language == "provided":
+        if found := _bootstrap(function, opt):
+            return Runtime(identifier=asked, words=(found,))
         raise FunctionNotFound(f"The runtime {asked} needs a file named bootstrap in {function.code} or in a layer.")
+    if language == "" and (found := _bootstrap(function, opt)) and not _has_own_module(function, found):
+        return Runtime(identifier="provided.al2023", words=(found,))
     module = _module_of(function)
     if (
         language in ("", "nodejs")
@@ -148,6 +153,14 @@ def _bootstrap(function: Function, opt: Path | None) -> str:
     if (function.code / "bootstrap").is_file():
         return "/var/task/bootstrap"
     return "/opt/bootstrap" if opt is not None and (opt / "bootstrap").is_file() else ""
+
+
+def _has_own_module(function: Function, bootstrap: str) -> bool:
+    """Whether the handler's module is in the code, and the bootstrap only in a layer, so meant for other functions."""
+    module, dot, _ = function.handler.rpartition(".")
+    if not (module and dot) or not bootstrap.startswith("/opt/"):
+        return False
+    return _has_python(function, module, None) or _has_node(function, module, None)
 
 
 def _has_python(function: Function, module: str, opt: Path | None) -> bool:
@@ -198,6 +211,7 @@ def _python(asked: str, function: Function) -> Runtime:
         identifier=f"python{interpreter.version}",
         program=interpreter.program,
         words=("-S", "/var/runtime/bootstrap.py"),
+        names=("python", "python3", f"python{interpreter.version}"),
         lang=interpreter.prefix,
         files=_python_files(interpreter, with_boto3=function.boto3),
         note=note,
@@ -275,6 +289,7 @@ def _node(asked: str) -> Runtime:
         identifier=f"nodejs{version}.x",
         program=str(place.relative_to(place.parents[1])),
         words=("/var/runtime/index.mjs",),
+        names=("node",),
         lang=place.parents[1],
         files={"index.mjs": _HERE / "nodejs" / "index.mjs"},
         note=note,

@@ -90,13 +90,14 @@ def test_command_that_is_stopped_leaves_nothing(number: signal.Signals, code: in
 
 @pytest.fixture
 def layer(tmp_path: Path) -> Path:
-    """A layer with two extensions that are executable, one that is not, and what is no extension."""
+    """A layer with two extensions that are executable, one that is not, what is no extension, and a runtime."""
     path = tmp_path / "layer.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for name, content, mode in [
             ("extensions/a-shell", (GOOD / "shell").read_bytes(), 0o755),
             ("extensions/b-not-executable", b"#!/bin/sh\n", 0o644),
             ("extensions/lib/notes.txt", b"no extension", 0o644),
+            ("bootstrap", b"#!/bin/sh\nexit 1\n", 0o755),  # not for the suite's own function
         ]:
             member = zipfile.ZipInfo(name)
             member.external_attr = (0o100000 | mode) << 16

@@ -168,6 +168,20 @@ export const handler = awslambda.streamifyResponse(async (event, stream) => {
     assert failed.stream_error is not None
 
 
+async def test_a_wrapper_may_add_an_option_and_name_another_handler(tmp_path: Path) -> None:
+    (tmp_path / "layer").mkdir()
+    wrapper = tmp_path / "layer" / "wrapper"
+    wrapper.write_text(
+        '#!/bin/bash\nexport _HANDLER=other.handler\nargs=("$@")\n'
+        'exec "${args[@]:0:$#-1}" --trace-warnings "${args[@]: -1}"\n'
+    )
+    wrapper.chmod(0o755)
+    files = {"index.mjs": "", "other.mjs": "export const handler = async () => process.execArgv;"}
+    given = {"AWS_LAMBDA_EXEC_WRAPPER": "/opt/wrapper"}
+    result, _ = await invoked(tmp_path, files, environment=given, layers=[tmp_path / "layer"])
+    assert result.json() == ["--trace-warnings"]
+
+
 @pytest.mark.parametrize("asked", ["nodejs1.x"])
 async def test_another_version_than_was_asked_for_is_said(tmp_path: Path, asked: str) -> None:
     (tmp_path / "index.mjs").write_text("export const handler = async () => 1;")

@@ -22,6 +22,7 @@ from tests.integration.ordinary_user import live_as_ordinary_user, needs_another
 
 HERE = Path(__file__).parent
 OWN = Platform(file_system="own")
+PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 LINES = Function(code=FUNCTIONS, handler="app.handler", timeout_s=10.0)
 
 pytestmark = pytest.mark.skipif(bool(rooms.why_not()), reason=f"no mount namespaces here: {rooms.why_not()}")
@@ -176,7 +177,7 @@ async def test_a_package_in_the_code_hides_the_runtimes(tmp_path: Path) -> None:
 
 async def test_layers_bring_modules_libraries_and_programs(tmp_path: Path) -> None:
     layer = tmp_path / "layer"
-    packages = layer / f"python/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+    packages = layer / f"python/lib/{PYTHON}/site-packages"
     packages.mkdir(parents=True)
     (packages / "deep.py").write_text("word = 'deep'\n")
     (layer / "python" / "flat.py").write_text("word = 'flat'\n")
@@ -203,17 +204,67 @@ async def test_the_handler_may_be_in_a_layer(tmp_path: Path) -> None:
 
 
 async def test_an_exec_wrapper_starts_the_runtime(tmp_path: Path) -> None:
-    (tmp_path / "layer").mkdir()
-    wrapper = tmp_path / "layer" / "wrapper"
-    wrapper.write_text('#!/bin/bash\nexport WRAPPED="$#"\nexec "$@"\n')
-    wrapper.chmod(0o755)
+    layer = wrapper_of(tmp_path / "layer", 'export WRAPPED="$#"\nexec "$@"')
     text = "import os\ndef handler(event, context):\n    return os.environ['WRAPPED']\n"
     given = {"AWS_LAMBDA_EXEC_WRAPPER": "/opt/wrapper"}
     for place in ("own", "shared"):
         function = function_of(tmp_path / place, text, environment=given)
         platform = Platform(file_system=place)  # type: ignore[arg-type]
-        async with LocalLambda(function, layers=[tmp_path / "layer"], platform=platform) as env:
-            assert (await env.invoke({})).json() == "4"  # the interpreter, its option, the bootstrap, the handler
+        async with LocalLambda(function, layers=[layer], platform=platform) as env:
+            assert (await env.invoke({})).json() == "3"  # the interpreter, its option, the bootstrap
+
+
+def wrapper_of(folder: Path, text: str) -> Path:
+    """Make a layer with a wrapper."""
+    folder.mkdir()
+    (folder / "wrapper").write_text(f"#!/bin/bash\n{text}\n")
+    (folder / "wrapper").chmod(0o755)
+    return folder
+
+
+async def test_a_wrapper_may_add_an_option_before_the_last_word_and_name_another_handler(tmp_path: Path) -> None:
+    """As AWS's documentation does it, and as wrappers of observability vendors do."""
+    start = 'args=("$@")\nexec "${args[@]:0:$#-1}" -X dev "${args[@]: -1}"'
+    layer = wrapper_of(tmp_path / "layer", f"export _HANDLER=other.handler\n{start}")
+    (layer / "python").mkdir()
+    other = "import sys\ndef handler(event, context):\n    return sys.flags.dev_mode\n"
+    (layer / "python" / "other.py").write_text(other)
+    given = {"AWS_LAMBDA_EXEC_WRAPPER": "/opt/wrapper"}
+    function = function_of(tmp_path / "code", "", environment=given)
+    assert await answer(function, layers=[layer]) is True
+    named = function_of(tmp_path / "named", "", environment=given, runtime=PYTHON, handler="run.sh")
+    assert await answer(named, layers=[layer]) is True, "what it starts is its own affair"
+
+
+async def test_a_bootstrap_in_a_layer_is_not_for_a_function_with_a_handler(tmp_path: Path) -> None:
+    (tmp_path / "layer").mkdir()
+    (tmp_path / "layer" / "bootstrap").write_text("#!/bin/sh\nexit 1\n")
+    function = function_of(tmp_path / "code", "def handler(event, context):\n    return 'python'\n")
+    assert await answer(function, layers=[tmp_path / "layer"]) == "python"
+
+
+async def test_an_extension_in_a_layer_finds_python_and_nothing_that_is_installed_here(tmp_path: Path) -> None:
+    folder = tmp_path / "layer" / "extensions"
+    folder.mkdir(parents=True)
+    (folder / "mine").write_text("#!/bin/sh\nexec python -u /opt/mine.py\n")
+    (folder / "mine").chmod(0o755)
+    program = """
+import http.client, json, os, sys, pkgutil
+def call(method, path, headers, body=None):
+    connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    connection.request(method, path, body, headers)
+    answer = connection.getresponse()
+    answer.read()
+    return answer.headers
+me = call("POST", "/2020-01-01/extension/register", {"Lambda-Extension-Name": "mine"}, '{"events": ["SHUTDOWN"]}')
+places = [path for path in sys.path if path.startswith("/var/lang") and "packages" in path]
+print(sys.prefix, [one.name for one in pkgutil.iter_modules(places)])
+call("GET", "/2020-01-01/extension/event/next", {"Lambda-Extension-Identifier": me["Lambda-Extension-Identifier"]})
+"""
+    (tmp_path / "layer" / "mine.py").write_text(program)
+    async with LocalLambda(LINES, layers=[tmp_path / "layer"], platform=OWN) as env:
+        await env.shutdown()
+    assert env.extension_output("mine") == ["/var/lang []\n"]
 
 
 @pytest.mark.parametrize("place", ["code", "layer"])

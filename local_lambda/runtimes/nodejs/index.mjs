@@ -1,4 +1,4 @@
-// The runtime of a Node.js function: /var/runtime/index.mjs HANDLER. It needs no package.
+// The runtime of a Node.js function: /var/runtime/index.mjs. It needs no package; _HANDLER names the handler.
 //
 // It loads the handler, asks the Runtime API for invocations, and writes console output as Lambda's Node.js runtime does:
 // each message as one record, with its time and request id. Source: AWS docs "Using the Lambda runtime API", "Define
@@ -231,7 +231,7 @@ process.on("unhandledRejection", (reason) => {
 
 let handler;
 try {
-  handler = await load(process.argv[2]);
+  handler = await load(env._HANDLER);
 } catch (error) {
   log("ERROR", ["Uncaught Exception", JSON.stringify(described(error))]);
   await report("init/error", error, error.name);

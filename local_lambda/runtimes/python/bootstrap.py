@@ -34,7 +34,7 @@ def main() -> None:
 
     from awslambdaric.__main__ import main as run
 
-    run(sys.argv)
+    run([sys.argv[0], os.environ["_HANDLER"]])
 
 
 if __name__ == "__main__":

@@ -62,6 +62,12 @@ def test_a_function_that_is_late_is_not_the_fault_of_an_extension_that_was_ready
 def test_what_it_wrote_last_is_kept_short() -> None:
     assert observed().last_words == ""
     assert observed(output=["first\n", "x" * 300 + "\n", "\n"]).last_words == f" It wrote last: {'x' * 200}"
+    go = ["panic: no such place\n", "\n", "goroutine 1 [running]:\n", "main.main()\n", "\t/src/main.go:57 +0x41b\n"]
+    assert observed(output=go).last_words == " It wrote last: panic: no such place"
+    node = ["TypeError: fetch is not a function\n", "    at start (/opt/x.js:3:1)\n", "\n", "Node.js v20.20.2\n"]
+    assert observed(output=node).last_words == " It wrote last: TypeError: fetch is not a function"
+    python = ["Traceback (most recent call last):\n", '  File "x", line 1\n', "ValueError: bad\n"]
+    assert observed(output=python).last_words == " It wrote last: ValueError: bad"
 
 
 @pytest.mark.parametrize(
