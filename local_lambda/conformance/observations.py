@@ -136,6 +136,11 @@ class Observations:
         return explanation(surroundings, self.output)
 
     @property
+    def went_well(self) -> bool:
+        """Whether the environment came up and no invocation failed."""
+        return self.came_up and all(one.status == "success" for one in self.invocations)
+
+    @property
     def last_words(self) -> str:
         """The last line that the extension wrote, as a sentence behind another; "" if it wrote none.
 

@@ -110,6 +110,8 @@ class Scenarios:
                 return await self._play(_invoke_once, init_type="lambda-managed-instances")
             case "disclosed":
                 return await self._disclosed()
+            case "hidden_again":
+                return await self._play(_invoke_and_freeze)
         raise KeyError(kind)
 
     async def _disclosed(self) -> Observations:

@@ -30,8 +30,15 @@ _COMMANDS = {
     "replay": _Command("telemetry_forwarder.cli.replay:replay", "Send what is kept in S3 or SQS.", False),
     "settings": _Command("telemetry_forwarder.cli.settings:settings", "Print the settings as Markdown.", False),
 }
-# The modules that the extra `local` brings. A test compares them with pyproject.toml.
-LOCAL = ("awslambdaric", "click", "rich", "watchfiles")
+# The packages that the extra `local` brings, and their modules. A test compares them with pyproject.toml.
+LOCAL = {
+    "awslambdaric": "awslambdaric",
+    "click": "click",
+    "junitparser": "junitparser",
+    "pyyaml": "yaml",
+    "rich": "rich",
+    "watchfiles": "watchfiles",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,7 +58,7 @@ def _run(arguments: list[str]) -> None:
     at = next((number for number, word in enumerate(arguments) if not word.startswith("-")), len(arguments))
     name = _parser().parse_args(arguments[: at + 1]).command
     command = _COMMANDS[name]
-    lacking = [module for module in LOCAL if find_spec(module) is None] if command.needs_local else []
+    lacking = [name for name, module in LOCAL.items() if find_spec(module) is None] if command.needs_local else []
     if lacking:
         sys.stderr.write(
             f"Error: `telemetry-forwarder {name}` needs {', '.join(lacking)}, which the extra `local` brings: "

@@ -31,7 +31,13 @@ class Probe:
 
     @property
     def variable(self) -> tuple[str, str]:
-        return "PROBE_" + self.name.replace("-", "_").replace(".", "_"), json.dumps(self.script)
+        """What tells the probe its script; a long one is left in a file, since Lambda allows 4 KB in all."""
+        script = json.dumps(self.script)
+        if len(script) > 2048:
+            file = self.log.with_suffix(".script")
+            file.write_text(script)
+            script = f"@{file}"
+        return "PROBE_" + self.name.replace("-", "_").replace(".", "_"), script
 
     def notes(self, what: str) -> list[Noted]:
         if not self.log.exists():

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 from local_lambda import Function, LocalLambda, Platform
 from tests.integration.local_lambda_probe import FUNCTIONS, Noted, Probe, eventually
 from tests.integration.rie import emulator_is_here, rie
+from tests.sharing import sharing
 
 __all__ = ["emulator_is_here"]
 
@@ -269,7 +270,7 @@ def our_lambda(probe: Probe, *, platform: Platform | None = None, **function: An
             **function,
         ),
         [probe.path],
-        platform=platform,
+        platform=sharing(platform),
     )
 
 

@@ -166,7 +166,7 @@ def test_without_the_extra_the_others_say_what_is_missing(bare: Path, tmp_path: 
     done = run(bare, tmp_path, command, "--help")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"Error: `telemetry-forwarder {command}` needs awslambdaric, click, rich, watchfiles, which the extra `local` "
+        f"Error: `telemetry-forwarder {command}` needs {', '.join(LOCAL)}, which the extra `local` "
         "brings: pip install 'telemetry-forwarder[local]'\n"
     )
 
