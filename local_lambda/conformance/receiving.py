@@ -70,6 +70,7 @@ def answers_a_repeated_batch(flooded: Observations) -> Finding:
         return failed(
             f"A batch came again, whose answer nobody had waited for: {_answer(flooded.repeated)}.",
             "Lambda repeats what it has no answer for, and goes on repeating.",
+            because=_LIVES,
         )
     return passed(f"It answered {flooded.repeated.status} to a batch that it had been sent before.")
 

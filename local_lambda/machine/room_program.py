@@ -13,6 +13,7 @@ Source of the system calls: their pages in section 2 of the Linux manual; mount_
 import array
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import platform
@@ -74,11 +75,8 @@ def _keep(spec: Mapping[str, Any], client: socket.socket) -> None:
         _send(client, {"error": f"{error}"})
         return
     listener, why_not = _ask_about_addresses() if spec["own_ports"] else (None, "")
-    socket.send_fds(
-        client,
-        [json.dumps({"keeper": os.getpid(), "ports": why_not}).encode()],
-        [] if listener is None else [listener],
-    )
+    ready = json.dumps({"keeper": os.getpid(), "ports": why_not}).encode()
+    socket.send_fds(client, [ready], [] if listener is None else [listener])
     if listener is not None:
         os.close(listener)
     _Keeper(client).serve()
@@ -99,7 +97,8 @@ class _Keeper:
                 if key.data is not None:
                     self._end(key.fd, key.data)
                 elif not self._start():
-                    self._kill_all()
+                    for pid in self._children.values():
+                        _kill_group(pid)
                     return
 
     def _start(self) -> bool:
@@ -128,10 +127,6 @@ class _Keeper:
         _kill_group(pid)  # while the number is still this process's: what outlived its leader ends with it
         _, status = os.waitpid(pid, 0)
         _send(self._client, {"exited": pid, "code": os.waitstatus_to_exitcode(status)})
-
-    def _kill_all(self) -> None:
-        for pid in self._children.values():
-            _kill_group(pid)
 
 
 def _kill_group(pid: int) -> None:
@@ -168,19 +163,13 @@ def _become(message: Mapping[str, Any], fds: Sequence[int], keep: int) -> None:
     """Replace this forked process by the program."""
     os.setsid()
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # should the keeper be killed
-    high = [_above(fd, 100) for fd in fds]  # out of the way of the numbers they are to have
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in fds]  # out of the way of the numbers they will have
     for fd, number in zip(high, (1, 2, message["log_fd"]), strict=False):
         os.dup2(fd, number)
     for name in ("SIGPIPE", "SIGXFSZ"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)  # Python ignores them
     os.chdir(message["cwd"])
     os.execvpe(message["argv"][0], message["argv"], message["env"])  # noqa: S606 - it is what was asked for
-
-
-def _above(fd: int, number: int) -> int:
-    import fcntl
-
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, number)
 
 
 # The network
