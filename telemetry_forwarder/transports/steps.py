@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 
+from telemetry_forwarder.errors import ConnectFailed
 from telemetry_forwarder.interfaces import Cause, DropReason, cause
 
 # What blocks packets of a function in a VPC, in the order to check.
@@ -27,11 +28,12 @@ TELLING_S = 0.25
 
 
 class Way:
-    """The progress of one request: `waits_for` is None once the request goes to its receiver."""
+    """The progress of one request: `waits_for` is None once the request goes to its receiver, and `is_sent` true."""
 
-    __slots__ = ("_since", "_waits_for")
+    __slots__ = ("_since", "_waits_for", "is_sent")
 
     def __init__(self) -> None:
+        self.is_sent = False
         self._waits_for: Cause | None = None
         self._since = 0.0
 
@@ -42,12 +44,13 @@ class Way:
     @waits_for.setter
     def waits_for(self, step: Cause | None) -> None:
         self._waits_for = step
+        self.is_sent = step is None
         self._since = asyncio.get_running_loop().time()
 
     @property
     def is_telling(self) -> bool:
         """Whether the step has been waited for long enough to be the reason why nothing gets through."""
-        return asyncio.get_running_loop().time() - self._since >= TELLING_S
+        return self._waits_for is not None and asyncio.get_running_loop().time() - self._since >= TELLING_S
 
 
 class Ways:
@@ -56,6 +59,7 @@ class Ways:
     def __init__(self) -> None:
         self._under_way: list[Way] = []
         self._cut: Cause | None = None  # the step of the last request that was cut off, until one is sent
+        self._failed: Cause | None = None  # why the last that got no connection got none, until one is sent
 
     @contextmanager
     def begin(self) -> Iterator[Way]:
@@ -64,13 +68,18 @@ class Ways:
         try:
             yield way
         except asyncio.CancelledError:
-            if way.waits_for is None:
-                self._cut = None
+            if way.is_sent:
+                self._cut = self._failed = None
             elif way.is_telling:
                 self._cut = way.waits_for
+            else:  # it had no time to find out anything new
+                self._cut = self._cut or self._failed
+            raise
+        except ConnectFailed as error:
+            self._failed = unreachable(str(error))
             raise
         else:
-            self._cut = None
+            self._cut = self._failed = None
         finally:
             self._under_way.remove(way)
 
@@ -79,6 +88,8 @@ class Ways:
         if not self._under_way:
             return self._cut
         oldest = self._under_way[0]
+        if oldest.is_sent:
+            return None
         return oldest.waits_for if oldest.is_telling else self._cut
 
 
