@@ -248,7 +248,7 @@ def works_without_telemetry(warm: Observations, no_telemetry: Observations, limi
     return noted(
         f"Where telemetry is not supported (202): {fault.seen}",
         "Lambda supports it; AWS's emulator and sam local do not: no function can be tried there with this extension.",
-        because=fault.because,
+        because=(*fault.because, *LIVES),
     )
 
 
