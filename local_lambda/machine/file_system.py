@@ -51,14 +51,14 @@ class FileSystem:
         self._files = {name: path.absolute() for name, path in extensions.items() if not _is_in(path, opt)}
         self._extensions = extensions
         if reason:
-            self.places = self._shared(function, platform)
+            self.places = self._shared(platform)
         else:
             self.places = of_lambda(platform.telemetry_host or _own_address())
             self._plan = self._plan_of(function, platform)
 
-    def _shared(self, function: Function, platform: Platform) -> Places:
+    def _shared(self, platform: Platform) -> Places:
         return Places(
-            task=function.code.resolve(),
+            task=self._task,
             opt=self.opt,
             runtime=_linked(tuple(sorted(self._runtime.files.items()))),
             lang=self._runtime.lang,
@@ -67,7 +67,7 @@ class FileSystem:
 
     def _plan_of(self, function: Function, platform: Platform) -> Plan:
         runtime, places = self._runtime, self.places
-        binds = [Bind(source=function.code, target=places.task)]
+        binds = [Bind(source=self._task, target=places.task)]
         if runtime.lang is not None:
             binds.append(Bind(source=runtime.lang, target=Path("/var/lang")))
         binds += [Bind(source=path, target=places.runtime / name) for name, path in runtime.files.items()]

@@ -145,7 +145,7 @@ def _launch(message: Mapping[str, Any], fds: Sequence[int]) -> int:
     pid = os.fork()
     if pid == 0:
         try:
-            _become(message, fds, write_end)
+            _become(message, fds)
         except OSError as error:
             os.write(write_end, str(error.errno).encode())
         finally:
@@ -159,7 +159,7 @@ def _launch(message: Mapping[str, Any], fds: Sequence[int]) -> int:
     return pid
 
 
-def _become(message: Mapping[str, Any], fds: Sequence[int], keep: int) -> None:
+def _become(message: Mapping[str, Any], fds: Sequence[int]) -> None:
     """Replace this forked process by the program."""
     os.setsid()
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # should the keeper be killed

@@ -253,7 +253,8 @@ class Room:
             if not started.done():
                 started.set_result((message["pid"], ended))
             else:  # whoever asked is gone
-                os.killpg(message["pid"], signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # and so may be the process, by itself
+                    os.killpg(message["pid"], signal.SIGKILL)
         elif not started.done():
             started.set_exception(OSError(message["errno"], os.strerror(message["errno"])))
 
