@@ -35,7 +35,7 @@ from telemetry_forwarder.transports.stack import check_health
 from telemetry_forwarder.turns import Turns
 from telemetry_forwarder.variables.reading import NEEDS, Values
 from telemetry_forwarder.variables.table import MANAGED_INSTANCES
-from telemetry_forwarder.wiring import Opened, failover_of, open_all, open_secrets, open_spool, warm_all
+from telemetry_forwarder.wiring import Opened, failover_of, open_all, open_secrets, open_spool, signals_of, warm_all
 
 # The longest that INIT waits for the sinks' own secrets once the AWS SDK is loaded, if it still waits for us at all.
 _OWN_SECRETS_S = 1.0
@@ -106,7 +106,7 @@ async def _serve(
         open_sinks = await open_all(destinations, settings, opened, log, secrets_service, turns)
         failover = failover_of(settings, clock, log)
         origin = complete(settings.origin, registration.body)
-        spool = open_spool(settings, origin, [destination.sink.name for destination, _ in open_sinks], clock, log)
+        spool = open_spool(settings, origin, [destination for destination, _ in open_sinks], clock, log)
         client.on_asked = turns.go_on
         workers = [
             Worker(
@@ -162,6 +162,8 @@ async def _serve(
         intake = None
         if listener is not None and workers:
             is_strict = settings.spooling is not None and settings.spooling.is_strict
+            is_successor = inherited.request_id is not None
+            signals = signals_of(settings, [one for one, _ in open_sinks], is_successor=is_successor)
             intake = Intake(
                 enricher=enricher,
                 router=Router(settings.types, workers, counts),
@@ -175,6 +177,7 @@ async def _serve(
                 spool=spool,
                 soon=None if is_strict else asyncio.get_running_loop().call_soon,
                 known=inherited.batches(),
+                derive=signals.of if signals is not None else None,
             )
             lifecycle.inbox = Inbox(
                 intake, workers, turns, log, max_bytes=settings.capacity.max_bytes, is_strict=is_strict

@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from msgspec import Struct, field
 
 from telemetry_forwarder.clock import Deadline
-from telemetry_forwarder.records.record import Record
+from telemetry_forwarder.records.record import Record, Signal
 from telemetry_forwarder.variables.table import Problem
 from telemetry_forwarder.variables.types import Secret, SecretReference
 
@@ -198,6 +198,8 @@ class Sink(Protocol[_RequestOut, _ResponseIn]):
 
     A sink may also have `encode_all(records) -> list[Encoded]`, which does the same as `encode` for each record, only
     faster. If that raises, each record is given to `encode`.
+
+    A sink may have `takes`, a frozenset of the signals that it takes; without it, it takes log records alone.
     """
 
     @property
@@ -219,6 +221,14 @@ class Sink(Protocol[_RequestOut, _ResponseIn]):
     def verdict(self, batch: Batch, response: _ResponseIn) -> "Verdict":
         """Return what `response`, the answer to `request(batch)`, means. Never raises, whatever the bytes."""
         ...
+
+
+LOGS = frozenset({Signal.LOG})
+
+
+def taken_by(sink: Any) -> frozenset[Signal]:
+    """Return the signals that `sink` takes."""
+    return getattr(sink, "takes", LOGS)
 
 
 class Transport(Protocol[_RequestIn, _ResponseOut]):

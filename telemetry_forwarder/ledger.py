@@ -1,6 +1,6 @@
 """The ledger: counts of records that were received, offered, delivered and dropped. Two laws hold at every moment:
 
-    received = routed + unrouted                                    on the way in
+    received + derived = routed + unrouted                          on the way in
     offered  = delivered + Σ dropped[reason] + spilled + held       for every sink, and held = 0 at exit
 
 `held` is not a counter. A worker counts the records that it really holds (`worker.Worker.held`); if `held` were
@@ -35,6 +35,7 @@ class Unrouted(StrEnum):
     TYPE_NOT_WANTED = "type_not_wanted"  # TELEMETRY_FORWARDER_TYPES does not include its type
     OWN_LINE = "own_line"  # the extension's own log line
     NOT_A_RECORD = "not_a_record"  # an element of a batch that is no telemetry item
+    NO_SINK = "no_sink"  # no sink takes log records
 
 
 class IntakeCounts(Struct):
@@ -47,6 +48,7 @@ class IntakeCounts(Struct):
     redelivered_bodies: int = 0  # sent again although they had been answered; their records are not counted twice
     received: int = 0
     unreadable_records: int = 0  # part of `received`: not readable as JSON, forwarded as text
+    derived: int = 0  # metrics and spans that were made of what was received
     routed: int = 0
     unrouted: Counter[Unrouted] = field(default_factory=Counter)
     lost_before_us: int = 0  # records that Lambda reports in platform.logsDropped
@@ -54,7 +56,7 @@ class IntakeCounts(Struct):
     unseen_ends: int = 0  # invocations without any telemetry, so the extension did not wait for their end
 
     def is_balanced(self) -> bool:
-        return self.received == self.routed + self.unrouted.total()
+        return self.received + self.derived == self.routed + self.unrouted.total()
 
     def snapshot(self) -> dict[str, Any]:
         return {**asdict(self), "unrouted": {str(why): count for why, count in self.unrouted.items()}}

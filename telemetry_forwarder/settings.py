@@ -65,6 +65,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     network: Network
     secrets: "SecretsSettings | None"  # None: neither the function nor a sink needs secrets
     failover: S3Prefix | SqsQueue | None
+    price_request: float | None  # in USD, as `price_gb_second`; None: the list price
+    price_gb_second: float | None
     problems: tuple[Problem, ...]
 
     @classmethod
@@ -101,6 +103,8 @@ class Settings(Struct, frozen=True, kw_only=True):
             ),
             secrets=secrets,
             failover=values["TELEMETRY_FORWARDER_FAILOVER"],
+            price_request=values["TELEMETRY_FORWARDER_PRICE_REQUEST"],
+            price_gb_second=values["TELEMETRY_FORWARDER_PRICE_GB_SECOND"],
             problems=(*problems, *_unknown_names(values)),
         )
 
@@ -132,15 +136,16 @@ def _spooling(values: Values) -> Spooling | None:
 
 
 def _destinations(values: Values, problems: list[Problem]) -> tuple[Destination[Any, Any], ...]:
-    found = []
+    found: list[Destination[Any, Any]] = []
     for name in wanted_sinks(values):
         try:
-            destination = sinks.load(name)(values)
+            made = sinks.load(name)(values)
         except ConfigError as error:
             problems.extend(error.problems)
         else:
-            problems.extend(destination.problems)
-            found.append(destination)
+            destinations = made if isinstance(made, tuple) else (made,)
+            problems.extend(problem for destination in destinations for problem in destination.problems)
+            found.extend(destinations)
     return tuple(found)
 
 

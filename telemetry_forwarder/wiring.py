@@ -1,6 +1,7 @@
 """Open what a run needs, from Settings: transports, secrets, failover, spool. Log and leave out what fails."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from socket import socket
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from telemetry_forwarder.clock import Clock
 from telemetry_forwarder.errors import ConfigError
-from telemetry_forwarder.interfaces import Destination, Transport, warm
+from telemetry_forwarder.interfaces import LOGS, Destination, Transport, taken_by, warm
 from telemetry_forwarder.log import Log, where
-from telemetry_forwarder.records.record import Origin
+from telemetry_forwarder.records.record import Origin, Signal
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.spool.files import SegmentFiles
 from telemetry_forwarder.spool.segments import Owner
@@ -23,6 +24,7 @@ from telemetry_forwarder.variables.table import SNAP_START
 if TYPE_CHECKING:
     from telemetry_forwarder.failover.keeper import Failover
     from telemetry_forwarder.secrets.service import SecretsService
+    from telemetry_forwarder.signals.signals import Signals
 
 # The longest time to open a third party's transport; all of INIT may take 10 s. Our own transports wait for nothing.
 _OPEN_S = 2.0
@@ -115,8 +117,12 @@ def failover_of(settings: Settings, clock: Clock, log: Log) -> "Failover | None"
     return Failover(settings.failover, settings.network, clock=clock, log=log)
 
 
-def open_spool(settings: Settings, origin: Origin, sinks: list[str], clock: Clock, log: Log) -> Spool | None:
+def open_spool(
+    settings: Settings, origin: Origin, destinations: Sequence[Destination[Any, Any]], clock: Clock, log: Log
+) -> Spool | None:
     """Open the spool and read what an earlier process left; return None if it is off or cannot be used."""
+    sinks = [destination.sink.name for destination in destinations]
+    takes = {destination.sink.name: taken_by(destination.sink) for destination in destinations}
     if settings.spooling is None or not sinks:
         return None
     try:
@@ -129,9 +135,28 @@ def open_spool(settings: Settings, origin: Origin, sinks: list[str], clock: Cloc
         )
         return None
     owner = Owner(function=origin.function_name, version=origin.function_version)
-    spool = Spool(files, owner=owner, sinks=sinks, max_bytes=settings.spooling.max_bytes, clock=clock, log=log)
+    spool = Spool(
+        files, owner=owner, sinks=sinks, max_bytes=settings.spooling.max_bytes, clock=clock, log=log, takes=takes
+    )
     spool.recover()
     return spool
+
+
+def signals_of(
+    settings: Settings, destinations: Sequence[Destination[Any, Any]], *, is_successor: bool
+) -> "Signals | None":
+    """Return what derives metrics and spans; None, and import nothing, if no sink takes any.
+
+    `is_successor`: another process of ours ran in this environment before.
+    """
+    takes = frozenset[Signal]().union(*[taken_by(destination.sink) for destination in destinations])
+    if takes <= LOGS:
+        return None
+    from telemetry_forwarder.signals.measuring import Prices  # imported only when needed
+    from telemetry_forwarder.signals.signals import Signals
+
+    prices = Prices(os.uname().machine, settings.price_request, settings.price_gb_second)
+    return Signals(takes, prices, is_successor=is_successor)
 
 
 async def warm_all(open_sinks: Sequence[tuple[Destination[Any, Any], Transport[Any, Any]]], settings: Settings) -> None:

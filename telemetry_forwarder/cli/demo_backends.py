@@ -30,7 +30,7 @@ from telemetry_forwarder.cli.demo import ledger_of
 from telemetry_forwarder.errors import DecodeError
 from telemetry_forwarder.ledger import Statement
 from telemetry_forwarder.records.record import decode
-from telemetry_forwarder.spool.frames import Kind, frames, read_body
+from telemetry_forwarder.spool.frames import BODIES, frames, read_body
 from telemetry_forwarder.spool.segments import Owner, read_segment
 
 _FAULTS: Mapping[str, tuple[str, Fault]] = {
@@ -142,7 +142,7 @@ class _SpoolReader:
             segment = read_segment(int(path.stem), data, self._owner, self._SINKS).segment
         except (FileNotFoundError, ValueError, LookupError, TypeError, struct.error):
             return  # it was removed meanwhile, or is just being written
-        kept = [read_body(frame.payload) for frame in frames(data) if frame.kind == Kind.BODY]
+        kept = [read_body(frame) for frame in frames(data) if frame.kind in BODIES]
         for body, one in zip(segment.bodies, kept, strict=True):
             if not body.wanted:
                 continue

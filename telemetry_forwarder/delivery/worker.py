@@ -43,10 +43,10 @@ from telemetry_forwarder.delivery.queue import SendQueue
 from telemetry_forwarder.delivery.retry import Delivery
 from telemetry_forwarder.delivery.trouble import Reporter
 from telemetry_forwarder.delivery.window import LingerTimer, SendWindow
-from telemetry_forwarder.interfaces import DropReason, Fallback, Sink, Transport, cause
+from telemetry_forwarder.interfaces import DropReason, Fallback, Sink, Transport, cause, taken_by
 from telemetry_forwarder.ledger import Account, Statement
 from telemetry_forwarder.log import Log, where
-from telemetry_forwarder.records.record import Record
+from telemetry_forwarder.records.record import Record, Signal
 from telemetry_forwarder.spool.backlog import Backlog
 from telemetry_forwarder.turns import TimedEvent, Turns
 
@@ -86,7 +86,7 @@ class Worker:
         backlog: Backlog | None = None,
         turns: Turns | None = None,
     ) -> None:
-        self.name = sink.name
+        self.name, self.takes = sink.name, taken_by(sink)
         self.on_idle: Callable[[], None] = lambda: None  # called when nothing more can be sent for now
         self._clock = clock
         self._log = log
@@ -262,7 +262,7 @@ class Worker:
 
     async def send_loss_notice(self, record: Record, deadline: Deadline) -> None:
         """Send one more record after a drain that delivered everything; it is counted like any other."""
-        if not self._is_well:
+        if not self._is_well or Signal.LOG not in self.takes:
             return
         self._account.offered += 1
         self._account.told += 1

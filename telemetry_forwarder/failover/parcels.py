@@ -60,6 +60,8 @@ def to_line(record: Record) -> bytes:
         "id": record.id,
         **{name: getattr(record, name) for name in _AS_THEY_ARE},
     }
+    if record.context.trace_id is not None:
+        members["trace_id"] = record.context.trace_id
     if record.fields is not None:
         members["fields"] = _fields_of(record)
     # The origin is cached, because it is the same in all lines and most of a short line.
@@ -84,7 +86,7 @@ def from_line(line: bytes) -> Record:
         fields=_read_fields(members.get("fields"), members["body"]),
         time_ms=members["time_ms"],
         body=members["body"],
-        context=Context(origin, *[members[name] for name in ("type", "request_id", "cold_start", "level")]),
+        context=Context(origin, members["type"], *[members.get(name) for name in _IN_CONTEXT]),
         size_bytes=members["size_bytes"],
     )
 
@@ -101,10 +103,13 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "size_bytes": (int,),
     "origin": (dict,),
 }
+_IN_CONTEXT = ("request_id", "cold_start", "level", "trace_id")
 _AS_THEY_ARE = ("time_ms", "type", "body", "request_id", "cold_start", "level", "size_bytes")  # members of a Record
 
 
 def _check_types(members: Mapping[str, Any]) -> None:
+    if not isinstance(members.get("trace_id"), _MAYBE_TEXT):
+        raise NotReadable("a record whose 'trace_id' is no text")
     for name, types in _TYPES.items():
         if name not in members:
             raise NotReadable(f"a record without {name!r}")
@@ -122,7 +127,7 @@ def _fields_of(record: Record) -> Any:
         return "body"
     again = fields_in(record.body)
     # Compare as text, because in Python 1, 1.0 and True are equal.
-    is_same = again is not None and exact_json(again) == exact_json(record.fields)
+    is_same = type(again) is type(record.fields) and exact_json(again) == exact_json(record.fields)
     return "text" if is_same else record.fields
 
 

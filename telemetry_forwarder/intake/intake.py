@@ -9,8 +9,8 @@ import os
 import time
 from _blake2 import blake2b  # not from `hashlib`, which loads OpenSSL's library
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,13 +20,25 @@ from telemetry_forwarder.errors import DecodeError
 from telemetry_forwarder.intake.router import Router
 from telemetry_forwarder.ledger import IntakeCounts, Unrouted
 from telemetry_forwarder.log import Log
+from telemetry_forwarder.records.derived import MOST_ITEMS, Derived, body_of, identity_of, records_of
 from telemetry_forwarder.records.enrich import Enricher, restored_as
 from telemetry_forwarder.records.handover import HandoverFile
 from telemetry_forwarder.records.knowledge import Knowledge
-from telemetry_forwarder.records.record import Decoded, Event, Record, batch_id, decode_in_steps, events_in
-from telemetry_forwarder.spool.frames import kept_body
+from telemetry_forwarder.records.record import (
+    Decoded,
+    Event,
+    Record,
+    Signal,
+    batch_id,
+    decode,
+    decode_in_steps,
+    events_in,
+)
+from telemetry_forwarder.spool.frames import OWN, KeptBody, kept_body
 from telemetry_forwarder.spool.spool import Spool
 from telemetry_forwarder.variables.table import SNAP_START
+
+Derive: TypeAlias = Callable[[Sequence[Record]], Iterable[tuple[Signal, Sequence[Derived]]]]
 
 # Lambda repeats a batch soon, so this many identities are remembered and handed to the next generation
 # (`handover.SIZE`).
@@ -84,11 +96,12 @@ class Intake:
         spool: Spool | None = None,
         soon: Callable[[Callable[[], None]], object] | None = None,
         known: Sequence[str] = (),
+        derive: Derive | None = None,
     ) -> None:
         """Start; `known` are the identities of the bodies that the previous generation took last.
 
         Bodies are kept in `spool`. `soon` schedules a function to run after the response is sent. Without `soon` a body
-        is written to the spool before the response.
+        is written to the spool before the response. `derive` makes metrics and spans of records, if a sink takes them.
         """
         self._enricher = enricher
         self._router = router
@@ -105,6 +118,7 @@ class Intake:
         self._environment = self._left.restored  # None while it has the name of its init
         self._spool = spool
         self._soon = soon
+        self._derive = derive
         kept = spool.identities()[-_REMEMBERED:] if spool else []
         self._recent = deque(dict.fromkeys([*known, *kept]), maxlen=2 * _REMEMBERED)
 
@@ -206,9 +220,26 @@ class Intake:
             self.save_handover()
         self._count(decoded)
         self._router.route(records, lambda wanted: self._keep(arrived, len(items), wanted, before))
+        if self._derive is not None:
+            for signal, derived in self._derive(records):
+                self.take_derived(signal, derived, identity_of(arrived.identity, signal))
         for record in records:
             if record.type == "platform.logsDropped" and record.fields:
                 self._note_loss(record.fields)
+
+    def take_derived(self, signal: Signal, derived: Sequence[Derived], identity: str) -> None:
+        """Count, keep and hand on records of our own, all of one `signal`. `identity` is that of the body they make."""
+        for start in range(0, len(derived), MOST_ITEMS):
+            body = body_of(derived[start : start + MOST_ITEMS])
+            name = identity_of(identity, str(start)) if start else identity
+            now_ms = round(self._clock.time() * 1000)
+            records = records_of(self._enricher.origin, decode(body, now_ms).items, name)
+            if self._spool is not None:
+                kept = kept_body(
+                    name, body, now_ms, items=len(records), wanted=range(len(records)), teaches=False, kind=OWN[signal]
+                )
+                self._add(kept, self._enricher.knowledge, self._enricher.knowledge)
+            self._router.route_derived(signal, records)
 
     def give_up(self, arrived: Arrived, *, keep: bool) -> int:
         """Count an admitted body that will not be digested. With `keep` it goes to the spool, if there is one.
@@ -299,6 +330,11 @@ class Intake:
         kept = kept_body(
             arrived.identity, arrived.body, arrived.received_ms, items=items, wanted=wanted, teaches=teaches
         )
+        self._add(kept, before, after)
+
+    def _add(self, kept: KeptBody, before: Knowledge, after: Knowledge) -> None:
+        if self._spool is None:
+            return
         self._spool.add(kept, before, after)
         if self._soon is None:
             self._spool.commit()

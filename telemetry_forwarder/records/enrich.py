@@ -68,7 +68,7 @@ class Enricher:
 
     @property
     def origin(self) -> Origin:
-        return _environment(self._origin, self.knowledge.instance_id, self.knowledge.init_type)
+        return environment(self._origin, self.knowledge)
 
     @property
     def handover(self) -> Handover:
@@ -117,7 +117,7 @@ class _Fold:
         self._before = knowledge
         self._has_learned = False
         self._base = origin
-        self.origin = _environment(origin, knowledge.instance_id, knowledge.init_type)
+        self.origin = environment(origin, knowledge)
         self._is_concurrent = self.origin.init_type == MANAGED_INSTANCES
         self._running = Running(
             knowledge.current, knowledge.started_ms, knowledge.is_lost, knowledge.end,
@@ -359,6 +359,11 @@ class _Fold:
 
 # Equal contexts are one object, because sinks look up what they made of it.
 _context = lru_cache(maxsize=512)(Context)
+
+
+def environment(origin: Origin, knowledge: Knowledge) -> Origin:
+    """Return the environment that records come from at the point of `knowledge`; `origin` is what was known before."""
+    return _environment(origin, knowledge.instance_id, knowledge.init_type)
 
 
 @lru_cache(maxsize=8)

@@ -4,6 +4,7 @@ import re
 from _blake2 import blake2b  # not from `hashlib`, which loads OpenSSL's library
 from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import orjson
@@ -36,6 +37,19 @@ class Origin(Struct, frozen=True, kw_only=True):
         return hash((self.function_name, self.instance_id))
 
 
+class Signal(StrEnum):
+    """The kinds of records, named as in OpenTelemetry. A sink declares which of them it takes."""
+
+    LOG = "log"
+    METRIC = "metric"
+    SPAN = "span"
+
+
+# The types of metrics and spans, which Lambda does not send (`signals`); every other record is a log record.
+METRICS, SPAN = "forwarder.metrics", "forwarder.span"
+_SIGNALS = {METRICS: Signal.METRIC, SPAN: Signal.SPAN}
+
+
 class Context(Struct, frozen=True, cache_hash=True):
     """What is known about a record apart from its content. The records of an invocation share a few of these objects.
 
@@ -47,11 +61,16 @@ class Context(Struct, frozen=True, cache_hash=True):
     request_id: str | None = None
     cold_start: bool | None = None  # None if it cannot be known
     level: str | None = None  # debug, info, warn, error, critical; None if the record names none
+    trace_id: str | None = None  # of the request: 32 hexadecimal digits in lower case; None if it is not known
 
     @property
     def is_event(self) -> bool:
         """Whether it is an event, such as `platform.report` or `forwarder.recordsLost`, and not a log line."""
         return "." in self.type
+
+    @property
+    def signal(self) -> Signal:
+        return _SIGNALS.get(self.type, Signal.LOG)
 
 
 class Record(Struct, frozen=True, gc=False):
@@ -84,6 +103,10 @@ class Record(Struct, frozen=True, gc=False):
     @property
     def is_event(self) -> bool:
         return self.context.is_event
+
+    @property
+    def signal(self) -> Signal:
+        return self.context.signal
 
     @property
     def origin(self) -> Origin:

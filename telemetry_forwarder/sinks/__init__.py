@@ -8,11 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, cast
 
 from telemetry_forwarder.errors import ConfigError
-from telemetry_forwarder.interfaces import Destination, Limits
+from telemetry_forwarder.interfaces import Destination, Limits, taken_by
+from telemetry_forwarder.records.record import Signal
 from telemetry_forwarder.variables.reading import Values
 from telemetry_forwarder.variables.table import Problem
 
-Create: TypeAlias = Callable[[Values], Destination[Any, Any]]
+# A sink makes one destination, or one for each signal that goes another way.
+Destinations: TypeAlias = Destination[Any, Any] | tuple[Destination[Any, Any], ...]
+Create: TypeAlias = Callable[[Values], Destinations]
 
 BUILT_IN: Mapping[str, str] = {
     "splunk": "telemetry_forwarder.sinks.splunk_hec:create",
@@ -54,17 +57,17 @@ def _installed(name: str) -> Any:
 
 
 def _guarded(name: str, create: Any) -> Create:
-    def guarded(values: Values) -> Destination[Any, Any]:
+    def guarded(values: Values) -> Destinations:
         try:
-            destination = create(values.environ)  # the plain environment: our table does not know its variables
-            fault = _fault_of(destination)
+            made = create(values.environ)  # the plain environment: our table does not know its variables
+            fault = next(filter(None, map(_fault_of, made if isinstance(made, tuple) else (made,))), None)
         except ConfigError:
             raise
         except Exception as error:  # calling third-party code may raise anything, too
             raise ConfigError([_broken(name, "its create(environ) failed", error)]) from error
         if fault:
             raise ConfigError([_broken(name, f"its create(environ) returned {fault}")])
-        return cast("Destination[Any, Any]", destination)
+        return cast("Destinations", made)
 
     return guarded
 
@@ -81,6 +84,8 @@ def _fault_of(destination: object) -> str | None:
         return "a sink whose name is no text"
     if not isinstance(destination.sink.limits, Limits):
         return "a sink whose limits are no Limits"
+    if not (isinstance(takes := taken_by(destination.sink), frozenset) and takes <= frozenset(Signal)):
+        return "a sink that takes what are no Signals"
     if not all(isinstance(problem, Problem) for problem in destination.problems):
         return "problems that are no Problem"
     return None

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from os import urandom
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import orjson
 from msgspec import Struct
@@ -37,7 +37,7 @@ from telemetry_forwarder.records.record import Context, Record, json_ids
 from telemetry_forwarder.sinks.credential import choose
 from telemetry_forwarder.sinks.http_answers import Advice, not_theirs, own_words, read_status, taken_unread
 from telemetry_forwarder.sinks.truncate import fit, grouped, present
-from telemetry_forwarder.variables.reading import Values, missing
+from telemetry_forwarder.variables.reading import Values, missing, wants_metrics
 from telemetry_forwarder.variables.wording import Notice, split_port
 
 # Older releases and Splunk Cloud's documentation limit a request to 1 MB (newer servers take more). Whether that is
@@ -87,6 +87,9 @@ _UNWELL = (8, 9, 18, 19, 20, 23, 26, 27)
 _TOKEN_AT_FAULT = (1, 2, 3, 4, 10, 21, 22, 28)
 _ONE_IS_BAD = (6, 12, 13, 15)
 _BAD_INDEX = 7
+
+
+Destinations: TypeAlias = Destination[HttpRequest, HttpResponse] | tuple[Destination[HttpRequest, HttpResponse], ...]
 
 
 class SplunkHec(Struct, frozen=True, kw_only=True, cache_hash=True):
@@ -359,10 +362,10 @@ def _new_channel() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-a{digits[15:18]}-"
 
 
-def create(values: Values) -> Destination[HttpRequest, HttpResponse]:
-    """Make the sink from the `SPLUNK_…` variables. Raises ConfigError if there is no valid URL or no valid token.
+def create(values: Values) -> Destinations:
+    """Make the sink from the `SPLUNK_…` variables, and if they are wanted another for metrics.
 
-    Each call chooses a new random channel.
+    Raises ConfigError if there is no valid URL or no valid token. Each call chooses a new random channel.
     """
     problems = values.problems("splunk")
     url = values["SPLUNK_HEC_URL"]
@@ -377,4 +380,11 @@ def create(values: Values) -> Destination[HttpRequest, HttpResponse]:
     health = HttpRequest(url=f"{sink.url}/services/collector/health", body=b"", headers={}, method="GET")
     credential = Credential(header="Authorization", secret=token, prefix="Splunk ")
     delivery = HttpDelivery(url=sink.url, credential=credential, health=health)
-    return Destination(sink=sink, delivery=delivery, problems=tuple(problems))
+    logs = Destination(sink=sink, delivery=delivery, problems=tuple(problems))
+    if not wants_metrics("splunk", values):
+        return logs
+    from telemetry_forwarder.sinks.splunk_metrics import SplunkMetrics  # loaded only if wanted
+
+    index = values["SPLUNK_METRICS_INDEX"]
+    metrics = SplunkMetrics(url=sink.url, channel=_new_channel(), **(sink_settings | {"index": index}))
+    return (logs, Destination(sink=metrics, delivery=HttpDelivery(url=sink.url, credential=credential)))

@@ -9,10 +9,11 @@ from msgspec import Struct
 
 from telemetry_forwarder.errors import DecodeError
 from telemetry_forwarder.interfaces import DropReason
-from telemetry_forwarder.records.enrich import enrich, learn
+from telemetry_forwarder.records.derived import records_of
+from telemetry_forwarder.records.enrich import enrich, environment, learn
 from telemetry_forwarder.records.knowledge import Knowledge
 from telemetry_forwarder.records.record import Decoded, Origin, Record, decode
-from telemetry_forwarder.spool.frames import KeptBody
+from telemetry_forwarder.spool.frames import KeptBody, Kind
 from telemetry_forwarder.spool.segments import Body, Segment, masks_of
 from telemetry_forwarder.spool.spool import Spool
 
@@ -182,6 +183,10 @@ class Backlog:
         """Make the records of `body` in steps. The Knowledge is updated after the last step."""
         kept = self._spool.read(body)
         found = _decoded(kept)
+        if kept.kind is not Kind.BODY:
+            yield records_of(environment(self._origin, knowledge), found.items, kept.identity)
+            self._next, self._knowledge = body.number + 1, knowledge
+            return
         after = yield from enrich(self._origin, knowledge, found.items, kept.identity, AT_ONCE, found.gaps)
         self._next, self._knowledge = body.number + 1, after
 

@@ -2,7 +2,8 @@
 
     frame    length of the payload (u32) · crc32 (u32) · kind (u8) · payload      integers little endian
     header   JSON: format, function, version, sinks, and the enricher's Knowledge before the first body
-    body     identity (12 bytes) · received_ms (u64) · items (u32) · teaches (u8) · length of mask (u32) · mask · body
+    body     by its signal, three kinds more for bodies of our own:
+             identity (12 bytes) · received_ms (u64) · items (u32) · teaches (u8) · length of mask (u32) · mask · body
     settled  the sink's number in the header's list (u8), then for each body: its number in the segment (u32) ·
              ranges (u32) · first and last index of each (u32, u32); no ranges: all that was left of it
 
@@ -19,6 +20,8 @@ from typing import Any
 import orjson
 from msgspec import Struct
 
+from telemetry_forwarder.records.record import Signal
+
 FORMAT = 1
 _MOST_ITEMS = 1 << 24  # in a body: more than the longest body has bytes
 _HEAD = struct.Struct("<IIB")
@@ -30,11 +33,26 @@ _RANGE = struct.Struct("<II")
 
 
 class Kind(IntEnum):
-    """The type of a frame."""
+    """The type of a frame. The last three are bodies of our own (`records.derived`)."""
 
     HEADER = 1
     BODY = 2
     SETTLED = 3
+    METRICS = 4
+    SPANS = 5
+    LOGS = 6
+
+    @property
+    def signal(self) -> Signal | None:
+        """The signal of a body's records; None if the frame is no body."""
+        return _SIGNALS.get(self)
+
+
+_SIGNALS = {
+    Kind.BODY: Signal.LOG, Kind.METRICS: Signal.METRIC, Kind.SPANS: Signal.SPAN, Kind.LOGS: Signal.LOG,
+}  # fmt: skip
+OWN = {Signal.METRIC: Kind.METRICS, Signal.SPAN: Kind.SPANS, Signal.LOG: Kind.LOGS}  # the bodies of our own
+BODIES = frozenset(_SIGNALS)
 
 
 class Frame(Struct, frozen=True):
@@ -58,6 +76,11 @@ class KeptBody(Struct, frozen=True, kw_only=True):
     mask: int
     teaches: bool
     body: bytes
+    kind: Kind = Kind.BODY
+
+    @property
+    def signal(self) -> Signal:
+        return _SIGNALS[self.kind]
 
 
 class Note(Struct, frozen=True):
@@ -77,7 +100,7 @@ def body_frame(kept: KeptBody) -> list[bytes]:
     is_all = kept.mask == all_of(kept.items)
     mask = b"" if is_all else kept.mask.to_bytes((kept.items + 7) // 8, "little")
     fixed = _BODY.pack(bytes.fromhex(kept.identity), kept.received_ms, kept.items, kept.teaches, len(mask))
-    return _frame(Kind.BODY, [fixed + mask, kept.body])
+    return _frame(kept.kind, [fixed + mask, kept.body])
 
 
 def settled_frame(sink: int, notes: Iterable[Note]) -> list[bytes]:
@@ -105,11 +128,20 @@ def frames(data: bytes) -> Iterator[Frame]:
 
 
 def kept_body(
-    identity: str, body: bytes, received_ms: int, *, items: int, wanted: Sequence[int], teaches: bool
+    identity: str,
+    body: bytes,
+    received_ms: int,
+    *,
+    items: int,
+    wanted: Sequence[int],
+    teaches: bool,
+    kind: Kind = Kind.BODY,
 ) -> KeptBody:
     """Return the KeptBody of a telemetry body; `wanted` are the indices of the items that the sinks want."""
     mask = all_of(items) if len(wanted) == items else mask_of_indexes(wanted)
-    return KeptBody(identity=identity, received_ms=received_ms, items=items, mask=mask, teaches=teaches, body=body)
+    return KeptBody(
+        identity=identity, received_ms=received_ms, items=items, mask=mask, teaches=teaches, body=body, kind=kind
+    )
 
 
 def read_header(payload: memoryview) -> dict[str, Any]:
@@ -120,8 +152,9 @@ def read_header(payload: memoryview) -> dict[str, Any]:
     return header
 
 
-def read_body(payload: memoryview) -> KeptBody:
+def read_body(frame: Frame) -> KeptBody:
     """Return the body of a body frame."""
+    payload = frame.payload
     identity, received_ms, items, teaches, mask_bytes = _BODY.unpack_from(payload)
     start = _BODY.size + mask_bytes
     if items > _MOST_ITEMS:  # a mask of so many bits might exhaust the memory
@@ -134,6 +167,7 @@ def read_body(payload: memoryview) -> KeptBody:
         mask=mask,
         teaches=teaches,
         body=bytes(payload[start:]),
+        kind=Kind(frame.kind),
     )
 
 

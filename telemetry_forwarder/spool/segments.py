@@ -10,8 +10,9 @@ from msgspec import Struct, field
 
 from telemetry_forwarder.interfaces import DropReason
 from telemetry_forwarder.records.knowledge import Knowledge
-from telemetry_forwarder.records.record import Record
+from telemetry_forwarder.records.record import Record, Signal
 from telemetry_forwarder.spool.frames import (
+    BODIES,
     Frame,
     KeptBody,
     Kind,
@@ -120,13 +121,18 @@ class _Recovered(Struct):
     unclaimed: Mapping[int, Mapping[int, int]]
 
 
-def read_segment(number: int, data: bytes, owner: Owner, sinks: Sequence[str]) -> _Recovered:
-    """Read the index of a segment from its bytes, up to a torn tail, and map it to `sinks`.
+def read_segment(
+    number: int, data: bytes, owner: Owner, sinks: Sequence[str], takes: Sequence[frozenset[Signal]] = ()
+) -> _Recovered:
+    """Read the index of a segment from its bytes, up to a torn tail; map it to `sinks` and what each `takes`.
+
+    Without `takes`, every sink takes every signal.
 
     Raises ValueError, LookupError, TypeError or struct.error if it is not a segment of `owner`.
     """
     segment = Segment(number)
     left: list[dict[int, int]] = []  # for each sink in the header: the mask by body
+    signals: list[Signal] = []  # of each body
     for frame in frames(data):
         if frame.start == 0 or frame.kind == Kind.HEADER:
             its_sinks, knowledge = _read_header(frame, owner)
@@ -136,8 +142,9 @@ def read_segment(number: int, data: bytes, owner: Owner, sinks: Sequence[str]) -
             elif its_sinks != segment.sinks:
                 raise ValueError("a section for other sinks")
             segment.sections.append((len(segment.bodies), knowledge))
-        elif frame.kind == Kind.BODY:
-            kept = read_body(frame.payload)
+        elif frame.kind in BODIES:
+            kept = read_body(frame)
+            signals.append(kept.signal)
             body = Body(kept.identity, teaches=kept.teaches, open=[])
             segment.add(body, frame.end)
             for masks in left:
@@ -150,8 +157,11 @@ def read_segment(number: int, data: bytes, owner: Owner, sinks: Sequence[str]) -
     if not segment.sections:
         raise ValueError("no header")
     claims = [segment.sinks.index(name) if name in segment.sinks else None for name in sinks]
-    for body in segment.bodies:
-        body.open = [left[claim][body.number] if claim is not None else 0 for claim in claims]
+    for body, signal in zip(segment.bodies, signals, strict=True):
+        body.open = [
+            left[claim][body.number] if claim is not None and signal in taken else 0
+            for claim, taken in zip(claims, takes or [frozenset(Signal)] * len(claims), strict=True)
+        ]
         segment.unsettled += any(body.open)
     return _Recovered(segment, {sink: masks for sink, masks in enumerate(left) if segment.sinks[sink] not in sinks})
 

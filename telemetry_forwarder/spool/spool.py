@@ -14,13 +14,13 @@ from typing import Any
 from msgspec.structs import asdict
 
 from telemetry_forwarder.clock import Clock
-from telemetry_forwarder.interfaces import DropReason
+from telemetry_forwarder.interfaces import LOGS, DropReason
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.records.knowledge import Knowledge
-from telemetry_forwarder.records.record import Record
+from telemetry_forwarder.records.record import Record, Signal
 from telemetry_forwarder.spool import frames
 from telemetry_forwarder.spool.files import SegmentFiles
-from telemetry_forwarder.spool.frames import KeptBody, Kind, Note, body_frame, ranges_of
+from telemetry_forwarder.spool.frames import BODIES, KeptBody, Note, body_frame, ranges_of
 from telemetry_forwarder.spool.merging import longest_run, merge
 from telemetry_forwarder.spool.pauses import Counts, Pauses
 from telemetry_forwarder.spool.segments import NOWHERE, Body, Owner, Pending, Reader, Segment, masks_of, read_segment
@@ -41,18 +41,18 @@ SECURE_S = 0.3
 
 
 class Spool:
-    """The index of the segments of one environment. The order of `sinks` gives their numbers."""
+    """The index of the segments of one environment. The order of `sinks` gives their numbers, `takes` their signals."""
 
     def __init__(
-        self, files: SegmentFiles, *, owner: Owner, sinks: Sequence[str], max_bytes: int, clock: Clock, log: Log
-    ) -> None:
+        self, files: SegmentFiles, *, owner: Owner, sinks: Sequence[str], max_bytes: int, clock: Clock, log: Log,
+        takes: Mapping[str, frozenset[Signal]] | None = None,
+    ) -> None:  # fmt: skip
         self.sinks = tuple(sinks)
-        self._files = files
-        self._owner = owner
+        self._takes = [(takes or {}).get(sink, LOGS) for sink in sinks]
+        self._files, self._owner = files, owner
         self._max_bytes = max_bytes
         self._segment_bytes = min(_LARGEST_SEGMENT_BYTES, max_bytes // _SEGMENTS)
-        self._clock = clock
-        self._log = log
+        self._clock, self._log = clock, log
         self._segments: deque[Segment] = deque()
         self._bodies: dict[str, Body] = {}
         self._settled_before: deque[str] = deque(maxlen=KNOWN)  # identities of bodies that were removed
@@ -63,8 +63,7 @@ class Spool:
         self._known: Knowledge | None = None  # the Knowledge after the current segment's bodies
         self._doomed: list[int] = []  # numbers of files that could not be removed
         self._unsure: list[Segment] = []  # /tmp seems cleared, so the next process may miss these
-        self._is_full_said = False
-        self.counts = Counts()
+        self._is_full_said, self.counts = False, Counts()
         self._pauses = Pauses(self.counts, clock, log)
 
     # --- in ---------------------------------------------------------------------------------------------------------
@@ -73,7 +72,8 @@ class Spool:
         """Take a body for the next `commit`, with the Knowledge before and after it."""
         if kept.identity in self._bodies or self._pauses.is_paused or not (kept.mask or kept.teaches):
             return
-        body = Body(kept.identity, teaches=kept.teaches, open=[kept.mask] * len(self.sinks))
+        wanted = [kept.mask * (kept.signal in taken) for taken in self._takes]
+        body = Body(kept.identity, teaches=kept.teaches, open=wanted)
         self._bodies[kept.identity] = body
         self._pending.append(Pending(body, kept, before, after))
 
@@ -242,8 +242,8 @@ class Spool:
         """Read a body back. Raises OSError, or ValueError if it is damaged."""
         data = self._files.read(body.segment.number, body.start, body.end - body.start)
         for frame in frames.frames(data):
-            if frame.kind == Kind.BODY:
-                return frames.read_body(frame.payload)
+            if frame.kind in BODIES:
+                return frames.read_body(frame)
         raise ValueError("damaged")
 
     def attach(self, reader: Reader) -> None:
@@ -348,7 +348,7 @@ class Spool:
     def _recover(self, number: int) -> None:
         """Add one segment to the index. A torn tail is cut off, so that notes can be appended."""
         data = self._files.read(number)
-        found = read_segment(number, data, self._owner, self.sinks)
+        found = read_segment(number, data, self._owner, self.sinks, self._takes)
         segment = found.segment
         if torn := len(data) - segment.size:
             self.counts.torn_bytes += torn

@@ -150,6 +150,12 @@ def wanted_sinks(values: Values) -> "tuple[str, ...]":
     )
 
 
+def wants_metrics(sink: str, values: Values) -> bool:
+    """Return whether `sink` shall get metrics."""
+    chosen = values["TELEMETRY_FORWARDER_METRICS"]
+    return "on" in chosen or sink in chosen
+
+
 def is_sound(sink: str, values: Values) -> bool:
     """Return whether a built-in `sink` has valid values for all that it needs."""
     if sink == "datadog" and stops(values):

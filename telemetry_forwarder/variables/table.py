@@ -1,11 +1,12 @@
 """The table of all environment variables: name, type, default and meaning. docs/settings.md is printed from it.
 
-This module and those that it imports (`types`, `wording`, `failover_target`) import nothing else, because the
+This module and those that it imports (`types`, `signal_types`, `wording`, `failover_target`) import nothing else: the
 environment is read before registration, while the user's cold start waits. Importing `dataclasses` alone would double
 the time to `/register`, so the few classes here are plain.
 """
 
 from telemetry_forwarder.variables.failover_target import FailoverTarget
+from telemetry_forwarder.variables.signal_types import Choice, Price, Sampling
 from telemetry_forwarder.variables.types import (
     DirectoryPath,
     FilePath,
@@ -98,6 +99,10 @@ TOPICS = {
         Variable("SPLUNK_SOURCE", Text(), None, "Source; unset: `lambda:FUNCTION`", "splunk"),
         Variable("SPLUNK_SOURCETYPE", Text(), None, "Source type; unset: `aws:lambda:TYPE` of the record", "splunk"),
         Variable("SPLUNK_HOST", Text(), None, "Host; unset: the function's name", "splunk"),
+        Variable(
+            "SPLUNK_METRICS_INDEX", Text(), None, "Index of metrics, of the type metrics; unset: the token's default",
+            "splunk",
+        ),
     ),
     "Datadog": (
         Variable(
@@ -124,6 +129,26 @@ TOPICS = {
         Variable(
             "CLOUDWATCH_RETENTION_DAYS", OneOf(*RETENTION_DAYS, convert=int), None,
             "Retention set on a group that was created; unset: kept for ever", "cloudwatch",
+        ),
+    ),
+    "Metrics and traces": (
+        Variable(
+            "TELEMETRY_FORWARDER_METRICS", Choice(), (),
+            "Which sinks get metrics of invocations: durations, errors, memory, estimated cost. Backends bill metrics "
+            "by series or by volume, so they are off unless asked for",
+        ),
+        Variable(
+            "TELEMETRY_FORWARDER_TRACES", Sampling(), "off",
+            "Which invocations become traces, where a sink takes traces; those that fail, time out or start cold "
+            "always do. Backends bill spans, so they are off unless asked for",
+        ),
+        Variable(
+            "TELEMETRY_FORWARDER_PRICE_GB_SECOND", Price(), None,
+            "USD for each GB-second, for the estimated cost; unset: the list price of the region and the processor",
+        ),
+        Variable(
+            "TELEMETRY_FORWARDER_PRICE_REQUEST", Price(), None,
+            "USD for each request, for the estimated cost; unset: the list price",
         ),
     ),
     "When records are sent, and what an invocation or INIT waits for": (

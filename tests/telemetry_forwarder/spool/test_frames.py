@@ -52,7 +52,7 @@ SEGMENT = [
 def test_a_body_comes_back_as_it_was(kept: KeptBody) -> None:
     (frame,) = frames(whole(body_frame(kept)))
     assert frame.kind == Kind.BODY
-    assert read_body(frame.payload) == kept
+    assert read_body(frame) == kept
 
 
 @given(st.integers(0, 255), NOTES)

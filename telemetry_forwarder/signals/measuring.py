@@ -1,0 +1,252 @@
+"""Measure invocations: fold the platform's events into metrics. Pure.
+
+Nothing is held for another event: counts leave with `platform.runtimeDone`, what is billed leaves with
+`platform.report`, which may come minutes later or never. Only Managed Instances have no `runtimeDone`; there, and where
+it was lost, the report counts. Each event of a request counts once, however often it is told.
+
+Platform events do not tell every error: an exception that the runtime reports as its response is a success for the
+platform. So errors that only the function's own lines tell are counted under a name of their own, and never summed up
+with the others.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from telemetry_forwarder.records.derived import Derived
+from telemetry_forwarder.records.record import Record
+from telemetry_forwarder.signals.points import MetricKind, Point, is_number, metrics
+from telemetry_forwarder.signals.prices import Rates, rates
+from telemetry_forwarder.variables.table import MANAGED_INSTANCES
+
+_COUNT, _GAUGE, _DISTRIBUTION = MetricKind.COUNT, MetricKind.GAUGE, MetricKind.DISTRIBUTION
+PLATFORM = "platform"
+# Requests of which events were counted: more than are under way at a time, and few enough to cost nothing.
+_REMEMBERED = 1024
+# Of the memory that a function has, so much was in use if it was killed for it.
+# Source: Lambda kills at the limit, but the sample before the kill is the one that is reported.
+_NEARLY_ALL = 0.95
+_SPANS = {"responseLatency": "response_latency", "responseDuration": "response_duration",
+          "runtimeOverhead": "runtime_overhead"}  # fmt: skip
+# How managed runtimes write an exception that escaped the handler. Source: lines of the Python, Ruby and Node.js
+# runtimes, read 2026-11-28.
+_ESCAPED = re.compile(
+    r"\[ERROR\] [A-Z][\w.:]*(?:: |\n|$)|.{0,80}\tERROR\t(?:Invoke Error|Uncaught Exception|Unhandled)"
+)
+
+
+class Prices(Struct, frozen=True):
+    """What decides on the estimated cost beside the event: the processor, and the rates that the user gave, in USD."""
+
+    machine: str = "x86_64"
+    request: float | None = None
+    gb_second: float | None = None
+
+
+class Meter:
+    """Makes metrics of one environment's records, which are given in order."""
+
+    def __init__(self, prices: Prices, *, is_successor: bool = False) -> None:
+        """Start; `is_successor`: another process of ours ran in this environment before, and has counted its init."""
+        self._prices = prices
+        self._seen: OrderedDict[tuple[str, str], float | None] = OrderedDict()  # events, with their duration in ms
+        self._killed: str | None = None  # the request whose runtime was killed, as a line told
+        self._has_init = is_successor
+        self._rates: tuple[Any, Rates] | None = None
+
+    def measure(self, record: Record) -> Derived | None:
+        """Return the metrics that `record` tells, if any."""
+        make = _MAKE.get(record.type)
+        if make is None or not isinstance(record.fields, Mapping):
+            return self._of_line(record) if record.type == "function" else None
+        return make(self, record, record.fields)
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    def _on_runtime_done(self, record: Record, event: Mapping[str, Any]) -> Derived | None:
+        duration = _metric(event, "durationMs")
+        if not self._is_new("done", record, duration):
+            return None
+        points = self._counts(record, event)
+        points += _measured("runtime_duration", duration, "ms")
+        points += _measured("produced_bytes", _metric(event, "producedBytes"), "By")
+        points += _of_spans(event)
+        return self._metrics(record, event, points)
+
+    def _on_report(self, record: Record, event: Mapping[str, Any]) -> Derived | None:
+        if not self._is_new("report", record, None):
+            return None
+        is_managed = record.origin.init_type == MANAGED_INSTANCES
+        done = self._seen.get(("done", record.request_id or ""), _UNSEEN)
+        points: list[Point] = []
+        if done is _UNSEEN:  # nothing else will count this invocation
+            self._is_new("done", record, None)
+            points += self._counts(record, event) + _of_spans(event)
+        duration, memory = _metric(event, "durationMs"), _metric(event, "memorySizeMB")
+        points += _measured("duration", duration, "ms")
+        if isinstance(done, int | float) and duration is not None and duration >= done:
+            points += _measured("post_runtime_duration", duration - done, "ms")
+        points += _measured("extension_overhead", _span(event, "extensionOverhead"), "ms")
+        billed = _metric(event, "billedDurationMs")
+        points += _measured("billed_duration", billed, "ms")
+        points += _measured("memory_used", _metric(event, "maxMemoryUsedMB"), "MiBy")
+        if memory is not None:
+            points.append(Point("lambda.memory_size", memory, "MiBy", _GAUGE))
+        if billed is not None and memory is not None and not is_managed:
+            points += _measured("estimated_cost", self._rates_of(record).cost(billed, memory), "USD")
+        if not self._has_init and record.cold_start and (init := _metric(event, "initDurationMs")) is not None:
+            self._has_init = True
+            points += _measured("init_duration", init, "ms")
+        attributes = {}
+        if (evidence := self._out_of_memory(record, event)) is not None:
+            points.append(Point("lambda.out_of_memory", 1, "1", _COUNT))
+            attributes["oom.evidence"] = evidence
+        return self._metrics(record, event, points, attributes)
+
+    def _on_init_report(self, record: Record, event: Mapping[str, Any]) -> Derived | None:
+        if not self._is_new("init", record, None):
+            return None
+        self._has_init = True
+        attributes = {"init.type": str(event.get("initializationType") or record.origin.init_type or "on-demand")}
+        if isinstance(phase := event.get("phase"), str):
+            attributes["init.phase"] = phase
+        return self._metrics(record, event, _measured("init_duration", _metric(event, "durationMs"), "ms"), attributes)
+
+    def _on_restore_report(self, record: Record, event: Mapping[str, Any]) -> Derived | None:
+        if not self._is_new("restore", record, None):
+            return None
+        return self._metrics(record, event, _measured("restore_duration", _metric(event, "durationMs"), "ms"))
+
+    def _of_line(self, record: Record) -> Derived | None:
+        """Count an error that the function's own lines tell, once for each request."""
+        body = record.body
+        if isinstance(body, str) and "signal: killed" in body:
+            self._killed = record.request_id
+        if record.level not in ("error", "critical") or (kind := _escaped(record)) is None:
+            return None
+        if not self._is_new("line", record, None):
+            return None
+        points = [Point("lambda.function_errors", 1, "1", _COUNT)]
+        return metrics(points, record.time_ms, PLATFORM, {"error.type": kind} if kind else {}, **_context(record))
+
+    # --- parts ------------------------------------------------------------------------------------------------------
+
+    def _counts(self, record: Record, event: Mapping[str, Any]) -> list[Point]:
+        """Return the counts of one invocation."""
+        status = event.get("status", "success")
+        names = ["invocations"]
+        names += ["successes"] if status == "success" else ["errors"]
+        names += ["timeouts"] if status == "timeout" else []
+        names += ["cold_starts"] if record.cold_start else []
+        return [Point(f"lambda.{name}", 1, "1", _COUNT) for name in names]
+
+    def _metrics(
+        self, record: Record, event: Mapping[str, Any], points: list[Point], more: Mapping[str, str] | None = None
+    ) -> Derived | None:
+        if not points:
+            return None
+        attributes = dict(more or {})
+        if (error := error_type(event)) is not None:
+            attributes["error.type"] = error
+        return metrics(points, record.time_ms, PLATFORM, attributes, **_context(record))
+
+    def _is_new(self, what: str, record: Record, duration: float | None) -> bool:
+        """Note an event of a request, or of no request at its time; return whether it was not seen before."""
+        key = (
+            what,
+            record.request_id if what in ("done", "report", "line") and record.request_id else str(record.time_ms),
+        )
+        if key in self._seen:
+            return False
+        self._seen[key] = duration
+        if len(self._seen) > _REMEMBERED:
+            self._seen.popitem(last=False)
+        return True
+
+    def _rates_of(self, record: Record) -> Rates:
+        origin = record.origin
+        if self._rates is None or self._rates[0] is not origin:
+            given = self._prices
+            found = rates(origin.region, given.machine, origin.init_type, given.request, given.gb_second)
+            self._rates = (origin, found)
+        return self._rates[1]
+
+    def _out_of_memory(self, record: Record, event: Mapping[str, Any]) -> str | None:
+        """Return what shows that the invocation ran out of memory; None if nothing does.
+
+        All of the memory in use is no evidence by itself: the page cache counts as used.
+        """
+        size, used = _metric(event, "memorySizeMB"), _metric(event, "maxMemoryUsedMB")
+        kind, status = event.get("errorType"), event.get("status", "success")
+        if kind == "Runtime.OutOfMemory":
+            return "error_type"
+        if size is None or used is None or status == "success":
+            return None
+        if used >= size:
+            return "memory_full"
+        is_killed = kind == "Runtime.ExitError" and record.request_id is not None and self._killed == record.request_id
+        return "killed" if is_killed and used >= _NEARLY_ALL * size else None
+
+
+_UNSEEN = object()
+_MAKE = {
+    "platform.runtimeDone": Meter._on_runtime_done,
+    "platform.report": Meter._on_report,
+    "platform.initReport": Meter._on_init_report,
+    "platform.restoreReport": Meter._on_restore_report,
+}
+
+
+def error_type(event: Mapping[str, Any]) -> str | None:
+    """Return the class of the error that a platform event tells, `timeout` for a time-out; None if it tells none."""
+    status, kind = event.get("status", "success"), event.get("errorType")
+    if isinstance(kind, str) and kind:
+        return kind[:_LONGEST_TYPE]
+    return None if status == "success" or not isinstance(status, str) else status
+
+
+_LONGEST_TYPE = 128
+
+
+def _escaped(record: Record) -> str | None:
+    """Return the type of the exception that a line of a runtime tells to have escaped the handler; "" if it has none.
+
+    None: it tells of none.
+    """
+    fields, body = record.fields, record.body
+    if fields is not None and isinstance(kind := fields.get("errorType"), str) and "stackTrace" in fields:
+        return kind[:_LONGEST_TYPE]
+    if isinstance(body, str) and _ESCAPED.match(body):
+        name = body[8:].partition(":")[0].strip() if body.startswith("[ERROR] ") else ""
+        return name[:_LONGEST_TYPE]
+    return None
+
+
+def _context(record: Record) -> dict[str, Any]:
+    return {"request_id": record.request_id, "cold_start": record.cold_start, "trace_id": record.context.trace_id}
+
+
+def _metric(event: Mapping[str, Any], name: str) -> float | None:
+    found = event.get("metrics")
+    value = found.get(name) if isinstance(found, Mapping) else None
+    return value if is_number(value) and value >= 0 else None
+
+
+def _span(event: Mapping[str, Any], name: str) -> float | None:
+    """Return the duration of one of an event's spans, in ms."""
+    found = event.get("spans")
+    for span in found if isinstance(found, list) else ():
+        if isinstance(span, Mapping) and span.get("name") == name and is_number(value := span.get("durationMs")):
+            return value
+    return None
+
+
+def _of_spans(event: Mapping[str, Any]) -> list[Point]:
+    return [point for span, name in _SPANS.items() for point in _measured(name, _span(event, span), "ms")]
+
+
+def _measured(name: str, value: float | None, unit: str) -> list[Point]:
+    return [] if value is None else [Point(f"lambda.{name}", value, unit, _DISTRIBUTION)]

@@ -1,0 +1,26 @@
+"""Derive metrics and spans from a body's records, as far as any sink takes them. Pure.
+
+What is derived becomes a body of our own (`records.derived`), which passes the same spool, buffers, retry, failover
+and ledger as what Lambda sent.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+
+from telemetry_forwarder.records.derived import Derived
+from telemetry_forwarder.records.record import Record, Signal
+from telemetry_forwarder.signals.measuring import Meter, Prices
+
+
+class Signals:
+    """Derives from the records of one environment, which are given in order, what sinks take of it."""
+
+    def __init__(self, takes: Collection[Signal], prices: Prices, *, is_successor: bool = False) -> None:
+        """Start; `takes` are the signals that any sink takes. For `is_successor` see Meter."""
+        self._meter = Meter(prices, is_successor=is_successor) if Signal.METRIC in takes else None
+
+    def of(self, records: Sequence[Record]) -> Iterator[tuple[Signal, list[Derived]]]:
+        """Yield each signal with what `records` tell of it, if they tell anything."""
+        if self._meter is not None:
+            measure = self._meter.measure
+            if found := [made for record in records if (made := measure(record)) is not None]:
+                yield Signal.METRIC, found

@@ -1,0 +1,67 @@
+"""The types of the settings of metrics and traces; as in `types`, `read` turns a variable's text into a value."""
+
+from telemetry_forwarder.variables.wording import whole, words
+
+
+class Choice:
+    """Which sinks something is for, as a tuple: () for `off`, ("on",) for all that can, or their names."""
+
+    label = "`off`, `on` or comma list"
+    allowed = "`off`, `on` (every sink that can), or names of sinks"
+
+    def read(self, text: str) -> "tuple[str, ...]":
+        found = [word.lower() for word in words(text)]
+        for word, meaning in _SWITCH.items():
+            if word in found:
+                if len(found) > 1:
+                    raise ValueError(self.allowed)
+                return meaning
+        kept = tuple(dict.fromkeys(word for word in found if _is_name(word)))
+        return whole(kept, [word for word in found if word not in kept])
+
+
+_OFF: "tuple[str, ...]" = ()
+_SWITCH = {
+    **dict.fromkeys(("off", "false", "no", "0"), _OFF),
+    **dict.fromkeys(("on", "true", "yes", "1", "all"), ("on",)),
+}
+
+
+def _is_name(word: str) -> bool:
+    return word.isascii() and word.replace("-", "").replace("_", "").isalnum()
+
+
+class Sampling:
+    """Which invocations become traces: `off`, `on`, `follow_xray`, or the share of them as a number."""
+
+    label = "word or number"
+    allowed = "`off`, `on`, `follow_xray`, or the share of invocations: a number from 0 to 1"
+
+    def read(self, text: str) -> "str | float":
+        word = text.lower()
+        if word in ("off", "false", "no"):
+            return "off"
+        if word in ("on", "true", "yes", "all"):
+            return "on"
+        if word in ("follow_xray", "follow-xray"):
+            return "follow_xray"
+        share = Price().read(text)
+        if share > 1:
+            raise ValueError(self.allowed)
+        return share
+
+
+class Price:
+    """A number that is not negative, e.g. an amount of money; digits, a point and an exponent."""
+
+    label = "number"
+    allowed = "a number such as `0.0000166667` or `1.66667e-5`, not negative"
+
+    def read(self, text: str) -> float:
+        digits = text.lower().replace("e-", "", 1).replace("e", "", 1).replace(".", "", 1)
+        if not (digits.isascii() and digits.isdigit() and len(text) <= 32):  # no sign, `nan` or `inf`
+            raise ValueError(self.allowed)
+        number = float(text)
+        if number > 1e6:
+            raise ValueError(self.allowed)
+        return number
