@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from telemetry_forwarder.clock import Clock, SystemClock
 from telemetry_forwarder.delivery.loss_event import loss_record
@@ -35,7 +35,19 @@ from telemetry_forwarder.transports.stack import check_health
 from telemetry_forwarder.turns import Turns
 from telemetry_forwarder.variables.reading import NEEDS, Values
 from telemetry_forwarder.variables.table import MANAGED_INSTANCES
-from telemetry_forwarder.wiring import Opened, failover_of, open_all, open_secrets, open_spool, signals_of, warm_all
+from telemetry_forwarder.wiring import (
+    Opened,
+    failover_of,
+    open_all,
+    open_secrets,
+    open_spool,
+    reporting_of,
+    signals_of,
+    warm_all,
+)
+
+if TYPE_CHECKING:
+    from telemetry_forwarder.lifecycle.reporting import Reporting
 
 # The longest that INIT waits for the sinks' own secrets once the AWS SDK is loaded, if it still waits for us at all.
 _OWN_SECRETS_S = 1.0
@@ -148,7 +160,11 @@ async def _serve(
             last_word=lambda: _loss_notice(enricher.origin, counts, workers, clock),
         )
 
+        reporting: Reporting | None = None
+
         def on_invoke(invocation: Invocation) -> None:
+            if reporting is not None:
+                reporting.on_invoke()
             if secrets_service is not None:
                 secrets_service.on_restore()
             enricher.hear(invocation)
@@ -156,6 +172,8 @@ async def _serve(
         def on_events(events: Sequence[Event]) -> None:
             if secrets_service is not None:
                 secrets_service.on_events(events)
+            if reporting is not None:
+                reporting.on_events(events)
             lifecycle.on_events(events)
 
         lifecycle.on_invoke = on_invoke
@@ -179,6 +197,11 @@ async def _serve(
                 known=inherited.batches(),
                 derive=signals.of if signals is not None else None,
             )
+            reporting = reporting_of(
+                settings, intake, origin, signals, counts=counts, workers=workers, spool=spool, clock=clock, log=log
+            )
+            if reporting is not None:
+                lifecycle.before_drain = reporting.finish
             lifecycle.inbox = Inbox(
                 intake, workers, turns, log, max_bytes=settings.capacity.max_bytes, is_strict=is_strict
             )

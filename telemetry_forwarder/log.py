@@ -48,10 +48,16 @@ class Log:
     def error(self, message: str, **members: Any) -> None:
         self._say("error", message, members)
 
+    def note(self, message: str, **members: Any) -> None:
+        """Write a line that the user asked for, whatever the level."""
+        self._write_line("INFO", message, members)
+
     def _say(self, level: str, message: str, members: dict[str, Any]) -> None:
         word, rank = _LEVELS[level]
-        if rank < self._lowest:
-            return
+        if rank >= self._lowest:
+            self._write_line(word, message, members)
+
+    def _write_line(self, word: str, message: str, members: dict[str, Any]) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {MARK: __version__, "timestamp": now, "level": word, "message": message, **members}
         self._write(_as_json(line))

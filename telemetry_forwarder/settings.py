@@ -65,6 +65,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     network: Network
     secrets: "SecretsSettings | None"  # None: neither the function nor a sink needs secrets
     failover: S3Prefix | SqsQueue | None
+    ledger_period_s: int | None  # None: metrics of the ledger alone, for sinks that take metrics
     price_request: float | None  # in USD, as `price_gb_second`; None: the list price
     price_gb_second: float | None
     problems: tuple[Problem, ...]
@@ -103,6 +104,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             ),
             secrets=secrets,
             failover=values["TELEMETRY_FORWARDER_FAILOVER"],
+            ledger_period_s=values["TELEMETRY_FORWARDER_LEDGER_PERIOD"],
             price_request=values["TELEMETRY_FORWARDER_PRICE_REQUEST"],
             price_gb_second=values["TELEMETRY_FORWARDER_PRICE_GB_SECOND"],
             problems=(*problems, *_unknown_names(values)),

@@ -9,8 +9,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from telemetry_forwarder.clock import Clock
+from telemetry_forwarder.delivery.worker import Worker
 from telemetry_forwarder.errors import ConfigError
+from telemetry_forwarder.intake.intake import Intake
 from telemetry_forwarder.interfaces import LOGS, Destination, Transport, taken_by, warm
+from telemetry_forwarder.ledger import IntakeCounts
 from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.records.record import Origin, Signal
 from telemetry_forwarder.settings import Settings
@@ -23,11 +26,14 @@ from telemetry_forwarder.variables.table import SNAP_START
 
 if TYPE_CHECKING:
     from telemetry_forwarder.failover.keeper import Failover
+    from telemetry_forwarder.lifecycle.reporting import Reporting
     from telemetry_forwarder.secrets.service import SecretsService
     from telemetry_forwarder.signals.signals import Signals
 
 # The longest time to open a third party's transport; all of INIT may take 10 s. Our own transports wait for nothing.
 _OPEN_S = 2.0
+# How often the sinks that take metrics get those of the ledger, unless the user sets a period.
+_LEDGER_PERIOD_S = 60.0
 _Entered = TypeVar("_Entered")
 
 
@@ -157,6 +163,33 @@ def signals_of(
 
     prices = Prices(os.uname().machine, settings.price_request, settings.price_gb_second)
     return Signals(takes, prices, is_successor=is_successor)
+
+
+def reporting_of(
+    settings: Settings,
+    intake: Intake,
+    origin: Origin,
+    signals: "Signals | None",
+    *,
+    counts: IntakeCounts,
+    workers: Sequence[Worker],
+    spool: Spool | None,
+    clock: Clock,
+    log: Log,
+) -> "Reporting | None":
+    """Return what reports while the environment lives; None, and import nothing, if nobody wants to know."""
+    has_metrics = signals is not None and signals.has_metrics
+    is_record_wanted = settings.ledger_period_s is not None
+    if signals is None and not is_record_wanted:
+        return None
+    from telemetry_forwarder.delivery.ledger_event import LedgerReporter  # imported only when needed
+    from telemetry_forwarder.lifecycle.reporting import Reporting
+
+    ledger = None
+    if has_metrics or is_record_wanted:
+        period_s = settings.ledger_period_s or _LEDGER_PERIOD_S
+        ledger = LedgerReporter(period_s, is_record_wanted=is_record_wanted)
+    return Reporting(intake, origin, signals, ledger, counts=counts, workers=workers, spool=spool, clock=clock, log=log)
 
 
 async def warm_all(open_sinks: Sequence[tuple[Destination[Any, Any], Transport[Any, Any]]], settings: Settings) -> None:

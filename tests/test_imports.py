@@ -21,7 +21,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("records", "turns"),
     ("interfaces", "foreign", "aws_errors", "http_serving", "signals"),
     ("ledger", "spool", "sinks", "transports"),
-    ("intake", "delivery", "lambda_api", "secrets", "plugin"),
+    ("intake", "delivery", "lambda_api", "secrets", "plugin", "usage"),
     ("lifecycle", "failover", "testing"),
     ("settings",),
     ("wiring", "cli"),

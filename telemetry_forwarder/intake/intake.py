@@ -21,7 +21,7 @@ from telemetry_forwarder.intake.router import Router
 from telemetry_forwarder.ledger import IntakeCounts, Unrouted
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.records.derived import MOST_ITEMS, Derived, body_of, identity_of, records_of
-from telemetry_forwarder.records.enrich import Enricher, restored_as
+from telemetry_forwarder.records.enrich import Enricher, enrich, restored_as
 from telemetry_forwarder.records.handover import HandoverFile
 from telemetry_forwarder.records.knowledge import Knowledge
 from telemetry_forwarder.records.record import (
@@ -220,12 +220,15 @@ class Intake:
             self.save_handover()
         self._count(decoded)
         self._router.route(records, lambda wanted: self._keep(arrived, len(items), wanted, before))
-        if self._derive is not None:
-            for signal, derived in self._derive(records):
-                self.take_derived(signal, derived, identity_of(arrived.identity, signal))
+        self._derive_from(records, arrived)
         for record in records:
             if record.type == "platform.logsDropped" and record.fields:
                 self._note_loss(record.fields)
+
+    def _derive_from(self, records: Sequence[Record], arrived: Arrived) -> None:
+        """Derive metrics and spans from the records of a body, if a sink takes them."""
+        for signal, derived in self._derive(records) if self._derive is not None else ():
+            self.take_derived(signal, derived, identity_of(arrived.identity, signal))
 
     def take_derived(self, signal: Signal, derived: Sequence[Derived], identity: str) -> None:
         """Count, keep and hand on records of our own, all of one `signal`. `identity` is that of the body they make."""
@@ -256,6 +259,10 @@ class Intake:
         wanted = self._router.count(items)
         if keep:
             self._keep(arrived, len(items), wanted, before)
+        if self._derive is not None:  # of the events at least, which are few
+            events = [item for item in items if item.type.startswith("platform.")]
+            for records in enrich(self._enricher.origin, before, events, arrived.identity, len(events) or 1):
+                self._derive_from(records, arrived)
         return len(wanted)
 
     def _decode(self, arrived: Arrived) -> Iterator[None]:

@@ -43,6 +43,7 @@ class Lifecycle:
         last_word: Callable[[], Record | None] = lambda: None,
     ) -> None:
         self.on_invoke: Callable[[Invocation], None] = lambda invocation: None  # before anything else is done
+        self.before_drain: Callable[[], None] = lambda: None  # called when the last telemetry was read
         self.inbox: Inbox | None = None  # received bodies that are still to be made into records
         self._client = client
         self._machine = machine
@@ -203,6 +204,7 @@ class Lifecycle:
             left = limits.send_until.left(self._clock)
             await self.inbox.wait_empty(limits.send_until.earlier((1 - _DIGEST_SHARE) * left))
             self.inbox.give_up()
+        self.before_drain()
         async with asyncio.TaskGroup() as group:
             for worker in self._workers:
                 group.create_task(worker.drain(limits.send_until, limits.store_until))

@@ -11,7 +11,7 @@ with the others.
 
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -56,6 +56,7 @@ class Meter:
         self._killed: str | None = None  # the request whose runtime was killed, as a line told
         self._has_init = is_successor
         self._rates: tuple[Any, Rates] | None = None
+        self.usage: Sequence[Point] = ()  # of the machine in the invocation that ends next
 
     def measure(self, record: Record) -> Derived | None:
         """Return the metrics that `record` tells, if any."""
@@ -74,6 +75,8 @@ class Meter:
         points += _measured("runtime_duration", duration, "ms")
         points += _measured("produced_bytes", _metric(event, "producedBytes"), "By")
         points += _of_spans(event)
+        points += self.usage
+        self.usage = ()
         return self._metrics(record, event, points)
 
     def _on_report(self, record: Record, event: Mapping[str, Any]) -> Derived | None:
@@ -88,7 +91,7 @@ class Meter:
         duration, memory = _metric(event, "durationMs"), _metric(event, "memorySizeMB")
         points += _measured("duration", duration, "ms")
         if isinstance(done, int | float) and duration is not None and duration >= done:
-            points += _measured("post_runtime_duration", duration - done, "ms")
+            points += _measured("post_runtime_duration", round(duration - done, 3), "ms")
         points += _measured("extension_overhead", _span(event, "extensionOverhead"), "ms")
         billed = _metric(event, "billedDurationMs")
         points += _measured("billed_duration", billed, "ms")

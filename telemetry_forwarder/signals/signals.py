@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from telemetry_forwarder.records.derived import Derived
 from telemetry_forwarder.records.record import Record, Signal
 from telemetry_forwarder.signals.measuring import Meter, Prices
+from telemetry_forwarder.signals.points import Point
 
 
 class Signals:
@@ -24,3 +25,16 @@ class Signals:
             measure = self._meter.measure
             if found := [made for record in records if (made := measure(record)) is not None]:
                 yield Signal.METRIC, found
+
+    def finish(self, time_ms: int) -> Iterator[tuple[Signal, list[Derived]]]:
+        """Yield what is still open when the environment ends at `time_ms`, as far as it is known."""
+        return iter(())
+
+    def note_usage(self, points: Sequence[Point]) -> None:
+        """Note what the invocation that ends next used of the machine."""
+        if self._meter is not None:
+            self._meter.usage = points
+
+    @property
+    def has_metrics(self) -> bool:
+        return self._meter is not None

@@ -143,6 +143,12 @@ TOPICS = {
             "always do. Backends bill spans, so they are off unless asked for",
         ),
         Variable(
+            "TELEMETRY_FORWARDER_LEDGER_PERIOD", Integer(10, 86_400), None,
+            "Seconds after which the ledger is told while the environment lives: as a record in every sink, and as a "
+            "line whose figures CloudWatch takes as metrics (EMF), which it bills. Unset: at the end alone, and each "
+            "60 s to the sinks that get metrics",
+        ),
+        Variable(
             "TELEMETRY_FORWARDER_PRICE_GB_SECOND", Price(), None,
             "USD for each GB-second, for the estimated cost; unset: the list price of the region and the processor",
         ),

@@ -1,0 +1,91 @@
+"""Report what telemetry alone does not tell: the use of the machine, the ledger once a period, and the end."""
+
+from collections.abc import Sequence
+
+from telemetry_forwarder.clock import Clock
+from telemetry_forwarder.delivery.ledger_event import LedgerReporter
+from telemetry_forwarder.delivery.worker import Worker
+from telemetry_forwarder.intake.intake import Intake
+from telemetry_forwarder.ledger import IntakeCounts
+from telemetry_forwarder.log import Log
+from telemetry_forwarder.records.derived import Derived, identity_of
+from telemetry_forwarder.records.record import Event, Origin, Signal
+from telemetry_forwarder.signals.signals import Signals
+from telemetry_forwarder.spool.spool import Spool
+from telemetry_forwarder.usage import Usage
+
+# The end of an invocation; on Managed Instances, where there are only reports, its report.
+_ENDS = frozenset({"platform.runtimeDone", "platform.report"})
+
+
+class Reporting:
+    """Makes records of our own at the begin and the end of invocations, and hands them to the intake.
+
+    Nothing here waits or sets a timer. Without `ledger` the ledger is written at the end alone; without `signals` no
+    sink takes metrics or spans.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        origin: Origin,
+        signals: Signals | None,
+        ledger: LedgerReporter | None,
+        *,
+        counts: IntakeCounts,
+        workers: Sequence[Worker],
+        spool: Spool | None,
+        clock: Clock,
+        log: Log,
+    ) -> None:
+        self._intake = intake
+        self._origin = origin
+        self._signals = signals
+        self._usage = Usage(log.info) if signals is not None and signals.has_metrics else None
+        self._ledger = ledger
+        self._counts = counts
+        self._workers = workers
+        self._spool = spool
+        self._clock = clock
+        self._log = log
+
+    def on_invoke(self) -> None:
+        """Note the begin of an invocation."""
+        if self._usage is not None:
+            self._usage.begin()
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        """Note the platform's events before the records of their body are made."""
+        if not any(event.type in _ENDS for event in events):
+            return
+        if self._usage is not None and self._signals is not None and (points := self._usage.end()):
+            self._signals.note_usage(points)
+        if self._ledger is not None and self._ledger.is_due(self._clock.time()):
+            self.report_ledger(self._ledger)
+
+    def report_ledger(self, ledger: LedgerReporter) -> None:
+        """Report what was counted since the last report, to all who want to know."""
+        statements = {worker.name: worker.statement() for worker in self._workers}
+        spool_bytes = self._spool.size_bytes if self._spool is not None else None
+        report = ledger.report(self._counts, statements, spool_bytes, self._now_ms)
+        if self._signals is not None and self._signals.has_metrics:
+            self._take(Signal.METRIC, report.metrics(), "ledger")
+        if ledger.is_record_wanted:
+            self._take(Signal.LOG, [report.record()], "ledger record")
+            self._log.note("ledger of a period", **report.fields, **report.emf(self._origin.function_name))
+
+    def finish(self) -> None:
+        """Hand on what is still open, as the environment ends."""
+        if self._signals is not None:
+            for signal, derived in self._signals.finish(self._now_ms):
+                self._take(signal, derived, "end")
+        if self._ledger is not None:
+            self.report_ledger(self._ledger)
+
+    @property
+    def _now_ms(self) -> int:
+        return round(self._clock.time() * 1000)
+
+    def _take(self, signal: Signal, derived: Sequence[Derived], what: str) -> None:
+        name = f"{self._origin.function_name} {what} {self._clock.time():.6f}"
+        self._intake.take_derived(signal, derived, identity_of(name, signal))
