@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import orjson
+from msgspec.structs import replace
 
 from telemetry_forwarder.cli.replay_journal import Journal, JournalError, default_path, open_journal
 from telemetry_forwarder.cli.replay_run import Counts, Replay, count
@@ -68,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("place", metavar="PLACE")
-    parser.add_argument("--to", required=True, metavar="SINK", help="the sink that gets them: splunk, datadog, …")
+    parser.add_argument(
+        "--to", required=True, metavar="SINK", help="the sink that gets them: splunk, datadog, splunk-metrics, …"
+    )
     parser.add_argument(
         "--from", dest="kept_for", metavar="SINK", help="the sink that they were for (default: the same)"
     )
@@ -246,10 +249,24 @@ def _until_signalled(stop: asyncio.Event, say: Callable[[str], None]) -> Iterato
             loop.remove_signal_handler(number)
 
 
+_ENDINGS = ("-metrics", "-traces")
+
+
 def _settings(to: str, environ: Mapping[str, str]) -> Settings:
-    """Return the settings from the environment, as the extension reads them, with `to` as the only sink."""
-    settings = Settings.from_values(read_all({**environ, "TELEMETRY_FORWARDER_SINKS": to}))
-    if len(settings.destinations) != 1:
+    """Return the settings from the environment, as the extension reads them, with `to` as the only destination.
+
+    What a sink sends elsewhere, as its metrics, is kept under a name of its own: the sink's name and an ending.
+    """
+    sink = next((to.removesuffix(ending) for ending in _ENDINGS if to.endswith(ending)), to)
+    wanted = {"TELEMETRY_FORWARDER_SINKS": sink}
+    if sink != to:
+        wanted |= {"TELEMETRY_FORWARDER_METRICS": "on", "TELEMETRY_FORWARDER_TRACES": "on"}
+    settings = Settings.from_values(read_all({**environ, **wanted}))
+    found = settings.destinations
+    if len(found) > 1 or sink != to:
+        found = tuple(destination for destination in found if destination.sink.name == to)
+    settings = replace(settings, destinations=found)
+    if len(found) != 1:
         reasons = " ".join(map(str, settings.problems)) or "Name one sink."
         _refuse(f"--to {to}: no such sink can be made of the environment. {reasons}")
     for problem in settings.problems:
