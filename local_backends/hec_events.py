@@ -16,6 +16,9 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 _EXPONENT = re.compile(r'"time"\s*:\s*-?[0-9.]+[eE]')
 _PLAIN_NUMBER = re.compile(r"\s*-?[0-9]+(\.[0-9]+)?\s*")
 
+_METRIC = "metric_name:"
+_METRIC_NAME = re.compile(r"[A-Za-z0-9_.:]+")
+
 NO_DATA, BAD_FORMAT, WRONG_INDEX = 5, 6, 7
 EVENT_REQUIRED, EVENT_BLANK, BAD_FIELDS = 12, 13, 15
 
@@ -66,7 +69,9 @@ class Defaults:
 class Rules:
     """What the token allows, and the choices where the sources are silent or disagree.
 
-    `indexes` None allows every index. `takes_arrays`: a top-level array is a batch (seen on 10.4.2). `null_event` is
+    `indexes` None allows every index. An index of metrics takes metrics alone, and only it takes metrics: else code 7;
+    a metric whose name has other characters than documented, or whose value is no number, is code 15 (neither code is
+    documented). `takes_arrays`: a top-level array is a batch (seen on 10.4.2). `null_event` is
     the code for `"event": null` (13 by one measurement, 12 by two re-implementations). `empty_event` is the code for
     `{}` and `[]` (13 by one measurement; None stores them). `max_event_bytes` is `maxEventSize` (5 MB by default; the
     code for larger events is not documented, 6 here).
@@ -179,6 +184,8 @@ def _event(given: Any, defaults: Defaults, rules: Rules) -> HecEvent | None:
         raise _Bad(EVENT_REQUIRED)
     index = _text(given, "index", defaults.index)
     is_metric = _is_metric(given, fields)
+    if is_metric:
+        _check_metric(fields)
     _check_index(index, is_metric, rules)
     if "event" not in given and not is_metric:
         return None
@@ -227,15 +234,24 @@ def _check_event(event: Any, rules: Rules) -> None:
 def _is_metric(given: Mapping[str, Any], fields: Mapping[str, Any]) -> bool:
     if given.get("event", "metric") != "metric":
         return False
-    return any(name.startswith("metric_name:") for name in fields) or {"metric_name", "_value"} <= fields.keys()
+    return any(name.startswith(_METRIC) for name in fields) or {"metric_name", "_value"} <= fields.keys()
+
+
+def _check_metric(fields: Mapping[str, Any]) -> None:
+    """Raise _Bad if a metric's name or value is none. Source: Splunk, "Get metrics in from other sources"."""
+    named = {name.removeprefix(_METRIC): value for name, value in fields.items() if name.startswith(_METRIC)}
+    if not named:
+        named = {str(fields["metric_name"]): fields["_value"]}
+    for name, value in named.items():
+        if not _METRIC_NAME.fullmatch(name) or isinstance(value, bool) or not isinstance(value, int | float):
+            raise _Bad(BAD_FIELDS)
 
 
 def _check_index(index: str, is_metric: bool, rules: Rules) -> None:
-    """Raise _Bad for an index that the token may not write to, or for a metric sent to an event index."""
-    if is_metric:
-        if index not in rules.metric_indexes:
-            raise _Bad(WRONG_INDEX)
-    elif rules.indexes is not None and index not in rules.indexes:
+    """Raise _Bad for an index that the token may not write to, or that is of the other kind."""
+    if is_metric != (index in rules.metric_indexes):
+        raise _Bad(WRONG_INDEX)
+    if not is_metric and rules.indexes is not None and index not in rules.indexes:
         raise _Bad(WRONG_INDEX)
 
 

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from telemetry_forwarder.delivery.loss_event import loss_record
 from telemetry_forwarder.interfaces import DropReason, Encoded, Sink
-from telemetry_forwarder.records.record import Context, Origin, Record
+from telemetry_forwarder.records.derived import body_of, records_of
+from telemetry_forwarder.records.record import Context, Origin, Record, decode
+from telemetry_forwarder.signals.points import MetricKind, Point, metrics
 
 GOLDEN = Path(__file__).parent / "wire" / "golden"
 
@@ -101,6 +103,55 @@ SAMPLES = (
     make_record("", batch="0190f3-6", time_ms=NOW_MS + 901, request_id=None, cold_start=None, origin=BARE),
     make_record([1, "two"], batch="0190f3-7", time_ms=NOW_MS + 902, request_id=None, cold_start=None, origin=BARE),
     LOSS,
+)
+
+
+# What a golden request of metrics carries: an invocation's counts, its report, and what a function printed.
+METRIC_SAMPLES = tuple(
+    records_of(
+        FULL,
+        decode(
+            body_of(
+                [
+                    metrics(
+                        [
+                            Point("lambda.invocations", 1, "1", MetricKind.COUNT),
+                            Point("lambda.errors", 1, "1", MetricKind.COUNT),
+                            Point("lambda.runtime_duration", 2999.5, "ms", MetricKind.DISTRIBUTION),
+                        ],
+                        NOW_MS,
+                        "platform",
+                        {"error.type": "timeout"},
+                        request_id=REQUEST_ID,
+                        cold_start=True,
+                    ),
+                    metrics(
+                        [
+                            Point("lambda.duration", 3000.0, "ms", MetricKind.DISTRIBUTION),
+                            Point("lambda.billed_duration", 3609, "ms", MetricKind.DISTRIBUTION),
+                            Point("lambda.memory_used", 97, "MiBy", MetricKind.DISTRIBUTION),
+                            Point("lambda.memory_size", 512, "MiBy", MetricKind.GAUGE),
+                            Point("lambda.estimated_cost", 0.000030275067, "USD", MetricKind.DISTRIBUTION),
+                            Point("lambda.extension_overhead", 7.25, "ms", MetricKind.DISTRIBUTION),
+                        ],
+                        NOW_MS + 900,
+                        "platform",
+                        request_id=REQUEST_ID,
+                        cold_start=True,
+                    ),
+                    metrics(
+                        [Point("Orders paid", [3, 0.5], "", MetricKind.DISTRIBUTION)],
+                        NOW_MS + 901,
+                        "emf",
+                        {"service": "payment", "region": "eu"},
+                        request_id=REQUEST_ID,
+                    ),
+                ]
+            ),
+            NOW_MS,
+        ).items,
+        "0190f3" * 4,
+    )
 )
 
 

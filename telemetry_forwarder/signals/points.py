@@ -15,7 +15,7 @@ Its fields are plain JSON, so that a spool and a failover can keep them:
 is a series of its own, which backends bill.
 """
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, TypeGuard
@@ -86,5 +86,8 @@ def _point(one: Any) -> Point | None:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Return whether `value` can be measured: a finite number, and no truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Return whether `value` can be measured: a number that a double can hold, finite, and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_MOST <= value <= _MOST
+
+
+_MOST = sys.float_info.max

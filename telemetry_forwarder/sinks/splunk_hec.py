@@ -60,7 +60,7 @@ _NO_CHANNEL = (
 # HEC's error codes, with texts of our own. Source: Splunk, HEC troubleshooting, "Possible error codes".
 CODES = {
     1: "the token is disabled", 2: "no token was sent", 3: "the authorization is malformed", 4: "the token is unknown",
-    5: "no data", 6: "malformed data", 7: "the token may not write to the index (SPLUNK_INDEX, or its default)",
+    5: "no data", 6: "malformed data", 7: "the token may not write to the index",
     10: _NO_CHANNEL,
     11: "malformed channel", 12: "an event is missing", 13: "an event is blank", 14: "acknowledgement is off",
     15: "malformed time or fields", 16: "tokens in the query are off", 21: "the token is unknown",
@@ -97,6 +97,7 @@ class SplunkHec(Struct, frozen=True, kw_only=True, cache_hash=True):
 
     name: ClassVar[str] = "splunk"
     limits: ClassVar[Limits] = LIMITS
+    index_named_by: ClassVar[str] = "SPLUNK_INDEX"
 
     url: str
     index: str | None = None
@@ -136,7 +137,7 @@ class SplunkHec(Struct, frozen=True, kw_only=True, cache_hash=True):
                 return Delivered()
             return taken_unread(response) or not_theirs(response, ADVICE)
         if response.status == 400:
-            return _bad_request(batch, code, number, own_words(response.body))
+            return _bad_request(batch, code, number, own_words(response.body), self.index_named_by)
         if response.status in (401, 403) and code in CODES:
             return Denied(f"HTTP {response.status}, code {code}: {CODES[code]}; check {ADVICE.credential}")
         return read_status(response, ADVICE)
@@ -311,7 +312,7 @@ def says_well(body: bytes) -> bool:
     return isinstance(answer, dict) and "code" not in answer and str(answer.get("text")).lower() in ("success", "ok")
 
 
-def _bad_request(batch: Batch, code: int | None, number: int | None, said: str = "") -> Verdict:
+def _bad_request(batch: Batch, code: int | None, number: int | None, said: str, index_named_by: str) -> Verdict:
     """Return the verdict for a 400 with `code` and invalid event `number`; `said` is HEC's own message.
 
     HEC reads the body as a stream, so all records before the bad one are stored already. The bad record is rejected,
@@ -323,7 +324,7 @@ def _bad_request(batch: Batch, code: int | None, number: int | None, said: str =
         return Rejected(f"HTTP 400{said}")
     detail = f"HTTP 400, code {code}: {CODES.get(code, 'unknown')}{said}"
     if code == _BAD_INDEX and (number is None or number <= 1):
-        return Denied(f"{detail}; SPLUNK_INDEX, or else the token, names it")
+        return Denied(f"{detail}; {index_named_by}, or else the token, names it")
     if code in _TOKEN_AT_FAULT:
         return Denied(f"{detail}; check {ADVICE.credential}")
     body_bytes = sum(len(encoded.data) + 1 for encoded in batch)
@@ -380,8 +381,12 @@ def create(values: Values) -> Destinations:
     health = HttpRequest(url=f"{sink.url}/services/collector/health", body=b"", headers={}, method="GET")
     credential = Credential(header="Authorization", secret=token, prefix="Splunk ")
     delivery = HttpDelivery(url=sink.url, credential=credential, health=health)
+    wants = wants_metrics("splunk", values)
+    if values["SPLUNK_METRICS_INDEX"] is not None and not wants:
+        text = "is set, but no metrics are sent to Splunk: TELEMETRY_FORWARDER_METRICS has to be `on` or name `splunk`."
+        problems.append(Notice("SPLUNK_METRICS_INDEX", text))
     logs = Destination(sink=sink, delivery=delivery, problems=tuple(problems))
-    if not wants_metrics("splunk", values):
+    if not wants:
         return logs
     from telemetry_forwarder.sinks.splunk_metrics import SplunkMetrics  # loaded only if wanted
 

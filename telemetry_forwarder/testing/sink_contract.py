@@ -144,28 +144,37 @@ class SinkContract:
     """The tests that every sink must pass."""
 
     answers: Answers
+    shared_mark = b"id-0"  # what is in the mark of each record once, and nowhere else in a request
 
     def destination(self) -> Destination[Any, Any]:
         """Return the destination under test."""
         raise NotImplementedError
+
+    def records(self, count: int) -> list[Record]:
+        """Return `count` different records of the kinds that the sink takes."""
+        return records(count)
+
+    def mark(self, record: Record) -> bytes:
+        """Return what shows in a request that `record` is in it: its id, which no sink of log records leaves out."""
+        return record.id.encode()
 
     # --- alone ------------------------------------------------------------------------------------------------------
 
     def test_sink_is_pure(self) -> None:
         """Equal records give equal requests, each time."""
         sink = self.destination().sink
-        batch = [sink.encode(record) for record in records(20)]
-        assert [sink.encode(record) for record in records(20)] == batch
+        batch = [sink.encode(record) for record in self.records(20)]
+        assert [sink.encode(record) for record in self.records(20)] == batch
         assert sink.request(batch) == sink.request(batch)
 
     def test_every_record_shows_its_id(self) -> None:
         sink = self.destination().sink
-        for record in records(20):
-            assert record.id.encode() in payload(sink.request([sink.encode(record)]))
+        for record in self.records(20):
+            assert self.mark(record) in payload(sink.request([sink.encode(record)]))
 
     def test_encoded_records_take_no_more_memory_than_their_bytes(self) -> None:
         """Thousands are held in an outage. orjson's output has kilobytes to spare: `to_json` gives them back."""
-        sink, given = self.destination().sink, records(500)
+        sink, given = self.destination().sink, self.records(500)
         held = [sink.encode(record) for record in given]  # everything is loaded and cached
         held.clear()
         tracemalloc.start()
@@ -183,7 +192,7 @@ class SinkContract:
     def test_oversize_record_is_cut_to_the_limit_and_marked(self, text: str, as_object: bool) -> None:
         sink = self.destination().sink
         body: Any = {"message": text} if as_object else text
-        record = records(1)[0]
+        record = self.records(1)[0]
         big = replace(record, body=body, fields=body if as_object else None)
         encoded = sink.encode(big)
         assert len(encoded.data) <= sink.limits.max_record_bytes
@@ -199,7 +208,7 @@ class SinkContract:
         sink = self.destination().sink
         for kind in ("function", "extension", "platform.report", "platform.unheardOf", "unheardOf"):
             odd = replace(
-                records(1)[0],
+                self.records(1)[0],
                 body=body,
                 fields=body if isinstance(body, dict) else None,
                 context=Context(Origin(function_name="f"), kind),
@@ -218,9 +227,9 @@ class SinkContract:
     )
     def test_no_answer_makes_the_verdict_raise(self, status: int, body: bytes) -> None:
         sink = self.destination().sink
-        if not isinstance(sink.request([sink.encode(records(1)[0])]), HttpRequest):
+        if not isinstance(sink.request([sink.encode(self.records(1)[0])]), HttpRequest):
             pytest.skip("not an HTTP sink")
-        batch = [sink.encode(record) for record in records(3)]
+        batch = [sink.encode(record) for record in self.records(3)]
         headers = {"retry-after": "soon", "x-ratelimit-reset": "-1", "location": "http://elsewhere/"}
         verdict = sink.verdict(batch, HttpResponse(status=status, body=body, headers=headers))
         assert isinstance(verdict, Delivered | Retry | Rejected | TooLarge | Denied | Partial)
@@ -230,56 +239,56 @@ class SinkContract:
     # --- behind the worker ------------------------------------------------------------------------------------------
 
     def test_all_is_accepted(self) -> None:
-        statement, stage = self.play(records(50), [])
+        statement, stage = self.play(self.records(50), [])
         assert statement.delivered == 50
         assert self.arrivals(stage, 50) == Counter({1: 50})
 
     def test_throttled_records_are_delivered_once(self) -> None:
-        statement, _ = self.play(records(50), [self.answers.throttle] * 3)
+        statement, _ = self.play(self.records(50), [self.answers.throttle] * 3)
         assert (statement.delivered, statement.lost, statement.failed_attempts) == (50, 0, 3)
 
     def test_refused_records_are_dropped_and_counted(self) -> None:
         self.needs(self.answers.reject)
-        statement, _ = self.play(records(9), [], then=self.answers.reject)
+        statement, _ = self.play(self.records(9), [], then=self.answers.reject)
         assert statement.delivered == 0
         assert statement.dropped == {DropReason.REJECTED: 9} or statement.dropped == {DropReason.OVERSIZE: 9}
 
     def test_denied_records_are_held_and_delivered_when_the_credential_is_mended(self) -> None:
         self.needs(self.answers.deny)
-        statement, _ = self.play(records(9), [self.answers.deny])
+        statement, _ = self.play(self.records(9), [self.answers.deny])
         assert statement.delivered == 9
 
     def test_denied_to_the_end_is_counted_as_unauthorized(self) -> None:
         self.needs(self.answers.deny)
-        statement, _ = self.play(records(9), [], then=self.answers.deny)
+        statement, _ = self.play(self.records(9), [], then=self.answers.deny)
         assert statement.dropped == {DropReason.UNAUTHORIZED: 9}
 
     def test_too_large_is_halved_until_it_fits(self) -> None:
         self.needs(self.answers.too_large)
-        statement, stage = self.play(records(50), [], fits=8)
+        statement, stage = self.play(self.records(50), [], fits=8)
         assert (statement.delivered, statement.lost) == (50, 0)
         assert all(self.count_in(request) <= 8 for request in stage.accepted)
 
     def test_single_record_that_is_too_large_is_dropped_as_such(self) -> None:
         self.needs(self.answers.too_large)
-        statement, _ = self.play(records(3), [], fits=0)
+        statement, _ = self.play(self.records(3), [], fits=0)
         assert statement.delivered == 0
         assert statement.lost == 3
 
     def test_partial_answer_settles_each_record_once(self) -> None:
         self.needs(self.answers.partial)
-        statement, _ = self.play(records(10), [self.answers.partial])
+        statement, _ = self.play(self.records(10), [self.answers.partial])
         # A sink may retry the record if the refusal may be the configuration's fault; then it is accepted here.
         assert statement.lost <= 1
         assert statement.delivered == 10 - statement.lost
 
     def test_lost_connection_is_tried_again(self) -> None:
-        statement, stage = self.play(records(20), [_LOSE])
+        statement, stage = self.play(self.records(20), [_LOSE])
         assert statement.delivered == 20
         assert self.arrivals(stage, 20) == Counter({1: 20})
 
     def test_hanging_destination_ends_at_the_deadline(self) -> None:
-        statement, stage = self.play(records(20), [], then=HANG)
+        statement, stage = self.play(self.records(20), [], then=HANG)
         assert statement.dropped == {DropReason.DEADLINE: 20}
         assert len(stage.seen) <= 12
 
@@ -290,8 +299,8 @@ class SinkContract:
         known = [a for a in (self.answers.accept, self.answers.throttle, self.answers.reject, self.answers.deny,
                              self.answers.too_large, self.answers.partial, _LOSE, HANG) if a is not None]  # fmt: skip
         count = dice.randint(1, 60)
-        statement, stage = self.play(records(count), [dice.choice(known) for _ in range(dice.randint(0, 12))])
-        arrived = sum(1 for record in records(count) if self.is_in(record, stage.accepted))
+        statement, stage = self.play(self.records(count), [dice.choice(known) for _ in range(dice.randint(0, 12))])
+        arrived = sum(1 for record in self.records(count) if self.is_in(record, stage.accepted))
         assert arrived + statement.lost >= count
 
     # --- the stage --------------------------------------------------------------------------------------------------
@@ -342,16 +351,16 @@ class SinkContract:
         return statement, stage
 
     def count_in(self, request: Any) -> int:
-        return payload(request).count(b"id-0")
+        return payload(request).count(self.shared_mark)
 
     def is_in(self, record: Record, requests: Sequence[Any]) -> bool:
-        return any(record.id.encode() in payload(request) for request in requests)
+        return any(self.mark(record) in payload(request) for request in requests)
 
     def arrivals(self, stage: _Stage, count: int) -> Counter[int]:
         """Return how many records arrived how often: {times: number of records}."""
         times = Counter[int]()
-        for record in records(count):
-            times[sum(record.id.encode() in payload(request) for request in stage.accepted)] += 1
+        for record in self.records(count):
+            times[sum(self.mark(record) in payload(request) for request in stage.accepted)] += 1
         return times
 
     def needs(self, answer: Any) -> None:

@@ -9,6 +9,7 @@ from telemetry_forwarder.interfaces import AwsResponse, Destination, HttpRespons
 from telemetry_forwarder.records.lossless_json import exact_json
 from telemetry_forwarder.records.record import decode
 from telemetry_forwarder.sinks import load
+from telemetry_forwarder.testing.metric_sink_contract import MetricSinkContract
 from telemetry_forwarder.testing.sink_contract import Answers, SinkContract
 from telemetry_forwarder.variables.reading import read_all
 from tests.builders import ORIGIN, WholeBatches
@@ -28,6 +29,20 @@ class TestSplunk(SinkContract):
 
     def destination(self) -> Destination[Any, Any]:
         return load("splunk")(read_all({"SPLUNK_HEC_URL": "http://127.0.0.1:1", "SPLUNK_HEC_TOKEN": "t"}))
+
+
+def for_metrics(sink: str, environ: dict[str, str]) -> Destination[Any, Any]:
+    """Return the destination of a sink's metrics, which it makes beside that of its log records."""
+    made = load(sink)(read_all({"TELEMETRY_FORWARDER_METRICS": sink, **environ}))
+    assert isinstance(made, tuple)
+    return made[1]
+
+
+class TestSplunkMetrics(MetricSinkContract):
+    answers = TestSplunk.answers
+
+    def destination(self) -> Destination[Any, Any]:
+        return for_metrics("splunk", {"SPLUNK_HEC_URL": "http://127.0.0.1:1", "SPLUNK_HEC_TOKEN": "t"})
 
 
 class TestDatadog(SinkContract):

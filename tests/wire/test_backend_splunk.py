@@ -262,7 +262,18 @@ async def test_metrics_need_an_index_of_metrics(client: aiohttp.ClientSession) -
     async with SplunkHec(token=TOKEN, metric_indexes={"m"}) as hec:
         assert (await post(client, hec, metric))[0] == 200
         assert (await post(client, hec, metric.replace(b'"m"', b'"logs"')))[1]["code"] == 7
+        assert (await post(client, hec, b'{"event":"a line","index":"m"}'))[1]["code"] == 7
         assert [event.is_metric for event in hec.events] == [True]
+
+
+@pytest.mark.parametrize(
+    "field", [b'"metric_name:a b":1', b'"metric_name:":1', b'"metric_name:a":"1"', b'"metric_name:a":true']
+)
+async def test_a_metric_has_a_name_and_a_number(client: aiohttp.ClientSession, field: bytes) -> None:
+    async with SplunkHec(token=TOKEN, metric_indexes={"m"}) as hec:
+        metric = b'{"event":"metric","index":"m","fields":{%s}}' % field
+        assert (await post(client, hec, metric))[1]["code"] == 15
+        assert not hec.events
 
 
 async def test_deep_nesting_is_bad_format(client: aiohttp.ClientSession, hec: SplunkHec) -> None:

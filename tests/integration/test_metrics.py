@@ -1,0 +1,83 @@
+"""Metrics on the whole road: a function on the local Lambda, the real executable, strict backends."""
+
+from collections import Counter
+from typing import Any
+
+from local_backends import SplunkHec
+from tests.integration.world import World, world
+
+INDEX = "numbers"
+
+
+def assert_balanced(ledger: dict[str, Any]) -> None:
+    """Check the laws of a run with metrics: on the way in, and for each destination."""
+    door = ledger["door"]
+    assert door["derived"] > 0
+    assert door["received"] + door["derived"] == door["routed"] + sum(door["unrouted"].values())
+    for book in ledger["sinks"].values():
+        assert book["held"] == 0
+        assert book["offered"] == book["delivered"] + sum(book["dropped"].values()) + book["spilled"]
+
+
+async def three_invocations(w: World[Any]) -> None:
+    """A cold start that succeeds, a success, and one that ends by itself; then SHUTDOWN."""
+    for event in ({"lines": 2}, {"lines": 1}):
+        assert (await w.env.invoke(event)).status == "success"
+    assert (await w.env.invoke({"exit": True})).status != "success"
+    await w.env.shutdown()
+
+
+def splunk_metrics(hec: SplunkHec) -> list[tuple[str, float, dict[str, Any]]]:
+    """Return the metrics that HEC took, each with its dimensions."""
+    return [
+        (name.removeprefix("metric_name:"), value, dict(event.fields))
+        for event in hec.events
+        if event.is_metric
+        for name, value in event.fields.items()
+        if name.startswith("metric_name:")
+    ]
+
+
+async def test_splunk_gets_metrics_in_their_own_index_and_logs_in_the_other() -> None:
+    environment = {"TELEMETRY_FORWARDER_METRICS": "splunk", "SPLUNK_METRICS_INDEX": INDEX}
+    async with (
+        SplunkHec(token="t", metric_indexes={INDEX}) as hec,
+        world(environment={**environment, "SPLUNK_HEC_URL": hec.url, "SPLUNK_HEC_TOKEN": "t"}) as w,
+    ):
+        await three_invocations(w)
+        found = splunk_metrics(hec)
+        counts = Counter[str]()
+        for name, value, _ in found:
+            counts[name] += value  # type: ignore[assignment]
+        assert (counts["lambda.invocations"], counts["lambda.errors"], counts["lambda.successes"]) == (3, 1, 2)
+        told = [event.event["record"] for event in hec.events if event.fields.get("type") == "platform.report"]
+        billed = [value for name, value, _ in found if name == "lambda.billed_duration"]
+        assert billed == [report["metrics"]["billedDurationMs"] for report in told]
+        assert len(billed) >= 2  # that of a crash may come after the end of the extension
+        errors = [dimensions for name, _, dimensions in found if name == "lambda.errors"]
+        assert [one["error.type"] for one in errors] == ["Runtime.ExitError"]
+        assert {event.index for event in hec.events if event.is_metric} == {INDEX}
+        assert any("line 000000" in str(event.event) for event in hec.events if event.index == "main")
+        for ledger in w.ledgers:
+            assert_balanced(ledger)
+            assert set(ledger["sinks"]) == {"splunk", "splunk-metrics", "datadog", "cloudwatch"}
+
+
+async def test_an_index_that_is_none_of_metrics_is_told_once_and_costs_the_logs_nothing() -> None:
+    environment = {
+        "TELEMETRY_FORWARDER_METRICS": "on",
+        "SPLUNK_METRICS_INDEX": "typo",
+        "TELEMETRY_FORWARDER_SINKS": "splunk",
+    }
+    async with world(environment=environment) as w:  # its HEC has no index of metrics
+        for _ in range(3):
+            await w.env.invoke({"lines": 5})
+        await w.env.shutdown()
+        assert len(w.numbers("splunk")) == 5
+        (ledger,) = w.ledgers
+        book = ledger["sinks"]["splunk-metrics"]
+        assert book["dropped"] == {"unauthorized": book["offered"]}
+        assert not ledger["sinks"]["splunk"]["dropped"]
+        said = [line for line in w.said if "Incorrect index" in line["message"] and line["level"] != "INFO"]
+        assert [line["level"] for line in said] == ["WARN", "ERROR"]  # at once, and that they are lost at the end
+        assert all("SPLUNK_METRICS_INDEX" in line["message"] for line in said)
