@@ -41,7 +41,7 @@ class Reporting:
         self._intake = intake
         self._origin = origin
         self._signals = signals
-        self._usage = Usage(log.info) if signals is not None and signals.has_metrics else None
+        self._usage = Usage(log.info, clock) if signals is not None and signals.has_metrics else None
         self._ledger = ledger
         self._counts = counts
         self._workers = workers

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from telemetry_forwarder.usage import Usage
+from tests.builders import ManualClock
 
 STAT = "cpu  {user} 10 {system} 1000 0 0 0 0 0 0\ncpu0 1 2 3 4\n"
 NETWORK = """Inter-|   Receive                |  Transmit
@@ -24,7 +25,7 @@ def test_an_invocation_s_use_is_what_came_between_its_begin_and_its_end(tmp_path
         for name in [f"fd/{number}" for number in range(descriptors)] + [f"task/{process}"]:
             (tmp_path / process / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / process / name).touch()
-    usage = Usage(said.append, str(tmp_path), str(tmp_path))
+    usage = Usage(said.append, ManualClock(), str(tmp_path), str(tmp_path))
     machine(tmp_path, 100, 50, 1000, 500)
     usage.begin()
     machine(tmp_path, 130, 60, 1700, 900)
@@ -37,7 +38,7 @@ def test_an_invocation_s_use_is_what_came_between_its_begin_and_its_end(tmp_path
 
 def test_there_is_no_use_without_a_begin(tmp_path: Path) -> None:
     machine(tmp_path, 100, 50, 1000, 500)
-    usage = Usage(lambda text: None, str(tmp_path), str(tmp_path))
+    usage = Usage(lambda text: None, ManualClock(), str(tmp_path), str(tmp_path))
     assert usage.end() == []
     usage.begin()
     assert usage.end()
@@ -46,7 +47,7 @@ def test_there_is_no_use_without_a_begin(tmp_path: Path) -> None:
 
 def test_counters_that_went_back_are_left_out(tmp_path: Path) -> None:
     """As after a restore from a snapshot."""
-    usage = Usage(lambda text: None, str(tmp_path), str(tmp_path))
+    usage = Usage(lambda text: None, ManualClock(), str(tmp_path), str(tmp_path))
     machine(tmp_path, 100, 50, 1000, 500)
     usage.begin()
     machine(tmp_path, 10, 60, 10, 900)
@@ -55,7 +56,7 @@ def test_counters_that_went_back_are_left_out(tmp_path: Path) -> None:
 
 def test_a_machine_that_cannot_be_read_is_said_once(tmp_path: Path) -> None:
     said: list[str] = []
-    usage = Usage(said.append, str(tmp_path / "nothing"), str(tmp_path))
+    usage = Usage(said.append, ManualClock(), str(tmp_path / "nothing"), str(tmp_path))
     for _ in range(3):
         usage.begin()
         assert {point.name for point in usage.end()} <= {"lambda.tmp_used", "lambda.tmp_max"}
@@ -65,7 +66,20 @@ def test_a_machine_that_cannot_be_read_is_said_once(tmp_path: Path) -> None:
 
 def test_the_real_machine_can_be_read() -> None:
     said: list[str] = []
-    usage = Usage(said.append)
+    usage = Usage(said.append, ManualClock())
     usage.begin()
     assert {"lambda.cpu_user_time", "lambda.fd_use", "lambda.tmp_used"} <= {point.name for point in usage.end()}
     assert not said
+
+
+def test_what_is_in_use_is_looked_at_now_and_then(tmp_path: Path) -> None:
+    """It costs more than all the rest."""
+    machine(tmp_path, 100, 50, 1000, 500)
+    clock = ManualClock()
+    usage = Usage(lambda text: None, clock, str(tmp_path), str(tmp_path))
+    seen = []
+    for _ in range(4):
+        usage.begin()
+        seen.append("lambda.tmp_used" in {point.name for point in usage.end()})
+        clock.pass_by(6.0)
+    assert seen == [True, False, True, False]
