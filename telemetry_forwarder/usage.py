@@ -46,6 +46,7 @@ class Usage:
         self._proc = proc
         self._tmp = tmp
         self._begin: _Sample | None = None
+        self._files: dict[str, int] = {}  # open files of counters, by name
         self._has_said = False
         self._tick_ms = 1000 / os.sysconf("SC_CLK_TCK")
 
@@ -121,8 +122,10 @@ class Usage:
         return descriptors, threads
 
     def _read(self, name: str) -> bytes:
-        with open(f"{self._proc}/{name}", "rb", buffering=0) as file:
-            return file.read(_LONGEST_FILE_BYTES)
+        """Return the content of a file of counters. It stays open: opening it costs more than reading it."""
+        if (file := self._files.get(name)) is None:
+            file = self._files[name] = os.open(f"{self._proc}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        return os.pread(file, _LONGEST_FILE_BYTES, 0)
 
     def _tell(self, error: Exception) -> None:
         if not self._has_said:

@@ -74,8 +74,13 @@ _context = lru_cache(maxsize=256)(Context)
 
 def _iso(time_ms: int) -> str:
     """Return a time in the platform's own form, which is decoded fast. A time outside of the calendar becomes 1970."""
+    second, thousandths = divmod(time_ms, 1000)
     try:
-        moment = datetime.fromtimestamp(time_ms // 1000, UTC)
+        return f"{_second(second)}.{thousandths:03d}Z"
     except (ValueError, OverflowError, OSError):
-        moment, time_ms = datetime.fromtimestamp(0, UTC), 0
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
+        return "1970-01-01T00:00:00.000Z"
+
+
+@lru_cache(maxsize=64)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).replace(tzinfo=None).isoformat()

@@ -60,10 +60,11 @@ class Meter:
 
     def measure(self, record: Record) -> Derived | None:
         """Return the metrics that `record` tells, if any."""
-        make = _MAKE.get(record.type)
-        if make is None or not isinstance(record.fields, Mapping):
-            return self._of_line(record) if record.type == "function" else None
-        return make(self, record, record.fields)
+        kind = record.context.type
+        if kind == "function":
+            return self._of_line(record)
+        make = _MAKE.get(kind)
+        return make(self, record, record.fields) if make is not None and record.fields is not None else None
 
     # --- events -----------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, TypeGuard
 
-from msgspec import Struct
+from msgspec import Struct, ValidationError, convert
 
 from telemetry_forwarder.records.derived import Derived
 from telemetry_forwarder.records.record import METRICS, Record
@@ -62,6 +62,13 @@ def metrics(
 def points_of(record: Record) -> list[Point]:
     """Return the points of a metric record. What is no point, or has no finite value, is left out."""
     found = record.fields.get("points") if record.fields else None
+    try:
+        points = convert(found, list[_Plain])  # nearly always: our own, with a number each
+    except ValidationError:
+        pass
+    else:
+        if all(one.name and math.isfinite(one.value) for one in points):
+            return [Point(one.name, one.value, one.unit, one.kind) for one in points]
     return [point for one in found or () if (point := _point(one)) is not None] if isinstance(found, list) else []
 
 
@@ -69,6 +76,15 @@ def attributes_of(record: Record) -> dict[str, str]:
     """Return the attributes that the points of a metric record have in common."""
     found = record.fields.get("attributes") if record.fields else None
     return {str(key): str(value) for key, value in found.items()} if isinstance(found, Mapping) else {}
+
+
+class _Plain(Struct):
+    """A point with one value, as it is written."""
+
+    name: str
+    value: float | int
+    unit: str
+    kind: MetricKind
 
 
 _KINDS = {str(kind): kind for kind in MetricKind}
