@@ -67,7 +67,7 @@ def points_of(record: Record) -> list[Point]:
     except ValidationError:
         pass
     else:
-        if all(one.name and math.isfinite(one.value) for one in points):
+        if all(one.name and is_number(one.value) for one in points):
             return [Point(one.name, one.value, one.unit, one.kind) for one in points]
     return [point for one in found or () if (point := _point(one)) is not None] if isinstance(found, list) else []
 
