@@ -24,8 +24,12 @@ SAM_LOCK := requirements-sam.lock
 SAM_STAMP := $(SAM_VENV)/.installed
 SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 $(SAM_VENV)/bin/sam
 
+# A receiver of OTLP that we did not write, for one test; there are wheels for these alone.
+FOREIGN := rotel>=0.0.1a15 ; python_version < '3.14' and sys_platform == 'linux'
+FOREIGN_LOCK := requirements-foreign.lock
+
 .DEFAULT_GOAL := help
-.PHONY: help install run test matrix soak bench bench-quick memory fidelity check fmt fmt-check lint type layer qemu publish template lock clean
+.PHONY: help install run test matrix soak bench bench-quick memory fidelity check fmt fmt-check lint type layer qemu publish template otlp-schema foreign lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -109,11 +113,19 @@ $(SAM_STAMP): $(SAM_LOCK)
 	@$(PYTHON) -I layer/locked.py $(SAM_VENV) $(SAM_LOCK)
 	@touch $@
 
+otlp-schema: install ## write the table of OTLP's messages anew, from the published .proto files
+	@mkdir -p build
+	$(BIN)/python -m layer.otlp_schema > build/otlp_schema.py && mv build/otlp_schema.py telemetry_forwarder/otlp/schema.py
+
+foreign: install ## install a receiver of OTLP that we did not write, where there is a wheel of it
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --only-binary :all: -r $(FOREIGN_LOCK)
+
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
 lock: install ## pin the newest versions that pyproject.toml allows (needs uv), and those of Debian's archive
 	$(COMPILE) --upgrade --extra local --extra dev pyproject.toml -o $(LOCK)
 	$(COMPILE) --upgrade --constraints $(LOCK) pyproject.toml -o requirements-layer.lock
+	printf '%s\n' "$(FOREIGN)" | $(COMPILE) --upgrade --no-deps - -o $(FOREIGN_LOCK)
 	printf '%s\n' 'aws-sam-cli>=1.140' 'pip>=25.1' | $(COMPILE) --upgrade - -o $(SAM_LOCK)
 	$(BIN)/python -m layer.debian
 

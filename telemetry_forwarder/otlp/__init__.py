@@ -1,0 +1,1 @@
+"""OTLP, OpenTelemetry's protocol: its messages as a table, and their two encodings. Pure."""
