@@ -180,8 +180,7 @@ async def _serve(
         intake = None
         if listener is not None and workers:
             is_strict = settings.spooling is not None and settings.spooling.is_strict
-            is_successor = inherited.request_id is not None
-            signals = signals_of(settings, [one for one, _ in open_sinks], is_successor=is_successor)
+            signals = signals_of(settings, [one for one, _ in open_sinks], inherited)
             intake = Intake(
                 enricher=enricher,
                 router=Router(settings.types, workers, counts),

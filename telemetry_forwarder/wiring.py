@@ -15,6 +15,7 @@ from telemetry_forwarder.intake.intake import Intake
 from telemetry_forwarder.interfaces import LOGS, Destination, Transport, taken_by, warm
 from telemetry_forwarder.ledger import IntakeCounts
 from telemetry_forwarder.log import Log, where
+from telemetry_forwarder.records.handover import Handover
 from telemetry_forwarder.records.record import Origin, Signal
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.spool.files import SegmentFiles
@@ -149,11 +150,11 @@ def open_spool(
 
 
 def signals_of(
-    settings: Settings, destinations: Sequence[Destination[Any, Any]], *, is_successor: bool
+    settings: Settings, destinations: Sequence[Destination[Any, Any]], inherited: Handover
 ) -> "Signals | None":
     """Return what derives metrics and spans; None, and import nothing, if no sink takes any.
 
-    `is_successor`: another process of ours ran in this environment before.
+    `inherited` is what another process of ours left that ran in this environment before.
     """
     takes = frozenset[Signal]().union(*[taken_by(destination.sink) for destination in destinations])
     if takes <= LOGS:
@@ -162,7 +163,7 @@ def signals_of(
     from telemetry_forwarder.signals.signals import Signals
 
     prices = Prices(os.uname().machine, settings.price_request, settings.price_gb_second)
-    return Signals(takes, prices, is_successor=is_successor)
+    return Signals(takes, prices, is_successor=inherited.request_id is not None, measured=inherited.measured)
 
 
 def reporting_of(

@@ -119,6 +119,7 @@ class Intake:
         self._spool = spool
         self._soon = soon
         self._derive = derive
+        self._measured: str | None = None  # the request whose end was measured last
         kept = spool.identities()[-_REMEMBERED:] if spool else []
         self._recent = deque(dict.fromkeys([*known, *kept]), maxlen=2 * _REMEMBERED)
 
@@ -226,9 +227,18 @@ class Intake:
                 self._note_loss(record.fields)
 
     def _derive_from(self, records: Sequence[Record], arrived: Arrived) -> None:
-        """Derive metrics and spans from the records of a body, if a sink takes them."""
-        for signal, derived in self._derive(records) if self._derive is not None else ():
+        """Derive metrics and spans from the records of a body, if a sink takes them.
+
+        The next process has to know which end of an invocation was measured: its report may come only there.
+        """
+        if self._derive is None:
+            return
+        for signal, derived in self._derive(records):
             self.take_derived(signal, derived, identity_of(arrived.identity, signal))
+        ends = [record.request_id for record in records if record.type == "platform.runtimeDone"]
+        if ends:
+            self._measured = ends[-1]
+            self.save_handover()
 
     def take_derived(self, signal: Signal, derived: Sequence[Derived], identity: str) -> None:
         """Count, keep and hand on records of our own, all of one `signal`. `identity` is that of the body they make."""
@@ -323,7 +333,8 @@ class Intake:
         """Write what the next generation has to know: at the end, and once it changes, before we can be killed."""
         if self._handover_file is not None:
             self._left = self._enricher.handover
-            self._handover_file.write(replace(self._left, taken="".join([*self._recent][-_REMEMBERED:])))
+            taken = "".join([*self._recent][-_REMEMBERED:])
+            self._handover_file.write(replace(self._left, taken=taken, measured=self._measured))
 
     def _keep(self, arrived: Arrived, items: int, wanted: Sequence[int], before: Knowledge) -> None:
         """Add the body to the spool. It is written now or after the response, or earlier if a sink has no room for it.

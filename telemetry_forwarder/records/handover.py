@@ -21,7 +21,8 @@ class Handover(Struct, frozen=True, kw_only=True):
     """What one generation leaves: the environment, the request that started last, and the first one. None if unknown.
 
     `taken` holds the identities of the batches that were taken last, concatenated. `restored` is the name of an
-    environment that was restored from a snapshot.
+    environment that was restored from a snapshot. `measured` is the request whose end was measured last, where metrics
+    or spans are made.
     """
 
     instance_id: str | None = None
@@ -29,6 +30,7 @@ class Handover(Struct, frozen=True, kw_only=True):
     first: str | None = None
     taken: str | None = None
     restored: str | None = None
+    measured: str | None = None
 
     def batches(self) -> list[str]:
         """Return the identities of the batches that were taken last, oldest first."""

@@ -49,10 +49,15 @@ class Prices(Struct, frozen=True):
 class Meter:
     """Makes metrics of one environment's records, which are given in order."""
 
-    def __init__(self, prices: Prices, *, is_successor: bool = False) -> None:
-        """Start; `is_successor`: another process of ours ran in this environment before, and has counted its init."""
+    def __init__(self, prices: Prices, *, is_successor: bool = False, measured: str | None = None) -> None:
+        """Start; `is_successor`: another process of ours ran in this environment before, and has counted its init.
+
+        `measured` is the request whose end that process has measured last.
+        """
         self._prices = prices
         self._seen: OrderedDict[tuple[str, str], float | None] = OrderedDict()  # events, with their duration in ms
+        if measured is not None:
+            self._seen["done", measured] = None
         self._killed: str | None = None  # the request whose runtime was killed, as a line told
         self._has_init = is_successor
         self._rates: tuple[Any, Rates] | None = None

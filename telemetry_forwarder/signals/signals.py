@@ -15,9 +15,16 @@ from telemetry_forwarder.signals.points import Point
 class Signals:
     """Derives from the records of one environment, which are given in order, what sinks take of it."""
 
-    def __init__(self, takes: Collection[Signal], prices: Prices, *, is_successor: bool = False) -> None:
-        """Start; `takes` are the signals that any sink takes. For `is_successor` see Meter."""
-        self._meter = Meter(prices, is_successor=is_successor) if Signal.METRIC in takes else None
+    def __init__(
+        self,
+        takes: Collection[Signal],
+        prices: Prices,
+        *,
+        is_successor: bool = False,
+        measured: str | None = None,
+    ) -> None:
+        """Start; `takes` are the signals that any sink takes. For `is_successor` and `measured` see Meter."""
+        self._meter = Meter(prices, is_successor=is_successor, measured=measured) if Signal.METRIC in takes else None
 
     def of(self, records: Sequence[Record]) -> Iterator[tuple[Signal, list[Derived]]]:
         """Yield each signal with what `records` tell of it, if they tell anything."""

@@ -131,6 +131,12 @@ def test_a_process_that_follows_another_does_not_count_the_init_again() -> None:
     assert "init_duration" not in found
 
 
+def test_an_invocation_whose_end_another_process_measured_is_not_counted_again() -> None:
+    found = values(meter(measured=ONE).measure(report()))
+    assert "invocations" not in found
+    assert found["billed_duration"] == 13
+
+
 OOM = [
     ({}, "error", "Runtime.OutOfMemory", "error_type"),
     ({"maxMemoryUsedMB": 512}, "timeout", None, "memory_full"),

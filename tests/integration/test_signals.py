@@ -1,0 +1,90 @@
+"""Metrics beside logs, in one pipeline: what was counted is what the local Lambda did, whatever happened on the way."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from local_backends import Answer, Hang, SplunkHec, Throttle
+from local_lambda import LocalLambda
+from tests.integration.test_metrics import INDEX, assert_balanced, splunk_metrics
+from tests.integration.world import World, world
+
+METRICS = {"TELEMETRY_FORWARDER_METRICS": "splunk", "SPLUNK_METRICS_INDEX": INDEX}
+
+
+@asynccontextmanager
+async def splunk_alone(**environment: str) -> AsyncIterator[tuple[World[LocalLambda], SplunkHec]]:
+    """Open a world with Splunk as the only sink, which has an index of metrics."""
+    async with SplunkHec(token="t", metric_indexes={INDEX}) as hec:
+        only = {"TELEMETRY_FORWARDER_SINKS": "splunk", "SPLUNK_HEC_URL": hec.url, "SPLUNK_HEC_TOKEN": "t"}
+        async with world(environment={**only, **METRICS, **environment}, timeout_s=1.5) as w:
+            yield w, hec
+
+
+def sums(hec: SplunkHec) -> Counter[str]:
+    """Return the sums of the values that arrived, by metric."""
+    found: Counter[str] = Counter()
+    for name, value, _ in splunk_metrics(hec):
+        found[name] += value  # type: ignore[assignment]
+    return found
+
+
+async def test_counts_are_what_happened_while_the_backend_refuses_and_processes_are_reset() -> None:
+    """A success, an exception, an exit and a time-out, the last two with a new process behind them."""
+    async with splunk_alone() as (w, hec):
+        hec.faults.script(Answer(503), Throttle(0.05), Answer(503))
+        events: list[dict[str, Any]] = [{"lines": 3}, {"raise": True}, {"exit": True}, {"sleep": 9}, {"lines": 1}, {}]
+        results = [await w.env.invoke(event) for event in events]
+        await w.env.shutdown()
+        found = sums(hec)
+        assert found["lambda.invocations"] == len(events)
+        assert found["lambda.timeouts"] == 1
+        assert found["lambda.errors"] == 2, "the exit and the time-out; the runtime answered for the exception"
+        assert found["lambda.function_errors"] == 1
+        assert found["lambda.successes"] == 4
+        assert found["lambda.billed_duration"] == sum(result.billed_ms or 0 for result in results)
+        for ledger in w.ledgers:
+            assert_balanced(ledger)
+
+
+async def test_metrics_that_a_backend_did_not_take_are_sent_by_the_next_process() -> None:
+    """They wait in the spool as lines do: counted once, though two processes had them."""
+    async with splunk_alone(TELEMETRY_FORWARDER_FLUSH="end", TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS="100") as (w, hec):
+        hec.faults.always(Hang(None))
+        await w.env.invoke({"lines": 2})
+        await w.env.invoke({"sleep": 9})  # a time-out: this process ends
+        hec.faults.clear()
+        await w.env.invoke({"lines": 2})
+        await w.env.shutdown()
+        assert sums(hec)["lambda.invocations"] == 3
+        first, second = w.ledgers
+        assert first["sinks"]["splunk-metrics"]["spilled"]
+        assert second["sinks"]["splunk-metrics"]["recovered"] == first["sinks"]["splunk-metrics"]["spilled"]
+
+
+async def test_the_ledger_of_a_period_is_a_record_metrics_and_a_line_of_emf() -> None:
+    async with splunk_alone(TELEMETRY_FORWARDER_LEDGER_PERIOD="10") as (w, hec):
+        for _ in range(2):
+            await w.env.invoke({"lines": 2})
+        await w.env.shutdown()  # the last period ends here
+        (record,) = [event.event for event in hec.events if event.fields.get("type") == "forwarder.ledger"]
+        assert record["record"]["sinks"]["splunk"]["delivered"] > 0
+        (line,) = [line for line in w.said if line["message"] == "ledger of a period"]
+        assert line["Delivered"] == sum(one["delivered"] for one in record["record"]["sinks"].values())
+        assert line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "TelemetryForwarder"
+        delivered = [value for name, value, about in splunk_metrics(hec) if (name, about.get("sink")) == DELIVERED]
+        assert delivered == [record["record"]["sinks"]["splunk"]["delivered"]]
+
+
+DELIVERED = ("forwarder.delivered", "splunk")
+
+
+async def test_metrics_that_nobody_asked_for_cost_nothing() -> None:
+    async with world() as w:
+        await w.env.invoke({"lines": 2})
+        await w.env.shutdown()
+        (ledger,) = w.ledgers
+        assert ledger["door"]["derived"] == 0
+        assert not any("metric" in name for name in ledger["sinks"])
+        assert not any(event.is_metric for event in w.splunk.events)
