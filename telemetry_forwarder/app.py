@@ -37,6 +37,7 @@ from telemetry_forwarder.variables.reading import NEEDS, Values
 from telemetry_forwarder.variables.table import MANAGED_INSTANCES
 from telemetry_forwarder.wiring import (
     Opened,
+    datagrams_of,
     failover_of,
     open_all,
     open_secrets,
@@ -53,16 +54,23 @@ if TYPE_CHECKING:
 _OWN_SECRETS_S = 1.0
 
 
-def run(registration: Registration, listener: Any, values: Values, secret_listeners: Sequence[Any] = ()) -> int:
+def run(
+    registration: Registration,
+    listener: Any,
+    values: Values,
+    secret_listeners: Sequence[Any] = (),
+    datagram_sockets: Sequence[Any] = (),
+) -> int:
     """Run the extension to its end; return the exit code. After a bug the process does not end, but idles.
 
-    `listener` is the socket for telemetry (None: its port was not available), `secret_listeners` are those for secrets.
+    `listener` is the socket for telemetry (None: its port was not available), `secret_listeners` are those for secrets,
+    `datagram_sockets` those for DogStatsD.
     """
     try:
         settings = Settings.from_values(values)
     except Exception as error:  # noqa: BLE001 - an extension that exits makes the user's function fail
         Log().error("A bug kept the settings from being read. Please report it.", **where(error))
-        close(listener, *secret_listeners)
+        close(listener, *secret_listeners, *datagram_sockets)
         return idle(registration, is_strict=values["TELEMETRY_FORWARDER_STRICT"])
     log = Log(settings.log_level)
     logging.basicConfig(handlers=[LibraryLines(log)], level=logging.WARNING, force=True)
@@ -74,15 +82,16 @@ def run(registration: Registration, listener: Any, values: Values, secret_listen
         return refuse(registration, log)
     taken = socket.socket(fileno=listener.detach()) if listener is not None else None
     asked_at = [socket.socket(fileno=one.detach()) for one in secret_listeners]
+    sent_to = [socket.socket(fileno=one.detach()) for one in datagram_sockets]
     try:
-        asyncio.run(_serve(registration, taken, settings, log, asked_at))
+        asyncio.run(_serve(registration, taken, settings, log, asked_at, sent_to))
     except ConfigError as error:  # only in strict mode
         for problem in error.problems:
             log.error(str(problem))
         return refuse(registration, log)
     except Exception as error:  # noqa: BLE001 - as above
         log.error("A bug ended the forwarding of telemetry. Please report it.", **where(error))
-        close(taken, *asked_at)
+        close(taken, *asked_at, *sent_to)
         return idle(registration, is_strict=settings.is_strict)
 
 
@@ -105,6 +114,7 @@ async def _serve(
     settings: Settings,
     log: Log,
     secret_listeners: Sequence[socket.socket] = (),
+    datagram_sockets: Sequence[socket.socket] = (),
 ) -> NoReturn:
     clock = SystemClock()
     counts = IntakeCounts()
@@ -196,9 +206,11 @@ async def _serve(
                 known=inherited.batches(),
                 derive=signals.of if signals is not None else None,
             )
+            datagrams = await opened.enter(datagrams_of(datagram_sockets, signals, counts, log))
             reporting = reporting_of(
-                settings, intake, origin, signals, counts=counts, workers=workers, spool=spool, clock=clock, log=log
-            )
+                settings, intake, origin, signals, datagrams,
+                counts=counts, workers=workers, spool=spool, clock=clock, log=log,
+            )  # fmt: skip
             if reporting is not None:
                 lifecycle.before_drain = reporting.finish
             lifecycle.inbox = Inbox(

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 
     from telemetry_forwarder.lambda_api.first_event import Early
 
-    Run = Callable[["Registration", "_socket.socket | None", reading.Values, "list[_socket.socket]"], int]
+    Sockets = list[_socket.socket]
+    Run = Callable[["Registration", "_socket.socket | None", reading.Values, Sockets, Sockets], int]
 
 BACKLOG = 128
 # Records are not part of reference cycles, so the garbage collector rarely finds any, and may run less often.
 _GC_THRESHOLD = 10_000
 _SECRETS_BACKLOG = 1024  # hundreds of requests may come at once, long before they can be answered
+_DATAGRAM_BYTES = 1024 * 1024  # of datagrams that may wait while others work; the system may allow less
 _CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 # The packages whose own imports are lazy, beside the standard library's, where Python can do that.
 _LAZY_PACKAGES = frozenset(
@@ -53,6 +55,7 @@ def main(name: str, environ: "MutableMapping[str, str]") -> int:
     values = reading.read_all(environ)
     listener = listen(values["TELEMETRY_FORWARDER_PORT"])
     secret_listeners = listen_for_secrets(values)
+    datagram_sockets = listen_for_datagrams(values)
     registration = register(runtime_api, name, events(values, can_listen=listener is not None))
     if registration.status != 200 or not registration.identifier:
         reason = registration.body[:500].decode("utf-8", "replace")
@@ -71,11 +74,11 @@ def main(name: str, environ: "MutableMapping[str, str]") -> int:
     except Exception as error:  # noqa: BLE001 - an older Python raises SyntaxError, a broken wheel any exception
         # Most likely the layer was made for another Python or another processor. The function must not fail for that.
         say(f"The extension cannot run on Python {sys.version.split()[0]}: {error}. No telemetry is forwarded.")
-        for one in (listener, *secret_listeners):  # so that nobody waits there for an answer
+        for one in (listener, *secret_listeners, *datagram_sockets):  # so that nobody waits there for an answer
             if one is not None:
                 one.close()
         return idle(registration, is_strict=values["TELEMETRY_FORWARDER_STRICT"])
-    return run(registration, listener, values, secret_listeners)
+    return run(registration, listener, values, secret_listeners, datagram_sockets)
 
 
 def begin(registration: Registration, values: reading.Values) -> "Early | None":
@@ -182,6 +185,34 @@ def listen_for_secrets(values: reading.Values) -> "list[_socket.socket]":
                 )
                 break
     return secret_listeners
+
+
+def listen_for_datagrams(values: reading.Values) -> "list[_socket.socket]":
+    """Bind the sockets of DogStatsD, on loopback only. Returns [] if it is off or the port is not available.
+
+    Before `/register`, too: what is sent to a port that nobody has bound is lost.
+    """
+    if not values["DD_USE_DOGSTATSD"]:
+        return []
+    port, found = values["DD_DOGSTATSD_PORT"], []
+    for family, address in ((_socket.AF_INET, "127.0.0.1"), (_socket.AF_INET6, "::1")):
+        one = None
+        try:
+            one = _socket.socket(family, _socket.SOCK_DGRAM)
+            one.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVBUF, _DATAGRAM_BYTES)
+            one.bind((address, port))
+        except OSError as error:
+            if one is not None:
+                one.close()
+            if family == _socket.AF_INET:
+                say(
+                    f"UDP port {port} cannot be bound, so no DogStatsD metrics are taken: {error.strerror}. Another "
+                    "extension may have it; choose another with DD_DOGSTATSD_PORT."
+                )
+                break
+        else:
+            found.append(one)
+    return found
 
 
 def _listening(family: int, address: str, port: int, backlog: int) -> _socket.socket:

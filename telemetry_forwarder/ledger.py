@@ -48,6 +48,7 @@ class IntakeCounts(Struct):
     redelivered_bodies: int = 0  # sent again although they had been answered; their records are not counted twice
     received: int = 0
     unreadable_records: int = 0  # part of `received`: not readable as JSON, forwarded as text
+    refused_metrics: int = 0  # lines of DogStatsD that are malformed, or beyond a bound
     derived: int = 0  # metrics and spans that were made of what was received
     routed: int = 0
     unrouted: Counter[Unrouted] = field(default_factory=Counter)

@@ -2,8 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from socket import socket
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -27,6 +27,7 @@ from telemetry_forwarder.variables.table import SNAP_START
 
 if TYPE_CHECKING:
     from telemetry_forwarder.failover.keeper import Failover
+    from telemetry_forwarder.intake.datagrams import Datagrams
     from telemetry_forwarder.lifecycle.reporting import Reporting
     from telemetry_forwarder.secrets.service import SecretsService
     from telemetry_forwarder.signals.signals import Signals
@@ -166,11 +167,31 @@ def signals_of(
     return Signals(takes, prices, is_successor=inherited.request_id is not None, measured=inherited.measured)
 
 
+@asynccontextmanager
+async def datagrams_of(
+    sockets: Sequence[socket], signals: "Signals | None", counts: IntakeCounts, log: Log
+) -> "AsyncIterator[Datagrams | None]":
+    """Read DogStatsD datagrams in this context; None, and import nothing, without sockets or a sink for metrics."""
+    if not sockets or signals is None or not signals.has_metrics:
+        for one in sockets:
+            one.close()
+        if sockets:
+            log.warning("DD_USE_DOGSTATSD is true, but no sink gets metrics: set TELEMETRY_FORWARDER_METRICS.")
+        yield None
+        return
+    from telemetry_forwarder.intake.datagrams import Datagrams  # imported only when needed
+
+    datagrams = Datagrams(sockets, counts, log)
+    with datagrams.read():
+        yield datagrams
+
+
 def reporting_of(
     settings: Settings,
     intake: Intake,
     origin: Origin,
     signals: "Signals | None",
+    datagrams: "Datagrams | None",
     *,
     counts: IntakeCounts,
     workers: Sequence[Worker],
@@ -190,7 +211,9 @@ def reporting_of(
     if has_metrics or is_record_wanted:
         period_s = settings.ledger_period_s or _LEDGER_PERIOD_S
         ledger = LedgerReporter(period_s, is_record_wanted=is_record_wanted)
-    return Reporting(intake, origin, signals, ledger, counts=counts, workers=workers, spool=spool, clock=clock, log=log)
+    return Reporting(
+        intake, origin, signals, datagrams, ledger, counts=counts, workers=workers, spool=spool, clock=clock, log=log
+    )
 
 
 async def warm_all(open_sinks: Sequence[tuple[Destination[Any, Any], Transport[Any, Any]]], settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """Report what telemetry alone does not tell: the use of the machine, the ledger once a period, and the end."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from telemetry_forwarder.clock import Clock
 from telemetry_forwarder.delivery.ledger_event import LedgerReporter
@@ -13,6 +14,9 @@ from telemetry_forwarder.records.record import Event, Origin, Signal
 from telemetry_forwarder.signals.signals import Signals
 from telemetry_forwarder.spool.spool import Spool
 from telemetry_forwarder.usage import Usage
+
+if TYPE_CHECKING:
+    from telemetry_forwarder.intake.datagrams import Datagrams
 
 # The end of an invocation; on Managed Instances, where there are only reports, its report.
 _ENDS = frozenset({"platform.runtimeDone", "platform.report"})
@@ -30,6 +34,7 @@ class Reporting:
         intake: Intake,
         origin: Origin,
         signals: Signals | None,
+        datagrams: "Datagrams | None",
         ledger: LedgerReporter | None,
         *,
         counts: IntakeCounts,
@@ -42,6 +47,7 @@ class Reporting:
         self._origin = origin
         self._signals = signals
         self._usage = Usage(log.info, clock) if signals is not None and signals.has_metrics else None
+        self._datagrams = datagrams
         self._ledger = ledger
         self._counts = counts
         self._workers = workers
@@ -60,6 +66,7 @@ class Reporting:
             return
         if self._usage is not None and self._signals is not None and (points := self._usage.end()):
             self._signals.note_usage(points)
+        self._collect()
         if self._ledger is not None and self._ledger.is_due(self._clock.time()):
             self.report_ledger(self._ledger)
 
@@ -76,11 +83,17 @@ class Reporting:
 
     def finish(self) -> None:
         """Hand on what is still open, as the environment ends."""
+        self._collect()
         if self._signals is not None:
             for signal, derived in self._signals.finish(self._now_ms):
                 self._take(signal, derived, "end")
         if self._ledger is not None:
             self.report_ledger(self._ledger)
+
+    def _collect(self) -> None:
+        """Hand on what the function sent by DogStatsD."""
+        if self._datagrams is not None and (found := self._datagrams.collect(self._now_ms)):
+            self._take(Signal.METRIC, found, "dogstatsd")
 
     @property
     def _now_ms(self) -> int:

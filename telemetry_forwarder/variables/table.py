@@ -143,6 +143,13 @@ TOPICS = {
             "always do. Backends bill spans, so they are off unless asked for",
         ),
         Variable(
+            "DD_USE_DOGSTATSD", Flag(), False,
+            "Whether functions may send metrics as DogStatsD datagrams to localhost, for the sinks that get metrics",
+        ),
+        Variable(
+            "DD_DOGSTATSD_PORT", Integer(1, 65535), 8125, "Port of DogStatsD (UDP)",
+        ),
+        Variable(
             "TELEMETRY_FORWARDER_LEDGER_PERIOD", Integer(10, 86_400), None,
             "Seconds after which the ledger is told while the environment lives: as a record in every sink, and as a "
             "line whose figures CloudWatch takes as metrics (EMF), which it bills. Unset: at the end alone, and each "

@@ -8,7 +8,7 @@ from typing import Any
 from local_backends import Answer, Hang, SplunkHec, Throttle
 from local_lambda import LocalLambda
 from tests.integration.test_metrics import INDEX, assert_balanced, splunk_metrics
-from tests.integration.world import World, world
+from tests.integration.world import World, free_port, world
 
 METRICS = {"TELEMETRY_FORWARDER_METRICS": "splunk", "SPLUNK_METRICS_INDEX": INDEX}
 
@@ -88,3 +88,31 @@ async def test_metrics_that_nobody_asked_for_cost_nothing() -> None:
         assert ledger["door"]["derived"] == 0
         assert not any("metric" in name for name in ledger["sinks"])
         assert not any(event.is_metric for event in w.splunk.events)
+
+
+async def test_a_function_s_own_metrics_by_dogstatsd_leave_with_its_invocation() -> None:
+    """Sent by UDP from the function, in its init and in its handler; what is no metric is refused and counted."""
+    port = str(free_port())
+    async with splunk_alone(DD_USE_DOGSTATSD="true", DD_DOGSTATSD_PORT=port, TELEMETRY_FORWARDER_FLUSH="end") as (
+        w,
+        hec,
+    ):
+        lines = ["orders.paid:1|c|#env:prod", "orders.paid:2|c|#env:prod", "cart:3:5|d", "nonsense"]
+        await w.env.invoke({"statsd": lines, "port": int(port)})
+        found = {(name, about.get("env")): value for name, value, about in splunk_metrics(hec)}
+        assert found["orders.paid", "prod"] == 3
+        assert found["cart.count", None] == 2
+        assert found["cart.sum", None] == 8
+        await w.env.shutdown()
+        (ledger,) = w.ledgers
+        assert ledger["door"]["refused_metrics"] == 1
+        (said,) = [line["message"] for line in w.said if line["message"].startswith("DogStatsD")]
+        assert "name:value|type" in said
+
+
+async def test_dogstatsd_without_a_sink_for_it_is_told() -> None:
+    environment = {"DD_USE_DOGSTATSD": "true", "DD_DOGSTATSD_PORT": str(free_port())}
+    async with world(environment={**environment}) as w:
+        await w.env.invoke({})
+        await w.env.shutdown()
+        assert any("TELEMETRY_FORWARDER_METRICS" in line["message"] for line in w.said)

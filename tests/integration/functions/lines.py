@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import time
 
 
@@ -14,6 +15,9 @@ def handler(event, context):
         print(json.dumps({"level": "ERROR", "message": f"json {number:06d}", "number": number}))
     if "text" in event:
         print(event["text"])
+    for line in event.get("statsd", ()):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(line.encode(), ("127.0.0.1", event["port"]))
     if event.get("raise"):
         raise ValueError("asked to raise")
     if event.get("exit"):
