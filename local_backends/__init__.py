@@ -1,4 +1,4 @@
-"""Strict local backends: Splunk HEC, Datadog logs, CloudWatch Logs, Parameter Store and Secrets Manager.
+"""Strict local backends: Splunk HEC, Datadog logs and metrics, CloudWatch Logs, Parameter Store and Secrets Manager.
 
 Each is an async context manager. It listens on a loopback port, refuses what the real service refuses, keeps what it
 accepted for tests to read, and can be told to fail::
@@ -14,6 +14,7 @@ Behaviour that the vendor does not document is an argument of the constructor; i
 from local_backends.cloudwatch_logs import CloudWatchLogs, RejectEvents
 from local_backends.datadog import Datadog
 from local_backends.datadog_logs import DatadogLog
+from local_backends.datadog_metrics import DatadogMetrics, DatadogPoint
 from local_backends.faults import (
     ANY,
     Answer,
@@ -42,6 +43,8 @@ __all__ = [
     "CloudWatchLogs",
     "Datadog",
     "DatadogLog",
+    "DatadogMetrics",
+    "DatadogPoint",
     "Fault",
     "Faults",
     "HalfAnswer",

@@ -41,13 +41,18 @@ async def serve(given: argparse.Namespace) -> None:
         _say(
             f"SPLUNK_HEC_URL={splunk.url}",
             f"DD_LOGS_CONFIG_LOGS_DD_URL={datadog.url}",
+            f"DD_DD_URL={datadog.url}",
             f"AWS_ENDPOINT_URL_CLOUDWATCH_LOGS={logs.url}",
             f"AWS_ENDPOINT_URL_SSM={ssm.url}",
             f"AWS_ENDPOINT_URL_SECRETS_MANAGER={secrets.url}",
         )
         await stopped.wait()
     events = sum(len(logs.events(group)) for group in logs.groups)
-    _say(f"splunk {len(splunk.events)} events", f"datadog {len(datadog.logs)} logs", f"cloudwatch {events} events")
+    _say(
+        f"splunk {len(splunk.events)} events",
+        f"datadog {len(datadog.logs)} logs and {len(datadog.metrics.points)} points",
+        f"cloudwatch {events} events",
+    )
 
 
 def _pairs(given: Sequence[str]) -> dict[str, str]:

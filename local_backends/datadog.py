@@ -1,4 +1,7 @@
-"""A strict local intake for Datadog logs. Source: Datadog's Logs API reference, `POST /api/v2/logs`."""
+"""A strict local intake for Datadog: logs, and metrics.
+
+Sources: Datadog's API reference, `POST /api/v2/logs`, `POST /api/v2/series` and `POST /api/v1/distribution_points`.
+"""
 
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -7,19 +10,22 @@ from typing import Any, ClassVar
 import orjson
 from aiohttp import web
 
+from local_backends import datadog_metrics
 from local_backends.datadog_logs import DatadogLog, Malformed, read_logs
+from local_backends.datadog_metrics import DatadogMetrics
 from local_backends.encodings import Corrupt, TooLong, Unsupported, decoded
 from local_backends.faults import Answer, Fault, Throttle, TooLarge
 from local_backends.server import Backend, Call, Reply
 
 PATH = "/api/v2/logs"
+_OPERATIONS = {PATH: "logs", "/api/v2/series": "series", "/api/v1/distribution_points": "distributions"}
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 # "5 MB" uncompressed, counted as the Agent does; Datadog's Lambda extension counts 5 * 1024 * 1024.
 _MAX_BODY_BYTES = 5_000_000
 
 
 class Datadog(Backend):
-    """The logs intake of one Datadog account.
+    """The intakes of one Datadog account, for logs and for metrics. The real ones have two hosts; here they have one.
 
     `strict` also refuses entries that the real intake accepts and repairs, so that bugs of the sender show. `zstd` is a
     decoder for that encoding (from Python 3.14: `compression.zstd.decompress`). Without one the answer is 415, because
@@ -28,10 +34,11 @@ class Datadog(Backend):
     More than 1,000 entries are answered with 400 (not documented).
 
     `api_key` may be changed while it runs. `logs` are the stored logs in order; `outside` are those dropped for their
-    time.
+    time. `metrics` are the metrics. A fault applies to both, unless it is scripted `on` one of `logs`, `series` and
+    `distributions`.
     """
 
-    deliveries: ClassVar[frozenset[str]] = frozenset({"logs"})
+    deliveries: ClassVar[frozenset[str]] = frozenset(_OPERATIONS.values())
     wire_limit = 2 * _MAX_BODY_BYTES
 
     def __init__(
@@ -48,6 +55,7 @@ class Datadog(Backend):
         self.strict = strict
         self.logs: list[DatadogLog] = []
         self.outside: list[DatadogLog] = []
+        self.metrics = DatadogMetrics()
         self._keeps_outside = keeps_outside
         self._zstd = zstd
         self._encodings = frozenset({"identity", "gzip", "deflate", *(["zstd"] if zstd else [])})
@@ -57,7 +65,7 @@ class Datadog(Backend):
         return self.logs
 
     def operation(self, request: web.BaseRequest) -> str:
-        return "logs" if request.path == PATH else "unknown"
+        return _OPERATIONS.get(request.path, "unknown")
 
     def respond(self, call: Call, fault: Fault | None = None) -> Reply:
         if call.operation == "unknown":
@@ -68,6 +76,8 @@ class Datadog(Backend):
             return _error(401)
         if call.headers["DD-API-KEY"] != self.api_key:
             return _error(403)
+        if call.operation != "logs":
+            return self._take_metrics(call)
         encoding = call.headers.get("Content-Encoding", "identity")
         if self.strict and not _is_json(call.headers.get("Content-Type", "")):
             return _error(415, "this local intake reads application/json only")
@@ -82,6 +92,32 @@ class Datadog(Backend):
             return _error(400, str(error))
         self._store(logs)
         return Reply(202, b"{}")
+
+    def _take_metrics(self, call: Call) -> Reply:
+        """Answer what is sent to a metric API. Its errors are texts."""
+        is_series = call.operation == "series"
+        kinds = ("application/json",) if is_series else ("text/json", "application/json")
+        accepted = frozenset({"identity", "deflate", *(["gzip"] if is_series else [])})
+        if call.headers.get("Content-Type", "").partition(";")[0].strip().lower() not in kinds:
+            return _texts(415, "this local intake reads JSON only")
+        if len(call.body) > datadog_metrics.MAX_BYTES:
+            return _texts(413)
+        try:
+            encoding = call.headers.get("Content-Encoding", "identity")
+            body = decoded(call.body, encoding, datadog_metrics.MAX_RAW_BYTES, accepted=accepted)
+            if is_series:
+                points, flaws = datadog_metrics.read_series(body)
+                self.metrics.flaws += flaws
+            else:
+                points = datadog_metrics.read_distributions(body)
+        except Unsupported as error:
+            return _texts(415, f"content encoding {error}")
+        except TooLong:
+            return _texts(413)
+        except (Corrupt, datadog_metrics.Malformed) as error:
+            return _texts(400, str(error))
+        self.metrics.store(points, call.time)
+        return Reply(202, b'{"errors":[]}' if is_series else b'{"status":"ok"}')
 
     def refuse(self, fault: Answer | Throttle | TooLarge, call: Call) -> Reply:
         match fault:
@@ -107,3 +143,8 @@ def _error(status: int, detail: str = "", *, wait: float | None = None, header: 
     title = _PHRASES.get(status, "Error")
     body = orjson.dumps({"errors": [{"status": str(status), "title": title, "detail": detail or title}]})
     return Reply(status, body, headers={} if wait is None else {header: f"{wait:g}"})
+
+
+def _texts(status: int, detail: str = "") -> Reply:
+    """Return an error answer of the metric APIs."""
+    return Reply(status, orjson.dumps({"errors": [detail or _PHRASES.get(status, "Error")]}))

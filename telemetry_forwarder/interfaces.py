@@ -263,11 +263,15 @@ class Credential(Struct, frozen=True, kw_only=True):
 
 
 class HttpDelivery(Struct, frozen=True, kw_only=True):
-    """Reach the destination by HTTP. `url` decides which proxy is used. `health` is requested once after the start."""
+    """Reach the destination by HTTP. `url` decides which proxy is used. `health` is requested once after the start.
+
+    A body is compressed, unless `gzip` is False; `encoding` is its Content-Encoding then, `gzip` or `deflate`.
+    """
 
     url: str
     credential: Credential | None = None
     gzip: bool = True
+    encoding: str = "gzip"
     health: HttpRequest | None = None
 
 

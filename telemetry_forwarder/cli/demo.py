@@ -99,6 +99,7 @@ async def _demo(extension: Path, code: Path, handler: str, page_port: int | None
                 "SPLUNK_HEC_TOKEN": "demo-token",
                 "DD_API_KEY": "demo-key",
                 "DD_LOGS_CONFIG_LOGS_DD_URL": datadog.url,
+                "DD_DD_URL": datadog.url,
                 "CLOUDWATCH_LOG_GROUP": GROUP,
                 "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": cloudwatch.url,
                 "TELEMETRY_FORWARDER_PORT": str(free_port()),

@@ -6,7 +6,7 @@ of Vector, read 2026-11-23.
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import orjson
 from msgspec import Struct
@@ -33,7 +33,7 @@ from telemetry_forwarder.sinks.credential import choose
 from telemetry_forwarder.sinks.http_answers import Advice, own_words, read_status, taken_unread, wait_seconds
 from telemetry_forwarder.sinks.platform_lines import platform_text
 from telemetry_forwarder.sinks.truncate import fit, present, text_of
-from telemetry_forwarder.variables.reading import Values, missing, stops
+from telemetry_forwarder.variables.reading import Values, missing, stops, wants_metrics
 from telemetry_forwarder.variables.types import Site
 from telemetry_forwarder.variables.wording import Notice
 
@@ -57,12 +57,8 @@ ADVICE = Advice(
     credential="that DD_API_KEY is a valid API key (no application key) of the organisation at DD_SITE",
     address="DD_SITE",
 )
-_ELSEWHERE = Advice(
-    who="Datadog",
-    credential="that DD_API_KEY is a valid API key (no application key) of the organisation that "
-    "DD_LOGS_CONFIG_LOGS_DD_URL leads to; DD_SITE is not used beside it",
-    address="DD_LOGS_CONFIG_LOGS_DD_URL (DD_SITE is not used beside it)",
-)
+
+Destinations: TypeAlias = Destination[HttpRequest, HttpResponse] | tuple[Destination[HttpRequest, HttpResponse], ...]
 
 _RATE_LIMIT_HEADERS = ("retry-after", "x-ratelimit-reset")  # both in seconds
 
@@ -72,6 +68,7 @@ class Datadog(Struct, frozen=True, kw_only=True, cache_hash=True):
 
     name: ClassVar[str] = "datadog"
     limits: ClassVar[Limits] = LIMITS
+    named_by: ClassVar[str] = "DD_LOGS_CONFIG_LOGS_DD_URL"  # the variable that leads elsewhere
 
     url: str
     tags: tuple[tuple[str, str], ...] = ()
@@ -105,7 +102,7 @@ class Datadog(Struct, frozen=True, kw_only=True, cache_hash=True):
             return taken
         if response.status == 400:
             return Rejected("HTTP 400" + own_words(response.body))
-        answer = read_status(response, _ELSEWHERE if self.is_elsewhere else ADVICE)
+        answer = read_status(response, _elsewhere(self.named_by) if self.is_elsewhere else ADVICE)
         if isinstance(answer, Retry):
             return Retry(after=wait_seconds(response.headers, *_RATE_LIMIT_HEADERS), detail=answer.detail)
         return answer
@@ -128,7 +125,7 @@ class Datadog(Struct, frozen=True, kw_only=True, cache_hash=True):
             and not response.headers.get("content-type")
         ):
             return Delivered(
-                "DD_LOGS_CONFIG_LOGS_DD_URL answers 200 and nothing else, as Vector does; Datadog itself answers 202"
+                f"{self.named_by} answers 200 and nothing else, as Vector does; Datadog itself answers 202"
             )
         return None
 
@@ -154,6 +151,15 @@ class Datadog(Struct, frozen=True, kw_only=True, cache_hash=True):
         end = b"," + json_part(more)[1:] if more else b"}"
         values = (json_part(message), head, record.time_ms, tail, json_part(record.id), end)
         return b'{"message":%b%b%d%b%b%b' % values
+
+
+def _elsewhere(named_by: str) -> Advice:
+    return Advice(
+        who="Datadog",
+        credential="that DD_API_KEY is a valid API key (no application key) of the organisation that "
+        f"{named_by} leads to; DD_SITE is not used beside it",
+        address=f"{named_by} (DD_SITE is not used beside it)",
+    )
 
 
 @lru_cache(maxsize=256)
@@ -211,8 +217,18 @@ def status(record: Record) -> str | None:
 
 
 def ddtags(origin: Origin, cold_start: bool | None, more: tuple[tuple[str, str], ...]) -> str:
-    """Return `ddtags`: tags named as in Datadog's own extension, then the user's. A comma in a tag becomes `_`."""
-    known = {
+    """Return `ddtags`: what is known, then the user's tags. A comma in a tag becomes `_`."""
+    pairs = [*present(known_tags(origin, cold_start)).items(), *origin.tags, *more]
+    return ",".join(tag_text(key, value).replace(",", "_") for key, value in pairs)
+
+
+def tag_text(key: str, value: object) -> str:
+    return key if value == "" else f"{key}:{value}"
+
+
+def known_tags(origin: Origin, cold_start: bool | None) -> dict[str, Any]:
+    """Return what is known of an environment by the names of Datadog's own extension; None is unknown."""
+    return {
         "functionname": origin.function_name,
         "function_arn": origin.function_arn.lower() if origin.function_arn else None,
         "region": origin.region,
@@ -226,12 +242,13 @@ def ddtags(origin: Origin, cold_start: bool | None, more: tuple[tuple[str, str],
         "version": origin.version,
         "service": origin.service.lower() if origin.service else origin.function_name,
     }
-    pairs = [*present(known).items(), *origin.tags, *more]
-    return ",".join((key if value == "" else f"{key}:{value}").replace(",", "_") for key, value in pairs)
 
 
-def create(values: Values) -> Destination[HttpRequest, HttpResponse]:
-    """Make the sink from the `DD_…` variables. Raises ConfigError if there is no valid API key."""
+def create(values: Values) -> Destinations:
+    """Make the sink from the `DD_…` variables, and if they are wanted another for metrics.
+
+    Raises ConfigError if there is no valid API key.
+    """
     problems = values.problems("datadog")
     key = choose("DD_API_KEY", values, problems)
     url = values["DD_LOGS_CONFIG_LOGS_DD_URL"]
@@ -239,13 +256,18 @@ def create(values: Values) -> Destination[HttpRequest, HttpResponse]:
     tags = values["DD_TAGS"]
     if key is None or stops(values):
         raise ConfigError(problems + missing("datadog", values))
-    if url is None and not site.endswith(Site.families):
+    wants = wants_metrics("datadog", values)
+    uses_site = url is None or (wants and not values.given("DD_DD_URL"))
+    if uses_site and not site.endswith(Site.families):
         from telemetry_forwarder.variables.advice import unknown_site  # loaded only to explain a doubt
 
         problems.append(Notice("DD_SITE", unknown_site(site)))
     sink = Datadog(url=url or f"https://http-intake.logs.{site}", tags=tags, is_elsewhere=url is not None)
-    return Destination(
-        sink=sink,
-        delivery=HttpDelivery(url=sink.url, credential=Credential(header="DD-API-KEY", secret=key)),
-        problems=tuple(problems),
-    )
+    credential = Credential(header="DD-API-KEY", secret=key)
+    delivery = HttpDelivery(url=sink.url, credential=credential)
+    logs = Destination(sink=sink, delivery=delivery, problems=tuple(problems))
+    if not wants or values.is_unsound("DD_DD_URL" if values.given("DD_DD_URL") else "DD_SITE"):
+        return logs
+    from telemetry_forwarder.sinks.datadog_metrics import metrics_to  # loaded only if wanted
+
+    return (logs, metrics_to(values["DD_DD_URL"], site, tags, credential))

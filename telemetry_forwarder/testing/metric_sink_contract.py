@@ -22,7 +22,7 @@ def metric_records(count: int) -> list[Record]:
     kinds = list(MetricKind)
     derived = [
         metrics(
-            [Point("lambda.duration", _FIRST + index, "ms", kinds[index % len(kinds)])],
+            [Point("orders.paid", _FIRST + index, "ms", kinds[index % len(kinds)])],
             EPOCH_MS + index,
             "platform",
             {"error.type": "timeout"} if index % 7 == 6 else {},
@@ -37,7 +37,7 @@ def metric_records(count: int) -> list[Record]:
 class MetricSinkContract(SinkContract):
     """The tests that every sink for metrics must pass."""
 
-    shared_mark = b"77"
+    shared_mark = b"7700"
 
     def records(self, count: int) -> list[Record]:
         return metric_records(count)

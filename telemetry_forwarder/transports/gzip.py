@@ -20,19 +20,22 @@ _ZLIB_LEVEL, _ISAL_LEVEL = 3, 1
 # How much is compressed before the event loop may run other tasks: a millisecond or so.
 _SLICE_BYTES = 64 * 1024
 
-# A gzip header without a time, and a trailer. Source: `zlib`'s documentation, 16 + the window's size.
+# A gzip header without a time, and a trailer; `deflate` is the zlib format. Source: `zlib`'s documentation, 16 + the
+# window's size; RFC 9110, 8.4.1.2.
 GZIP = 16 + zlib.MAX_WBITS
+_FORMATS = {"gzip": GZIP, "deflate": zlib.MAX_WBITS}
 
 
 class GzipTransport:
-    """Compresses the body of each request before `inner` sends it.
+    """Compresses the body of each request before `inner` sends it, as `encoding`: `gzip` or `deflate`.
 
     The compressed form lives as long as the request object, so sending that again, even concurrently, costs nothing. A
     body under 1 KiB, one that does not shrink, and one that has a Content-Encoding are sent as they are.
     """
 
-    def __init__(self, inner: Transport[HttpRequest, HttpResponse]) -> None:
+    def __init__(self, inner: Transport[HttpRequest, HttpResponse], encoding: str = "gzip") -> None:
         self._inner = inner
+        self._encoding = encoding
         self._compressed: dict[int, tuple[ref[HttpRequest], HttpRequest]] = {}  # by the identity of what was given
 
     def __repr__(self) -> str:
@@ -59,18 +62,18 @@ class GzipTransport:
         identity = id(request)
         if (known := self._compressed.get(identity)) is not None:
             return known[1]
-        compressed = await compress(request)
+        compressed = await compress(request, self._encoding)
         if compressed is not request:
             self._compressed[identity] = ref(request, lambda _: self._compressed.pop(identity, None)), compressed
         return compressed
 
 
-async def compress(request: HttpRequest) -> HttpRequest:
-    """Return `request` with its body in gzip form, or `request` itself if that is no gain."""
+async def compress(request: HttpRequest, encoding: str = "gzip") -> HttpRequest:
+    """Return `request` with its body compressed, or `request` itself if that is no gain."""
     whole = request.body
     if len(whole) < _SMALLEST_BYTES or any(name.lower() == "content-encoding" for name in request.headers):
         return request
-    packer, view, parts = _compressor(len(whole)), memoryview(whole), list[bytes]()
+    packer, view, parts = _compressor(len(whole), _FORMATS[encoding]), memoryview(whole), list[bytes]()
     for at in range(0, len(whole), _SLICE_BYTES):
         if at:
             await _others()
@@ -79,16 +82,16 @@ async def compress(request: HttpRequest) -> HttpRequest:
     body = b"".join(parts)
     if len(body) >= len(whole):
         return request
-    return replace(request, body=body, headers={**request.headers, "Content-Encoding": "gzip"})
+    return replace(request, body=body, headers={**request.headers, "Content-Encoding": encoding})
 
 
-def _compressor(size_bytes: int) -> Any:
-    """Return an object that compresses a body of this size, as `zlib.compressobj` does."""
+def _compressor(size_bytes: int, format: int) -> Any:
+    """Return an object that compresses a body of this size into `format`, as `zlib.compressobj` does."""
     if size_bytes <= _SLICE_BYTES:
-        return zlib.compressobj(_ZLIB_LEVEL, zlib.DEFLATED, GZIP)
+        return zlib.compressobj(_ZLIB_LEVEL, zlib.DEFLATED, format)
     from isal import isal_zlib  # seldom needed
 
-    return isal_zlib.compressobj(_ISAL_LEVEL, zlib.DEFLATED, GZIP)
+    return isal_zlib.compressobj(_ISAL_LEVEL, zlib.DEFLATED, format)
 
 
 async def _others() -> None:

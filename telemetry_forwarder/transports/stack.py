@@ -68,7 +68,7 @@ def _http(
     )
     if delivery.credential is not None:
         transport = AuthTransport(transport, delivery.credential, secrets)
-    return GzipTransport(transport) if delivery.gzip else transport
+    return GzipTransport(transport, delivery.encoding) if delivery.gzip else transport
 
 
 _HEALTH_S = 5.0

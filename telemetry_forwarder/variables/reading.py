@@ -57,6 +57,10 @@ class Values:
         """Return the text of a variable, without white space and quotes around it; "" if it is not set."""
         return unquoted(self.environ.get(name, ""))
 
+    def is_unsound(self, name: str) -> bool:
+        """Return whether a variable is set and invalid."""
+        return BY_NAME[name] in self.faults
+
     def problems(self, *sinks: "str | None") -> "list[Problem]":
         """Return the problems of the variables that belong to `sinks` (see `Variable.sink`; None: to no sink)."""
         return [describe() for variable, describe in self.faults.items() if variable.sink in sinks]
@@ -120,6 +124,8 @@ def consequence(variable: Variable) -> str:
             return f"Sink {sink} does not run without it."
     if variable.name in _STOPPING:
         return "Sink datadog does not run, as it would send to another place than was meant."
+    if variable.name == "DD_DD_URL":
+        return "No metrics are sent to Datadog, as they would go to another place than was meant."
     if variable.name == "AWS_REGION":
         return "Calls to AWS will fail."
     if variable.name == "TELEMETRY_FORWARDER_SECRETS_ALLOW":
@@ -151,7 +157,9 @@ def wanted_sinks(values: Values) -> "tuple[str, ...]":
 
 
 def wants_metrics(sink: str, values: Values) -> bool:
-    """Return whether `sink` shall get metrics."""
+    """Return whether `sink` shall get metrics. For Datadog its own variable counts for more."""
+    if sink == "datadog" and (switch := values["DD_ENHANCED_METRICS"]) is not None:
+        return bool(switch)
     chosen = values["TELEMETRY_FORWARDER_METRICS"]
     return "on" in chosen or sink in chosen
 

@@ -119,6 +119,16 @@ TOPICS = {
             "DD_LOGS_CONFIG_LOGS_DD_URL", Url(bare_host=True, endpoint="/api/v2/logs"), None,
             "Another logs intake (a proxy, a private link) instead of the site's", "datadog",
         ),
+        Variable(
+            "DD_ENHANCED_METRICS", Flag(), None,
+            "Metrics of invocations, as those of Datadog's own extension; unset: as TELEMETRY_FORWARDER_METRICS says. "
+            "Datadog's default is `true`; here they are off unless asked for, since some are billed as custom metrics",
+            "datadog",
+        ),
+        Variable(
+            "DD_DD_URL", Url(bare_host=True, endpoint="/api/v1/distribution_points"), None,
+            "Where metrics go instead of the site's API", "datadog",
+        ),
     ),
     "CloudWatch Logs": (
         Variable("CLOUDWATCH_LOG_GROUP", LogGroup(), None, "Log group; created where it is missing", "cloudwatch"),

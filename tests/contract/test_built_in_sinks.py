@@ -58,6 +58,19 @@ class TestDatadog(SinkContract):
         return load("datadog")(read_all({"DD_API_KEY": "k", "DD_LOGS_CONFIG_LOGS_DD_URL": "http://127.0.0.1:1"}))
 
 
+class TestDatadogMetrics(MetricSinkContract):
+    answers = Answers(
+        accept=HttpResponse(status=202, body=b'{"status":"ok"}'),
+        throttle=HttpResponse(status=429, headers={"x-ratelimit-reset": "0"}),
+        reject=HttpResponse(status=400, body=b'{"errors":["Payload is not in the expected format"]}'),
+        deny=HttpResponse(status=403, body=b'{"errors":["Forbidden"]}'),
+        too_large=HttpResponse(status=413, body=b'{"errors":["Payload too large"]}'),
+    )
+
+    def destination(self) -> Destination[Any, Any]:
+        return for_metrics("datadog", {"DD_API_KEY": "k", "DD_DD_URL": "http://127.0.0.1:1"})
+
+
 class TestCloudWatchLogs(SinkContract):
     answers = Answers(
         accept=AwsResponse(status=200, body={"nextSequenceToken": "1"}),

@@ -3,7 +3,9 @@
 from collections import Counter
 from typing import Any
 
-from local_backends import SplunkHec
+import pytest
+
+from local_backends import Answer, Fault, Reset, SplunkHec, Throttle, TooLarge
 from tests.integration.world import World, world
 
 INDEX = "numbers"
@@ -81,3 +83,42 @@ async def test_an_index_that_is_none_of_metrics_is_told_once_and_costs_the_logs_
         said = [line for line in w.said if "Incorrect index" in line["message"] and line["level"] != "INFO"]
         assert [line["level"] for line in said] == ["WARN", "ERROR"]  # at once, and that they are lost at the end
         assert all("SPLUNK_METRICS_INDEX" in line["message"] for line in said)
+
+
+async def test_datadog_gets_distributions_by_the_names_of_its_own_extension() -> None:
+    async with world(environment={"DD_ENHANCED_METRICS": "true", "DD_ENV": "test"}) as w:
+        await three_invocations(w)
+        metrics = w.datadog.metrics
+        told = [log.attributes["platform"]["record"] for log in w.datadog.logs if "REPORT Req" in log.message]
+        assert metrics.values("aws.lambda.enhanced.invocations") == [1, 1, 1]
+        assert metrics.values("aws.lambda.enhanced.errors") == [1]
+        billed = [report["metrics"]["billedDurationMs"] / 1000 for report in told]
+        assert metrics.values("aws.lambda.enhanced.billed_duration") == billed
+        assert len(metrics.values("aws.lambda.enhanced.init_duration")) >= 1
+        first, second, third = metrics.tags("aws.lambda.enhanced.invocations")
+        assert (first["cold_start"], second["cold_start"], third["error.type"]) == (
+            "true",
+            "false",
+            "Runtime.ExitError",
+        )
+        assert {first["env"], first["functionname"]} == {"test", w.env.function.name.lower()}
+        sent = [seen for seen in w.datadog.requests if seen.operation == "distributions"]
+        assert {seen.status for seen in sent} == {202}
+        assert {seen.headers.get("content-encoding", "deflate") for seen in sent} == {"deflate"}
+        assert not metrics.lost
+        for ledger in w.ledgers:
+            assert_balanced(ledger)
+
+
+@pytest.mark.parametrize("fault", [Answer(503, times=4), Reset(times=2), TooLarge(times=2), Throttle(retry_after=1)])
+async def test_metrics_wait_while_datadog_is_unwell_and_are_counted_once(fault: Fault) -> None:
+    async with world(environment={"DD_ENHANCED_METRICS": "true", "TELEMETRY_FORWARDER_SINKS": "datadog"}) as w:
+        w.datadog.faults.script(fault, on="distributions")
+        for _ in range(4):
+            await w.env.invoke({"lines": 1})
+        await w.env.shutdown()
+        assert w.datadog.metrics.values("aws.lambda.enhanced.invocations") == [1] * 4
+        assert len(w.datadog.metrics.values("aws.lambda.enhanced.duration")) == 4
+        (ledger,) = w.ledgers
+        assert_balanced(ledger)
+        assert not ledger["sinks"]["datadog-metrics"]["dropped"]

@@ -147,6 +147,7 @@ async def open_backends(
         "SPLUNK_HEC_TOKEN": "hec-token",
         "DD_API_KEY": "dd-key",
         "DD_LOGS_CONFIG_LOGS_DD_URL": datadog.url,
+        "DD_DD_URL": datadog.url,
         "CLOUDWATCH_LOG_GROUP": GROUP,
         "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": cloudwatch.url,
         "TELEMETRY_FORWARDER_PORT": str(free_port()),

@@ -21,7 +21,7 @@ async def test_command_serves_until_it_is_stopped() -> None:
     assert process.stdout is not None
     try:
         async with asyncio.timeout(20):
-            lines = [(await process.stdout.readline()).decode().strip() for _ in range(5)]
+            lines = [(await process.stdout.readline()).decode().strip() for _ in range(6)]
             urls = dict(line.split("=", 1) for line in lines)
             async with (
                 aiohttp.ClientSession() as client,
@@ -39,5 +39,5 @@ async def test_command_serves_until_it_is_stopped() -> None:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    assert set(urls) >= {"DD_LOGS_CONFIG_LOGS_DD_URL", "AWS_ENDPOINT_URL_SECRETS_MANAGER"}
-    assert rest == ["splunk 2 events", "datadog 0 logs", "cloudwatch 0 events"]
+    assert set(urls) >= {"DD_LOGS_CONFIG_LOGS_DD_URL", "DD_DD_URL", "AWS_ENDPOINT_URL_SECRETS_MANAGER"}
+    assert rest == ["splunk 2 events", "datadog 0 logs and 0 points", "cloudwatch 0 events"]

@@ -8,7 +8,7 @@ import pytest
 
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import Delivered, HttpResponse, Rejected, Retry
-from telemetry_forwarder.sinks import cloudwatch_logs, datadog, splunk_hec
+from telemetry_forwarder.sinks import cloudwatch_logs, datadog, datadog_metrics, splunk_hec
 from tests.sink_records import GOLDEN, SAMPLES, encode_all, loads, make_record
 
 PAGE = (Path(__file__).parents[2] / "docs" / "sinks.md").read_text()
@@ -28,7 +28,9 @@ def test_the_examples_are_golden():
         assert list(json.loads(shown)) == list(golden(name)[int(index)])  # in this order, too
 
 
-@pytest.mark.parametrize("sink", [splunk_hec, datadog, cloudwatch_logs], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "sink", [splunk_hec, datadog, datadog_metrics, cloudwatch_logs], ids=lambda module: module.__name__
+)
 def test_the_limits_are_those_of_the_code(sink):
     limits = sink.LIMITS
     for number in (limits.max_records, limits.max_bytes, limits.max_record_bytes):

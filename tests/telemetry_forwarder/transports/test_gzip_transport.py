@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import zlib
 
 import pytest
 
@@ -45,6 +46,16 @@ async def test_a_very_long_body_is_packed_by_another_library_into_no_more_bytes(
     sent = await sent_for(request(VERY_LONG))
     assert gzip.decompress(sent.body) == VERY_LONG
     assert len(sent.body) < len(gzip.compress(VERY_LONG, 3)) * 1.1
+
+
+@pytest.mark.parametrize("body", [LONG, VERY_LONG], ids=["short", "long"])
+async def test_deflate_is_the_zlib_format(body):
+    """Not a bare stream: RFC 9110 means the format of RFC 1950."""
+    inner = ScriptedTransport(then=HttpResponse(status=200))
+    await GzipTransport(inner, "deflate").send(request(body))
+    (sent,) = inner.requests
+    assert sent.headers["Content-Encoding"] == "deflate"
+    assert zlib.decompress(sent.body) == body
 
 
 @pytest.mark.parametrize("body", [b"", b"short", os.urandom(4096)], ids=["none", "short", "does not shrink"])
