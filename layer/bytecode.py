@@ -6,10 +6,11 @@ Each `os.py` is replaced by `os.pyc`, which Python imports just as well. PREFIX 
 shown in tracebacks. Docstrings are removed, as with -OO; assertions are kept. A dataclass keeps its docstring: without
 one the decorator would generate one at each start, and import `inspect` for it. The annotations of functions are
 removed, which nothing reads at run time; those of classes stay, because they make fields, and those of functions with a
-decorator, because `functools.singledispatch` reads them. With `-X no_debug_ranges` in that command the code has the
-lines for tracebacks but not the columns, which are shown under a source line only. With CARRIED, for a layer that has
-its interpreter, regular expressions are compiled here (layer/patterns.py); from CPython 3.15 on, stars are spelled out
-(layer/stars.py). The modules that each module must have are printed as JSON:
+decorator, because `functools.singledispatch` reads them. Classes that `attrs` would make are written out
+(layer/plain_classes.py). With `-X no_debug_ranges` in that command the code has the lines for tracebacks but not the
+columns, which are shown under a source line only. With CARRIED, for a layer that has its interpreter, regular
+expressions are compiled here (layer/patterns.py); from CPython 3.15 on, stars are spelled out (layer/stars.py).
+The modules that each module must have are printed as JSON:
 {"path of the module": ["module.it.imports", …]}.
 """
 
@@ -29,6 +30,7 @@ def main(tree: str, prefix: str, carried: str = "") -> None:
     sys.path.append(os.path.dirname(os.path.abspath(__file__)))  # which -I leaves out
     precompile = import_module("patterns").precompile
     spell_out = import_module("stars").spell_out
+    write_out = import_module("plain_classes").write_out
     imports = {}
     for directory, names, files in os.walk(tree):
         names.sort()
@@ -40,6 +42,7 @@ def main(tree: str, prefix: str, carried: str = "") -> None:
                 imports[path[len(tree) + 1 :]] = sorted(set(_imports_of(parsed, whole=f"/{OWN}/" in path)))
                 if name == "__init__.py" and sys.version_info >= (3, 15):
                     parsed = spell_out(parsed, directory)
+                parsed = write_out(parsed)
                 if carried:
                     parsed = precompile(parsed)
                 write(parsed, path, prefix + path[len(tree) :])
