@@ -17,6 +17,7 @@ import _socket
 from time import monotonic, time
 
 from telemetry_forwarder.variables import reading
+from telemetry_forwarder.variables.table import SNAP_START
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,36 +29,36 @@ PAUSES = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 1.0, 2.0, 2.0, 3.0)
 
 NEXT = "/2020-01-01/extension/event/next"
 
-# How long INIT waits by default; docs/performance.md has the measurements. After INIT a function has only its own share
-# of CPU, but INIT has two processors whatever the size. With one processor or more, the rest soon loads after INIT. A
-# smaller function pays for each ms of CPU several times over after INIT, so it may spend more time in INIT.
+# How long INIT waits by default; docs/performance.md has the measurements. INIT has two processors whatever the size,
+# so a ms of CPU that loading takes there is a ms that is billed, and that the caller waits for. Behind INIT it takes
+# 1769 MB divided by the function's memory: the first invocation is held and billed for that, though in its first 28 ms
+# it would be held for telemetry anyway. All in all the two ways cost the same with two fifths of a processor. With
+# less, everything is loaded in INIT, if it takes no longer than WHOLE_BUDGET_MS. Otherwise the environment might also
+# end before everything is loaded, and with it the output of a function that crashes in its first invocation.
 #
-# The smallest functions load everything in INIT, if that takes no longer than SMALLEST_BUDGET_MS. After INIT they have
-# a fourteenth of a processor. With that, loading takes longer than the hold of one invocation and the SHUTDOWN window,
-# so the output of a function that crashes in its first invocation would be lost.
-#
-# So does a function of any size that is served secrets: its handler waits for the first of them, so for the loading.
-_BIG_MB = 1024
-BIG_BUDGET_MS = 10
-_SMALL_MB = 256
-SMALL_BUDGET_MS = 20
-SMALLEST_BUDGET_MS = 300
+# Two kinds of functions wait that long whatever their size. If secrets are served, the handler waits for the first of
+# them, so for the loading. If INIT comes ahead of any invocation, nobody waits for it.
+_TWO_FIFTHS_OF_A_PROCESSOR_MB = 708
+WHOLE_BUDGET_MS = 300
+SHORT_BUDGET_MS = 10
+_AHEAD = ("provisioned-concurrency", SNAP_START)
 
 # How often to check whether an invocation has come, while loading continues after INIT.
 TICK_S = 0.01
 
 
 def budget_ms(values: reading.Values) -> int:
-    """Return how many ms after registration INIT may wait for the first `/event/next`: as set, else by use and size."""
+    """Return how many ms after registration INIT may wait for the first `/event/next`: as set, else by size and use."""
     given: int | None = values["TELEMETRY_FORWARDER_INIT_BUDGET_MS"]
     if given is not None:
         return given
-    if values["TELEMETRY_FORWARDER_SECRETS"] != "off":
-        return SMALLEST_BUDGET_MS
-    memory_mb: int = values["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] or _SMALL_MB
-    if memory_mb >= _BIG_MB:
-        return BIG_BUDGET_MS
-    return SMALL_BUDGET_MS if memory_mb >= _SMALL_MB else SMALLEST_BUDGET_MS
+    memory_mb: int | None = values["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]
+    is_whole = (
+        (memory_mb is not None and memory_mb < _TWO_FIFTHS_OF_A_PROCESSOR_MB)
+        or values["TELEMETRY_FORWARDER_SECRETS"] != "off"
+        or values.given("AWS_LAMBDA_INITIALIZATION_TYPE") in _AHEAD
+    )
+    return WHOLE_BUDGET_MS if is_whole else SHORT_BUDGET_MS
 
 
 class Early:

@@ -192,8 +192,8 @@ TOPICS = {
         Variable(
             "TELEMETRY_FORWARDER_INIT_BUDGET_MS", Integer(0, 9000), None,
             "Longest time, in ms, that INIT waits for the extension once it has registered; what is not loaded by then "
-            "is loaded behind it. Unset: 10 from 1024 MB of memory on, 20 from 256 MB on, 300 below, "
-            "and where secrets are served",
+            "is loaded behind it. Unset: 300 with less than 708 MB of memory, where secrets are served, and with "
+            "provisioned concurrency or SnapStart; else 10",
         ),
         # Source: Lambda Telemetry API Reference, buffering; the wire limits, read 2026-11-23.
         Variable(

@@ -13,15 +13,16 @@ import pytest
 
 from telemetry_forwarder.lambda_api.client import Invoke, invocation_in
 from telemetry_forwarder.lambda_api.first_event import (
-    BIG_BUDGET_MS,
-    SMALL_BUDGET_MS,
-    SMALLEST_BUDGET_MS,
+    SHORT_BUDGET_MS,
+    WHOLE_BUDGET_MS,
     Early,
     budget_ms,
     number_after,
 )
 from telemetry_forwarder.lambda_api.registration import receive, send
 from telemetry_forwarder.variables.reading import read_all
+
+AHEAD = {"AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency"}
 
 
 class Lambda:
@@ -115,20 +116,24 @@ def wait_until_given_up(one: Early) -> None:
 @pytest.mark.parametrize(
     ("environ", "ms"),
     [
-        ({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769"}, BIG_BUDGET_MS),
-        ({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256"}, SMALL_BUDGET_MS),
-        ({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "255"}, SMALLEST_BUDGET_MS),
-        ({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128"}, SMALLEST_BUDGET_MS),
-        ({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "much"}, SMALL_BUDGET_MS),
-        ({}, SMALL_BUDGET_MS),
-        ({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769", "TELEMETRY_FORWARDER_SECRETS": "token"}, SMALLEST_BUDGET_MS),
+        ({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769"}, SHORT_BUDGET_MS),
+        ({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "708"}, SHORT_BUDGET_MS),
+        ({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "707"}, WHOLE_BUDGET_MS),
+        ({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128"}, WHOLE_BUDGET_MS),
+        ({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "much"}, SHORT_BUDGET_MS),
+        ({}, SHORT_BUDGET_MS),
+        ({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769", "TELEMETRY_FORWARDER_SECRETS": "token"}, WHOLE_BUDGET_MS),
+        ({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769", **AHEAD}, WHOLE_BUDGET_MS),
+        ({"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}, WHOLE_BUDGET_MS),
+        ({"AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand"}, SHORT_BUDGET_MS),
+        ({**AHEAD, "TELEMETRY_FORWARDER_INIT_BUDGET_MS": "5"}, 5),
         ({"TELEMETRY_FORWARDER_SECRETS": "open", "TELEMETRY_FORWARDER_INIT_BUDGET_MS": "5"}, 5),
         ({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769", "TELEMETRY_FORWARDER_INIT_BUDGET_MS": "0"}, 0),
         ({"TELEMETRY_FORWARDER_INIT_BUDGET_MS": "9000"}, 9000),
-        ({"TELEMETRY_FORWARDER_INIT_BUDGET_MS": "soon"}, SMALL_BUDGET_MS),
+        ({"TELEMETRY_FORWARDER_INIT_BUDGET_MS": "soon"}, SHORT_BUDGET_MS),
     ],
 )
-def test_init_waits_as_long_as_is_set_or_goes_with_the_memory(environ: dict[str, str], ms: int) -> None:
+def test_init_waits_as_long_as_is_set_or_goes_with_memory_and_use(environ: dict[str, str], ms: int) -> None:
     assert budget_ms(read_all(environ)) == ms
 
 
