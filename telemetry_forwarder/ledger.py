@@ -140,4 +140,4 @@ class Account(_SinkCounts):
 
     def _deliver(self, batch: Batch) -> None:
         self.delivered += len(batch)
-        self.cut += sum(encoded.is_cut for encoded in batch)
+        self.cut += sum([encoded.is_cut for encoded in batch])

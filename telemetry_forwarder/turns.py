@@ -76,7 +76,8 @@ class Turns:
         self._is_taken = False
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._ends_at = 0.0
-        self._late: deque[float] = deque(maxlen=_REMEMBERED)
+        self._late = deque([0.0], maxlen=_REMEMBERED)
+        self._latest = 0.0  # the most of these
         self._rests_from = math.inf
         self._is_over_rest = asyncio.Event()
         self._rounds = 0  # of the event loop, in which no slice begins
@@ -102,7 +103,7 @@ class Turns:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._late.append(self._now() - self._ends_at)
+        self._note(self._now() - self._ends_at)
         asyncio.get_running_loop().call_soon(self._pass_on)
 
     def is_over(self) -> bool:
@@ -112,8 +113,13 @@ class Turns:
     @property
     def withheld_s(self) -> float:
         """The longest time, in seconds, for which the processor was withheld during one of the last slices."""
+        return self._latest
+
+    def _note(self, late_s: float) -> None:
+        """Note by how much a slice ended late, if the processor was withheld for that time."""
         least, most = _WITHHELD_S
-        return max((late for late in self._late if least <= late <= most), default=0.0)
+        self._late.append(late_s if least <= late_s <= most else 0.0)
+        self._latest = max(self._late)
 
     def give_way(self) -> None:
         """Begin no slice in the next rounds of the loop: what has just arrived takes several of them, and goes first.
@@ -161,7 +167,7 @@ class Turns:
         finally:
             withheld = (self._now() - passed) - (time.thread_time() - worked)
             if withheld >= _WITHHELD_S[0]:
-                self._late.append(withheld)
+                self._note(withheld)
 
     async def rest(self) -> None:
         """Wait until the rest is over, if there is one."""

@@ -1,7 +1,8 @@
 """Pieces, which are records for one request, and the attempts to deliver each of them."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
+from types import TracebackType
 from typing import Any
 
 from telemetry_forwarder.clock import Moment
@@ -33,6 +34,37 @@ class Attempt:
         """End the attempt at `at` on the loop's clock at the latest, if its request is under way."""
         if self.timeout is not None:
             self.timeout.stop_at(at)
+
+
+class Tasks:
+    """The tasks of attempts, which end with the block that starts them. They raise nothing.
+
+    A TaskGroup does the same and more, but is left a round of the event loop later, and an invocation is held for it.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> "Tasks":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        running = self._running()
+        if error is not None:
+            for task in running:
+                task.cancel()
+        if running:
+            await asyncio.wait(running)
+
+    def create(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks = [*self._running(), task]
+        return task
+
+    def _running(self) -> list[asyncio.Task[None]]:
+        return [task for task in self._tasks if not task.done()]
 
 
 class Piece:

@@ -30,7 +30,7 @@ from telemetry_forwarder.delivery.answer_time import (
 )
 from telemetry_forwarder.delivery.breaker import DENIED_PAUSE_S, NOTHING_S, Breaker, backoff
 from telemetry_forwarder.delivery.outstanding import Outcome, Outstanding, checked
-from telemetry_forwarder.delivery.pieces import Attempt, Piece
+from telemetry_forwarder.delivery.pieces import Attempt, Piece, Tasks
 from telemetry_forwarder.delivery.refusals import pause_after
 from telemetry_forwarder.delivery.trouble import Readiness, cut_off, news_of, no_answer
 from telemetry_forwarder.delivery.window import CLOSED, SendWindow
@@ -197,10 +197,10 @@ class Delivery:
         self._not_before, self._pauses = 0.0, backoff()
         self._may_reconnect, self._may_reconsider = True, self.outstanding.has_suspects
         self._has_more = self._more is not None
-        async with asyncio.TaskGroup() as group:
+        async with Tasks() as tasks:
             while self._bug is None:
                 self._news.clear()
-                start_at = await self._start_what_is_due(group)
+                start_at = await self._start_what_is_due(tasks)
                 if start_at is None and not self.outstanding.attempts:
                     break
                 await self._wait_for_news(start_at)
@@ -216,7 +216,7 @@ class Delivery:
         if until is not None and (now := self._clock.monotonic()) - until > LATE_S:
             self._thawed_at = now  # there was a freeze, and an answer may wait in the socket
 
-    async def _start_what_is_due(self, group: asyncio.TaskGroup) -> float | None:
+    async def _start_what_is_due(self, tasks: Tasks) -> float | None:
         """Start the attempts that may start now, and pack more pieces if there is room for them.
 
         Returns when the next attempt is due (monotonic clock); None if none is.
@@ -240,7 +240,7 @@ class Delivery:
             if piece.attempts and not has_looked:
                 has_looked = await let_answers_in()
                 continue
-            self._start(piece, group)
+            self._start(piece, tasks)
         return None
 
     def _may_wait(self) -> bool:
@@ -290,7 +290,7 @@ class Delivery:
         due = max(due, self._thawed_at + THAW_S)
         return due if due + LEAST_S < self.stop_at.at else never
 
-    def _start(self, piece: Piece, group: asyncio.TaskGroup) -> None:
+    def _start(self, piece: Piece, tasks: Tasks) -> None:
         if piece.attempts:
             self._account.copies += 1
             if self.stop_at is None:
@@ -301,7 +301,7 @@ class Delivery:
         piece.tries += self.stop_at is not None
         piece.attempts.append(attempt := Attempt(Moment.now(self._clock)))
         self._account.attempts += 1
-        attempt.task = group.create_task(self._attempt(piece, attempt))
+        attempt.task = tasks.create(self._attempt(piece, attempt))
 
     async def _attempt(self, piece: Piece, attempt: Attempt) -> None:
         """Make one attempt and act on its answer, unless another attempt was answered first."""

@@ -8,7 +8,6 @@ import contextlib
 import os
 import time
 from _blake2 import blake2b  # not from `hashlib`, which loads OpenSSL's library
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -121,7 +120,8 @@ class Intake:
         self._derive = derive
         self._measured: str | None = None  # the request whose end was measured last
         kept = spool.identities()[-_REMEMBERED:] if spool else []
-        self._recent = deque(dict.fromkeys([*known, *kept]), maxlen=2 * _REMEMBERED)
+        # Identities of the last bodies, oldest first; in a list, to look one up takes as long as to parse a body.
+        self._recent = dict.fromkeys([*dict.fromkeys([*known, *kept])][-2 * _REMEMBERED :])
 
     def take(self, body: bytes, sequence_id: str) -> None:
         """Count and hand on one body, all at once."""
@@ -142,7 +142,9 @@ class Intake:
             self._counts.redelivered_bodies += 1
             self._log.debug(f"Lambda sent a batch again (sequence-id {sequence_id[:64]!r}); it was taken before.")
             return None
-        self._recent.append(fingerprint)
+        self._recent[fingerprint] = None
+        if len(self._recent) > 2 * _REMEMBERED:
+            del self._recent[next(iter(self._recent))]
         now_ms = round(self._clock.time() * 1000)
         arrived = Arrived(body, identity, now_ms, is_behind_a_loss=self._has_lost, fingerprint=fingerprint)
         self._has_lost = False
@@ -223,7 +225,7 @@ class Intake:
         self._router.route(records, lambda wanted: self._keep(arrived, len(items), wanted, before))
         self._derive_from(records, arrived)
         for record in records:
-            if record.type == "platform.logsDropped" and record.fields:
+            if record.context.type == "platform.logsDropped" and record.fields:
                 self._note_loss(record.fields)
 
     def _derive_from(self, records: Sequence[Record], arrived: Arrived) -> None:
@@ -303,8 +305,7 @@ class Intake:
         self._judge(arrived)
         found = arrived.decoded
         if found is None or not (found.items or found.others):
-            with contextlib.suppress(ValueError):  # it was pushed out long ago
-                self._recent.remove(arrived.fingerprint)
+            self._recent.pop(arrived.fingerprint, None)
         return found
 
     def _count(self, found: Decoded) -> None:

@@ -22,9 +22,8 @@ from telemetry_forwarder.lambda_api.registration import (
     API,
     SUBSCRIBE_S,
     address_of,
-    is_whole,
-    parse,
     request_bytes,
+    whole,
 )
 
 if TYPE_CHECKING:
@@ -196,14 +195,14 @@ class ExtensionsClient:
     async def _receive(self, connection: socket.socket, received: bytes) -> "Answer":
         """Read the rest of the answer to a request; `received` was read before. Raises OSError."""
         self.on_asked()
-        while not received or not is_whole(received):
+        while not received or (answer := whole(received)) is None:
             news = await _read(connection)
             if not news:
-                if not is_whole(received, is_over=True):
+                if (answer := whole(received, is_over=True)) is None:
                     raise ConnectionAbortedError("closed by the other end")
                 break
             received += news
-        return parse(received)
+        return answer
 
 
 async def _connect(connection: socket.socket, address: tuple[str, int]) -> None:

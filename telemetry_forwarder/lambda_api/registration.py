@@ -212,7 +212,9 @@ def receive(connection: "_socket.socket", received: bytes = b"", until: "float |
     """
     try:
         chunk = b"-"
-        while chunk and not is_whole(received):
+        while chunk:
+            if (answer := whole(received)) is not None:
+                return answer
             connection.settimeout(None if until is None else max(0.0001, until - monotonic()))
             received += (chunk := connection.recv(65536))
     except OSError as error:
@@ -237,15 +239,17 @@ def request_bytes(runtime_api: str, method: str, path: str, head: str, body: str
     ).encode() + content
 
 
-def is_whole(received: bytes, *, is_over: bool = False) -> bool:
-    """Return whether an answer has reached its announced end; if it announces none, return `is_over`."""
+def whole(received: bytes, *, is_over: bool = False) -> "Answer | None":
+    """Return an answer that has reached its announced end, else None; if it announces none, it has if `is_over`."""
     status, headers, content, has_head = _split(received)
     if not has_head or not status:
-        return False
+        return None
     if headers.get("transfer-encoding", "").lower() == "chunked":
-        return _join_chunks(content)[1]
-    length = headers.get("content-length", "")
-    return len(content) >= int(length) if length.isascii() and length.isdigit() else is_over
+        content, is_complete = _join_chunks(content)
+    else:
+        length = headers.get("content-length", "")
+        is_complete = len(content) >= int(length) if length.isascii() and length.isdigit() else is_over
+    return (status, headers, content) if is_complete else None
 
 
 def parse(received: bytes) -> "Answer":

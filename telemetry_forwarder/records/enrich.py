@@ -6,7 +6,7 @@ On Managed Instances requests interleave, so a record there has only the request
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from msgspec.structs import replace
@@ -112,6 +112,8 @@ class Enricher:
 class _Fold:
     """The enriching of one batch: a working copy of the Knowledge before it."""
 
+    _known = cached_property[dict[str, None]](lambda self: dict.fromkeys(self._before.known))  # of use after a start
+
     def __init__(self, origin: Origin, knowledge: Knowledge, items: Sequence[Item]) -> None:
         """Start, and look ahead in `items` for facts that also apply to items before the event that tells them."""
         self._before = knowledge
@@ -123,10 +125,8 @@ class _Fold:
             knowledge.current, knowledge.started_ms, knowledge.is_lost, knowledge.end,
             tuple([Invocation(*one) for one in knowledge.invocations]),
         )  # fmt: skip
-        self._first = knowledge.first
-        self._starts = knowledge.starts
+        self._first, self._starts = knowledge.first, knowledge.starts
         self._init_within = knowledge.init_within
-        self._known = dict.fromkeys(knowledge.known)
         self._ended = dict.fromkeys(knowledge.ended)
         self._restored = knowledge.restored
         if self.origin.instance_id is None:  # earlier items are of the same environment
@@ -148,7 +148,7 @@ class _Fold:
             first=self._first,
             starts=self._starts,
             init_within=self._init_within,
-            known=tuple(self._known),
+            known=tuple(self._known) if "_known" in self.__dict__ else self._before.known,
             ended=tuple(self._ended),
             inherited=self._before.inherited,
             inherited_first=self._before.inherited_first,

@@ -121,7 +121,7 @@ class SplunkHec(Struct, frozen=True, kw_only=True, cache_hash=True):
     def request(self, batch: Batch) -> HttpRequest:
         return HttpRequest(
             url=f"{self.url}/services/collector/event",
-            body=b"\n".join(encoded.data for encoded in batch),
+            body=b"\n".join([encoded.data for encoded in batch]),
             headers={"content-type": "application/json"} | self._channel(batch[0].record.time_ms),
         )
 
@@ -274,7 +274,9 @@ def fields(context: Context, is_cut: bool) -> dict[str, str | list[str]]:
         "level": context.level,
         "cut": is_cut or None,
     }
-    found: dict[str, str | list[str]] = {key: _as_text(value) for key, value in present(ours).items()}
+    found: dict[str, str | list[str]] = {
+        key: value if value.__class__ is str else _as_text(value) for key, value in present(ours).items()
+    }
     for key, value in grouped(origin.tags).items():
         while key in ours or key in METADATA or key in found or key == "record_id":
             key = f"tag_{key}"

@@ -79,6 +79,7 @@ class HttpTransport:
         self._clock = clock or SystemClock()
         self._connector: Connector | None = None
         self._route: tuple[str, Route] | None = None  # of the last request
+        self._head: tuple[tuple[object, ...], bytes] | None = None  # of the last request, and what it depends on
         self._is_closed = False
         self._ways = Ways()
 
@@ -141,15 +142,26 @@ class HttpTransport:
         return self._connector
 
     def _head_of(self, request: HttpRequest, route: Route) -> bytes:
-        """Return the head of a request as bytes. Raises ValueError if it would hold another line than it should."""
+        """Return the head of a request as bytes. Raises ValueError if it would hold another line than it should.
+
+        It is that of the request before but for the length, which comes last, unless a header has changed.
+        """
+        method = request.method.upper()
+        has_length = bool(request.body) or method not in _WITHOUT_BODY
+        key = (route, method, has_length, *request.headers.items())
+        if (known := self._head) is None or known[0] != key:
+            self._head = known = key, self._lines_of(request, route, has_length=has_length)
+        return known[1] + (b"Content-Length: %d\r\n\r\n" % len(request.body) if has_length else b"\r\n")
+
+    def _lines_of(self, request: HttpRequest, route: Route, *, has_length: bool) -> bytes:
+        """Return all lines of a request's head but the length, if it is to have one, and the empty one at its end."""
         headers = CIMultiDict({"Host": route.authority, "User-Agent": _USER_AGENT, "Accept": "*/*"})
         if self._proxy and not route.target.startswith("/"):  # it forwards the request
             headers.update(proxy_login(self._proxy))
         headers.update(request.headers)
-        method = request.method.upper()
-        if request.body or method not in _WITHOUT_BODY:
-            headers["Content-Length"] = str(len(request.body))
-        return _serialize_headers(f"{method} {route.target} HTTP/1.1", headers)
+        if has_length:
+            headers.popall("Content-Length", None)
+        return _serialize_headers(f"{request.method.upper()} {route.target} HTTP/1.1", headers).removesuffix(b"\r\n")
 
     def _route_to(self, text: str) -> Route:
         """Return the way to a URL, which is requested as it is. Raises ValueError and ConnectFailed."""

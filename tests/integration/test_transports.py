@@ -75,6 +75,45 @@ async def test_a_request_without_a_body_carries_none():
     assert "content-length" not in server.requests[0].headers
 
 
+async def test_each_request_has_its_own_head_whatever_the_one_before_it_had():
+    """Heads are the same from one request to the next but for the length, and are not written anew where they are."""
+    own = {"X-Own": "1"}
+    async with serving(says(200)) as server, http() as transport:
+        requests = [
+            post(server.url(), b"12", **own), post(server.url(), b"123", **own), post(server.url(), b"123", X_Own="1"),
+            post(server.url("/other"), b"1"), post(server.url("/other"), b""), post(server.url("/other"), b"1"),
+            post(server.url(), b"1", **own, **{"Content-Length": "7"}), post(server.url(), b"1", **own),
+            HttpRequest(url=server.url(), body=b"", headers=own, method="GET"),
+            HttpRequest(url=server.url(), body=b"", headers=own, method="PUT"),
+            HttpRequest(url=server.url(), body=b"4444", headers=own, method="GET"),
+            HttpRequest(url=server.url(), body=b"", headers=own, method="GET"),
+        ]  # fmt: skip
+        for request in requests:
+            await transport.send(request)
+            own["X-Own"] = f"{len(server.requests)}"  # whose mapping it is may change it
+        together, server.requests = server.requests, []
+        own["X-Own"] = "1"
+        for number, request in enumerate(requests):
+            async with http() as alone:
+                await alone.send(request)
+            own["X-Own"] = f"{number + 1}"
+    assert together == server.requests
+    assert [int(seen.headers.get("content-length", "-1")) for seen in together] == [
+        2,
+        3,
+        3,
+        1,
+        0,
+        1,
+        1,
+        1,
+        -1,
+        0,
+        4,
+        -1,
+    ]
+
+
 async def test_a_redirect_is_an_answer_and_not_followed():
     async with serving(says(307, b"", "Location: /elsewhere")) as server, http() as transport:
         answer = await transport.send(post(server.url()))

@@ -158,6 +158,13 @@ def test_batches_with_other_bytes_are_other_batches_even_under_one_sequence_id()
     assert (world.counts.redelivered_bodies, len({record.id for record in world.taken})) == (0, 10)
 
 
+def test_a_batch_is_remembered_until_128_others_have_come() -> None:
+    world = World()
+    for number in (*range(128), 0, 128, 0):
+        world.intake.take(body(f"line {number}"), "s")
+    assert (world.counts.redelivered_bodies, len(world.taken)) == (1, 130)
+
+
 def test_batches_without_a_record_are_never_a_repetition() -> None:
     world = World()
     for _ in range(3):
