@@ -150,7 +150,7 @@ async def _serve(
             log.info if settings.spooling is not None and spool is None else log.warning,
         )
         inherited = before(registration.subscription, handover_file)
-        enricher = Enricher(origin, before=inherited)
+        enricher = Enricher(origin, before=inherited, is_traced=settings.traces != "off")
         machine = Machine(
             clock=clock,
             strategy=settings.strategy,

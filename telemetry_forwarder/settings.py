@@ -66,6 +66,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     secrets: "SecretsSettings | None"  # None: neither the function nor a sink needs secrets
     failover: S3Prefix | SqsQueue | None
     ledger_period_s: int | None  # None: metrics of the ledger alone, for sinks that take metrics
+    traces: str | float  # off, on, follow_xray, or the share of the requests that become traces
     price_request: float | None  # in USD, as `price_gb_second`; None: the list price
     price_gb_second: float | None
     problems: tuple[Problem, ...]
@@ -105,6 +106,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             secrets=secrets,
             failover=values["TELEMETRY_FORWARDER_FAILOVER"],
             ledger_period_s=values["TELEMETRY_FORWARDER_LEDGER_PERIOD"],
+            traces=values["TELEMETRY_FORWARDER_TRACES"],
             price_request=values["TELEMETRY_FORWARDER_PRICE_REQUEST"],
             price_gb_second=values["TELEMETRY_FORWARDER_PRICE_GB_SECOND"],
             problems=(*problems, *_unknown_names(values)),

@@ -164,7 +164,9 @@ def signals_of(
     from telemetry_forwarder.signals.signals import Signals
 
     prices = Prices(os.uname().machine, settings.price_request, settings.price_gb_second)
-    return Signals(takes, prices, is_successor=inherited.request_id is not None, measured=inherited.measured)
+    traced = [one.sink for one in destinations if Signal.SPAN in taken_by(one.sink)]
+    is_xray = bool(traced) and all(getattr(sink, "is_xray", False) for sink in traced)
+    return Signals(takes, prices, traces=settings.traces, is_xray=is_xray, before=inherited)
 
 
 @asynccontextmanager

@@ -118,6 +118,7 @@ class Intake:
         self._spool = spool
         self._soon = soon
         self._derive = derive
+        self.traced: str | None = None  # the request whose trace was sent last without its report
         self._measured: str | None = None  # the request whose end was measured last
         kept = spool.identities()[-_REMEMBERED:] if spool else []
         # Identities of the last bodies, oldest first; in a list, to look one up takes as long as to parse a body.
@@ -335,7 +336,8 @@ class Intake:
         if self._handover_file is not None:
             self._left = self._enricher.handover
             taken = "".join([*self._recent][-_REMEMBERED:])
-            self._handover_file.write(replace(self._left, taken=taken, measured=self._measured))
+            left = replace(self._left, taken=taken, measured=self._measured, traced=self.traced)
+            self._handover_file.write(left)
 
     def _keep(self, arrived: Arrived, items: int, wanted: Sequence[int], before: Knowledge) -> None:
         """Add the body to the spool. It is written now or after the response, or earlier if a sink has no room for it.

@@ -43,7 +43,8 @@ class Lifecycle:
         last_word: Callable[[], Record | None] = lambda: None,
     ) -> None:
         self.on_invoke: Callable[[Invocation], None] = lambda invocation: None  # before anything else is done
-        self.before_drain: Callable[[], None] = lambda: None  # called when the last telemetry was read
+        # Called when the last telemetry was read, with the reason of SHUTDOWN; None if there was none.
+        self.before_drain: Callable[[str | None], None] = lambda reason: None
         self.inbox: Inbox | None = None  # received bodies that are still to be made into records
         self._client = client
         self._machine = machine
@@ -53,6 +54,7 @@ class Lifecycle:
         self._log = log
         self._turns = turns or Turns(clock)
         self._last_word = last_word
+        self._reason: str | None = None  # of the SHUTDOWN event
         self._stirred = TimedEvent()  # set when something has happened on which the machine may decide
         for worker in workers:
             worker.on_idle = self._stirred.set
@@ -97,6 +99,7 @@ class Lifecycle:
                         event.request_id, event.deadline_ms, is_worth_waiting=self._is_anybody_waited_for()
                     )
                 case Shutdown():
+                    self._reason = event.reason
                     actions = self._machine.on_shutdown(event.reason, event.deadline_ms, late_by=self._turns.withheld_s)
             is_over = await self._carry_out(actions)
             asked_ms = self._now_ms
@@ -204,7 +207,7 @@ class Lifecycle:
             left = limits.send_until.left(self._clock)
             await self.inbox.wait_empty(limits.send_until.earlier((1 - _DIGEST_SHARE) * left))
             self.inbox.give_up()
-        self.before_drain()
+        self.before_drain(self._reason)
         async with asyncio.TaskGroup() as group:
             for worker in self._workers:
                 group.create_task(worker.drain(limits.send_until, limits.store_until))

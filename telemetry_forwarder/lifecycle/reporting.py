@@ -81,12 +81,15 @@ class Reporting:
             self._take(Signal.LOG, [report.record()], "ledger record")
             self._log.note("ledger of a period", **report.fields, **report.emf(self._origin.function_name))
 
-    def finish(self) -> None:
-        """Hand on what is still open, as the environment ends."""
+    def finish(self, reason: str | None) -> None:
+        """Hand on what is still open, as the environment ends for `reason` (None: without SHUTDOWN)."""
         self._collect()
         if self._signals is not None:
-            for signal, derived in self._signals.finish(self._now_ms):
+            for signal, derived in self._signals.finish(self._now_ms, reason):
                 self._take(signal, derived, "end")
+            if (unfinished := self._signals.unfinished) is not None:
+                self._intake.traced = unfinished
+                self._intake.save_handover()  # the next process must not tell it again
         if self._ledger is not None:
             self.report_ledger(self._ledger)
 

@@ -12,7 +12,15 @@ from typing import Any
 from msgspec.structs import replace
 
 from telemetry_forwarder.records.handover import Handover
-from telemetry_forwarder.records.knowledge import Knowledge, consult, handover, is_in_doubt
+from telemetry_forwarder.records.knowledge import (
+    Knowledge,
+    consult,
+    ended_before_any_start,
+    handover,
+    init_start_in,
+    is_in_doubt,
+    traces_of,
+)
 from telemetry_forwarder.records.log_lines import read
 from telemetry_forwarder.records.record import Context, Item, Origin, Record
 from telemetry_forwarder.records.running import ENDS, Heard, Invocation, Running, is_loss
@@ -53,8 +61,11 @@ def learn(origin: Origin, knowledge: Knowledge, items: Sequence[Item], gaps: Seq
 class Enricher:
     """Keeps the Knowledge between batches, and the INVOKE events that came beside the telemetry."""
 
-    def __init__(self, origin: Origin, before: Handover | None = None) -> None:
-        """Start with `before`, which is what the previous generation in this environment left, if there was one."""
+    def __init__(self, origin: Origin, before: Handover | None = None, *, is_traced: bool = False) -> None:
+        """Start with `before`, which is what the previous generation in this environment left, if there was one.
+
+        If `is_traced`, records get the trace id of their request.
+        """
         left = before or Handover()
         self._origin = origin
         self._heard = Heard()
@@ -64,6 +75,8 @@ class Enricher:
             inherited=left.request_id,
             inherited_first=left.first,
             restored=left.restored,
+            is_traced=is_traced,
+            traces=((left.request_id, left.trace_id),) if is_traced and left.request_id and left.trace_id else (),
         )
 
     @property
@@ -129,19 +142,21 @@ class _Fold:
         self._init_within = knowledge.init_within
         self._ended = dict.fromkeys(knowledge.ended)
         self._restored = knowledge.restored
+        self._traces = traces_of(knowledge)
         if self.origin.instance_id is None:  # earlier items are of the same environment
-            self._learn_of_environment(_init_start_in(items))
+            self._learn_of_environment(init_start_in(items))
         # The contexts of lines since the last platform event, by all that they depend on.
         self._contexts: dict[tuple[Any, ...], Context] = {}
         self._dead: str | None = None  # a request of the previous generation, until another starts
         if knowledge.current is None:
-            self._dead = _ended_before_any_start(items) or knowledge.inherited
+            self._dead = ended_before_any_start(items) or knowledge.inherited
 
     @property
     def knowledge(self) -> Knowledge:
         if not self._has_learned:
             return self._before
-        return Knowledge(
+        return replace(
+            self._before,
             instance_id=self.origin.instance_id,
             init_type=self.origin.init_type,
             current=self._running.current,
@@ -150,13 +165,12 @@ class _Fold:
             init_within=self._init_within,
             known=tuple(self._known) if "_known" in self.__dict__ else self._before.known,
             ended=tuple(self._ended),
-            inherited=self._before.inherited,
-            inherited_first=self._before.inherited_first,
             restored=self._restored,
             is_lost=self._running.is_lost,
             started_ms=self._running.started_ms,
             end=self._running.end,
             invocations=tuple([(*one,) for one in self._running.announced]),
+            traces=self._traces.told if self._traces is not None else (),
         )
 
     def records(self, items: Sequence[Item], batch: str, at_once: int, gaps: Sequence[int]) -> Iterator[list[Record]]:
@@ -214,18 +228,21 @@ class _Fold:
         self._contexts.clear()
         self._learn(item)
         request_id, level = self._told_by_platform(item.type, fields)
-        context = _context(self.origin, item.type, request_id, self._is_cold(request_id), level)
+        trace_id = self._trace_of(request_id)
+        context = _context(self.origin, item.type, request_id, self._is_cold(request_id), level, trace_id)
         self._learn_of_loss(item)
         return context
 
     def _context_of_line(self, item: Item, reading: tuple[Any, str | None, tuple[str, ...], bool]) -> Context:
         """Return the context of a line: the same between two platform events, unless its time has to tell it."""
-        _, level, told, is_sure = reading
-        key = (item.type, level, told, is_sure)
+        fields, level, told, is_sure = reading
+        own_trace = self._traces.told_by(fields) if self._traces is not None and fields else None
+        key = (item.type, level, told, is_sure, own_trace)
         context = self._contexts.get(key)
         if context is None:
             request_id = self._request_id(item, told, is_sure)
-            context = _context(self.origin, item.type, request_id, self._is_cold(request_id), level)
+            trace_id = own_trace or self._trace_of(request_id)
+            context = _context(self.origin, item.type, request_id, self._is_cold(request_id), level, trace_id)
             if not self._running.is_in_doubt:
                 self._contexts[key] = context
         return context
@@ -253,8 +270,13 @@ class _Fold:
                 self._remember(missed)
             self._first = self._first or request_id
             self._remember(request_id)
+            if self._traces is not None:
+                self._traces.start(request_id, item.body)
         elif item.type in ENDS and isinstance(request_id, str):
             self._note_end(request_id, item.time_ms)
+
+    def _trace_of(self, request_id: str | None) -> str | None:
+        return self._traces.of(request_id) if self._traces is not None else None
 
     def _take_on_name(self) -> None:
         """Use the name of the restored environment; up to here the name was the snapshot's."""
@@ -283,14 +305,13 @@ class _Fold:
         self._known[request_id] = None
         self._ended.pop(request_id, None)
         if len(self._known) > _MOST_KNOWN:
-            if self._ended:
-                forgotten = next(iter(self._ended))
-                del self._ended[forgotten]
-            elif self._is_concurrent and len(self._known) <= 16 * _MOST_KNOWN:
+            if not self._ended and self._is_concurrent and len(self._known) <= 16 * _MOST_KNOWN:
                 return
-            else:
-                forgotten = next(iter(self._known))
+            forgotten = next(iter(self._ended or self._known))
+            self._ended.pop(forgotten, None)
             del self._known[forgotten]
+            if self._traces is not None:
+                self._traces.forget(forgotten)
 
     def _learn_of_environment(self, body: Mapping[str, Any]) -> None:
         instance, init_type = body.get("instanceId"), body.get("initializationType")
@@ -376,25 +397,3 @@ def restored_as(body: Mapping[str, Any]) -> str | None:
     """Return the environment's name in a `platform.restoreStart`; None in schemas before 2025-01-29."""
     name = body.get("instanceId")
     return name if isinstance(name, str) and name else None
-
-
-def _init_start_in(items: Sequence[Item]) -> Mapping[str, Any]:
-    bodies = (item.body for item in items if item.type == "platform.initStart" and isinstance(item.body, dict))
-    return next(bodies, {})
-
-
-def _ended_before_any_start(items: Sequence[Item]) -> str | None:
-    """Return the request whose end comes before any start, or None; None also if something was lost before that end.
-
-    The first items of a new generation may be the last lines of an invocation that ended the previous one, or an init
-    within an invocation whose start came before the subscription. Only the end event after them names that request.
-    """
-    for item in items:
-        body = item.body if isinstance(item.body, dict) else {}
-        if item.type in ("platform.start", "platform.logsDropped"):
-            return None
-        if item.type == "platform.initStart" and body.get("phase") != "invoke":
-            return None
-        if item.type in ENDS and isinstance(request_id := body.get("requestId"), str):
-            return request_id
-    return None

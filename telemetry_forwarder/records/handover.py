@@ -23,6 +23,9 @@ class Handover(Struct, frozen=True, kw_only=True):
     `taken` holds the identities of the batches that were taken last, concatenated. `restored` is the name of an
     environment that was restored from a snapshot. `measured` is the request whose end was measured last, where metrics
     or spans are made.
+
+    Where traces are on: `trace_id` and `started` (its time in ms) are what Lambda told of the running request, `traced`
+    is the one whose trace was sent without its report.
     """
 
     instance_id: str | None = None
@@ -31,6 +34,9 @@ class Handover(Struct, frozen=True, kw_only=True):
     taken: str | None = None
     restored: str | None = None
     measured: str | None = None
+    trace_id: str | None = None
+    started: str | None = None
+    traced: str | None = None
 
     def batches(self) -> list[str]:
         """Return the identities of the batches that were taken last, oldest first."""

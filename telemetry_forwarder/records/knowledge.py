@@ -1,13 +1,17 @@
 """What the telemetry has told so far, as a value that enriching folds over. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from telemetry_forwarder.records.handover import Handover
 from telemetry_forwarder.records.record import Item
-from telemetry_forwarder.records.running import Heard, is_loss, is_needed
+from telemetry_forwarder.records.running import ENDS, Heard, is_loss, is_needed
+
+if TYPE_CHECKING:
+    from telemetry_forwarder.records.tracing import Traces
 
 
 class Knowledge(Struct, frozen=True, kw_only=True):
@@ -28,6 +32,17 @@ class Knowledge(Struct, frozen=True, kw_only=True):
     started_ms: int = 0
     end: tuple[str, int] | None = None
     invocations: tuple[tuple[str, int, int], ...] = ()  # `Invocation`s as plain tuples
+    is_traced: bool = False  # whether records get the trace id of their request
+    traces: tuple[tuple[str, str], ...] = ()  # the trace ids that Lambda told, of requests in `known` and `inherited`
+
+
+def traces_of(knowledge: Knowledge) -> "Traces | None":
+    """Return the trace ids of the requests; None, and import nothing, if records get none."""
+    if not knowledge.is_traced:
+        return None
+    from telemetry_forwarder.records.tracing import Traces  # loaded only where traces are on
+
+    return Traces(knowledge.traces)
 
 
 def consult(knowledge: Knowledge, heard: Heard, items: Sequence[Item], gaps: Sequence[int] = ()) -> Knowledge:
@@ -53,11 +68,15 @@ def handover(knowledge: Knowledge, heard: Heard) -> Handover:
     is_open = is_in_doubt(knowledge)
     is_certain = newest == knowledge.current or not is_open if newest is not None else not knowledge.is_lost
     running = knowledge.current if is_certain else None
+    request_id = running if knowledge.starts or is_open else knowledge.inherited
+    is_traced = knowledge.is_traced and request_id is not None
     return Handover(
         instance_id=knowledge.instance_id,
-        request_id=running if knowledge.starts or is_open else knowledge.inherited,
+        request_id=request_id,
         first=knowledge.first or knowledge.inherited_first,
         restored=knowledge.restored,
+        trace_id=dict(knowledge.traces).get(request_id or "") if is_traced else None,
+        started=str(knowledge.started_ms) if is_traced and request_id == knowledge.current else None,
     )
 
 
@@ -65,3 +84,25 @@ def is_in_doubt(knowledge: Knowledge) -> bool:
     """Return whether only an INVOKE event can tell which request runs."""
     told = knowledge.invocations
     return knowledge.is_lost or bool(told and told[-1][0] != knowledge.current)
+
+
+def init_start_in(items: Sequence[Item]) -> Mapping[str, Any]:
+    bodies = (item.body for item in items if item.type == "platform.initStart" and isinstance(item.body, dict))
+    return next(bodies, {})
+
+
+def ended_before_any_start(items: Sequence[Item]) -> str | None:
+    """Return the request whose end comes before any start, or None; None also if something was lost before that end.
+
+    The first items of a new generation may be the last lines of an invocation that ended the previous one, or an init
+    within an invocation whose start came before the subscription. Only the end event after them names that request.
+    """
+    for item in items:
+        body = item.body if isinstance(item.body, dict) else {}
+        if item.type in ("platform.start", "platform.logsDropped"):
+            return None
+        if item.type == "platform.initStart" and body.get("phase") != "invoke":
+            return None
+        if item.type in ENDS and isinstance(request_id := body.get("requestId"), str):
+            return request_id
+    return None

@@ -9,7 +9,6 @@ platform. So errors that only the function's own lines tell are counted under a 
 with the others.
 """
 
-import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +17,11 @@ from msgspec import Struct
 
 from telemetry_forwarder.records.derived import Derived
 from telemetry_forwarder.records.record import Record
-from telemetry_forwarder.signals.points import MetricKind, Point, is_number, metrics
+from telemetry_forwarder.signals.events import error_type
+from telemetry_forwarder.signals.events import escaped_error as _escaped
+from telemetry_forwarder.signals.events import metric_of as _metric
+from telemetry_forwarder.signals.events import span_of as _span
+from telemetry_forwarder.signals.points import MetricKind, Point, metrics
 from telemetry_forwarder.signals.prices import Rates, rates
 from telemetry_forwarder.variables.table import MANAGED_INSTANCES
 
@@ -31,11 +34,6 @@ _REMEMBERED = 1024
 _NEARLY_ALL = 0.95
 _SPANS = {"responseLatency": "response_latency", "responseDuration": "response_duration",
           "runtimeOverhead": "runtime_overhead"}  # fmt: skip
-# How managed runtimes write an exception that escaped the handler. Source: lines of the Python, Ruby and Node.js
-# runtimes, read 2026-11-28.
-_ESCAPED = re.compile(
-    r"\[ERROR\] [A-Z][\w.:]*(?:: |\n|$)|.{0,80}\tERROR\t(?:Invoke Error|Uncaught Exception|Unhandled)"
-)
 
 
 class Prices(Struct, frozen=True):
@@ -72,6 +70,14 @@ class Meter:
         return make(self, record, record.fields) if make is not None and record.fields is not None else None
 
     # --- events -----------------------------------------------------------------------------------------------------
+
+    def _on_start(self, record: Record, event: Mapping[str, Any]) -> None:
+        """Let a request count again if it starts again: each attempt of an asynchronous event has the same id."""
+        key = ("start", record.request_id or "")
+        if self._seen.get(key) != record.time_ms:
+            for what in ("done", "report", "line"):
+                self._seen.pop((what, key[1]), None)
+            self._note(key, record.time_ms)
 
     def _on_runtime_done(self, record: Record, event: Mapping[str, Any]) -> Derived | None:
         duration = _metric(event, "durationMs")
@@ -170,10 +176,13 @@ class Meter:
         )
         if key in self._seen:
             return False
-        self._seen[key] = duration
+        self._note(key, duration)
+        return True
+
+    def _note(self, key: tuple[str, str], value: float | None) -> None:
+        self._seen[key] = value
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
-        return True
 
     def _rates_of(self, record: Record) -> Rates:
         origin = record.origin
@@ -202,6 +211,7 @@ class Meter:
 
 _UNSEEN = object()
 _MAKE = {
+    "platform.start": Meter._on_start,
     "platform.runtimeDone": Meter._on_runtime_done,
     "platform.report": Meter._on_report,
     "platform.initReport": Meter._on_init_report,
@@ -209,48 +219,8 @@ _MAKE = {
 }
 
 
-def error_type(event: Mapping[str, Any]) -> str | None:
-    """Return the class of the error that a platform event tells, `timeout` for a time-out; None if it tells none."""
-    status, kind = event.get("status", "success"), event.get("errorType")
-    if isinstance(kind, str) and kind:
-        return kind[:_LONGEST_TYPE]
-    return None if status == "success" or not isinstance(status, str) else status
-
-
-_LONGEST_TYPE = 128
-
-
-def _escaped(record: Record) -> str | None:
-    """Return the type of the exception that a line of a runtime tells to have escaped the handler; "" if it has none.
-
-    None: it tells of none.
-    """
-    fields, body = record.fields, record.body
-    if fields is not None and isinstance(kind := fields.get("errorType"), str) and "stackTrace" in fields:
-        return kind[:_LONGEST_TYPE]
-    if isinstance(body, str) and _ESCAPED.match(body):
-        name = body[8:].partition(":")[0].strip() if body.startswith("[ERROR] ") else ""
-        return name[:_LONGEST_TYPE]
-    return None
-
-
 def _context(record: Record) -> dict[str, Any]:
     return {"request_id": record.request_id, "cold_start": record.cold_start, "trace_id": record.context.trace_id}
-
-
-def _metric(event: Mapping[str, Any], name: str) -> float | None:
-    found = event.get("metrics")
-    value = found.get(name) if isinstance(found, Mapping) else None
-    return value if is_number(value) and value >= 0 else None
-
-
-def _span(event: Mapping[str, Any], name: str) -> float | None:
-    """Return the duration of one of an event's spans, in ms."""
-    found = event.get("spans")
-    for span in found if isinstance(found, list) else ():
-        if isinstance(span, Mapping) and span.get("name") == name and is_number(value := span.get("durationMs")):
-            return value
-    return None
 
 
 def _of_spans(event: Mapping[str, Any]) -> list[Point]:

@@ -5,11 +5,16 @@ and ledger as what Lambda sent.
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from telemetry_forwarder.records.derived import Derived
+from telemetry_forwarder.records.handover import Handover
 from telemetry_forwarder.records.record import Record, Signal
 from telemetry_forwarder.signals.measuring import Meter, Prices
 from telemetry_forwarder.signals.points import Point
+
+if TYPE_CHECKING:
+    from telemetry_forwarder.signals.spans import Spans
 
 
 class Signals:
@@ -20,11 +25,19 @@ class Signals:
         takes: Collection[Signal],
         prices: Prices,
         *,
-        is_successor: bool = False,
-        measured: str | None = None,
+        traces: str | float = "off",
+        is_xray: bool = False,
+        before: Handover | None = None,
     ) -> None:
-        """Start; `takes` are the signals that any sink takes. For `is_successor` and `measured` see Meter."""
-        self._meter = Meter(prices, is_successor=is_successor, measured=measured) if Signal.METRIC in takes else None
+        """Start; `takes` are the signals that any sink takes, `traces` is TELEMETRY_FORWARDER_TRACES.
+
+        For `is_xray` see Spans. `before` is what an earlier process of ours left in this environment.
+        """
+        before = before or Handover()
+        is_measured, is_traced = Signal.METRIC in takes, Signal.SPAN in takes and traces != "off"
+        is_successor = before.request_id is not None
+        self._meter = Meter(prices, is_successor=is_successor, measured=before.measured) if is_measured else None
+        self._spans = _spans(traces, is_xray=is_xray, before=before) if is_traced else None
 
     def of(self, records: Sequence[Record]) -> Iterator[tuple[Signal, list[Derived]]]:
         """Yield each signal with what `records` tell of it, if they tell anything."""
@@ -32,10 +45,23 @@ class Signals:
             measure = self._meter.measure
             if found := [made for record in records if (made := measure(record)) is not None]:
                 yield Signal.METRIC, found
+        if self._spans is not None:
+            trace = self._spans.trace
+            if spans := [made for record in records for made in trace(record)]:
+                yield Signal.SPAN, spans
 
-    def finish(self, time_ms: int) -> Iterator[tuple[Signal, list[Derived]]]:
-        """Yield what is still open when the environment ends at `time_ms`, as far as it is known."""
-        return iter(())
+    def finish(self, time_ms: int, reason: str | None = None) -> Iterator[tuple[Signal, list[Derived]]]:
+        """Yield what is still open when the environment ends at `time_ms`, as far as it is known.
+
+        `reason` is that of the SHUTDOWN event.
+        """
+        if self._spans is not None and (spans := self._spans.finish(time_ms, reason)):
+            yield Signal.SPAN, spans
+
+    @property
+    def unfinished(self) -> str | None:
+        """The last request whose trace was made without its report, which the next process may get."""
+        return self._spans.unfinished if self._spans is not None else None
 
     def note_usage(self, points: Sequence[Point]) -> None:
         """Note what the invocation that ends next used of the machine."""
@@ -45,3 +71,9 @@ class Signals:
     @property
     def has_metrics(self) -> bool:
         return self._meter is not None
+
+
+def _spans(traces: str | float, *, is_xray: bool, before: Handover | None) -> "Spans":
+    from telemetry_forwarder.signals.spans import Spans  # loaded only if wanted
+
+    return Spans(traces, is_xray=is_xray, before=before)

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from telemetry_forwarder.records.derived import Derived
 from telemetry_forwarder.records.record import METRICS, Context, Record
-from telemetry_forwarder.signals.measuring import Meter, Prices, error_type
+from telemetry_forwarder.signals.events import error_type
+from telemetry_forwarder.signals.measuring import Meter, Prices
 from telemetry_forwarder.signals.points import MetricKind, Point
 from telemetry_forwarder.variables.table import MANAGED_INSTANCES
 from tests.builders import ORIGIN, request_id
@@ -78,6 +79,20 @@ def test_the_same_event_twice_counts_once() -> None:
     init = event("initReport", None, initializationType="on-demand", phase="init", metrics={"durationMs": 99})
     assert one.measure(init) is not None
     assert one.measure(init) is None
+
+
+def test_another_attempt_of_an_event_has_the_same_id_and_counts_again() -> None:
+    one = meter()
+    assert one.measure(event("start")) is None
+    assert one.measure(done()) is not None
+    assert one.measure(report()) is not None
+    assert one.measure(line("[ERROR] ValueError: x")) is not None
+    assert one.measure(event("start")) is None
+    assert one.measure(done()) is None, "the same start again is none"
+    assert one.measure(event("start", time_ms=61_000)) is None
+    assert values(one.measure(done(time_ms=61_100)))["invocations"] == 1
+    assert "invocations" not in values(one.measure(report(time_ms=61_200)))
+    assert one.measure(line("[ERROR] ValueError: x")) is not None
 
 
 def test_a_report_without_the_end_of_its_invocation_counts_it() -> None:
