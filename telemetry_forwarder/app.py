@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from telemetry_forwarder.clock import Clock, SystemClock
@@ -42,6 +42,7 @@ from telemetry_forwarder.wiring import (
     open_all,
     open_secrets,
     open_spool,
+    receiving_otlp,
     reporting_of,
     signals_of,
     warm_all,
@@ -50,6 +51,7 @@ from telemetry_forwarder.wiring import (
 if TYPE_CHECKING:
     from telemetry_forwarder.lifecycle.reporting import Reporting
 
+_NO_SOCKETS: Mapping[str, Sequence[Any]] = {}
 # The longest that INIT waits for the sinks' own secrets once the AWS SDK is loaded, if it still waits for us at all.
 _OWN_SECRETS_S = 1.0
 
@@ -58,19 +60,19 @@ def run(
     registration: Registration,
     listener: Any,
     values: Values,
-    secret_listeners: Sequence[Any] = (),
-    datagram_sockets: Sequence[Any] = (),
+    local: Mapping[str, Sequence[Any]] = _NO_SOCKETS,
 ) -> int:
     """Run the extension to its end; return the exit code. After a bug the process does not end, but idles.
 
-    `listener` is the socket for telemetry (None: its port was not available), `secret_listeners` are those for secrets,
-    `datagram_sockets` those for DogStatsD.
+    `listener` is the socket for telemetry (None: its port was not available). `local` has those that the function
+    itself may use: `secrets`, `datagrams` for DogStatsD, `otlp`.
     """
+    everywhere = [one for some in local.values() for one in some]
     try:
         settings = Settings.from_values(values)
     except Exception as error:  # noqa: BLE001 - an extension that exits makes the user's function fail
         Log().error("A bug kept the settings from being read. Please report it.", **where(error))
-        close(listener, *secret_listeners, *datagram_sockets)
+        close(listener, *everywhere)
         return idle(registration, is_strict=values["TELEMETRY_FORWARDER_STRICT"])
     log = Log(settings.log_level)
     logging.basicConfig(handlers=[LibraryLines(log)], level=logging.WARNING, force=True)
@@ -78,20 +80,19 @@ def run(
         (log.error if problem.level == "error" else log.warning)(str(problem))
     is_served = settings.secrets is not None and settings.secrets.is_served
     is_wrong = any(problem.is_wrong for problem in settings.problems)
-    if settings.is_strict and (is_wrong or listener is None or (is_served and not secret_listeners)):
+    if settings.is_strict and (is_wrong or listener is None or (is_served and not local.get("secrets"))):
         return refuse(registration, log)
     taken = socket.socket(fileno=listener.detach()) if listener is not None else None
-    asked_at = [socket.socket(fileno=one.detach()) for one in secret_listeners]
-    sent_to = [socket.socket(fileno=one.detach()) for one in datagram_sockets]
+    sockets = {name: [socket.socket(fileno=one.detach()) for one in some] for name, some in local.items()}
     try:
-        asyncio.run(_serve(registration, taken, settings, log, asked_at, sent_to))
+        asyncio.run(_serve(registration, taken, settings, log, sockets))
     except ConfigError as error:  # only in strict mode
         for problem in error.problems:
             log.error(str(problem))
         return refuse(registration, log)
     except Exception as error:  # noqa: BLE001 - as above
         log.error("A bug ended the forwarding of telemetry. Please report it.", **where(error))
-        close(taken, *asked_at, *sent_to)
+        close(taken, *(one for some in sockets.values() for one in some))
         return idle(registration, is_strict=settings.is_strict)
 
 
@@ -113,12 +114,12 @@ async def _serve(
     listener: socket.socket | None,
     settings: Settings,
     log: Log,
-    secret_listeners: Sequence[socket.socket] = (),
-    datagram_sockets: Sequence[socket.socket] = (),
+    local: Mapping[str, Sequence[socket.socket]],
 ) -> NoReturn:
     clock = SystemClock()
     counts = IntakeCounts()
     turns = Turns(clock)
+    secret_listeners = local.get("secrets", ())
     async with Opened() as opened:
         secrets_service = await open_secrets(settings, secret_listeners, opened, clock, log)
         client = await opened.enter(
@@ -190,10 +191,11 @@ async def _serve(
         intake = None
         if listener is not None and workers:
             is_strict = settings.spooling is not None and settings.spooling.is_strict
+            router = Router(settings.types, workers, counts)
             signals = signals_of(settings, [one for one, _ in open_sinks], inherited)
             intake = Intake(
                 enricher=enricher,
-                router=Router(settings.types, workers, counts),
+                router=router,
                 counts=counts,
                 on_events=on_events,
                 on_loss=lifecycle.on_loss,
@@ -206,13 +208,14 @@ async def _serve(
                 known=inherited.batches(),
                 derive=signals.of if signals is not None else None,
             )
-            datagrams = await opened.enter(datagrams_of(datagram_sockets, signals, counts, log))
+            datagrams = await opened.enter(datagrams_of(local.get("datagrams", ()), signals, counts, log))
             reporting = reporting_of(
                 settings, intake, origin, signals, datagrams,
                 counts=counts, workers=workers, spool=spool, clock=clock, log=log,
             )  # fmt: skip
             if reporting is not None:
                 lifecycle.before_drain = reporting.finish
+            await opened.enter(receiving_otlp(local.get("otlp", ()), intake, router, clock, log))
             lifecycle.inbox = Inbox(
                 intake, workers, turns, log, max_bytes=settings.capacity.max_bytes, is_strict=is_strict
             )
@@ -229,7 +232,7 @@ async def _serve(
                 from telemetry_forwarder.variables.advice import what_to_set  # imported only when needed
 
                 say(f"No sink can run, so no telemetry is forwarded. {what_to_set(NEEDS)}")
-            close(listener)
+            close(listener, *local.get("datagrams", ()), *local.get("otlp", ()))
             machine.lives_without_telemetry()
         async with asyncio.TaskGroup() as group:
             for worker in workers:

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
     from telemetry_forwarder.lambda_api.first_event import Early
 
-    Sockets = list[_socket.socket]
-    Run = Callable[["Registration", "_socket.socket | None", reading.Values, Sockets, Sockets], int]
+    Local = dict[str, list[_socket.socket]]  # by what the function uses them for: secrets, datagrams, otlp
+    Run = Callable[["Registration", "_socket.socket | None", reading.Values, Local], int]
 
 BACKLOG = 128
 # Records are not part of reference cycles, so the garbage collector rarely finds any, and may run less often.
 _GC_THRESHOLD = 10_000
-_SECRETS_BACKLOG = 1024  # hundreds of requests may come at once, long before they can be answered
+_LOCAL_BACKLOG = 1024  # hundreds of requests may come at once, long before they can be answered
 _DATAGRAM_BYTES = 1024 * 1024  # of datagrams that may wait while others work; the system may allow less
 _CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 # The packages whose own imports are lazy, beside the standard library's, where Python can do that.
@@ -54,8 +54,11 @@ def main(name: str, environ: "MutableMapping[str, str]") -> int:
         return 1
     values = reading.read_all(environ)
     listener = listen(values["TELEMETRY_FORWARDER_PORT"])
-    secret_listeners = listen_for_secrets(values)
-    datagram_sockets = listen_for_datagrams(values)
+    local = {
+        "secrets": listen_for_secrets(values),
+        "datagrams": listen_for_datagrams(values),
+        "otlp": listen_for_otlp(values),
+    }
     registration = register(runtime_api, name, events(values, can_listen=listener is not None))
     if registration.status != 200 or not registration.identifier:
         reason = registration.body[:500].decode("utf-8", "replace")
@@ -74,11 +77,14 @@ def main(name: str, environ: "MutableMapping[str, str]") -> int:
     except Exception as error:  # noqa: BLE001 - an older Python raises SyntaxError, a broken wheel any exception
         # Most likely the layer was made for another Python or another processor. The function must not fail for that.
         say(f"The extension cannot run on Python {sys.version.split()[0]}: {error}. No telemetry is forwarded.")
-        for one in (listener, *secret_listeners, *datagram_sockets):  # so that nobody waits there for an answer
+        for one in (
+            listener,
+            *(one for some in local.values() for one in some),
+        ):  # so that nobody waits there for an answer
             if one is not None:
                 one.close()
         return idle(registration, is_strict=values["TELEMETRY_FORWARDER_STRICT"])
-    return run(registration, listener, values, secret_listeners, datagram_sockets)
+    return run(registration, listener, values, local)
 
 
 def begin(registration: Registration, values: reading.Values) -> "Early | None":
@@ -165,26 +171,36 @@ def listen(port: int) -> "_socket.socket | None":
 
 
 def listen_for_secrets(values: reading.Values) -> "list[_socket.socket]":
-    """Listen for requests for secrets, on loopback only. Returns [] if they are off or the port is not available.
+    """Listen for requests for secrets; [] if they are off or the port is not available.
 
     This is also done before `/register`, because the function may send a request in the first line of its own init.
-    `localhost` is 127.0.0.1, and also ::1 if the environment has it.
     """
     if values["TELEMETRY_FORWARDER_SECRETS"] == "off":
         return []
-    port = values["PARAMETERS_SECRETS_EXTENSION_HTTP_PORT"]
-    secret_listeners = []
+    return _listen_locally(values, "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", "no secrets are served")
+
+
+def listen_for_otlp(values: reading.Values) -> "list[_socket.socket]":
+    """Listen for OTLP of the function, whose SDK may send in its init; [] if it is off or the port is not available."""
+    if not values["TELEMETRY_FORWARDER_OTLP_RECEIVER"]:
+        return []
+    return _listen_locally(values, "TELEMETRY_FORWARDER_OTLP_PORT", "no OTLP of the function is taken")
+
+
+def _listen_locally(values: reading.Values, variable: str, consequence: str) -> "list[_socket.socket]":
+    """Listen on loopback only: `localhost` is 127.0.0.1, and also ::1 if the environment has it."""
+    port, found = values[variable], []
     for family, address in ((_socket.AF_INET, "127.0.0.1"), (_socket.AF_INET6, "::1")):
         try:
-            secret_listeners.append(_listening(family, address, port, _SECRETS_BACKLOG))
+            found.append(_listening(family, address, port, _LOCAL_BACKLOG))
         except OSError as error:
             if family == _socket.AF_INET:
                 say(
-                    f"Port {port} cannot be listened on, so no secrets are served: {error.strerror}. Another extension "
-                    "may have it; choose another with PARAMETERS_SECRETS_EXTENSION_HTTP_PORT."
+                    f"Port {port} cannot be listened on, so {consequence}: {error.strerror}. Another extension may "
+                    f"have it; choose another with {variable}."
                 )
                 break
-    return secret_listeners
+    return found
 
 
 def listen_for_datagrams(values: reading.Values) -> "list[_socket.socket]":

@@ -12,6 +12,7 @@ from telemetry_forwarder.clock import Clock
 from telemetry_forwarder.delivery.worker import Worker
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.intake.intake import Intake
+from telemetry_forwarder.intake.router import Router
 from telemetry_forwarder.interfaces import LOGS, Destination, Transport, taken_by, warm
 from telemetry_forwarder.ledger import IntakeCounts
 from telemetry_forwarder.log import Log, where
@@ -186,6 +187,20 @@ async def datagrams_of(
     datagrams = Datagrams(sockets, counts, log)
     with datagrams.read():
         yield datagrams
+
+
+@asynccontextmanager
+async def receiving_otlp(
+    listeners: Sequence[socket], intake: Intake, router: Router, clock: Clock, log: Log
+) -> AsyncIterator[None]:
+    """Receive OTLP from the function in this context; do nothing, and import nothing, without sockets."""
+    if not listeners:
+        yield
+        return
+    from telemetry_forwarder.intake.otlp_server import Receiver, serving  # imported only when needed
+
+    async with serving(listeners, Receiver(intake.take_received, router.takes, clock, log)):
+        yield
 
 
 def reporting_of(

@@ -28,7 +28,16 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("app", "bootstrap", "__main__"),
 )
 NETWORK = ("aiohttp", "aiobotocore", "botocore")
-MAY_USE_NETWORK = ("http_serving", "transports*", "intake.http_server", "lambda_api*", "secrets*", "failover*", "cli*")
+MAY_USE_NETWORK = (
+    "http_serving",
+    "transports*",
+    "intake.http_server",
+    "intake.otlp_server",
+    "lambda_api*",
+    "secrets*",
+    "failover*",
+    "cli*",
+)
 MAY_SEE_ENVIRONMENT = ("__main__", "cli*", "transports.aws_environment")  # the last as the AWS SDK does
 LONGEST_FILE = 400
 

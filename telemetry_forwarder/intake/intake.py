@@ -119,6 +119,7 @@ class Intake:
         self._soon = soon
         self._derive = derive
         self.traced: str | None = None  # the request whose trace was sent last without its report
+        self._others = 0  # bodies that Lambda did not send
         self._measured: str | None = None  # the request whose end was measured last
         kept = spool.identities()[-_REMEMBERED:] if spool else []
         # Identities of the last bodies, oldest first; in a list, to look one up takes as long as to parse a body.
@@ -242,6 +243,12 @@ class Intake:
         if ends:
             self._measured = ends[-1]
             self.save_handover()
+
+    def take_received(self, signal: Signal, derived: Sequence[Derived]) -> None:
+        """Take records that the function itself has sent. Each call makes a body of its own, whatever is in it."""
+        self._others += 1
+        name = f"{self._enricher.origin.instance_id} {os.getpid()} {self._clock.time()} {self._others}"
+        self.take_derived(signal, derived, identity_of(name, signal))
 
     def take_derived(self, signal: Signal, derived: Sequence[Derived], identity: str) -> None:
         """Count, keep and hand on records of our own, all of one `signal`. `identity` is that of the body they make."""

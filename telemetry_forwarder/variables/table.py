@@ -153,6 +153,13 @@ TOPICS = {
             "always do. Backends bill spans, so they are off unless asked for",
         ),
         Variable(
+            "TELEMETRY_FORWARDER_OTLP_RECEIVER", Flag(), False,
+            "Whether OpenTelemetry SDKs of functions may send logs, metrics and traces to localhost (OTLP/HTTP)",
+        ),
+        Variable(
+            "TELEMETRY_FORWARDER_OTLP_PORT", Integer(1024, 65535, RESERVED_PORTS), 4318, "Port of that receiver",
+        ),
+        Variable(
             "DD_USE_DOGSTATSD", Flag(), False,
             "Whether functions may send metrics as DogStatsD datagrams to localhost, for the sinks that get metrics",
         ),

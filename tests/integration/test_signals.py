@@ -7,8 +7,10 @@ from typing import Any
 
 from local_backends import Answer, Hang, SplunkHec, Throttle
 from local_lambda import LocalLambda
+from telemetry_forwarder.records.record import Signal
 from tests.integration.test_metrics import INDEX, assert_balanced, splunk_metrics
 from tests.integration.world import World, free_port, world
+from tests.telemetry_forwarder.intake.test_otlp_records import SPAN, TRACE, request
 
 METRICS = {"TELEMETRY_FORWARDER_METRICS": "splunk", "SPLUNK_METRICS_INDEX": INDEX}
 
@@ -116,3 +118,27 @@ async def test_dogstatsd_without_a_sink_for_it_is_told() -> None:
         await w.env.invoke({})
         await w.env.shutdown()
         assert any("TELEMETRY_FORWARDER_METRICS" in line["message"] for line in w.said)
+
+
+async def test_what_a_function_sends_by_otlp_passes_the_same_pipeline() -> None:
+    """A log record and a metric arrive; a span, which no sink here takes, is rejected in the answer to the function."""
+    port = str(free_port())
+    given = {"TELEMETRY_FORWARDER_OTLP_RECEIVER": "true", "TELEMETRY_FORWARDER_OTLP_PORT": port}
+    async with splunk_alone(**given, TELEMETRY_FORWARDER_FLUSH="end") as (w, hec):
+        point = {"asInt": "3", "timeUnixNano": "1795860000000000000"}
+        posts = {
+            "/v1/logs": request(Signal.LOG, {"body": {"stringValue": "by the SDK"}, "severityNumber": 17}),
+            "/v1/metrics": request(Signal.METRIC, {"name": "carts", "gauge": {"dataPoints": [point]}}),
+            "/v1/traces": request(Signal.SPAN, {"traceId": TRACE, "spanId": SPAN, "name": "a"}),
+        }
+        result = await w.env.invoke({"otlp": posts, "port": int(port)})
+        answers = result.json()["answers"]
+        assert answers["/v1/logs"] == answers["/v1/metrics"] == {}
+        assert answers["/v1/traces"]["partialSuccess"]["rejectedSpans"] == "1"
+        (event,) = [event for event in hec.events if event.fields.get("type") == "otlp"]
+        assert event.event["message"] == "by the SDK"
+        assert event.fields["level"] == "error"
+        assert [value for name, value, _ in splunk_metrics(hec) if name == "carts"] == [3]
+        await w.env.shutdown()
+        (ledger,) = w.ledgers
+        assert_balanced(ledger)

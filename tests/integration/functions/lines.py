@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import time
+import urllib.request
 
 
 def handler(event, context):
@@ -23,4 +24,14 @@ def handler(event, context):
     if event.get("exit"):
         os._exit(7)
     time.sleep(event.get("sleep", 0))
+    if "otlp" in event:
+        return {"answers": {path: post(event["port"], path, body) for path, body in event["otlp"].items()}}
     return {"ok": True}
+
+
+def post(port, path, body):
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
