@@ -177,14 +177,14 @@ def listen_for_secrets(values: reading.Values) -> "list[_socket.socket]":
     """
     if values["TELEMETRY_FORWARDER_SECRETS"] == "off":
         return []
-    return _listen_locally(values, "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", "no secrets are served")
+    return _listen_locally(values, "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", "so no secrets are served")
 
 
 def listen_for_otlp(values: reading.Values) -> "list[_socket.socket]":
     """Listen for OTLP of the function, whose SDK may send in its init; [] if it is off or the port is not available."""
     if not values["TELEMETRY_FORWARDER_OTLP_RECEIVER"]:
         return []
-    return _listen_locally(values, "TELEMETRY_FORWARDER_OTLP_PORT", "no OTLP of the function is taken")
+    return _listen_locally(values, "TELEMETRY_FORWARDER_OTLP_PORT", "so no OTLP of the function is taken")
 
 
 def _listen_locally(values: reading.Values, variable: str, consequence: str) -> "list[_socket.socket]":
@@ -196,7 +196,7 @@ def _listen_locally(values: reading.Values, variable: str, consequence: str) -> 
         except OSError as error:
             if family == _socket.AF_INET:
                 say(
-                    f"Port {port} cannot be listened on, so {consequence}: {error.strerror}. Another extension may "
+                    f"Port {port} cannot be listened on, {consequence}: {error.strerror}. Another extension may "
                     f"have it; choose another with {variable}."
                 )
                 break
