@@ -15,6 +15,7 @@ from local_backends.cloudwatch_logs import CloudWatchLogs, RejectEvents
 from local_backends.datadog import Datadog
 from local_backends.datadog_logs import DatadogLog
 from local_backends.datadog_metrics import DatadogMetrics, DatadogPoint
+from local_backends.embedded_metrics import EmbeddedMetrics, Measurement
 from local_backends.faults import (
     ANY,
     Answer,
@@ -45,6 +46,7 @@ __all__ = [
     "DatadogLog",
     "DatadogMetrics",
     "DatadogPoint",
+    "EmbeddedMetrics",
     "Fault",
     "Faults",
     "HalfAnswer",
@@ -53,6 +55,7 @@ __all__ = [
     "LogEvent",
     "LogGroup",
     "LogStream",
+    "Measurement",
     "NearCapacity",
     "RejectEvents",
     "Reset",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn
 
 from local_backends.aws_json import AwsError, AwsJson, Members, Operation
+from local_backends.embedded_metrics import EmbeddedMetrics
 from local_backends.faults import Fault, ServiceFault
 from local_backends.log_groups import (
     MAX_BATCH_BYTES,
@@ -51,7 +52,8 @@ class CloudWatchLogs(AwsJson):
     `expiredLogEventEndIndex` is the index of the last expired event or of the one after it; the default is the one
     after. FilterLogEvents accepts no pattern.
 
-    `groups` maps names to groups. `rejected` are the events that were rejected in a batch answered with 200.
+    `groups` maps names to groups. `rejected` are the events that were rejected in a batch answered with 200. `metrics`
+    are those that were extracted from the stored events of all groups, where these are in the embedded format.
     """
 
     target: ClassVar[str] = "Logs_20140328"
@@ -66,6 +68,7 @@ class CloudWatchLogs(AwsJson):
         super().__init__(**listen)
         self.groups: dict[str, LogGroup] = {}
         self.rejected: list[LogEvent] = []
+        self.metrics = EmbeddedMetrics()
         self._kept: list[LogEvent] = []
         self._max_event_bytes = max_event_bytes
         self._expired_is_inclusive = expired_is_inclusive
@@ -142,6 +145,8 @@ class CloudWatchLogs(AwsJson):
         stored = [LogEvent(each.timestamp, each.message, now_ms, stream.name) for each in events]
         stream.events += stored[taken.first : taken.last]
         self._kept += stored[taken.first : taken.last]
+        for event in stored[taken.first : taken.last]:
+            self.metrics.take(group.name, event.message, now_ms)
         self.rejected += stored[: taken.first] + stored[taken.last :]
         return self._put_answer(taken, given)
 

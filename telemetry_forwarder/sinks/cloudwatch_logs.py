@@ -36,7 +36,8 @@ from telemetry_forwarder.records.record import Context, Record, json_ids
 from telemetry_forwarder.sinks.http_answers import quoted
 from telemetry_forwarder.sinks.platform_lines import platform_text
 from telemetry_forwarder.sinks.truncate import fit, grouped, present
-from telemetry_forwarder.variables.reading import Values, missing
+from telemetry_forwarder.variables.reading import Values, missing, wants_metrics
+from telemetry_forwarder.variables.wording import Notice
 
 DAY_MS = 86_400_000
 
@@ -59,13 +60,18 @@ REFUSED = (Meaning.FORBIDDEN, Meaning.BAD_CREDENTIALS)
 
 
 class CloudWatchLogs(Struct, frozen=True, kw_only=True):
-    """Write records into one log group. If `stream` is None, each environment writes into a stream of its own."""
+    """Write records into one log group. If `stream` is None, each environment writes into a stream of its own.
+
+    CloudWatch makes metrics of what functions print in the embedded format (EMF), whatever the group. It does so where
+    Lambda itself writes the line, so here the line is changed; unless `embeds`, which makes it count here too.
+    """
 
     name: ClassVar[str] = "cloudwatch"
     limits: ClassVar[Limits] = LIMITS
 
     group: str
     stream: str | None
+    embeds: bool = False
     fallback_stream: str  # used while the name of the environment's own stream is unknown
 
     def encode(self, record: Record) -> Encoded:
@@ -80,7 +86,7 @@ class CloudWatchLogs(Struct, frozen=True, kw_only=True):
             kind = {"type": record.type} if record.is_event else {}
             return to_json({"message": text, **kind, "lambda": facts(record, is_cut)})
 
-        return fit(record, to_json(content(record)), LIMITS.max_record_bytes, with_text)
+        return fit(record, to_json(content(record, embeds=self.embeds)), LIMITS.max_record_bytes, with_text)
 
     def encode_all(self, records: Sequence[Record]) -> list[Encoded]:
         """Return the same as `encode` for each of `records`, in a third of the time for lines. Raises EncodeError."""
@@ -96,7 +102,7 @@ class CloudWatchLogs(Struct, frozen=True, kw_only=True):
                 continue
             if fields is None and body.__class__ is str:
                 first = b'{"message":' + json_part(body)
-            elif fields and "lambda" not in fields:
+            elif fields and "lambda" not in fields and _EMF not in fields:
                 first = json_part(fields)[:-1]
             else:
                 found.append(self.encode(record))
@@ -119,7 +125,21 @@ class CloudWatchLogs(Struct, frozen=True, kw_only=True):
         return refused(batch, response, self.group)
 
 
-def content(record: Record) -> dict[str, Any]:
+_EMF = "_aws"
+
+
+def _neutral(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the members of a line; one in EMF with `_aws` renamed to `aws_emf`, so that CloudWatch leaves it alone."""
+    about = fields.get(_EMF)
+    if not isinstance(about, Mapping) or not isinstance(about.get("CloudWatchMetrics"), list):
+        return fields
+    name = "aws_emf"
+    while name in fields:
+        name += "_"
+    return {name if key == _EMF else key: value for key, value in fields.items()}
+
+
+def content(record: Record, *, embeds: bool = False) -> dict[str, Any]:
     """Return the log event as a dict: members of a JSON record at the root, text as `message`, facts as `lambda`."""
     known = facts(record)
     if record.is_event:
@@ -127,7 +147,7 @@ def content(record: Record) -> dict[str, Any]:
         first = {} if line is None else {"message": line}
         return {**first, "type": record.type, "record": record.body, "lambda": known}
     if record.fields is not None and "lambda" not in record.fields:
-        return {**record.fields, "lambda": known}
+        return {**(record.fields if embeds else _neutral(record.fields)), "lambda": known}
     if record.fields is None and isinstance(record.body, str):
         return {"message": record.body, "lambda": known}
     return {"record": record.body if record.fields is None else record.fields, "lambda": known}
@@ -250,8 +270,13 @@ def create(values: Values) -> Destination[PutLogEvents, AwsResponse]:
         raise ConfigError(problems + missing("cloudwatch", values))
     version = values.given("AWS_LAMBDA_FUNCTION_VERSION") or "$LATEST"
     fallback = f"{datetime.now(UTC):%Y/%m/%d}/[{version}]{uuid4().hex}"
-    return Destination(
-        sink=CloudWatchLogs(group=group, stream=stream, fallback_stream=fallback),
-        delivery=LogsDelivery(retention_days=retention_days),
-        problems=tuple(problems),
-    )
+    members = {"group": group, "stream": stream, "fallback_stream": fallback}
+    sink = CloudWatchLogs(**members)
+    if wants_metrics("cloudwatch", values):
+        from telemetry_forwarder.sinks.cloudwatch_metrics import CloudWatchMetrics  # loaded only if wanted
+
+        sink = CloudWatchMetrics(namespace=values["CLOUDWATCH_METRICS_NAMESPACE"], **members)
+    elif values.given("CLOUDWATCH_METRICS_NAMESPACE"):
+        text = "is set, but no metrics are sent: TELEMETRY_FORWARDER_METRICS has to be `on` or name `cloudwatch`."
+        problems.append(Notice("CLOUDWATCH_METRICS_NAMESPACE", text))
+    return Destination(sink=sink, delivery=LogsDelivery(retention_days=retention_days), problems=tuple(problems))

@@ -1,6 +1,6 @@
 """The types of the settings of metrics and traces; as in `types`, `read` turns a variable's text into a value."""
 
-from telemetry_forwarder.variables.wording import whole, words
+from telemetry_forwarder.variables.wording import only, whole, words
 
 
 class Choice:
@@ -65,3 +65,15 @@ class Price:
         if number > 1e6:
             raise ValueError(self.allowed)
         return number
+
+
+class Namespace:
+    """A namespace of CloudWatch metrics. Source: CloudWatch API Reference, PutMetricData, read 2026-11-28."""
+
+    label = "name"
+    allowed = "1 to 255 of letters, digits, `_`, `-`, `/`, `.`, `#`, `:`, not beginning with `AWS/` or `:`"
+
+    def read(self, text: str) -> str:
+        if len(text) > 255 or not only(text, "_-/.#:") or text.startswith((":", "AWS/")):
+            raise ValueError(self.allowed)
+        return text

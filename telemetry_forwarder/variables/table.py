@@ -6,7 +6,7 @@ the time to `/register`, so the few classes here are plain.
 """
 
 from telemetry_forwarder.variables.failover_target import FailoverTarget
-from telemetry_forwarder.variables.signal_types import Choice, Price, Sampling
+from telemetry_forwarder.variables.signal_types import Choice, Namespace, Price, Sampling
 from telemetry_forwarder.variables.types import (
     DirectoryPath,
     FilePath,
@@ -139,6 +139,10 @@ TOPICS = {
         Variable(
             "CLOUDWATCH_RETENTION_DAYS", OneOf(*RETENTION_DAYS, convert=int), None,
             "Retention set on a group that was created; unset: kept for ever", "cloudwatch",
+        ),
+        Variable(
+            "CLOUDWATCH_METRICS_NAMESPACE", Namespace(), "TelemetryForwarder",
+            "Namespace of the metrics of invocations, where TELEMETRY_FORWARDER_METRICS wants them", "cloudwatch",
         ),
     ),
     "Metrics and traces": (

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import orjson
 import pytest
 
 from telemetry_forwarder.failover.parcels import from_line, to_line
@@ -83,6 +84,29 @@ class TestCloudWatchLogs(SinkContract):
 
     def destination(self) -> Destination[Any, Any]:
         return load("cloudwatch")(read_all({"CLOUDWATCH_LOG_GROUP": "/my/group", "CLOUDWATCH_LOG_STREAM": "one"}))
+
+
+class TestCloudWatchMetrics(MetricSinkContract):
+    answers = TestCloudWatchLogs.answers
+
+    def destination(self) -> Destination[Any, Any]:
+        own = {"CLOUDWATCH_LOG_GROUP": "/my/group", "CLOUDWATCH_LOG_STREAM": "one"}
+        return load("cloudwatch")(read_all({"TELEMETRY_FORWARDER_METRICS": "on", **own}))
+
+    def test_no_request_id_is_sent(self) -> None:
+        """It is, but as no dimension: the event is a log event, too, and belongs to its request."""
+        sink = self.destination().sink
+        for record in self.records(9):
+            document = orjson.loads(sink.encode(record).data)
+            assert [one["Dimensions"] for one in document["_aws"]["CloudWatchMetrics"]] == [[["function_name"]]]
+            assert document["lambda"]["request_id"] == record.request_id
+
+
+class TestCloudWatchWithMetrics(TestCloudWatchLogs):
+    """With metrics, log records are what they are without."""
+
+    def destination(self) -> Destination[Any, Any]:
+        return TestCloudWatchMetrics().destination()
 
 
 SINKS: tuple[SinkContract, ...] = (TestSplunk(), TestDatadog(), TestCloudWatchLogs())

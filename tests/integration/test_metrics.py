@@ -122,3 +122,21 @@ async def test_metrics_wait_while_datadog_is_unwell_and_are_counted_once(fault: 
         (ledger,) = w.ledgers
         assert_balanced(ledger)
         assert not ledger["sinks"]["datadog-metrics"]["dropped"]
+
+
+async def test_cloudwatch_makes_metrics_of_what_it_is_sent_and_the_logs_stay_what_they_are() -> None:
+    environment = {"TELEMETRY_FORWARDER_METRICS": "cloudwatch", "CLOUDWATCH_METRICS_NAMESPACE": "acme/lambda"}
+    async with world(environment=environment) as w:
+        await three_invocations(w)
+        metrics, name = w.cloudwatch.metrics, w.env.function.name
+        assert not metrics.errors
+        assert {one.namespace for one in metrics.found} == {"acme/lambda"}
+        assert metrics.total("lambda.invocations", function_name=name) == 3
+        assert metrics.total("lambda.errors", function_name=name) == 1
+        told = [one["raw"]["record"] for one in w.arrived("cloudwatch") if one["type"] == "platform.report"]
+        billed = sum(report["metrics"]["billedDurationMs"] for report in told)
+        assert metrics.total("lambda.billed_duration", function_name=name) == billed
+        assert w.numbers("cloudwatch") == Counter({0: 2, 1: 1})
+        for ledger in w.ledgers:
+            assert_balanced(ledger)
+            assert set(ledger["sinks"]) == {"splunk", "datadog", "cloudwatch"}

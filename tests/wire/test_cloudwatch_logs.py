@@ -1,10 +1,12 @@
 """What PutLogEvents is called with, byte for byte, and how its answers are read."""
 
 import re
+from json import dumps
 
 import pytest
 from msgspec.structs import replace
 
+from local_backends import EmbeddedMetrics
 from telemetry_forwarder.errors import ConfigError, EncodeError
 from telemetry_forwarder.interfaces import (
     AwsResponse,
@@ -19,14 +21,14 @@ from telemetry_forwarder.interfaces import (
 )
 from telemetry_forwarder.sinks.cloudwatch_logs import CloudWatchLogs, create
 from telemetry_forwarder.variables.reading import read_all
-from tests.sink_records import BARE, FULL, GOLDEN, encode_all, loads, make_record, same
+from tests.sink_records import BARE, FULL, GOLDEN, NOW_MS, encode_all, loads, make_record, same
 
 SINK = CloudWatchLogs(group="/acme/orders", stream=None, fallback_stream="fallback")
 OLD, NEW = DropReason.TOO_OLD, DropReason.TOO_NEW
 
 
-def event_of(record):
-    return loads(SINK.encode(record).data)
+def event_of(record, sink=SINK):
+    return loads(sink.encode(record).data)
 
 
 def taken(count, **info):
@@ -63,11 +65,50 @@ def test_a_users_own_lambda_key_is_kept():
     assert event["lambda"]["record_id"] == "0190f3-1"
 
 
-def test_an_embedded_metric_stays_at_the_root():
-    """CloudWatch finds the targets of `_aws` at the root of the event alone."""
-    metric = {"_aws": {"Timestamp": 1, "CloudWatchMetrics": []}, "DurationMs": 182.4}
-    event = event_of(make_record(metric))
-    assert {key: event[key] for key in metric} == metric
+EMF = {
+    "_aws": {"Timestamp": NOW_MS, "CloudWatchMetrics": [
+        {"Namespace": "shop", "Dimensions": [["service"]], "Metrics": [{"Name": "paid"}]}
+    ]},
+    "service": "orders",
+    "paid": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "record",
+    [make_record(EMF), make_record(dumps(EMF), fields=EMF), make_record("INFO " + dumps(EMF), fields=EMF)],
+    ids=["object", "text", "behind a prefix"],
+)
+def test_a_metric_that_lambda_counts_already_is_not_counted_again(record):
+    """CloudWatch extracts it from every group, and Lambda has written the line into the function's own."""
+    event = event_of(record)
+    assert {key: event[key] for key in EMF if key != "_aws"} == {"service": "orders", "paid": 1}
+    assert event["aws_emf"] == EMF["_aws"]
+    assert "_aws" not in event
+    (together,) = SINK.encode_all([record])
+    assert loads(together.data) == event
+    metrics = EmbeddedMetrics()
+    metrics.take("group", SINK.encode(record).data.decode(), NOW_MS)
+    assert not metrics.found
+    assert not metrics.errors
+
+
+def test_a_metric_counts_where_the_sink_is_told_so():
+    event = event_of(make_record(EMF), replace(SINK, embeds=True))
+    assert {key: event[key] for key in EMF} == EMF
+
+
+@pytest.mark.parametrize("about", [1, "x", {}, {"CloudWatchMetrics": {}}, [EMF["_aws"]]])
+def test_a_line_with_the_word_alone_is_never_rewritten(about):
+    assert event_of(make_record({"_aws": about, "m": 1}))["_aws"] == about
+    assert event_of(make_record("the root key _aws"))["message"] == "the root key _aws"
+    nested = {"a": EMF}
+    assert event_of(make_record(nested))["a"] == EMF
+
+
+def test_a_name_that_is_taken_is_not_overwritten():
+    event = event_of(make_record({**EMF, "aws_emf": "mine"}))
+    assert (event["aws_emf"], event["aws_emf_"]) == ("mine", EMF["_aws"])
 
 
 @pytest.mark.parametrize("body", ["✓" * 400_000, {"message": "\\" * 700_000}, {"lambda": "x" * 1_000_000}])
