@@ -104,7 +104,7 @@ build-TelemetryForwarderLayer: install
 
 template: install $(SAM_STAMP) ## check template.yaml and build it, without Docker and without an account
 	@test -x $(BIN)/cfn-lint || { echo "make template needs Python 3.14 or older, as cfn-lint does" >&2; exit 1; }
-	$(BIN)/cfn-lint template.yaml
+	$(BIN)/cfn-lint template.yaml dashboards/*.yaml
 	$(SAM) validate --lint
 	@echo "sam build: the layer is built anew for it, half a minute to a minute"
 	$(SAM) build
