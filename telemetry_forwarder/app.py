@@ -215,7 +215,7 @@ async def _serve(
             )  # fmt: skip
             if reporting is not None:
                 lifecycle.before_drain = reporting.finish
-            await opened.enter(receiving_otlp(local.get("otlp", ()), intake, router, clock, log))
+            await opened.enter(receiving_otlp(local.get("otlp", ()), intake, router, signals, clock, log))
             lifecycle.inbox = Inbox(
                 intake, workers, turns, log, max_bytes=settings.capacity.max_bytes, is_strict=is_strict
             )

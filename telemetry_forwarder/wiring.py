@@ -16,6 +16,7 @@ from telemetry_forwarder.intake.router import Router
 from telemetry_forwarder.interfaces import LOGS, Destination, Transport, taken_by, warm
 from telemetry_forwarder.ledger import IntakeCounts
 from telemetry_forwarder.log import Log, where
+from telemetry_forwarder.records.derived import Derived
 from telemetry_forwarder.records.handover import Handover
 from telemetry_forwarder.records.record import Origin, Signal
 from telemetry_forwarder.settings import Settings
@@ -191,7 +192,12 @@ async def datagrams_of(
 
 @asynccontextmanager
 async def receiving_otlp(
-    listeners: Sequence[socket], intake: Intake, router: Router, clock: Clock, log: Log
+    listeners: Sequence[socket],
+    intake: Intake,
+    router: Router,
+    signals: "Signals | None",
+    clock: Clock,
+    log: Log,
 ) -> AsyncIterator[None]:
     """Receive OTLP from the function in this context; do nothing, and import nothing, without sockets."""
     if not listeners:
@@ -199,7 +205,12 @@ async def receiving_otlp(
         return
     from telemetry_forwarder.intake.otlp_server import Receiver, serving  # imported only when needed
 
-    async with serving(listeners, Receiver(intake.take_received, router.takes, clock, log)):
+    def take(signal: Signal, derived: Sequence[Derived]) -> None:
+        if signal is Signal.SPAN and signals is not None:
+            signals.note_received(derived)
+        intake.take_received(signal, derived)
+
+    async with serving(listeners, Receiver(take, router.takes, clock, log)):
         yield
 
 

@@ -50,6 +50,14 @@ class Signals:
             if spans := [made for record in records for made in trace(record)]:
                 yield Signal.SPAN, spans
 
+    def note_received(self, derived: Sequence[Derived]) -> None:
+        """Note spans that the function has sent: one of them may be its own for a request."""
+        if self._spans is None:
+            return
+        for one in derived:
+            if one.request_id is not None and one.fields["kind"] == "server":
+                self._spans.adopt(one.request_id, one.fields["trace_id"], one.fields["span_id"])
+
     def finish(self, time_ms: int, reason: str | None = None) -> Iterator[tuple[Signal, list[Derived]]]:
         """Yield what is still open when the environment ends at `time_ms`, as far as it is known.
 

@@ -8,8 +8,9 @@
 
 A tree is made when the report comes, because only then everything is known, and whether it is wanted can be decided
 with the outcome in sight. What is still open when the environment ends is marked `lambda.incomplete`. Requests may
-interleave, as on Managed Instances. Ids are made of the request and its start, so that whoever makes a tree again, in
-this process or in another, makes the same ids.
+interleave, as on Managed Instances. Where the function sends a span for its request itself, ours becomes its platform
+part: of the same trace, internal, and below that span. Ids are made of the request and its start, so that whoever makes
+a tree again, in this process or in another, makes the same ids.
 
 Sources: AWS, "Converting Lambda Telemetry API Event objects to OpenTelemetry Spans"; OpenTelemetry semantic conventions
 1.44, FaaS and AWS Lambda; both read 2026-11-28.
@@ -54,6 +55,8 @@ class Spans:
         self._phases: list[Phase] = []  # that belong to the next request
         self._running: dict[str, Phase] = {}  # those that have not ended, by name
         self._links: list[dict[str, str]] = []  # to the phases that the next request did not wait for
+        # The trace and the span that an SDK in the function has sent for a request.
+        self._servers: OrderedDict[str, tuple[str, str]] = OrderedDict()
         self.unfinished: str | None = None  # the last request whose tree was made without its report
         if (traced := self._before.traced) is not None:
             self._made[traced] = self._inherited_start(traced)
@@ -66,6 +69,12 @@ class Spans:
             return ()
         make = _MAKE.get(record.type)
         return make(self, record, record.fields) if make is not None and isinstance(record.fields, Mapping) else ()
+
+    def adopt(self, request_id: str, trace_id: str, span_id: str) -> None:
+        """Note the span that an SDK in the function has sent for a request: the tree of the platform goes below it."""
+        self._servers[request_id] = (trace_id, span_id)
+        if len(self._servers) > _MOST_OPEN_MANAGED:
+            self._servers.popitem(last=False)
 
     def finish(self, time_ms: float, reason: str | None = None) -> list[Derived]:
         """Return the spans of all that is open when the environment ends at `time_ms`.
@@ -195,14 +204,16 @@ class Spans:
         if len(self._made) > _REMEMBERED:
             self._made.popitem(last=False)
         error = error_of(made, report, reason)
+        if (server := self._servers.pop(made.request_id, None)) is not None:
+            made.trace_id, made.server_id = server
         if not self._is_wanted(made, is_failed=error is not None):
             return []
         spans = tree_of(made, end_ms, report, error, is_xray=self._is_xray)
         return [one.derived(request_id=made.request_id, cold_start=made.is_cold) for one in spans]
 
     def _is_wanted(self, made: Invocation, *, is_failed: bool) -> bool:
-        """Return whether a request becomes a trace: failures and cold starts always do."""
-        if is_failed or made.is_cold or made.phases or self._sampling == "on":
+        """Return whether a request becomes a trace: failures, cold starts, and what the function traces always do."""
+        if is_failed or made.is_cold or made.phases or made.server_id is not None or self._sampling == "on":
             return True
         if isinstance(self._sampling, str):  # follow_xray
             return made.header.sampled is True

@@ -121,6 +121,7 @@ class Invocation(Struct):
     done: _Event | None = None  # its `runtimeDone`, and the time of that
     done_ms: float | None = None
     escaped: str | None = None  # the class of an exception that only the function's lines tell
+    server_id: str | None = None  # the span that an SDK in the function has sent for it
 
     def id_of(self, role: str, *more: object) -> str:
         """Return the id of its span in a role: the same whoever makes it, another for another attempt of an event."""
@@ -197,17 +198,17 @@ def _root(made: Invocation, end_ms: float, report: _Event | None, *, is_xray: bo
     else:
         attributes[INCOMPLETE] = True
     # Lambda's own spans are in X-Ray alone, and only if it records the trace; elsewhere the parent would be missing.
-    is_below = is_xray and made.header.sampled is True
+    is_below = is_xray and made.header.sampled is True and made.server_id is None
     if parent is not None and not is_below:
-        links.append({"trace_id": made.trace_id, "span_id": parent})
+        links.append({"trace_id": made.header.trace_id or made.trace_id, "span_id": parent})
     return Span(
         made.trace_id,
         (made.segment_id if is_below else None) or made.id_of("root"),
         made.origin.function_name,
         made.start_ms,
         max(end_ms, made.start_ms),
-        kind="server",
-        parent_id=parent if is_below else None,
+        kind="server" if made.server_id is None else "internal",  # else it is the platform's part of the function's own
+        parent_id=parent if is_below else made.server_id,
         attributes=attributes,
         links=links,
     )

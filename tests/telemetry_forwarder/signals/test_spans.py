@@ -409,3 +409,22 @@ def test_lambdas_own_span_is_the_parent_only_where_it_is_to_be_found() -> None:
     assert "parent_id" not in unrecorded
     without, *_ = made(spans(is_xray=True), start(tracing=tracing(1, None)), done(), report())
     assert (without["parent_id"], len(without["span_id"])) == (PARENT, 16)
+
+
+def test_a_span_that_the_function_sends_for_its_request_is_the_root_and_ours_its_platform_part() -> None:
+    own_trace, own_span = "a" * 32, "b" * 16
+    one = spans(0.0)
+    one.adopt(ONE, own_trace, own_span)
+    root, *steps = made(one, start(tracing=tracing()), done(), report())
+    assert (root["kind"], root["trace_id"], root["parent_id"]) == ("internal", own_trace, own_span)
+    assert {step["trace_id"] for step in steps} == {own_trace}
+    assert {step["parent_id"] for step in steps} == {root["span_id"]}
+    assert root["links"] == [{"trace_id": TRACE, "span_id": PARENT}]
+    assert not made(one, start(2000, TWO), done(2100, TWO), report(2120, TWO)), "the next one is not traced by anybody"
+
+
+def test_the_memory_of_the_functions_spans_is_bounded() -> None:
+    one = spans()
+    for number in range(5000):
+        one.adopt(request_id(number), "a" * 32, "b" * 16)
+    assert len(one._servers) <= 1024
