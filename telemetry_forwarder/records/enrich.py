@@ -195,8 +195,7 @@ class _Fold:
 
     def _lose(self) -> None:
         self._contexts.clear()
-        if not self._is_concurrent and self._running.lose():
-            self._has_learned = True
+        self._has_learned |= not self._is_concurrent and self._running.lose()
 
     def _records(self, items: Sequence[Item], batch: str, index: int) -> list[Record]:
         """Make the records of some items, of which the first has `index` in its batch."""
@@ -236,8 +235,10 @@ class _Fold:
     def _context_of_line(self, item: Item, reading: tuple[Any, str | None, tuple[str, ...], bool]) -> Context:
         """Return the context of a line: the same between two platform events, unless its time has to tell it."""
         fields, level, told, is_sure = reading
-        own_trace = self._traces.told_by(fields) if self._traces is not None and fields else None
-        key = (item.type, level, told, is_sure, own_trace)
+        key: tuple[Any, ...] = (item.type, level, told, is_sure)
+        own_trace = None
+        if self._traces is not None and fields and (own_trace := self._traces.told_by(fields)) is not None:
+            key = (*key, own_trace)
         context = self._contexts.get(key)
         if context is None:
             request_id = self._request_id(item, told, is_sure)

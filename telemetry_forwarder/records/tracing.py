@@ -3,7 +3,7 @@
 Inside, a trace id is W3C's form: 32 hexadecimal digits in lower case, of which not all are zero; a span id has 16.
 
     X-Ray     1-68c4a1f0-3b2a90d1c7e845f6a0b1c2d3        the same digits, with the version and two dashes
-    Datadog   14404642846412850899                       the last 16 digits as a decimal number
+    Datadog   14404840333704807123                       the last 16 digits as a decimal number
 """
 
 from _blake2 import blake2b  # not from `hashlib`, which loads OpenSSL's library
@@ -147,18 +147,25 @@ def trace_in(fields: Mapping[str, Any]) -> str | None:
     """Return the trace id that a JSON line tells of itself; None if it tells none that is valid."""
     if _KNOWN.isdisjoint(fields):
         return None
+    if (found := _in_any_form(fields.get("trace_id"))) is not None:  # the usual case, kept fast
+        return found
     for name, inside in _NAMES.items():
         value = fields.get(name)
         for inner in inside:
             value = value.get(inner) if isinstance(value, Mapping) else None
-        read = from_datadog if name.startswith("dd") else _in_any_form
-        if value is not None and (found := read(value)) is not None:
+        found = from_datadog(value) if name.startswith("dd") else _in_any_form(value)
+        if found is not None:
             return found
     return None
 
 
 def _in_any_form(value: object) -> str | None:
     """Return a trace id that is written as W3C's or as X-Ray's, whatever its name says."""
+    return _read(value) if value.__class__ is str else None
+
+
+@lru_cache(maxsize=64)
+def _read(value: object) -> str | None:
     return trace_id(value) or from_xray(value)
 
 
@@ -187,7 +194,5 @@ class Traces:
         """Return the trace id of a request; None if there is no request."""
         return None if request_id is None else self._told.get(request_id) or trace_of(request_id)
 
-    @staticmethod
-    def told_by(fields: Mapping[str, Any]) -> str | None:
-        """Return the trace id that a JSON line tells of itself: it wins over that of the line's request."""
-        return trace_in(fields)
+    # The trace id that a JSON line tells of itself wins over that of its request.
+    told_by = staticmethod(trace_in)

@@ -162,6 +162,7 @@ def _facts(context: Context, is_cut: bool = False) -> dict[str, Any]:
     return present({
         "type": context.type,
         "request_id": context.request_id,
+        **_trace(context.trace_id),
         "function_name": origin.function_name,
         "function_version": origin.function_version,
         "arn": origin.function_arn,
@@ -175,6 +176,15 @@ def _facts(context: Context, is_cut: bool = False) -> dict[str, Any]:
         "tags": grouped(origin.tags),
         "cut": is_cut or None,
     })  # fmt: skip
+
+
+def _trace(trace_id: str | None) -> dict[str, str]:
+    """Return a trace's id as the log group `aws/spans` has it, and as X-Ray's console looks for it in logs."""
+    if trace_id is None:
+        return {}
+    from telemetry_forwarder.records.tracing import to_xray  # loaded only where traces are on
+
+    return {"trace_id": trace_id, "xray_trace_id": to_xray(trace_id)}
 
 
 @lru_cache(maxsize=256)

@@ -169,7 +169,7 @@ def _frame(sink: Datadog, context: Context, status: str | None) -> tuple[bytes, 
     Cached, because the records of an invocation have it in common.
     """
     origin = context.origin
-    known = {
+    known: dict[str, Any] = {
         "service": origin.service.lower() if origin.service else origin.function_name,
         "hostname": origin.function_arn or origin.function_name,
         "ddsource": "lambda",
@@ -182,6 +182,10 @@ def _frame(sink: Datadog, context: Context, status: str | None) -> tuple[bytes, 
             }
         ),
     }
+    if context.trace_id is not None:
+        from telemetry_forwarder.records.tracing import to_datadog  # loaded only where traces are on
+
+        known["dd.trace_id"] = to_datadog(context.trace_id)
     # Without the member, Datadog derives the status from the log itself.
     told = b'"status":%b,' % json_part(status) if status is not None else b""
     return b',%b"timestamp":' % told, b',%b,"record_id":' % json_part(known)[1:-1]

@@ -274,6 +274,8 @@ def fields(context: Context, is_cut: bool) -> dict[str, str | list[str]]:
         "level": context.level,
         "cut": is_cut or None,
     }
+    if context.trace_id is not None:  # only where traces are on, so that a user's tag keeps its name elsewhere
+        ours["trace_id"] = context.trace_id
     found: dict[str, str | list[str]] = {
         key: value if value.__class__ is str else _as_text(value) for key, value in present(ours).items()
     }

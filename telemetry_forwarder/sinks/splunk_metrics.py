@@ -78,7 +78,7 @@ def _fields(name: str, kind: MetricKind, values: Sequence[float]) -> Iterator[tu
 
 _EXACT = 2**53  # from here on a double does not hold every integer
 # Fields of a log record that would make a series of every request or environment, or say nothing about a metric.
-_NO_DIMENSIONS = ("type", "request_id", "level", "instance_id")
+_NO_DIMENSIONS = ("type", "request_id", "level", "instance_id", "trace_id")
 
 
 @lru_cache(maxsize=64)

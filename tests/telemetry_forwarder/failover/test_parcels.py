@@ -74,6 +74,7 @@ def any_record(draw: st.DrawFn) -> Record:
             draw(MAYBE),
             draw(st.none() | st.booleans()),
             draw(MAYBE),
+            draw(st.none() | st.text("0123456789abcdef", min_size=32, max_size=32)),
         ),
         size_bytes=draw(st.integers(0, 2**30)),
     )

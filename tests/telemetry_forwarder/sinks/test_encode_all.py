@@ -60,6 +60,7 @@ def of_datadog(record: Record) -> bytes:
         "lambda": present({
             "arn": origin.function_arn, "request_id": record.request_id, "instance_id": origin.instance_id
         }),
+        **({"dd.trace_id": str(int(trace[16:], 16))} if (trace := record.context.trace_id) else {}),
         "record_id": record.id,
     }  # fmt: skip
     return to_json({**{name: value for name, value in log.items() if (name, value) != ("status", None)}, **more})
