@@ -19,7 +19,7 @@ from telemetry_forwarder.errors import DecodeError
 from telemetry_forwarder.intake.router import Router
 from telemetry_forwarder.ledger import IntakeCounts, Unrouted
 from telemetry_forwarder.log import Log
-from telemetry_forwarder.records.derived import MOST_ITEMS, Derived, body_of, identity_of, records_of
+from telemetry_forwarder.records.derived import MOST_ITEMS, Derived, body_of, identity_of, records_from, records_of
 from telemetry_forwarder.records.enrich import Enricher, enrich, restored_as
 from telemetry_forwarder.records.handover import HandoverFile
 from telemetry_forwarder.records.knowledge import Knowledge
@@ -248,15 +248,22 @@ class Intake:
         """Take records that the function itself has sent. Each call makes a body of its own, whatever is in it."""
         self._others += 1
         name = f"{self._enricher.origin.instance_id} {os.getpid()} {self._clock.time()} {self._others}"
-        self.take_derived(signal, derived, identity_of(name, signal))
+        self.take_derived(signal, derived, identity_of(name, signal), is_received=True)
 
-    def take_derived(self, signal: Signal, derived: Sequence[Derived], identity: str) -> None:
+    def take_derived(
+        self, signal: Signal, derived: Sequence[Derived], identity: str, *, is_received: bool = False
+    ) -> None:
         """Count, keep and hand on records of our own, all of one `signal`. `identity` is that of the body they make."""
+        origin = self._enricher.origin
         for start in range(0, len(derived), MOST_ITEMS):
-            body = body_of(derived[start : start + MOST_ITEMS])
+            some = derived[start : start + MOST_ITEMS]
+            body = body_of(some)
             name = identity_of(identity, str(start)) if start else identity
             now_ms = round(self._clock.time() * 1000)
-            records = records_of(self._enricher.origin, decode(body, now_ms).items, name)
+            if is_received:
+                records = records_of(origin, decode(body, now_ms).items, name)
+            else:
+                records = records_from(origin, some, name, len(body))
             if self._spool is not None:
                 kept = kept_body(
                     name, body, now_ms, items=len(records), wanted=range(len(records)), teaches=False, kind=OWN[signal]

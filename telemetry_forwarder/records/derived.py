@@ -56,6 +56,19 @@ def identity_of(parent: str, what: str) -> str:
     return blake2b(f"{parent} {what}".encode("utf-8", "replace"), digest_size=12).hexdigest()
 
 
+def records_from(origin: Origin, derived: Sequence[Derived], batch: str, size_bytes: int) -> list[Record]:
+    """Return the records that `records_of` would make of the body of `derived`, which has `size_bytes`, without it.
+
+    Only for what is made here, of plain JSON values: what was received is to be read back, so that it is the same.
+    """
+    share = size_bytes // len(derived) if derived else 0
+    found = []
+    for index, one in enumerate(derived):
+        context = _context(origin, one.type, one.request_id, one.cold_start, one.level, one.trace_id)
+        found.append(Record(batch, index, one.time_ms, one.fields, one.fields, context, share))
+    return found
+
+
 def records_of(origin: Origin, items: Sequence[Item], batch: str) -> list[Record]:
     """Return the records of a decoded body of our own, in order."""
     return [_record(origin, item, batch, index) for index, item in enumerate(items)]

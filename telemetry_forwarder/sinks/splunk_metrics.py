@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from telemetry_forwarder.errors import EncodeError
 from telemetry_forwarder.interfaces import Encoded
 from telemetry_forwarder.records.lossless_json import json_part, to_json
-from telemetry_forwarder.records.record import Context, Record, Signal
+from telemetry_forwarder.records.record import METRICS, Context, Origin, Record, Signal
 from telemetry_forwarder.signals.points import MetricKind, attributes_of, points_of
 from telemetry_forwarder.sinks.splunk_hec import LIMITS, METADATA, SplunkHec, fields, seconds
 
@@ -35,7 +35,7 @@ class SplunkMetrics(SplunkHec, frozen=True, kw_only=True, cache_hash=True):
         values = _values(record)
         if not values:
             raise EncodeError("a metric record without points")
-        head, known = _frame(self, record.context)
+        head, known = _frame(self, record.origin, record.cold_start)
         dimensions = {_dimension(key): value for key, value in attributes_of(record).items()}
         # The function's own words count for more: a metric of `service:payment` is not one of this environment's.
         data = to_json({**known, **dimensions, **values})
@@ -82,9 +82,8 @@ _NO_DIMENSIONS = ("type", "request_id", "level", "instance_id", "trace_id")
 
 
 @lru_cache(maxsize=64)
-def _frame(sink: SplunkMetrics, context: Context) -> tuple[bytes, Mapping[str, Any]]:
+def _frame(sink: SplunkMetrics, origin: Origin, cold_start: bool | None) -> tuple[bytes, Mapping[str, Any]]:
     """Return what stands between the time and the fields of an event, and what is known of the environment."""
-    origin = context.origin
     members = {
         "event": "metric",
         "host": sink.host or origin.function_name,
@@ -95,7 +94,7 @@ def _frame(sink: SplunkMetrics, context: Context) -> tuple[bytes, Mapping[str, A
         members["index"] = sink.index
     known = {
         key: value if isinstance(value, str) else ",".join(value)  # a dimension has one value
-        for key, value in fields(context, False).items()
+        for key, value in fields(Context(origin, METRICS, cold_start=cold_start), False).items()
         if key not in _NO_DIMENSIONS
     }
     return b",%b" % json_part(members)[1:-1], known

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_forwarder.records.derived import body_of, identity_of, records_of
+from telemetry_forwarder.records.derived import body_of, identity_of, records_from, records_of
 from telemetry_forwarder.records.record import Signal, decode
 from telemetry_forwarder.signals.points import MetricKind, Point, attributes_of, metrics, points_of
 from telemetry_forwarder.signals.prices import PER_REQUEST, USUAL, rates
@@ -35,6 +35,13 @@ def test_a_metric_record_comes_back_from_a_body_of_our_own(
     assert points_of(found) == points
     assert attributes_of(found) == attributes
     assert "context" not in found.body
+
+
+@given(st.lists(st.tuples(st.lists(POINTS, max_size=3), st.integers(0, 2**42)), max_size=4))
+def test_records_made_at_once_are_those_that_are_made_of_their_body(many: list[tuple[list[Point], int]]) -> None:
+    made = [metrics(points, time_ms, "platform", {"a": "b"}, request_id="r") for points, time_ms in many]
+    body = body_of(made)
+    assert records_from(ORIGIN, made, "b" * 24, len(body)) == records_of(ORIGIN, decode(body, 0).items, "b" * 24)
 
 
 @pytest.mark.parametrize(
