@@ -262,6 +262,31 @@ class Credential(Struct, frozen=True, kw_only=True):
     prefix: str = ""
 
 
+class HeaderList(Struct, frozen=True):
+    """HTTP headers in OpenTelemetry's form, `name=value,name=value`, as a secret: nearly always one is a credential."""
+
+    secret: Secret | SecretReference
+
+
+class Signing(Struct, frozen=True):
+    """Sign each request for a service of AWS with the environment's credentials."""
+
+    service: str
+    region: str
+
+
+class Tls(Struct, frozen=True, kw_only=True):
+    """Files for TLS: authorities instead of the usual ones, and the certificate that is shown, with its key.
+
+    `variables` name the settings that they come from, in this order.
+    """
+
+    ca_file: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    variables: tuple[str, str, str] = ("", "", "")
+
+
 class HttpDelivery(Struct, frozen=True, kw_only=True):
     """Reach the destination by HTTP. `url` decides which proxy is used. `health` is requested once after the start.
 
@@ -270,6 +295,9 @@ class HttpDelivery(Struct, frozen=True, kw_only=True):
 
     url: str
     credential: Credential | None = None
+    headers: tuple[HeaderList, ...] = ()
+    signing: Signing | None = None
+    tls: Tls | None = None
     gzip: bool = True
     encoding: str = "gzip"
     health: HttpRequest | None = None

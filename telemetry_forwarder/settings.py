@@ -167,8 +167,10 @@ def _secrets(
 
 def _has_reference(destination: Destination[Any, Any]) -> bool:
     delivery = destination.delivery
-    credential = delivery.credential if isinstance(delivery, HttpDelivery) else None
-    return credential is not None and isinstance(credential.secret, SecretReference)
+    if not isinstance(delivery, HttpDelivery):
+        return False
+    secrets = [one.secret for one in (delivery.credential, *delivery.headers) if one is not None]
+    return any(isinstance(secret, SecretReference) for secret in secrets)
 
 
 def _strategy(values: Values) -> Strategy:

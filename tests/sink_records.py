@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from telemetry_forwarder.delivery.loss_event import loss_record
 from telemetry_forwarder.interfaces import DropReason, Encoded, Sink
 from telemetry_forwarder.records.derived import body_of, records_of
-from telemetry_forwarder.records.record import Context, Origin, Record, decode
+from telemetry_forwarder.records.record import SPAN, Context, Origin, Record, decode
 from telemetry_forwarder.signals.points import MetricKind, Point, metrics
 
 GOLDEN = Path(__file__).parent / "wire" / "golden"
@@ -104,6 +104,32 @@ SAMPLES = (
     make_record([1, "two"], batch="0190f3-7", time_ms=NOW_MS + 902, request_id=None, cold_start=None, origin=BARE),
     LOSS,
 )
+
+
+NOW_NS = NOW_MS * 1_000_000
+
+
+def make_span(**fields: Any) -> Record:
+    """Make the record of a span, as `signals` derives it; None leaves a member out."""
+    usual: dict[str, Any] = {
+        "trace_id": "68c4a1f03b2a90d1c7e845f6a0b1c2d3",
+        "span_id": "7f3e1d2c4b5a6978",
+        "name": "orders-worker",
+        "kind": "server",
+        "start_ns": NOW_NS,
+        "end_ns": NOW_NS + 3_000_000_000,
+        "attributes": {"faas.invocation_id": REQUEST_ID, "faas.coldstart": True, "faas.trigger": "other"},
+    }
+    found = {name: value for name, value in {**usual, **fields}.items() if value is not None}
+    return make_record(found, SPAN, fields=found, trace_id=found.get("trace_id"))
+
+
+SPAN_SAMPLES = (
+    make_span(error=True, message="timed out after 3.00 s", flags=1, trace_state="a=b",
+              links=[{"trace_id": "1" * 32, "span_id": "2" * 16}]),
+    make_span(parent_id="7f3e1d2c4b5a6978", span_id="0102030405060708", name="invocation", kind="internal",
+              attributes={"aws.lambda.response_latency": 0.25, "n": 3}),
+)  # fmt: skip
 
 
 # What a golden request of metrics carries: an invocation's counts, its report, and what a function printed.

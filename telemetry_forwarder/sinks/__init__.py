@@ -21,6 +21,7 @@ BUILT_IN: Mapping[str, str] = {
     "splunk": "telemetry_forwarder.sinks.splunk_hec:create",
     "datadog": "telemetry_forwarder.sinks.datadog:create",
     "cloudwatch": "telemetry_forwarder.sinks.cloudwatch_logs:create",
+    "otlp": "telemetry_forwarder.sinks.otlp:create",
 }
 
 GROUP = "telemetry_forwarder.sinks"  # the entry point group for sinks of other packages

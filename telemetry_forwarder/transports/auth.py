@@ -9,7 +9,16 @@ from msgspec.structs import replace
 
 from telemetry_forwarder.clock import Clock, Moment, SystemClock
 from telemetry_forwarder.errors import CredentialUnavailable, SecretError, SecretUnavailable
-from telemetry_forwarder.interfaces import Cause, Credential, DropReason, HttpRequest, HttpResponse, Transport, step_of
+from telemetry_forwarder.interfaces import (
+    Cause,
+    Credential,
+    DropReason,
+    HeaderList,
+    HttpRequest,
+    HttpResponse,
+    Transport,
+    step_of,
+)
 from telemetry_forwarder.variables.types import Secret, SecretReference
 
 
@@ -33,7 +42,7 @@ _BELIEF_S = 60.0
 
 
 class AuthTransport:
-    """Adds the header of `credential` to each request before `inner` sends it.
+    """Adds the header of `credential`, or each of a list, to each request before `inner` sends it.
 
     A SecretReference is read from `secrets` for the first request, once for all that wait, and kept. After a 401 or
     403 it is read again, at most every 60 s. If the value has changed, the request is sent again, once; otherwise the
@@ -43,7 +52,7 @@ class AuthTransport:
     def __init__(
         self,
         inner: Transport[HttpRequest, HttpResponse],
-        credential: Credential,
+        credential: Credential | HeaderList,
         secrets: SecretSource | None = None,
         *,
         clock: Clock | None = None,
@@ -168,7 +177,7 @@ class _HeldSecret:
         return moment is not None and moment.age(self._clock) < _BELIEF_S
 
 
-class _SealedHeaders(dict[str, str]):
+class SealedHeaders(dict[str, str]):
     """Headers that hold a secret, so their values are not shown."""
 
     def __repr__(self) -> str:
@@ -177,11 +186,28 @@ class _SealedHeaders(dict[str, str]):
     __str__ = __repr__
 
 
-def authorized(request: HttpRequest, credential: Credential, secret: Secret) -> HttpRequest:
-    """Return `request` with the credential's header, which replaces a header of the same name in any case."""
-    name = credential.header.lower()
-    headers: Mapping[str, str] = _SealedHeaders(
-        {key: value for key, value in request.headers.items() if key.lower() != name}
-        | {credential.header: credential.prefix + secret.reveal()}
+def authorized(request: HttpRequest, credential: Credential | HeaderList, secret: Secret) -> HttpRequest:
+    """Return `request` with the credential's headers, which replace headers of the same name in any case.
+
+    Raises CredentialUnavailable if a list of headers is none.
+    """
+    if isinstance(credential, HeaderList):
+        added = _headers_in(credential, secret)
+    else:
+        added = {credential.header: credential.prefix + secret.reveal()}
+    names = {name.lower() for name in added}
+    headers: Mapping[str, str] = SealedHeaders(
+        {key: value for key, value in request.headers.items() if key.lower() not in names} | added
     )
     return replace(request, headers=headers)
+
+
+def _headers_in(listed: HeaderList, secret: Secret) -> dict[str, str]:
+    from telemetry_forwarder.variables.otlp import headers_in  # loaded only where headers are listed
+
+    try:
+        return dict(headers_in(secret.reveal()))
+    except ValueError as error:
+        where = listed.secret
+        what = "the headers" if isinstance(where, Secret) else f"{where.service} {where.name}"
+        raise CredentialUnavailable(f"{what}: {error}") from None

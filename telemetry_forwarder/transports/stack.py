@@ -37,6 +37,8 @@ async def open_transport(
 ) -> AsyncIterator[Transport[Any, Any]]:
     """Open the transport of a destination: gzip around auth around HTTP, or PutLogEvents, or a third party's own.
 
+    Between auth and HTTP requests to AWS are signed.
+
     `secrets` reads a credential that is given by reference; `pace` says when the AWS SDK may take a step. Raises
     ConfigError if the AWS SDK cannot use its variables.
     """
@@ -63,9 +65,18 @@ def _http(
 ) -> Transport[HttpRequest, HttpResponse]:
     from telemetry_forwarder.transports.http import HttpTransport  # load aiohttp's client only if it is needed
 
-    transport: Transport[HttpRequest, HttpResponse] = HttpTransport(
-        proxy=choose_proxy(delivery.url, network.proxies), ca_file=network.ca_file, connect_s=CONNECT_S
-    )
+    proxy = choose_proxy(delivery.url, network.proxies)
+    transport: Transport[HttpRequest, HttpResponse]
+    if delivery.signing is not None:
+        from telemetry_forwarder.transports.aws_environment import ca_file_of
+        from telemetry_forwarder.transports.signing import SigningTransport
+
+        inner = HttpTransport(proxy=proxy, ca_file=ca_file_of(network), connect_s=CONNECT_S, tls=delivery.tls)
+        transport = SigningTransport(inner, delivery.signing)
+    else:
+        transport = HttpTransport(proxy=proxy, ca_file=network.ca_file, connect_s=CONNECT_S, tls=delivery.tls)
+    for listed in delivery.headers:
+        transport = AuthTransport(transport, listed, secrets)
     if delivery.credential is not None:
         transport = AuthTransport(transport, delivery.credential, secrets)
     return GzipTransport(transport, delivery.encoding) if delivery.gzip else transport

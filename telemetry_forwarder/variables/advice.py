@@ -11,6 +11,7 @@ from typing import Any
 
 from telemetry_forwarder.variables import types
 from telemetry_forwarder.variables.failover_target import FailoverTarget
+from telemetry_forwarder.variables.signal_types import HeaderList
 
 _HIDDEN = "*** (hidden)"
 
@@ -44,7 +45,7 @@ def advice(name: str, kind: Any, text: str) -> str:
 
 def shown(kind: Any, text: str) -> str:
     """Return the given text in quotes, cut to fit a log line, without any part that may be a secret."""
-    if isinstance(kind, types.SecretText):
+    if isinstance(kind, (types.SecretText, HeaderList)):
         return _HIDDEN
     if isinstance(kind, (types.SecretArn, types.SsmParameter, types.SecretNames)) and not text.startswith(
         ("arn:", "/")
@@ -130,6 +131,8 @@ def word(name: str, kind: types.OneOf, text: str) -> str:
         found = re.match(r"(\d{1,6})\s*([a-z]?)", text.lower(), re.ASCII)
         days = int(found[1]) * {"w": 7, "m": 30, "y": 365}.get(found[2], 1) if found else 0
         return write(next((one for one in kind.words if int(one) >= days), kind.words[-1])) if days else ""
+    if text.lower() == "grpc":
+        return "gRPC is not spoken here: write `http/protobuf`, and the address that takes HTTP, usually at port 4318."
     translated = _LEVELS.get(text.lower())
     found_word = translated if translated in kind.words else nearest(text, kind.words)
     return write(found_word) if found_word else ""

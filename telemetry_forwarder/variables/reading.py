@@ -30,7 +30,13 @@ NEEDS = {
     ),
     "datadog": (("DD_API_KEY", "DD_API_KEY_SECRET_ARN", "DD_API_KEY_SSM_PARAMETER"),),
     "cloudwatch": (("CLOUDWATCH_LOG_GROUP",),),
-}
+    "otlp": (
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT", "TELEMETRY_FORWARDER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+            "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        ),
+    ),
+}  # fmt: skip
 
 
 # If one of these is invalid, the sink does not run: its default would send the records to a wrong place.
@@ -126,6 +132,8 @@ def consequence(variable: Variable) -> str:
         return "Sink datadog does not run, as it would send to another place than was meant."
     if variable.name == "DD_DD_URL":
         return "No metrics are sent to Datadog, as they would go to another place than was meant."
+    if variable.name == "OTEL_EXPORTER_OTLP_PROTOCOL":
+        return "Sink otlp does not run, as its receiver may not understand it."
     if variable.name == "AWS_REGION":
         return "Calls to AWS will fail."
     if variable.name == "TELEMETRY_FORWARDER_SECRETS_ALLOW":
@@ -152,8 +160,21 @@ def wanted_sinks(values: Values) -> "tuple[str, ...]":
     """Return the names of the listed sinks; without a valid list, all built-in sinks with any needed variable set."""
     listed: tuple[str, ...] = values["TELEMETRY_FORWARDER_SINKS"]
     return listed or tuple(
-        sink for sink, rows in NEEDS.items() if any(values.given(name) for row in rows for name in row)
+        sink for sink, rows in NEEDS.items() if any(_chooses(name, values) for row in rows for name in row)
     )
+
+
+def _chooses(name: str, values: Values) -> bool:
+    """Return whether the variable `name`, which a sink needs, is set, so that the sink runs.
+
+    OpenTelemetry's often name a collector beside the function, for its SDK. That is not meant for us unless it is said.
+    """
+    text = values.given(name)
+    if not text or not name.startswith("OTEL_"):
+        return bool(text)
+    from telemetry_forwarder.variables.otlp import is_local
+
+    return not is_local(text)
 
 
 def wants_metrics(sink: str, values: Values) -> bool:
@@ -168,6 +189,10 @@ def is_sound(sink: str, values: Values) -> bool:
     """Return whether a built-in `sink` has valid values for all that it needs."""
     if sink == "datadog" and stops(values):
         return False
+    if sink == "otlp":
+        from telemetry_forwarder.variables.otlp import may_run
+
+        return may_run(values)
     return all(any(values[name] is not None for name in row) for row in NEEDS[sink])
 
 

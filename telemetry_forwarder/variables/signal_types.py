@@ -1,5 +1,6 @@
-"""The types of the settings of metrics and traces; as in `types`, `read` turns a variable's text into a value."""
+"""The types of the settings of metrics, traces and OTLP; as in `types`, `read` turns a variable's text into a value."""
 
+from telemetry_forwarder.variables.types import Secret
 from telemetry_forwarder.variables.wording import only, whole, words
 
 
@@ -77,3 +78,28 @@ class Namespace:
         if len(text) > 255 or not only(text, "_-/.#:") or text.startswith((":", "AWS/")):
             raise ValueError(self.allowed)
         return text
+
+
+class HeaderList:
+    """HTTP headers in OpenTelemetry's form, kept as a Secret, because most of them are credentials."""
+
+    label = "headers"
+    allowed = "`name=value,name=value`; a comma in a value is written `%2C`"
+
+    def read(self, text: str) -> Secret:
+        from telemetry_forwarder.variables.otlp import headers_in  # loaded only if there are any
+
+        headers_in(text)
+        return Secret(text)
+
+
+class Attributes:
+    """Attributes in OpenTelemetry's form, as a tuple of pairs."""
+
+    label = "attributes"
+    allowed = "`key=value,key=value`; a comma or `=` in a value is written `%2C` or `%3D`, and `%` as `%25`"
+
+    def read(self, text: str) -> "tuple[tuple[str, str], ...]":
+        from telemetry_forwarder.variables.otlp import attributes_in
+
+        return attributes_in(text)

@@ -6,7 +6,7 @@ the time to `/register`, so the few classes here are plain.
 """
 
 from telemetry_forwarder.variables.failover_target import FailoverTarget
-from telemetry_forwarder.variables.signal_types import Choice, Namespace, Price, Sampling
+from telemetry_forwarder.variables.signal_types import Attributes, Choice, HeaderList, Namespace, Price, Sampling
 from telemetry_forwarder.variables.types import (
     DirectoryPath,
     FilePath,
@@ -62,7 +62,7 @@ RETENTION_DAYS = (
     "1096", "1827", "2192", "2557", "2922", "3288", "3653",
 )  # fmt: skip
 
-BUILT_IN_SINKS = ("splunk", "datadog", "cloudwatch")
+BUILT_IN_SINKS = ("splunk", "datadog", "cloudwatch", "otlp")
 
 # The value of AWS_LAMBDA_INITIALIZATION_TYPE on Lambda Managed Instances.
 MANAGED_INSTANCES = "lambda-managed-instances"
@@ -144,6 +144,68 @@ TOPICS = {
             "CLOUDWATCH_METRICS_NAMESPACE", Namespace(), "TelemetryForwarder",
             "Namespace of the metrics of invocations, where TELEMETRY_FORWARDER_METRICS wants them", "cloudwatch",
         ),
+    ),
+    # Source: OpenTelemetry specification, "OpenTelemetry Protocol Exporter"; read 2026-11-28.
+    "OTLP": (
+        Variable(
+            "OTEL_EXPORTER_OTLP_ENDPOINT", Url(), None,
+            "Address that log records, metrics and traces are sent to by OTLP; `/v1/logs` and its like are added. One "
+            "on this machine, a collector beside the function, is used only if TELEMETRY_FORWARDER_SINKS names `otlp`",
+            "otlp",
+        ),
+        Variable(
+            "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", Url(is_whole=True), None,
+            "Address of log records, used as it is; without the general one nothing else is sent", "otlp",
+        ),
+        Variable("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", Url(is_whole=True), None, "Address of metrics", "otlp"),
+        Variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", Url(is_whole=True), None, "Address of traces", "otlp"),
+        Variable(
+            "TELEMETRY_FORWARDER_OTLP_ENDPOINT", Url(), None,
+            "As OTEL_EXPORTER_OTLP_ENDPOINT and instead of it, for the extension alone: an SDK in the function reads "
+            "that one, too",
+            "otlp",
+        ),
+        Variable(
+            "OTEL_EXPORTER_OTLP_HEADERS_SECRET_ARN", SecretArn(), None,
+            "Secrets Manager secret that holds further headers, `name=value,name=value`", "otlp",
+        ),
+        Variable(
+            "OTEL_EXPORTER_OTLP_HEADERS_SSM_PARAMETER", SsmParameter(), None, "SSM parameter with further headers",
+            "otlp",
+        ),
+        Variable("OTEL_EXPORTER_OTLP_HEADERS", HeaderList(), None, "Headers of every request", "otlp"),
+        Variable("OTEL_EXPORTER_OTLP_LOGS_HEADERS", HeaderList(), None, "Further headers with log records", "otlp"),
+        Variable("OTEL_EXPORTER_OTLP_METRICS_HEADERS", HeaderList(), None, "Further headers with metrics", "otlp"),
+        Variable("OTEL_EXPORTER_OTLP_TRACES_HEADERS", HeaderList(), None, "Further headers with traces", "otlp"),
+        Variable(
+            "OTEL_EXPORTER_OTLP_PROTOCOL", OneOf("http/protobuf", "http/json"), "http/protobuf",
+            "Encoding. gRPC is not spoken here", "otlp",
+        ),
+        Variable(
+            "OTEL_EXPORTER_OTLP_COMPRESSION", OneOf("gzip", "none"), "gzip",
+            "Compression; unset it is `gzip` here, and none in SDKs", "otlp",
+        ),
+        Variable(
+            "OTEL_EXPORTER_OTLP_TIMEOUT", Integer(0, 2_147_483_647), 10000,
+            "Has no effect: how long an answer is waited for follows from the invocation's deadline", "otlp",
+        ),
+        Variable(
+            "OTEL_EXPORTER_OTLP_CERTIFICATE", FilePath(), None, "CA certificates instead of those of SSL_CERT_FILE",
+            "otlp",
+        ),
+        Variable(
+            "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", FilePath(), None, "Certificate that the extension shows", "otlp",
+        ),
+        Variable("OTEL_EXPORTER_OTLP_CLIENT_KEY", FilePath(), None, "Key of that certificate", "otlp"),
+        Variable(
+            "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", OneOf("delta", "cumulative", "lowmemory"), "delta",
+            "Metrics are sent as `delta`, whatever it says: an environment that is frozen, reset and one of many has "
+            "no sum to tell. A collector's `deltatocumulative` makes one",
+            "otlp",
+        ),
+        Variable("OTEL_SERVICE_NAME", Text(), None, "Service; unset: DD_SERVICE, or the function's name", "otlp"),
+        Variable("OTEL_RESOURCE_ATTRIBUTES", Attributes(), (), "Attributes of the resource, before our own", "otlp"),
+        Variable("OTEL_SDK_DISABLED", Flag(), False, "`true`: nothing is sent by OTLP", "otlp"),
     ),
     "Metrics and traces": (
         Variable(

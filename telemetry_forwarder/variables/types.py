@@ -189,8 +189,9 @@ class Url:
 
     label = "URL"
 
-    def __init__(self, *, bare_host: bool = False, endpoint: str = "") -> None:
+    def __init__(self, *, bare_host: bool = False, endpoint: str = "", is_whole: bool = False) -> None:
         self.bare_host = bare_host
+        self.is_whole = is_whole  # it is used as it is, with a trailing slash
         self.endpoint = endpoint  # a path that is removed from the end of the URL
         self.allowed = "`https://host[:port][/path]` (or `http://`), without user name, query or fragment"
         if bare_host:
@@ -206,6 +207,8 @@ class Url:
         host, port = split_port(authority)
         if not (is_host(host) and is_port(port) and is_path(path)) or (self.bare_host and path.strip("/")):
             raise ValueError(self.allowed)
+        if self.is_whole:
+            return f"{scheme.lower()}://{rest}"
         return f"{scheme.lower()}://{authority}{slash}{path}".rstrip("/")
 
 

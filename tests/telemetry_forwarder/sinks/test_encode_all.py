@@ -15,9 +15,13 @@ from msgspec.structs import replace
 
 from telemetry_forwarder.errors import EncodeError
 from telemetry_forwarder.interfaces import Encoded
+from telemetry_forwarder.otlp.protobuf import encode
 from telemetry_forwarder.records.lossless_json import to_json
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.sinks import cloudwatch_logs, datadog, splunk_hec
+from telemetry_forwarder.sinks.otlp import _USUAL
+from telemetry_forwarder.sinks.otlp_logs import OtlpLogs, _log_record
+from telemetry_forwarder.sinks.otlp_requests import framed
 from telemetry_forwarder.sinks.truncate import present
 from tests.builders import record
 from tests.telemetry_forwarder.failover.test_parcels import any_record
@@ -29,6 +33,7 @@ MANY = settings(
 )
 SPLUNK = splunk_hec.SplunkHec(url="https://splunk.example", index="main")
 DATADOG = datadog.Datadog(url="https://datadog.example", tags=(("a", "b"),))
+OTLP, OTLP_JSON = (OtlpLogs(url="https://otlp.example", limits=_USUAL, is_json=is_json) for is_json in (False, True))
 CLOUDWATCH = cloudwatch_logs.CloudWatchLogs(group="/g", stream=None, fallback_stream="s")
 
 
@@ -70,8 +75,13 @@ def cloudwatch(record: Record) -> bytes:
     return to_json(cloudwatch_logs.content(record))
 
 
+def otlp(record: Record) -> bytes:
+    return framed(encode("LogRecord", _log_record(record)))
+
+
 WRITERS: Mapping[str, tuple[Any, Callable[[Record], bytes]]] = {
-    "splunk": (SPLUNK, splunk), "datadog": (DATADOG, of_datadog), "cloudwatch": (CLOUDWATCH, cloudwatch)
+    "splunk": (SPLUNK, splunk), "datadog": (DATADOG, of_datadog), "cloudwatch": (CLOUDWATCH, cloudwatch),
+    "otlp": (OTLP, otlp), "otlp as JSON": (OTLP_JSON, lambda record: to_json(_log_record(record))),
 }  # fmt: skip
 
 

@@ -92,7 +92,8 @@ def test_our_own_entry_points_say_the_same():
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_built_in_sink_is_named_as_it_is_chosen(name):
-    environ = {"SPLUNK_HEC_URL": "https://h", "SPLUNK_HEC_TOKEN": "t", "DD_API_KEY": "k", "CLOUDWATCH_LOG_GROUP": "g"}
+    environ = {"SPLUNK_HEC_URL": "https://h", "SPLUNK_HEC_TOKEN": "t", "DD_API_KEY": "k", "CLOUDWATCH_LOG_GROUP": "g",
+               "OTEL_EXPORTER_OTLP_ENDPOINT": "https://h"}  # fmt: skip
     assert load(name)(read_all(environ)).sink.name == name
 
 

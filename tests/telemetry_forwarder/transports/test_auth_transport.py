@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from telemetry_forwarder.errors import CredentialUnavailable, SecretDenied, SecretUnavailable
-from telemetry_forwarder.interfaces import Credential, HttpRequest, HttpResponse
+from telemetry_forwarder.interfaces import Credential, HeaderList, HttpRequest, HttpResponse
 from telemetry_forwarder.transports.auth import AuthTransport
 from telemetry_forwarder.variables.types import Secret, SecretReference
 from tests.builders import Hang, ScriptedTransport
@@ -212,3 +212,25 @@ async def test_closing_closes_the_inner_transport():
     inner = ScriptedTransport(Hang())
     await auth(inner, SecretsService("one")).aclose()
     assert inner.is_closed
+
+
+# --- a list of headers, as OpenTelemetry has it ---
+
+
+async def test_each_header_of_a_list_is_added_and_none_is_shown() -> None:
+    transport = ScriptedTransport(OK)
+    listed = HeaderList(Secret("Authorization=Bearer%20hunter2, x-team = a=b ,,X-Dataset=100%"))
+    await AuthTransport(transport, listed).send(request(authorization="old", other="kept"))
+    (sent,) = transport.requests
+    assert dict(sent.headers) == {
+        "other": "kept", "Authorization": "Bearer hunter2", "x-team": "a=b", "X-Dataset": "100%"
+    }  # fmt: skip
+    assert "hunter2" not in repr(sent) + repr(listed)
+
+
+async def test_a_secret_that_is_no_list_of_headers_is_named_and_not_shown() -> None:
+    for value in ("hunter2", "a b=hunter2", "a=", "a=x\nhunter2", ",", "a=%ff%fe"):
+        transport = AuthTransport(ScriptedTransport(OK), HeaderList(REFERENCE), SecretsService(value))
+        with pytest.raises(CredentialUnavailable, match="ssm /hec/token") as error:
+            await transport.send(request())
+        assert "hunter2" not in str(error.value)

@@ -1,0 +1,62 @@
+"""AnyValue and attributes of OTLP: what JSON values become, in OTLP/JSON's form."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from telemetry_forwarder.records.lossless_json import clean, json_part
+
+# Values that are nested deeper become their JSON text: each level is three messages of the hundred that parsers take.
+DEEPEST_VALUE = 24
+_LEAST, _MOST = -(2**63), 2**63 - 1
+
+
+def any_value(value: Any, depth: int = 0) -> dict[str, Any] | None:
+    """Return a JSON value as AnyValue; None for null, because receivers refuse an empty one."""
+    if isinstance(value, str):
+        return {"stringValue": clean(value)}
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return {"boolValue": value}
+    if isinstance(value, int) and _LEAST <= value <= _MOST:
+        return {"intValue": str(value)}
+    if type(value) is float:
+        return {"doubleValue": value} if value - value == 0 else {"stringValue": str(value)}
+    if isinstance(value, Mapping) and depth < DEEPEST_VALUE:
+        return {"kvlistValue": {"values": attributes(value.items(), depth + 1)}}
+    if isinstance(value, list | tuple) and depth < DEEPEST_VALUE:
+        found = [any_value(one, depth + 1) or {"stringValue": "null"} for one in value]
+        return {"arrayValue": {"values": found}}
+    return {"stringValue": json_part(value).decode().strip('"')}  # long integers are quoted
+
+
+def attributes(pairs: Iterable[tuple[str, Any]], depth: int = 0) -> list[dict[str, Any]]:
+    """Return `pairs` as KeyValues, without those that are null. The keys must differ."""
+    return [
+        {"key": clean(str(key)), "value": found}
+        for key, value in pairs
+        if (found := any_value(value, depth)) is not None
+    ]
+
+
+def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the members of an object by their path, `a.b`; arrays become their JSON text. Null members are left out.
+
+    Backends index scalars, and not all of them take other attributes. If two paths are equal the first keeps its name.
+    """
+    found: dict[str, Any] = {}
+    for key, member in value.items():
+        _add(f"{prefix}{key}", member, found, 0)
+    return found
+
+
+def _add(path: str, value: Any, found: dict[str, Any], depth: int) -> None:
+    if isinstance(value, Mapping) and value and depth < DEEPEST_VALUE:
+        for key, member in value.items():
+            _add(f"{path}.{key}", member, found, depth + 1)
+        return
+    if value is None:
+        return
+    while path in found:
+        path += "_"
+    found[path] = json_part(value).decode() if isinstance(value, Mapping | list | tuple) else value
