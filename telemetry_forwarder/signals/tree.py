@@ -184,7 +184,7 @@ def tree_of(made: Invocation, end_ms: float, report: _Event | None, error: str |
     root.start_ms = min(one.start_ms for one in spans)
     root.end_ms = max(one.end_ms for one in spans)
     if error is not None:
-        message = _message(error, report)
+        message = _message(error, report or made.done)
         for one in spans:
             if one is root or one.name == "invocation":
                 one.fail(error, message)
@@ -257,8 +257,8 @@ def _times(made: Invocation, report: _Event | None) -> dict[str, Any]:
     return found
 
 
-def _message(error: str, report: _Event | None) -> str | None:
-    duration = _metric(report, "durationMs")
+def _message(error: str, end: _Event | None) -> str | None:
+    duration = _metric(end, "durationMs")
     return f"Task timed out after {duration / 1000:.2f} seconds" if error == "timeout" and duration else None
 
 
