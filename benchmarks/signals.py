@@ -3,8 +3,8 @@
     python -m benchmarks.signals             about a minute
     python -m benchmarks.signals --count 500 --layer DIR
 
-The same extension runs in several environments that differ in what they are asked for, and is invoked in turn. Bytes
-are those of the requests' bodies, compressed.
+The same extension runs in several environments that differ in what they are asked for, and is invoked in turn. The sink
+is an OTLP receiver, which takes all three signals. Bytes are those of the requests' bodies, compressed.
 """
 
 import argparse
@@ -21,8 +21,9 @@ from benchmarks.warm import EVENT
 from benchmarks.world import World, world
 
 OFF = "off"
-METRICS = {"TELEMETRY_FORWARDER_METRICS": "on"}
-VARIANTS: Mapping[str, Mapping[str, str]] = {OFF: {}, "metrics": METRICS}
+METRICS, TRACES = {"TELEMETRY_FORWARDER_METRICS": "on"}, {"TELEMETRY_FORWARDER_TRACES": "on"}
+VARIANTS: Mapping[str, Mapping[str, str]] = {OFF: {}, "metrics": METRICS, "traces": TRACES, "both": METRICS | TRACES}
+SINK = "otlp"
 STRATEGIES = ("continuous", "end")
 MEMORY_MB = 1769
 
@@ -33,7 +34,7 @@ async def running(subject: Subject, strategy: str, count: int) -> dict[str, tupl
         worlds: dict[str, World] = {}
         for name, variant in VARIANTS.items():
             given = {"TELEMETRY_FORWARDER_FLUSH": strategy, **variant}
-            worlds[name] = await stack.enter_async_context(world(subject, MEMORY_MB, **given))
+            worlds[name] = await stack.enter_async_context(world(subject, MEMORY_MB, sinks=SINK, **given))
         before: dict[str, tuple[float, int]] = {}
         for number in range(count):
             for name, w in worlds.items():
@@ -53,7 +54,7 @@ async def starting(subject: Subject, rounds: int) -> dict[str, float]:
     took: dict[str, list[float]] = {name: [] for name in VARIANTS}
     for _ in range(rounds):
         for name, variant in VARIANTS.items():
-            async with world(subject, MEMORY_MB, **variant) as w:
+            async with world(subject, MEMORY_MB, sinks=SINK, **variant) as w:
                 await w.env.invoke({})
                 took[name].append(cpu_s(w.extension()) * 1000)
     return {name: median(figures) for name, figures in took.items()}

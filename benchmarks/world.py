@@ -17,10 +17,11 @@ from local_lambda import Function, LocalLambda, Platform
 PLATFORM = Platform(cpu_quota="auto", memory_limit="off", init_limit_s=60, file_system="shared")
 
 
-# What CloudWatch Logs, Datadog and any HEC answer, by what is in the head of the request.
+# What CloudWatch Logs, Datadog, an OTLP receiver and any HEC answer, by what is in the head of the request.
 _ANSWERS = {
     b"x-amz-target": (b"200 OK", b"{}"),
     b"/api/v2/logs": (b"202 Accepted", b"{}"),
+    b"post /v1/": (b"200 OK", b""),
     b"": (b"200 OK", b'{"text":"Success","code":0}'),
 }
 
@@ -79,6 +80,7 @@ def variables(backend: Backend, sinks: str = "splunk") -> dict[str, str]:
         "TELEMETRY_FORWARDER_SINKS": sinks,
         "SPLUNK_HEC_URL": f"http://127.0.0.1:{backend.port}",
         "SPLUNK_HEC_TOKEN": "00000000-0000-0000-0000-000000000000",
+        "TELEMETRY_FORWARDER_OTLP_ENDPOINT": f"http://127.0.0.1:{backend.port}",
     }
     if "cloudwatch" in sinks:
         found |= {

@@ -5,6 +5,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from telemetry_forwarder.errors import ConfigError, EncodeError
@@ -31,8 +33,10 @@ from telemetry_forwarder.records.record import METRICS, SPAN, Record, Signal
 from telemetry_forwarder.sinks.otlp import create
 from telemetry_forwarder.sinks.otlp_logs import UID
 from telemetry_forwarder.sinks.otlp_metrics import BOUNDS, _interval
+from telemetry_forwarder.sinks.otlp_traces import _in_protobuf, span
 from telemetry_forwarder.variables.reading import is_sound, read_all, wanted_sinks
 from telemetry_forwarder.variables.types import Secret, SecretReference
+from tests.builders import record
 from tests.sink_records import BARE, FULL, GOLDEN, METRIC_SAMPLES, NOW_MS, SAMPLES, SPAN_SAMPLES, make_record, make_span
 from tests.telemetry_forwarder.otlp.test_protobuf import OFFICIAL, in_json
 
@@ -600,3 +604,36 @@ def test_nothing_is_sent_to_our_own_receiver() -> None:
         made(OTEL_EXPORTER_OTLP_ENDPOINT="http://localhost:4318", TELEMETRY_FORWARDER_OTLP_RECEIVER="true")
     found = made(OTEL_EXPORTER_OTLP_ENDPOINT="http://localhost:4319", TELEMETRY_FORWARDER_OTLP_RECEIVER="true")
     assert found["otlp"].delivery.url == "http://localhost:4319/v1/logs"
+
+
+VALUES = st.text() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.none() | st.lists(st.text())
+IDS = st.integers(1, 2**64 - 1).map("{:016x}".format)
+SPANS = st.fixed_dictionaries(
+    {
+        "trace_id": st.integers(1, 2**128 - 1).map("{:032x}".format),
+        "span_id": IDS,
+        "name": st.text(),
+        "kind": st.sampled_from(["server", "internal", "client", "other"]),
+        "start_ns": st.integers(0, 2**63),
+        "end_ns": st.integers(0, 2**63),
+        "attributes": st.dictionaries(st.text(), VALUES, max_size=5),
+    },
+    optional={
+        "parent_id": IDS,
+        "error": st.booleans(),
+        "message": st.text(),
+        "links": st.lists(
+            st.fixed_dictionaries({"trace_id": IDS.map(lambda one: one * 2), "span_id": IDS}), max_size=2
+        ),
+        "flags": st.integers(0, 255),
+        "trace_state": st.text(),
+    },
+)
+
+
+@given(SPANS)
+def test_the_fast_way_to_write_a_span_writes_what_the_table_says(fields: dict[str, Any]) -> None:
+    one = record(fields, type=SPAN)
+    fast = _in_protobuf(one)
+    if fast is not None:
+        assert fast == encode("Span", span(one))
