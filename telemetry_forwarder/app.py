@@ -257,6 +257,8 @@ async def _serve(
                 intake.save_handover()
             if spool is not None:
                 spool.close()
+            if reporting is not None:
+                reporting.close()
             _write_ledger(counts, workers, spool, log)
             _exit_now(code)
 

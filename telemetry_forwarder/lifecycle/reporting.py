@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from telemetry_forwarder.clock import Clock
-from telemetry_forwarder.delivery.ledger_event import LedgerReporter
+from telemetry_forwarder.delivery.ledger_event import LedgerReporter, Report
 from telemetry_forwarder.delivery.worker import Worker
 from telemetry_forwarder.intake.intake import Intake
 from telemetry_forwarder.ledger import IntakeCounts
@@ -72,14 +72,12 @@ class Reporting:
 
     def report_ledger(self, ledger: LedgerReporter) -> None:
         """Report what was counted since the last report, to all who want to know."""
-        statements = {worker.name: worker.statement() for worker in self._workers}
-        spool_bytes = self._spool.size_bytes if self._spool is not None else None
-        report = ledger.report(self._counts, statements, spool_bytes, self._now_ms)
+        report = self._report(ledger)
         if self._signals is not None and self._signals.has_metrics:
             self._take(Signal.METRIC, report.metrics(), "ledger")
         if ledger.is_record_wanted:
             self._take(Signal.LOG, [report.record()], "ledger record")
-            self._log.note("ledger of a period", **report.fields, **report.emf(self._origin.function_name))
+            self._write(report)
 
     def finish(self, reason: str | None) -> None:
         """Hand on what is still open, as the environment ends for `reason` (None: without SHUTDOWN)."""
@@ -92,6 +90,19 @@ class Reporting:
                 self._intake.save_handover()  # the next process must not tell it again
         if self._ledger is not None:
             self.report_ledger(self._ledger)
+
+    def close(self) -> None:
+        """Write what was counted since `finish`: what the drain lost, no sink can be told any more."""
+        if self._ledger is not None and self._ledger.is_record_wanted:
+            self._write(self._report(self._ledger))
+
+    def _report(self, ledger: LedgerReporter) -> Report:
+        statements = {worker.name: worker.statement() for worker in self._workers}
+        spool_bytes = self._spool.size_bytes if self._spool is not None else None
+        return ledger.report(self._counts, statements, spool_bytes, self._now_ms)
+
+    def _write(self, report: Report) -> None:
+        self._log.note("ledger of a period", **report.fields, **report.emf(self._origin.function_name))
 
     def _collect(self) -> None:
         """Hand on what the function sent by DogStatsD."""

@@ -5,12 +5,17 @@ of the local Lambda's own results.
 """
 
 import asyncio
+import json
 import platform
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from local_backends import Answer, SplunkHec
+from local_backends.datadog_logs import DatadogLog
+from local_backends.datadog_metrics import DatadogPoint
+from local_backends.embedded_metrics import EmbeddedMetrics, Measurement
 from local_backends.hec_events import HecEvent
 from local_lambda import Invocation
 from tests.integration.world import GROUP, World, world
@@ -38,19 +43,28 @@ class KnownRun:
     """`results` are what the local Lambda says of each invocation, in order.
 
     `log_events` are the events of the CloudWatch log group with their time in ms, `own_lines` what the extension wrote
-    into the function's own log group, `hec_events` those of Splunk, `datadog_ids` the ids of the records that Datadog
-    has. `lost` counts the records that were lost, by sink.
+    into the function's own log group, `measurements` what CloudWatch makes metrics of in both; `hec_events` are those
+    of Splunk; `datadog_points` and `datadog_logs` those of Datadog.
+    `lost` counts the records that were lost, by sink; `delivered` those that were not, over all sinks.
     """
 
     results: Sequence[Invocation]
     log_events: Sequence[tuple[int, str]]
     own_lines: Sequence[Mapping[str, Any]]
+    measurements: Sequence[Measurement]
     hec_events: Sequence[HecEvent]
+    datadog_points: Sequence[DatadogPoint]
     lost: Mapping[str, int]
-    datadog_ids: frozenset[str]
+    datadog_logs: Sequence[DatadogLog]
+    delivered: int
 
     def with_status(self, status: str) -> list[Invocation]:
         return [one for one in self.results if one.status == status]
+
+    @property
+    def datadog_ids(self) -> set[str]:
+        """The ids of the log records that Datadog has."""
+        return {log.attributes["record_id"] for log in self.datadog_logs}
 
     @property
     def init_ms(self) -> float:
@@ -103,10 +117,22 @@ async def _run() -> KnownRun:
                 results=results,
                 log_events=[(event.timestamp, event.message) for event in w.cloudwatch.events(GROUP)],
                 own_lines=w.said,
+                measurements=[*w.cloudwatch.metrics.found, *_embedded(w.said)],
                 hec_events=list(hec.events),
-                datadog_ids=frozenset(one["record_id"] for one in w.arrived("datadog")),
-                lost=_lost(line for line in w.said if "door" in line),
+                datadog_points=list(w.datadog.metrics.points),
+                datadog_logs=list(w.datadog.logs),
+                lost=_lost(w.ledgers),
+                delivered=sum(book["delivered"] for ledger in w.ledgers for book in ledger["sinks"].values()),
             )
+
+
+def _embedded(lines: Iterable[Mapping[str, Any]]) -> list[Measurement]:
+    """Return what CloudWatch makes metrics of in the log group that Lambda itself writes."""
+    found = EmbeddedMetrics()
+    for line in lines:
+        found.take(f"/aws/lambda/{FUNCTION}", json.dumps(line), round(time.time() * 1000))
+    assert not found.errors
+    return found.found
 
 
 def _lost(ledgers: Iterable[Mapping[str, Any]]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def test_inits(ask: Any, run: KnownRun) -> None:
 
 def test_errors(ask: Any, run: KnownRun) -> None:
     """Lambda has no type for a time-out; the extension calls it `timeout`."""
-    kinds = {"timeout" if one.status == "timeout" else one.error_type: 1 for one in run.resets}
+    kinds = Counter("timeout" if one.status == "timeout" else one.error_type for one in run.resets)
     assert {row["error.type"]: row["errors"] for row in ask("errors")} == kinds
 
 

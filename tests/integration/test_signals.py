@@ -40,11 +40,14 @@ async def test_counts_are_what_happened_while_the_backend_refuses_and_processes_
         results = [await w.env.invoke(event) for event in events]
         await w.env.shutdown()
         found = sums(hec)
+        ended = Counter(result.status for result in results)  # on a busy machine an init, too, may take too long
+        assert ended["timeout"]
+        assert ended["error"]
         assert found["lambda.invocations"] == len(events)
-        assert found["lambda.timeouts"] == 1
-        assert found["lambda.errors"] == 2, "the exit and the time-out; the runtime answered for the exception"
+        assert found["lambda.timeouts"] == ended["timeout"]
+        assert found["lambda.errors"] == ended["error"] + ended["timeout"], "the runtime answered for the exception"
         assert found["lambda.function_errors"] == 1
-        assert found["lambda.successes"] == 4
+        assert found["lambda.successes"] == ended["success"]
         assert found["lambda.billed_duration"] == sum(result.billed_ms or 0 for result in results)
         for ledger in w.ledgers:
             assert_balanced(ledger)
@@ -72,8 +75,11 @@ async def test_the_ledger_of_a_period_is_a_record_metrics_and_a_line_of_emf() ->
         await w.env.shutdown()  # the last period ends here
         (record,) = [event.event for event in hec.events if event.fields.get("type") == "forwarder.ledger"]
         assert record["record"]["sinks"]["splunk"]["delivered"] > 0
-        (line,) = [line for line in w.said if line["message"] == "ledger of a period"]
+        line, last = [line for line in w.said if line["message"] == "ledger of a period"]
         assert line["Delivered"] == sum(one["delivered"] for one in record["record"]["sinks"].values())
+        (ledger,) = w.ledgers  # the last line has what the drain did
+        assert line["Delivered"] + last["Delivered"] == sum(one["delivered"] for one in ledger["sinks"].values())
+        assert last["Held"] == 0
         assert line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "TelemetryForwarder"
         delivered = [value for name, value, about in splunk_metrics(hec) if (name, about.get("sink")) == DELIVERED]
         assert delivered == [record["record"]["sinks"]["splunk"]["delivered"]]

@@ -81,8 +81,8 @@ class World(Generic[Env]):
 
     @property
     def ledgers(self) -> list[dict[str, Any]]:
-        """The ledgers that were written, one for each generation of the extension."""
-        return [line for line in self.said if line["message"].startswith("ledger")]
+        """The ledgers that were written at the end, one for each generation of the extension."""
+        return [line for line in self.said if "door" in line]
 
 
 def assert_balanced(ledger: dict[str, Any]) -> None:
