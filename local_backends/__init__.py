@@ -1,4 +1,4 @@
-"""Strict local backends: Splunk HEC, Datadog logs and metrics, CloudWatch Logs, Parameter Store and Secrets Manager.
+"""Strict local backends: Splunk HEC, Datadog, CloudWatch Logs, OTLP, Parameter Store and Secrets Manager.
 
 Each is an async context manager. It listens on a loopback port, refuses what the real service refuses, keeps what it
 accepted for tests to read, and can be told to fail::
@@ -31,6 +31,8 @@ from local_backends.faults import (
 )
 from local_backends.hec_events import HecEvent, Rules
 from local_backends.log_groups import LogEvent, LogGroup, LogStream
+from local_backends.otlp import Export, OtlpItem, OtlpReceiver, Page, RejectItems, RetryAt
+from local_backends.otlp_trees import assert_trees
 from local_backends.secrets_manager import SecretsManager
 from local_backends.server import Backend, Seen
 from local_backends.splunk_hec import BadEvent, NearCapacity, SplunkHec
@@ -47,6 +49,7 @@ __all__ = [
     "DatadogMetrics",
     "DatadogPoint",
     "EmbeddedMetrics",
+    "Export",
     "Fault",
     "Faults",
     "HalfAnswer",
@@ -57,8 +60,13 @@ __all__ = [
     "LogStream",
     "Measurement",
     "NearCapacity",
+    "OtlpItem",
+    "OtlpReceiver",
+    "Page",
     "RejectEvents",
+    "RejectItems",
     "Reset",
+    "RetryAt",
     "Rules",
     "SecretsManager",
     "Seen",
@@ -68,4 +76,5 @@ __all__ = [
     "Throttle",
     "TooLarge",
     "Withhold",
+    "assert_trees",
 ]

@@ -130,38 +130,37 @@ class AwsJson(Backend):
             raise AwsError("SerializationException", f"Content-Type must be {_CONTENT_TYPE}")
 
     def _check_signature(self, call: Call) -> None:
-        header = call.headers.get("Authorization")
-        if header is None:
-            raise AwsError("MissingAuthenticationTokenException", "Missing Authentication Token")
-        found = _AUTHORIZATION.fullmatch(header)
-        if found is None:
-            raise AwsError("IncompleteSignatureException", "Authorization header is not of the form of SigV4")
-        self._check_scope(found["service"], found["region"])
-        self._check_date(call, found["day"])
-        _check_signed(call, frozenset(found["signed"].split(";")))
+        check_signature(call, self.service, self.region)
         if self.credential_error is not None:
             raise AwsError(self.credential_error, "the caller is refused, as set")
 
-    def _check_scope(self, service: str, region: str) -> None:
-        if service != self.service:
-            raise AwsError(
-                "InvalidSignatureException", f"Credential should be scoped to correct service: '{self.service}'"
-            )
-        if self.region is not None and region != self.region:
-            raise AwsError(
-                "InvalidSignatureException", f"Credential should be scoped to a valid region: '{self.region}'"
-            )
 
-    def _check_date(self, call: Call, day: str) -> None:
-        date = call.headers.get("X-Amz-Date", "")
-        try:
-            moment = datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-        except ValueError as error:
-            raise AwsError("IncompleteSignatureException", "X-Amz-Date is missing or malformed") from error
-        if date[:8] != day:
-            raise AwsError("InvalidSignatureException", "Date in Credential scope does not match X-Amz-Date")
-        if abs(moment.timestamp() - call.time) > _MAX_SKEW:
-            raise AwsError("InvalidSignatureException", "Signature expired or not yet current")
+def check_signature(call: Call, service: str, region: str | None) -> None:
+    """Raise AwsError unless `call` is signed for `service` and, unless that is None, `region`, just now."""
+    header = call.headers.get("Authorization")
+    if header is None:
+        raise AwsError("MissingAuthenticationTokenException", "Missing Authentication Token")
+    found = _AUTHORIZATION.fullmatch(header)
+    if found is None:
+        raise AwsError("IncompleteSignatureException", "Authorization header is not of the form of SigV4")
+    if found["service"] != service:
+        raise AwsError("InvalidSignatureException", f"Credential should be scoped to correct service: '{service}'")
+    if region is not None and found["region"] != region:
+        raise AwsError("InvalidSignatureException", f"Credential should be scoped to a valid region: '{region}'")
+    _check_date(call, found["day"])
+    _check_signed(call, frozenset(found["signed"].split(";")))
+
+
+def _check_date(call: Call, day: str) -> None:
+    date = call.headers.get("X-Amz-Date", "")
+    try:
+        moment = datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise AwsError("IncompleteSignatureException", "X-Amz-Date is missing or malformed") from error
+    if date[:8] != day:
+        raise AwsError("InvalidSignatureException", "Date in Credential scope does not match X-Amz-Date")
+    if abs(moment.timestamp() - call.time) > _MAX_SKEW:
+        raise AwsError("InvalidSignatureException", "Signature expired or not yet current")
 
 
 def _check_signed(call: Call, signed: frozenset[str]) -> None:

@@ -54,16 +54,20 @@ def _at_most(max_bytes: int, max_records: int = 10_000, **more: Any) -> Limits:
     return Limits(max_records=max_records, max_bytes=max_bytes, **given)
 
 
-_AWS_HOST = re.compile(
-    r"(logs|xray|monitoring)\.([a-z0-9-]+)\.(amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu|api\.aws)"
+_AWS_HOST = re.compile(  # with that of a VPC's own endpoint
+    r"(?:vpce-[a-z0-9-]+\.)?(logs|xray|monitoring)\.([a-z0-9-]+)\.(?:vpce\.)?"
+    r"(?:amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu|api\.aws)"
 )
 # Source: the vendors' pages on their OTLP receivers, read 2026-11-27. The first row that fits counts.
 _VENDORS = (
     # CloudWatch takes 1,000 data points; a record may have a hundred.
-    _Vendor(r"monitoring\..*", "metrics", _at_most(1_000_000, 10)),
-    _Vendor(r"logs\..*\.(amazonaws|api)\..*", "logs", _at_most(1_000_000, max_span_ms=_DAY_MS, is_sorted=True)),
+    _Vendor(r"(.*\.)?monitoring\.[a-z0-9-]+\..*(amazonaws|api\.aws).*", "metrics", _at_most(1_000_000, 10)),
     _Vendor(
-        r"xray\..*", "traces",
+        r"(.*\.)?logs\.[a-z0-9-]+\..*(amazonaws|api\.aws).*", "logs",
+        _at_most(1_000_000, max_span_ms=_DAY_MS, is_sorted=True),
+    ),
+    _Vendor(
+        r"(.*\.)?xray\.[a-z0-9-]+\..*(amazonaws|api\.aws).*", "traces",
         _at_most(5_000_000, max_record_bytes=200_000, max_span_ms=_DAY_MS, max_age_ms=14 * _DAY_MS - 3_600_000),
     ),
     # Datadog keeps the last value of a second for each series of counts, and takes the resource as tags if it is asked.

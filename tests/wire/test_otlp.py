@@ -537,7 +537,7 @@ def test_requests_to_cloudwatch_are_signed() -> None:
         OTEL_EXPORTER_OTLP_LOGS_ENDPOINT="https://logs.eu-west-1.amazonaws.com/v1/logs",
         OTEL_EXPORTER_OTLP_LOGS_HEADERS=GROUP,
         OTEL_EXPORTER_OTLP_METRICS_ENDPOINT="https://monitoring.cn-north-1.amazonaws.com.cn/v1/metrics",
-        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="https://xray.us-gov-west-1.amazonaws.com/v1/traces",
+        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="https://vpce-0a1b.xray.us-gov-west-1.vpce.amazonaws.com/v1/traces",
     )
     assert {name: one.delivery.signing for name, one in found.items()} == {
         "otlp": Signing("logs", "eu-west-1"),
