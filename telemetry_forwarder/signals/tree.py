@@ -34,6 +34,8 @@ _TIMES = {
 }  # fmt: skip
 _ENDED_BY = ("timeout", "failure")  # of the reasons of a SHUTDOWN, those that end a request
 INCOMPLETE, INIT_TYPE = "lambda.incomplete", "aws.lambda.init_type"
+# The platform's part of a request that the function traces: it begins before the function's span, and ends after it.
+PLATFORM = "lambda.platform"
 
 
 class Span(Struct):
@@ -193,6 +195,8 @@ def tree_of(made: Invocation, end_ms: float, report: _Event | None, error: str |
 
 def _root(made: Invocation, end_ms: float, report: _Event | None, *, is_xray: bool) -> Span:
     attributes, links, parent = dict(made.attributes), list(made.links), made.header.parent_id
+    if made.server_id is not None:
+        attributes[PLATFORM] = True
     if report is not None:
         attributes |= {ours: value for name, ours in _METRICS.items() if (value := metric_of(report, name)) is not None}
     else:
