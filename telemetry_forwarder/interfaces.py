@@ -109,13 +109,15 @@ class Denied(Struct, frozen=True):
 class Partial(Struct, frozen=True):
     """A partial success: `retry` and `rejected` hold indices into the batch; the others were accepted.
 
-    `after` as in Retry.
+    `after` as in Retry. `is_final`: what is rejected must not be sent again, even if that is the whole batch. Otherwise
+    a batch of which nothing was accepted may be, because a wrong setting may be the cause.
     """
 
     retry: tuple[int, ...] = ()
     rejected: Mapping[int, DropReason] = field(default_factory=dict)
     after: float = 0.0
     detail: str = ""
+    is_final: bool = False
 
 
 Verdict: TypeAlias = Delivered | Retry | Rejected | TooLarge | Denied | Partial

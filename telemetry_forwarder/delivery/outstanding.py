@@ -208,6 +208,8 @@ def _takes_nothing(verdict: Verdict, piece: Piece) -> TypeGuard[Partial]:
     """Return whether a partial answer takes no record, and gives only reasons that a wrong setting may have, too."""
     if not isinstance(verdict, Partial) or not verdict.rejected or _takes_something(piece, verdict):
         return False
+    if verdict.is_final:
+        return False
     return all(reason is DropReason.REJECTED for reason in verdict.rejected.values())
 
 

@@ -152,7 +152,6 @@ def _sink(signal: str, values: Values, *, vendor: _Vendor, **given: Any) -> Any:
     attributes = dict(values["OTEL_RESOURCE_ATTRIBUTES"]) | ({"service.name": service} if service else {})
     given |= {
         "attributes": tuple(attributes.items()),
-        "log_group": values.given("AWS_LAMBDA_LOG_GROUP_NAME") or None,
         "headers": vendor.headers,
     }
     if signal == "logs":

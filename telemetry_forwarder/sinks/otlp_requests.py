@@ -71,8 +71,8 @@ class Wire(Struct, frozen=True):
 class OtlpSink(Struct, frozen=True, kw_only=True, cache_hash=True):
     """Send records of one signal by OTLP/HTTP. `url` is complete.
 
-    `attributes` are of the resource, and go before what is known of the environment; `log_group` is the function's own.
-    `headers` are what the receiver asks for, without any credential.
+    `attributes` are of the resource, and go before what is known of the environment. `headers` are what the receiver
+    asks for, without any credential.
     """
 
     wire: ClassVar[Wire]
@@ -81,7 +81,6 @@ class OtlpSink(Struct, frozen=True, kw_only=True, cache_hash=True):
     limits: Limits
     is_json: bool = False
     attributes: tuple[tuple[str, str], ...] = ()
-    log_group: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
 
     def written(self, item: Mapping[str, Any]) -> bytes:
@@ -142,7 +141,8 @@ class OtlpSink(Struct, frozen=True, kw_only=True, cache_hash=True):
         rejected = min(int(partial.get(self.wire.rejected, "0")), len(batch))
         if rejected > 0:
             detail = f"HTTP {response.status}: it took the others, and rejected {partial[self.wire.rejected]}{said}"
-            return Partial(rejected=dict.fromkeys(range(rejected), DropReason.REJECTED), detail=detail)
+            indices = dict.fromkeys(range(rejected), DropReason.REJECTED)
+            return Partial(rejected=indices, detail=detail, is_final=True)
         return Delivered(f"{self.advice.who} took the records, and said{said}" if said else None)
 
     # --- envelopes --------------------------------------------------------------------------------------------------
@@ -233,8 +233,6 @@ def _resource(sink: OtlpSink, origin: Origin) -> dict[str, Any]:
         "faas.instance": origin.instance_id,
         "faas.max_memory": memory * 1_048_576 if memory is not None else None,  # in bytes
         "aws.lambda.init_type": origin.init_type,
-        "aws.log.group.names": [sink.log_group] if sink.log_group else None,
-        "aws.log.stream.names": [origin.instance_id] if sink.log_group and origin.instance_id else None,
     }
     tags: dict[str, Any] = {}
     for key, value in origin.tags:

@@ -12,7 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Generic, Protocol, TypeVar
 
-from local_backends import CloudWatchLogs, Datadog, SplunkHec
+from local_backends import CloudWatchLogs, Datadog, OtlpReceiver, SplunkHec
+from local_backends.otlp import OtlpItem
+from local_backends.otlp_messages import value_of
 from local_lambda import Function, LocalLambda, Platform
 from tests.sharing import sharing
 
@@ -40,9 +42,10 @@ class World(Generic[Env]):
     datadog: Datadog
     cloudwatch: CloudWatchLogs
     env: Env
+    otlp: OtlpReceiver | None = None  # only where a test wants it
 
     def backend(self, sink: str) -> Any:
-        return {"splunk": self.splunk, "datadog": self.datadog, "cloudwatch": self.cloudwatch}[sink]
+        return {"splunk": self.splunk, "datadog": self.datadog, "cloudwatch": self.cloudwatch, "otlp": self.otlp}[sink]
 
     def arrived(self, sink: str) -> list[dict[str, Any]]:
         """Return what a backend took, in one form: record_id, type, request_id, text."""
@@ -59,6 +62,8 @@ class World(Generic[Env]):
                 }
                 for log in self.datadog.logs
             ]
+        if sink == "otlp":
+            return [_arrived_by_otlp(one) for one in self.otlp.logs] if self.otlp is not None else []
         found = []
         for event in self.cloudwatch.events(GROUP) if GROUP in self.cloudwatch.groups else []:
             message = json.loads(event.message)
@@ -104,6 +109,17 @@ def assert_arrived(arrived: Counter[int], numbers: Iterable[int], book: dict[str
     assert arrived.total() == len(arrived) or book["copies"], "twice, and not in a copy"
 
 
+def _arrived_by_otlp(one: OtlpItem) -> dict[str, Any]:
+    known = one.attributes
+    return {
+        "record_id": known["log.record.uid"],
+        "type": known["telemetry.type"],
+        "request_id": known.get("faas.invocation_id"),
+        "text": _text(value_of(one.item["body"])),
+        "raw": one,
+    }
+
+
 def _text(event: Any) -> str:
     return event if isinstance(event, str) else json.dumps(event)
 
@@ -115,14 +131,19 @@ async def world(
     environment: dict[str, str | None] | None = None,
     handler: str = "lines.handler",
     extensions: Sequence[Path] = (),
+    otlp: OtlpReceiver | None = None,
     **function: Any,
 ) -> AsyncIterator[World[LocalLambda]]:
     """Open everything; `environment` adds to the variables of the function, or takes away (None).
 
-    `extensions` run beside ours.
+    `extensions` run beside ours. `otlp` is opened, too, and is then a destination.
     """
     async with AsyncExitStack() as stack:
-        splunk, datadog, cloudwatch, given = await open_backends(stack, environment or {})
+        wanted = dict(environment or {})
+        if otlp is not None:
+            await stack.enter_async_context(otlp)
+            wanted = {"TELEMETRY_FORWARDER_OTLP_ENDPOINT": otlp.url + otlp.prefix, **wanted}
+        splunk, datadog, cloudwatch, given = await open_backends(stack, wanted)
         if region := given.pop("AWS_REGION", None):  # reserved, as on Lambda: it follows from the function's region
             function["region"] = region
         env = LocalLambda(
@@ -131,7 +152,7 @@ async def world(
             platform=sharing(platform),
         )
         await stack.enter_async_context(env)
-        yield World(splunk, datadog, cloudwatch, env)
+        yield World(splunk, datadog, cloudwatch, env, otlp)
 
 
 async def open_backends(

@@ -120,13 +120,11 @@ def test_records_of_one_environment_share_an_envelope_and_stay_in_order() -> Non
 def test_the_resource_is_the_users_first() -> None:
     sink = sink_of(
         "logs", OTEL_RESOURCE_ATTRIBUTES="service.name=shop,team=a%2Cb,cloud.provider=mine", OTEL_SERVICE_NAME="till",
-        AWS_LAMBDA_LOG_GROUP_NAME="/aws/lambda/orders",
     )  # fmt: skip
     (envelope,) = decode("ExportLogsServiceRequest", sink.request([sink.encode(SAMPLES[0])]).body)["resourceLogs"]
     found = attributes(envelope["resource"])
     assert (found["service.name"], found["team"], found["cloud.provider"]) == ("till", "a,b", "mine")
     assert found["faas.max_memory"] == str(512 * 1_048_576)  # in bytes
-    assert found["aws.log.group.names"] == {"values": [{"stringValue": "/aws/lambda/orders"}]}
 
 
 # --- log records ----------------------------------------------------------------------------------------------------
