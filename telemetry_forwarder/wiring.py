@@ -13,7 +13,7 @@ from telemetry_forwarder.delivery.worker import Worker
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.intake.intake import Intake
 from telemetry_forwarder.intake.router import Router
-from telemetry_forwarder.interfaces import LOGS, Destination, Transport, taken_by, warm
+from telemetry_forwarder.interfaces import LOGS, Destination, HttpDelivery, Transport, taken_by, warm
 from telemetry_forwarder.ledger import IntakeCounts
 from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.records.derived import Derived
@@ -152,6 +152,12 @@ def open_spool(
     return spool
 
 
+def _is_xray(destination: Destination[Any, Any]) -> bool:
+    """Return whether a destination is X-Ray itself, where the spans are that Lambda makes."""
+    signing = destination.delivery.signing if isinstance(destination.delivery, HttpDelivery) else None
+    return signing is not None and signing.service == "xray"
+
+
 def signals_of(
     settings: Settings, destinations: Sequence[Destination[Any, Any]], inherited: Handover
 ) -> "Signals | None":
@@ -166,8 +172,7 @@ def signals_of(
     from telemetry_forwarder.signals.signals import Signals
 
     prices = Prices(os.uname().machine, settings.price_request, settings.price_gb_second)
-    traced = [one.sink for one in destinations if Signal.SPAN in taken_by(one.sink)]
-    is_xray = bool(traced) and all(getattr(sink, "is_xray", False) for sink in traced)
+    is_xray = all(_is_xray(one) for one in destinations if Signal.SPAN in taken_by(one.sink))
     return Signals(takes, prices, traces=settings.traces, is_xray=is_xray, before=inherited)
 
 

@@ -216,7 +216,8 @@ TOPICS = {
         Variable(
             "TELEMETRY_FORWARDER_TRACES", Sampling(), "off",
             "Which invocations become traces, where a sink takes traces; those that fail, time out or start cold "
-            "always do. Backends bill spans, so they are off unless asked for",
+            "always do. In every sink log records get the id of their trace. Backends bill spans, so they are off "
+            "unless asked for",
         ),
         Variable(
             "TELEMETRY_FORWARDER_OTLP_RECEIVER", Flag(), False,
