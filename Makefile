@@ -29,7 +29,7 @@ FOREIGN := rotel>=0.0.1a15 ; python_version < '3.14' and sys_platform == 'linux'
 FOREIGN_LOCK := requirements-foreign.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test matrix soak bench bench-quick memory fidelity check fmt fmt-check lint type layer qemu publish template otlp-schema foreign lock clean
+.PHONY: help install run test matrix soak bench bench-quick memory fidelity check fmt fmt-check lint type layer qemu publish template otlp-schema foreign node-sdk lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -119,6 +119,11 @@ otlp-schema: install ## write the table of OTLP's messages anew, from the publis
 
 foreign: install ## install a receiver of OTLP that we did not write, where there is a wheel of it
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --only-binary :all: -r $(FOREIGN_LOCK)
+
+node-sdk: ## install OpenTelemetry's SDK for Node.js, for a test; needs npm
+	mkdir -p build/node-sdk/nodejs
+	cp tests/integration/node_sdk/package*.json build/node-sdk/nodejs
+	npm ci --prefix build/node-sdk/nodejs --ignore-scripts --no-audit --no-fund --silent
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 

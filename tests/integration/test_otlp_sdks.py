@@ -1,6 +1,7 @@
 """Functions with OpenTelemetry's own SDK, which need no collector: its spans and ours are one tree at the backend."""
 
 import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
@@ -12,13 +13,32 @@ import pytest
 from local_backends import Hang
 from local_backends.otlp import OtlpReceiver
 from local_backends.otlp_trees import assert_trees
-from local_lambda import LocalLambda
-from tests.integration.world import World, free_port, world
+from local_lambda import Function, LocalLambda
+from tests.integration.world import EXTENSION, FUNCTIONS, World, free_port, world
+from tests.sharing import sharing
 
-pytestmark = pytest.mark.skipif(
+needs_sdk = pytest.mark.skipif(
     find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None,
     reason="OpenTelemetry's SDK is not installed (the extra `dev` has it)",
 )
+
+
+NODE_SDK = Path(__file__).parents[2] / "build/node-sdk"  # a layer, made by `make node-sdk`
+
+
+def variables(backend: OtlpReceiver) -> dict[str, str]:
+    """Return the variables of a function whose SDK sends to our receiver, and of ours, which sends to `backend`."""
+    port = str(free_port())
+    return {
+        "TELEMETRY_FORWARDER_SINKS": "otlp",
+        "TELEMETRY_FORWARDER_OTLP_ENDPOINT": backend.url,
+        "TELEMETRY_FORWARDER_METRICS": "on",
+        "TELEMETRY_FORWARDER_TRACES": "on",
+        "TELEMETRY_FORWARDER_OTLP_RECEIVER": "true",
+        "TELEMETRY_FORWARDER_OTLP_PORT": port,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://localhost:{port}",  # for the SDK
+        "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
+    }
 
 
 @asynccontextmanager
@@ -27,17 +47,9 @@ async def instrumented(**more: str) -> AsyncIterator[tuple[World[LocalLambda], O
     spec = find_spec("opentelemetry.sdk.version")
     assert spec is not None
     assert spec.origin is not None
-    port = str(free_port())
     async with OtlpReceiver() as backend:
         environment = {
-            "TELEMETRY_FORWARDER_SINKS": "otlp",
-            "TELEMETRY_FORWARDER_OTLP_ENDPOINT": backend.url,
-            "TELEMETRY_FORWARDER_METRICS": "on",
-            "TELEMETRY_FORWARDER_TRACES": "on",
-            "TELEMETRY_FORWARDER_OTLP_RECEIVER": "true",
-            "TELEMETRY_FORWARDER_OTLP_PORT": port,
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://localhost:{port}",  # for the SDK
-            "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
+            **variables(backend),
             "SDK_PATH": os.pathsep.join([str(Path(spec.origin).parents[3])]),
             **more,
         }
@@ -52,6 +64,7 @@ def spans_of(backend: OtlpReceiver, trace_id: str) -> dict[str, Any]:
     return found
 
 
+@needs_sdk
 async def test_the_spans_of_the_sdk_and_ours_are_one_tree() -> None:
     async with instrumented() as (w, backend):
         result = await w.env.invoke({"queries": 2})
@@ -74,6 +87,7 @@ async def test_the_spans_of_the_sdk_and_ours_are_one_tree() -> None:
         assert not any(book["dropped"] for book in ledger["sinks"].values())
 
 
+@needs_sdk
 async def test_a_backend_that_hangs_and_is_well_again_gets_every_span_of_the_sdk_through_a_reset() -> None:
     """The function sees a receiver that answers at once; what it sent waits in the spool for the next process."""
     async with instrumented(TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS="100") as (w, backend):
@@ -90,3 +104,26 @@ async def test_a_backend_that_hangs_and_is_well_again_gets_every_span_of_the_sdk
             )
         assert_trees(one.item for one in backend.spans)
         assert sum(one.item["name"] == "orders.paid" for one in backend.metrics) >= 2
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node not installed")
+@pytest.mark.skipif(not NODE_SDK.is_dir(), reason="OpenTelemetry's SDK for Node.js is not there: make node-sdk")
+async def test_the_spans_of_the_sdk_for_node_and_ours_are_one_tree(tmp_path: Path) -> None:
+    async with OtlpReceiver() as backend:
+        environment = {
+            **variables(backend),
+            "TELEMETRY_FORWARDER_PORT": str(free_port()),
+            "TELEMETRY_FORWARDER_SPOOL_DIR": str(tmp_path / "spool"),
+        }
+        code = tmp_path / "code"
+        code.mkdir()
+        shutil.copy(FUNCTIONS / "traced.cjs", code / "index.cjs")
+        function = Function(code=code, handler="index.handler", environment=environment, timeout_s=10.0)
+        async with LocalLambda(function, [EXTENSION], layers=[NODE_SDK], platform=sharing()) as env:
+            results = [(await env.invoke({"queries": 2})).json() for _ in range(2)]
+            await env.shutdown()
+        for told in results:
+            found = spans_of(backend, told["trace_id"])
+            assert {"checkout", "query 0", "query 1", "local-function", "invocation"} <= set(found)
+            assert found["local-function"].item["parentSpanId"] == told["span_id"]
+        assert_trees(one.item for one in backend.spans)
