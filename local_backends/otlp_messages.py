@@ -30,6 +30,11 @@ class Malformed(Exception):
     """A request is no OTLP."""
 
 
+# Integers of 64 bits that a real receiver takes as JSON numbers alone; all others have to be strings for it.
+# Tried with rotel 0.0.1a15, 2026-11-28.
+NUMBERS = frozenset({"asInt", "count", "zeroCount", "bucketCounts"})
+
+
 class Rules:
     """What is refused beyond what every receiver refuses. `numbers`: integers of 64 bits may be JSON numbers."""
 
@@ -137,7 +142,8 @@ def _scalar(field: Any, value: Any, rules: Rules, where: str) -> Any:
     if field.type == field.TYPE_DOUBLE:
         return _double(value, where)
     if field.type in (field.TYPE_INT64, field.TYPE_UINT64, field.TYPE_FIXED64, field.TYPE_SFIXED64):
-        return _long(value, field.type not in (field.TYPE_UINT64, field.TYPE_FIXED64), rules, where)
+        may_be_number = rules.numbers or field.json_name in NUMBERS
+        return _long(value, field.type not in (field.TYPE_UINT64, field.TYPE_FIXED64), may_be_number, where)
     number = _of_type(int, value, where)  # an enum, too: its name is forbidden
     is_signed = field.type in (field.TYPE_INT32, field.TYPE_SINT32, field.TYPE_ENUM)
     return _within(number, 32, is_signed, where)
@@ -168,10 +174,10 @@ def _double(value: Any, where: str) -> float:
     return float(value)
 
 
-def _long(value: Any, is_signed: bool, rules: Rules, where: str) -> int:
+def _long(value: Any, is_signed: bool, may_be_number: bool, where: str) -> int:
     if isinstance(value, str) and _DECIMAL.fullmatch(value):
         return _within(int(value), 64, is_signed, where)
-    if rules.numbers and isinstance(value, int) and not isinstance(value, bool):
+    if may_be_number and isinstance(value, int) and not isinstance(value, bool):
         return _within(value, 64, is_signed, where)
     raise Malformed(f"{where} is no integer of 64 bits as a string")
 

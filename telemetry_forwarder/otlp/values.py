@@ -39,6 +39,34 @@ def attributes(pairs: Iterable[tuple[str, Any]], depth: int = 0) -> list[dict[st
     ]
 
 
+# Members that a common reader (opentelemetry-proto of Rust) takes as numbers alone: for a text it answers 200, and the
+# point is gone. Every reader has to take numbers, too. Tried with rotel 0.0.1a15, 2026-11-28.
+_NUMBERS = frozenset({"asInt", "count", "zeroCount", "bucketCounts"})
+
+
+def for_readers(value: Any) -> Any:
+    """Return an item of OTLP/JSON in the form that every known reader takes: the same, said in more words.
+
+    The same reader refuses a list of values that is empty and therefore left out, and loses a data point that has no
+    `attributes`.
+    """
+    if isinstance(value, list):
+        return [for_readers(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    found = {name: _number(one) if name in _NUMBERS else for_readers(one) for name, one in value.items()}
+    for name in ("arrayValue", "kvlistValue"):
+        if name in found:
+            found[name].setdefault("values", [])
+    for point in found.get("dataPoints", ()):
+        point.setdefault("attributes", [])
+    return found
+
+
+def _number(value: Any) -> Any:
+    return [int(one) for one in value] if isinstance(value, list) else int(value)
+
+
 def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return the members of an object by their path, `a.b`; arrays become their JSON text. Null members are left out.
 

@@ -154,20 +154,20 @@ class _Series:
         self.bounds = BOUNDS.get(self.unit, _USUAL_BOUNDS)
 
     def in_json(self, start: int, end: int, known: list[dict[str, Any]], has_counts: bool) -> dict[str, Any]:
-        """Return the Metric in OTLP/JSON's form, with the attributes `known`."""
+        """Return the Metric in OTLP/JSON's form, with the attributes `known`, as `values.for_readers` would."""
         interval: dict[str, Any] = {"startTimeUnixNano": str(start), "timeUnixNano": str(end)}
-        tags = {"attributes": known} if known else {}
+        tags = {"attributes": known}
         head: dict[str, Any] = {"name": self.name} | ({"unit": self.unit} if self.unit else {})
         total = self.total
         if self.kind is MetricKind.GAUGE:
             return {**head, "gauge": {"dataPoints": [{"timeUnixNano": str(end), "asDouble": self.values[-1], **tags}]}}
         if self.kind is MetricKind.COUNT and has_counts:
-            value = {"asInt": str(int(total))} if _is_whole(total) else {"asDouble": total}
+            value: dict[str, float] = {"asInt": int(total)} if _is_whole(total) else {"asDouble": total}
             sums = {"dataPoints": [{**interval, **value, **tags}], "aggregationTemporality": _DELTA}
             return {**head, "sum": sums | ({"isMonotonic": True} if total >= 0 else {})}
         counts = self._buckets()
         point = {
-            **interval, "count": str(len(self.values)), "sum": total, "bucketCounts": [str(count) for count in counts],
+            **interval, "count": len(self.values), "sum": total, "bucketCounts": counts,
             "explicitBounds": list(self.bounds), **tags, "min": min(self.values), "max": max(self.values),
         }  # fmt: skip
         return {**head, "histogram": {"dataPoints": [point], "aggregationTemporality": _DELTA}}

@@ -34,7 +34,7 @@ from telemetry_forwarder.interfaces import (
 )
 from telemetry_forwarder.otlp.fields import varint
 from telemetry_forwarder.otlp.protobuf import decode, encode
-from telemetry_forwarder.otlp.values import any_value, attributes
+from telemetry_forwarder.otlp.values import any_value, attributes, for_readers
 from telemetry_forwarder.records.lossless_json import to_json
 from telemetry_forwarder.records.record import METRICS, SPAN, Origin, Record
 from telemetry_forwarder.sinks.http_answers import (
@@ -208,7 +208,8 @@ def _log_given(fields: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _checked(name: str, message: Any) -> dict[str, Any]:
     """Return a message that an SDK sent as JSON in its proper form. Raises EncodeError."""
-    return decode(name, encode(name, message or {}))
+    found: dict[str, Any] = for_readers(decode(name, encode(name, message or {})))
+    return found
 
 
 @lru_cache(maxsize=64)
