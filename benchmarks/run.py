@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import benchmarks.signals
 from benchmarks import cold, flood, warm
 from benchmarks.subjects import (
     BEFORE,
@@ -211,7 +212,29 @@ def stream(compared: list[Subject], rounds: Rounds, options: argparse.Namespace)
     ]
 
 
-_PARTS = (register, starts, invocations, stream)
+def signals(compared: list[Subject], rounds: Rounds, options: argparse.Namespace) -> list[Row]:
+    """What metrics and traces cost beside log records, all by OTLP."""
+    (ours,) = [one for one in compared if one.name == OURS]
+    rows = []
+    for strategy in benchmarks.signals.STRATEGIES:
+        found = asyncio.run(benchmarks.signals.running(ours, strategy, rounds.warm // 2))
+        cpu, size = found[benchmarks.signals.OFF]
+        rows.append(Row(f"CPU per invocation of logs by OTLP, `{strategy}`", "ms", None, {OURS: cpu}))
+        for name, (more_cpu, more_size) in found.items():
+            if name != benchmarks.signals.OFF:
+                bounds = (0.3, 3000.0) if name == "both" else (None, None)
+                rows.append(Row(f"{name} added, `{strategy}`", "ms", bounds[0], {OURS: more_cpu - cpu}))
+                rows.append(Row(f"bytes of it, compressed, `{strategy}`", "", bounds[1], {OURS: more_size - size}))
+    started = asyncio.run(benchmarks.signals.starting(ours, rounds.cold))
+    off = started.pop(benchmarks.signals.OFF)
+    rows += [
+        Row(f"{name} added to a start and its first invocation", "ms", None, {OURS: cpu - off})
+        for name, cpu in started.items()
+    ]
+    return rows
+
+
+_PARTS = (register, starts, invocations, stream, signals)
 
 
 def row(
