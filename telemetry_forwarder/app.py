@@ -135,7 +135,7 @@ async def _serve(
             Worker(
                 destination.sink,
                 transport,
-                capacity=settings.capacity,
+                capacity=settings.capacity_for(destination),
                 clock=clock,
                 log=log,
                 fallback=failover,

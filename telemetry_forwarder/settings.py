@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from telemetry_forwarder import sinks
 from telemetry_forwarder.delivery.buffer import WhenFull
 from telemetry_forwarder.delivery.worker import Capacity
 from telemetry_forwarder.errors import ConfigError
-from telemetry_forwarder.interfaces import Destination, HttpDelivery
+from telemetry_forwarder.interfaces import LOGS, Destination, HttpDelivery, taken_by
 from telemetry_forwarder.lifecycle.budget import Holding
 from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.records.record import Origin
@@ -71,6 +72,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     price_gb_second: float | None
     problems: tuple[Problem, ...]
 
+    def capacity_for(self, destination: Destination[Any, Any]) -> Capacity:
+        """Return how much the destination may hold in memory; what is more waits in the spool."""
+        if taken_by(destination.sink) & LOGS:
+            return self.capacity
+        records, size = self.capacity.max_records, self.capacity.max_bytes
+        return replace(self.capacity, max_records=records // _SIGNALS_SHARE, max_bytes=size // _SIGNALS_SHARE)
+
     @classmethod
     def from_values(cls, values: Values) -> "Settings":
         """Return the settings for `values`. Never raises: invalid values are left out and named in `problems`."""
@@ -111,6 +119,10 @@ class Settings(Struct, frozen=True, kw_only=True):
             price_gb_second=values["TELEMETRY_FORWARDER_PRICE_GB_SECOND"],
             problems=(*problems, *_unknown_names(values)),
         )
+
+
+# Metrics and spans are a few records of an invocation, where lines may be thousands: their destinations hold less.
+_SIGNALS_SHARE = 4
 
 
 def capacity_bytes(memory_mb: int | None) -> int:

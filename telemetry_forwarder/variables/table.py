@@ -286,7 +286,8 @@ TOPICS = {
     "What is kept while a backend is away": (
         Variable(
             "TELEMETRY_FORWARDER_BUFFER_BYTES", Integer(1048576, 1073741824), None,
-            "Bytes of telemetry that each sink may hold in memory; unset: 1/32 of the function's memory, 4 to 32 MiB",
+            "Bytes of telemetry that each sink may hold in memory, its metrics or traces a quarter of it; unset: 1/32 "
+            "of the function's memory, 4 to 32 MiB",
         ),
         Variable(
             "TELEMETRY_FORWARDER_BUFFER_RECORDS", Integer(1000, 10000000), None,
