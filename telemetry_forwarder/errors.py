@@ -34,6 +34,10 @@ class EncodeError(_ForwarderError):
     """A record cannot be expressed in a sink's wire form, or written as JSON."""
 
 
+class FilteredOut(EncodeError):
+    """A record is not sent to this sink, on the user's request."""
+
+
 class TransportError(_ForwarderError):
     """No answer to a request came. The request may have arrived nevertheless, so a retry may deliver twice."""
 

@@ -17,7 +17,7 @@ from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.records.record import Origin
 from telemetry_forwarder.transports.addresses import Network
 from telemetry_forwarder.variables.failover_target import S3Prefix, SqsQueue
-from telemetry_forwarder.variables.reading import BY_NAME, NEEDS, Values, unsound, wanted_sinks
+from telemetry_forwarder.variables.reading import BY_NAME, NEEDS, Values, metric_line_mode, unsound, wanted_sinks
 from telemetry_forwarder.variables.table import Problem
 from telemetry_forwarder.variables.types import SecretReference
 from telemetry_forwarder.variables.wording import Notice
@@ -67,6 +67,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     secrets: "SecretsSettings | None"  # None: neither the function nor a sink needs secrets
     failover: S3Prefix | SqsQueue | None
     ledger_period_s: int | None  # None: metrics of the ledger alone, for sinks that take metrics
+    converts_lines: bool  # whether a sink wants metrics of the metric lines that functions print
     traces: str | float  # off, on, follow_xray, or the share of the requests that become traces
     price_request: float | None  # in USD, as `price_gb_second`; None: the list price
     price_gb_second: float | None
@@ -83,7 +84,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     def from_values(cls, values: Values) -> "Settings":
         """Return the settings for `values`. Never raises: invalid values are left out and named in `problems`."""
         problems: list[Problem] = []
-        destinations = _destinations(values, problems)
+        destinations, converts_lines = _destinations(values, problems)
         problems.extend(values.problems(None, "network"))
         function = _origin(values)
         ca_file = _ca_file(values, problems)
@@ -115,6 +116,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             failover=values["TELEMETRY_FORWARDER_FAILOVER"],
             ledger_period_s=values["TELEMETRY_FORWARDER_LEDGER_PERIOD"],
             traces=values["TELEMETRY_FORWARDER_TRACES"],
+            converts_lines=converts_lines,
             price_request=values["TELEMETRY_FORWARDER_PRICE_REQUEST"],
             price_gb_second=values["TELEMETRY_FORWARDER_PRICE_GB_SECOND"],
             problems=(*problems, *_unknown_names(values)),
@@ -151,18 +153,24 @@ def _spooling(values: Values) -> Spooling | None:
     return spooling if values["TELEMETRY_FORWARDER_WHEN_FULL"] == WhenFull.SPILL else None
 
 
-def _destinations(values: Values, problems: list[Problem]) -> tuple[Destination[Any, Any], ...]:
-    found: list[Destination[Any, Any]] = []
+def _destinations(values: Values, problems: list[Problem]) -> tuple[tuple[Destination[Any, Any], ...], bool]:
+    """Return the destinations, and whether metric records are to be made of metric lines for one of them."""
+    is_converted = False
+    found: dict[str, tuple[Destination[Any, Any], ...]] = {}
     for name in wanted_sinks(values):
         try:
             made = sinks.load(name)(values)
         except ConfigError as error:
             problems.extend(error.problems)
         else:
-            destinations = made if isinstance(made, tuple) else (made,)
-            problems.extend(problem for destination in destinations for problem in destination.problems)
-            found.extend(destinations)
-    return tuple(found)
+            found[name] = made if isinstance(made, tuple) else (made,)
+            problems.extend(problem for destination in found[name] for problem in destination.problems)
+    if values["TELEMETRY_FORWARDER_METRIC_LINES"]:
+        from telemetry_forwarder.sinks.metric_line_modes import with_modes  # loaded only if wanted
+
+        modes = {name: metric_line_mode(name, values) for name in found}
+        found, is_converted = with_modes(found, modes, problems)
+    return tuple(destination for destinations in found.values() for destination in destinations), is_converted
 
 
 def _secrets(

@@ -173,7 +173,10 @@ def signals_of(
 
     prices = Prices(os.uname().machine, settings.price_request, settings.price_gb_second)
     is_xray = all(_is_xray(one) for one in destinations if Signal.SPAN in taken_by(one.sink))
-    return Signals(takes, prices, traces=settings.traces, is_xray=is_xray, before=inherited)
+    converts_lines = settings.converts_lines
+    return Signals(
+        takes, prices, traces=settings.traces, is_xray=is_xray, before=inherited, converts_lines=converts_lines
+    )
 
 
 @asynccontextmanager

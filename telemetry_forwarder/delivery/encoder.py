@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from telemetry_forwarder.clock import Clock
-from telemetry_forwarder.errors import EncodeError
+from telemetry_forwarder.errors import EncodeError, FilteredOut
 from telemetry_forwarder.interfaces import DropReason, Encoded, Sink
 from telemetry_forwarder.ledger import Account
 from telemetry_forwarder.log import where
@@ -71,6 +71,9 @@ class Encoder:
         try:
             encoded = self._sink.encode(record)
             is_oversize = len(encoded.data) + limits.overhead_bytes + limits.framing_bytes > limits.max_bytes
+        except FilteredOut:
+            self._account.drop(1, DropReason.FILTERED)
+            return None
         except EncodeError as error:
             self._account.drop(1, DropReason.UNENCODABLE)
             self._say(f"a record cannot be expressed: {error}")

@@ -4,7 +4,7 @@ What is derived becomes a body of our own (`records.derived`), which passes the 
 and ledger as what Lambda sent.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from telemetry_forwarder.records.derived import Derived
@@ -28,22 +28,28 @@ class Signals:
         traces: str | float = "off",
         is_xray: bool = False,
         before: Handover | None = None,
+        converts_lines: bool = False,
     ) -> None:
         """Start; `takes` are the signals that any sink takes, `traces` is TELEMETRY_FORWARDER_TRACES.
 
-        For `is_xray` see Spans. `before` is what an earlier process of ours left in this environment.
+        `converts_lines`: make metrics of the metric lines that functions print, too. For `is_xray` see Spans. `before`
+        is what an earlier process of ours left in this environment.
         """
         before = before or Handover()
         is_measured, is_traced = Signal.METRIC in takes, Signal.SPAN in takes and traces != "off"
         is_successor = before.request_id is not None
         self._meter = Meter(prices, is_successor=is_successor, measured=before.measured) if is_measured else None
+        self._in_line = _metrics_in_lines() if converts_lines and is_measured else None
         self._spans = _spans(traces, is_xray=is_xray, before=before) if is_traced else None
 
     def of(self, records: Sequence[Record]) -> Iterator[tuple[Signal, list[Derived]]]:
         """Yield each signal with what `records` tell of it, if they tell anything."""
         if self._meter is not None:
             measure = self._meter.measure
-            if found := [made for record in records if (made := measure(record)) is not None]:
+            found = [made for record in records if (made := measure(record)) is not None]
+            if (in_line := self._in_line) is not None:
+                found += [made for record in records if record.fields for made in in_line(record)]
+            if found:
                 yield Signal.METRIC, found
         if self._spans is not None:
             trace = self._spans.trace
@@ -79,6 +85,12 @@ class Signals:
     @property
     def has_metrics(self) -> bool:
         return self._meter is not None
+
+
+def _metrics_in_lines() -> Callable[[Record], list[Derived]]:
+    from telemetry_forwarder.signals.metric_lines import metrics_in  # loaded only if wanted
+
+    return metrics_in
 
 
 def _spans(traces: str | float, *, is_xray: bool, before: Handover | None) -> "Spans":

@@ -36,7 +36,7 @@ from telemetry_forwarder.records.record import Context, Record, json_ids
 from telemetry_forwarder.sinks.http_answers import quoted
 from telemetry_forwarder.sinks.platform_lines import platform_text
 from telemetry_forwarder.sinks.truncate import fit, grouped, present
-from telemetry_forwarder.variables.reading import Values, missing, wants_metrics
+from telemetry_forwarder.variables.reading import Values, metric_line_mode, missing, wants_metrics
 from telemetry_forwarder.variables.wording import Notice
 
 DAY_MS = 86_400_000
@@ -68,6 +68,7 @@ class CloudWatchLogs(Struct, frozen=True, kw_only=True):
 
     name: ClassVar[str] = "cloudwatch"
     limits: ClassVar[Limits] = LIMITS
+    extracts_emf: ClassVar[bool] = True
 
     group: str
     stream: str | None
@@ -280,7 +281,8 @@ def create(values: Values) -> Destination[PutLogEvents, AwsResponse]:
         raise ConfigError(problems + missing("cloudwatch", values))
     version = values.given("AWS_LAMBDA_FUNCTION_VERSION") or "$LATEST"
     fallback = f"{datetime.now(UTC):%Y/%m/%d}/[{version}]{uuid4().hex}"
-    members = {"group": group, "stream": stream, "fallback_stream": fallback}
+    embeds = metric_line_mode("cloudwatch", values) == "metrics"
+    members = {"group": group, "stream": stream, "fallback_stream": fallback, "embeds": embeds}
     sink = CloudWatchLogs(**members)
     if wants_metrics("cloudwatch", values):
         from telemetry_forwarder.sinks.cloudwatch_metrics import CloudWatchMetrics  # loaded only if wanted

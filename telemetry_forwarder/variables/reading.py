@@ -185,6 +185,12 @@ def wants_metrics(sink: str, values: Values) -> bool:
     return "on" in chosen or sink in chosen
 
 
+def metric_line_mode(sink: str, values: Values) -> str:
+    """Return what becomes of metric lines in `sink`: what is said of it, else of all, else `keep`."""
+    modes: dict[str, str] = dict(values["TELEMETRY_FORWARDER_METRIC_LINES"])
+    return modes.get(sink, modes.get("", "keep"))
+
+
 def is_sound(sink: str, values: Values) -> bool:
     """Return whether a built-in `sink` has valid values for all that it needs."""
     if sink == "datadog" and stops(values):

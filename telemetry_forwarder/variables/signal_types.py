@@ -68,6 +68,24 @@ class Price:
         return number
 
 
+class LineModes:
+    """What becomes of metric lines, as pairs of a sink's name ("" for the others) and a mode."""
+
+    label = "mode or `sink:mode` list"
+    allowed = "`keep`, `strip`, `drop` or `metrics`, for all sinks or as `sink:mode,sink:mode`"
+    modes = ("keep", "strip", "drop", "metrics")
+
+    def read(self, text: str) -> "tuple[tuple[str, str], ...]":
+        found = [word.lower() for word in words(text)]
+        kept = []
+        for word in found:
+            sink, colon, mode = word.rpartition(":")
+            if mode in self.modes and (not colon or _is_name(sink)):
+                kept.append((sink, mode))
+        wrong = [word for word in found if (word.rpartition(":")[0], word.rpartition(":")[2]) not in kept]
+        return whole(tuple(dict.fromkeys(kept)), wrong)
+
+
 class Namespace:
     """A namespace of CloudWatch metrics. Source: CloudWatch API Reference, PutMetricData, read 2026-11-28."""
 

@@ -6,7 +6,15 @@ the time to `/register`, so the few classes here are plain.
 """
 
 from telemetry_forwarder.variables.failover_target import FailoverTarget
-from telemetry_forwarder.variables.signal_types import Attributes, Choice, HeaderList, Namespace, Price, Sampling
+from telemetry_forwarder.variables.signal_types import (
+    Attributes,
+    Choice,
+    HeaderList,
+    LineModes,
+    Namespace,
+    Price,
+    Sampling,
+)
 from telemetry_forwarder.variables.types import (
     DirectoryPath,
     FilePath,
@@ -212,6 +220,12 @@ TOPICS = {
             "TELEMETRY_FORWARDER_METRICS", Choice(), (),
             "Which sinks get metrics of invocations: durations, errors, memory, estimated cost. Backends bill metrics "
             "by series or by volume, so they are off unless asked for",
+        ),
+        Variable(
+            "TELEMETRY_FORWARDER_METRIC_LINES", LineModes(), (),
+            "What becomes of metrics that functions print (EMF, and lines of Datadog's libraries): they are log lines "
+            "(`keep`), lose what only CloudWatch reads (`strip`), are not sent (`drop`), or are metrics of that sink "
+            "instead (`metrics`), which are billed as such. Unset: `keep`",
         ),
         Variable(
             "TELEMETRY_FORWARDER_TRACES", Sampling(), "off",

@@ -5,7 +5,7 @@ import random
 import re
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,24 +130,27 @@ async def world(
     platform: Platform | None = None,
     environment: dict[str, str | None] | None = None,
     handler: str = "lines.handler",
+    code: Path = FUNCTIONS,
     extensions: Sequence[Path] = (),
     otlp: OtlpReceiver | None = None,
+    metric_indexes: Collection[str] = (),
     **function: Any,
 ) -> AsyncIterator[World[LocalLambda]]:
     """Open everything; `environment` adds to the variables of the function, or takes away (None).
 
     `extensions` run beside ours. `otlp` is opened, too, and is then a destination.
+    `metric_indexes` are the indexes of Splunk that hold metrics.
     """
     async with AsyncExitStack() as stack:
         wanted = dict(environment or {})
         if otlp is not None:
             await stack.enter_async_context(otlp)
             wanted = {"TELEMETRY_FORWARDER_OTLP_ENDPOINT": otlp.url + otlp.prefix, **wanted}
-        splunk, datadog, cloudwatch, given = await open_backends(stack, wanted)
+        splunk, datadog, cloudwatch, given = await open_backends(stack, wanted, metric_indexes)
         if region := given.pop("AWS_REGION", None):  # reserved, as on Lambda: it follows from the function's region
             function["region"] = region
         env = LocalLambda(
-            Function(code=FUNCTIONS, handler=handler, environment=given, **function),
+            Function(code=code, handler=handler, environment=given, **function),
             extensions=[EXTENSION, *extensions],
             platform=sharing(platform),
         )
@@ -156,10 +159,10 @@ async def world(
 
 
 async def open_backends(
-    stack: AsyncExitStack, environment: Mapping[str, str | None]
+    stack: AsyncExitStack, environment: Mapping[str, str | None], metric_indexes: Collection[str] = ()
 ) -> tuple[SplunkHec, Datadog, CloudWatchLogs, dict[str, str]]:
     """Open the three backends and return them with the variables that lead there, changed as `environment` says."""
-    splunk = await stack.enter_async_context(SplunkHec(token="hec-token"))
+    splunk = await stack.enter_async_context(SplunkHec(token="hec-token", metric_indexes=metric_indexes))
     datadog = await stack.enter_async_context(Datadog(api_key="dd-key"))
     cloudwatch = await stack.enter_async_context(CloudWatchLogs())
     spool = stack.enter_context(TemporaryDirectory(prefix="spool-"))  # /tmp is everybody's here
