@@ -1,11 +1,12 @@
 """The table of all environment variables: name, type, default and meaning. docs/settings.md is printed from it.
 
-This module and those that it imports (`types`, `signal_types`, `wording`, `failover_target`) import nothing else: the
-environment is read before registration, while the user's cold start waits. Importing `dataclasses` alone would double
-the time to `/register`, so the few classes here are plain.
+This module and those that it imports, all of this folder, import nothing else: the environment is read before
+registration, while the user's cold start waits. Importing `dataclasses` alone would double the time to `/register`, so
+the few classes here are plain.
 """
 
 from telemetry_forwarder.variables.failover_target import FailoverTarget
+from telemetry_forwarder.variables.secrets_table import SECRETS
 from telemetry_forwarder.variables.signal_types import (
     Attributes,
     Choice,
@@ -28,7 +29,6 @@ from telemetry_forwarder.variables.types import (
     ProxyUrl,
     Region,
     SecretArn,
-    SecretNames,
     SecretText,
     Site,
     SsmParameter,
@@ -37,32 +37,8 @@ from telemetry_forwarder.variables.types import (
     Url,
     Words,
 )
+from telemetry_forwarder.variables.variable import Variable as Variable
 from telemetry_forwarder.variables.wording import Problem as Problem  # a sink imports it from here
-
-# Only for type checkers: a bare `False`, because importing `typing` costs more than this module.
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-
-# --- the variables --------------------------------------------------------------------------------------------------
-
-
-class Variable:
-    """One environment variable: `kind` reads its text; `default` is used if it is unset, empty or invalid.
-
-    `sink` is the name of its sink, or `secrets`, `network`, or `sdk` (read only by the AWS SDK); None for all others.
-    """
-
-    __slots__ = ("default", "kind", "meaning", "name", "sink")
-
-    def __init__(self, name: str, kind: "Any", default: "Any", meaning: str, sink: "str | None" = None) -> None:
-        self.name = name
-        self.kind = kind
-        self.default = default
-        self.meaning = meaning
-        self.sink = sink
-
 
 # The numbers of days that PutRetentionPolicy accepts. Source: CloudWatch Logs API Reference, read 2026-11-23.
 RETENTION_DAYS = (
@@ -355,56 +331,7 @@ TOPICS = {
             "`true`: a wrong setting fails the start of the function instead of leaving that setting out",
         ),
     ),
-    "Parameters and secrets for the function": (
-        Variable(
-            "TELEMETRY_FORWARDER_SECRETS", OneOf("off", "token", "open"), "off",
-            "Whether functions may ask for parameters and secrets on localhost, with a token or without",
-        ),
-        Variable(
-            "TELEMETRY_FORWARDER_SECRETS_ALLOW", SecretNames(wild="anywhere"), None,
-            "What may be asked for; unset: whatever the function's role may read; unsound: nothing", "secrets",
-        ),
-        Variable(
-            "TELEMETRY_FORWARDER_SECRETS_PREFETCH", SecretNames(wild="path"), (),
-            "What is fetched during INIT, before anybody asks", "secrets",
-        ),
-        # The names are those of AWS's own extension, so that a function can switch from it and keep its variables.
-        # Source: Systems Manager User Guide, "Using Parameter Store parameters in AWS Lambda functions", and Secrets
-        # Manager User Guide, "Use AWS Secrets Manager secrets in AWS Lambda functions"; read 2026-11-23. AWS's
-        # extension limits the TTL to 300 s and the size to 1000.
-        Variable(
-            "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", Integer(1, 65535, {9001: "the Lambda Runtime API"}), 2773,
-            "Port of the secrets endpoint", "secrets",
-        ),
-        Variable(
-            "PARAMETERS_SECRETS_EXTENSION_CACHE_ENABLED", Flag(), True,
-            "`false`: every question goes to the service", "secrets",
-        ),
-        Variable(
-            "PARAMETERS_SECRETS_EXTENSION_CACHE_SIZE", Integer(0, 100_000), 1000,
-            "Parameters and secrets that are kept; 0: none", "secrets",
-        ),
-        Variable(
-            "PARAMETERS_SECRETS_EXTENSION_MAX_CONNECTIONS", Integer(1, 1000), 3,
-            "Connections to each of the two services", "secrets",
-        ),
-        Variable(
-            "SECRETS_MANAGER_TTL", Integer(0, 99_999_999_999), 300,
-            "Seconds for which a secret is kept; 0: not at all", "secrets",
-        ),
-        Variable(
-            "SSM_PARAMETER_STORE_TTL", Integer(0, 99_999_999_999), 300,
-            "Seconds for which a parameter is kept; 0: not at all", "secrets",
-        ),
-        Variable(
-            "SECRETS_MANAGER_TIMEOUT_MILLIS", Integer(0, 900_000), 0,
-            "Longest time, in ms, that a question waits for Secrets Manager; 0: 10000", "secrets",
-        ),
-        Variable(
-            "SSM_PARAMETER_STORE_TIMEOUT_MILLIS", Integer(0, 900_000), 0,
-            "Longest time, in ms, that a question waits for Parameter Store; 0: 10000", "secrets",
-        ),
-    ),
+    "Parameters and secrets for the function": SECRETS,
 }  # fmt: skip
 
 VARIABLES = tuple(variable for variables in TOPICS.values() for variable in variables)
