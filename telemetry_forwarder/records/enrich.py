@@ -34,6 +34,8 @@ _OF_INIT = frozenset({
     "platform.initStart", "platform.initRuntimeDone", "platform.initReport", "platform.extension",
     "platform.telemetrySubscription",
 })  # fmt: skip
+_MOST_RUNNING = 4096  # at once, on Managed Instances
+_MOST_TRACED = 16  # the most requests whose trace is remembered where they do not interleave
 _MOST_KNOWN = 256  # the most requests that are remembered; on Managed Instances more, while that many run
 
 
@@ -272,7 +274,7 @@ class _Fold:
             self._first = self._first or request_id
             self._remember(request_id)
             if self._traces is not None:
-                self._traces.start(request_id, item.body)
+                self._traces.start(request_id, item.body, _MOST_RUNNING if self._is_concurrent else _MOST_TRACED)
         elif item.type in ENDS and isinstance(request_id, str):
             self._note_end(request_id, item.time_ms)
 
@@ -306,13 +308,11 @@ class _Fold:
         self._known[request_id] = None
         self._ended.pop(request_id, None)
         if len(self._known) > _MOST_KNOWN:
-            if not self._ended and self._is_concurrent and len(self._known) <= 16 * _MOST_KNOWN:
+            if not self._ended and self._is_concurrent and len(self._known) <= _MOST_RUNNING:
                 return
             forgotten = next(iter(self._ended or self._known))
             self._ended.pop(forgotten, None)
             del self._known[forgotten]
-            if self._traces is not None:
-                self._traces.forget(forgotten)
 
     def _learn_of_environment(self, body: Mapping[str, Any]) -> None:
         instance, init_type = body.get("instanceId"), body.get("initializationType")

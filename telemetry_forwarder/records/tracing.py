@@ -37,8 +37,11 @@ def read_header(text: object) -> TraceHeader:
     Its members may come in any order, and others (`Lineage`, `Self`) among them. Of members with the same name the
     first counts. A member that is invalid does not make the others so.
     """
-    if not isinstance(text, str) or len(text) > _LONGEST_HEADER:
-        return TraceHeader()
+    return _read_header(text) if isinstance(text, str) and len(text) <= _LONGEST_HEADER else TraceHeader()
+
+
+@lru_cache(maxsize=64)  # every event of a request has the same
+def _read_header(text: str) -> TraceHeader:
     members: dict[str, str] = {}
     for part in text.split(";"):
         name, is_member, value = part.partition("=")
@@ -179,13 +182,14 @@ class Traces:
     def told(self) -> tuple[tuple[str, str], ...]:
         return tuple(self._told.items())
 
-    def start(self, request_id: str, event: Mapping[str, Any]) -> None:
-        """Note what the start of a request tells."""
+    def start(self, request_id: str, event: Mapping[str, Any], most: int) -> None:
+        """Note what the start of a request tells, and forget those that started first of more than `most`."""
+        self.forget(request_id)
         told = header_of(event)[0].trace_id
         if told is not None:
             self._told[request_id] = told
-        else:
-            self.forget(request_id)
+            while len(self._told) > most:
+                del self._told[next(iter(self._told))]
 
     def forget(self, request_id: str) -> None:
         self._told.pop(request_id, None)

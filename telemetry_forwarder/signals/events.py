@@ -40,14 +40,28 @@ def escaped_error(record: Record) -> str | None:
 def metric_of(event: Mapping[str, Any], name: str) -> float | None:
     """Return one of an event's metrics; None if it tells none that can be measured."""
     found = event.get("metrics")
-    value = found.get(name) if isinstance(found, Mapping) else None
+    value = found.get(name) if isinstance(found, dict) else None
     return value if is_number(value) and value >= 0 else None
+
+
+def metrics_of(event: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, float]:
+    """Return an event's metrics that are in `names`, by what those lead to."""
+    found = event.get("metrics")
+    told = found.items() if isinstance(found, dict) else ()
+    return {names[name]: value for name, value in told if name in names and is_number(value) and value >= 0}
 
 
 def span_of(event: Mapping[str, Any], name: str) -> float | None:
     """Return the duration of one of an event's spans, in ms."""
-    found = event.get("spans")
-    for span in found if isinstance(found, list) else ():
-        if isinstance(span, Mapping) and span.get("name") == name and is_number(value := span.get("durationMs")):
-            return value
-    return None
+    return spans_of(event, {name: name}).get(name)
+
+
+def spans_of(event: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, float]:
+    """Return the durations in ms of an event's spans that are in `names`, by what those lead to."""
+    told = event.get("spans")
+    found: dict[str, float] = {}
+    for span in told if isinstance(told, list) else ():
+        name = span.get("name") if isinstance(span, dict) else None
+        if isinstance(name, str) and name in names and is_number(value := span.get("durationMs")):
+            found.setdefault(names[name], value)
+    return found

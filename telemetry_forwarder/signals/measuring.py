@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from telemetry_forwarder.records.derived import Derived
 from telemetry_forwarder.records.record import Record
-from telemetry_forwarder.signals.events import error_type
+from telemetry_forwarder.signals.events import error_type, spans_of
 from telemetry_forwarder.signals.events import escaped_error as _escaped
 from telemetry_forwarder.signals.events import metric_of as _metric
 from telemetry_forwarder.signals.events import span_of as _span
@@ -224,7 +224,7 @@ def _context(record: Record) -> dict[str, Any]:
 
 
 def _of_spans(event: Mapping[str, Any]) -> list[Point]:
-    return [point for span, name in _SPANS.items() for point in _measured(name, _span(event, span), "ms")]
+    return [point for name, value in spans_of(event, _SPANS).items() for point in _measured(name, value, "ms")]
 
 
 def _measured(name: str, value: float | None, unit: str) -> list[Point]:

@@ -18,7 +18,7 @@ from msgspec import Struct, field
 from telemetry_forwarder.records.derived import Derived
 from telemetry_forwarder.records.record import SPAN, Origin, Record
 from telemetry_forwarder.records.tracing import TraceHeader, digest, header_of, trace_of
-from telemetry_forwarder.signals.events import error_type, metric_of, span_of
+from telemetry_forwarder.signals.events import error_type, metric_of, metrics_of, span_of, spans_of
 
 _Event: TypeAlias = Mapping[str, Any]
 _NS = 1_000_000  # in a millisecond
@@ -32,6 +32,7 @@ _TIMES = {
     "responseLatency": "aws.lambda.response_latency_ms", "responseDuration": "aws.lambda.response_duration_ms",
     "runtimeOverhead": "aws.lambda.runtime_overhead_ms",
 }  # fmt: skip
+_SIZES = {"producedBytes": "aws.lambda.produced_bytes"}
 _ENDED_BY = ("timeout", "failure")  # of the reasons of a SHUTDOWN, those that end a request
 INCOMPLETE, INIT_TYPE = "lambda.incomplete", "aws.lambda.init_type"
 # The platform's part of a request that the function traces: it begins before the function's span, and ends after it.
@@ -198,7 +199,7 @@ def _root(made: Invocation, end_ms: float, report: _Event | None, *, is_xray: bo
     if made.server_id is not None:
         attributes[PLATFORM] = True
     if report is not None:
-        attributes |= {ours: value for name, ours in _METRICS.items() if (value := metric_of(report, name)) is not None}
+        attributes |= metrics_of(report, _METRICS)
     else:
         attributes[INCOMPLETE] = True
     # Lambda's own spans are in X-Ray alone, and only if it records the trace; elsewhere the parent would be missing.
@@ -255,9 +256,8 @@ def _times(made: Invocation, report: _Event | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for event in (report, made.done):
         if event is not None:
-            found |= {ours: value for name, ours in _TIMES.items() if (value := span_of(event, name)) is not None}
-            if (size := metric_of(event, "producedBytes")) is not None:
-                found["aws.lambda.produced_bytes"] = size
+            found |= spans_of(event, _TIMES)
+            found |= metrics_of(event, _SIZES)
     return found
 
 

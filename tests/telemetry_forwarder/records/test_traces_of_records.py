@@ -3,6 +3,7 @@
 from typing import Any
 
 import orjson
+import pytest
 from msgspec.structs import asdict, replace
 
 from telemetry_forwarder.records.enrich import enrich
@@ -78,11 +79,12 @@ def test_interleaved_requests_have_their_own_ids() -> None:
     assert ids(found) == [trace_of(TWO), TRACE, None]
 
 
-def test_as_many_ids_are_remembered_as_requests() -> None:
-    one = traced()
-    for number in range(1000):
-        one.enrich_all([start(request_id(number), ROOT)], f"b{number}")
-    assert len(one.knowledge.traces) == len(one.knowledge.known) == 256
+@pytest.mark.parametrize(("init_type", "most"), [(None, 16), (MANAGED_INSTANCES, 4096)])
+def test_the_ids_that_are_remembered_are_bounded(init_type: str | None, most: int) -> None:
+    one = traced(init_type)
+    one.enrich_all([start(request_id(number), ROOT) for number in range(5000)], "b")
+    assert len(one.knowledge.traces) == most
+    assert one.knowledge.traces[-1] == (request_id(4999), TRACE)
 
 
 def test_the_next_process_knows_the_trace_of_the_request_that_ran_and_its_start() -> None:

@@ -159,7 +159,10 @@ def test_what_lambda_told_of_a_request_counts_until_it_starts_again_without() ->
     assert traces.of("a") == TRACE
     assert traces.of("b") == trace_of("b")
     assert traces.of(None) is None
-    traces.start("b", {"tracing": {"value": f"Root={ROOT}"}})
+    traces.start("b", {"tracing": {"value": f"Root={ROOT}"}}, 2)
     assert traces.told == (("a", TRACE), ("b", TRACE))
-    traces.start("a", {})
+    traces.start("a", {}, 2)
     assert traces.of("a") == trace_of("a")
+    for request in ("c", "d"):
+        traces.start(request, {"tracing": {"value": f"Root={ROOT}"}}, 2)
+    assert [request for request, _ in traces.told] == ["c", "d"]
