@@ -16,7 +16,7 @@ Sources: AWS, "Converting Lambda Telemetry API Event objects to OpenTelemetry Sp
 1.44, FaaS and AWS Lambda; both read 2026-11-28.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -53,6 +53,7 @@ class Spans:
         self._open: OrderedDict[str, Invocation] = OrderedDict()
         self._made: OrderedDict[str, float | None] = OrderedDict()  # requests whose tree was made, with their start
         self._phases: list[Phase] = []  # that belong to the next request
+        self._told: deque[tuple[str, float]] = deque(maxlen=8 * _MOST_PHASES)  # phases and their events, with times
         self._running: dict[str, Phase] = {}  # those that have not ended, by name
         self._links: list[dict[str, str]] = []  # to the phases that the next request did not wait for
         # The trace and the span that an SDK in the function has sent for a request.
@@ -90,15 +91,22 @@ class Spans:
 
     def _on_phase_start(self, record: Record, event: Mapping[str, Any]) -> Iterable[Derived]:
         name = _PHASES[record.type]
+        if not self._is_new(name, record.time_ms):
+            return ()
         self._running[name] = phase = phase_of(name, record.time_ms, record, event)
         return self._place(record, phase)
 
     def _on_phase_report(self, record: Record, event: Mapping[str, Any]) -> Iterable[Derived]:
         name = _PHASES[record.type]
+        if not self._is_new(record.type, record.time_ms):
+            return ()
         phase = self._running.pop(name, None)
         found: list[Derived] = []
         if phase is None:  # its start was lost
-            phase = phase_of(name, record.time_ms - (metric_of(event, "durationMs") or 0), record, event)
+            start_ms = record.time_ms - (metric_of(event, "durationMs") or 0)
+            if not self._is_new(name, start_ms):
+                return ()
+            phase = phase_of(name, start_ms, record, event)
             found += self._place(record, phase)
         phase.end_ms, phase.error = record.time_ms, error_type(event)
         init_type = event.get("initializationType") or record.origin.init_type or _ON_DEMAND
@@ -169,6 +177,12 @@ class Spans:
     def _is_told_again(self, request_id: str, start_ms: float) -> bool:
         found = self._open.get(request_id)
         return (found is not None and found.start_ms == start_ms) or self._made.get(request_id) == start_ms
+
+    def _is_new(self, what: str, time_ms: float) -> bool:
+        """Note that a phase began, or an event of one; return whether it was not told before."""
+        is_new = (what, time_ms) not in self._told
+        self._told.append((what, time_ms))
+        return is_new
 
     def _place(self, record: Record, phase: Phase) -> Iterable[Derived]:
         """Give a phase to the request within which it began, or else to the next one."""

@@ -22,6 +22,7 @@ from telemetry_forwarder.signals.events import error_type, metric_of, metrics_of
 
 _Event: TypeAlias = Mapping[str, Any]
 _NS = 1_000_000  # in a millisecond
+_LATEST_MS = (2**63 - 1) // _NS
 _METRICS = {
     "durationMs": "aws.lambda.duration_ms", "billedDurationMs": "aws.lambda.billed_duration_ms",
     "memorySizeMB": "aws.lambda.memory_size_mb", "maxMemoryUsedMB": "aws.lambda.max_memory_used_mb",
@@ -67,18 +68,25 @@ class Span(Struct):
             "message": self.message,
             "links": self.links or None,
         }
-        fields = {
+        fields: dict[str, Any] = {
             "trace_id": self.trace_id,
             "span_id": self.span_id,
             "name": self.name,
             "kind": self.kind,
-            "start_ns": round(self.start_ms * _NS),
-            "end_ns": round(self.end_ms * _NS),
+            "start_ns": _ns(self.start_ms),
+            "end_ns": _ns(self.end_ms),
             "attributes": self.attributes,
             "flags": 1,
             **{name: value for name, value in optional.items() if value is not None},
         }
-        return Derived(type=SPAN, time_ms=int(self.start_ms), fields=fields, trace_id=self.trace_id, **context)
+        return Derived(type=SPAN, time_ms=fields["start_ns"] // _NS, fields=fields, trace_id=self.trace_id, **context)
+
+
+def _ns(time_ms: float) -> int:
+    """Return a time in ns, from 1970 until the year 2262: what 64 bits hold."""
+    bounded = min(max(time_ms, 0), _LATEST_MS)
+    whole = int(bounded)
+    return whole * _NS + round((bounded - whole) * _NS)
 
 
 class Phase(Struct):

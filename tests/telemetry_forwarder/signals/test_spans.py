@@ -242,8 +242,10 @@ def test_a_line_of_no_request_that_is_known_is_no_ones_error() -> None:
 
 def test_what_is_told_again_makes_nothing_again() -> None:
     one = spans()
-    assert len(made(one, start(), start(), done(), done(1300), report())) == 3
-    assert made(one, start(), done(), report()) == []
+    inits = [init_start(400), init_report(900, metrics={"durationMs": 499.5})]
+    assert len(made(one, *inits, *inits, start(), start(), done(), done(1300), report())) == 4
+    assert made(one, *inits, start(), done(), report()) == []
+    assert one.finish(9000) == []
 
 
 def test_a_report_that_never_came_leaves_a_tree_that_says_so_when_the_environment_ends() -> None:
