@@ -17,6 +17,7 @@ from local_backends.datadog_logs import DatadogLog
 from local_backends.datadog_metrics import DatadogPoint
 from local_backends.embedded_metrics import EmbeddedMetrics, Measurement
 from local_backends.hec_events import HecEvent
+from local_backends.otlp import OtlpItem, OtlpReceiver
 from local_lambda import Invocation
 from tests.integration.world import GROUP, World, world
 
@@ -44,7 +45,7 @@ class KnownRun:
 
     `log_events` are the events of the CloudWatch log group with their time in ms, `own_lines` what the extension wrote
     into the function's own log group, `measurements` what CloudWatch makes metrics of in both; `hec_events` are those
-    of Splunk; `datadog_points` and `datadog_logs` those of Datadog.
+    of Splunk; `datadog_points` and `datadog_logs` those of Datadog; `otlp_metrics` came by OTLP.
     `lost` counts the records that were lost, by sink; `delivered` those that were not, over all sinks.
     """
 
@@ -56,6 +57,7 @@ class KnownRun:
     datadog_points: Sequence[DatadogPoint]
     lost: Mapping[str, int]
     datadog_logs: Sequence[DatadogLog]
+    otlp_metrics: Sequence[OtlpItem]
     delivered: int
 
     def with_status(self, status: str) -> list[Invocation]:
@@ -108,8 +110,8 @@ async def _run() -> KnownRun:
         "SPLUNK_METRICS_INDEX": METRICS_INDEX,
         "SPLUNK_HEC_TOKEN": "t",
     }
-    async with SplunkHec(token="t", metric_indexes={METRICS_INDEX}) as hec:
-        environment["SPLUNK_HEC_URL"] = hec.url
+    async with SplunkHec(token="t", metric_indexes={METRICS_INDEX}) as hec, OtlpReceiver() as otlp:
+        environment |= {"SPLUNK_HEC_URL": hec.url, "TELEMETRY_FORWARDER_OTLP_ENDPOINT": otlp.url}
         function: dict[str, Any] = {"name": FUNCTION, "memory_mb": MEMORY_MB, "timeout_s": TIMEOUT_S}
         async with world(environment=environment, **function) as w:
             results = await _play(w)
@@ -121,6 +123,7 @@ async def _run() -> KnownRun:
                 hec_events=list(hec.events),
                 datadog_points=list(w.datadog.metrics.points),
                 datadog_logs=list(w.datadog.logs),
+                otlp_metrics=otlp.metrics,
                 lost=_lost(w.ledgers),
                 delivered=sum(book["delivered"] for ledger in w.ledgers for book in ledger["sinks"].values()),
             )
