@@ -15,7 +15,7 @@ import orjson
 from telemetry_forwarder.clock import Clock, Deadline, SystemClock
 from telemetry_forwarder.delivery.window import SendWindow
 from telemetry_forwarder.delivery.worker import Capacity, Worker
-from telemetry_forwarder.errors import EncodeError
+from telemetry_forwarder.errors import EncodeError, FilteredOut
 from telemetry_forwarder.interfaces import Delivered, Encoded, Fallback, Limits, Verdict
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.records.enrich import Enricher
@@ -140,8 +140,8 @@ class Sent:
 class ListSink:
     """A sink whose requests are lists of record ids and whose responses are verdicts.
 
-    Records with these bodies trigger its bugs: "inexpressible", "bug in encode", "nothing encoded", "bug in request". A
-    response that is a `Bug` makes `verdict` raise.
+    Records with these bodies trigger its bugs: "inexpressible", "bug in encode", "nothing encoded", "bug in request".
+    One with the body "not wanted" is filtered out. A response that is a `Bug` makes `verdict` raise.
     """
 
     name: str = "list"
@@ -151,6 +151,8 @@ class ListSink:
     def encode(self, record: Record) -> Encoded:
         if record.body == "inexpressible":
             raise EncodeError("no words")
+        if record.body == "not wanted":
+            raise FilteredOut("by the user")
         if record.body == "bug in encode":
             raise KeyError("oops")
         if record.body == "nothing encoded":

@@ -258,9 +258,10 @@ def _settings(to: str, environ: Mapping[str, str]) -> Settings:
     What a sink sends elsewhere, as its metrics, is kept under a name of its own: the sink's name and an ending.
     """
     sink = next((to.removesuffix(ending) for ending in _ENDINGS if to.endswith(ending)), to)
-    wanted = {"TELEMETRY_FORWARDER_SINKS": sink}
+    # CloudWatch's metrics are kept with its log records, so even there the sink has to take them.
+    wanted = {"TELEMETRY_FORWARDER_SINKS": sink, "TELEMETRY_FORWARDER_METRICS": "on"}
     if sink != to:
-        wanted |= {"TELEMETRY_FORWARDER_METRICS": "on", "TELEMETRY_FORWARDER_TRACES": "on"}
+        wanted["TELEMETRY_FORWARDER_TRACES"] = "on"
     settings = Settings.from_values(read_all({**environ, **wanted}))
     found = settings.destinations
     if len(found) > 1 or sink != to:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import math
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from msgspec import Struct
@@ -20,7 +20,7 @@ from telemetry_forwarder.cli.replay_source import Source, Waiting
 from telemetry_forwarder.clock import Clock, Deadline
 from telemetry_forwarder.delivery.window import NEVER, SendWindow
 from telemetry_forwarder.delivery.worker import Capacity, Worker
-from telemetry_forwarder.errors import FailoverError, TransportError
+from telemetry_forwarder.errors import FailoverError, FilteredOut, TransportError
 from telemetry_forwarder.failover.parcels import NotReadable, digest_of, from_line, unpack
 from telemetry_forwarder.interfaces import Batch, Delivered, Denied, Encoded, Limits, Partial, Sink, Transport, Verdict
 from telemetry_forwarder.ledger import Statement
@@ -73,15 +73,26 @@ class _NotingSink:
         return self._sink.limits
 
     def encode(self, record: Record) -> Encoded:
-        return self._sink.encode(record)
+        """Return what the sink does. A record that the user wants not sent is noted, too: nothing is left to do."""
+        try:
+            return self._sink.encode(record)
+        except FilteredOut:
+            self._note([record])
+            raise
 
     def request(self, batch: Batch) -> Any:
         return self._sink.request(batch)
 
     def verdict(self, batch: Batch, response: Any) -> Verdict:
         verdict = self._sink.verdict(batch, response)
+        self._on_delivered(self._note(accepted(batch, verdict)))
+        self.denied = verdict.detail if isinstance(verdict, Denied) else None
+        return verdict
+
+    def _note(self, records: Iterable[Record]) -> int:
+        """Note in the journal that `records` are settled; return how many."""
         taken: dict[str, list[int]] = {}
-        for record in accepted(batch, verdict):
+        for record in records:
             if isinstance(record, _Placed):
                 taken.setdefault(record.parcel, []).append(record.number)
         try:
@@ -89,9 +100,7 @@ class _NotingSink:
                 self._journal.note_sent(parcel, numbers)
         except JournalError as error:  # the verdict stands; `Replay` reads this and stops
             self.unnoted = error
-        self._on_delivered(sum(map(len, taken.values())))
-        self.denied = verdict.detail if isinstance(verdict, Denied) else None
-        return verdict
+        return sum(map(len, taken.values()))
 
 
 def accepted(batch: Batch, verdict: Verdict) -> list[Record]:

@@ -149,6 +149,20 @@ async def test_interrupted_in_the_middle_of_a_parcel_it_goes_on_with_the_next_re
 
 
 @in_virtual_time
+async def test_what_the_user_wants_not_sent_leaves_nothing_behind(journal: Any) -> None:
+    """Else its parcel would never be done, and each replay would come back to it."""
+    place = Place(parcel([record(id="a"), record("not wanted", id="b"), record(id="c")]))
+    with journal() as opened:
+        turn = Turn(place, opened, removes=True)
+        await turn.replay.run(TO)
+    assert turn.sent == ["a", "c"]
+    assert turn.replay.statement.dropped == {DropReason.FILTERED: 1}
+    assert turn.replay.counts == Counts(parcels=1, done=1, removed=1, records=3)
+    assert turn.replay.is_whole
+    assert not place.parcels
+
+
+@in_virtual_time
 async def test_stop_finishes_what_is_under_way_and_begins_nothing_more(journal: Any) -> None:
     place = Place(parcel(many(0, 300)), parcel(many(300, 10)))
     with journal() as opened:

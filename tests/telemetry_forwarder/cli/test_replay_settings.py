@@ -22,6 +22,11 @@ def test_metrics_that_were_kept_go_to_the_destination_of_metrics(metrics: str) -
     assert (found.sink.name, taken_by(found.sink)) == ("splunk-metrics", {Signal.METRIC})
 
 
+def test_metrics_that_were_kept_with_the_log_records_are_metrics_again() -> None:
+    (found,) = _settings("cloudwatch", {"CLOUDWATCH_LOG_GROUP": "g"}).destinations
+    assert taken_by(found.sink) == {Signal.LOG, Signal.METRIC}
+
+
 def test_a_sink_without_such_a_destination_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         _settings("splunk-traces", ENVIRON)
