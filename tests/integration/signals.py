@@ -6,7 +6,9 @@ invocations; numbers that differ between two runs are `…`.
 
 import asyncio
 import json
+import os
 import re
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -306,6 +308,19 @@ async def another_attempt(story: Story) -> None:
         await env.shutdown()
 
 
+async def killed_extension(story: Story) -> None:
+    """This extension is killed in mid-invocation: from what it left, the next process knows when the request began."""
+    async with environment(story) as env:
+        await invoke(story, env, "A", ("say", "paying order 17"))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(invoke(story, env, "B", ("say", "paying order 18"), ("sleep", 60)))
+            left = story.folder / "spool"
+            await env.until(lambda: any(request_id("B") in one.read_text() for one in left.glob("last-*")))
+            os.kill(env.pids[EXTENSION.name], signal.SIGKILL)
+        await invoke(story, env, "C", ("say", "paying order 19"))
+        await env.shutdown()
+
+
 STORIES: dict[str, Callable[[Story], Awaitable[None]]] = {
     "cold-start": cold_start,
     "warm": warm,
@@ -319,6 +334,7 @@ STORIES: dict[str, Callable[[Story], Awaitable[None]]] = {
     "init-failure": init_failure,
     "reset": reset,
     "another-attempt": another_attempt,
+    "killed-extension": killed_extension,
 }
 
 
