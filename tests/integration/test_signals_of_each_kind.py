@@ -84,6 +84,17 @@ async def test_what_lambda_sends_again_is_told_once_by_this_process_and_the_next
     assert str(story) in written("timeout")
 
 
+async def test_a_time_out_of_which_only_the_report_tells_to_the_next_process_is_one_failed_tree(tmp_path: Path) -> None:
+    """As captured on Lambda: `runtimeDone` is not sent, and the report comes to the process behind the reset."""
+    story = Story(tmp_path)
+    story.withheld = "platform.runtimeDone"
+    await STORIES["timeout"](story)
+    check(story)
+    root = next(one for one in story.spans if one["attributes"].get("faas.invocation_id") == request_id("A"))
+    assert root["error"]
+    assert (root["attributes"]["error.type"], root["attributes"]["lambda.incomplete"]) == ("timeout", True)
+
+
 def test_the_page_leads_to_each_kind() -> None:
     assert {path.stem for path in FOLDER.glob("*.txt")} == set(STORIES)
     for name in STORIES:

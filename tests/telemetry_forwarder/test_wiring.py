@@ -1,5 +1,8 @@
 """What a run needs is opened by its settings."""
 
+import subprocess
+import sys
+
 import pytest
 
 from telemetry_forwarder.records.handover import Handover
@@ -43,3 +46,24 @@ def test_how_traces_are_sampled_and_what_a_process_has_left_arrive_at_the_spans(
     left = of(ELSEWHERE, "on", Handover(request_id=ONE, started="1000", traced=ONE))
     assert left is not None
     assert list(left.of([report()])) == []
+
+
+def test_where_traces_are_off_nothing_of_them_is_loaded() -> None:
+    program = """
+import sys
+from telemetry_forwarder.records.enrich import Enricher
+from telemetry_forwarder.records.record import Item, Origin, Signal
+from telemetry_forwarder.signals.measuring import Prices
+from telemetry_forwarder.signals.signals import Signals
+from telemetry_forwarder.sinks import cloudwatch_logs, datadog, splunk_hec
+events = [Item("platform.start", {"requestId": "a", "tracing": {"value": "Root=1-x"}}, 1), Item("function", "b", 2)]
+for is_traced in (False, True):
+    enricher = Enricher(Origin(function_name="f"), is_traced=is_traced)
+    records = next(enricher.enrich(events, "b", 9))
+    list(Signals({Signal.METRIC}, Prices()).of(records))
+    for sink in (datadog.Datadog(url="u"), cloudwatch_logs.CloudWatchLogs(group="g", stream=None, fallback_stream="s")):
+        [sink.encode(one) for one in records]
+    print(sorted(name for name in sys.modules if name.endswith((".tracing", ".spans", ".tree"))))
+"""
+    ran = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == ["[]", "['telemetry_forwarder.records.tracing']"]
