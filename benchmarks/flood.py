@@ -6,6 +6,7 @@ If there are two processors, the extension has one to itself; the platform, the 
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import tempfile
@@ -147,7 +148,7 @@ class _Backend(Server):
 
     def records(self, share: float = 1.0) -> int:
         """Return the number of records in the first `share` of the bodies."""
-        return sum(unpacked(body).count(b"record_id") for body in self.bodies[: round(len(self.bodies) * share)])
+        return sum(len(_IDS.findall(unpacked(body))) for body in self.bodies[: round(len(self.bodies) * share)])
 
 
 def _answer(status: bytes, body: bytes) -> bytes:
@@ -171,7 +172,11 @@ _SINKS: dict[str, tuple[bytes, dict[str, str]]] = {
             "AWS_SECRET_ACCESS_KEY": "b",
         },
     ),
+    "otlp": (_answer(b"200 OK", b"{}"), {"TELEMETRY_FORWARDER_OTLP_ENDPOINT": "http://{}"}),
 }  # fmt: skip
+
+
+_IDS = re.compile(rb"record_id|log\.record\.uid")
 
 
 def unpacked(body: bytes) -> bytes:

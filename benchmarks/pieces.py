@@ -78,8 +78,8 @@ def main() -> None:
             lambda written=written: timed(lambda: enriched(written)),
             lambda written=written: loads(written),
         )
-    for name, environ in SINKS.items():
-        sink = load(name)(read_all(environ)).sink
+    for name, environ in {**SINKS, **_OTLP}.items():
+        sink = load(name.partition(" ")[0])(read_all(environ)).sink
         records = enriched(body)
         pair(
             f"encode 1,000 records for {name}",
@@ -93,6 +93,10 @@ SINKS = {
     "splunk": {"SPLUNK_HEC_URL": "http://127.0.0.1:1", "SPLUNK_HEC_TOKEN": "t"},
     "datadog": {"DD_API_KEY": "k"},
     "cloudwatch": {"CLOUDWATCH_LOG_GROUP": "g"},
+}
+_OTLP = {
+    "otlp": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h"},
+    "otlp as JSON": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"},
 }
 _WHEN = "2026-11-23T10:00:00.123Z"
 _PREFIX = f"{_WHEN}\t5d0c2c7e-8a51-4f0e-9c6b-2f1f6f0b7a11\tINFO\t"
