@@ -8,20 +8,21 @@ Source: semantic conventions 1.44, logs and FaaS; OTLP, logs data model; read 20
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import orjson
 
 from telemetry_forwarder.interfaces import Encoded
-from telemetry_forwarder.otlp.fields import varint
+from telemetry_forwarder.otlp.direct import SCALARS, attribute, attribute_json, field, utf8
+from telemetry_forwarder.otlp.direct import any_value as any_value_bytes
 from telemetry_forwarder.otlp.protobuf import encode
 from telemetry_forwarder.otlp.values import any_value, attributes, flat
 from telemetry_forwarder.records.lossless_json import clean, json_part
 from telemetry_forwarder.records.record import Context, Record, json_ids
 from telemetry_forwarder.sinks.otlp_requests import (
+    OTLP_LOG,
     OtlpSink,
     Wire,
-    field,
     framed,
     given_item,
     nanoseconds,
@@ -35,9 +36,12 @@ SEVERITIES = {"trace": 1, "debug": 5, "info": 9, "warn": 13, "error": 17, "criti
 # More attributes than backends take become a body that holds them all. Source: OpenTelemetry, attribute count limit.
 MOST_ATTRIBUTES = 128
 UID = "log.record.uid"
+_OURS = frozenset({"telemetry.type", "faas.invocation_id", "faas.coldstart", UID, "cut"})
 _MESSAGES = ("message", "msg")
 _LINKS = ({"trace_id": "traceId", "span_id": "spanId"}, {"trace.id": "traceId", "span.id": "spanId"})
+_NAMES_OF_IDS = frozenset(name for names in _LINKS for name in names)
 _DIGITS = {"traceId": 32, "spanId": 16}
+_LONGEST_WORD = 32
 _ROOM = 32  # a longer text takes a few bytes more for the lengths around it
 
 
@@ -67,61 +71,24 @@ class OtlpLogs(OtlpSink, frozen=True, kw_only=True, cache_hash=True):
         return fit(record, data, most - _ROOM, with_text)
 
     def encode_all(self, records: Sequence[Record]) -> list[Encoded]:
-        """Return the same as `encode` for each of `records`, faster for lines of text. Raises EncodeError."""
-        return self._all_json(records) if self.is_json else self._all_protobuf(records)
-
-    def _all_protobuf(self, records: Sequence[Record]) -> list[Encoded]:
+        """Return the same as `encode` for each of `records`, in a tenth of the time for lines. Raises EncodeError."""
+        frame, write, most = (_json_frame, _json_line, self.limits.max_record_bytes) if self.is_json else (
+            _frame, _line, self.limits.max_record_bytes
+        )  # fmt: skip
         found = []
         context = None
-        most = self.limits.max_record_bytes
-        for record in records:
-            if record.context is not context:
-                context = record.context
-                severity, known, trace = _frame(context)
-            text = record.body
-            if record.fields is not None or text.__class__ is not str or context.is_event:
-                found.append(self.encode(record))
-                continue
-            value = field(0x0A, _utf8(text))
-            uid = record.id.encode()
-            size = len(uid)
-            time = nanoseconds(record.time_ms).to_bytes(8, "little")
-            uid = b"2%c\n\x0elog.record.uid\x12%c\n%c%b" % (size + 20, size + 2, size, uid) if size < 100 else field(
-                0x32, encode("KeyValue", _uid(record)[0])
-            )  # fmt: skip
-            when = b"\x09" + time if record.time_ms > 0 else b""
-            seen = b"\x59" + time if record.time_ms > 0 else b""
-            item = b"".join((when, severity, b"\x2a", varint(len(value)), value, known, uid, trace, seen))
-            data = framed(item)
-            found.append(Encoded(record, data) if len(data) <= most else self.encode(record))
-        return found
-
-    def _all_json(self, records: Sequence[Record]) -> list[Encoded]:
-        found = []
-        context = None
-        most = self.limits.max_record_bytes
         for record, id in zip(records, json_ids(records), strict=True):
             if record.context is not context:
                 context = record.context
-                severity, known, trace = _json_frame(context)
-            text = record.body
-            if record.fields is not None or text.__class__ is not str or context.is_event:
-                found.append(self.encode(record))
-                continue
-            time = b"%d" % nanoseconds(record.time_ms)
-            data = b"".join((
-                b'{"timeUnixNano":"', time, severity, b'"body":{"stringValue":', json_part(text), known, id, trace,
-                time, b'"}',
-            ))  # fmt: skip
-            found.append(Encoded(record, data) if len(data) <= most else self.encode(record))
+                is_line = not context.is_event and context.type != OTLP_LOG
+                around = frame(context)
+            if is_line and (record.fields is not None or record.body.__class__ is str):
+                data = write(record, id, around)
+                if len(data) <= most:
+                    found.append(Encoded(record, data))
+                    continue
+            found.append(self.encode(record))
         return found
-
-
-def _utf8(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        return clean(text).encode()
 
 
 # --- one record -----------------------------------------------------------------------------------------------------
@@ -135,12 +102,34 @@ def _log_record(record: Record) -> dict[str, Any]:
     if fields is None:
         body = record.body if isinstance(record.body, str) else json_part(record.body).decode()
         return _around(record, {"stringValue": clean(body)}, {})
-    message = next((name for name in _MESSAGES if isinstance(fields.get(name), str) and fields[name]), None)
+    message, rest = _parts(fields)
     if message is not None:
-        rest = flat({key: value for key, value in fields.items() if key != message})
-        if len(rest) <= MOST_ATTRIBUTES:
-            return _around(record, {"stringValue": clean(fields[message])}, rest)
+        return _around(record, {"stringValue": clean(message)}, rest)
     return _around(record, any_value(fields) or {"stringValue": text_of(record)}, {})
+
+
+def _parts(fields: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Any]]:
+    """Return the message of a JSON line, and its other members as attributes; None if it has to be a body as it is."""
+    name = next((one for one in _MESSAGES if fields.get(one).__class__ is str and fields[one]), None)
+    if name is None:
+        return None, {}
+    rest = {key: value for key, value in fields.items() if key != name and value is not None}
+    if not {value.__class__ for value in rest.values()} <= SCALARS:
+        rest = flat(rest)
+    if len(rest) > MOST_ATTRIBUTES:
+        return None, {}
+    return fields[name], rest if _OURS.isdisjoint(rest) else _renamed(rest)
+
+
+def _renamed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes whose names yield to ours."""
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        name = f"record.{key}" if key in _OURS else key
+        while name in found or (name != key and name in given):
+            name += "_"
+        found[name] = value
+    return found
 
 
 def _event(record: Record) -> dict[str, Any]:
@@ -152,14 +141,11 @@ def _event(record: Record) -> dict[str, Any]:
 
 
 def _around(record: Record, body: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a LogRecord of a body and further attributes; their names yield to ours."""
-    context = record.context
+    """Return a LogRecord of a body and further attributes."""
     time = str(nanoseconds(record.time_ms))
-    known = _attributes(context)
-    names = {*known, UID}
-    renamed = {f"record.{key}" if key in names else key: value for key, value in more.items()}
     found: dict[str, Any] = {"timeUnixNano": time, **_severity(record), "body": body}
-    found["attributes"] = [*attributes(known.items()), *attributes(renamed.items()), *_uid(record)]
+    known = _attributes(record.context)
+    found["attributes"] = [*attributes(known.items()), *attributes(more.items()), *_uid(record)]
     found |= _links(record)
     found["observedTimeUnixNano"] = time
     return found
@@ -185,11 +171,15 @@ def _severity(record: Record) -> dict[str, Any]:
     if record.type == "platform.report" and isinstance(record.body, Mapping):
         status = record.body.get("status")
         level = "error" if isinstance(status, str) and status != "success" else level
+    word = record.fields.get("level") if record.fields is not None and not record.is_event else None
+    return _severity_of(level, word if isinstance(word, str) else None)
+
+
+def _severity_of(level: str | None, word: str | None) -> dict[str, Any]:
     if level is None:
         return {}
-    word = record.fields.get("level") if record.fields is not None and not record.is_event else None
-    text = word if isinstance(word, str) and 0 < len(word) <= 32 else level.upper()
-    return {"severityNumber": SEVERITIES.get(level, 0), "severityText": clean(text)}
+    text = clean(word) if word and len(word) <= _LONGEST_WORD else level.upper()
+    return {"severityNumber": SEVERITIES.get(level, 0), "severityText": text}
 
 
 def _links(record: Record) -> dict[str, str]:
@@ -213,31 +203,99 @@ def _is_id(value: Any, kind: str) -> bool:
     return all(digit in "0123456789abcdefABCDEF" for digit in value) and value.strip("0") != ""
 
 
-# --- what the records of an invocation have in common ---------------------------------------------------------------
+# --- lines, fast ----------------------------------------------------------------------------------------------------
+
+
+class _Frame(NamedTuple):
+    """What the lines of a context have in common, as bytes: severity, attributes, and the trace of the request."""
+
+    level: str | None
+    severity: bytes
+    known: bytes
+    trace: bytes
 
 
 @lru_cache(maxsize=256)
-def _frame(context: Context) -> tuple[bytes, bytes, bytes]:
-    """Return, as protobuf, what stands before the body, between it and the record's id, and behind that."""
-    severity = encode("LogRecord", _severity_of(context))
-    known = b"".join(field(0x32, encode("KeyValue", one)) for one in attributes(_attributes(context).items()))
-    trace = encode("LogRecord", {"traceId": context.trace_id or ""})
-    return severity, known, trace
+def _frame(context: Context) -> _Frame:
+    known = b"".join([attribute(0x32, key, value) for key, value in _attributes(context).items()])
+    severity = encode("LogRecord", _severity_of(context.level, None))
+    return _Frame(context.level, severity, known, encode("LogRecord", {"traceId": context.trace_id or ""}))
+
+
+def _line(record: Record, id: bytes, around: _Frame) -> bytes:
+    """Return a line as a LogRecord in protobuf. The tags of the fields stand in opentelemetry-proto's logs.proto."""
+    fields = record.fields
+    severity, links, more = around.severity, around.trace, b""
+    if fields is None:
+        body = field(0x0A, utf8(record.body))
+    else:
+        if around.level is not None and (word := fields.get("level")).__class__ is str:
+            severity = _severity_bytes(around.level, word)
+        if not _NAMES_OF_IDS.isdisjoint(fields):
+            links = encode("LogRecord", _links(record))
+        message, rest = _parts(fields)
+        if message is None:
+            body = any_value_bytes(fields) or b""
+        else:
+            body = field(0x0A, utf8(message))
+            more = b"".join([attribute(0x32, key, value) for key, value in rest.items()])
+    time = _time(record.time_ms)
+    known = id[1:-1] if b"\\" not in id else utf8(record.id)
+    uid = _uid_opening(len(known)) + known
+    when = (b"\x09" + time, b"\x59" + time) if time else (b"", b"")
+    return framed(b"".join((when[0], severity, field(0x2A, body), around.known, more, uid, links, when[1])))
+
+
+@lru_cache(maxsize=16)
+def _time(time_ms: int) -> bytes:
+    return nanoseconds(time_ms).to_bytes(8, "little") if time_ms > 0 else b""
+
+
+@lru_cache(maxsize=64)
+def _uid_opening(size: int) -> bytes:
+    """Return what stands before an id of so many bytes in its attribute."""
+    return attribute(0x32, UID, "x" * size)[: -size or None]
 
 
 @lru_cache(maxsize=256)
-def _json_frame(context: Context) -> tuple[bytes, bytes, bytes]:
-    """Return the same as JSON, with the names of what stands between."""
-    severity = orjson.dumps(_severity_of(context))[1:-1]
+def _severity_bytes(level: str, word: str) -> bytes:
+    return encode("LogRecord", _severity_of(level, word))
+
+
+@lru_cache(maxsize=256)
+def _json_frame(context: Context) -> _Frame:
     known = orjson.dumps(attributes(_attributes(context).items()))[:-1]
     trace = b'"traceId":%b,' % orjson.dumps(context.trace_id) if context.trace_id else b""
-    return (
-        b'",%b,' % severity if severity else b'",',
-        b'},"attributes":%b,{"key":"log.record.uid","value":{"stringValue":' % known,
-        b'}}],%b"observedTimeUnixNano":"' % trace,
-    )
+    return _Frame(context.level, _severity_json(context.level, None), known, trace)
 
 
-def _severity_of(context: Context) -> dict[str, Any]:
-    level = context.level
-    return {} if level is None else {"severityNumber": SEVERITIES.get(level, 0), "severityText": level.upper()}
+def _json_line(record: Record, id: bytes, around: _Frame) -> bytes:
+    """Return a line as a LogRecord in JSON."""
+    fields = record.fields
+    severity, links, more = around.severity, around.trace, b""
+    if fields is None:
+        body = b'{"stringValue":%b}' % json_part(record.body)
+    else:
+        if around.level is not None and (word := fields.get("level")).__class__ is str:
+            severity = _severity_json(around.level, word)
+        if not _NAMES_OF_IDS.isdisjoint(fields):
+            found = _links(record)
+            links = json_part(found)[1:-1] + b"," if found else b""
+        message, rest = _parts(fields)
+        if message is None:
+            body = json_part(any_value(fields))
+        else:
+            body = b'{"stringValue":%b}' % json_part(message)
+            more = b"".join([b"," + attribute_json(key, value) for key, value in rest.items()])
+    time = b"%d" % nanoseconds(record.time_ms)
+    return b"".join((
+        b'{"timeUnixNano":"', time, severity, b'"body":', body, b',"attributes":', around.known, more,
+        b',{"key":"log.record.uid","value":{"stringValue":', id, b"}}],", links, b'"observedTimeUnixNano":"', time,
+        b'"}',
+    ))  # fmt: skip
+
+
+@lru_cache(maxsize=256)
+def _severity_json(level: str | None, word: str | None) -> bytes:
+    found = orjson.dumps(_severity_of(level, word))[1:-1]
+    return b'",%b,' % found if found else b'",'

@@ -21,6 +21,7 @@ from zlib import crc32
 
 from telemetry_forwarder.errors import EncodeError
 from telemetry_forwarder.interfaces import Encoded
+from telemetry_forwarder.otlp.direct import attribute, field
 from telemetry_forwarder.otlp.protobuf import encode
 from telemetry_forwarder.otlp.values import attributes
 from telemetry_forwarder.records.lossless_json import to_json
@@ -30,7 +31,6 @@ from telemetry_forwarder.sinks.otlp_requests import (
     NS_PER_MS,
     OtlpSink,
     Wire,
-    field,
     framed,
     given_item,
     nanoseconds,
@@ -228,7 +228,7 @@ def _head(name: str, unit: str) -> bytes:
 
 @lru_cache(maxsize=256)
 def _tags(tag: int, pairs: tuple[tuple[str, str], ...]) -> bytes:
-    return b"".join([field(tag, encode("KeyValue", one)) for one in attributes(pairs)])
+    return b"".join([attribute(tag, key, value) for key, value in pairs])
 
 
 @lru_cache(maxsize=256)

@@ -32,7 +32,7 @@ from telemetry_forwarder.interfaces import (
     TooLarge,
     Verdict,
 )
-from telemetry_forwarder.otlp.fields import varint
+from telemetry_forwarder.otlp.direct import field
 from telemetry_forwarder.otlp.protobuf import decode, encode
 from telemetry_forwarder.otlp.values import any_value, attributes, for_readers
 from telemetry_forwarder.records.lossless_json import to_json
@@ -89,11 +89,15 @@ class OtlpSink(Struct, frozen=True, kw_only=True, cache_hash=True):
 
     def request(self, batch: Batch) -> HttpRequest:
         envelopes: list[tuple[tuple[bytes, bytes], list[bytes]]] = []
+        context = None  # of the record before
         for encoded in batch:
-            resource = self.resource_of(encoded.record)
-            if not envelopes or envelopes[-1][0] != resource:
-                envelopes.append((resource, []))
-            envelopes[-1][1].append(encoded.data)
+            record = encoded.record
+            if record.context is not context or context.type in _GIVEN:
+                context, resource = record.context, self.resource_of(record)
+                if not envelopes or envelopes[-1][0] != resource:
+                    items: list[bytes] = []
+                    envelopes.append((resource, items))
+            items.append(encoded.data)
         write = self._json_envelope if self.is_json else self._envelope
         parts = [write(resource, scope, items) for (resource, scope), items in envelopes]
         body = b'{"%b":[%b]}' % (self.wire.resources.encode(), b",".join(parts)) if self.is_json else b"".join(parts)
@@ -171,6 +175,7 @@ class OtlpSink(Struct, frozen=True, kw_only=True, cache_hash=True):
 
 # The type of log records that an SDK in the function sent (`intake.otlp_records`).
 OTLP_LOG = "otlp"
+_GIVEN = (OTLP_LOG, METRICS, SPAN)
 
 
 def otlp_of(record: Record) -> Mapping[str, Any] | None:
@@ -178,7 +183,7 @@ def otlp_of(record: Record) -> Mapping[str, Any] | None:
 
     Only types that the extension itself makes are looked at: a line of the function may hold anything.
     """
-    if record.fields is None or record.type not in (OTLP_LOG, METRICS, SPAN):
+    if record.fields is None or record.type not in _GIVEN:
         return None
     if record.type == OTLP_LOG:
         return _log_given(record.fields)
@@ -261,14 +266,9 @@ def nanoseconds(time_ms: int) -> int:
     return min(max(time_ms, 0) * NS_PER_MS, _LAST_NS)
 
 
-def field(tag: int, data: bytes) -> bytes:
-    """Return a field of a message whose tag is one byte, with its length."""
-    return b"%c%b%b" % (tag, varint(len(data)), data)
-
-
 def framed(item: bytes) -> bytes:
     """Return a LogRecord, Metric or Span as it stands in the envelope of its scope."""
-    return b"\x12%b%b" % (varint(len(item)), item)
+    return field(0x12, item)
 
 
 def given_item(sink: OtlpSink, record: Record, item: Mapping[str, Any]) -> Encoded:

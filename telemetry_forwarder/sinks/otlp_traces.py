@@ -1,18 +1,16 @@
 """The OTLP sink for spans."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from math import isfinite
 from struct import Struct as Packer
 from struct import error as PackingError
 from typing import Any, ClassVar
 
 from telemetry_forwarder.errors import EncodeError
 from telemetry_forwarder.interfaces import Encoded
-from telemetry_forwarder.otlp.fields import varint
+from telemetry_forwarder.otlp.direct import attribute, field
 from telemetry_forwarder.otlp.values import attributes
 from telemetry_forwarder.records.record import Record, Signal
-from telemetry_forwarder.sinks.otlp_requests import OtlpSink, Wire, field, framed, given_item, otlp_of
+from telemetry_forwarder.sinks.otlp_requests import OtlpSink, Wire, framed, given_item, otlp_of
 
 KINDS = {"internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
 _ERROR = 2
@@ -71,7 +69,6 @@ def span(record: Record) -> dict[str, Any]:
 
 # The tags of the fields stand in opentelemetry-proto's trace.proto.
 _KIND, _TIMES, _FLAGS = {name: bytes((0x30, number)) for name, number in KINDS.items()}, Packer("<cQcQ"), Packer("<2sI")
-_DOUBLE = Packer("<cd")
 
 
 def _in_protobuf(record: Record) -> bytes | None:
@@ -84,7 +81,7 @@ def _in_protobuf(record: Record) -> bytes | None:
         parts.append(field(0x2A, fields["name"].encode()))
         parts.append(_KIND[fields["kind"]])
         parts.append(_TIMES.pack(b"\x39", fields["start_ns"], b"\x41", fields["end_ns"]))
-        parts += [_attribute(key, value) for key, value in fields["attributes"].items()]
+        parts += [attribute(0x4A, key, value) for key, value in fields["attributes"].items()]
         for link in fields.get("links") or ():
             ids = bytes.fromhex(link["trace_id"]), bytes.fromhex(link["span_id"])
             parts.append(field(0x6A, field(0x0A, ids[0]) + field(0x12, ids[1])))
@@ -98,27 +95,6 @@ def _in_protobuf(record: Record) -> bytes | None:
     # What has its default is left out, which is the slow way's work.
     is_usual = "trace_state" not in fields and fields["name"] and fields["start_ns"] and fields["end_ns"]
     return b"".join(parts) if is_usual else None
-
-
-def _attribute(key: str, value: Any) -> bytes:
-    """Return one attribute: a KeyValue with its AnyValue. Raises ValueError for what only the slow way can write."""
-    kind = type(value)
-    if kind is str:
-        found = field(0x0A, value.encode())
-    elif kind is bool:
-        found = b"\x10\x01" if value else b"\x10\x00"
-    elif kind is int and 0 <= value < 2**63:
-        found = b"\x18" + varint(value)
-    elif kind is float and isfinite(value):
-        found = _DOUBLE.pack(b"\x21", value)
-    else:
-        raise ValueError(kind)
-    return field(0x4A, _key(key) + field(0x12, found))
-
-
-@lru_cache(maxsize=256)
-def _key(key: str) -> bytes:
-    return field(0x0A, key.encode()) if key else b""
 
 
 def _pairs(given: Any) -> Sequence[tuple[str, Any]]:

@@ -145,14 +145,17 @@ def test_the_resource_is_the_users_first() -> None:
 
 def test_the_rest_of_a_json_line_becomes_attributes_flat_and_none_is_there_twice() -> None:
     line = {"message": "no stock", "a": {"b": 1, "c": {"d": [1, {}]}}, "a.b": 2.5, "none": None, "empty": {},
-            "telemetry.type": "mine", "log.record.uid": "mine", "big": 2**70, "yes": True}  # fmt: skip
+            "telemetry.type": "mine", "log.record.uid": "mine", "record.telemetry.type": "there",
+            "big": 2**70, "yes": True}  # fmt: skip
     found = item_of(make_record(line, request_id="r"))
     assert found["body"] == {"stringValue": "no stock"}
     kept = attributes(found)
     assert kept["a.b"] == "1"
     assert kept["a.b_"] == 2.5
     assert (kept["a.c.d"], kept["empty"], kept["big"], kept["yes"]) == ("[1,{}]", "{}", str(2**70), True)
-    assert (kept["telemetry.type"], kept["record.telemetry.type"]) == ("function", "mine")
+    assert (kept["telemetry.type"], kept["record.telemetry.type"], kept["record.telemetry.type_"]) == (
+        "function", "there", "mine",
+    )  # fmt: skip
     assert (kept["log.record.uid"], kept["record.log.record.uid"]) == ("0190f3-1", "mine")
     assert "none" not in kept
 

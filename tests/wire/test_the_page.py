@@ -15,8 +15,27 @@ PAGE = (Path(__file__).parents[2] / "docs" / "sinks.md").read_text()
 EXAMPLE = re.compile(r"<!-- golden: (\S+) (\d+) -->\n```json\n(.*?)```", re.DOTALL)
 
 
+def envelopes(signal, request):
+    """Yield (resource, scope, item) of an OTLP request."""
+    outer, inner, items = ENVELOPES[signal]
+    for resource in request[outer]:
+        for scope in resource[inner]:
+            for item in scope[items]:
+                yield resource["resource"], scope["scope"], item
+
+
+ENVELOPES = {
+    "logs": ("resourceLogs", "scopeLogs", "logRecords"),
+    "metrics": ("resourceMetrics", "scopeMetrics", "metrics"),
+    "traces": ("resourceSpans", "scopeSpans", "spans"),
+}
+
+
 def golden(name):
     text = (GOLDEN / name).read_bytes()
+    if name.startswith("otlp_"):  # envelopes in envelopes: their items
+        signal = name.removeprefix("otlp_").removesuffix(".json")
+        return [item for _, _, item in envelopes(signal, json.loads(text))]
     return loads(text) if name.endswith(".json") else [loads(line) for line in text.splitlines()]
 
 

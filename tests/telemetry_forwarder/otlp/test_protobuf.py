@@ -14,8 +14,11 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from layer.otlp_schema import schema
 from telemetry_forwarder.errors import DecodeError, EncodeError
+from telemetry_forwarder.otlp import direct, values
 from telemetry_forwarder.otlp import schema as module
 from telemetry_forwarder.otlp.protobuf import DEEPEST, decode, encode, normal
+from telemetry_forwarder.records.lossless_json import to_json
+from tests.sink_records import json_values
 
 OFFICIAL = {
     name: getattr(service, name)
@@ -237,3 +240,15 @@ def test_json_is_read_as_the_specification_says(name: str, given: Any, read: dic
             normal(name, given)
     else:
         assert normal(name, given) == read
+
+
+@given(st.text(max_size=5), json_values)
+@example("k", {"a": [None, {"b": [[]]}, 2**70, -1, 0, "", True, 1e308]})
+def test_what_is_written_directly_is_what_the_table_writes(key: str, value: Any) -> None:
+    found = values.any_value(value)
+    written = direct.any_value(value)
+    assert written == (None if found is None else encode("AnyValue", found))
+    listed = values.attributes([(key, value)])
+    assert direct.attribute(0x32, key, value) == b"".join(b"\x32" + _sized(encode("KeyValue", one)) for one in listed)
+    if type(value) in direct.SCALARS:
+        assert direct.attribute_json(key, value) == to_json(listed[0])
