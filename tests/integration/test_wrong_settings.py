@@ -113,7 +113,7 @@ async def test_with_no_sink_left_no_invocation_is_ever_waited_for() -> None:
         assert said["level"] == "WARN"
         assert "for splunk SPLUNK_HEC_URL and SPLUNK_HEC_TOKEN or SPLUNK_HEC_TOKEN_SECRET_ARN" in said["message"]
         assert "; for datadog DD_API_KEY or " in said["message"]
-        assert "; for cloudwatch CLOUDWATCH_LOG_GROUP." in said["message"]
+        assert "; for cloudwatch CLOUDWATCH_LOG_GROUP; for otlp OTEL_EXPORTER_OTLP_ENDPOINT or " in said["message"]
 
 
 async def test_an_unknown_name_is_named_once_at_the_default_level_with_the_nearest() -> None:
