@@ -4,7 +4,7 @@ The names and labels follow Prometheus; the queries are carried out by its `prom
     python -m tests.dashboards.prometheus [--mirror URL]                 `make promtool`
 fetches that from Debian's archive into build/promtool, verified and without installing anything.
 Source: OpenTelemetry, "Prometheus and OpenMetrics Compatibility"; Prometheus, "Using Prometheus as your OpenTelemetry
-backend" and "Feature flags" (native delta support); read 2026-11-28, and tried with Prometheus 3.
+backend" and "Feature flags" (native delta support); read 2026-11-28, and tried with Prometheus 3.16.
 """
 
 import argparse
@@ -43,8 +43,9 @@ def promtool() -> str | None:
 def series_of(items: Sequence[OtlpItem], *, is_summed: bool) -> Series:
     """Return the series that a store has of metrics.
 
-    `is_summed`: something before it has added up the deltas of each series (`deltatocumulative`). A sum begins with a
-    zero, one second before its first value: without that, Prometheus' `increase` never counts the first value.
+    `is_summed`: something before it has added up the deltas of each series (`deltatocumulative`), without regard to the
+    environment. A sum begins with a zero here, as one that was there before: Prometheus' `increase` never counts the
+    first value of a series.
     """
     found: dict[Labels, dict[int, float]] = {}
     gauges = set()

@@ -107,7 +107,7 @@ def test_deliveries(shown: Any, run: KnownRun) -> None:
 def test_a_store_of_sums_estimates_the_same(
     dashboard: dict[str, Any], run: KnownRun, over: list[str], shown: dict[tuple[str, str], Any]
 ) -> None:
-    """`increase` guesses what was between the samples and the ends of the range: at most half an interval more."""
+    """Of series that were there before: `increase` guesses at most half an interval more at the ends of the range."""
     found = _answers(dashboard, run, over[1])
     for target, answer in shown.items():
         if target[0] in ("In this time", "Inits by phase", "Errors by type", "Estimated cost in USD"):
