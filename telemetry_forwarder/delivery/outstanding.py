@@ -49,6 +49,7 @@ class Outstanding:
         self.refusals = Refusals(clock)
         self._suspects: list[tuple[Encoded, Rejected | TooLarge]] = []
         self._limits = limits
+        self._clock = clock
         self._account = account
         self._on_settled = on_settled
 
@@ -94,6 +95,29 @@ class Outstanding:
         self.pieces[self.pieces.index(piece)] = rest
         self.pieces.appendleft(one)
         return one
+
+    def without_late(self, piece: Piece) -> Piece | None:
+        """Return what is left of `piece`, which waits, once the records that are too old by now are dropped; or None.
+
+        A destination with `max_age_ms` would accept them and throw them away. They were young enough when they were
+        encoded, but a freeze may have come between.
+        """
+        if self._limits.max_age_ms is None:
+            return piece
+        oldest_ms = self._clock.time() * 1000 - self._limits.max_age_ms
+        late = [encoded for encoded in piece if encoded.record.time_ms < oldest_ms]
+        if not late:
+            return piece
+        left = [encoded for encoded in piece if encoded.record.time_ms >= oldest_ms]
+        self._account.drop(len(late), DropReason.TOO_OLD)
+        self._note_settled(piece, left)
+        rest = Piece(left, is_accused=piece.is_accused)
+        place = self.pieces.index(piece)
+        self._remove(piece)
+        if left:
+            self.pieces.insert(place, rest)
+        self._note_resolved()
+        return rest if left else None
 
     def reconsider(self) -> None:
         """Let the suspects be sent again."""

@@ -296,7 +296,10 @@ class Delivery:
             if self.stop_at is None:
                 self._copies.copied()
         else:
-            piece = self.outstanding.choose() or piece
+            young = self.outstanding.without_late(self.outstanding.choose() or piece)
+            if young is None:
+                return
+            piece = young
             self._copies.requested()
         piece.tries += self.stop_at is not None
         piece.attempts.append(attempt := Attempt(Moment.now(self._clock)))

@@ -33,6 +33,7 @@ from tests.builders import (
     encoded_list,
     freeze,
     in_seconds,
+    limits,
 )
 
 
@@ -40,12 +41,18 @@ class DeliveryWorld:
     """A delivery of `count` records on a scripted transport."""
 
     def __init__(
-        self, *script: Any, then: Any = None, count: int = 4, deadline: float = 60.0, tolerated: int = 100
+        self,
+        *script: Any,
+        then: Any = None,
+        count: int = 4,
+        deadline: float = 60.0,
+        tolerated: int = 100,
+        max_age_ms: int | None = None,
     ) -> None:
         self.clock = clock()
         self.account = Account()
         self.account.offered = count
-        self.sink = ListSink()
+        self.sink = ListSink(limits=limits(max_age_ms=max_age_ms))
         self.transport = ScriptedTransport(*script, then=then, clock=self.clock)
         self.troubles: list[str] = []
         self.delivery = Delivery(

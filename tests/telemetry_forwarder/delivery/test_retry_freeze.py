@@ -9,7 +9,7 @@ from telemetry_forwarder.delivery.retry import THAW_S
 from telemetry_forwarder.delivery.window import CLOSED, LAST_ANSWER_S, SendWindow
 from telemetry_forwarder.interfaces import Delivered, Retry, Verdict
 from telemetry_forwarder.testing.virtual_time import in_virtual_time
-from tests.builders import Hang, Slow, freeze, in_seconds
+from tests.builders import Hang, Slow, encoded, freeze, in_seconds
 from tests.telemetry_forwarder.delivery.test_retry import DeliveryWorld
 
 
@@ -205,3 +205,52 @@ async def test_an_answer_that_waits_in_the_socket_is_read_before_a_copy_is_begun
     answers.put_nowait(Delivered())
     assert await running
     assert (world.account.attempts, world.account.copies) == (1, 0)
+
+
+HOUR_S = 3600.0
+
+
+@pytest.mark.parametrize("young", [0, 1, 3])
+@in_virtual_time
+async def test_what_became_too_old_in_a_freeze_is_not_sent_to_be_thrown_away(young: int) -> None:
+    """The destination would accept it, and nobody would count the loss."""
+    world = DeliveryWorld(Retry(after=100.0), Retry(), max_age_ms=3_300_000)
+    later_ms = world.clock.epoch_ms(HOUR_S)
+    if young:
+        world.delivery.add([encoded(id=f"y{number}", time_ms=later_ms) for number in range(young)])
+        world.account.offered += young
+    assert not await world.delivery.run()
+    freeze(HOUR_S)
+    world.delivery.allow(SendWindow(in_seconds(60.0)))
+    assert await world.delivery.run()
+    world.check()
+    assert world.dropped == {"too_old": 4}
+    assert world.account.delivered == young
+    assert all(one.startswith("y") for ids in world.transport.ids[1:] for one in ids)
+    assert len(world.transport.ids) == (3 if young else 1)  # the first, and what was left of all: refused, and taken
+
+
+@in_virtual_time
+async def test_a_part_of_a_request_may_be_too_old_and_the_rest_is_sent() -> None:
+    world = DeliveryWorld(Retry(after=100.0), max_age_ms=3_300_000, count=0)
+    world.account.offered = 3
+    times = (world.clock.epoch_ms(), world.clock.epoch_ms(600.0), world.clock.epoch_ms(1200.0))
+    world.delivery.outstanding.pieces.clear()
+    world.delivery.add([encoded(id=f"r{number}", time_ms=time_ms) for number, time_ms in enumerate(times)])
+    assert not await world.delivery.run()
+    freeze(HOUR_S)
+    world.delivery.allow(SendWindow(in_seconds(60.0)))
+    assert await world.delivery.run()
+    world.check()
+    assert world.transport.ids == [("r0", "r1", "r2"), ("r1", "r2")]
+    assert world.dropped == {"too_old": 1}
+
+
+@in_virtual_time
+async def test_without_a_limit_of_age_all_is_sent_again() -> None:
+    world = DeliveryWorld(Retry(after=100.0))
+    assert not await world.delivery.run()
+    freeze(100 * HOUR_S)
+    world.delivery.allow(SendWindow(in_seconds(60.0)))
+    assert await world.delivery.run()
+    assert world.account.delivered == 4
