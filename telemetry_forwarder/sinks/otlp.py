@@ -4,7 +4,6 @@ Its formats are in `otlp_logs`, `otlp_metrics` and `otlp_traces`, which are load
 Source: OpenTelemetry specification, "OpenTelemetry Protocol Exporter"; the vendors' own pages on OTLP; read 2026-11-28.
 """
 
-import re
 from typing import Any, TypeAlias
 
 from msgspec import Struct
@@ -37,14 +36,18 @@ _USUAL = Limits(max_records=10_000, max_bytes=4_000_000, max_record_bytes=1_000_
 
 
 class _Vendor(Struct, frozen=True):
-    """What a vendor's receiver of one signal asks for: `host` is a pattern, `signal` "" stands for all."""
+    """What a vendor's receiver of one signal asks for. `domains` are ends of its host, which begins with `begins`."""
 
-    host: str
-    signal: str = ""
+    domains: tuple[str, ...] = ()
+    begins: str = ""
+    signals: tuple[str, ...] = SIGNALS
     limits: Limits = _USUAL
     is_protobuf_only: bool = False
     headers: tuple[tuple[str, str], ...] = ()
     has_counts: bool = True
+
+    def has(self, signal: str, host: str) -> bool:
+        return signal in self.signals and host.startswith(self.begins) and host.endswith(self.domains)
 
 
 def _at_most(max_bytes: int, max_records: int = 10_000, **more: Any) -> Limits:
@@ -54,35 +57,47 @@ def _at_most(max_bytes: int, max_records: int = 10_000, **more: Any) -> Limits:
     return Limits(max_records=max_records, max_bytes=max_bytes, **given)
 
 
-_AWS_HOST = re.compile(  # with that of a VPC's own endpoint
-    r"(?:vpce-[a-z0-9-]+\.)?(logs|xray|monitoring)\.([a-z0-9-]+)\.(?:vpce\.)?"
-    r"(?:amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu|api\.aws)"
-)
-# Source: the vendors' pages on their OTLP receivers, read 2026-11-27. The first row that fits counts.
+_AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".api.aws")
+_DATADOG = ("datadoghq.com", "datadoghq.eu", "ddog-gov.com")
+# CloudWatch's endpoints, by the service that requests are signed for. It takes 1,000 data points; a record may have a
+# hundred.
+_AWS = {
+    "monitoring": _Vendor(limits=_at_most(1_000_000, 10)),
+    "logs": _Vendor(limits=_at_most(1_000_000, max_span_ms=_DAY_MS, is_sorted=True)),
+    "xray": _Vendor(
+        limits=_at_most(5_000_000, max_record_bytes=200_000, max_span_ms=_DAY_MS, max_age_ms=14 * _DAY_MS - 3_600_000)
+    ),
+}
+# Source: the vendors' pages on their OTLP receivers, read 2026-11-27. The first that fits counts.
 _VENDORS = (
-    # CloudWatch takes 1,000 data points; a record may have a hundred.
-    _Vendor(r"(.*\.)?monitoring\.[a-z0-9-]+\..*(amazonaws|api\.aws).*", "metrics", _at_most(1_000_000, 10)),
-    _Vendor(
-        r"(.*\.)?logs\.[a-z0-9-]+\..*(amazonaws|api\.aws).*", "logs",
-        _at_most(1_000_000, max_span_ms=_DAY_MS, is_sorted=True),
-    ),
-    _Vendor(
-        r"(.*\.)?xray\.[a-z0-9-]+\..*(amazonaws|api\.aws).*", "traces",
-        _at_most(5_000_000, max_record_bytes=200_000, max_span_ms=_DAY_MS, max_age_ms=14 * _DAY_MS - 3_600_000),
-    ),
     # Datadog keeps the last value of a second for each series of counts, and takes the resource as tags if it is asked.
     _Vendor(
-        r"otlp\..*(datadoghq|ddog-gov)\..*", "metrics", _at_most(500_000),
-        headers=(("dd-otel-metric-config", '{"resource_attributes_as_tags":true}'),), has_counts=False,
+        _DATADOG, "otlp.", ("metrics",), _at_most(500_000), has_counts=False,
+        headers=(("dd-otel-metric-config", '{"resource_attributes_as_tags":true}'),),
     ),
-    _Vendor(r"otlp\..*(datadoghq|ddog-gov)\..*", "traces", _at_most(3_200_000)),
-    _Vendor(r"otlp\..*(datadoghq|ddog-gov)\..*", "logs", _at_most(3_200_000), is_protobuf_only=True),
-    _Vendor(r"(gov-)?otlp\..*nr-data\.net", "", _at_most(1_000_000)),
-    _Vendor(r"(.*\.)?axiom\.co", "metrics", is_protobuf_only=True),
-    _Vendor(r".*\.dynatrace\.com", "logs", is_protobuf_only=True),
-    _Vendor(r".*\.dynatrace\.com", "metrics", is_protobuf_only=True),
-    _Vendor(r"ingress\..*coralogix.*", "", _at_most(2_000_000)),
+    _Vendor(_DATADOG, "otlp.", ("traces",), _at_most(3_200_000)),
+    _Vendor(_DATADOG, "otlp.", ("logs",), _at_most(3_200_000), is_protobuf_only=True),
+    _Vendor((".nr-data.net",), limits=_at_most(1_000_000)),
+    _Vendor(("axiom.co",), signals=("metrics",), is_protobuf_only=True),
+    _Vendor((".dynatrace.com",), signals=("logs", "metrics"), is_protobuf_only=True),
+    _Vendor((".coralogix.com", ".coralogix.us", ".coralogix.in", ".coralogixsg.com"), limits=_at_most(2_000_000)),
 )  # fmt: skip
+
+
+def _aws_service(host: str) -> tuple[str, str] | None:
+    """Return the service and the region that a host of AWS belongs to, also within a VPC; None for others."""
+    if not host.endswith(_AWS_DOMAINS):
+        return None
+    labels = host.split(".")
+    if labels[0].startswith("vpce-"):
+        labels = labels[1:]
+    return (labels[0], labels[1]) if labels[0] in _AWS else None
+
+
+def _vendor_of(signal: str, host: str) -> _Vendor:
+    if (aws := _aws_service(host)) is not None:
+        return _AWS[aws[0]]
+    return next((one for one in _VENDORS if one.has(signal, host)), _Vendor())
 
 
 _Destinations: TypeAlias = Destination[HttpRequest, HttpResponse] | tuple[Destination[HttpRequest, HttpResponse], ...]
@@ -122,7 +137,7 @@ def _destination(
             Problem(name, "our own receiver's address", allowed, f"Sink otlp sends no {signal}: they would come back.")
         )
         return None
-    vendor = next((one for one in _VENDORS if one.signal in ("", signal) and re.fullmatch(one.host, host)), _Vendor(""))
+    vendor = _vendor_of(signal, host)
     is_json = values[PROTOCOL] == "http/json"
     if is_json and vendor.is_protobuf_only:
         is_json = False
@@ -208,13 +223,13 @@ def _signing(signal: str, host: str, headers: tuple[HeaderList, ...], values: Va
 
     X-Ray takes no token.
     """
-    found = _AWS_HOST.fullmatch(host)
+    found = _aws_service(host)
     if found is None:
         return None
     names = _given_names(headers)
-    if found[1] != "xray" and (names is None or "authorization" in names):
+    if found[0] != "xray" and (names is None or "authorization" in names):
         return None
-    return AwsSigning(found[1], found[2])
+    return AwsSigning(*found)
 
 
 def _tls(values: Values) -> Tls | None:
@@ -245,7 +260,7 @@ def _notices(values: Values, found: dict[str, str]) -> list[Notice]:
                 notices.append(Notice(name, f"has no effect: {general} counts for all signals."))
     for variable in ("TELEMETRY_FORWARDER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"):
         url = values[variable] or ""
-        if re.search(r"/v1/(logs|metrics|traces)$", url):
+        if url.endswith(tuple(f"/v1/{signal}" for signal in SIGNALS)):
             notices.append(Notice(variable, "ends in the path of a signal, which is added to it: leave that out."))
         if split_port(url.partition("://")[2].partition("/")[0])[1] == "4317":
             notices.append(Notice(variable, "has port 4317, which is that of gRPC. By HTTP it is 4318, usually."))

@@ -1,9 +1,13 @@
 """OTLP on the whole road: a function on the local Lambda, the real executable, and a strict receiver."""
 
+import ssl
+import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from local_backends import (
     Answer,
@@ -18,7 +22,14 @@ from local_backends import (
     assert_trees,
 )
 from local_backends.otlp_rules import points_in
+from telemetry_forwarder.interfaces import HeaderList, HttpDelivery, Signing
+from telemetry_forwarder.transports.addresses import Network
+from telemetry_forwarder.transports.stack import open_transport
+from telemetry_forwarder.variables.types import Secret
+from tests.integration.certificates import Authority
 from tests.integration.world import World, world
+from tests.sink_records import METRIC_SAMPLES, SAMPLES, SPAN_SAMPLES, make_span
+from tests.wire.test_otlp import sink_of
 
 EVERYTHING: dict[str, str | None] = {
     "TELEMETRY_FORWARDER_SINKS": "otlp",
@@ -161,3 +172,74 @@ async def test_the_resource_tells_what_the_environment_is() -> None:
     assert resource["cloud.account.id"].isdigit()
     assert resource["faas.instance"]
     assert resource["cloud.resource_id"].startswith("arn:aws:lambda:")
+
+
+def receiver_with_certificates(tmp_path: Path) -> tuple[OtlpReceiver, Authority, Path]:
+    """Return a receiver that wants a certificate to be shown, who signs both, and a certificate with its key."""
+    authority = Authority(tmp_path)
+    tls = authority.server("127.0.0.1")
+    tls.verify_mode = ssl.CERT_REQUIRED
+    tls.load_verify_locations(authority.trusted)
+    authority.server("the-extension")
+    return OtlpReceiver(tls=tls), authority, tmp_path / "server-2.pem"
+
+
+async def test_certificates_are_checked_and_shown(tmp_path: Path) -> None:
+    otlp, authority, shown = receiver_with_certificates(tmp_path)
+    files = {"CERTIFICATE": authority.trusted, "CLIENT_CERTIFICATE": shown, "CLIENT_KEY": shown}
+    given = {f"OTEL_EXPORTER_OTLP_{name}": str(path) for name, path in files.items()}
+    async with world(otlp=otlp, environment={**EVERYTHING, **given}) as w:
+        await w.env.invoke({"lines": 3})
+        await w.env.shutdown()
+        assert w.numbers("otlp") == Counter(range(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (
+            "CERTIFICATE",
+            "no certificate",
+            "OTEL_EXPORTER_OTLP_CERTIFICATE must name a file of certificates in PEM form",
+        ),
+        ("CLIENT_KEY", "no key", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY must name"),
+    ],
+)
+async def test_a_file_that_is_no_certificate_is_told_by_its_variable(
+    name: str, content: str, said: str, tmp_path: Path
+) -> None:
+    otlp, authority, shown = receiver_with_certificates(tmp_path)
+    (tmp_path / "wrong.pem").write_text(content)
+    files = {"CERTIFICATE": authority.trusted, "CLIENT_CERTIFICATE": shown, "CLIENT_KEY": shown}
+    files[name] = tmp_path / "wrong.pem"
+    given = {f"OTEL_EXPORTER_OTLP_{name}": str(path) for name, path in files.items()}
+    async with world(otlp=otlp, environment={**EVERYTHING, **given}) as w:
+        await w.env.invoke({"lines": 3})
+        await w.env.shutdown()
+        assert any(said in line["message"] for line in w.said)
+        (ledger,) = w.ledgers
+        assert set(ledger["sinks"]["otlp"]["dropped"]) == {"unreachable"}
+
+
+@pytest.mark.parametrize(("signal", "service"), [("logs", "logs"), ("metrics", "monitoring"), ("traces", "xray")])
+async def test_cloudwatch_takes_what_is_signed(signal: str, service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the transport alone: only a host of AWS's is signed for."""
+    for name, value in (("ACCESS_KEY_ID", "AKID"), ("SECRET_ACCESS_KEY", "s"), ("SESSION_TOKEN", "t")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    samples = {"logs": SAMPLES, "metrics": METRIC_SAMPLES, "traces": SPAN_SAMPLES}[signal]
+    sink = sink_of(signal)
+    now_ns = time.time_ns()
+    if signal == "traces":
+        samples = (make_span(start_ns=now_ns, end_ns=now_ns + 1),)
+    async with OtlpReceiver(vendor="cloudwatch", region="eu-west-1") as otlp:
+        delivery = HttpDelivery(
+            url=otlp.url,
+            headers=(HeaderList(Secret("x-aws-log-group=/g,x-aws-log-stream=s")),),
+            signing=Signing(service, "eu-west-1"),
+        )
+        async with open_transport(delivery, Network(), print) as transport:
+            request = sink.request([sink.encode(record) for record in samples])
+            answer = await transport.send(replace(request, url=f"{otlp.url}/v1/{signal}"))
+        assert (answer.status, answer.body) == (200, b"")
+        assert otlp.items
+        assert "x-aws-log-group" in otlp.exports[0].header_names
