@@ -7,7 +7,7 @@ Inside, a trace id is W3C's form: 32 hexadecimal digits in lower case, of which 
 """
 
 from _blake2 import blake2b  # not from `hashlib`, which loads OpenSSL's library
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -91,13 +91,22 @@ def to_xray(trace_id: str) -> str:
 
 def from_datadog(value: object) -> str | None:
     """Return the trace id that a Datadog tracer writes: a decimal number of 64 bits, or 32 digits of 128 bits."""
+    number = _decimal(value)
+    return trace_id(value) if number is None else f"{number:032x}"
+
+
+def span_from_datadog(value: object) -> str | None:
+    """Return the span id that a Datadog tracer writes: a decimal number of 64 bits."""
+    number = _decimal(value)
+    return None if number is None else f"{number:016x}"
+
+
+def _decimal(value: object) -> int | None:
+    """Return the number above 0 that is written in decimal, if it has 64 bits at most."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if not isinstance(value, str):
-        return None
-    if len(value) <= 20 and value.isascii() and value.isdigit() and 0 < (number := int(value)) <= _MASK:
-        return f"{number:032x}"
-    return trace_id(value)
+    is_number = isinstance(value, str) and len(value) <= 20 and value.isascii() and value.isdigit()
+    return number if is_number and 0 < (number := int(str(value))) <= _MASK else None
 
 
 @lru_cache(maxsize=64)
@@ -135,29 +144,47 @@ def digest(*parts: object, digits: int = _SPAN) -> str:
     return blake2b(text.encode("utf-8", "replace"), digest_size=digits // 2).hexdigest()
 
 
-# Where loggers write the trace id of a line: its names, the names of an object that has it, and how it is written.
+# Where loggers write the ids of a line: names, each with the names of members within it. What begins with `dd` is
+# written as Datadog writes it.
 # Sources: OpenTelemetry, trace context in non-OTLP log formats (`trace_id`); its bridges for Python (`otelTraceID`)
 # and .NET, and Spring (`traceId`); Datadog's tracers (`dd.trace_id`); New Relic and Elastic (`trace.id`); Powertools
 # (`xray_trace_id`). All read 2026-11-28.
-_NAMES = {
+_TRACE_NAMES = {
     "trace_id": (), "traceId": (), "TraceId": (), "otelTraceID": (), "trace.id": (), "dd.trace_id": (),
     "xray_trace_id": (), "trace": ("id",), "dd": ("trace_id",),
 }  # fmt: skip
-_KNOWN = frozenset(_NAMES)
+_SPAN_NAMES = {
+    "span_id": (), "spanId": (), "SpanId": (), "otelSpanID": (), "span.id": (), "dd.span_id": (), "span": ("id",),
+    "dd": ("span_id",),
+}  # fmt: skip
+NAMES_OF_TRACES = frozenset(_TRACE_NAMES)
 
 
 def trace_in(fields: Mapping[str, Any]) -> str | None:
     """Return the trace id that a JSON line tells of itself; None if it tells none that is valid."""
-    if _KNOWN.isdisjoint(fields):
+    if NAMES_OF_TRACES.isdisjoint(fields):
         return None
     if (found := _in_any_form(fields.get("trace_id"))) is not None:  # the usual case, kept fast
         return found
-    for name, inside in _NAMES.items():
+    return _first(fields, _TRACE_NAMES, _in_any_form, from_datadog)
+
+
+def span_in(fields: Mapping[str, Any]) -> str | None:
+    """Return the id of the span in which a JSON line says that it was written; None if it tells none that is valid."""
+    return _first(fields, _SPAN_NAMES, span_id, span_from_datadog)
+
+
+def _first(
+    fields: Mapping[str, Any],
+    names: Mapping[str, tuple[str, ...]],
+    read: Callable[[object], str | None],
+    read_datadog: Callable[[object], str | None],
+) -> str | None:
+    for name, inside in names.items():
         value = fields.get(name)
         for inner in inside:
             value = value.get(inner) if isinstance(value, Mapping) else None
-        found = from_datadog(value) if name.startswith("dd") else _in_any_form(value)
-        if found is not None:
+        if (found := (read_datadog if name.startswith("dd") else read)(value)) is not None:
             return found
     return None
 

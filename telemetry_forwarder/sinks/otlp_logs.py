@@ -19,6 +19,7 @@ from telemetry_forwarder.otlp.protobuf import encode
 from telemetry_forwarder.otlp.values import any_value, attributes, flat
 from telemetry_forwarder.records.lossless_json import clean, json_part
 from telemetry_forwarder.records.record import Context, Record, json_ids
+from telemetry_forwarder.records.tracing import NAMES_OF_TRACES, span_in, trace_in
 from telemetry_forwarder.sinks.otlp_requests import (
     OTLP_LOG,
     OtlpSink,
@@ -38,9 +39,6 @@ MOST_ATTRIBUTES = 128
 UID = "log.record.uid"
 _OURS = frozenset({"telemetry.type", "faas.invocation_id", "faas.coldstart", UID, "cut"})
 _MESSAGES = ("message", "msg")
-_LINKS = ({"trace_id": "traceId", "span_id": "spanId"}, {"trace.id": "traceId", "span.id": "spanId"})
-_NAMES_OF_IDS = frozenset(name for names in _LINKS for name in names)
-_DIGITS = {"traceId": 32, "spanId": 16}
 _LONGEST_WORD = 32
 _ROOM = 32  # a longer text takes a few bytes more for the lengths around it
 
@@ -189,18 +187,11 @@ def _links(record: Record) -> dict[str, str]:
         found["traceId"] = record.context.trace_id
     if record.fields is None or record.is_event:
         return found
-    for names in _LINKS:
-        told = {kind: value for name, kind in names.items() if _is_id(value := record.fields.get(name), kind)}
-        if "traceId" in told:
-            return {kind: str(value).lower() for kind, value in told.items()}
+    if (trace_id := trace_in(record.fields)) is not None:
+        found["traceId"] = trace_id
+        if (span_id := span_in(record.fields)) is not None:
+            found["spanId"] = span_id
     return found
-
-
-def _is_id(value: Any, kind: str) -> bool:
-    """Return whether a value is an id of its length, and not all zeros, which means that there is none."""
-    if not isinstance(value, str) or len(value) != _DIGITS[kind]:
-        return False
-    return all(digit in "0123456789abcdefABCDEF" for digit in value) and value.strip("0") != ""
 
 
 # --- lines, fast ----------------------------------------------------------------------------------------------------
@@ -231,7 +222,7 @@ def _line(record: Record, id: bytes, around: _Frame) -> bytes:
     else:
         if around.level is not None and (word := fields.get("level")).__class__ is str:
             severity = _severity_bytes(around.level, word)
-        if not _NAMES_OF_IDS.isdisjoint(fields):
+        if not NAMES_OF_TRACES.isdisjoint(fields):
             links = encode("LogRecord", _links(record))
         message, rest = _parts(fields)
         if message is None:
@@ -278,7 +269,7 @@ def _json_line(record: Record, id: bytes, around: _Frame) -> bytes:
     else:
         if around.level is not None and (word := fields.get("level")).__class__ is str:
             severity = _severity_json(around.level, word)
-        if not _NAMES_OF_IDS.isdisjoint(fields):
+        if not NAMES_OF_TRACES.isdisjoint(fields):
             found = _links(record)
             links = json_part(found)[1:-1] + b"," if found else b""
         message, rest = _parts(fields)

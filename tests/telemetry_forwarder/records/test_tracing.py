@@ -14,6 +14,7 @@ from telemetry_forwarder.records.tracing import (
     from_xray,
     header_of,
     read_header,
+    span_in,
     to_datadog,
     to_xray,
     trace_id,
@@ -152,6 +153,26 @@ def test_a_digest_is_always_the_same() -> None:
 )
 def test_a_json_line_tells_its_trace_under_the_names_that_loggers_use(fields: Any, found: str | None) -> None:
     assert trace_in(fields) == found
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({"span_id": PARENT}, PARENT),
+        ({"spanId": PARENT.upper()}, PARENT),
+        ({"otelSpanID": PARENT}, PARENT),
+        ({"span.id": PARENT}, PARENT),
+        ({"span": {"id": PARENT}}, PARENT),
+        ({"dd.span_id": "17"}, f"{17:016x}"),
+        ({"dd": {"span_id": "17"}}, f"{17:016x}"),
+        ({"dd": {"span_id": PARENT}}, None),  # Datadog writes these in decimal alone
+        ({"span_id": "0" * 16}, None),
+        ({"span": PARENT, "message": PARENT}, None),
+        ({}, None),
+    ],
+)
+def test_a_json_line_tells_its_span_under_the_names_that_loggers_use(fields: Any, found: str | None) -> None:
+    assert span_in(fields) == found
 
 
 def test_what_lambda_told_of_a_request_counts_until_it_starts_again_without() -> None:
