@@ -50,6 +50,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     framing_bytes: int = 0  # per request
     max_span_ms: int | None = None  # between the oldest and the newest record of a request
     max_age_ms: int | None = None  # the destination accepts older records and then drops them
+    redated_ms: int | None = None  # a record older than that, but not older than this, is given the time of now
     is_sorted: bool = False  # True: records must be in ascending order of time
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
 from telemetry_forwarder.clock import Clock
 from telemetry_forwarder.errors import EncodeError, FilteredOut
 from telemetry_forwarder.interfaces import DropReason, Encoded, Sink
@@ -65,9 +67,12 @@ class Encoder:
     def encode(self, record: Record) -> Encoded | None:
         """Encode `record`, or settle it as dropped and return None."""
         limits = self._sink.limits
-        if limits.max_age_ms is not None and self._clock.time() * 1000 - record.time_ms > limits.max_age_ms:
-            self._account.drop(1, DropReason.TOO_OLD)
-            return None
+        now_ms = round(self._clock.time() * 1000)
+        if limits.max_age_ms is not None and now_ms - record.time_ms > limits.max_age_ms:
+            if limits.redated_ms is None or now_ms - record.time_ms > limits.redated_ms:
+                self._account.drop(1, DropReason.TOO_OLD)
+                return None
+            record = replace(record, time_ms=now_ms)
         try:
             encoded = self._sink.encode(record)
             is_oversize = len(encoded.data) + limits.overhead_bytes + limits.framing_bytes > limits.max_bytes

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import TypeGuard
 
+from msgspec.structs import replace
+
 from telemetry_forwarder.clock import Clock
 from telemetry_forwarder.delivery.batcher import halve
 from telemetry_forwarder.delivery.pieces import Attempt, Piece, batched
@@ -44,12 +46,15 @@ class Outstanding:
         account: Account,
         clock: Clock,
         on_settled: Callable[[Sequence[Record]], None] = lambda records: None,
+        *,
+        encode: Callable[[Record], Encoded],
     ) -> None:
         self.pieces: deque[Piece] = deque()
         self.refusals = Refusals(clock)
         self._suspects: list[tuple[Encoded, Rejected | TooLarge]] = []
         self._limits = limits
         self._clock = clock
+        self._encode = encode
         self._account = account
         self._on_settled = on_settled
 
@@ -97,20 +102,26 @@ class Outstanding:
         return one
 
     def without_late(self, piece: Piece) -> Piece | None:
-        """Return what is left of `piece`, which waits, once the records that are too old by now are dropped; or None.
+        """Return what is left of `piece`, which waits, without records that are too old by now; None if nothing is.
 
         A destination with `max_age_ms` would accept them and throw them away. They were young enough when they were
-        encoded, but a freeze may have come between.
+        encoded, but a freeze may have come between. As there, some are given the time of now instead.
         """
-        if self._limits.max_age_ms is None:
+        limits, now_ms = self._limits, round(self._clock.time() * 1000)
+        if limits.max_age_ms is None or now_ms - min(one.record.time_ms for one in piece) <= limits.max_age_ms:
             return piece
-        oldest_ms = self._clock.time() * 1000 - self._limits.max_age_ms
-        late = [encoded for encoded in piece if encoded.record.time_ms < oldest_ms]
-        if not late:
-            return piece
-        left = [encoded for encoded in piece if encoded.record.time_ms >= oldest_ms]
-        self._account.drop(len(late), DropReason.TOO_OLD)
-        self._note_settled(piece, left)
+        left: list[Encoded] = []
+        dropped: list[Record] = []
+        for encoded in piece:
+            age_ms = now_ms - encoded.record.time_ms
+            if age_ms <= limits.max_age_ms:
+                left.append(encoded)
+            elif limits.redated_ms is not None and age_ms <= limits.redated_ms:
+                left.append(self._encode(replace(encoded.record, time_ms=now_ms)))
+            else:
+                dropped.append(encoded.record)
+        self._account.drop(len(dropped), DropReason.TOO_OLD)
+        self._on_settled(dropped)
         rest = Piece(left, is_accused=piece.is_accused)
         place = self.pieces.index(piece)
         self._remove(piece)

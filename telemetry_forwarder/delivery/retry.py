@@ -91,7 +91,7 @@ class Delivery:
         self.window = CLOSED
         self.stop_at: Deadline | None = None  # that of the window: set only in the last one
         self.denied = False
-        self.outstanding = Outstanding(sink.limits, account, clock, on_settled)
+        self.outstanding = Outstanding(sink.limits, account, clock, on_settled, encode=sink.encode)
         self._copies = Copies()
         self._readiness = Readiness(transport)
         self._allowed_at = self._thawed_at = self._last_call_at = self._answered_at = 0.0

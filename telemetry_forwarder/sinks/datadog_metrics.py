@@ -42,6 +42,9 @@ LIMITS = Limits(
     framing_bytes=13,  # {"series":[]}
     # Points that are more than an hour old are answered 202 and dropped. 5 minutes are spare.
     max_age_ms=HOUR_MS - 300_000,
+    # A report comes with the next invocation, which may be hours later. What it tells of (duration, memory, cost) is
+    # worth more an hour off than not at all. But yesterday's figures are none of today's, e.g. those of a replay.
+    redated_ms=24 * HOUR_MS,
 )
 
 _ENHANCED = "aws.lambda.enhanced."

@@ -47,12 +47,12 @@ class DeliveryWorld:
         count: int = 4,
         deadline: float = 60.0,
         tolerated: int = 100,
-        max_age_ms: int | None = None,
+        **limited: int,
     ) -> None:
         self.clock = clock()
         self.account = Account()
         self.account.offered = count
-        self.sink = ListSink(limits=limits(max_age_ms=max_age_ms))
+        self.sink = ListSink(limits=limits(**limited))
         self.transport = ScriptedTransport(*script, then=then, clock=self.clock)
         self.troubles: list[str] = []
         self.delivery = Delivery(

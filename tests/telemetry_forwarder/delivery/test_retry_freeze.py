@@ -8,6 +8,7 @@ from telemetry_forwarder.delivery.answer_time import AFTER_THAW_S, FIRST_S
 from telemetry_forwarder.delivery.retry import THAW_S
 from telemetry_forwarder.delivery.window import CLOSED, LAST_ANSWER_S, SendWindow
 from telemetry_forwarder.interfaces import Delivered, Retry, Verdict
+from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.testing.virtual_time import in_virtual_time
 from tests.builders import Hang, Slow, encoded, freeze, in_seconds
 from tests.telemetry_forwarder.delivery.test_retry import DeliveryWorld
@@ -244,6 +245,21 @@ async def test_a_part_of_a_request_may_be_too_old_and_the_rest_is_sent() -> None
     world.check()
     assert world.transport.ids == [("r0", "r1", "r2"), ("r1", "r2")]
     assert world.dropped == {"too_old": 1}
+
+
+@in_virtual_time
+async def test_what_is_given_the_time_of_now_is_encoded_anew_and_stays_the_same_record() -> None:
+    settled: list[Record] = []
+    world = DeliveryWorld(Retry(after=100.0), max_age_ms=3_300_000, redated_ms=7_000_000)
+    world.delivery.outstanding._on_settled = settled.extend
+    assert not await world.delivery.run()
+    freeze(HOUR_S)
+    world.delivery.allow(SendWindow(in_seconds(60.0)))
+    assert await world.delivery.run()
+    world.check()
+    assert world.account.delivered == 4
+    assert [one.id for one in settled] == ["r0", "r1", "r2", "r3"]
+    assert {one.time_ms for one in settled} == {world.clock.epoch_ms()}
 
 
 @in_virtual_time
