@@ -9,14 +9,16 @@ import asyncio
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
-from local_backends import CloudWatchLogs, Datadog, SecretsManager, SplunkHec, Ssm
+from local_backends import CloudWatchLogs, Datadog, OtlpReceiver, SecretsManager, SplunkHec, Ssm
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the options; port 0 means any free port."""
     options = argparse.ArgumentParser(prog="python -m local_backends", description=__doc__)
-    for name, port in (("splunk", 8088), ("datadog", 8089), ("cloudwatch", 8090), ("ssm", 8091), ("secrets", 8092)):
+    for name, port in (("splunk", 8088), ("datadog", 8089), ("cloudwatch", 8090), ("ssm", 8091), ("secrets", 8092),
+                       ("otlp", 8093)):  # fmt: skip
         options.add_argument(f"--{name}-port", type=int, default=port, metavar="PORT", help=f"default {port}")
     options.add_argument("--splunk-token", default="local-token", help="the token that HEC takes")
     options.add_argument("--splunk-mode", choices=("enterprise", "cloud"), default="enterprise")
@@ -27,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 async def serve(given: argparse.Namespace) -> None:
-    """Run the five backends until a signal arrives."""
+    """Run the backends until a signal arrives; OTLP's only where the package opentelemetry-proto is installed."""
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -37,7 +39,11 @@ async def serve(given: argparse.Namespace) -> None:
         CloudWatchLogs(port=given.cloudwatch_port) as logs,
         Ssm(parameters=_pairs(given.parameter), port=given.ssm_port) as ssm,
         SecretsManager(secrets=_pairs(given.secret), port=given.secrets_port) as secrets,
+        AsyncExitStack() as stack,
     ):
+        otlp = _otlp(given.otlp_port)
+        if otlp is not None:
+            await stack.enter_async_context(otlp)
         _say(
             f"SPLUNK_HEC_URL={splunk.url}",
             f"DD_LOGS_CONFIG_LOGS_DD_URL={datadog.url}",
@@ -45,6 +51,7 @@ async def serve(given: argparse.Namespace) -> None:
             f"AWS_ENDPOINT_URL_CLOUDWATCH_LOGS={logs.url}",
             f"AWS_ENDPOINT_URL_SSM={ssm.url}",
             f"AWS_ENDPOINT_URL_SECRETS_MANAGER={secrets.url}",
+            *([f"TELEMETRY_FORWARDER_OTLP_ENDPOINT={otlp.url}"] if otlp is not None else []),
         )
         await stopped.wait()
     events = sum(len(logs.events(group)) for group in logs.groups)
@@ -52,7 +59,16 @@ async def serve(given: argparse.Namespace) -> None:
         f"splunk {len(splunk.events)} events",
         f"datadog {len(datadog.logs)} logs and {len(datadog.metrics.points)} points",
         f"cloudwatch {events} events",
+        *([f"otlp {len(otlp.items)} log records, metrics and spans"] if otlp is not None else []),
     )
+
+
+def _otlp(port: int) -> OtlpReceiver | None:
+    try:
+        return OtlpReceiver(port=port)
+    except ImportError as error:
+        _say(f"# no OTLP: {error}")
+        return None
 
 
 def _pairs(given: Sequence[str]) -> dict[str, str]:

@@ -45,6 +45,7 @@ class _Vendor(Struct, frozen=True):
     is_protobuf_only: bool = False
     headers: tuple[tuple[str, str], ...] = ()
     has_counts: bool = True
+    is_delta_only: bool = False
 
     def has(self, signal: str, host: str) -> bool:
         return signal in self.signals and host.startswith(self.begins) and host.endswith(self.domains)
@@ -72,7 +73,7 @@ _AWS = {
 _VENDORS = (
     # Datadog keeps the last value of a second for each series of counts, and takes the resource as tags if it is asked.
     _Vendor(
-        _DATADOG, "otlp.", ("metrics",), _at_most(500_000), has_counts=False,
+        _DATADOG, "otlp.", ("metrics",), _at_most(500_000), has_counts=False, is_delta_only=True,
         headers=(("dd-otel-metric-config", '{"resource_attributes_as_tags":true}'),),
     ),
     _Vendor(_DATADOG, "otlp.", ("traces",), _at_most(3_200_000)),
@@ -176,7 +177,7 @@ def _sink(signal: str, values: Values, *, vendor: _Vendor, **given: Any) -> Any:
     if signal == "metrics":
         from telemetry_forwarder.sinks.otlp_metrics import OtlpMetrics
 
-        return OtlpMetrics(**given, has_counts=vendor.has_counts)
+        return OtlpMetrics(**given, has_counts=vendor.has_counts, is_delta_only=vendor.is_delta_only)
     from telemetry_forwarder.sinks.otlp_traces import OtlpTraces
 
     return OtlpTraces(**given)

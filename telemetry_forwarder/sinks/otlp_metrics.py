@@ -37,7 +37,7 @@ from telemetry_forwarder.sinks.otlp_requests import (
     otlp_of,
 )
 
-_DELTA = 1
+_DELTA, _CUMULATIVE = 1, 2
 # Our names that the semantic conventions have, too. Every other `lambda.…` becomes `aws.lambda.…`.
 # `faas.invocations` counts those that succeeded; `aws.lambda.invocations` counts all.
 NAMES = {
@@ -73,6 +73,7 @@ class OtlpMetrics(OtlpSink, frozen=True, kw_only=True, cache_hash=True):
     """Send metric records as Metrics.
 
     `has_counts` is False for a backend that keeps one count of a second alone: it gets counts as distributions.
+    `is_delta_only`: it refuses a request with any sum since the start, which an SDK may have sent.
     """
 
     name: ClassVar[str] = "otlp-metrics"
@@ -83,10 +84,16 @@ class OtlpMetrics(OtlpSink, frozen=True, kw_only=True, cache_hash=True):
     )  # fmt: skip
 
     has_counts: bool = True
+    is_delta_only: bool = False
 
     def encode(self, record: Record) -> Encoded:
         """Return the record's points as Metrics, one behind the other. Raises EncodeError if it has none."""
         if (given := otlp_of(record)) is not None:
+            if self.is_delta_only and _is_cumulative(given["item"]):
+                raise EncodeError(
+                    "a cumulative metric of an SDK, which its backend does not take; for the SDK set "
+                    "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE to `delta`"
+                )
             return given_item(self, record, given["item"])
         series = [_Series(point) for point in _merged(points_of(record))]
         series = [one for one in series if isfinite(one.total)]  # no receiver takes others
@@ -102,6 +109,12 @@ class OtlpMetrics(OtlpSink, frozen=True, kw_only=True, cache_hash=True):
         if len(data) > self.limits.max_record_bytes:
             raise EncodeError(f"a metric record of {len(data)} bytes")
         return Encoded(record, data)
+
+
+def _is_cumulative(item: Mapping[str, Any]) -> bool:
+    """Return whether a Metric of an SDK has sums since its start."""
+    shapes = (item.get(name) for name in ("sum", "histogram", "exponentialHistogram"))
+    return any(isinstance(one, Mapping) and one.get("aggregationTemporality") == _CUMULATIVE for one in shapes)
 
 
 def _merged(points: Sequence[Point]) -> list[Point]:

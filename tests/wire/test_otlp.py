@@ -276,6 +276,16 @@ def test_datadog_gets_counts_as_distributions_and_the_resource_as_tags() -> None
     assert sink.limits.max_bytes == 500_000
 
 
+@pytest.mark.parametrize("shape", ["sum", "histogram", "exponentialHistogram"])
+def test_a_cumulative_metric_of_an_sdk_does_not_cost_datadog_the_records_beside_it(shape: str) -> None:
+    item = {"name": "a", shape: {"aggregationTemporality": 2, "dataPoints": [{"timeUnixNano": "5"}]}}
+    fields = {"points": [], "otlp": {"item": item}}
+    record = make_record(fields, METRICS, fields=fields)
+    with pytest.raises(EncodeError, match="TEMPORALITY_PREFERENCE to `delta`"):
+        sink_of("metrics", OTEL_EXPORTER_OTLP_ENDPOINT="https://otlp.datadoghq.eu").encode(record)
+    assert sink_of("metrics").encode(record).data
+
+
 # --- spans ----------------------------------------------------------------------------------------------------------
 
 
