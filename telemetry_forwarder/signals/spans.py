@@ -35,6 +35,7 @@ _ON_DEMAND = "on-demand"
 _MOST_OPEN, _MOST_OPEN_MANAGED = 2, 1024
 _MOST_PHASES = 8
 _REMEMBERED = 1024  # requests whose tree was made
+_FAILED = frozenset({"error", "critical"})  # the levels of lines that may tell of an exception
 _ALL_SAMPLED = 1 << 56
 
 
@@ -64,11 +65,12 @@ class Spans:
 
     def trace(self, record: Record) -> Iterable[Derived]:
         """Return the spans that end with `record`."""
-        if record.type == "function":
-            if record.level in ("error", "critical"):
+        context = record.context
+        if context.type == "function":
+            if context.level in _FAILED:
                 self._note_line(record)
             return ()
-        make = _MAKE.get(record.type)
+        make = _MAKE.get(context.type)
         return make(self, record, record.fields) if make is not None and isinstance(record.fields, Mapping) else ()
 
     def adopt(self, request_id: str, trace_id: str, span_id: str) -> None:
