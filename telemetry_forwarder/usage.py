@@ -104,8 +104,8 @@ class Usage:
             found.append(Point("lambda.tmp_used", (disk.f_blocks - disk.f_bfree) * disk.f_frsize, "By", _GAUGE))
             found.append(Point("lambda.tmp_max", disk.f_blocks * disk.f_frsize, "By", _GAUGE))
             descriptors, threads = self._count()
-            found.append(Point("lambda.fd_use", descriptors, "1", _GAUGE))
-            found.append(Point("lambda.threads_use", threads, "1", _GAUGE))
+            found.append(Point("lambda.fd_use", descriptors, "{fd}", _GAUGE))
+            found.append(Point("lambda.threads_use", threads, "{thread}", _GAUGE))
         except OSError as error:
             self._tell(error)
         return found

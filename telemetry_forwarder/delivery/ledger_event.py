@@ -91,7 +91,7 @@ class Report(Struct, frozen=True):
         found = [metrics(points, self.time_ms, _SOURCE)]
         for sink, counted in self.sinks.items():
             points = [Point(f"forwarder.{name}", n, "1", _COUNT) for name, n in counted.items() if "." not in name]
-            points.append(Point("forwarder.held", self.held[sink], "1", _GAUGE))
+            points.append(Point("forwarder.held", self.held[sink], "{record}", _GAUGE))
             found.append(metrics(points, self.time_ms, _SOURCE, {"sink": sink}))
             for name, count in counted.items():
                 what, _, reason = name.partition(".")
