@@ -16,7 +16,17 @@ from aiohttp import web
 from local_backends.aws_json import AwsError, check_signature
 from local_backends.encodings import Corrupt, TooLong, Unsupported, decoded
 from local_backends.faults import Answer, Fault, ServiceFault, Throttle, TooLarge
-from local_backends.otlp_messages import SIGNALS, Malformed, Rules, attributes_of, read_json, read_protobuf, services
+from local_backends.otlp_messages import (
+    SIGNALS,
+    Malformed,
+    Rules,
+    attributes_of,
+    read_any,
+    read_json,
+    read_protobuf,
+    refuse_what_is_lost,
+    services,
+)
 from local_backends.otlp_rules import CHECKS, CUMULATIVE, Refused, Series, items_in, points_in
 from local_backends.server import Backend, Call, Reply
 
@@ -85,7 +95,8 @@ class OtlpReceiver(Backend):
     """Receives OTLP at `prefix` + `/v1/logs`, `/v1/metrics` and `/v1/traces`. A request is stored whole, or not at all.
 
     `strict` refuses what only some receivers refuse: snake_case keys, and numbers where JSON should have strings.
-    `vendor` adds the rules of one: its limits, its credential (`key`: the value of `dd-api-key`), its success.
+    `vendor` adds the rules of one: its limits, its credential (`key`: the value of `dd-api-key`), its success. What
+    rotel would lose is refused in its name.
     `empty_success` is the body of a success in JSON: `{}`, or `{"partialSuccess":null}` as a real receiver says.
 
     `logs`, `metrics` and `spans` are what was taken. `exports` are the requests. `overwritten` counts points that
@@ -207,6 +218,8 @@ class OtlpReceiver(Backend):
     def _parsed(self, signal: str, raw: bytes, is_json: bool) -> dict[str, Any]:
         if not is_json:
             return read_protobuf(signal, raw)
+        if self.vendor == "rotel":
+            refuse_what_is_lost(read_any(raw), signal)
         return read_json(signal, raw, Rules(numbers=not self.strict, snake_case=not self.strict))
 
     def _checked(self, signal: str, request: Mapping[str, Any], call: Call) -> list[OtlpItem]:

@@ -309,6 +309,30 @@ async def test_axiom_and_rotel(client: aiohttp.ClientSession) -> None:
         assert (await Post(client, rotel)("logs", request("logs")))[0] == 200
 
 
+@pytest.mark.parametrize("signal", REQUESTS)
+async def test_what_our_own_sink_writes_is_lost_by_no_receiver(client: aiohttp.ClientSession, signal: str) -> None:
+    async with OtlpReceiver(vendor="rotel", now=lambda: NOW) as rotel:
+        assert (await Post(client, rotel)(signal, (GOLDEN / f"otlp_{signal}.json").read_bytes()))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("signal", "item", "said"),
+    [
+        ("metrics", SUM, "asInt is text"),
+        ("metrics", changed(SUM, "sum.dataPoints.0.asInt", 3), ""),
+        ("metrics", changed(HISTOGRAM, "histogram.dataPoints.0.attributes", []), "count is text"),
+        ("metrics", changed(changed(changed(HISTOGRAM, "histogram.dataPoints.0.count", 3),
+                    "histogram.dataPoints.0.bucketCounts", [0, 2, 1]), "unit", "s"), "without attributes"),
+        ("logs", changed(LOG, "body", {"kvlistValue": {}}), "has no values"),
+    ],
+)  # fmt: skip
+async def test_rotel_loses_what_is_written_so(client: aiohttp.ClientSession, signal: str, item: Any, said: str) -> None:
+    async with OtlpReceiver(vendor="rotel", now=lambda: NOW) as rotel:
+        status, body = await Post(client, rotel)(signal, request(signal, item))
+        assert status == (400 if said else 200)
+        assert said.encode() in body
+
+
 SIGNED = {
     "authorization": "AWS4-HMAC-SHA256 Credential=AKID/20261004/eu-west-1/{}/aws4_request, "
     "SignedHeaders=content-type;host;x-amz-date;x-aws-log-group;x-aws-log-stream, Signature=" + "0" * 64,
