@@ -1,6 +1,8 @@
 """What each sink is sent of metric lines, in each of the four modes."""
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -217,3 +219,31 @@ def test_a_mode_that_is_none_is_told(text: str, wrong: str) -> None:
     (problem,) = problems
     assert wrong in str(problem)
     assert "`keep`, `strip`, `drop` or `metrics`" in str(problem)
+
+
+_LOADED = """
+import sys
+from telemetry_forwarder.settings import Settings
+from telemetry_forwarder.variables.reading import read_all
+environ = dict(pair.split("=", 1) for pair in sys.argv[1:])
+assert Settings.from_values(read_all(environ)).destinations
+print(*sorted(name.rpartition(".")[2] for name in sys.modules if name.startswith("telemetry_forwarder.s")))
+"""
+_OURS = {"splunk_metrics", "datadog_metrics", "cloudwatch_metrics", "metric_line_modes", "metric_lines", "points"}
+
+
+@pytest.mark.parametrize(
+    ("more", "loaded"),
+    [
+        ({}, set()),
+        ({"TELEMETRY_FORWARDER_METRICS": "splunk"}, {"splunk_metrics", "points"}),
+        ({"TELEMETRY_FORWARDER_METRICS": "cloudwatch"}, {"cloudwatch_metrics", "points"}),
+        ({"DD_ENHANCED_METRICS": "true"}, {"datadog_metrics", "points"}),
+        ({"TELEMETRY_FORWARDER_METRIC_LINES": "drop"}, {"metric_line_modes", "metric_lines", "points"}),
+    ],
+)
+def test_what_a_run_does_not_use_is_not_loaded(more: dict[str, str], loaded: set[str]) -> None:
+    pairs = [f"{name}={value}" for name, value in {**ENVIRON, **more}.items()]
+    command = [sys.executable, "-c", _LOADED, *pairs]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert set(found) & _OURS == loaded
