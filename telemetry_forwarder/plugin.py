@@ -14,6 +14,7 @@ from telemetry_forwarder.interfaces import (
     Destination,
     DropReason,
     Encoded,
+    HeaderList,
     HttpDelivery,
     HttpRequest,
     HttpResponse,
@@ -22,7 +23,9 @@ from telemetry_forwarder.interfaces import (
     Partial,
     Rejected,
     Retry,
+    Signing,
     Sink,
+    Tls,
     TooLarge,
     Transport,
     Verdict,
@@ -35,8 +38,8 @@ from telemetry_forwarder.variables.types import Secret, SecretReference, Url
 
 __all__ = [
     "Batch", "Cause", "ConfigError", "ConnectFailed", "ConnectionLost", "Context", "Credential", "Delivered",
-    "Denied", "Destination", "DropReason", "EncodeError", "Encoded", "HttpDelivery", "HttpRequest", "HttpResponse",
-    "Limits", "OpenTransport", "Origin", "Partial", "Problem", "Record", "Rejected", "Retry", "Secret",
-    "SecretReference", "Sink", "TimedOut", "TooLarge", "Transport", "TransportError", "Url", "Verdict", "cut", "fit",
-    "text_of", "to_json",
+    "Denied", "Destination", "DropReason", "EncodeError", "Encoded", "HeaderList", "HttpDelivery", "HttpRequest",
+    "HttpResponse", "Limits", "OpenTransport", "Origin", "Partial", "Problem", "Record", "Rejected", "Retry", "Secret",
+    "SecretReference", "Signing", "Sink", "TimedOut", "Tls", "TooLarge", "Transport", "TransportError", "Url",
+    "Verdict", "cut", "fit", "text_of", "to_json",
 ]  # fmt: skip
