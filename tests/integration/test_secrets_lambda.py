@@ -274,7 +274,7 @@ def test_when_it_is_off_nothing_of_it_is_imported():
         "from telemetry_forwarder.variables.reading import read_all\n"
         "environ = {'DD_API_KEY': 'k', 'SPLUNK_HEC_URL': 'http://x', 'SPLUNK_HEC_TOKEN': 't'}\n"
         "Settings.from_values(read_all(environ))\n"
-        "print(*(name for name in sys.modules if 'secrets' in name or 'botocore' in name))"
+        "print(*(name for name in sys.modules if 'forwarder.secrets' in name or 'botocore' in name))"
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
