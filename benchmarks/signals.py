@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.measure import cpu_s, median
-from benchmarks.subjects import OURS, Subject, interpreter_of, subjects
+from benchmarks.subjects import OURS, Subject, enter_layer, interpreter_of, subjects
 from benchmarks.warm import EVENT
 from benchmarks.world import World, world
 
@@ -78,6 +78,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="starts of each environment")
     parser.add_argument("--layer", type=Path, metavar="DIR", help="an unpacked layer, with its interpreter")
     options = parser.parse_args()
+    if options.layer is not None:
+        enter_layer(options.layer, "benchmarks.signals")
     python = options.layer and interpreter_of(options.layer)
     with tempfile.TemporaryDirectory() as folder:
         found = subjects(Path(folder), python or Path(sys.executable), options.layer, None)
