@@ -183,9 +183,9 @@ async def _serve(
         def on_events(events: Sequence[Event]) -> None:
             if secrets_service is not None:
                 secrets_service.on_events(events)
+            lifecycle.on_events(events)  # first, as the end of an invocation waits for nothing
             if reporting is not None:
                 reporting.on_events(events)
-            lifecycle.on_events(events)
 
         lifecycle.on_invoke = on_invoke
         intake = None

@@ -35,7 +35,7 @@ class Unrouted(StrEnum):
     TYPE_NOT_WANTED = "type_not_wanted"  # TELEMETRY_FORWARDER_TYPES does not include its type
     OWN_LINE = "own_line"  # the extension's own log line
     NOT_A_RECORD = "not_a_record"  # an element of a batch that is no telemetry item
-    NO_SINK = "no_sink"  # no sink takes log records
+    NO_SINK = "no_sink"  # no sink takes records of its signal
 
 
 class IntakeCounts(Struct):

@@ -216,7 +216,7 @@ async def receiving_otlp(
     def take(signal: Signal, derived: Sequence[Derived]) -> None:
         if signal is Signal.SPAN and signals is not None:
             signals.note_received(derived)
-        intake.take_received(signal, derived)
+        intake.take_unsent(signal, derived, is_received=True)
 
     async with serving(listeners, Receiver(take, router.takes, clock, log)):
         yield

@@ -238,19 +238,19 @@ class Intake:
         if self._derive is None:
             return
         for signal, derived in self._derive(records):
-            self.take_derived(signal, derived, identity_of(arrived.identity, signal))
+            self._take_derived(signal, derived, identity_of(arrived.identity, signal))
         ends = [record.request_id for record in records if record.type == "platform.runtimeDone"]
         if ends:
             self._measured = ends[-1]
             self.save_handover()
 
-    def take_received(self, signal: Signal, derived: Sequence[Derived]) -> None:
-        """Take records that the function itself has sent. Each call makes a body of its own, whatever is in it."""
+    def take_unsent(self, signal: Signal, derived: Sequence[Derived], *, is_received: bool = False) -> None:
+        """Take records of which Lambda sent nothing (`is_received`: the function did), as a body that is no other's."""
         self._others += 1
         name = f"{self._enricher.origin.instance_id} {os.getpid()} {self._clock.time()} {self._others}"
-        self.take_derived(signal, derived, identity_of(name, signal), is_received=True)
+        self._take_derived(signal, derived, identity_of(name, signal), is_received=is_received)
 
-    def take_derived(
+    def _take_derived(
         self, signal: Signal, derived: Sequence[Derived], identity: str, *, is_received: bool = False
     ) -> None:
         """Count, keep and hand on records of our own, all of one `signal`. `identity` is that of the body they make."""

@@ -41,6 +41,9 @@ class Router:
     def route_derived(self, signal: Signal, records: Sequence[Record]) -> None:
         """Count records that were derived from others, all of one `signal`, and offer them to every taker of it."""
         self._counts.derived += len(records)
+        if not self._takers[signal]:
+            self._counts.unrouted[Unrouted.NO_SINK] += len(records)
+            return
         self._counts.routed += len(records)
         for taker in self._takers[signal]:
             taker.offer(records)

@@ -9,7 +9,6 @@ from telemetry_forwarder.delivery.worker import Worker
 from telemetry_forwarder.intake.intake import Intake
 from telemetry_forwarder.ledger import IntakeCounts
 from telemetry_forwarder.log import Log
-from telemetry_forwarder.records.derived import Derived, identity_of
 from telemetry_forwarder.records.record import Event, Origin, Signal
 from telemetry_forwarder.signals.signals import Signals
 from telemetry_forwarder.spool.spool import Spool
@@ -74,9 +73,9 @@ class Reporting:
         """Report what was counted since the last report, to all who want to know."""
         report = self._report(ledger)
         if self._signals is not None and self._signals.has_metrics:
-            self._take(Signal.METRIC, report.metrics(), "ledger")
+            self._intake.take_unsent(Signal.METRIC, report.metrics())
         if ledger.is_record_wanted:
-            self._take(Signal.LOG, [report.record()], "ledger record")
+            self._intake.take_unsent(Signal.LOG, [report.record()])
             self._write(report)
 
     def finish(self, reason: str | None) -> None:
@@ -84,7 +83,7 @@ class Reporting:
         self._collect()
         if self._signals is not None:
             for signal, derived in self._signals.finish(self._now_ms, reason):
-                self._take(signal, derived, "end")
+                self._intake.take_unsent(signal, derived)
             if (unfinished := self._signals.unfinished) is not None:
                 self._intake.traced = unfinished
                 self._intake.save_handover()  # the next process must not tell it again
@@ -107,12 +106,8 @@ class Reporting:
     def _collect(self) -> None:
         """Hand on what the function sent by DogStatsD."""
         if self._datagrams is not None and (found := self._datagrams.collect(self._now_ms)):
-            self._take(Signal.METRIC, found, "dogstatsd")
+            self._intake.take_unsent(Signal.METRIC, found)
 
     @property
     def _now_ms(self) -> int:
         return round(self._clock.time() * 1000)
-
-    def _take(self, signal: Signal, derived: Sequence[Derived], what: str) -> None:
-        name = f"{self._origin.function_name} {what} {self._clock.time():.6f}"
-        self._intake.take_derived(signal, derived, identity_of(name, signal))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from telemetry_forwarder.intake.router import Router
 from telemetry_forwarder.ledger import IntakeCounts, Unrouted
-from telemetry_forwarder.records.record import Record
+from telemetry_forwarder.records.record import Record, Signal
 from tests.builders import Lines, record
 
 
@@ -79,3 +79,11 @@ def test_routing_says_nothing(level: str) -> None:
     lines = Lines(level)
     route(("function",), record())
     assert not lines.written
+
+
+def test_a_derived_record_of_a_signal_that_nobody_takes_is_counted_as_unrouted() -> None:
+    """As the ledger's own record is where sinks take metrics alone."""
+    counts = IntakeCounts()
+    Router(("function",), [], counts).route_derived(Signal.LOG, [record()])
+    assert (counts.derived, counts.routed, counts.unrouted) == (1, 0, {Unrouted.NO_SINK: 1})
+    assert counts.is_balanced()
