@@ -77,7 +77,7 @@ def run(
     log = Log(settings.log_level)
     logging.basicConfig(handlers=[LibraryLines(log)], level=logging.WARNING, force=True)
     for problem in settings.problems:
-        (log.error if problem.level == "error" else log.warning)(str(problem))
+        getattr(log, problem.level)(str(problem))
     is_served = settings.secrets is not None and settings.secrets.is_served
     is_wrong = any(problem.is_wrong for problem in settings.problems)
     if settings.is_strict and (is_wrong or listener is None or (is_served and not local.get("secrets"))):

@@ -120,7 +120,7 @@ def load(environ: "MutableMapping[str, str]", values: reading.Values) -> "Run":
     try:
         from telemetry_forwarder.app import run
 
-        sinks = set(reading.wanted_sinks(values))
+        sinks = set(map(reading.kind_of, reading.wanted_sinks(values)))
         if sinks - {"cloudwatch"}:
             import telemetry_forwarder.transports.http
         if "cloudwatch" in sinks:

@@ -17,7 +17,7 @@ from telemetry_forwarder.lifecycle.strategy import Mode, Strategy
 from telemetry_forwarder.records.record import Origin
 from telemetry_forwarder.transports.addresses import Network
 from telemetry_forwarder.variables.failover_target import S3Prefix, SqsQueue
-from telemetry_forwarder.variables.reading import BY_NAME, NEEDS, Values, metric_line_mode, unsound, wanted_sinks
+from telemetry_forwarder.variables.reading import BY_NAME, SELECTING, Values, metric_line_mode, unsound, wanted_sinks
 from telemetry_forwarder.variables.table import Problem
 from telemetry_forwarder.variables.types import SecretReference
 from telemetry_forwarder.variables.wording import Notice
@@ -165,6 +165,10 @@ def _destinations(values: Values, problems: list[Problem]) -> tuple[tuple[Destin
         else:
             found[name] = made if isinstance(made, tuple) else (made,)
             problems.extend(problem for destination in found[name] for problem in destination.problems)
+    if any(name.startswith(SELECTING) for name in values.environ):
+        from telemetry_forwarder.sinks.selection import with_selection  # loaded only if wanted
+
+        found = {name: with_selection(name, made, values, problems) for name, made in found.items()}
     if values["TELEMETRY_FORWARDER_METRIC_LINES"]:
         from telemetry_forwarder.sinks.metric_line_modes import with_modes  # loaded only if wanted
 
@@ -237,35 +241,14 @@ _STEMS = (
 )  # fmt: skip
 
 
-def _unknown_names(values: Values) -> list[Notice]:
-    """Return a notice for each variable in the environment that looks like a setting, but is none.
-
-    With our own prefix that is every unknown name. Vendors' own tools use the other prefixes, too. So such a name gets
-    a notice only if it certainly means one setting that is not set itself, and whose sink is wanted (or no sink is).
-    """
-    names = [name for name in values.environ if name not in BY_NAME and name.upper().startswith(_STEMS)]
+def _unknown_names(values: Values) -> "list[Problem]":
+    """Return a notice for each variable in the environment that looks like a setting, but is none."""
+    names = [name for name in values.environ if not values.is_known(name) and name.upper().startswith(_STEMS)]
     if not names:
         return []
-    from telemetry_forwarder.variables.advice import other_meant, own_meant  # loaded only to explain an error
+    from telemetry_forwarder.variables.unknown import notices  # loaded only to explain an error
 
-    found = []
-    for name in sorted(names):
-        if name.upper().startswith(_STEMS[:2]):
-            meant = own_meant(name, BY_NAME)
-            hint = f"The nearest is {meant}." if meant else "docs/settings.md has them all."
-            found.append(
-                Notice(name, f"is set, but is the name of no setting: it has no effect. {hint}", is_wrong=True)
-            )
-        elif (meant := other_meant(name, BY_NAME)) is not None and _is_missed(meant, values):
-            found.append(Notice(name, f"is set, but is the name of no setting: it has no effect. Set {meant} instead."))
-    return found
-
-
-def _is_missed(name: str, values: Values) -> bool:
-    """Return whether `name` belongs to a wanted sink, and neither it nor a variable that replaces it is set."""
-    sink, wanted = BY_NAME[name].sink, wanted_sinks(values)
-    instead = next((row for rows in NEEDS.values() for row in rows if name in row), (name,))
-    return (sink in wanted or not wanted) and not any(values.given(one) for one in instead)
+    return [*notices(values, names, sinks.every_variable)]
 
 
 def _ca_file(values: Values, problems: list[Problem]) -> str | None:

@@ -3,8 +3,8 @@
 import argparse
 from collections.abc import Iterable, Sequence
 
-from telemetry_forwarder.variables.reading import NEEDS
-from telemetry_forwarder.variables.table import BUILT_IN_SINKS, TOPICS, Variable
+from telemetry_forwarder import sinks
+from telemetry_forwarder.variables.table import TOPICS, Variable
 
 HEAD = "| variable | type | default | allowed | meaning |\n| --- | --- | --- | --- | --- |\n"
 
@@ -18,8 +18,8 @@ def settings(arguments: Sequence[str]) -> None:
 
 def markdown() -> str:
     """Return the settings as Markdown: the variables that each sink needs, then a heading and a table per topic."""
-    needs = "\n".join(f"- `{sink}` needs {_needs(sink)}." for sink in BUILT_IN_SINKS)
-    topics = (f"### {topic}\n\n{_table(variables)}" for topic, variables in TOPICS.items())
+    needs = "\n".join(f"- `{sink}` needs {_needs(rows)}." for sink, rows in sinks.needs().items())
+    topics = (f"### {topic}\n\n{_table(variables)}" for topic, variables in (*TOPICS.items(), *sinks.topics()))
     return "\n".join((f"{needs}\n", *topics))
 
 
@@ -33,8 +33,8 @@ def _row(variable: Variable) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _needs(sink: str) -> str:
-    return ", and ".join(" or ".join(f"`{name}`" for name in row) for row in NEEDS[sink])
+def _needs(rows: Iterable[Iterable[str]]) -> str:
+    return ", and ".join(" or ".join(f"`{name}`" for name in row) for row in rows)
 
 
 def _default(variable: Variable) -> str:

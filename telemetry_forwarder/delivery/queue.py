@@ -17,10 +17,19 @@ _LARGE_READ_BYTES = 1024 * 1024
 class SendQueue:
     """A buffer, and behind it the sink's backlog in the spool, if there is a spool. Oldest first throughout.
 
-    Records that leave without having been sent are entered in `account`; `say` logs what the user should know.
+    Records that leave without having been sent are entered in `account`; `say` logs what the user should know. What a
+    sink does not take (`admits`) is settled at once, so that it takes no room and no invocation is held for it.
     """
 
-    def __init__(self, buffer: Buffer, backlog: Backlog | None, account: Account, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        buffer: Buffer,
+        backlog: Backlog | None,
+        account: Account,
+        say: Callable[[str], None],
+        admits: Callable[[Record], bool] | None = None,
+    ) -> None:
+        self._admits = admits
         self._buffer = buffer
         self._backlog = backlog
         self._account = account
@@ -51,6 +60,11 @@ class SendQueue:
 
     def offer(self, records: Sequence[Record]) -> None:
         """Add the records that fit to memory; let the rest wait on disk, behind those that wait there."""
+        if self._admits is not None:
+            taken_by_sink = [record for record in records if self._admits(record)]
+            if len(taken_by_sink) < len(records):
+                self.drop([record for record in records if not self._admits(record)], DropReason.FILTERED)
+            records = taken_by_sink
         if self._backlog is None:
             self._hold(records)
             return

@@ -99,7 +99,7 @@ class Worker:
         self._early_bytes = min(sink.limits.max_bytes, capacity.max_bytes // 2)
         self._reporter = Reporter(sink.name, log, clock, lambda: self.held)
         buffer = Buffer(max_records=capacity.max_records, max_bytes=capacity.max_bytes, when_full=capacity.when_full)
-        self._queue = SendQueue(buffer, backlog, self._account, self._reporter.note)
+        self._queue = SendQueue(buffer, backlog, self._account, self._reporter.note, getattr(sink, "admits", None))
         self._delivery = Delivery(
             sink,
             transport,

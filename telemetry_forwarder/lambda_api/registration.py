@@ -82,11 +82,11 @@ def restores(values: reading.Values) -> bool:
 
 def _may_run(sink: str, values: reading.Values) -> bool:
     """Return whether `sink` has what it needs. A third party's sink counts if it is installed, as only it can tell."""
-    if sink in table.BUILT_IN_SINKS:
+    if (kind := reading.kind_of(sink)) in table.BUILT_IN_SINKS:
         return reading.is_sound(sink, values)
     from importlib.metadata import entry_points  # slow, and only needed for a third party's sink
 
-    return any(entry.name.lower() == sink for entry in entry_points(group="telemetry_forwarder.sinks"))
+    return any(entry.name.lower() == kind for entry in entry_points(group="telemetry_forwarder.sinks"))
 
 
 def register(runtime_api: str, name: str, wanted: "tuple[str, ...]") -> Registration:

@@ -10,9 +10,11 @@ from functools import lru_cache
 from hashlib import sha256
 from time import gmtime, strftime
 from typing import NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
+# The services that want the digest of the body as a header: S3, and OpenSearch Serverless.
+_TELLS_DIGEST = ("s3", "aoss")
 _USUAL_PORTS = {"http": 80, "https": 443}
 
 
@@ -28,26 +30,47 @@ class Credentials(NamedTuple):
 
 
 def signed(
-    credentials: Credentials, service: str, region: str, url: str, headers: Mapping[str, str], body: bytes, now_s: float
+    credentials: Credentials,
+    service: str,
+    region: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    now_s: float,
+    method: str = "POST",
 ) -> dict[str, str]:
-    """Return `headers` with those of the signature of a POST to `url`, which has no query; all of them are signed.
+    """Return `headers` with those of the signature of a request to `url`; all of them are signed.
 
     `now_s` is the time in seconds since the epoch. AWS refuses a signature whose time differs by five minutes from its.
     """
     time = strftime("%Y%m%dT%H%M%SZ", gmtime(now_s))
+    digest = sha256(body).hexdigest()
     sent = {**headers, "X-Amz-Date": time}
+    if service in _TELLS_DIGEST:
+        sent["X-Amz-Content-SHA256"] = digest
     if credentials.token:
         sent["X-Amz-Security-Token"] = credentials.token
     known = {"host": host_of(url), **{name.lower(): " ".join(value.split()) for name, value in sent.items()}}
     names = ";".join(sorted(known))
     lines = "".join(f"{name}:{known[name]}\n" for name in sorted(known))
-    path = quote(urlsplit(url).path or "/", safe="/~")
-    request = f"POST\n{path}\n\n{lines}\n{names}\n{sha256(body).hexdigest()}"
+    parts = urlsplit(url)
+    path = parts.path or "/"
+    if service != "s3":  # elsewhere the path, which is encoded in the URL already, is encoded a second time
+        path = quote(path, safe="/~")
+    request = f"{method}\n{path}\n{_query(parts.query)}\n{lines}\n{names}\n{digest}"
     scope = f"{time[:8]}/{region}/{service}/aws4_request"
     text = f"{_ALGORITHM}\n{time}\n{scope}\n{sha256(request.encode()).hexdigest()}"
     signature = hmac.digest(_key(credentials.secret, *scope.split("/")), text.encode(), "sha256").hex()
     given = f"Credential={credentials.key_id}/{scope}, SignedHeaders={names}, Signature={signature}"
     return {**sent, "Authorization": f"{_ALGORITHM} {given}"}
+
+
+def _query(query: str) -> str:
+    """Return the query of a URL in canonical form: its parameters sorted, each encoded alike."""
+    pairs = [
+        (quote(name, safe="~"), quote(value, safe="~")) for name, value in parse_qsl(query, keep_blank_values=True)
+    ]
+    return "&".join(f"{name}={value}" for name, value in sorted(pairs))
 
 
 @lru_cache(8)

@@ -35,7 +35,8 @@ class SigningTransport:
         except NoCredentials:
             raise CredentialUnavailable(NO_CREDENTIALS) from None
         service, region = self._signing.service, self._signing.region
-        headers = signed(credentials, service, region, request.url, request.headers, request.body, self._clock.time())
+        now_s, given = self._clock.time(), request.headers
+        headers = signed(credentials, service, region, request.url, given, request.body, now_s, request.method)
         return await self._inner.send(replace(request, headers=SealedHeaders(headers)))
 
     def is_preparing(self) -> bool:

@@ -4,19 +4,25 @@ Invalid values are noted at once, but described only when `Values.problems` is c
 that must not delay registration.
 """
 
+from telemetry_forwarder.variables.signal_types import HeaderList
 from telemetry_forwarder.variables.table import MEMORY_SIZE, VARIABLES, Variable
-from telemetry_forwarder.variables.types import SecretArn, SsmParameter
+from telemetry_forwarder.variables.types import SecretArn, SecretText, Site, SsmParameter, Url
 from telemetry_forwarder.variables.wording import Problem as Problem
 from telemetry_forwarder.variables.wording import unquoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
 # The flush strategies that may hold an invocation.
 HOLDING = ("end", "adaptive")
 
+
+# Between the name of a variable and the name of the sink that it is for, in capitals: SPLUNK_HEC_URL__AUDIT.
+FOR = "__"
+# What one sink takes is said by these, with the name of the sink behind them.
+SELECTING = tuple(f"TELEMETRY_FORWARDER_{what}{FOR}" for what in ("TYPES", "LEVEL", "FUNCTIONS"))
 
 BY_NAME = {variable.name: variable for variable in VARIABLES}
 
@@ -39,6 +45,9 @@ NEEDS = {
 }  # fmt: skip
 
 
+if TYPE_CHECKING:
+    Needs = Mapping[str, tuple[tuple[str, ...], ...]]
+
 # If one of these is invalid, the sink does not run: its default would send the records to a wrong place.
 _STOPPING = ("DD_SITE", "DD_LOGS_CONFIG_LOGS_DD_URL")
 
@@ -53,19 +62,35 @@ class Values:
     def __init__(self, environ: "Mapping[str, str]") -> None:
         self.environ = dict(environ)
         self.faults: dict[Variable, Callable[[], Problem]] = {}  # invalid variables; the callable describes the problem
+        self.needs: dict[str, tuple[tuple[str, ...], ...]] = dict(NEEDS)
+        self.sink = ""  # the name of the sink that these are for, if it is not the first of its kind
+        self._variables = BY_NAME
         self._values = {variable.name: self._read(variable) for variable in (*VARIABLES, MEMORY_SIZE)}
         self._bound_buffering()
 
     def __getitem__(self, name: str) -> "Any":
         return self._values[name]
 
+    def add(self, sink: str, variables: "Iterable[Variable]", needs: "tuple[tuple[str, ...], ...]") -> None:
+        """Read further variables: those of `sink`, whose module defines them, and what it needs, as in NEEDS."""
+        self.needs[sink] = needs
+        self._variables = {**self._variables, **{variable.name: variable for variable in variables}}
+        self._values.update({variable.name: self._read(variable) for variable in variables})
+
     def given(self, name: str) -> str:
         """Return the text of a variable, without white space and quotes around it; "" if it is not set."""
         return unquoted(self.environ.get(name, ""))
 
+    def variable(self, name: str) -> Variable:
+        return self._variables[name]
+
+    def is_known(self, name: str) -> bool:
+        """Return whether `name` is a variable of the table, or of a sink that was asked for."""
+        return name in self._variables
+
     def is_unsound(self, name: str) -> bool:
         """Return whether a variable is set and invalid."""
-        return BY_NAME[name] in self.faults
+        return self._variables[name] in self.faults
 
     def problems(self, *sinks: "str | None") -> "list[Problem]":
         """Return the problems of the variables that belong to `sinks` (see `Variable.sink`; None: to no sink)."""
@@ -81,7 +106,7 @@ class Values:
             return variable.kind.read(text)
         except ValueError as error:
             fault = error  # Python deletes `error` at the end of the block, before the lambda runs
-            self.faults[variable] = lambda: unsound(variable, text, fault, name)
+            self.faults[variable] = lambda: unsound(variable, text, fault, name, self.needs)
             return getattr(error, "kept", variable.default)
 
     def _bound_buffering(self) -> None:
@@ -106,16 +131,18 @@ def read_all(environ: "Mapping[str, str]") -> Values:
     return Values(environ)
 
 
-def unsound(variable: Variable, text: str, error: "ValueError | None" = None, name: str = "") -> Problem:
+def unsound(
+    variable: Variable, text: str, error: "ValueError | None" = None, name: str = "", needs: "Needs" = NEEDS
+) -> Problem:
     """Return the problem of a variable with the invalid value `text`; an Unsound `error` names its invalid items.
 
-    `name` is the name under which it was set, if that is another one.
+    `name` is the name under which it was set, if that is another one; `needs` is what each sink needs.
     """
     from telemetry_forwarder.variables.advice import advice, shown  # loaded only to explain an error
 
     kind, name, kept = variable.kind, name or variable.name, getattr(error, "kept", None)
     if kept is None:
-        return Problem(name, shown(kind, text), kind.allowed, consequence(variable), advice(name, kind, text))
+        return Problem(name, shown(kind, text), kind.allowed, consequence(variable, needs), advice(name, kind, text))
     wrong: list[str] = list(dict.fromkeys(getattr(error, "wrong", ())))
     listed = ", ".join(shown(kind, one) for one in wrong[:10])
     hints = " ".join(dict.fromkeys(filter(None, (advice(name, kind, one) for one in wrong[:10]))))
@@ -124,10 +151,12 @@ def unsound(variable: Variable, text: str, error: "ValueError | None" = None, na
     )
 
 
-def consequence(variable: Variable) -> str:
-    for sink, rows in NEEDS.items():
+def consequence(variable: Variable, needs: "Needs" = NEEDS) -> str:
+    for sink, rows in needs.items():
         if any(variable.name in row for row in rows):
             return f"Sink {sink} does not run without it."
+    if variable.sink in needs and variable.sink not in NEEDS and is_address(variable):
+        return f"Sink {variable.sink} does not run, as it would send to another place than was meant."
     if variable.name in _STOPPING:
         return "Sink datadog does not run, as it would send to another place than was meant."
     if variable.name == "DD_DD_URL":
@@ -147,11 +176,11 @@ def consequence(variable: Variable) -> str:
 def missing(sink: str, values: Values) -> "list[Problem]":
     """Return a problem for each row of NEEDS in which no variable is set; invalid values have a problem already."""
     problems = []
-    for row in NEEDS[sink]:
+    for row in values.needs[sink]:
         if not any(values.given(name) for name in row):
             allowed = " or ".join(row)
             if len(row) == 1:
-                allowed = BY_NAME[row[0]].kind.allowed
+                allowed = values.variable(row[0]).kind.allowed
             problems.append(Problem(row[0], "not set", allowed, f"Sink {sink} does not run without it."))
     return problems
 
@@ -182,7 +211,7 @@ def wants_metrics(sink: str, values: Values) -> bool:
     if sink == "datadog" and (switch := values["DD_ENHANCED_METRICS"]) is not None:
         return bool(switch)
     chosen = values["TELEMETRY_FORWARDER_METRICS"]
-    return "on" in chosen or sink in chosen
+    return "on" in chosen or (values.sink or sink) in chosen
 
 
 def metric_line_mode(sink: str, values: Values) -> str:
@@ -191,8 +220,31 @@ def metric_line_mode(sink: str, values: Values) -> str:
     return modes.get(sink, modes.get("", "keep"))
 
 
+def kind_of(sink: str) -> str:
+    """Return the kind of a sink: `splunk` for both `splunk` and `splunk:audit`."""
+    return sink.partition(":")[0]
+
+
+def ending_of(sink: str) -> str:
+    """Return how the names of variables end that are for one sink: `__AUDIT` for `splunk:audit`, else `__SPLUNK`."""
+    kind, _, name = sink.partition(":")
+    return FOR + (name or kind).upper().replace("-", "_")
+
+
+def is_address(variable: Variable) -> bool:
+    """Return whether a variable says where a sink sends to."""
+    return isinstance(variable.kind, (Url, Site))
+
+
+def is_credential(variable: Variable) -> bool:
+    """Return whether a variable holds a credential, or says where one is."""
+    return isinstance(variable.kind, (SecretText, SecretArn, SsmParameter, HeaderList))
+
+
 def is_sound(sink: str, values: Values) -> bool:
-    """Return whether a built-in `sink` has valid values for all that it needs."""
+    """Return whether a built-in `sink` has valid values for all that it needs, as far as this table tells."""
+    if sink not in NEEDS:
+        return True
     if sink == "datadog" and stops(values):
         return False
     if sink == "otlp":
@@ -209,9 +261,16 @@ def stops(values: Values) -> bool:
 
 def needs_secrets(values: Values) -> bool:
     """Return whether a wanted sink has a reference to its credential, which is read from AWS."""
-    wanted = wanted_sinks(values)
-    return any(
-        isinstance(variable.kind, (SecretArn, SsmParameter)) and values.given(variable.name)
-        for variable in VARIABLES
-        if variable.sink in wanted
-    )
+    kinds = set(map(kind_of, wanted_sinks(values)))
+    return any(_is_reference(name, kinds) and values.given(name) for name in values.environ)
+
+
+def _is_reference(name: str, kinds: "set[str]") -> bool:
+    """Return whether a variable refers to a credential of a sink of one of `kinds`, or perhaps does.
+
+    Of a sink whose variables are not in the table, only the name tells.
+    """
+    name = name.partition(FOR)[0]
+    if not name.endswith(("_SECRET_ARN", "_SSM_PARAMETER")):
+        return False
+    return BY_NAME[name].sink in kinds if name in BY_NAME else not kinds <= NEEDS.keys()

@@ -1,7 +1,27 @@
-"""The types of the settings of metrics, traces and OTLP; as in `types`, `read` turns a variable's text into a value."""
+"""The types of settings of sinks, metrics, traces and OTLP; as in `types`, `read` turns a text into a value."""
 
-from telemetry_forwarder.variables.types import Secret
+from telemetry_forwarder.variables.types import Secret, Words
 from telemetry_forwarder.variables.wording import only, whole, words
+
+
+class SinkNames(Words):
+    """A list of sinks: `kind`, or `kind:name` for a further one of a kind; names of third parties are allowed, too."""
+
+    # Sinks have destinations as `splunk-metrics`, which the keys of failover do not tell from `splunk:metrics`.
+    _TAKEN = ("logs", "metrics", "traces")
+
+    def __init__(self, *words: str) -> None:
+        super().__init__(*words, open_ended=True)
+        self.allowed += "; `kind:name` for a further one of a kind, the name of letters, digits and `_`"
+
+    def read(self, text: str) -> "tuple[str, ...]":
+        found = [word.lower() for word in words(text)]
+        kept = tuple(dict.fromkeys(word for word in found if self._is_one(word)))
+        return whole(kept, [word for word in found if word not in kept])
+
+    def _is_one(self, word: str) -> bool:
+        kind, colon, name = word.partition(":")
+        return not colon or (bool(kind and name) and only(name, "_") and name not in self._TAKEN)
 
 
 class Choice:
@@ -29,7 +49,8 @@ _SWITCH = {
 
 
 def _is_name(word: str) -> bool:
-    return word.isascii() and word.replace("-", "").replace("_", "").isalnum()
+    kind, colon, name = word.partition(":")
+    return only(word, "-_:") and bool(kind) and ":" not in name and bool(name) is bool(colon)
 
 
 class Sampling:

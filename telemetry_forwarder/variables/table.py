@@ -15,6 +15,7 @@ from telemetry_forwarder.variables.signal_types import (
     Namespace,
     Price,
     Sampling,
+    SinkNames,
 )
 from telemetry_forwarder.variables.types import (
     DirectoryPath,
@@ -46,7 +47,14 @@ RETENTION_DAYS = (
     "1096", "1827", "2192", "2557", "2922", "3288", "3653",
 )  # fmt: skip
 
-BUILT_IN_SINKS = ("splunk", "datadog", "cloudwatch", "otlp")
+# The sinks by the names that TELEMETRY_FORWARDER_SINKS uses, with their modules in the package `sinks`. A module may
+# have a table of variables of its own (see `sinks`); those of the first four are here.
+BUILT_IN_SINKS = {
+    "splunk": "splunk_hec",
+    "datadog": "datadog",
+    "cloudwatch": "cloudwatch_logs",
+    "otlp": "otlp",
+}
 
 # The value of AWS_LAMBDA_INITIALIZATION_TYPE on Lambda Managed Instances.
 MANAGED_INSTANCES = "lambda-managed-instances"
@@ -59,8 +67,9 @@ RESERVED_PORTS = {9001: "the Lambda Runtime API", 2773: "the secrets endpoint"}
 TOPICS = {
     "What is sent, and where": (
         Variable(
-            "TELEMETRY_FORWARDER_SINKS", Words(*BUILT_IN_SINKS, open_ended=True), (),
-            "Which sinks run; unset: every sink whose credential or address is given",
+            "TELEMETRY_FORWARDER_SINKS", SinkNames(*BUILT_IN_SINKS), (),
+            "Which sinks run. `splunk:audit` is another one of the kind `splunk`, reading `SPLUNK_HEC_URL__AUDIT` and "
+            "so on. Unset: those of `splunk`, `datadog`, `cloudwatch` and `otlp` whose credential or address is given",
         ),
         Variable(
             "TELEMETRY_FORWARDER_TYPES", Words("platform", "function", "extension"), ("platform", "function"),

@@ -127,12 +127,11 @@ class Problem:
 class Notice(Problem):
     """A likely mistake, described by one text. `is_wrong` says whether it fails the start in strict mode."""
 
-    level = "warning"
-
-    def __init__(self, variable: str, text: str, *, is_wrong: bool = False) -> None:
+    def __init__(self, variable: str, text: str, *, is_wrong: bool = False, level: str = "warning") -> None:
         super().__init__(variable, "", "", text)
         self.text = text
         self.is_wrong = is_wrong
+        self.level = level
 
     def __str__(self) -> str:
         return f"{self.variable} {self.text}"

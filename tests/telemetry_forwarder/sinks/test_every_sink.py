@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from telemetry_forwarder.errors import EncodeError
 from telemetry_forwarder.interfaces import AwsResponse, HttpResponse, Partial, Verdict
 from telemetry_forwarder.records.lossless_json import to_json
-from telemetry_forwarder.sinks import BUILT_IN, load
+from telemetry_forwarder.sinks import load
 from telemetry_forwarder.variables.reading import read_all
+from telemetry_forwarder.variables.table import BUILT_IN_SINKS
 from tests.sink_records import SAMPLES, any_record, json_values, make_record, same
 
 ENVIRON = {
@@ -22,7 +23,7 @@ ENVIRON = {
 }
 
 
-SINKS = {name: load(name)(read_all(ENVIRON)).sink for name in BUILT_IN}
+SINKS = {name: load(name)(read_all(ENVIRON)).sink for name in BUILT_IN_SINKS}
 MARKS = {"splunk": b'"cut":"true"', "otlp": b'{"key":"cut","value":{"boolValue":true}}'}  # HEC's fields are texts
 IDS = {"otlp": b'"log.record.uid","value":{"stringValue":"the-id"}'}
 HTTP_SINKS = [SINKS["splunk"], SINKS["datadog"], SINKS["otlp"]]

@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from botocore.auth import SIGV4_TIMESTAMP, SigV4Auth
+from botocore.auth import SIGV4_TIMESTAMP, S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.compat import HTTPHeaders, get_current_datetime
 from botocore.credentials import Credentials as SdkCredentials
@@ -59,6 +59,38 @@ def test_a_signature_is_the_sdks(
     assert ours["Authorization"] == theirs.headers["Authorization"]
     assert ours["X-Amz-Date"] == theirs.headers["X-Amz-Date"]
     assert ours.get("X-Amz-Security-Token") == theirs.headers.get("X-Amz-Security-Token")
+
+
+@pytest.mark.parametrize(
+    ("method", "service", "url"),
+    [
+        ("PUT", "s3", "https://b.s3.eu-west-1.amazonaws.com/logs/function=a%3Ab/day=2026-11-28/x%20y~z.gz"),
+        ("PUT", "s3", "http://127.0.0.1:9000/bucket/a//b/../c.gz?tagging="),
+        (
+            "POST",
+            "aoss",
+            "https://c.eu-west-1.aoss.amazonaws.com/_bulk?filter_path=errors%2Citems.%2A.error&a=b%20c&A=1",
+        ),
+        ("POST", "es", "https://d.eu-west-1.es.amazonaws.com/logs%2Da/_bulk?filter_path=errors"),
+    ],
+)
+def test_a_signature_with_a_query_and_a_digest_is_the_sdks(method: str, service: str, url: str) -> None:
+    body, now = b"x\n", get_current_datetime()
+    ours = signed(
+        Credentials("AKID", "hunter2", "t"), service, "eu-west-1", url, {"A": "1"}, body, now.timestamp(), method
+    )
+    theirs = AWSRequest(method=method, url=url, headers={"A": "1"}, data=body)
+    kind = S3SigV4Auth if service == "s3" else SigV4Auth
+    signer = kind(SdkCredentials("AKID", "hunter2", "t"), service, "eu-west-1")
+    theirs.context["timestamp"] = now.strftime(SIGV4_TIMESTAMP)
+    # The SDK tells the digest of S3's bodies alone by itself.
+    if "X-Amz-Content-SHA256" in ours:
+        theirs.headers["X-Amz-Content-SHA256"] = ours["X-Amz-Content-SHA256"]
+    signer._modify_request_before_signing(theirs)
+    text = signer.string_to_sign(theirs, signer.canonical_request(theirs))
+    signer._inject_signature_to_request(theirs, signer.signature(text, theirs))
+    assert ours["Authorization"] == theirs.headers["Authorization"]
+    assert ("X-Amz-Content-SHA256" in ours) is (service in ("s3", "aoss"))
 
 
 def test_credentials_are_shown_without_the_secret() -> None:
