@@ -3,6 +3,7 @@
 import pytest
 
 from telemetry_forwarder.cli.replay import _settings
+from telemetry_forwarder.failover.parcels import word
 from telemetry_forwarder.interfaces import taken_by
 from telemetry_forwarder.records.record import Signal
 
@@ -32,3 +33,17 @@ def test_a_sink_without_such_a_destination_is_refused(capsys: pytest.CaptureFixt
         _settings("splunk-traces", ENVIRON)
     assert ended.value.code == 2
     assert "--to splunk-traces" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("to", ["splunk:audit", "splunk:audit-metrics"])
+def test_what_was_kept_for_a_further_sink_goes_to_it_and_not_to_the_first(to: str) -> None:
+    own = {"SPLUNK_INDEX__AUDIT": "audit", "TELEMETRY_FORWARDER_TYPES__AUDIT": "platform"}
+    (found,) = _settings(to, {**ENVIRON, **own}).destinations
+    assert found.sink.name == to
+
+
+def test_keys_of_a_further_sink_are_told_from_those_of_others() -> None:
+    """Which is why no further sink may be called `metrics`."""
+    names = ["splunk", "splunk-metrics", "splunk:audit", "splunk:audit-metrics"]
+    assert len({word(name) for name in names}) == 4
+    assert word("splunk:metrics") == word("splunk-metrics")
