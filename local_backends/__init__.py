@@ -1,4 +1,4 @@
-"""Strict local backends: Splunk HEC, Datadog, CloudWatch Logs, OTLP, Parameter Store and Secrets Manager.
+"""Strict local backends: Splunk HEC, Datadog, CloudWatch Logs, OTLP, Axiom, Parameter Store and Secrets Manager.
 
 Each is an async context manager. It listens on a loopback port, refuses what the real service refuses, keeps what it
 accepted for tests to read, and can be told to fail::
@@ -11,6 +11,7 @@ accepted for tests to read, and can be told to fail::
 Behaviour that the vendor does not document is an argument of the constructor; its docstring names the default.
 """
 
+from local_backends.axiom import Axiom, AxiomEvent, FailEvents
 from local_backends.cloudwatch_logs import CloudWatchLogs, RejectEvents
 from local_backends.datadog import Datadog
 from local_backends.datadog_logs import DatadogLog
@@ -23,6 +24,7 @@ from local_backends.faults import (
     Faults,
     HalfAnswer,
     Hang,
+    Page,
     Reset,
     Slow,
     Throttle,
@@ -31,7 +33,7 @@ from local_backends.faults import (
 )
 from local_backends.hec_events import HecEvent, Rules
 from local_backends.log_groups import LogEvent, LogGroup, LogStream
-from local_backends.otlp import Export, OtlpItem, OtlpReceiver, Page, RejectItems, RetryAt
+from local_backends.otlp import Export, OtlpItem, OtlpReceiver, RejectItems, RetryAt
 from local_backends.otlp_trees import assert_trees
 from local_backends.secrets_manager import SecretsManager
 from local_backends.server import Backend, Seen
@@ -41,6 +43,8 @@ from local_backends.ssm import Ssm
 __all__ = [
     "ANY",
     "Answer",
+    "Axiom",
+    "AxiomEvent",
     "Backend",
     "BadEvent",
     "CloudWatchLogs",
@@ -50,6 +54,7 @@ __all__ = [
     "DatadogPoint",
     "EmbeddedMetrics",
     "Export",
+    "FailEvents",
     "Fault",
     "Faults",
     "HalfAnswer",

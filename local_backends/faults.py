@@ -79,6 +79,15 @@ class HalfAnswer:
     times: int | None = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Answer with `status` and a page of HTML, as a proxy does; nothing is stored. `size` pads it."""
+
+    status: int = 502
+    size: int = 0
+    times: int | None = 1
+
+
 class ServiceFault:
     """The base class of faults of only one service; the service itself produces them."""
 
@@ -97,7 +106,7 @@ class Withhold:
     times: int | None = 1
 
 
-Fault = Answer | Throttle | TooLarge | Hang | Slow | Reset | HalfAnswer | Withhold | ServiceFault
+Fault = Answer | Throttle | TooLarge | Hang | Slow | Reset | HalfAnswer | Page | Withhold | ServiceFault
 
 
 @dataclass(slots=True)
@@ -116,7 +125,7 @@ class Faults:
 
     def __init__(self, deliveries: frozenset[str], own: tuple[type, ...] = ()) -> None:
         self._deliveries = deliveries
-        self._known = (Answer, Throttle, TooLarge, Hang, Slow, Reset, HalfAnswer, Withhold, *own)
+        self._known = (Answer, Throttle, TooLarge, Hang, Slow, Reset, HalfAnswer, Page, Withhold, *own)
         self._queue: deque[_Scripted] = deque()
         self._always: list[_Scripted] = []
         self._release = asyncio.Event()

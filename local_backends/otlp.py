@@ -56,15 +56,6 @@ class RetryAt(ServiceFault):
 
 
 @dataclass(frozen=True, slots=True)
-class Page(ServiceFault):
-    """Answer with `status` and a page of HTML, as a proxy does; nothing is stored. `size` pads it."""
-
-    status: int = 502
-    size: int = 0
-    times: int | None = 1
-
-
-@dataclass(frozen=True, slots=True)
 class OtlpItem:
     """One log record, metric or span that was taken, in OTLP/JSON's form with integers, and what surrounds it."""
 
@@ -104,7 +95,7 @@ class OtlpReceiver(Backend):
     """
 
     deliveries: ClassVar[frozenset[str]] = frozenset(SIGNALS)
-    own_faults: ClassVar[tuple[type, ...]] = (RejectItems, RetryAt, Page)
+    own_faults: ClassVar[tuple[type, ...]] = (RejectItems, RetryAt)
     wire_limit = _MAX_BYTES
 
     def __init__(
@@ -159,8 +150,6 @@ class OtlpReceiver(Backend):
             now = self.now()
             dates = {"Retry-After": formatdate(now + fault.seconds, usegmt=True), "Date": formatdate(now, usegmt=True)}
             return _error(fault.status, "as scripted", is_json, dates)
-        if isinstance(fault, Page):
-            return Reply(fault.status, b"<html><title>Gateway</title>" + b" " * fault.size, "text/html")
         try:
             return self._take(call, is_json, fault)
         except Refused as error:

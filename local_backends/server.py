@@ -23,6 +23,7 @@ from local_backends.faults import (
     Faults,
     HalfAnswer,
     Hang,
+    Page,
     Reset,
     Slow,
     Throttle,
@@ -30,7 +31,9 @@ from local_backends.faults import (
     Withhold,
 )
 
-_SECRET_HEADERS = frozenset({"authorization", "dd-api-key", "x-amz-security-token", "cookie"})
+_SECRET_HEADERS = frozenset(
+    {"authorization", "dd-api-key", "x-amz-security-token", "cookie", "x-honeycomb-team", "api-key", "x-license-key"}
+)
 _RESET_NOW = struct.pack("ii", 1, 0)  # SO_LINGER: on, zero seconds; close() then sends RST, not FIN
 
 
@@ -278,6 +281,8 @@ class Backend(ABC):
                 return None
             case HalfAnswer():
                 return replace(self._carry_out(call, place), is_half=True)
+            case Page():
+                return Reply(fault.status, b"<html><title>Gateway</title>" + b" " * fault.size, "text/html")
             case Withhold():
                 outcome = await self._play(fault.then, call, place)
                 await self.faults.hang(None)

@@ -82,7 +82,8 @@ def _built_in(kind: str) -> tuple[Create, Sequence[Variable]]:
             raise ConfigError(problems + missing(kind, values))
         made = module.create(values)
         first, *rest = made if isinstance(made, tuple) else (made,)
-        return (replace(first, problems=(*problems, *first.problems)), *rest)
+        first = replace(first, problems=(*problems, *first.problems))
+        return (first, *rest) if rest else first
 
     return create, module.VARIABLES
 

@@ -54,6 +54,7 @@ BUILT_IN_SINKS = {
     "datadog": "datadog",
     "cloudwatch": "cloudwatch_logs",
     "otlp": "otlp",
+    "axiom": "axiom",
 }
 
 # The value of AWS_LAMBDA_INITIALIZATION_TYPE on Lambda Managed Instances.

@@ -1,4 +1,4 @@
-"""docs/sinks.md shows what is really sent, and its example of a sink works."""
+"""docs/sinks.md and the pages of single sinks show what is really sent, and the example of a sink works."""
 
 import json
 import re
@@ -8,10 +8,12 @@ import pytest
 
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import Delivered, HttpResponse, Rejected, Retry
-from telemetry_forwarder.sinks import cloudwatch_logs, datadog, datadog_metrics, splunk_hec
+from telemetry_forwarder.sinks import axiom, cloudwatch_logs, datadog, datadog_metrics, splunk_hec
 from tests.sink_records import GOLDEN, SAMPLES, encode_all, loads, make_record
 
-PAGE = (Path(__file__).parents[2] / "docs" / "sinks.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "sinks.md").read_text()
+PAGES = PAGE + "".join(path.read_text() for path in sorted((DOCS / "sinks").glob("*.md")))
 EXAMPLE = re.compile(r"<!-- golden: (\S+) (\d+) -->\n```json\n(.*?)```", re.DOTALL)
 
 
@@ -40,7 +42,7 @@ def golden(name):
 
 
 def test_the_examples_are_golden():
-    found = EXAMPLE.findall(PAGE)
+    found = EXAMPLE.findall(PAGES)
     assert {name for name, _, _ in found} == {path.name for path in GOLDEN.iterdir()}
     for name, index, shown in found:
         assert json.loads(shown) == golden(name)[int(index)]
@@ -54,6 +56,14 @@ def test_the_limits_are_those_of_the_code(sink):
     limits = sink.LIMITS
     for number in (limits.max_records, limits.max_bytes, limits.max_record_bytes):
         assert f"{number:,}" in PAGE
+
+
+@pytest.mark.parametrize("sink", [axiom], ids=lambda module: module.__name__)
+def test_the_limits_on_a_page_of_its_own_are_those_of_the_code(sink):
+    page = (DOCS / "sinks" / f"{sink.TOPIC.lower().replace(' ', '')}.md").read_text()
+    limits = sink.LIMITS
+    for number in (limits.max_records, limits.max_bytes, limits.max_record_bytes):
+        assert f"{number:,}" in page
 
 
 def test_the_example_of_a_sink_works():

@@ -18,7 +18,7 @@ from telemetry_forwarder.interfaces import Encoded
 from telemetry_forwarder.otlp.protobuf import encode
 from telemetry_forwarder.records.lossless_json import to_json
 from telemetry_forwarder.records.record import Record
-from telemetry_forwarder.sinks import cloudwatch_logs, datadog, splunk_hec
+from telemetry_forwarder.sinks import axiom, cloudwatch_logs, datadog, json_objects, splunk_hec
 from telemetry_forwarder.sinks.otlp import _USUAL
 from telemetry_forwarder.sinks.otlp_logs import OtlpLogs, _log_record
 from telemetry_forwarder.sinks.otlp_requests import framed
@@ -34,6 +34,7 @@ MANY = settings(
 SPLUNK = splunk_hec.SplunkHec(url="https://splunk.example", index="main")
 DATADOG = datadog.Datadog(url="https://datadog.example", tags=(("a", "b"),))
 OTLP, OTLP_JSON = (OtlpLogs(url="https://otlp.example", limits=_USUAL, is_json=is_json) for is_json in (False, True))
+AXIOM = axiom.Axiom(url="https://axiom.example", dataset="d")
 CLOUDWATCH = cloudwatch_logs.CloudWatchLogs(group="/g", stream=None, fallback_stream="s")
 
 
@@ -79,9 +80,14 @@ def otlp(record: Record) -> bytes:
     return framed(encode("LogRecord", _log_record(record)))
 
 
+def of_axiom(record: Record) -> bytes:
+    return to_json({"_time": json_objects.rfc3339(record.time_ms), **axiom._OBJECTS.content(record)})
+
+
 WRITERS: Mapping[str, tuple[Any, Callable[[Record], bytes]]] = {
     "splunk": (SPLUNK, splunk), "datadog": (DATADOG, of_datadog), "cloudwatch": (CLOUDWATCH, cloudwatch),
     "otlp": (OTLP, otlp), "otlp as JSON": (OTLP_JSON, lambda record: to_json(_log_record(record))),
+    "axiom": (AXIOM, of_axiom),
 }  # fmt: skip
 
 

@@ -20,13 +20,15 @@ ENVIRON = {
     "CLOUDWATCH_LOG_GROUP": "g",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "https://otlp.example.com",
     "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json",  # what it writes as protobuf is compared with that elsewhere
+    "AXIOM_TOKEN": "t",
+    "AXIOM_DATASET": "d",
 }
 
 
 SINKS = {name: load(name)(read_all(ENVIRON)).sink for name in BUILT_IN_SINKS}
 MARKS = {"splunk": b'"cut":"true"', "otlp": b'{"key":"cut","value":{"boolValue":true}}'}  # HEC's fields are texts
 IDS = {"otlp": b'"log.record.uid","value":{"stringValue":"the-id"}'}
-HTTP_SINKS = [SINKS["splunk"], SINKS["datadog"], SINKS["otlp"]]
+HTTP_SINKS = [sink for sink in SINKS.values() if sink.name != "cloudwatch"]
 
 every_sink = pytest.mark.parametrize("sink", SINKS.values(), ids=SINKS)
 
@@ -85,7 +87,11 @@ headers = st.dictionaries(
 hec_like = st.fixed_dictionaries(
     {}, optional={"text": json_values, "code": st.integers(-1, 30) | json_values, "invalid-event-number": json_values}
 )
-bodies = st.binary(max_size=200) | hec_like.map(to_json)
+axiom_like = st.fixed_dictionaries(
+    {"ingested": st.integers(-1, 9) | json_values},
+    optional={"failed": st.integers(-1, 9) | json_values, "failures": json_values},
+)
+bodies = st.binary(max_size=200) | (hec_like | axiom_like).map(to_json)
 
 
 def is_sound(verdict, batch):

@@ -75,6 +75,16 @@ def installed(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
+# What every built-in sink needs, to be made.
+ENVIRON = {
+    "SPLUNK_HEC_URL": "https://h", "SPLUNK_HEC_TOKEN": "t", "DD_API_KEY": "k", "CLOUDWATCH_LOG_GROUP": "g",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "https://h",
+    "AXIOM_TOKEN": "t", "AXIOM_DATASET": "d",
+}  # fmt: skip
+# The files of a sink beside its own, by its name.
+PARTS = {"axiom": ["json_objects"]}
+
+
 def problem_of(caught):
     (problem,) = caught.value.problems
     return problem
@@ -82,9 +92,23 @@ def problem_of(caught):
 
 @pytest.mark.parametrize("name", BUILT_IN_SINKS)
 def test_a_built_in_sink_is_named_as_it_is_chosen(name):
-    environ = {"SPLUNK_HEC_URL": "https://h", "SPLUNK_HEC_TOKEN": "t", "DD_API_KEY": "k", "CLOUDWATCH_LOG_GROUP": "g",
-               "OTEL_EXPORTER_OTLP_ENDPOINT": "https://h"}  # fmt: skip
-    assert load(name)(read_all(environ)).sink.name == name
+    assert load(name)(read_all(ENVIRON)).sink.name == name
+
+
+@pytest.mark.parametrize("name", BUILT_IN_SINKS)
+def test_nothing_of_a_sink_is_imported_that_is_not_asked_for(name):
+    """Reading all that the environment says, and making the settings of another sink, loads no file of it."""
+    others = {"datadog": "splunk"}.get(name, "datadog")
+    modules = {f"telemetry_forwarder.sinks.{module}" for module in (BUILT_IN_SINKS[name], *PARTS.get(name, ()))}
+    code = f"""
+import sys
+from telemetry_forwarder.settings import Settings
+from telemetry_forwarder.variables.reading import read_all
+found = Settings.from_values(read_all({ENVIRON | {"TELEMETRY_FORWARDER_SINKS": others}!r}))
+assert [one.sink.name for one in found.destinations] == [{others!r}], found.problems
+assert not {modules!r} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-S", "-c", SITE + code], check=True, timeout=60)
 
 
 def test_only_the_sink_that_is_asked_for_is_imported():

@@ -1,0 +1,161 @@
+"""The sinks of vendors that take JSON by HTTP on the whole road: a function, the real executable, a strict backend."""
+
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from local_backends import Answer, Axiom, FailEvents, Fault, HalfAnswer, Page, Reset, Throttle, TooLarge
+from local_backends.intake import Intake
+from tests.integration.world import NUMBERED, World, assert_arrived, assert_balanced, world
+
+
+@dataclass(frozen=True)
+class Case:
+    """A sink: its backend, the variables that lead there, and how to read what was stored.
+
+    `secret` is the credential, which `wrong` replaces; `variable` holds it. `half` makes the backend say inside a
+    success that it did not store one record.
+    """
+
+    backend: Callable[[], Intake]
+    environ: Callable[[Any], Mapping[str, str]]
+    secret: str
+    wrong: str
+    variable: str
+    members: Callable[[Any], Mapping[str, Any]]
+    known: Callable[[Any], Mapping[str, Any]]
+    half: Fault
+
+
+CASES = {
+    "axiom": Case(
+        backend=lambda: Axiom(token="xaat-right-1234", dataset="lambda"),
+        environ=lambda backend: {"AXIOM_URL": backend.url, "AXIOM_DATASET": "lambda"},
+        secret="xaat-right-1234",
+        wrong="xaat-wrong-9876",
+        variable="AXIOM_TOKEN",
+        members=lambda event: event.members,
+        known=lambda event: event.members["lambda"],
+        half=FailEvents(1, times=1),
+    ),
+}
+each_sink = pytest.mark.parametrize("sink", CASES)
+
+
+def environment(sink: str, backend: Intake, **more: str) -> dict[str, str | None]:
+    case = CASES[sink]
+    given = {case.variable: case.secret, **case.environ(backend), **more}
+    return {"TELEMETRY_FORWARDER_SINKS": sink, "TELEMETRY_FORWARDER_FLUSH": "end", **given}
+
+
+def numbers(sink: str, backend: Intake) -> Counter[int]:
+    """Count how often each numbered line was stored."""
+    texts = (str(CASES[sink].members(one).get("message", "")) for one in backend.kept)
+    return Counter(int(number) for text in texts for number in NUMBERED.findall(text))
+
+
+def assert_secret_is_kept(w: World[Any], *secrets: str) -> None:
+    """Nothing that the extension or the function wrote holds a secret, in any form in which it may be sent."""
+    said = str(w.said) + "".join(w.env.extension_output("telemetry-forwarder"))
+    for secret in secrets:
+        for form in (secret, quote(secret, safe=""), b64encode(secret.encode()).decode().rstrip("=")):
+            assert form not in said
+
+
+@each_sink
+async def test_all_arrives_once_with_what_is_known(sink: str) -> None:
+    case = CASES[sink]
+    async with case.backend() as backend, world(environment=environment(sink, backend)) as w:
+        ids = [(await w.env.invoke({"first": 3 * number, "lines": 3, "json": 1})).request_id for number in range(2)]
+        await w.env.shutdown()
+        (ledger,) = w.ledgers
+        assert_balanced(ledger)
+        assert_arrived(numbers(sink, backend), range(6), ledger["sinks"][sink])
+        assert ledger["sinks"][sink]["dropped"] == {}
+        assert [one.status for one in backend.requests if one.status not in (200, 202)] == []
+        known = [case.known(one) for one in backend.kept]
+        assert max(Counter(one["record_id"] for one in known).values()) == 1
+        assert {one.get("request_id") for one in known} >= set(ids)
+        assert {one["type"] for one in known} >= {"function", "platform.report"}
+        assert_secret_is_kept(w, case.secret)
+
+
+@each_sink
+async def test_a_wrong_credential_is_told_with_its_variable(sink: str) -> None:
+    case = CASES[sink]
+    async with case.backend() as backend:
+        given = environment(sink, backend, **{case.variable: case.wrong})
+        async with world(environment=given) as w:
+            for _ in range(3):
+                assert (await w.env.invoke({"lines": 2})).status == "success"
+            await w.env.shutdown()
+            assert not backend.kept
+            told = [line["level"] for line in w.said if case.variable in line["message"]]
+            assert (told.count("WARN"), told.count("ERROR")) == (1, 1)  # when it happens, and at the end
+            (ledger,) = w.ledgers
+            assert set(ledger["sinks"][sink]["dropped"]) == {"unauthorized"}
+            assert_secret_is_kept(w, case.secret, case.wrong)
+
+
+@each_sink
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [Throttle(retry_after=0), Answer(503, retry_after=0.1), Answer(500)],
+        [Reset(), HalfAnswer()], [TooLarge()], [Page(503, size=100)],
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_nothing_is_lost_when_the_backend_is_unwell(sink: str, faults: list[Fault]) -> None:
+    async with CASES[sink].backend() as backend:
+        backend.faults.script(*faults)
+        async with world(environment=environment(sink, backend)) as w:
+            assert (await w.env.invoke({"lines": 50})).status == "success"
+            await w.env.shutdown()
+            assert set(numbers(sink, backend)) == set(range(50))
+            (ledger,) = w.ledgers
+            assert ledger["sinks"][sink]["dropped"] == {}
+
+
+@each_sink
+async def test_what_was_stored_before_a_reset_comes_again_with_the_same_id(sink: str) -> None:
+    case = CASES[sink]
+    async with case.backend() as backend:
+        backend.faults.script(Reset(stored=True))
+        async with world(environment=environment(sink, backend)) as w:
+            await w.env.invoke({"lines": 5})
+            await w.env.shutdown()
+        found = Counter(case.known(one)["record_id"] for one in backend.kept)
+        assert set(numbers(sink, backend)) == set(range(5))
+        assert max(found.values()) == 2  # the copies show by their ids
+
+
+@each_sink
+async def test_a_page_with_a_200_is_no_success(sink: str) -> None:
+    async with CASES[sink].backend() as backend:
+        backend.faults.always(Page(200))
+        async with world(environment=environment(sink, backend)) as w:
+            await w.env.invoke({"lines": 5})
+            await w.env.shutdown()
+            (ledger,) = w.ledgers
+            assert set(ledger["sinks"][sink]["dropped"]) == {"wrong_address"}
+            assert any("something else answered" in line["message"] for line in w.said)
+
+
+@each_sink
+async def test_a_success_that_hides_a_loss_is_counted_and_told(sink: str) -> None:
+    async with CASES[sink].backend() as backend:
+        backend.faults.script(CASES[sink].half)
+        async with world(environment=environment(sink, backend)) as w:
+            await w.env.invoke({"lines": 5})
+            await w.env.shutdown()
+            (ledger,) = w.ledgers
+            book = ledger["sinks"][sink]
+            assert book["dropped"] == {"rejected": 1}
+            assert book["delivered"] == len(backend.kept)
+            assert book["delivered"] + 1 == book["offered"]
