@@ -1,4 +1,4 @@
-"""Strict local backends: Splunk HEC, Datadog, CloudWatch Logs, OTLP, Axiom, Parameter Store and Secrets Manager.
+"""Strict local backends: one for each sink, Parameter Store and Secrets Manager.
 
 Each is an async context manager. It listens on a loopback port, refuses what the real service refuses, keeps what it
 accepted for tests to read, and can be told to fail::
@@ -32,6 +32,7 @@ from local_backends.faults import (
     Withhold,
 )
 from local_backends.hec_events import HecEvent, Rules
+from local_backends.json_receiver import JsonReceiver
 from local_backends.log_groups import LogEvent, LogGroup, LogStream
 from local_backends.otlp import Export, OtlpItem, OtlpReceiver, RejectItems, RetryAt
 from local_backends.otlp_trees import assert_trees
@@ -60,6 +61,7 @@ __all__ = [
     "HalfAnswer",
     "Hang",
     "HecEvent",
+    "JsonReceiver",
     "LogEvent",
     "LogGroup",
     "LogStream",

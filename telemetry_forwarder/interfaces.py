@@ -258,11 +258,15 @@ class Fallback(Protocol):
 
 
 class Credential(Struct, frozen=True, kw_only=True):
-    """An HTTP header that authorises: its name, a prefix of its value (e.g. `Splunk `), and the secret."""
+    """An HTTP header that authorises: its name, a prefix of its value (e.g. `Splunk `), and the secret.
+
+    With a `user` the secret is a password: the value is `user:secret` in base64, as for `Basic `.
+    """
 
     header: str
     secret: Secret | SecretReference
     prefix: str = ""
+    user: str | None = None
 
 
 class HeaderList(Struct, frozen=True):

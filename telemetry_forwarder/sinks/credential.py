@@ -4,7 +4,7 @@ from telemetry_forwarder.variables.reading import Values
 from telemetry_forwarder.variables.table import Problem
 from telemetry_forwarder.variables.types import Secret, SecretReference
 
-_SUFFIXES = ("", "_SECRET_ARN", "_SSM_PARAMETER")  # in order of precedence
+SUFFIXES = ("", "_SECRET_ARN", "_SSM_PARAMETER")  # in order of precedence
 
 
 def choose(name: str, values: Values, problems: list[Problem]) -> Secret | SecretReference | None:
@@ -13,7 +13,7 @@ def choose(name: str, values: Values, problems: list[Problem]) -> Secret | Secre
     If several are set, the plain value wins, then Secrets Manager, then SSM. Each variable that is set but not used is
     appended to `problems`.
     """
-    names = [name + suffix for suffix in _SUFFIXES]
+    names = [name + suffix for suffix in SUFFIXES]
     sound = [each for each in names if values[each] is not None]
     if not sound:
         return None

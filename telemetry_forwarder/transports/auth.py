@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -194,7 +195,10 @@ def authorized(request: HttpRequest, credential: Credential | HeaderList, secret
     if isinstance(credential, HeaderList):
         added = _headers_in(credential, secret)
     else:
-        added = {credential.header: credential.prefix + secret.reveal()}
+        value = secret.reveal()
+        if credential.user is not None:  # source: RFC 7617, in UTF-8
+            value = b64encode(f"{credential.user}:{value}".encode()).decode()
+        added = {credential.header: credential.prefix + value}
     names = {name.lower() for name in added}
     headers: Mapping[str, str] = SealedHeaders(
         {key: value for key, value in request.headers.items() if key.lower() not in names} | added

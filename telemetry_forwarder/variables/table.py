@@ -55,6 +55,7 @@ BUILT_IN_SINKS = {
     "cloudwatch": "cloudwatch_logs",
     "otlp": "otlp",
     "axiom": "axiom",
+    "http": "generic_http",
 }
 
 # The value of AWS_LAMBDA_INITIALIZATION_TYPE on Lambda Managed Instances.

@@ -22,6 +22,7 @@ ENVIRON = {
     "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json",  # what it writes as protobuf is compared with that elsewhere
     "AXIOM_TOKEN": "t",
     "AXIOM_DATASET": "d",
+    "TELEMETRY_FORWARDER_HTTP_URL": "https://http.example.com",
 }
 
 

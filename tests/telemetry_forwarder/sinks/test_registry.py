@@ -80,9 +80,10 @@ ENVIRON = {
     "SPLUNK_HEC_URL": "https://h", "SPLUNK_HEC_TOKEN": "t", "DD_API_KEY": "k", "CLOUDWATCH_LOG_GROUP": "g",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "https://h",
     "AXIOM_TOKEN": "t", "AXIOM_DATASET": "d",
+    "TELEMETRY_FORWARDER_HTTP_URL": "https://h",
 }  # fmt: skip
 # The files of a sink beside its own, by its name.
-PARTS = {"axiom": ["json_objects"]}
+PARTS = {"axiom": ["json_objects"], "http": ["json_objects", "json_requests", "login"]}
 
 
 def problem_of(caught):
@@ -99,12 +100,14 @@ def test_a_built_in_sink_is_named_as_it_is_chosen(name):
 def test_nothing_of_a_sink_is_imported_that_is_not_asked_for(name):
     """Reading all that the environment says, and making the settings of another sink, loads no file of it."""
     others = {"datadog": "splunk"}.get(name, "datadog")
+    # A setting with our own prefix is explained, with all sinks at hand, if its sink is not named.
+    given = {key: text for key, text in ENVIRON.items() if not key.startswith("TELEMETRY_FORWARDER_")}
     modules = {f"telemetry_forwarder.sinks.{module}" for module in (BUILT_IN_SINKS[name], *PARTS.get(name, ()))}
     code = f"""
 import sys
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.variables.reading import read_all
-found = Settings.from_values(read_all({ENVIRON | {"TELEMETRY_FORWARDER_SINKS": others}!r}))
+found = Settings.from_values(read_all({given | {"TELEMETRY_FORWARDER_SINKS": others}!r}))
 assert [one.sink.name for one in found.destinations] == [{others!r}], found.problems
 assert not {modules!r} & set(sys.modules)
 """

@@ -6,7 +6,7 @@ import pytest
 
 from telemetry_forwarder.errors import CredentialUnavailable, SecretDenied, SecretUnavailable
 from telemetry_forwarder.interfaces import Credential, HeaderList, HttpRequest, HttpResponse
-from telemetry_forwarder.transports.auth import AuthTransport
+from telemetry_forwarder.transports.auth import AuthTransport, authorized
 from telemetry_forwarder.variables.types import Secret, SecretReference
 from tests.builders import Hang, ScriptedTransport
 
@@ -234,3 +234,13 @@ async def test_a_secret_that_is_no_list_of_headers_is_named_and_not_shown() -> N
         with pytest.raises(CredentialUnavailable, match="ssm /hec/token") as error:
             await transport.send(request())
         assert "hunter2" not in str(error.value)
+
+
+def test_a_user_name_and_its_password_are_one_value_in_base64():
+    """Source: RFC 7617, section 2.1: in UTF-8, the one of its example."""
+    credential = Credential(header="authorization", prefix="Basic ", user="test", secret=Secret("123£"))
+    request = HttpRequest(url="http://h", body=b"", headers={"Authorization": "none"})
+    sent = authorized(request, credential, Secret("123£"))
+    assert dict(sent.headers) == {"authorization": "Basic dGVzdDoxMjPCow=="}
+    assert "123" not in repr(sent)
+    assert "123" not in repr(credential)
