@@ -40,6 +40,7 @@ from local_backends.secrets_manager import SecretsManager
 from local_backends.server import Backend, Seen
 from local_backends.splunk_hec import BadEvent, NearCapacity, SplunkHec
 from local_backends.ssm import Ssm
+from local_backends.streams import FailRecords, Firehose, Kinesis, StreamLine, StreamRecord
 
 __all__ = [
     "ANY",
@@ -56,12 +57,15 @@ __all__ = [
     "EmbeddedMetrics",
     "Export",
     "FailEvents",
+    "FailRecords",
     "Fault",
     "Faults",
+    "Firehose",
     "HalfAnswer",
     "Hang",
     "HecEvent",
     "JsonReceiver",
+    "Kinesis",
     "LogEvent",
     "LogGroup",
     "LogStream",
@@ -80,6 +84,8 @@ __all__ = [
     "Slow",
     "SplunkHec",
     "Ssm",
+    "StreamLine",
+    "StreamRecord",
     "Throttle",
     "TooLarge",
     "Withhold",

@@ -11,18 +11,19 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from local_backends import CloudWatchLogs, Datadog, OtlpReceiver, SecretsManager, SplunkHec, Ssm
+from local_backends import CloudWatchLogs, Datadog, Firehose, Kinesis, OtlpReceiver, SecretsManager, SplunkHec, Ssm
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the options; port 0 means any free port."""
     options = argparse.ArgumentParser(prog="python -m local_backends", description=__doc__)
     for name, port in (("splunk", 8088), ("datadog", 8089), ("cloudwatch", 8090), ("ssm", 8091), ("secrets", 8092),
-                       ("otlp", 8093)):  # fmt: skip
+                       ("otlp", 8093), ("firehose", 8094), ("kinesis", 8095)):  # fmt: skip
         options.add_argument(f"--{name}-port", type=int, default=port, metavar="PORT", help=f"default {port}")
     options.add_argument("--splunk-token", default="local-token", help="the token that HEC takes")
     options.add_argument("--splunk-mode", choices=("enterprise", "cloud"), default="enterprise")
     options.add_argument("--datadog-key", default="local-key", help="the API key that Datadog takes")
+    options.add_argument("--stream", action="append", default=["logs"], metavar="NAME", help="may be repeated")
     for name in ("parameter", "secret"):
         options.add_argument(f"--{name}", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
     return options
@@ -39,6 +40,8 @@ async def serve(given: argparse.Namespace) -> None:
         CloudWatchLogs(port=given.cloudwatch_port) as logs,
         Ssm(parameters=_pairs(given.parameter), port=given.ssm_port) as ssm,
         SecretsManager(secrets=_pairs(given.secret), port=given.secrets_port) as secrets,
+        Firehose(streams=given.stream, port=given.firehose_port) as firehose,
+        Kinesis(streams=given.stream, port=given.kinesis_port) as kinesis,
         AsyncExitStack() as stack,
     ):
         otlp = _otlp(given.otlp_port)
@@ -51,6 +54,8 @@ async def serve(given: argparse.Namespace) -> None:
             f"AWS_ENDPOINT_URL_CLOUDWATCH_LOGS={logs.url}",
             f"AWS_ENDPOINT_URL_SSM={ssm.url}",
             f"AWS_ENDPOINT_URL_SECRETS_MANAGER={secrets.url}",
+            f"AWS_ENDPOINT_URL_FIREHOSE={firehose.url}",
+            f"AWS_ENDPOINT_URL_KINESIS={kinesis.url}",
             *([f"TELEMETRY_FORWARDER_OTLP_ENDPOINT={otlp.url}"] if otlp is not None else []),
         )
         await stopped.wait()
@@ -59,6 +64,8 @@ async def serve(given: argparse.Namespace) -> None:
         f"splunk {len(splunk.events)} events",
         f"datadog {len(datadog.logs)} logs and {len(datadog.metrics.points)} points",
         f"cloudwatch {events} events",
+        f"firehose {len(firehose.lines)} lines",
+        f"kinesis {len(kinesis.lines)} lines",
         *([f"otlp {len(otlp.items)} log records, metrics and spans"] if otlp is not None else []),
     )
 

@@ -1,6 +1,7 @@
-"""The meanings of AWS's error types: one table for CloudWatch Logs, S3, SQS, SSM and Secrets Manager. Pure.
+"""The meanings of AWS's error types: one table for all services. Pure.
 
-Sources, read 2026-11-23: the API references of the five, each with its common errors; Amazon S3, "Error responses".
+Sources, read 2026-11-23: the API references of CloudWatch Logs, S3, SQS, SSM and Secrets Manager, each with its common
+errors; Amazon S3, "Error responses"; the service models of Firehose and Kinesis.
 """
 
 from enum import StrEnum
@@ -25,7 +26,7 @@ class Meaning(StrEnum):
 TYPES = {
     Meaning.THROTTLED: (
         "Throttling", "Throttled", "RequestThrottled", "TooManyRequests", "RequestLimitExceeded", "SlowDown",
-        "KmsThrottled",
+        "KmsThrottled", "KMSThrottling", "ProvisionedThroughputExceeded",
     ),
     Meaning.BUSY: (
         "ServiceUnavailable", "InternalFailure", "InternalServer", "InternalServerError", "InternalService",

@@ -19,7 +19,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("", "variables"),
     ("errors", "clock", "log"),
     ("records", "turns"),
-    ("interfaces", "foreign", "aws_errors", "http_serving", "signals", "otlp"),
+    ("interfaces", "foreign", "aws_errors", "aws_regions", "http_serving", "signals", "otlp"),
     ("ledger", "spool", "sinks", "transports"),
     ("intake", "delivery", "lambda_api", "secrets", "plugin", "usage"),
     ("lifecycle", "failover", "testing"),

@@ -20,6 +20,7 @@ from importlib import import_module
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from telemetry_forwarder.aws_regions import host_in
 from telemetry_forwarder.errors import CredentialUnavailable
 from telemetry_forwarder.transports.addresses import Network
 from telemetry_forwarder.transports.aws_signature import Credentials
@@ -30,17 +31,6 @@ ENDPOINTS = {
     "secretsmanager": "AWS_ENDPOINT_URL_SECRETS_MANAGER",
     "sqs": "AWS_ENDPOINT_URL_SQS",
     "ssm": "AWS_ENDPOINT_URL_SSM",
-}
-
-# The domains of the partitions, by the prefix of their regions; all others are in `amazonaws.com`.
-# Source: botocore's endpoint rules, with which a test compares.
-_DOMAINS = {
-    "cn-": "amazonaws.com.cn",
-    "eusc-": "amazonaws.eu",
-    "us-iso-": "c2s.ic.gov",
-    "us-isob-": "sc2s.sgov.gov",
-    "us-isof-": "csp.hci.ic.gov",
-    "eu-isoe-": "cloud.adc-e.uk",
 }
 _REGION = re.compile(r"(?![0-9]+$)(?!-)[a-zA-Z0-9-]{1,63}(?<!-)")
 _CONTAINER = ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI")
@@ -79,8 +69,7 @@ def endpoint_of(service: str, region: str) -> str:
         if not is_sound or parts.query or parts.fragment:
             raise NoEndpoint(ENDPOINTS[service], "not a URL that can be used", "`https://host[:port]`, or not set")
         return url if url.endswith("/") else f"{url}/"
-    domain = next((domain for prefix, domain in _DOMAINS.items() if region.startswith(prefix)), "amazonaws.com")
-    return f"https://{service}.{region}.{domain}/"
+    return f"https://{host_in(service, region)}/"
 
 
 def ca_file_of(network: Network) -> str | None:

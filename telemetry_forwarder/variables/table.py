@@ -56,6 +56,8 @@ BUILT_IN_SINKS = {
     "otlp": "otlp",
     "axiom": "axiom",
     "http": "generic_http",
+    "firehose": "firehose",
+    "kinesis": "kinesis",
 }
 
 # The value of AWS_LAMBDA_INITIALIZATION_TYPE on Lambda Managed Instances.

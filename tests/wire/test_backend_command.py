@@ -8,7 +8,10 @@ import aiohttp
 
 async def test_command_serves_until_it_is_stopped() -> None:
     """It says where it listens, takes what a client sends, and counts it at the end."""
-    ports = [f"--{name}-port=0" for name in ("splunk", "datadog", "cloudwatch", "ssm", "secrets", "otlp")]
+    ports = [
+        f"--{name}-port=0"
+        for name in ("splunk", "datadog", "cloudwatch", "ssm", "secrets", "otlp", "firehose", "kinesis")
+    ]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -21,7 +24,7 @@ async def test_command_serves_until_it_is_stopped() -> None:
     assert process.stdout is not None
     try:
         async with asyncio.timeout(20):
-            lines = [(await process.stdout.readline()).decode().strip() for _ in range(7)]
+            lines = [(await process.stdout.readline()).decode().strip() for _ in range(9)]
             urls = dict(line.split("=", 1) for line in lines)
             async with (
                 aiohttp.ClientSession() as client,
@@ -41,4 +44,5 @@ async def test_command_serves_until_it_is_stopped() -> None:
             await process.wait()
     assert set(urls) >= {"DD_LOGS_CONFIG_LOGS_DD_URL", "DD_DD_URL", "TELEMETRY_FORWARDER_OTLP_ENDPOINT"}
     assert rest == ["splunk 2 events", "datadog 0 logs and 0 points", "cloudwatch 0 events",
+                    "firehose 0 lines", "kinesis 0 lines",
                     "otlp 0 log records, metrics and spans"]  # fmt: skip

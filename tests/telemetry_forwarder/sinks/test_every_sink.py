@@ -19,6 +19,9 @@ ENVIRON = {
     "DD_API_KEY": "k",
     "CLOUDWATCH_LOG_GROUP": "g",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "https://otlp.example.com",
+    "AWS_REGION": "eu-west-1",
+    "FIREHOSE_STREAM_NAME": "logs",
+    "KINESIS_STREAM_NAME": "logs",
     "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json",  # what it writes as protobuf is compared with that elsewhere
     "AXIOM_TOKEN": "t",
     "AXIOM_DATASET": "d",
@@ -102,7 +105,7 @@ def is_sound(verdict, batch):
         named = [*verdict.retry, *verdict.rejected]
         assert sorted(set(named)) == sorted(named)
         assert all(0 <= index < len(batch) for index in named)
-        assert verdict.rejected  # else the same batch could come back for ever
+        assert verdict.rejected or len(named) < len(batch)  # else the same batch could come back for ever
 
 
 @pytest.mark.parametrize("sink", HTTP_SINKS, ids=lambda sink: sink.name)

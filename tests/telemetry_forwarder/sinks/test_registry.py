@@ -81,9 +81,16 @@ ENVIRON = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": "https://h",
     "AXIOM_TOKEN": "t", "AXIOM_DATASET": "d",
     "TELEMETRY_FORWARDER_HTTP_URL": "https://h",
+    "AWS_REGION": "eu-west-1", "FIREHOSE_STREAM_NAME": "s", "KINESIS_STREAM_NAME": "s",
 }  # fmt: skip
 # The files of a sink beside its own, by its name.
-PARTS = {"axiom": ["json_objects"], "http": ["json_objects", "json_requests", "login"]}
+STREAMS = ["streams", "json_lines", "line_formats", "aws_refusals"]
+PARTS = {
+    "axiom": ["json_objects"],
+    "http": ["json_objects", "json_requests", "login"],
+    "firehose": STREAMS,
+    "kinesis": STREAMS,
+}
 
 
 def problem_of(caught):
