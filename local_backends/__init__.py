@@ -32,6 +32,7 @@ from local_backends.faults import (
     Withhold,
 )
 from local_backends.hec_events import HecEvent, Rules
+from local_backends.honeycomb import Honeycomb, HoneycombEvent, RefuseEvents
 from local_backends.json_receiver import JsonReceiver
 from local_backends.log_groups import LogEvent, LogGroup, LogStream
 from local_backends.otlp import Export, OtlpItem, OtlpReceiver, RejectItems, RetryAt
@@ -64,6 +65,8 @@ __all__ = [
     "HalfAnswer",
     "Hang",
     "HecEvent",
+    "Honeycomb",
+    "HoneycombEvent",
     "JsonReceiver",
     "Kinesis",
     "LogEvent",
@@ -74,6 +77,7 @@ __all__ = [
     "OtlpItem",
     "OtlpReceiver",
     "Page",
+    "RefuseEvents",
     "RejectEvents",
     "RejectItems",
     "Reset",

@@ -73,18 +73,22 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     Backends index scalars, and not all of them take other attributes. If two paths are equal the first keeps its name.
     """
     found: dict[str, Any] = {}
-    for key, member in value.items():
-        _add(f"{prefix}{key}", member, found, 0)
+    _add_all(prefix, value, found, 0)
     return found
 
 
-def _add(path: str, value: Any, found: dict[str, Any], depth: int) -> None:
-    if isinstance(value, Mapping) and value and depth < DEEPEST_VALUE:
-        for key, member in value.items():
-            _add(f"{path}.{key}", member, found, depth + 1)
-        return
-    if value is None:
-        return
-    while path in found:
-        path += "_"
-    found[path] = json_part(value).decode() if isinstance(value, Mapping | list | tuple) else value
+_SCALARS = frozenset({str, int, float, bool})
+
+
+def _add_all(prefix: str, value: Mapping[str, Any], found: dict[str, Any], depth: int) -> None:
+    for key, member in value.items():
+        path = prefix + str(key)
+        kind = member.__class__
+        if kind in _SCALARS and path not in found:  # nearly always
+            found[path] = member
+        elif (kind is dict or isinstance(member, Mapping)) and member and depth < DEEPEST_VALUE:
+            _add_all(f"{path}.", member, found, depth + 1)
+        elif member is not None:
+            while path in found:
+                path += "_"
+            found[path] = json_part(member).decode() if isinstance(member, Mapping | list | tuple) else member

@@ -150,9 +150,9 @@ def _ingested(body: bytes) -> Mapping[str, Any] | None:
 
 
 def _taken(batch: Batch, answer: Mapping[str, Any]) -> Verdict:
-    """Return the verdict for a 200. What failed will always fail, so it is never sent again.
+    """Return the verdict for a 200. What failed is not sent again, unless it was all: a setting may be the cause.
 
-    Which records they were is not known: a failure names but the time of its event.
+    Which records they were is not known, as a failure names but the time of its event: the others would come twice.
     """
     failed = answer.get("failed")
     if type(failed) is not int or failed <= 0:
@@ -163,7 +163,7 @@ def _taken(batch: Batch, answer: Mapping[str, Any]) -> Verdict:
     why = next((error for error in errors if isinstance(error, str) and error), "")
     detail = f"HTTP 200: it took the others, and failed to ingest {failed} of {len(batch)}{quoted(why)}"
     rejected = dict.fromkeys(range(min(failed, len(batch))), DropReason.REJECTED)
-    return Partial(rejected=rejected, detail=detail, is_final=True)
+    return Partial(rejected=rejected, detail=detail, is_final=len(rejected) < len(batch))
 
 
 def create(values: Values) -> Destination[HttpRequest, HttpResponse]:

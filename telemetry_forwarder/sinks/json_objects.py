@@ -66,8 +66,8 @@ class JsonObjects(Struct, frozen=True):
             time_ms = record.time_ms
             if time_ms // 1000 != second:
                 second = time_ms // 1000
-                before = opening + _second(second)
-            data = b"".join((before, _THOUSANDTHS[time_ms % 1000], first, b',"lambda":{"record_id":', id, known))
+                before = opening + second_text(second)
+            data = b"".join((before, THOUSANDTHS[time_ms % 1000], first, b',"lambda":{"record_id":', id, known))
             found.append(Encoded(record, data) if len(data) <= most else self.encode(record))
         return found
 
@@ -95,10 +95,11 @@ def _kind(record: Record) -> dict[str, str]:
 
 def facts(record: Record, is_cut: bool = False) -> dict[str, Any]:
     """Return what is known about a record, its id first."""
-    return {"record_id": record.id, **_facts(record.context, is_cut)}
+    return {"record_id": record.id, **facts_of(record.context, is_cut)}
 
 
-def _facts(context: Context, is_cut: bool = False) -> dict[str, Any]:
+def facts_of(context: Context, is_cut: bool = False) -> dict[str, Any]:
+    """Return what is known about the records of a context, except their ids."""
     origin = context.origin
     return present({
         "type": context.type,
@@ -128,16 +129,17 @@ def _facts_behind_id(context: Context) -> tuple[bytes, bool]:
 
     Cached, because the records of an invocation have it in common.
     """
-    return b",%b}" % json_part(_facts(context))[1:], context.is_event
+    return b",%b}" % json_part(facts_of(context))[1:], context.is_event
 
 
 def rfc3339(time_ms: int) -> str:
     """Return a time as `2026-03-02T10:15:30.100Z`. Raises EncodeError for one beyond the years 1 to 9999."""
-    return f"{_second(time_ms // 1000).decode()}{time_ms % 1000:03}Z"
+    return f"{second_text(time_ms // 1000).decode()}{time_ms % 1000:03}Z"
 
 
 @lru_cache(maxsize=16)
-def _second(second: int) -> bytes:
+def second_text(second: int) -> bytes:
+    """Return the beginning of a time, as `2026-03-02T10:15:30.`; the last few are kept, as nearly all are equal."""
     try:
         moment = datetime.fromtimestamp(second, UTC)
     except (ValueError, OverflowError, OSError) as error:
@@ -146,11 +148,11 @@ def _second(second: int) -> bytes:
 
 
 class _Thousandths(dict[int, bytes]):
-    """What stands between the second of a time and the first member of an object: `100Z",`."""
+    """What stands between the second of a time and the next member of an object: `100Z",`."""
 
     def __missing__(self, ms: int) -> bytes:
         found = self[ms] = b'%03dZ",' % ms
         return found
 
 
-_THOUSANDTHS = _Thousandths()
+THOUSANDTHS = _Thousandths()

@@ -58,6 +58,7 @@ BUILT_IN_SINKS = {
     "http": "generic_http",
     "firehose": "firehose",
     "kinesis": "kinesis",
+    "honeycomb": "honeycomb",
 }
 
 # The value of AWS_LAMBDA_INITIALIZATION_TYPE on Lambda Managed Instances.

@@ -9,7 +9,19 @@ from urllib.parse import quote
 
 import pytest
 
-from local_backends import Answer, Axiom, FailEvents, Fault, HalfAnswer, Page, Reset, Throttle, TooLarge
+from local_backends import (
+    Answer,
+    Axiom,
+    FailEvents,
+    Fault,
+    HalfAnswer,
+    Honeycomb,
+    Page,
+    RefuseEvents,
+    Reset,
+    Throttle,
+    TooLarge,
+)
 from local_backends.intake import Intake
 from tests.integration.world import NUMBERED, World, assert_arrived, assert_balanced, world
 
@@ -42,6 +54,16 @@ CASES = {
         members=lambda event: event.members,
         known=lambda event: event.members["lambda"],
         half=FailEvents(1, times=1),
+    ),
+    "honeycomb": Case(
+        backend=lambda: Honeycomb(key="hcaik-right-1234", dataset="lambda"),
+        environ=lambda backend: {"HONEYCOMB_API_ENDPOINT": backend.url, "HONEYCOMB_DATASET": "lambda"},
+        secret="hcaik-right-1234",
+        wrong="hcaik-wrong-9876",
+        variable="HONEYCOMB_API_KEY",
+        members=lambda event: event.data,
+        known=lambda event: {key.removeprefix("lambda."): value for key, value in event.data.items()},
+        half=RefuseEvents(400),
     ),
 }
 each_sink = pytest.mark.parametrize("sink", CASES)

@@ -107,6 +107,12 @@ def test_events_that_failed_inside_a_200_are_lost_and_never_sent_again():
     assert "field limit exceeded" in verdict.detail
 
 
+def test_where_all_failed_a_setting_may_be_the_cause():
+    verdict = SINK.verdict(same(2), answer(b'{"ingested":0,"failed":2}'))
+    assert isinstance(verdict, Partial)
+    assert not verdict.is_final
+
+
 @pytest.mark.parametrize("failures", [b"null", b"7", b'["x",{"error":7}]', b"{}"])
 def test_failures_may_be_anything(failures):
     verdict = SINK.verdict(same(2), answer(b'{"ingested":0,"failed":99,"failures":%b}' % failures))

@@ -18,7 +18,7 @@ from telemetry_forwarder.interfaces import Encoded
 from telemetry_forwarder.otlp.protobuf import encode
 from telemetry_forwarder.records.lossless_json import to_json
 from telemetry_forwarder.records.record import Record
-from telemetry_forwarder.sinks import axiom, cloudwatch_logs, datadog, json_objects, splunk_hec
+from telemetry_forwarder.sinks import axiom, cloudwatch_logs, datadog, honeycomb, json_objects, splunk_hec
 from telemetry_forwarder.sinks.otlp import _USUAL
 from telemetry_forwarder.sinks.otlp_logs import OtlpLogs, _log_record
 from telemetry_forwarder.sinks.otlp_requests import framed
@@ -34,6 +34,7 @@ MANY = settings(
 SPLUNK = splunk_hec.SplunkHec(url="https://splunk.example", index="main")
 DATADOG = datadog.Datadog(url="https://datadog.example", tags=(("a", "b"),))
 OTLP, OTLP_JSON = (OtlpLogs(url="https://otlp.example", limits=_USUAL, is_json=is_json) for is_json in (False, True))
+HONEYCOMB = honeycomb.Honeycomb(url="https://honeycomb.example", dataset="d")
 AXIOM = axiom.Axiom(url="https://axiom.example", dataset="d")
 CLOUDWATCH = cloudwatch_logs.CloudWatchLogs(group="/g", stream=None, fallback_stream="s")
 
@@ -84,10 +85,25 @@ def of_axiom(record: Record) -> bytes:
     return to_json({"_time": json_objects.rfc3339(record.time_ms), **axiom._OBJECTS.content(record)})
 
 
+def of_honeycomb(record: Record) -> bytes:
+    """The members in the order that the sink writes them, from a dict."""
+    members, is_cut = honeycomb._shortened(honeycomb._members(record))
+    known = {f"lambda.{key}": value for key, value in json_objects.facts_of(record.context).items() if key != "tags"}
+    for key, value in record.origin.tags:
+        name = f"lambda.tags.{key}"
+        known[name] = f"{known[name]},{value}" if name in known else value
+    trace = known.pop("lambda.trace_id", None)
+    ours = {"lambda.record_id": record.id, **known, **({"trace.trace_id": trace} if trace else {})}
+    data = {**ours, **members}
+    ordered = {key: data[key] for key in (*members, *(key for key in ours if key not in members))}
+    cut = {"lambda.cut": True} if is_cut else {}
+    return to_json({"time": json_objects.rfc3339(record.time_ms), "data": {**ordered, **cut}})
+
+
 WRITERS: Mapping[str, tuple[Any, Callable[[Record], bytes]]] = {
     "splunk": (SPLUNK, splunk), "datadog": (DATADOG, of_datadog), "cloudwatch": (CLOUDWATCH, cloudwatch),
     "otlp": (OTLP, otlp), "otlp as JSON": (OTLP_JSON, lambda record: to_json(_log_record(record))),
-    "axiom": (AXIOM, of_axiom),
+    "axiom": (AXIOM, of_axiom), "honeycomb": (HONEYCOMB, of_honeycomb),
 }  # fmt: skip
 
 

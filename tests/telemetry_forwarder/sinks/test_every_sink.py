@@ -26,12 +26,18 @@ ENVIRON = {
     "AXIOM_TOKEN": "t",
     "AXIOM_DATASET": "d",
     "TELEMETRY_FORWARDER_HTTP_URL": "https://http.example.com",
+    "HONEYCOMB_API_KEY": "k",
+    "HONEYCOMB_DATASET": "d",
 }
 
 
 SINKS = {name: load(name)(read_all(ENVIRON)).sink for name in BUILT_IN_SINKS}
-MARKS = {"splunk": b'"cut":"true"', "otlp": b'{"key":"cut","value":{"boolValue":true}}'}  # HEC's fields are texts
-IDS = {"otlp": b'"log.record.uid","value":{"stringValue":"the-id"}'}
+MARKS = {
+    "honeycomb": b'"lambda.cut":true',
+    "splunk": b'"cut":"true"',
+    "otlp": b'{"key":"cut","value":{"boolValue":true}}',
+}  # HEC's fields are texts
+IDS = {"honeycomb": b'"lambda.record_id":"the-id"', "otlp": b'"log.record.uid","value":{"stringValue":"the-id"}'}
 HTTP_SINKS = [sink for sink in SINKS.values() if sink.name != "cloudwatch"]
 
 every_sink = pytest.mark.parametrize("sink", SINKS.values(), ids=SINKS)
@@ -95,7 +101,10 @@ axiom_like = st.fixed_dictionaries(
     {"ingested": st.integers(-1, 9) | json_values},
     optional={"failed": st.integers(-1, 9) | json_values, "failures": json_values},
 )
-bodies = st.binary(max_size=200) | (hec_like | axiom_like).map(to_json)
+honeycomb_like = st.lists(
+    st.fixed_dictionaries({"status": st.sampled_from([202, 400, 429]) | json_values}, optional={"error": json_values})
+)
+bodies = st.binary(max_size=200) | (hec_like | axiom_like | honeycomb_like).map(to_json)
 
 
 def is_sound(verdict, batch):

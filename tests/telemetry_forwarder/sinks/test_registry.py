@@ -79,7 +79,7 @@ def installed(tmp_path, monkeypatch):
 ENVIRON = {
     "SPLUNK_HEC_URL": "https://h", "SPLUNK_HEC_TOKEN": "t", "DD_API_KEY": "k", "CLOUDWATCH_LOG_GROUP": "g",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "https://h",
-    "AXIOM_TOKEN": "t", "AXIOM_DATASET": "d",
+    "AXIOM_TOKEN": "t", "AXIOM_DATASET": "d", "HONEYCOMB_API_KEY": "k", "HONEYCOMB_DATASET": "d",
     "TELEMETRY_FORWARDER_HTTP_URL": "https://h",
     "AWS_REGION": "eu-west-1", "FIREHOSE_STREAM_NAME": "s", "KINESIS_STREAM_NAME": "s",
 }  # fmt: skip
@@ -87,6 +87,7 @@ ENVIRON = {
 STREAMS = ["streams", "json_lines", "line_formats", "aws_refusals"]
 PARTS = {
     "axiom": ["json_objects"],
+    "honeycomb": ["json_objects"],
     "http": ["json_objects", "json_requests", "login"],
     "firehose": STREAMS,
     "kinesis": STREAMS,
