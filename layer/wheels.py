@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements-layer.lock"
 
 # Parts of our own package that serve development only.
-_NOT_IN_LAYER = ("local_lambda/", "local_backends/", "telemetry_forwarder/cli/", "telemetry_forwarder/testing/")
+_NOT_IN_FUNCTION = ("local_lambda/", "local_backends/", "telemetry_forwarder/cli/", "telemetry_forwarder/testing/")
+_NOT_IN_LAYER = (*_NOT_IN_FUNCTION, "telemetry_forwarder/replay/")
 
 # The services, of botocore's 400, that the extension calls, and the data that every client needs.
 _BOTOCORE_DATA = {

@@ -24,7 +24,9 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("intake", "delivery", "lambda_api", "secrets", "plugin", "usage"),
     ("lifecycle", "failover", "testing"),
     ("settings",),
-    ("wiring", "cli"),
+    ("wiring",),
+    ("replay",),
+    ("cli",),
     ("app", "bootstrap", "__main__"),
 )
 NETWORK = ("aiohttp", "aiobotocore", "botocore")
@@ -36,9 +38,15 @@ MAY_USE_NETWORK = (
     "lambda_api*",
     "secrets*",
     "failover*",
+    "replay*",
     "cli*",
 )
-MAY_SEE_ENVIRONMENT = ("__main__", "cli*", "transports.aws_environment")  # the last as the AWS SDK does
+MAY_SEE_ENVIRONMENT = (
+    "__main__",
+    "cli*",
+    "replay.function",
+    "transports.aws_environment",
+)  # the last as the AWS SDK does
 LONGEST_FILE = 400
 
 

@@ -13,18 +13,19 @@ from typing import Any, NoReturn
 import orjson
 from msgspec.structs import replace
 
-from telemetry_forwarder.cli.replay_journal import Journal, JournalError, default_path, open_journal
-from telemetry_forwarder.cli.replay_run import Counts, Replay, count
-from telemetry_forwarder.cli.replay_source import Source, open_source
 from telemetry_forwarder.clock import SystemClock
 from telemetry_forwarder.errors import ConfigError, FailoverError, TransportError
-from telemetry_forwarder.interfaces import Destination, HttpDelivery
 from telemetry_forwarder.ledger import Statement
 from telemetry_forwarder.log import Log
+from telemetry_forwarder.replay.destinations import settings_for_all, target_of
+from telemetry_forwarder.replay.engine import Counts, Replay, count
+from telemetry_forwarder.replay.file_journal import default_path, open_journal
+from telemetry_forwarder.replay.journal import Journal, JournalError
+from telemetry_forwarder.replay.sources import Source, open_source
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.transports.stack import open_transport
 from telemetry_forwarder.variables.failover_target import FailoverTarget, S3Prefix, SqsQueue
-from telemetry_forwarder.variables.reading import read_all
+from telemetry_forwarder.wiring import Opened, open_secrets
 
 _ABOUT = """\
 Send the records that are kept in PLACE, s3://BUCKET[/PREFIX] or the URL of an SQS queue.
@@ -45,7 +46,7 @@ def replay(arguments: Sequence[str]) -> None:
         _refuse(f"{options.place!r} is no place that can be read; allowed: {FailoverTarget.allowed}.")
     settings = _settings(options.to, os.environ)
     (destination,) = settings.destinations
-    target = _target_of(destination)
+    target = target_of(destination)
     path = options.state or default_path(target, os.environ.get("XDG_STATE_HOME"))
     try:
         with open_journal(path, target) as journal:
@@ -179,10 +180,12 @@ class _Run:
     async def send(self) -> dict[str, Any]:
         """Send all stored records that were not sent before."""
         (destination,) = self._settings.destinations
-        async with (
-            self._source() as source,
-            open_transport(destination.delivery, self._settings.network, self._bar.say) as transport,
-        ):
+        async with Opened() as opened:
+            source = await opened.enter(self._source())
+            log = Log("warning", self._say_line)
+            secrets = await open_secrets(self._settings, (), opened, SystemClock(), log)
+            opening = open_transport(destination.delivery, self._settings.network, self._bar.say, secrets)
+            transport = await opened.enter(opening)
             total, _ = await self._guarded(source.size(self._kept_for)) or (0, None)
             replay = Replay(
                 source,
@@ -190,7 +193,7 @@ class _Run:
                 transport,
                 self._journal,
                 clock=SystemClock(),
-                log=Log("warning", self._say_line),
+                log=log,
                 say=self._bar.say,
                 on_delivered=self._bar.delivered,
                 patience_s=self._patience_s,
@@ -258,14 +261,8 @@ def _settings(to: str, environ: Mapping[str, str]) -> Settings:
     What a sink sends elsewhere, as its metrics, is kept under a name of its own: the sink's name and an ending.
     """
     sink = next((to.removesuffix(ending) for ending in _ENDINGS if to.endswith(ending)), to)
-    # CloudWatch's metrics are kept with its log records, so even there the sink has to take them.
-    wanted = {"TELEMETRY_FORWARDER_SINKS": sink, "TELEMETRY_FORWARDER_METRICS": "on"}
-    if sink != to:
-        wanted["TELEMETRY_FORWARDER_TRACES"] = "on"
-    settings = Settings.from_values(read_all({**environ, **wanted}))
-    found = settings.destinations
-    if len(found) > 1 or sink != to:
-        found = tuple(destination for destination in found if destination.sink.name == to)
+    settings = settings_for_all({**environ, "TELEMETRY_FORWARDER_SINKS": sink})
+    found = tuple(destination for destination in settings.destinations if destination.sink.name == to)
     settings = replace(settings, destinations=found)
     if len(found) != 1:
         reasons = " ".join(map(str, settings.problems)) or "Name one sink."
@@ -273,13 +270,6 @@ def _settings(to: str, environ: Mapping[str, str]) -> Settings:
     for problem in settings.problems:
         _say(str(problem))
     return settings
-
-
-def _target_of(destination: Destination[Any, Any]) -> str:
-    """Return a text that identifies the destination: the sink's name, and its URL or log group."""
-    delivery, sink = destination.delivery, destination.sink
-    where = delivery.url if isinstance(delivery, HttpDelivery) else getattr(sink, "group", "")
-    return f"{sink.name} {where}".strip()
 
 
 def _report(counts: Counts, statement: Statement | None, source: Source, *, is_whole: bool) -> dict[str, Any]:

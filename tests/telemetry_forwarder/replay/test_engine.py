@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from telemetry_forwarder.cli.replay_journal import JournalError, open_journal
-from telemetry_forwarder.cli.replay_run import Counts, Replay, accepted, count
-from telemetry_forwarder.cli.replay_source import Waiting
 from telemetry_forwarder.errors import FailoverError
 from telemetry_forwarder.failover.parcels import digest_of, pack_objects, to_line
 from telemetry_forwarder.interfaces import Delivered, Denied, DropReason, Partial, Rejected, Retry
 from telemetry_forwarder.records.record import Record
+from telemetry_forwarder.replay.engine import Counts, Replay, accepted, count
+from telemetry_forwarder.replay.file_journal import open_journal
+from telemetry_forwarder.replay.journal import JournalError
+from telemetry_forwarder.replay.sources import Waiting
 from telemetry_forwarder.testing.virtual_time import in_virtual_time
 from tests.builders import (
     Bug,

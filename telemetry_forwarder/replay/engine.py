@@ -1,8 +1,9 @@
 """One replay run: read parcels from a source, send their records through the extension's pipeline, note the results.
 
 The sink, the transport, the worker and the ledger are the extension's own. A replay adds two things. It notes the
-sink's verdicts in the journal, record by record. And it offers a parcel to the worker only after the one before it is
-settled, so the worker's buffer needs no limit and drops nothing.
+sink's verdicts in the journal, record by record, and the journal is saved before the next request is sent. And it
+offers parcels to the worker only after those before them are settled, so the worker's buffer needs no limit and drops
+nothing.
 """
 
 import asyncio
@@ -13,32 +14,39 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import asdict
 
-from telemetry_forwarder.cli.replay_journal import Journal, JournalError
-from telemetry_forwarder.cli.replay_source import Source, Waiting
 from telemetry_forwarder.clock import Clock, Deadline
 from telemetry_forwarder.delivery.window import NEVER, SendWindow
 from telemetry_forwarder.delivery.worker import Capacity, Worker
-from telemetry_forwarder.errors import FailoverError, FilteredOut, TransportError
-from telemetry_forwarder.failover.parcels import NotReadable, digest_of, from_line, unpack
-from telemetry_forwarder.interfaces import Batch, Delivered, Denied, Encoded, Limits, Partial, Sink, Transport, Verdict
+from telemetry_forwarder.errors import ConnectFailed, FailoverError, FilteredOut, TransportError
+from telemetry_forwarder.failover.parcels import NotReadable
+from telemetry_forwarder.interfaces import (
+    Batch,
+    Cause,
+    Delivered,
+    Denied,
+    Encoded,
+    Limits,
+    Partial,
+    Sink,
+    Transport,
+    Verdict,
+    is_preparing,
+    step_of,
+    warm,
+)
 from telemetry_forwarder.ledger import Statement
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.records.record import Record
+from telemetry_forwarder.replay.content import Content, Placed, read
+from telemetry_forwarder.replay.journal import InUse, Journal, JournalError
+from telemetry_forwarder.replay.sources import Source, Waiting
 
 # How long to wait for answers when a replay is interrupted. Records without an answer by then may arrive twice.
-_LAST_ANSWERS_S = 10.0
+LAST_ANSWERS_S = 10.0
 PAUSE_S = 0.25
 # In effect for ever: `nudge` tells the worker when to send.
 _LINGER_S = 3600.0
-
-
-class _Placed(Record, frozen=True, kw_only=True):
-    """A record with its place in the store: the digest of its parcel and the number of its line in it."""
-
-    parcel: str
-    number: int
 
 
 class Counts(Struct):
@@ -48,6 +56,7 @@ class Counts(Struct):
     done: int = 0  # parcels with nothing left to send
     removed: int = 0
     unreadable: int = 0  # parcels that could not be read at all
+    in_use: int = 0  # parcels that another worker sends
     alien_lines: int = 0  # lines that are no records
     sent_before: int = 0  # records that an earlier replay sent; they are not offered again
     records: int = 0  # records that were read, including those sent before
@@ -93,7 +102,7 @@ class _NotingSink:
         """Note in the journal that `records` are settled; return how many."""
         taken: dict[str, list[int]] = {}
         for record in records:
-            if isinstance(record, _Placed):
+            if isinstance(record, Placed):
                 taken.setdefault(record.parcel, []).append(record.number)
         try:
             for parcel, numbers in taken.items():
@@ -113,10 +122,42 @@ def accepted(batch: Batch, verdict: Verdict) -> list[Record]:
     return []
 
 
+class _SavingTransport:
+    """Wrap a transport: save the journal before each request, so that a process that is killed repeats one at most."""
+
+    def __init__(self, inner: Transport[Any, Any], journal: Journal, stop: asyncio.Event) -> None:
+        self._inner = inner
+        self._journal = journal
+        self._stop = stop
+        self.unsaved: JournalError | None = None
+
+    async def send(self, request: Any) -> Any:
+        try:
+            await self._journal.save()
+        except JournalError as error:
+            self.unsaved = error
+            self._stop.set()
+            raise ConnectFailed("the journal cannot be saved") from error
+        return await self._inner.send(request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    def waits_for(self) -> Cause | None:
+        return step_of(self._inner)
+
+    def is_preparing(self) -> bool:
+        return is_preparing(self._inner)
+
+    async def warm(self) -> None:
+        await warm(self._inner)
+
+
 class Replay:
     """One replay run. Set `stop` at any time to finish requests under way and begin nothing new.
 
-    `say` gets sentences for people. The run ends if the destination accepts nothing for `patience_s` seconds.
+    `say` gets sentences for people. The run ends if the destination accepts nothing for `patience_s` seconds. Parcels
+    are sent together until they have `together_bytes`, since the end of an environment leaves many small ones.
     """
 
     def __init__(
@@ -131,19 +172,26 @@ class Replay:
         say: Callable[[str], None],
         on_delivered: Callable[[int], None] = lambda count: None,
         patience_s: float = 60.0,
+        last_answers_s: float = LAST_ANSWERS_S,
+        together_bytes: int = 0,
         removes: bool = False,
     ) -> None:
         self.counts = Counts()
         self.stop = asyncio.Event()
+        self.left_out: dict[str, NotReadable | InUse] = {}  # why nothing can be done about a parcel now, by its name
         self._source = source
         self._journal = journal
         self._clock = clock
         self._say = say
         self._patience_s = patience_s
+        self._last_answers_s = last_answers_s
+        self._together_bytes = together_bytes
+        self._group: list[tuple[Waiting, Content]] = []  # parcels that were read, to be sent together
         self._removes = removes or not source.keeps
         self._sink = _NotingSink(sink, journal, on_delivered)
+        self._transport = _SavingTransport(transport, journal, self.stop)
         everything = Capacity(max_records=sys.maxsize, max_bytes=sys.maxsize)
-        self._worker = Worker(self._sink, transport, capacity=everything, clock=clock, log=log)
+        self._worker = Worker(self._sink, self._transport, capacity=everything, clock=clock, log=log)
 
     @property
     def statement(self) -> Statement:
@@ -155,7 +203,7 @@ class Replay:
         """Whether every record found was sent: nothing was lost, and nothing is left."""
         counts, statement = self.counts, self.statement
         is_settled = not (statement.held or statement.lost or counts.unreached)
-        return is_settled and not (counts.unreadable or counts.alien_lines)
+        return is_settled and not (counts.unreadable or counts.alien_lines or counts.in_use)
 
     async def run(self, sink: str, on_parcel: Callable[[Waiting], None] = lambda waiting: None) -> None:
         """Send all records stored for `sink`.
@@ -181,32 +229,65 @@ class Replay:
             async for waiting in parcels:
                 if self.stop.is_set():
                     self.counts.unreached = True
-                    return
-                await self._replay(waiting)
+                    break
+                await self._add(waiting)
+                if sum(content.bytes for _, content in self._group) >= self._together_bytes:
+                    await self._send_group()
                 on_parcel(waiting)
+        await self._send_group()
 
-    async def _replay(self, waiting: Waiting) -> None:
+    async def _add(self, waiting: Waiting) -> None:
+        """Read a parcel into the group, unless nothing is left to send of it."""
         self.counts.parcels += 1
         digest = waiting.digest
-        if digest is not None and self._journal.is_done(digest):
-            await self._finish(waiting)
-            return
         try:
+            if digest is not None and await self._is_done(digest):
+                await self._finish(waiting)
+                return
             content = await self._read(waiting)
-        except NotReadable as error:
-            self.counts.unreadable += 1
+            if content.digest != digest and await self._is_done(content.digest):
+                await self._finish(waiting)
+                return
+        except (NotReadable, InUse) as error:
+            if isinstance(error, InUse):
+                self.counts.in_use += 1
+            else:
+                self.counts.unreadable += 1
+            self.left_out[waiting.name] = error
             self._say(f"{waiting.name} is left out: {error}.")
             return
-        if not self._journal.is_done(content.digest):
-            sent = self._journal.sent(content.digest)
-            left = [record for record in content.records if record.number not in sent]
-            self.counts.sent_before += len(content.records) - len(left)
-            self._worker.offer(left)
-            await self._send()
-            if len(self._journal.sent(content.digest)) < content.lines:
-                return
-            self._journal.note_done(content.digest)
-        await self._finish(waiting)
+        self._group.append((waiting, content))
+
+    async def _is_done(self, digest: str) -> bool:
+        await self._journal.open(digest)
+        return self._journal.is_done(digest)
+
+    async def _send_group(self) -> None:
+        """Send the records of the group that were not sent before, and finish the parcels of which nothing is left."""
+        group, self._group = self._group, []
+        if not group:
+            return
+        offered = set[str]()  # a standard queue may have a parcel twice
+        for _, content in group:
+            if content.digest not in offered:
+                offered.add(content.digest)
+                sent = self._journal.sent(content.digest)
+                left = [record for record in content.records if record.number not in sent]
+                self.counts.sent_before += len(content.records) - len(left)
+                self._worker.offer(left)
+        await self._send()
+        finished = []
+        for waiting, content in group:
+            is_done = self._journal.is_done(content.digest)
+            if is_done or len(self._journal.sent(content.digest)) >= content.lines:
+                if not is_done:
+                    self._journal.note_done(content.digest)
+                finished.append(waiting)
+            elif content.aliens and len(self._journal.sent(content.digest)) == len(content.records):
+                self.left_out[waiting.name] = NotReadable(f"{len(content.aliens)} lines are no records")
+        await self._journal.save()
+        for waiting in finished:
+            await self._finish(waiting)
 
     async def _finish(self, waiting: Waiting) -> None:
         """Count a parcel as done, and remove it if that is wanted."""
@@ -219,7 +300,7 @@ class Replay:
         except (FailoverError, TransportError) as error:
             self._say(f"{waiting.name} was sent, but not removed: {error}.")
 
-    async def _read(self, waiting: Waiting) -> "Content":
+    async def _read(self, waiting: Waiting) -> Content:
         content = read(await waiting.fetch())
         if content.aliens:
             number, why = content.aliens[0]
@@ -238,8 +319,8 @@ class Replay:
         while (held := self._worker.held) and not self.stop.is_set():
             self._worker.nudge()
             await self._until_stopped(self._worker.wait_idle(), taken_at + self._patience_s)
-            if self._sink.unnoted is not None:
-                raise self._sink.unnoted  # the next replay would send all further records twice
+            if (error := self._sink.unnoted or self._transport.unsaved) is not None:
+                raise error  # the next replay would send all further records twice
             now = self._clock.monotonic()
             if self._worker.held < held:
                 taken_at = now
@@ -250,7 +331,9 @@ class Replay:
             else:  # the destination gets a pause
                 await self._until_stopped(asyncio.sleep(PAUSE_S), math.inf)
         if self._worker.held:
-            await self._worker.flush(SendWindow(NEVER, answer_by=Deadline(self._clock.monotonic() + _LAST_ANSWERS_S)))
+            await self._worker.flush(
+                SendWindow(NEVER, answer_by=Deadline(self._clock.monotonic() + self._last_answers_s))
+            )
 
     def _give_up(self, reason: str) -> None:
         self._say(f"The replay ends: {reason}. What is left stays where it is.")
@@ -267,36 +350,6 @@ class Replay:
                 task.cancel()
 
 
-class Content(Struct, frozen=True):
-    """The content of a parcel: its records, and the number and fault of each line that is no record (`aliens`)."""
-
-    digest: str
-    records: tuple[_Placed, ...]
-    aliens: tuple[tuple[int, str], ...]
-
-    @property
-    def lines(self) -> int:
-        return len(self.records) + len(self.aliens)
-
-
-def read(data: bytes) -> Content:
-    """Return the content of a parcel's bytes. Raises NotReadable if they cannot be unpacked."""
-    lines = unpack(data)
-    digest = digest_of(lines)
-    records, aliens = [], []
-    for number, line in enumerate(lines.splitlines()):
-        try:
-            records.append(placed(from_line(line), digest, number))
-        except NotReadable as error:
-            aliens.append((number, str(error)))
-    return Content(digest, tuple(records), tuple(aliens))
-
-
-def placed(record: Record, parcel: str, number: int) -> _Placed:
-    """Return `record` as a Placed one."""
-    return _Placed(**asdict(record), parcel=parcel, number=number)
-
-
 async def count(source: Source, sink: str, journal: Journal, say: Callable[[str], None]) -> Counts:
     """Read every parcel stored for `sink`, send nothing, and return the counts.
 
@@ -311,6 +364,7 @@ async def count(source: Source, sink: str, journal: Journal, say: Callable[[str]
             counts.unreadable += 1
             say(f"{waiting.name} cannot be read: {error}.")
             continue
+        await journal.open(content.digest)
         is_done = journal.is_done(content.digest)
         counts.done += is_done
         counts.records += len(content.records)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry_forwarder.cli.replay_journal import JournalError, default_path, open_journal, runs
+from telemetry_forwarder.replay.file_journal import default_path, open_journal
+from telemetry_forwarder.replay.journal import JournalError, runs
 
 TO = "splunk https://splunk.example"
 

@@ -1,4 +1,4 @@
-"""The journal of a replay: a file of what was sent, so that the next replay sends nothing twice.
+"""The journal of the command: a file of what was sent, so that the next replay sends nothing twice.
 
 The first line names the destination. Each further line is a JSON object about one parcel: the numbers of the lines that
 were sent (from 0, as first and last of each run), or that the parcel is done. A line is written as soon as an answer
@@ -15,17 +15,15 @@ from typing import IO, Any
 
 import orjson
 
+from telemetry_forwarder.replay.journal import JournalError, runs
+
 FORM = 1
 
 
-class JournalError(Exception):
-    """The journal's file cannot be used; the text names it and says why."""
+class FileJournal:
+    """A Journal in a file, of one replay at a time. Use `open_journal` to make one.
 
-
-class Journal:
-    """The record of what was sent to one destination. Use `open_journal` to make one.
-
-    The `note_…` methods raise JournalError if the file cannot be written.
+    Each note is written at once, and a process that is killed afterwards loses none.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -33,12 +31,16 @@ class Journal:
         self._sent: dict[str, set[int]] = {}
         self._done: set[str] = set()
 
+    async def open(self, digest: str) -> None:
+        """Do nothing: all was read at the start, and the file is locked against others."""
+
+    async def save(self) -> None:
+        """Do nothing: what was noted is written."""
+
     def is_done(self, digest: str) -> bool:
-        """Return whether the parcel `digest` has nothing left to send."""
         return digest in self._done
 
     def sent(self, digest: str) -> frozenset[int]:
-        """Return the numbers of the lines that were sent of a parcel that is not done."""
         return frozenset(self._sent.get(digest, ()))
 
     def note_sent(self, digest: str, numbers: Iterable[int]) -> None:
@@ -76,7 +78,7 @@ class Journal:
 
 
 @contextmanager
-def open_journal(path: Path, to: str) -> Iterator[Journal]:
+def open_journal(path: Path, to: str) -> Iterator[FileJournal]:
     """Open the journal of the destination `to`, creating it if it is missing; the file is locked inside the context.
 
     An incomplete last line, from a killed process, is dropped. Raises JournalError if the file belongs to another
@@ -92,12 +94,12 @@ def open_journal(path: Path, to: str) -> Iterator[Journal]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise JournalError(f"{path} is in use: another replay to this destination is running.") from error
-        journal = Journal(file)
+        journal = FileJournal(file)
         _read(journal, file, path, to)
         yield journal
 
 
-def _read(journal: Journal, file: IO[bytes], path: Path, to: str) -> None:
+def _read(journal: FileJournal, file: IO[bytes], path: Path, to: str) -> None:
     file.seek(0)
     lines = file.read().splitlines(keepends=True)
     if lines and not lines[-1].endswith(b"\n"):
@@ -116,17 +118,6 @@ def _read(journal: Journal, file: IO[bytes], path: Path, to: str) -> None:
             journal.take(orjson.loads(line))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise JournalError(f"{path} is not a state file of `telemetry-forwarder replay`.") from error
-
-
-def runs(numbers: Iterable[int]) -> list[list[int]]:
-    """Return the runs of consecutive numbers in ascending `numbers`, each as [first, last]."""
-    found: list[list[int]] = []
-    for number in numbers:
-        if found and number == found[-1][1] + 1:
-            found[-1][1] = number
-        else:
-            found.append([number, number])
-    return found
 
 
 def default_path(to: str, state_home: str | None) -> Path:
