@@ -37,6 +37,7 @@ from local_backends.json_receiver import JsonReceiver
 from local_backends.log_groups import LogEvent, LogGroup, LogStream
 from local_backends.otlp import Export, OtlpItem, OtlpReceiver, RejectItems, RetryAt
 from local_backends.otlp_trees import assert_trees
+from local_backends.s3 import S3, ObjectLine, StoredObject
 from local_backends.secrets_manager import SecretsManager
 from local_backends.server import Backend, Seen
 from local_backends.splunk_hec import BadEvent, NearCapacity, SplunkHec
@@ -45,6 +46,7 @@ from local_backends.streams import FailRecords, Firehose, Kinesis, StreamLine, S
 
 __all__ = [
     "ANY",
+    "S3",
     "Answer",
     "Axiom",
     "AxiomEvent",
@@ -74,6 +76,7 @@ __all__ = [
     "LogStream",
     "Measurement",
     "NearCapacity",
+    "ObjectLine",
     "OtlpItem",
     "OtlpReceiver",
     "Page",
@@ -88,6 +91,7 @@ __all__ = [
     "Slow",
     "SplunkHec",
     "Ssm",
+    "StoredObject",
     "StreamLine",
     "StreamRecord",
     "Throttle",

@@ -11,19 +11,21 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from local_backends import CloudWatchLogs, Datadog, Firehose, Kinesis, OtlpReceiver, SecretsManager, SplunkHec, Ssm
+from local_backends import S3, CloudWatchLogs, Datadog, Firehose, Kinesis, OtlpReceiver, SecretsManager, SplunkHec, Ssm
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the options; port 0 means any free port."""
     options = argparse.ArgumentParser(prog="python -m local_backends", description=__doc__)
     for name, port in (("splunk", 8088), ("datadog", 8089), ("cloudwatch", 8090), ("ssm", 8091), ("secrets", 8092),
-                       ("otlp", 8093), ("firehose", 8094), ("kinesis", 8095)):  # fmt: skip
+                       ("otlp", 8093), ("firehose", 8094), ("kinesis", 8095), ("s3", 8096)):  # fmt: skip
         options.add_argument(f"--{name}-port", type=int, default=port, metavar="PORT", help=f"default {port}")
     options.add_argument("--splunk-token", default="local-token", help="the token that HEC takes")
     options.add_argument("--splunk-mode", choices=("enterprise", "cloud"), default="enterprise")
     options.add_argument("--datadog-key", default="local-key", help="the API key that Datadog takes")
     options.add_argument("--stream", action="append", default=["logs"], metavar="NAME", help="may be repeated")
+    options.add_argument("--bucket", action="append", default=["logs"], metavar="NAME", help="may be repeated")
+    options.add_argument("--s3-secret", default="local-secret-access-key", help="the secret key that S3 signs with")
     for name in ("parameter", "secret"):
         options.add_argument(f"--{name}", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
     return options
@@ -42,6 +44,7 @@ async def serve(given: argparse.Namespace) -> None:
         SecretsManager(secrets=_pairs(given.secret), port=given.secrets_port) as secrets,
         Firehose(streams=given.stream, port=given.firehose_port) as firehose,
         Kinesis(streams=given.stream, port=given.kinesis_port) as kinesis,
+        S3(buckets=given.bucket, secret=given.s3_secret, port=given.s3_port) as s3,
         AsyncExitStack() as stack,
     ):
         otlp = _otlp(given.otlp_port)
@@ -56,6 +59,7 @@ async def serve(given: argparse.Namespace) -> None:
             f"AWS_ENDPOINT_URL_SECRETS_MANAGER={secrets.url}",
             f"AWS_ENDPOINT_URL_FIREHOSE={firehose.url}",
             f"AWS_ENDPOINT_URL_KINESIS={kinesis.url}",
+            f"AWS_ENDPOINT_URL_S3={s3.url}",
             *([f"TELEMETRY_FORWARDER_OTLP_ENDPOINT={otlp.url}"] if otlp is not None else []),
         )
         await stopped.wait()
@@ -66,6 +70,7 @@ async def serve(given: argparse.Namespace) -> None:
         f"cloudwatch {events} events",
         f"firehose {len(firehose.lines)} lines",
         f"kinesis {len(kinesis.lines)} lines",
+        f"s3 {len(s3.lines)} lines",
         *([f"otlp {len(otlp.items)} log records, metrics and spans"] if otlp is not None else []),
     )
 

@@ -297,7 +297,9 @@ class Tls(Struct, frozen=True, kw_only=True):
 class HttpDelivery(Struct, frozen=True, kw_only=True):
     """Reach the destination by HTTP. `url` decides which proxy is used. `health` is requested once after the start.
 
-    A body is compressed, unless `gzip` is False; `encoding` is its Content-Encoding then, `gzip` or `deflate`.
+    A body is compressed, unless `gzip` is False; `encoding` is its Content-Encoding then, `gzip` or `deflate`. With
+    `is_file` what is sent is a file in gzip, which is kept as it comes: every body is compressed, however short it is,
+    and the request's own headers say what it is.
     """
 
     url: str
@@ -307,6 +309,7 @@ class HttpDelivery(Struct, frozen=True, kw_only=True):
     tls: Tls | None = None
     gzip: bool = True
     encoding: str = "gzip"
+    is_file: bool = False
     health: HttpRequest | None = None
 
 

@@ -22,7 +22,7 @@ from telemetry_forwarder.interfaces import (
     Verdict,
 )
 from telemetry_forwarder.records.record import Record
-from telemetry_forwarder.sinks.aws_refusals import Target, refusal_in
+from telemetry_forwarder.sinks.aws_services import Target, refusal_in, region_of
 from telemetry_forwarder.sinks.line_formats import FORMATS, LineFormat, format_of
 from telemetry_forwarder.sinks.streams import (
     MIB,
@@ -34,7 +34,6 @@ from telemetry_forwarder.sinks.streams import (
     most_lines,
     one_key,
     read_answer,
-    region_of,
     request_of,
     url_of,
 )

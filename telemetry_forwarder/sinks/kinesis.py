@@ -24,7 +24,7 @@ from telemetry_forwarder.interfaces import (
 )
 from telemetry_forwarder.records.lossless_json import json_part
 from telemetry_forwarder.records.record import Record
-from telemetry_forwarder.sinks.aws_refusals import Target
+from telemetry_forwarder.sinks.aws_services import Target, region_of
 from telemetry_forwarder.sinks.line_formats import FORMATS, LineFormat, format_of
 from telemetry_forwarder.sinks.streams import (
     MIB,
@@ -36,7 +36,6 @@ from telemetry_forwarder.sinks.streams import (
     grouped,
     most_lines,
     read_answer,
-    region_of,
     request_of,
     url_of,
 )

@@ -11,13 +11,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from telemetry_forwarder.aws_regions import host_in
-from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import Batch, Delivered, HttpRequest, HttpResponse, Partial, Retry, Verdict
 from telemetry_forwarder.records.record import Record
-from telemetry_forwarder.sinks.aws_refusals import Target, object_in, refused
+from telemetry_forwarder.sinks.aws_services import Target, object_in, refused
 from telemetry_forwarder.sinks.http_answers import not_theirs, taken_unread
 from telemetry_forwarder.variables.reading import Values
-from telemetry_forwarder.variables.table import Problem
 from telemetry_forwarder.variables.wording import Value, arn_parts, only
 
 MOST_RECORDS = 500  # in one call, of either service
@@ -66,15 +64,6 @@ class Stream:
         if not 1 <= len(text) <= self.longest or not only(text, "_-."):
             raise ValueError(self.allowed)
         return text
-
-
-def region_of(values: Values, variable: str, named: "str | None", sink: str) -> str:
-    """Return the region `named` in an ARN, or that in `variable`, or Lambda's. Raises ConfigError if there is none."""
-    region = named or values[variable] or values["AWS_REGION"]
-    if region is None:
-        allowed = f"the region, also as {variable}"
-        raise ConfigError([Problem("AWS_REGION", "not set", allowed, f"Sink {sink} does not run without it.")])
-    return str(region)
 
 
 def url_of(values: Values, service: str, region: str) -> str:

@@ -79,7 +79,7 @@ def _http(
         transport = AuthTransport(transport, listed, secrets)
     if delivery.credential is not None:
         transport = AuthTransport(transport, delivery.credential, secrets)
-    return GzipTransport(transport, delivery.encoding) if delivery.gzip else transport
+    return GzipTransport(transport, delivery.encoding, is_file=delivery.is_file) if delivery.gzip else transport
 
 
 _HEALTH_S = 5.0

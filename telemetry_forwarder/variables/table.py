@@ -59,6 +59,7 @@ BUILT_IN_SINKS = {
     "firehose": "firehose",
     "kinesis": "kinesis",
     "honeycomb": "honeycomb",
+    "s3": "s3",
 }
 
 # The value of AWS_LAMBDA_INITIALIZATION_TYPE on Lambda Managed Instances.

@@ -1,17 +1,32 @@
-"""Firehose and Kinesis on the whole road: a function on the local Lambda, the real executable, and what receives.
+"""Firehose, Kinesis and S3 on the whole road: a function on the local Lambda, the real executable, and what receives.
 
 What receives is a strict local service, which can be told to fail, and moto, which others wrote.
 """
 
+import gzip
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from aiobotocore.session import get_session
+from botocore.exceptions import ClientError
 
-from local_backends import Answer, Backend, FailRecords, Fault, Firehose, HalfAnswer, Kinesis, Reset, Throttle, TooLarge
+from local_backends import (
+    S3,
+    Answer,
+    Backend,
+    FailRecords,
+    Fault,
+    Firehose,
+    HalfAnswer,
+    Kinesis,
+    Reset,
+    Throttle,
+    TooLarge,
+)
 from tests.integration.world import NUMBERED, assert_balanced, world
 
 from .aws_service import REGION, environment, moto
@@ -214,3 +229,102 @@ async def _invoke(environment: dict[str, str | None]) -> None:
         (ledger,) = w.ledgers
         assert_balanced(ledger)
         assert all(book["dropped"] == {} for book in ledger["sinks"].values())
+
+
+# --- S3 -------------------------------------------------------------------------------------------------------------
+
+
+def settings_of_s3(url: str, **more: str | None) -> dict[str, str | None]:
+    return {
+        "TELEMETRY_FORWARDER_SINKS": "s3",
+        "S3_LOGS_URI": "s3://logs/all",
+        "AWS_ENDPOINT_URL_S3": url,
+        "TELEMETRY_FORWARDER_FLUSH": "end",
+        **more,
+    }
+
+
+@pytest.mark.parametrize("encoding", ["none", "gzip"])
+async def test_an_object_for_each_flush_in_its_partition(encoding: str) -> None:
+    """The local S3 verifies the signature, of a body that was compressed before, and of keys with `=` in them."""
+    async with S3() as s3, world(environment=settings_of_s3(s3.url, S3_LOGS_CONTENT_ENCODING=encoding)) as w:
+        await w.env.invoke({"lines": 30})
+        await w.env.invoke({"first": 30, "lines": 2})
+        await w.env.shutdown()
+        assert_nothing_was_refused(s3)
+        assert numbers(values_in(s3)) == Counter(range(32))
+        assert 2 <= len(s3.objects) <= 4
+        for key, stored in s3.objects.items():
+            assert PARTITION.fullmatch(key), key
+            assert stored.headers["if-none-match"] == "*"
+        assert [stored.headers.get("content-encoding") for stored in s3.objects.values()] == [
+            {"none": None, "gzip": "gzip"}[encoding]
+        ] * len(s3.objects)
+        (ledger,) = w.ledgers
+        assert_balanced(ledger)
+
+
+PARTITION = re.compile(
+    r"all/function=[\w-]+/year=\d{4}/month=\d\d/day=\d\d/hour=\d\d/\d{13}-[\w-]+-[0-9a-f]{24}\.ndjson\.gz"
+)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [Throttle(retry_after=0)], [Answer(409)], [Answer(500)], [Reset()], [Reset(stored=True)],
+        [Answer(500, stored=True)], [HalfAnswer()], [Answer(400, code="RequestTimeout")], [TooLarge()],
+        [Answer(307, code="TemporaryRedirect")],
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_each_line_is_in_one_object_whatever_happens(faults: list[Fault]) -> None:
+    """Also when an object was stored and the answer was lost: the key of the next attempt is the same."""
+    async with S3() as s3, world(environment=settings_of_s3(s3.url)) as w:
+        s3.faults.script(*faults)
+        await w.env.invoke({"lines": 50})
+        await w.env.shutdown()
+        assert numbers(values_in(s3)) == Counter(range(50))
+        assert max(Counter(line["record_id"] for line in values_in(s3)).values()) == 1
+        (ledger,) = w.ledgers
+        assert_balanced(ledger)
+        assert ledger["sinks"]["s3"]["dropped"] == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "refusal", "said", "reason"),
+    [
+        ({"region": "eu-north-1"}, None, "is in eu-north-1, not in us-east-1; set S3_LOGS_REGION", "wrong_address"),
+        ({"buckets": ["other"]}, None, "there is no bucket logs in us-east-1; check S3_LOGS_URI", "wrong_address"),
+        ({}, "AccessDenied", "allow s3:PutObject on bucket logs", "unauthorized"),
+        ({"secret": "another"}, None, "does not accept the credentials of the function's role", "unauthorized"),
+    ],
+)
+async def test_what_is_wrong_with_a_bucket_is_told_once(
+    given: dict[str, Any], refusal: str | None, said: str, reason: str
+) -> None:
+    async with S3(**given) as s3, world(environment=settings_of_s3(s3.url)) as w:
+        s3.credential_error = refusal
+        await w.env.invoke({"lines": 3})
+        await w.env.shutdown()
+        (warned,) = [line["message"] for line in w.said if line["level"] == "WARN" and line["message"] != "ledger"]
+        assert said in warned
+        (ledger,) = w.ledgers
+        assert set(ledger["sinks"]["s3"]["dropped"]) == {reason}
+        assert not s3.kept
+        assert "local-secret-access-key" not in str(w.said)
+
+
+async def test_moto_keeps_the_objects_and_refuses_a_second_one_of_a_key(moto: str, environment: None) -> None:
+    async with get_session().create_client("s3", region_name=REGION, endpoint_url=moto) as s3:
+        await s3.create_bucket(Bucket="logs", CreateBucketConfiguration={"LocationConstraint": REGION})
+        await _invoke(settings_of_s3(moto))
+        bodies = []
+        for one in (await s3.list_objects_v2(Bucket="logs"))["Contents"]:
+            got = await s3.get_object(Bucket="logs", Key=one["Key"])
+            assert got["ContentType"] == "application/gzip"
+            bodies.append(gzip.decompress(await got["Body"].read()))
+        with pytest.raises(ClientError, match="PreconditionFailed"):
+            await s3.put_object(Bucket="logs", Key=one["Key"], Body=b"x", IfNoneMatch="*")
+    lines = [json.loads(line) for body in bodies for line in body.splitlines()]
+    assert numbers(lines) == Counter(range(40))

@@ -24,7 +24,7 @@ async def test_command_serves_until_it_is_stopped() -> None:
     assert process.stdout is not None
     try:
         async with asyncio.timeout(20):
-            lines = [(await process.stdout.readline()).decode().strip() for _ in range(9)]
+            lines = [(await process.stdout.readline()).decode().strip() for _ in range(10)]
             urls = dict(line.split("=", 1) for line in lines)
             async with (
                 aiohttp.ClientSession() as client,
@@ -44,5 +44,5 @@ async def test_command_serves_until_it_is_stopped() -> None:
             await process.wait()
     assert set(urls) >= {"DD_LOGS_CONFIG_LOGS_DD_URL", "DD_DD_URL", "TELEMETRY_FORWARDER_OTLP_ENDPOINT"}
     assert rest == ["splunk 2 events", "datadog 0 logs and 0 points", "cloudwatch 0 events",
-                    "firehose 0 lines", "kinesis 0 lines",
+                    "firehose 0 lines", "kinesis 0 lines", "s3 0 lines",
                     "otlp 0 log records, metrics and spans"]  # fmt: skip

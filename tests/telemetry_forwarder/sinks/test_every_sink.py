@@ -22,6 +22,7 @@ ENVIRON = {
     "AWS_REGION": "eu-west-1",
     "FIREHOSE_STREAM_NAME": "logs",
     "KINESIS_STREAM_NAME": "logs",
+    "S3_LOGS_URI": "s3://logs",
     "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json",  # what it writes as protobuf is compared with that elsewhere
     "AXIOM_TOKEN": "t",
     "AXIOM_DATASET": "d",

@@ -82,15 +82,17 @@ ENVIRON = {
     "AXIOM_TOKEN": "t", "AXIOM_DATASET": "d", "HONEYCOMB_API_KEY": "k", "HONEYCOMB_DATASET": "d",
     "TELEMETRY_FORWARDER_HTTP_URL": "https://h",
     "AWS_REGION": "eu-west-1", "FIREHOSE_STREAM_NAME": "s", "KINESIS_STREAM_NAME": "s",
+    "S3_LOGS_URI": "s3://logs",
 }  # fmt: skip
 # The files of a sink beside its own, by its name.
-STREAMS = ["streams", "json_lines", "line_formats", "aws_refusals"]
+STREAMS = ["streams", "json_lines", "line_formats", "aws_services"]
 PARTS = {
     "axiom": ["json_objects"],
     "honeycomb": ["json_objects"],
     "http": ["json_objects", "json_requests", "login"],
     "firehose": STREAMS,
     "kinesis": STREAMS,
+    "s3": ["json_lines", "aws_services"],
 }
 
 

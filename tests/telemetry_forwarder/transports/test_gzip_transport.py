@@ -103,3 +103,18 @@ async def test_closing_closes_the_inner_transport():
     inner = ScriptedTransport()
     await GzipTransport(inner).aclose()
     assert inner.is_closed
+
+
+@pytest.mark.parametrize("body", [b"", b"x", os.urandom(5000), LONG, VERY_LONG], ids=len)
+async def test_a_file_is_compressed_always_and_no_header_changes(body):
+    """What is stored under a name that ends in `.gz` has to be in gzip, whatever its size."""
+    for headers in ({"content-type": "application/gzip"}, {"content-encoding": "gzip"}):
+        inner = ScriptedTransport(then=HttpResponse(status=200))
+        transport = GzipTransport(inner, is_file=True)
+        given = request(body, **headers)
+        await transport.send(given)
+        await transport.send(given)
+        first, second = inner.requests
+        assert gzip.decompress(first.body) == body
+        assert first is second
+        assert dict(first.headers) == headers

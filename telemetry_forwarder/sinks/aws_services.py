@@ -1,4 +1,4 @@
-"""Read the refusals of AWS's services that are reached by HTTP with a signature: JSON of streams, XML of S3. Pure.
+"""What the sinks for AWS's services have in common: the region, and how refusals are read (JSON, or S3's XML). Pure.
 
 Sources: the API references of Firehose, Kinesis Data Streams and S3 with their common errors, and the services' models;
 read 2026-11-28.
@@ -11,6 +11,7 @@ import orjson
 from msgspec import Struct
 
 from telemetry_forwarder.aws_errors import Meaning, meaning_of, short
+from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import Denied, DropReason, HttpResponse, Rejected, Retry, TooLarge, Verdict
 from telemetry_forwarder.sinks.http_answers import (
     NEVER,
@@ -21,6 +22,8 @@ from telemetry_forwarder.sinks.http_answers import (
     read_status,
     wait_seconds,
 )
+from telemetry_forwarder.variables.reading import Values
+from telemetry_forwarder.variables.table import Problem
 
 # A request signed before a freeze may be sent long after it; EXPIRED is one, because each attempt is signed anew.
 _PASSING = (Meaning.THROTTLED, Meaning.BUSY, Meaning.EXPIRED)
@@ -30,6 +33,15 @@ _TOO_LARGE = ("EntityTooLarge", "MaxMessageLengthExceeded")
 _CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,80})</Code>")
 _MESSAGE = re.compile(rb"<Message>([^<]{1,1000})</Message>")
 _LONGEST_MESSAGE = 300
+
+
+def region_of(values: Values, variable: str, named: str | None, sink: str) -> str:
+    """Return the region `named` in an ARN, or that in `variable`, or Lambda's. Raises ConfigError if there is none."""
+    region = named or values[variable] or values["AWS_REGION"]
+    if region is None:
+        allowed = f"the region, also as {variable}"
+        raise ConfigError([Problem("AWS_REGION", "not set", allowed, f"Sink {sink} does not run without it.")])
+    return str(region)
 
 
 class Target(Struct, frozen=True, kw_only=True):
