@@ -9,14 +9,18 @@ STAMP := $(VENV)/.installed
 
 # The layer (docs/layer.md): LAYER_PYTHON names the interpreter to carry: a program or its directory, or `debian` or
 # `uv`, which fetch one; without it the builder takes the best that can be had. LAYER_MIRROR is the address of Debian's
-# archive, LAYER_ARCH is x86_64 or arm64. LAYER_OPTIONS is for more of what `python -m layer --help` lists.
+# archive, LAYER_ARCH is x86_64 or arm64. LAYER_PACKAGES are packages with sinks to put into it, LAYER_STDLIB modules of
+# the standard library that they need and the layer leaves out. LAYER_OPTIONS is for more of what `python -m layer --help` lists.
 LAYER_PYTHON ?=
 LAYER_MIRROR ?=
 LAYER_ARCH ?= $(shell uname -m)
+LAYER_PACKAGES ?=
+LAYER_STDLIB ?=
 LAYER_OPTIONS ?=
 LAYER_ZIP := dist/telemetry-forwarder-layer-$(patsubst aarch64,arm64,$(LAYER_ARCH)).zip
 BUILD_LAYER = $(BIN)/python -m layer --arch $(LAYER_ARCH) $(if $(LAYER_PYTHON),--python '$(LAYER_PYTHON)') \
-	$(if $(LAYER_MIRROR),--mirror '$(LAYER_MIRROR)') $(LAYER_OPTIONS)
+	$(if $(LAYER_MIRROR),--mirror '$(LAYER_MIRROR)') $(foreach one,$(LAYER_PACKAGES),--package '$(one)') \
+	$(foreach one,$(LAYER_STDLIB),--stdlib '$(one)') $(LAYER_OPTIONS)
 
 # sam pins versions that other tools here do not want, so it lives alone. It sends nothing home and needs no account.
 SAM_VENV := .venv-sam
@@ -85,7 +89,7 @@ lint: install ## lint the code
 type: install ## check the types (mypy, strict)
 	$(BIN)/mypy
 
-layer: install ## build dist/telemetry-forwarder-layer-ARCH.zip (LAYER_PYTHON, LAYER_ARCH, LAYER_MIRROR, LAYER_OPTIONS)
+layer: install ## build dist/telemetry-forwarder-layer-ARCH.zip (LAYER_PACKAGES, LAYER_PYTHON, LAYER_ARCH, LAYER_MIRROR, LAYER_OPTIONS)
 	@rm -rf build/layer && mkdir -p build
 	@$(BUILD_LAYER) --zip $(LAYER_ZIP) build/layer
 

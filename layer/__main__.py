@@ -5,12 +5,13 @@ import platform
 import sys
 from pathlib import Path
 
-from layer import checks, debian, libraries, sources
+from layer import adding, checks, debian, libraries, sources
 from layer.archive import files, zip_tree
 from layer.build import Built, build
 from layer.commands import say
 from layer.elf import dotted
 from layer.errors import Refused
+from layer.packages import Package
 from layer.wheels import ROOT
 
 ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
@@ -20,15 +21,16 @@ OLDEST = {dotted(one.glibc): one.glibc for one in libraries.GENERATIONS}
 
 def main() -> int:
     options = parser().parse_args()
+    arch = ARCHITECTURES[options.arch]
     try:
-        carry = not options.without_interpreter
-        archive = debian.Archive(mirror=options.mirror, into=FETCHED)
-        python = sources.choose(options.python, ARCHITECTURES[options.arch], archive, is_carried=carry)
-        tell(build(options.directory, python, carry=carry, oldest=OLDEST[options.oldest]))
+        built = adding.copied(options.onto, options.directory, arch) if options.onto else made(options, arch)
+        added = adding.add(built, options.package) if options.package else []
+        tell(built)
+        tell_of_packages(added)
         if options.zip:
             options.zip.parent.mkdir(parents=True, exist_ok=True)
             zip_tree(options.directory, options.zip)
-            checks.small_enough(options.directory, options.zip)
+            checks.small_enough(options.directory, options.zip, has_packages=bool(added))
             say(f"{options.zip}: {options.zip.stat().st_size / 1e6:.1f} MB")
     except Refused as refusal:
         if options.zip:
@@ -36,6 +38,14 @@ def main() -> int:
         say(f"refused: {refusal}")
         return 1
     return 0
+
+
+def made(options: argparse.Namespace, arch: str) -> Built:
+    """Build a layer without packages of others."""
+    carry = not options.without_interpreter
+    archive = debian.Archive(mirror=options.mirror, into=FETCHED)
+    python = sources.choose(options.python, arch, archive, is_carried=carry)
+    return build(options.directory, python, carry=carry, oldest=OLDEST[options.oldest], more=options.stdlib)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,6 +69,27 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--without-interpreter", action="store_true", help="for the Python runtime of the same minor version alone"
     )
+    found.add_argument(
+        "--package",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="a package with a sink to put into the layer: the directory of a project, a wheel, an archive of sources, "
+        "a requirement, or a file of requirements; repeatable",
+    )
+    found.add_argument(
+        "--onto",
+        type=Path,
+        metavar="LAYER",
+        help="add the packages to this layer, a ZIP file or a directory, built before",
+    )
+    found.add_argument(
+        "--stdlib",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module of Python's standard library to carry that the layer leaves out; repeatable",
+    )
     found.add_argument("--zip", type=Path, help="write the layer as this file too")
     return found
 
@@ -79,6 +110,12 @@ def tell(built: Built) -> None:
         say(f"not started here: this machine is {platform.machine()}; all files were checked")
     size = sum(path.stat().st_size for path in files(built.tree))
     say(f"{built.tree}: {size / 1e6:.1f} MB")
+
+
+def tell_of_packages(added: list[Package]) -> None:
+    for package in added:
+        sinks = f", with the sink {', '.join(package.sinks)}" if package.sinks else ""
+        say(f"added {package}{sinks}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from email.message import Message
 from email.parser import HeaderParser
 from pathlib import Path
+from typing import Any
 
 from layer.interpreter import Interpreter
 
@@ -176,17 +177,6 @@ def write(private: Path, version: str, components: list[Component], properties: 
 
     `properties` describe what the layer supports, for layer/publish.py.
     """
-    texts = private / "licenses"
-    texts.mkdir()
-    lines = []
-    for component in sorted(components, key=lambda one: one.purl):
-        for number, text in enumerate(component.texts):
-            folder = texts / component.name
-            folder.mkdir(parents=True, exist_ok=True)
-            name = text.name if not (folder / text.name).exists() else f"{number}-{text.name}"
-            (folder / name).write_bytes(text.read_bytes())
-        lines.append(f"{component.name} {component.version}: {component.licence}\n")
-    (texts / "README").write_text("".join(lines))
     document = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
@@ -198,12 +188,41 @@ def write(private: Path, version: str, components: list[Component], properties: 
                 "name": "telemetry-forwarder",
                 "version": version,
                 "licenses": [{"license": {"id": "Apache-2.0"}}],
-                "properties": [{"name": f"{PREFIX}{name}", "value": value} for name, value in properties.items()],
             }
         },
-        "components": [_entry(one, private) for one in sorted(components, key=lambda one: one.purl)],
     }
+    _complete(private, document, components, properties)
+
+
+def add(private: Path, components: list[Component], properties: dict[str, str]) -> None:
+    """Add to the bill in `private`, and to the licences there. `properties` replace those of the same name."""
+    _complete(private, json.loads((private / BILL).read_text()), components, properties)
+
+
+def _complete(private: Path, document: Any, components: list[Component], properties: dict[str, str]) -> None:
+    _lay_texts(private / "licenses", components)
+    told = document["metadata"]["component"]
+    before = {one["name"]: one["value"] for one in told.get("properties", [])}
+    after = before | {f"{PREFIX}{name}": value for name, value in properties.items()}
+    told["properties"] = [{"name": name, "value": value} for name, value in after.items()]
+    listed = {entry["bom-ref"]: entry for entry in document.get("components", [])}
+    listed |= {one.purl: _entry(one, private) for one in components}
+    document["components"] = [listed[purl] for purl in sorted(listed)]
+    lines = [
+        f"{one['name']} {one['version']}: {one['licenses'][0]['license']['name']}\n" for one in document["components"]
+    ]
+    (private / "licenses" / "README").write_text("".join(lines))
     (private / BILL).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+
+
+def _lay_texts(texts: Path, components: list[Component]) -> None:
+    texts.mkdir(exist_ok=True)
+    for component in sorted(components, key=lambda one: one.purl):
+        folder = texts / component.name
+        for number, text in enumerate(component.texts):
+            folder.mkdir(parents=True, exist_ok=True)
+            name = text.name if not (folder / text.name).exists() else f"{number}-{text.name}"
+            (folder / name).write_bytes(text.read_bytes())
 
 
 def _entry(component: Component, private: Path) -> dict[str, object]:

@@ -13,6 +13,7 @@ The same input gives the same bytes: nothing is kept that names a time, a path o
 import ast
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,14 +52,21 @@ class Built:
         return self.private / "bin" / f"python{self.python.minor}"
 
 
-def build(into: Path, python: Interpreter, *, carry: bool = True, oldest: elf.Version = _SYSTEM) -> Built:
+def build(
+    into: Path,
+    python: Interpreter,
+    *,
+    carry: bool = True,
+    oldest: elf.Version = _SYSTEM,
+    more: Sequence[str] = (),
+) -> Built:
     """Build the layer's tree in `into`, an empty or missing directory, around `python`. Raises Refused.
 
     Without `carry` the layer has no interpreter and supports only the runtime with that Python. `oldest` is the oldest
-    C library that the layer must run with; if the interpreter needs a newer one, that is carried too.
+    C library that the layer must run with; if the interpreter needs a newer one, that is carried too. `more` are
+    modules of the standard library to carry beside those of stdlib.txt.
     """
-    if into.exists() and any(into.iterdir()):
-        raise Refused(f"{into} is not empty", "Remove it, or name another directory")
+    must_be_empty(into)
     layer = Built(tree=into, python=python, carries_interpreter=carry)
     layer.modules.mkdir(parents=True)
     wanted = wheels.requirements(wheels.LOCK.read_text(), python.minor, python.arch)
@@ -70,7 +78,7 @@ def build(into: Path, python: Interpreter, *, carry: bool = True, oldest: elf.Ve
     wheels.trim(layer.modules)
     if carry:
         say(f"laying {python.program} and its libraries beside them")
-        carry_interpreter(layer, oldest)
+        carry_interpreter(layer, oldest, more)
     else:
         shutil.copyfile(HERE / "start.py", layer.private / "start.py")
         (layer.private / "python-version").write_text(f"{python.minor}\n")
@@ -91,10 +99,15 @@ def build(into: Path, python: Interpreter, *, carry: bool = True, oldest: elf.Ve
     return layer
 
 
-def carry_interpreter(layer: Built, oldest: elf.Version) -> None:
+def must_be_empty(into: Path) -> None:
+    if into.exists() and any(into.iterdir()):
+        raise Refused(f"{into} is not empty", "Remove it, or name another directory")
+
+
+def carry_interpreter(layer: Built, oldest: elf.Version, more: Sequence[str] = ()) -> None:
     """Copy the interpreter and its libraries into the tree, and its C library if it needs a newer one than `oldest`."""
     python, private = layer.python, layer.private
-    stdlib.copy(python, layer.modules)
+    stdlib.copy(python, layer.modules, more)
     layer.program.parent.mkdir()
     shutil.copyfile(python.program, layer.program)
     layer.program.chmod(0o755)
@@ -145,7 +158,12 @@ def _compile_all(layer: Built) -> None:
         checks.importable(json.loads(printed), layer.modules, layer.python.stdlib)
     command = [*compiler_for(layer.python), "-I", "-S", "-B", str(HERE / "bundle.py"), str(layer.modules)]
     run(command, "Please report it, with this output")
-    for directory in sorted(layer.modules.rglob("*"), reverse=True):
+    drop_empty(layer.modules)
+
+
+def drop_empty(modules: Path) -> None:
+    """Remove the directories in which nothing is left."""
+    for directory in sorted(modules.rglob("*"), reverse=True):
         if directory.is_dir() and not any(directory.iterdir()):
             directory.rmdir()
 

@@ -4,6 +4,7 @@
 
 LIBRARY is lib/python3.X in the tree. Its `modules.bin` has the length of the head in 4 bytes, the head, and the
 modules' code one after the other. The head is the importer (layer/finder.py) and the index, in Python's own format.
+Where there is such a file already, the modules that were laid beside it since are added to it.
 """
 
 import _imp
@@ -29,22 +30,33 @@ Index = dict[str, tuple[int, int, bool] | str]
 
 
 def main(library: str) -> None:
-    index: Index = {}
-    codes = bytearray()
+    index, codes = _made_before(os.path.join(library, NAME))
     for path in _files(library):
         name, ending = _module(path)
         if ending == ".pyc":
             with open(os.path.join(library, path), "rb") as file:
                 code = file.read()[_HEADER:]
-            index.setdefault(name, (len(codes), len(code), path.endswith("__init__.pyc")))
-            codes += code
+            if name not in index:
+                index[name] = (len(codes), len(code), path.endswith("__init__.pyc"))
+                codes += code
             if not _stays(name):
                 os.remove(os.path.join(library, path))
         elif ending in importlib.machinery.EXTENSION_SUFFIXES or _is_for_other_processor(ending):
             index[name] = path  # comes before a module in Python with that name, as it does among files
     head = marshal.dumps((_importer(), index))  # type: ignore[arg-type]  # a code object is one that it takes
-    with open(os.path.join(library, NAME), "wb") as file:
+    # Not written over: this program's own modules may come from it.
+    with open(os.path.join(library, f"{NAME}.new"), "wb") as file:
         file.write(len(head).to_bytes(4, "little") + head + codes)
+    os.replace(os.path.join(library, f"{NAME}.new"), os.path.join(library, NAME))
+
+
+def _made_before(bundle: str) -> tuple[Index, bytearray]:
+    """Return the index and the modules' code of a file that is there; both empty if there is none."""
+    if not os.path.exists(bundle):
+        return {}, bytearray()
+    with open(bundle, "rb") as file:
+        _importer, index = marshal.loads(file.read(int.from_bytes(file.read(4), "little")))
+        return index, bytearray(file.read())
 
 
 def _files(library: str) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Compiles the sources in a layer to byte code, and prints what they import. The layer's interpreter runs it:
 
-    python3.X -I -S bytecode.py TREE PREFIX [CARRIED]
+    python3.X -I -S bytecode.py TREE PREFIX [carried|others|sink]
 
 Each `os.py` is replaced by `os.pyc`, which Python imports just as well. PREFIX is the place of TREE on Lambda; it is
 shown in tracebacks. Docstrings are removed, as with -OO; assertions are kept. A dataclass keeps its docstring: without
@@ -8,8 +8,10 @@ one the decorator would generate one at each start, and import `inspect` for it.
 removed, which nothing reads at run time; those of classes stay, because they make fields, and those of functions with a
 decorator, because `functools.singledispatch` reads them. Classes that `attrs` would make are written out
 (layer/plain_classes.py). With `-X no_debug_ranges` in that command the code has the lines for tracebacks but not the
-columns, which are shown under a source line only. With CARRIED, for a layer that has its interpreter, regular
-expressions are compiled here (layer/patterns.py); from CPython 3.15 on, stars are spelled out (layer/stars.py).
+columns, which are shown under a source line only. With `carried`, for a layer that has its interpreter, regular
+expressions are compiled here (layer/patterns.py); from CPython 3.15 on, stars are spelled out (layer/stars.py). With
+`others`, for packages that nobody here has tested so, they are compiled and nothing in them is changed; so with `sink`,
+for one whose imports all count.
 The modules that each module must have are printed as JSON:
 {"path of the module": ["module.it.imports", …]}.
 """
@@ -26,11 +28,9 @@ from importlib import import_module
 OWN = "telemetry_forwarder"  # the package whose imports all count, not only those at module level
 
 
-def main(tree: str, prefix: str, carried: str = "") -> None:
+def main(tree: str, prefix: str, mode: str = "") -> None:
     sys.path.append(os.path.dirname(os.path.abspath(__file__)))  # which -I leaves out
-    precompile = import_module("patterns").precompile
-    spell_out = import_module("stars").spell_out
-    write_out = import_module("plain_classes").write_out
+    changed = _as_it_is if mode in ("others", "sink") else _changed
     imports = {}
     for directory, names, files in os.walk(tree):
         names.sort()
@@ -39,19 +39,30 @@ def main(tree: str, prefix: str, carried: str = "") -> None:
                 path = os.path.join(directory, name)
                 with open(path, "rb") as file:
                     parsed = ast.parse(file.read(), path)
-                imports[path[len(tree) + 1 :]] = sorted(set(_imports_of(parsed, whole=f"/{OWN}/" in path)))
-                if name == "__init__.py" and sys.version_info >= (3, 15):
-                    parsed = spell_out(parsed, directory)
-                parsed = write_out(parsed)
-                if carried:
-                    parsed = precompile(parsed)
-                write(parsed, path, prefix + path[len(tree) :])
+                imports[path[len(tree) + 1 :]] = sorted(
+                    set(imports_of(parsed, whole=mode == "sink" or f"/{OWN}/" in path))
+                )
+                write(changed(parsed, path, mode), path, prefix + path[len(tree) :])
     print(json.dumps(imports))
+
+
+def _as_it_is(parsed: ast.Module, path: str, mode: str) -> ast.Module:
+    return parsed
+
+
+def _changed(parsed: ast.Module, path: str, mode: str) -> ast.Module:
+    """Return the module in the file `path` as it is compiled for the layer."""
+    if path.endswith("/__init__.py") and sys.version_info >= (3, 15):
+        parsed = import_module("stars").spell_out(parsed, os.path.dirname(path))
+    parsed = import_module("plain_classes").write_out(parsed)
+    if mode == "carried":
+        parsed = import_module("patterns").precompile(parsed)
+    return _lean(parsed)
 
 
 def write(parsed: ast.Module, path: str, shown: str) -> None:
     """Write the byte code of `parsed` in place of the source at `path`."""
-    code = compile(_lean(parsed), shown, "exec", dont_inherit=True, optimize=0)
+    code = compile(parsed, shown, "exec", dont_inherit=True, optimize=0)
     # Flags, time and size of the source: Python ignores them without a source. Zeros keep nothing of this machine.
     with open(path + "c", "wb") as file:
         file.write(importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code))
@@ -84,7 +95,7 @@ def _drop_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.Asyn
         node.body[:1] = [] if len(node.body) > 1 else [ast.copy_location(ast.Pass(), first)]
 
 
-def _imports_of(node: ast.AST, whole: bool) -> Iterator[str]:
+def imports_of(node: ast.AST, whole: bool = False) -> Iterator[str]:
     """Yield the modules that `node` imports unconditionally; with `whole`, also those that its functions import.
 
     Imports under `if` (a platform, TYPE_CHECKING) or in a `try` are skipped: such modules may be missing.
@@ -96,9 +107,9 @@ def _imports_of(node: ast.AST, whole: bool) -> Iterator[str]:
             yield str(child.module)
         elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             if whole:
-                yield from _imports_of(child, whole)
+                yield from imports_of(child, whole)
         elif not isinstance(child, (ast.If, ast.Try, ast.expr)):
-            yield from _imports_of(child, whole)
+            yield from imports_of(child, whole)
 
 
 if __name__ == "__main__":

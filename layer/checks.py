@@ -13,8 +13,10 @@ from layer.qemu import emulator
 
 _SMOKE = Path(__file__).with_name("smoke.py")
 MEGABYTE = 1_000_000
-_MOST_ZIPPED_MB = 15
-_MOST_UNZIPPED_MB = 45
+# The most that a layer may have zipped and unzipped: of this project alone; and with packages of others, half of what
+# Lambda allows for code and layers together, and what it takes in one request (layer/publish.py).
+_MOST_MB = (15, 45)
+_MOST_WITH_PACKAGES_MB = (50, 125)
 
 
 def made_for(tree: Path, python: Interpreter) -> None:
@@ -71,7 +73,7 @@ def importable(imports: dict[str, list[str]], modules: Path, stdlib: Path) -> No
             if _is_in(stdlib, name) and not _is_in(modules, name):
                 raise Refused(
                     f"{path} imports {name}, which is not among the modules that the layer carries",
-                    "Add it to layer/stdlib.txt",
+                    "Name it with --stdlib (LAYER_STDLIB), or add it to layer/stdlib.txt",
                 )
 
 
@@ -86,7 +88,17 @@ def _is_in(directory: Path, name: str) -> bool:
 
 
 def loads(tree: Path, python: Interpreter, *, carries_c_library: bool) -> bool:
-    """Start the layer and load every module; return whether this machine can do that. Raises Refused if it fails.
+    """Start the layer and load every module; return whether this machine can do that. Raises Refused if it fails."""
+    command = start(tree, python, carries_c_library=carries_c_library)
+    if command is None:
+        return False
+    modules = tree / "lib" / f"python{python.minor}"
+    run([*command, "-IS", str(_SMOKE), str(modules)], "Choose another interpreter with --python", environ={})
+    return True
+
+
+def start(tree: Path, python: Interpreter, *, carries_c_library: bool) -> list[str] | None:
+    """Return the command that starts the interpreter in `tree`, or the one it was built for; None if nothing does here.
 
     A carried loader is called by its path in the tree, because the tree is not at /opt yet. A layer for another
     processor is started if QEMU is here (`make qemu`).
@@ -94,24 +106,21 @@ def loads(tree: Path, python: Interpreter, *, carries_c_library: bool) -> bool:
     is_foreign = python.arch != platform.machine()
     runner = emulator(python.arch) if is_foreign and carries_c_library else None
     if runner is None and (is_foreign or not python.start):
-        return False
+        return None
     program = tree / "bin" / f"python{python.minor}"
     command = [str(program)] if program.is_file() else list(python.start)
     if carries_c_library:
         loader = tree / "lib" / libraries.LOADERS[python.arch]
         command = [str(loader), "--inhibit-cache", "--library-path", str(tree / "lib"), *command]
-    if runner is not None:
-        command = [runner, *command]
-    modules = tree / "lib" / f"python{python.minor}"
-    run([*command, "-IS", str(_SMOKE), str(modules)], "Choose another interpreter with --python", environ={})
-    return True
+    return [runner, *command] if runner is not None else command
 
 
-def small_enough(tree: Path, archive: Path | None) -> None:
+def small_enough(tree: Path, archive: Path | None, *, has_packages: bool = False) -> None:
     """Refuse a layer over this project's own limits; Lambda's limit is 250 MB for all layers together."""
-    sizes = [("unzipped", sum(path.stat().st_size for path in files(tree)), _MOST_UNZIPPED_MB)]
+    zipped, unzipped = _MOST_WITH_PACKAGES_MB if has_packages else _MOST_MB
+    sizes = [("unzipped", sum(path.stat().st_size for path in files(tree)), unzipped)]
     if archive is not None:
-        sizes.append(("zipped", archive.stat().st_size, _MOST_ZIPPED_MB))
+        sizes.append(("zipped", archive.stat().st_size, zipped))
     for words, size, most in sizes:
         if size > most * MEGABYTE:
             largest = max(files(tree), key=lambda path: path.stat().st_size)

@@ -1,9 +1,12 @@
 """Copies the part of CPython's standard library that the layer carries: the modules listed in stdlib.txt."""
 
+import ast
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from layer.bytecode import imports_of
+from layer.errors import Refused
 from layer.interpreter import Interpreter
 
 _LANDMARK = "This is no archive: it keeps the interpreter from looking for one in /opt/lib.\n"
@@ -28,13 +31,24 @@ _CODECS = {
 }  # fmt: skip
 
 
-def copy(python: Interpreter, into: Path) -> None:
-    """Copy the listed modules `into` lib/python3.X, and their compiled modules into lib-dynload."""
-    for name in sorted(KEPT):
+def leaves_out(name: str) -> bool:
+    """Say whether `name` is one of the modules that are left out of a package that the layer carries."""
+    path = name.replace(".", "/")
+    return path in _NOT_KEPT or f"{path}.py" in _NOT_KEPT
+
+
+def copy(python: Interpreter, into: Path, more: Sequence[str] = ()) -> None:
+    """Copy the listed modules `into` lib/python3.X, and their compiled modules into lib-dynload.
+
+    `more` are others to copy, with what they import in turn. Raises Refused if there is no such module.
+    """
+    wanted = _with_imports(python, more)
+    tops = KEPT | {name.partition(".")[0] for name in wanted}
+    for name in sorted(tops):
         if (module := python.stdlib / f"{name}.py").is_file():
             shutil.copyfile(module, into / module.name)
         elif (package := python.stdlib / name).is_dir():
-            shutil.copytree(package, into / name, ignore=_superfluous(python.stdlib))
+            shutil.copytree(package, into / name, ignore=_superfluous(python.stdlib, wanted))
     # The interpreter finds its home by two landmarks, searched for from here upwards. The first is a ZIP file; one in
     # the function's /opt/lib would do, so a file of that name is put here, which is no ZIP file. The second is
     # lib-dynload: if it is missing, each start prints a warning.
@@ -43,21 +57,41 @@ def copy(python: Interpreter, into: Path) -> None:
     dynload.mkdir()
     (dynload / "README").write_text("Compiled modules of the standard library.\n")
     for module in sorted(python.dynload.glob("*.so")) if python.dynload else []:
-        if module.name.split(".")[0] in KEPT:
+        if module.name.split(".")[0] in tops:
             shutil.copyfile(module, dynload / module.name)
 
 
-def _superfluous(stdlib: Path) -> Callable[[str, list[str]], set[str]]:
+def _with_imports(python: Interpreter, names: Sequence[str]) -> set[str]:
+    """Return `names`, and what they import in turn of the standard library, as far as it is not in the list."""
+    waiting = list(names)
+    found: set[str] = set()
+    for name in waiting:  # grows
+        if name in found:
+            continue
+        found.add(name)
+        place = python.stdlib.joinpath(*name.split("."))
+        sources = sorted(place.glob("*.py")) or [
+            path for path in (place.with_name(f"{place.name}.py"),) if path.is_file()
+        ]
+        if name in names and not sources and not (python.dynload and [*python.dynload.glob(f"{name}.*.so")]):
+            raise Refused(f"Python {python.version} has no module {name} to carry", "Correct --stdlib (LAYER_STDLIB)")
+        for source in sources:
+            waiting += [one for one in imports_of(ast.parse(source.read_bytes())) if one.partition(".")[0] not in KEPT]
+    return found
+
+
+def _superfluous(stdlib: Path, wanted: set[str]) -> Callable[[str, list[str]], set[str]]:
+    def is_left_out(here: str, name: str, path: Path) -> bool:
+        if f"{here}/{name}".removesuffix(".py").replace("/", ".") in wanted:
+            return False
+        if f"{here}/{name}" in _NOT_KEPT or name in _NOT_KEPT:
+            return True
+        return (here == "encodings" and name.removesuffix(".py") not in _CODECS) or not (
+            name.endswith(".py") or path.is_dir()
+        )
+
     def ignored(directory: str, names: list[str]) -> set[str]:
         here = Path(directory).relative_to(stdlib).as_posix()
-        of_codecs = here == "encodings"
-        return {
-            name
-            for name in names
-            if f"{here}/{name}" in _NOT_KEPT
-            or name in _NOT_KEPT
-            or (of_codecs and name.removesuffix(".py") not in _CODECS)
-            or not (name.endswith(".py") or (Path(directory) / name).is_dir())
-        }
+        return {name for name in names if is_left_out(here, name, Path(directory) / name)}
 
     return ignored

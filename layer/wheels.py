@@ -49,7 +49,7 @@ def requirements(lock: str, python: str, arch: str) -> str:
     pip evaluates markers for the Python that runs it, whatever `--python-version` says: a layer built on 3.13 for 3.12
     would lack typing-extensions.
     """
-    target = _target_environment(python, arch)
+    target = target_environment(python, arch)
     kept = []
     for requirement in re.split(r"\n(?=\S)", lock.strip()):
         first, *hashes = requirement.split("\n")
@@ -59,7 +59,7 @@ def requirements(lock: str, python: str, arch: str) -> str:
     return "\n".join(kept) + "\n"
 
 
-def _target_environment(python: str, arch: str) -> dict[str, str]:
+def target_environment(python: str, arch: str) -> dict[str, str]:
     return {name: str(value) for name, value in default_environment().items()} | {
         "implementation_name": "cpython",
         "os_name": "posix",
@@ -79,21 +79,30 @@ def install(lines: str, target: Interpreter, into: Path) -> None:
     may name a later one, that on which they were built; what they really need is checked afterwards.
     """
     python, arch = target.minor, target.arch
-    latest = 39 if target.number >= (3, 15) else 17
     with tempfile.TemporaryDirectory() as scratch:
         listed = Path(scratch) / "requirements.txt"
         listed.write_text(lines)
         common = ["--quiet", *locked.EXACTLY, "--only-binary=:all:", f"--target={into}", f"--requirement={listed}"]
         if uv := locked.uv():
-            wanted = [f"--python-version={python}", f"--python-platform={arch}-manylinux_2_{latest}"]
+            wanted = [f"--python-version={python}", f"--python-platform={arch}-manylinux_2_{latest_glibc(target)}"]
             command = [uv, "pip", "install", f"--python={sys.executable}", "--link-mode=copy", *wanted, *common]
         else:
-            tags = ("manylinux2014", *(f"manylinux_2_{minor}" for minor in range(17, latest + 1)))
-            platforms = [f"--platform={tag}_{arch}" for tag in tags]
-            pip = [*locked.pip(sys.executable), "install", "--no-compile"]
-            command = [*pip, "--implementation=cp", f"--python-version={python}", *platforms, *common]
+            command = [*pip_for(target), *common]
         remedy = f"There must be a wheel of each for Python {python}: choose another with --python, or `make lock`"
         run(command, remedy, environ=locked.environment(os.environ))
+
+
+def latest_glibc(target: Interpreter) -> int:
+    """Return the Y of the newest `manylinux_2_Y` that a wheel for `target` may name."""
+    return 39 if target.number >= (3, 15) else 17
+
+
+def pip_for(target: Interpreter) -> list[str]:
+    """Return the command of pip that installs wheels for `target`."""
+    tags = ("manylinux2014", *(f"manylinux_2_{minor}" for minor in range(5, latest_glibc(target) + 1)))
+    platforms = [f"--platform={tag}_{target.arch}" for tag in tags]
+    pip = [*locked.pip(sys.executable), "install", "--no-compile"]
+    return [*pip, "--implementation=cp", f"--python-version={target.minor}", *platforms]
 
 
 def complete(lib: Path, python: str, arch: str) -> None:
@@ -101,25 +110,25 @@ def complete(lib: Path, python: str, arch: str) -> None:
 
     This is pip's own `check`, but for a directory made for another Python or processor.
     """
-    found = {_normal(one.name): one for one in distributions(path=[str(lib)])}
-    target = _target_environment(python, arch)
+    found = {normal(one.name): one for one in distributions(path=[str(lib)])}
+    target = target_environment(python, arch)
     lacking = []
     asked: list[tuple[str, str]] = [(name, "") for name in found]
     for name, extra in asked:  # grows during the loop: a requested extra has requirements, too
         for requirement in map(Requirement, found[name].requires or ()):
             if requirement.marker and not requirement.marker.evaluate(target | {"extra": extra}):
                 continue
-            wanted = found.get(_normal(requirement.name))
+            wanted = found.get(normal(requirement.name))
             if wanted is None or not requirement.specifier.contains(wanted.version, prereleases=True):
                 lacking.append(f"{name} asks for {requirement}")
             else:
-                more = ((_normal(requirement.name), each) for each in sorted(requirement.extras))
+                more = ((normal(requirement.name), each) for each in sorted(requirement.extras))
                 asked.extend(one for one in more if one not in asked)
     if lacking:
         raise Refused(f"{LOCK.name} is not complete: {'; '.join(sorted(set(lacking)))}", "Run `make lock`")
 
 
-def _normal(name: str) -> str:
+def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -171,5 +180,5 @@ def drop_licences(lib: Path) -> None:
                 remove(entry)
         notes = info / "METADATA"
         fields, _, _description = notes.read_text(encoding="utf-8").partition("\n\n")
-        notes.write_text(f"{fields}\n", encoding="utf-8")
+        notes.write_text(f"{fields.rstrip()}\n", encoding="utf-8")
     remove(lib / "isal" / "isa-l")
