@@ -35,9 +35,15 @@ def is_fresh(built: Path) -> bool:
     return built.exists() and built.stat().st_mtime >= max(path.stat().st_mtime for path in inputs())
 
 
+def has_packages(built: Path) -> bool:
+    """Say whether `make layer` was told to put packages of others into the ZIP file `built`."""
+    with zipfile.ZipFile(built) as archive:
+        return b"telemetry-forwarder:sinks" in archive.read(f"{PRIVATE}/sbom.cdx.json")
+
+
 def layer_zip(folder: Path) -> Path:
     """Return a ZIP file of today's layer; where it must be built, that is done once, in `folder`."""
-    if is_fresh(MADE):
+    if is_fresh(MADE) and not has_packages(MADE):
         return MADE
     with (folder / "layer.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the workers of one run share the folder

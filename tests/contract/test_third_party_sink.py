@@ -97,8 +97,11 @@ def test_both_examples_are_looked_at() -> None:
 
 
 def test_the_page_imports_the_stable_module_alone() -> None:
+    """And in its test the published contract. (tests/integration/test_tutorial.py runs what is on the page.)"""
     code = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert [own_modules_in(one) for one in code] == [{"telemetry_forwarder.plugin"}]
+    stable = {"telemetry_forwarder.plugin"}
+    contract = stable | {"telemetry_forwarder.testing.sink_contract"}
+    assert [found for one in code if (found := own_modules_in(one))] == [stable, contract]
 
 
 def test_the_stable_module_gives_what_it_promises() -> None:

@@ -48,6 +48,10 @@ def present(tmp_path: Path) -> dict[str, Distribution]:
     return {one.name: one for one in distributions(path=[str(tmp_path / "layer")])}
 
 
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 class Fetching:
     def __init__(self, target: Interpreter, present: dict[str, Distribution], scratch: Path) -> None:
         self.target, self.present, self.scratch = target, present, scratch
@@ -93,9 +97,9 @@ def test_a_wheel_comes_with_what_it_needs_beside_the_layer(fetch: Fetching, inde
     }  # fmt: skip
     theirs, plain = found["Their.Sink"], found["plain"]
     assert (theirs.sinks, theirs.is_local, theirs.is_wanted) == (("lines",), True, True)
-    assert theirs.sha256 == hashlib.sha256(made.read_bytes()).hexdigest()
+    assert theirs.sha256 == digest(made)
     assert (plain.sinks, plain.is_local, plain.is_wanted) == ((), False, False)
-    assert plain.sha256 == hashlib.sha256((index / "plain-1.0-py3-none-any.whl").read_bytes()).hexdigest()
+    assert plain.sha256 == digest(index / "plain-1.0-py3-none-any.whl")
     assert (plain.folder / "plain.py").read_text() == SINK
 
 
@@ -143,8 +147,8 @@ def test_a_file_of_requirements(fetch: Fetching, index: Path, tmp_path: Path) ->
     """With hashes it is taken as it is, and what the layer has is left out of it; without, it is a list."""
     made, needed = wheel(index, "their-sink", sinks=LINES, requires=["plain"]), wheel(index, "plain")
     lines = [
-        f"{path.name.split('-')[0].replace('_', '-')}==1.0 \\\n    --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-        for path in (made, needed)
+        f"their-sink==1.0 \\\n    --hash=sha256:{digest(made)}",
+        f"plain==1.0 \\\n    --hash=sha256:{digest(needed)}",
     ]
     locked = tmp_path / "sinks.lock"
     locked.write_text(
@@ -254,7 +258,7 @@ def test_files_of_requirements_that_are_not_taken(fetch: Fetching, index: Path, 
     fetch.refuses(r"has the option --index-url, .*PIP_INDEX_URL", listed)
     listed.write_text(f"their-sink==1.0 --hash=sha256:{'0' * 64}\nplain==1.0 --hash=sha256:{'0' * 64}\n")
     fetch.refuses(r"their-sink==1\.0 as it was fetched has none of the hashes that .*sinks\.lock has", listed)
-    listed.write_text(f"their-sink==1.0 --hash=sha256:{hashlib.sha256(made.read_bytes()).hexdigest()}\n")
+    listed.write_text(f"their-sink==1.0 --hash=sha256:{digest(made)}\n")
     fetch.refuses(r"their-sink 1\.0 asks for plain, and .*sinks\.lock has no line of it", listed)
     listed.write_text("their sink\n")
     fetch.refuses(r"'their sink' in .*sinks\.lock is no requirement", listed)
