@@ -43,6 +43,7 @@ from local_backends.server import Backend, Seen
 from local_backends.splunk_hec import BadEvent, NearCapacity, SplunkHec
 from local_backends.ssm import Ssm
 from local_backends.streams import FailRecords, Firehose, Kinesis, StreamLine, StreamRecord
+from local_backends.sumologic import Budget, SumoLogic, SumoMessage
 
 __all__ = [
     "ANY",
@@ -52,6 +53,7 @@ __all__ = [
     "AxiomEvent",
     "Backend",
     "BadEvent",
+    "Budget",
     "CloudWatchLogs",
     "Datadog",
     "DatadogLog",
@@ -94,6 +96,8 @@ __all__ = [
     "StoredObject",
     "StreamLine",
     "StreamRecord",
+    "SumoLogic",
+    "SumoMessage",
     "Throttle",
     "TooLarge",
     "Withhold",

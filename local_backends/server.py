@@ -133,6 +133,10 @@ class Backend(ABC):
     def refuse(self, fault: Answer | Throttle | TooLarge, call: Call) -> Reply:
         """Return the error that `fault` asks for, in the service's own format; the request is not carried out."""
 
+    def shown(self, path: str) -> str:
+        """Return a path as the list of requests shows it: without a credential that is part of it."""
+        return path
+
     @property
     def kept(self) -> Sequence[Any]:
         """What deliveries have stored, in order of storing; empty for a service without deliveries."""
@@ -320,7 +324,8 @@ class Backend(ABC):
 
     def _note(self, request: web.BaseRequest, operation: str, fault: Fault | None) -> int:
         headers = {k.lower(): v for k, v in request.headers.items() if k.lower() not in _SECRET_HEADERS}
-        self.requests.append(Seen(request.method, request.path, operation, self.now(), headers, fault=fault))
+        path = self.shown(request.path)
+        self.requests.append(Seen(request.method, path, operation, self.now(), headers, fault=fault))
         self._notify()
         return len(self.requests) - 1
 

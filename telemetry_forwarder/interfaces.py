@@ -269,6 +269,12 @@ class Credential(Struct, frozen=True, kw_only=True):
     user: str | None = None
 
 
+class CredentialUrl(Struct, frozen=True):
+    """The whole URL of requests as a secret, where its path authorises. It replaces that of each request."""
+
+    secret: Secret | SecretReference
+
+
 class HeaderList(Struct, frozen=True):
     """HTTP headers in OpenTelemetry's form, `name=value,name=value`, as a secret: nearly always one is a credential."""
 
@@ -303,7 +309,7 @@ class HttpDelivery(Struct, frozen=True, kw_only=True):
     """
 
     url: str
-    credential: Credential | None = None
+    credential: Credential | CredentialUrl | None = None
     headers: tuple[HeaderList, ...] = ()
     signing: Signing | None = None
     tls: Tls | None = None

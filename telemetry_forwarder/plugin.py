@@ -9,6 +9,7 @@ from telemetry_forwarder.interfaces import (
     Batch,
     Cause,
     Credential,
+    CredentialUrl,
     Delivered,
     Denied,
     Destination,
@@ -37,7 +38,8 @@ from telemetry_forwarder.variables.table import Problem
 from telemetry_forwarder.variables.types import Secret, SecretReference, Url
 
 __all__ = [
-    "Batch", "Cause", "ConfigError", "ConnectFailed", "ConnectionLost", "Context", "Credential", "Delivered",
+    "Batch", "Cause", "ConfigError", "ConnectFailed", "ConnectionLost", "Context", "Credential",
+    "CredentialUrl", "Delivered",
     "Denied", "Destination", "DropReason", "EncodeError", "Encoded", "HeaderList", "HttpDelivery", "HttpRequest",
     "HttpResponse", "Limits", "OpenTransport", "Origin", "Partial", "Problem", "Record", "Rejected", "Retry", "Secret",
     "SecretReference", "Signing", "Sink", "TimedOut", "Tls", "TooLarge", "Transport", "TransportError", "Url",

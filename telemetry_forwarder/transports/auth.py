@@ -13,6 +13,7 @@ from telemetry_forwarder.errors import CredentialUnavailable, SecretError, Secre
 from telemetry_forwarder.interfaces import (
     Cause,
     Credential,
+    CredentialUrl,
     DropReason,
     HeaderList,
     HttpRequest,
@@ -20,7 +21,7 @@ from telemetry_forwarder.interfaces import (
     Transport,
     step_of,
 )
-from telemetry_forwarder.variables.types import Secret, SecretReference
+from telemetry_forwarder.variables.types import Secret, SecretReference, Url
 
 
 class SecretSource(Protocol):
@@ -43,7 +44,7 @@ _BELIEF_S = 60.0
 
 
 class AuthTransport:
-    """Adds the header of `credential`, or each of a list, to each request before `inner` sends it.
+    """Adds the header of `credential`, or each of a list, or its URL, to each request before `inner` sends it.
 
     A SecretReference is read from `secrets` for the first request, once for all that wait, and kept. After a 401 or
     403 it is read again, at most every 60 s. If the value has changed, the request is sent again, once; otherwise the
@@ -53,7 +54,7 @@ class AuthTransport:
     def __init__(
         self,
         inner: Transport[HttpRequest, HttpResponse],
-        credential: Credential | HeaderList,
+        credential: Credential | CredentialUrl | HeaderList,
         secrets: SecretSource | None = None,
         *,
         clock: Clock | None = None,
@@ -187,11 +188,24 @@ class SealedHeaders(dict[str, str]):
     __str__ = __repr__
 
 
-def authorized(request: HttpRequest, credential: Credential | HeaderList, secret: Secret) -> HttpRequest:
-    """Return `request` with the credential's headers, which replace headers of the same name in any case.
+class SealedUrl(str):
+    """A URL that is a secret, so it is not shown."""
 
-    Raises CredentialUnavailable if a list of headers is none.
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "***"
+
+
+def authorized(
+    request: HttpRequest, credential: Credential | CredentialUrl | HeaderList, secret: Secret
+) -> HttpRequest:
+    """Return `request` with the credential's URL, or its headers, which replace those of the same name in any case.
+
+    Raises CredentialUnavailable if a list of headers is none, or a URL is none.
     """
+    if isinstance(credential, CredentialUrl):
+        return replace(request, url=_url_in(credential, secret))
     if isinstance(credential, HeaderList):
         added = _headers_in(credential, secret)
     else:
@@ -204,6 +218,15 @@ def authorized(request: HttpRequest, credential: Credential | HeaderList, secret
         {key: value for key, value in request.headers.items() if key.lower() not in names} | added
     )
     return replace(request, headers=headers)
+
+
+def _url_in(credential: CredentialUrl, secret: Secret) -> SealedUrl:
+    try:
+        return SealedUrl(Url().read(secret.reveal().strip()))
+    except ValueError:
+        where = credential.secret
+        what = "the address" if isinstance(where, Secret) else f"{where.service} {where.name}"
+        raise CredentialUnavailable(f"{what} holds no URL, which has to be a whole one, `https://…`") from None
 
 
 def _headers_in(listed: HeaderList, secret: Secret) -> dict[str, str]:

@@ -60,6 +60,7 @@ BUILT_IN_SINKS = {
     "kinesis": "kinesis",
     "honeycomb": "honeycomb",
     "s3": "s3",
+    "sumologic": "sumologic",
 }
 
 # The value of AWS_LAMBDA_INITIALIZATION_TYPE on Lambda Managed Instances.

@@ -8,7 +8,7 @@ import pytest
 
 from telemetry_forwarder.errors import ConfigError
 from telemetry_forwarder.interfaces import Delivered, HttpResponse, Rejected, Retry
-from telemetry_forwarder.sinks import axiom, cloudwatch_logs, datadog, datadog_metrics, honeycomb, splunk_hec
+from telemetry_forwarder.sinks import axiom, cloudwatch_logs, datadog, datadog_metrics, honeycomb, splunk_hec, sumologic
 from tests.sink_records import GOLDEN, SAMPLES, encode_all, loads, make_record
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -58,7 +58,7 @@ def test_the_limits_are_those_of_the_code(sink):
         assert f"{number:,}" in PAGE
 
 
-@pytest.mark.parametrize("sink", [axiom, honeycomb], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("sink", [axiom, honeycomb, sumologic], ids=lambda module: module.__name__)
 def test_the_limits_on_a_page_of_its_own_are_those_of_the_code(sink):
     page = (DOCS / "sinks" / f"{sink.TOPIC.lower().replace(' ', '')}.md").read_text()
     limits = sink.LIMITS

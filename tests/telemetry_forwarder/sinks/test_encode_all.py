@@ -22,6 +22,8 @@ from telemetry_forwarder.sinks import axiom, cloudwatch_logs, datadog, honeycomb
 from telemetry_forwarder.sinks.otlp import _USUAL
 from telemetry_forwarder.sinks.otlp_logs import OtlpLogs, _log_record
 from telemetry_forwarder.sinks.otlp_requests import framed
+from telemetry_forwarder.sinks.sumologic import _OBJECTS as SUMO_OBJECTS
+from telemetry_forwarder.sinks.sumologic import SumoLogic
 from telemetry_forwarder.sinks.truncate import present
 from tests.builders import record
 from tests.telemetry_forwarder.failover.test_parcels import any_record
@@ -100,10 +102,15 @@ def of_honeycomb(record: Record) -> bytes:
     return to_json({"time": json_objects.rfc3339(record.time_ms), "data": {**ordered, **cut}})
 
 
+def of_sumologic(record: Record) -> bytes:
+    return to_json({"@timestamp": json_objects.rfc3339(record.time_ms), **SUMO_OBJECTS.content(record)})
+
+
 WRITERS: Mapping[str, tuple[Any, Callable[[Record], bytes]]] = {
     "splunk": (SPLUNK, splunk), "datadog": (DATADOG, of_datadog), "cloudwatch": (CLOUDWATCH, cloudwatch),
     "otlp": (OTLP, otlp), "otlp as JSON": (OTLP_JSON, lambda record: to_json(_log_record(record))),
     "axiom": (AXIOM, of_axiom), "honeycomb": (HONEYCOMB, of_honeycomb),
+    "sumologic": (SumoLogic(url="https://sumo.example"), of_sumologic),
 }  # fmt: skip
 
 

@@ -29,6 +29,7 @@ ENVIRON = {
     "TELEMETRY_FORWARDER_HTTP_URL": "https://http.example.com",
     "HONEYCOMB_API_KEY": "k",
     "HONEYCOMB_DATASET": "d",
+    "SUMO_HTTP_ENDPOINT": "https://sumo.example.com/receiver/v1/http/t",
 }
 
 

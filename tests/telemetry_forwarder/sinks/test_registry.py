@@ -80,6 +80,7 @@ ENVIRON = {
     "SPLUNK_HEC_URL": "https://h", "SPLUNK_HEC_TOKEN": "t", "DD_API_KEY": "k", "CLOUDWATCH_LOG_GROUP": "g",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "https://h",
     "AXIOM_TOKEN": "t", "AXIOM_DATASET": "d", "HONEYCOMB_API_KEY": "k", "HONEYCOMB_DATASET": "d",
+    "SUMO_HTTP_ENDPOINT": "https://h/receiver/v1/http/t",
     "TELEMETRY_FORWARDER_HTTP_URL": "https://h",
     "AWS_REGION": "eu-west-1", "FIREHOSE_STREAM_NAME": "s", "KINESIS_STREAM_NAME": "s",
     "S3_LOGS_URI": "s3://logs",
@@ -89,6 +90,7 @@ STREAMS = ["streams", "json_lines", "line_formats", "aws_services"]
 PARTS = {
     "axiom": ["json_objects"],
     "honeycomb": ["json_objects"],
+    "sumologic": ["json_objects"],
     "http": ["json_objects", "json_requests", "login"],
     "firehose": STREAMS,
     "kinesis": STREAMS,
