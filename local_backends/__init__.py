@@ -35,6 +35,7 @@ from local_backends.hec_events import HecEvent, Rules
 from local_backends.honeycomb import Honeycomb, HoneycombEvent, RefuseEvents
 from local_backends.json_receiver import JsonReceiver
 from local_backends.log_groups import LogEvent, LogGroup, LogStream
+from local_backends.loki import Blocked, Loki, LokiEntry, RejectEntries, StreamLimit
 from local_backends.otlp import Export, OtlpItem, OtlpReceiver, RejectItems, RetryAt
 from local_backends.otlp_trees import assert_trees
 from local_backends.s3 import S3, ObjectLine, StoredObject
@@ -53,6 +54,7 @@ __all__ = [
     "AxiomEvent",
     "Backend",
     "BadEvent",
+    "Blocked",
     "Budget",
     "CloudWatchLogs",
     "Datadog",
@@ -76,6 +78,8 @@ __all__ = [
     "LogEvent",
     "LogGroup",
     "LogStream",
+    "Loki",
+    "LokiEntry",
     "Measurement",
     "NearCapacity",
     "ObjectLine",
@@ -83,6 +87,7 @@ __all__ = [
     "OtlpReceiver",
     "Page",
     "RefuseEvents",
+    "RejectEntries",
     "RejectEvents",
     "RejectItems",
     "Reset",
@@ -94,6 +99,7 @@ __all__ = [
     "SplunkHec",
     "Ssm",
     "StoredObject",
+    "StreamLimit",
     "StreamLine",
     "StreamRecord",
     "SumoLogic",

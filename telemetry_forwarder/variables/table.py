@@ -61,6 +61,7 @@ BUILT_IN_SINKS = {
     "honeycomb": "honeycomb",
     "s3": "s3",
     "sumologic": "sumologic",
+    "loki": "loki",
 }
 
 # The value of AWS_LAMBDA_INITIALIZATION_TYPE on Lambda Managed Instances.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from local_backends import Backend, JsonReceiver
+from local_backends import Backend, JsonReceiver, Loki
 from tests.integration.world import NUMBERED
 
 SECRET = "hunter2+is/secret"
@@ -44,6 +44,18 @@ CASES = (
         environment=lambda url: {f"{_HTTP}URL": f"{url}/in?a=b", f"{_HTTP}TOKEN": SECRET},
         text=lambda one: str(one.get("message", "")),
         secret_in=f"{_HTTP}TOKEN",
+    ),
+    Case(
+        sink="loki",
+        receiver=lambda: Loki(login=("me", SECRET), tenants=["shop"]),
+        environment=lambda url: {
+            "LOKI_ADDR": url,
+            "LOKI_USERNAME": "me",
+            "LOKI_PASSWORD": SECRET,
+            "LOKI_ORG_ID": "shop",
+        },
+        text=lambda one: str(one.line),
+        secret_in="LOKI_PASSWORD",
     ),
 )
 

@@ -5,7 +5,20 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from local_backends import Answer, Backend, Fault, JsonReceiver, Page, Reset, Throttle, TooLarge
+from local_backends import (
+    Answer,
+    Backend,
+    Blocked,
+    Fault,
+    JsonReceiver,
+    Loki,
+    Page,
+    RejectEntries,
+    Reset,
+    StreamLimit,
+    Throttle,
+    TooLarge,
+)
 from tests.integration.search_sinks import CASES, SECRET, Case, shows_secret
 from tests.integration.world import EXTENSION, assert_balanced, world
 
@@ -121,3 +134,41 @@ async def test_two_receivers_get_each_in_its_own_form() -> None:
         assert not any(
             "authorization" in headers and "t-1" in headers["authorization"] for headers in second.seen_headers
         )
+
+
+async def test_loki_stores_equal_lines_and_nothing_twice() -> None:
+    """A thousand equal lines in a few milliseconds, the answer lost twice: each is there once."""
+    case = next(one for one in CASES if one.sink == "loki")
+    async with Loki(login=("me", SECRET), tenants=["shop"]) as loki, world(environment=case.variables(loki)) as w:
+        loki.faults.script(Reset(stored=True, times=2))
+        await w.env.invoke({"text": "\n".join(["the same"] * 1000)})
+        await w.env.shutdown()
+        assert sum(entry.line == "the same" for entry in loki.entries) == 1000
+        assert loki.repeats >= 1000
+        (ledger,) = w.ledgers
+        assert ledger["sinks"]["loki"]["delivered"] == len(loki.entries)
+
+
+@pytest.mark.parametrize(
+    ("fault", "dropped", "told"),
+    [
+        (RejectEntries(2), {"too_old": 2}, "has timestamp too old"),
+        (Blocked(260), {}, "ingestion blocked for user"),
+        (Blocked(200), {}, "ingestion blocked for user"),
+        (StreamLimit(2), {}, "maximum active stream limit"),
+    ],
+    ids=str,
+)
+async def test_what_loki_says_of_a_part_or_of_nothing(fault: Fault, dropped: dict[str, int], told: str) -> None:
+    case = next(one for one in CASES if one.sink == "loki")
+    loki = Loki(login=("me", SECRET), tenants=["shop"])
+    async with loki, world(environment=case.variables(loki)) as w:
+        loki.faults.script(fault)
+        await w.env.invoke({"lines": 20})
+        await w.env.shutdown()
+        (ledger,) = w.ledgers
+        book = ledger["sinks"]["loki"]
+        assert book["dropped"] == dropped
+        assert len(loki.entries) == book["delivered"] == book["offered"] - sum(dropped.values())
+        assert any(told in line["message"] for line in w.said)
+        assert refusals(loki) == []

@@ -6,6 +6,7 @@
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
+from zlib import crc32
 
 import orjson
 import pytest
@@ -18,7 +19,8 @@ from telemetry_forwarder.interfaces import Encoded
 from telemetry_forwarder.otlp.protobuf import encode
 from telemetry_forwarder.records.lossless_json import to_json
 from telemetry_forwarder.records.record import Record
-from telemetry_forwarder.sinks import axiom, cloudwatch_logs, datadog, honeycomb, json_objects, splunk_hec
+from telemetry_forwarder.sinks import axiom, cloudwatch_logs, datadog, honeycomb, json_objects, loki_push, splunk_hec
+from telemetry_forwarder.sinks.http_answers import Advice
 from telemetry_forwarder.sinks.otlp import _USUAL
 from telemetry_forwarder.sinks.otlp_logs import OtlpLogs, _log_record
 from telemetry_forwarder.sinks.otlp_requests import framed
@@ -33,10 +35,12 @@ MANY = settings(
     max_examples=int(os.environ.get("DIFFERENTIAL", "150")),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+ADVICE = Advice(who="it", credential="x", address="y")
 SPLUNK = splunk_hec.SplunkHec(url="https://splunk.example", index="main")
 DATADOG = datadog.Datadog(url="https://datadog.example", tags=(("a", "b"),))
 OTLP, OTLP_JSON = (OtlpLogs(url="https://otlp.example", limits=_USUAL, is_json=is_json) for is_json in (False, True))
 HONEYCOMB = honeycomb.Honeycomb(url="https://honeycomb.example", dataset="d")
+LOKI = loki_push.Loki(url="https://loki.example", advice=ADVICE)
 AXIOM = axiom.Axiom(url="https://axiom.example", dataset="d")
 CLOUDWATCH = cloudwatch_logs.CloudWatchLogs(group="/g", stream=None, fallback_stream="s")
 
@@ -83,6 +87,13 @@ def otlp(record: Record) -> bytes:
     return framed(encode("LogRecord", _log_record(record)))
 
 
+def of_loki(record: Record) -> bytes:
+    text, more = loki_push._line(record)
+    within_ms = (crc32(record.batch.encode("utf-8", "replace")) % 990_000 + (record.index or 0)) % 1_000_000
+    known = {"record_id": record.id, **loki_push._known(record.context), **more}
+    return to_json([str(record.time_ms * 1_000_000 + within_ms), text, known])
+
+
 def of_axiom(record: Record) -> bytes:
     return to_json({"_time": json_objects.rfc3339(record.time_ms), **axiom._OBJECTS.content(record)})
 
@@ -108,6 +119,7 @@ def of_sumologic(record: Record) -> bytes:
 
 WRITERS: Mapping[str, tuple[Any, Callable[[Record], bytes]]] = {
     "splunk": (SPLUNK, splunk), "datadog": (DATADOG, of_datadog), "cloudwatch": (CLOUDWATCH, cloudwatch),
+    "loki": (LOKI, of_loki),
     "otlp": (OTLP, otlp), "otlp as JSON": (OTLP_JSON, lambda record: to_json(_log_record(record))),
     "axiom": (AXIOM, of_axiom), "honeycomb": (HONEYCOMB, of_honeycomb),
     "sumologic": (SumoLogic(url="https://sumo.example"), of_sumologic),

@@ -26,6 +26,7 @@ ENVIRON = {
     "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json",  # what it writes as protobuf is compared with that elsewhere
     "AXIOM_TOKEN": "t",
     "AXIOM_DATASET": "d",
+    "LOKI_ADDR": "https://loki.example.com",
     "TELEMETRY_FORWARDER_HTTP_URL": "https://http.example.com",
     "HONEYCOMB_API_KEY": "k",
     "HONEYCOMB_DATASET": "d",
@@ -37,8 +38,9 @@ SINKS = {name: load(name)(read_all(ENVIRON)).sink for name in BUILT_IN_SINKS}
 MARKS = {
     "honeycomb": b'"lambda.cut":true',
     "splunk": b'"cut":"true"',
+    "loki": b'"cut":"true"',
     "otlp": b'{"key":"cut","value":{"boolValue":true}}',
-}  # HEC's fields are texts
+}  # HEC's fields and Loki's metadata are texts
 IDS = {"honeycomb": b'"lambda.record_id":"the-id"', "otlp": b'"log.record.uid","value":{"stringValue":"the-id"}'}
 HTTP_SINKS = [sink for sink in SINKS.values() if sink.name != "cloudwatch"]
 
@@ -57,7 +59,7 @@ def test_any_record_is_encoded_within_the_limit_or_not_at_all(sink, repeat):
             return
         assert encoded.record is record
         assert len(encoded.data) <= sink.limits.max_record_bytes
-        assert isinstance(orjson.loads(encoded.data), dict)
+        assert isinstance(orjson.loads(encoded.data), dict | list)
         assert record.id.encode() in encoded.data
         assert b"\n" not in encoded.data
         mark = MARKS.get(sink.name, b'"cut":true')

@@ -79,6 +79,7 @@ def installed(tmp_path, monkeypatch):
 ENVIRON = {
     "SPLUNK_HEC_URL": "https://h", "SPLUNK_HEC_TOKEN": "t", "DD_API_KEY": "k", "CLOUDWATCH_LOG_GROUP": "g",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "https://h",
+    "LOKI_ADDR": "https://h",
     "AXIOM_TOKEN": "t", "AXIOM_DATASET": "d", "HONEYCOMB_API_KEY": "k", "HONEYCOMB_DATASET": "d",
     "SUMO_HTTP_ENDPOINT": "https://h/receiver/v1/http/t",
     "TELEMETRY_FORWARDER_HTTP_URL": "https://h",
@@ -92,6 +93,7 @@ PARTS = {
     "honeycomb": ["json_objects"],
     "sumologic": ["json_objects"],
     "http": ["json_objects", "json_requests", "login"],
+    "loki": ["loki_push", "login"],
     "firehose": STREAMS,
     "kinesis": STREAMS,
     "s3": ["json_lines", "aws_services"],
