@@ -1,10 +1,11 @@
 """The cost of metrics and traces: CPU and bytes of an invocation, and of the start, with them and without, in turn.
 
-    python -m benchmarks.signals             about a minute
+    python -m benchmarks.signals             about two minutes
     python -m benchmarks.signals --count 500 --layer DIR
 
 The same extension runs in several environments that differ in what they are asked for, and is invoked in turn. The sink
-is an OTLP receiver, which takes all three signals. Bytes are those of the requests' bodies, compressed.
+is an OTLP receiver, which takes all three signals. Bytes are those of the requests' bodies, compressed. Metrics and
+spans of frequent invocations are derived and sent every ten seconds: before each reading all of them have been.
 """
 
 import argparse
@@ -26,6 +27,21 @@ VARIANTS: Mapping[str, Mapping[str, str]] = {OFF: {}, "metrics": METRICS, "trace
 SINK = "otlp"
 STRATEGIES = ("continuous", "end")
 MEMORY_MB = 1769
+# An invocation so long after the others derives what lingers, and still counts as soon; one more sends it.
+PAUSES_S = (9.5, 1.5)
+
+
+async def invoke_all(worlds: Mapping[str, World], count: int) -> None:
+    for _ in range(count):
+        for w in worlds.values():
+            await w.env.invoke(EVENT)
+
+
+async def settle(worlds: Mapping[str, World]) -> None:
+    """Let all that lingers be sent."""
+    for pause_s in PAUSES_S:
+        await asyncio.sleep(pause_s)
+        await invoke_all(worlds, 1)
 
 
 async def running(subject: Subject, strategy: str, count: int) -> dict[str, tuple[float, float]]:
@@ -35,13 +51,13 @@ async def running(subject: Subject, strategy: str, count: int) -> dict[str, tupl
         for name, variant in VARIANTS.items():
             given = {"TELEMETRY_FORWARDER_FLUSH": strategy, **variant}
             worlds[name] = await stack.enter_async_context(world(subject, MEMORY_MB, sinks=SINK, **given))
-        before: dict[str, tuple[float, int]] = {}
-        for number in range(count):
-            for name, w in worlds.items():
-                if number == count // 5:
-                    before[name] = cpu_s(w.extension()), w.backend.bytes
-                await w.env.invoke(EVENT)
+        await invoke_all(worlds, count // 5)
+        await settle(worlds)
+        before = {name: (cpu_s(w.extension()), w.backend.bytes) for name, w in worlds.items()}
         measured = count - count // 5
+        await invoke_all(worlds, measured)
+        await settle(worlds)
+        measured += len(PAUSES_S)
         found = {}
         for name, w in worlds.items():
             cpu, size = before[name]

@@ -38,6 +38,7 @@ from telemetry_forwarder.variables.table import MANAGED_INSTANCES
 from telemetry_forwarder.wiring import (
     Opened,
     datagrams_of,
+    deriving_of,
     failover_of,
     open_all,
     open_secrets,
@@ -206,11 +207,14 @@ async def _serve(
                 spool=spool,
                 soon=None if is_strict else asyncio.get_running_loop().call_soon,
                 known=inherited.batches(),
-                derive=signals.of if signals is not None else None,
             )
+            intake.deriving = deriving_of(
+                signals, intake, origin,
+                spool=spool, clock=clock, log=log, is_frequent=lambda: machine.is_frequent,
+            )  # fmt: skip
             datagrams = await opened.enter(datagrams_of(local.get("datagrams", ()), signals, counts, log))
             reporting = reporting_of(
-                settings, intake, origin, signals, datagrams,
+                settings, intake, origin, intake.deriving, datagrams,
                 counts=counts, workers=workers, spool=spool, clock=clock, log=log,
             )  # fmt: skip
             if reporting is not None:

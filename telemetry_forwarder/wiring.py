@@ -20,8 +20,9 @@ from telemetry_forwarder.records.derived import Derived
 from telemetry_forwarder.records.handover import Handover
 from telemetry_forwarder.records.record import Origin, Signal
 from telemetry_forwarder.settings import Settings
+from telemetry_forwarder.spool.backlog import Backlog
 from telemetry_forwarder.spool.files import SegmentFiles
-from telemetry_forwarder.spool.segments import Owner
+from telemetry_forwarder.spool.segments import DERIVER, Owner
 from telemetry_forwarder.spool.spool import Spool
 from telemetry_forwarder.transports.stack import open_transport
 from telemetry_forwarder.turns import Turns
@@ -30,6 +31,7 @@ from telemetry_forwarder.variables.table import SNAP_START
 if TYPE_CHECKING:
     from telemetry_forwarder.failover.keeper import Failover
     from telemetry_forwarder.intake.datagrams import Datagrams
+    from telemetry_forwarder.intake.deriving import Deriving
     from telemetry_forwarder.lifecycle.reporting import Reporting
     from telemetry_forwarder.secrets.service import SecretsService
     from telemetry_forwarder.signals.signals import Signals
@@ -131,10 +133,11 @@ def open_spool(
     settings: Settings, origin: Origin, destinations: Sequence[Destination[Any, Any]], clock: Clock, log: Log
 ) -> Spool | None:
     """Open the spool and read what an earlier process left; return None if it is off or cannot be used."""
-    sinks = [destination.sink.name for destination in destinations]
-    takes = {destination.sink.name: taken_by(destination.sink) for destination in destinations}
-    if settings.spooling is None or not sinks:
+    takes: dict[str, frozenset[Signal] | None] = {one.sink.name: taken_by(one.sink) for one in destinations}
+    if settings.spooling is None or not takes:
         return None
+    if not _all_signals(destinations) <= LOGS:
+        takes[DERIVER] = None
     try:
         files = SegmentFiles(settings.spooling.path)
     except OSError as error:
@@ -146,10 +149,15 @@ def open_spool(
         return None
     owner = Owner(function=origin.function_name, version=origin.function_version)
     spool = Spool(
-        files, owner=owner, sinks=sinks, max_bytes=settings.spooling.max_bytes, clock=clock, log=log, takes=takes
+        files, owner=owner, sinks=[*takes], max_bytes=settings.spooling.max_bytes, clock=clock, log=log, takes=takes
     )
     spool.recover()
     return spool
+
+
+def _all_signals(destinations: Iterable[Destination[Any, Any]]) -> frozenset[Signal]:
+    """Return the signals that any of the sinks takes."""
+    return frozenset[Signal]().union(*[taken_by(one.sink) for one in destinations])
 
 
 def _is_xray(destination: Destination[Any, Any]) -> bool:
@@ -165,7 +173,7 @@ def signals_of(
 
     `inherited` is what another process of ours left that ran in this environment before.
     """
-    takes = frozenset[Signal]().union(*[taken_by(destination.sink) for destination in destinations])
+    takes = _all_signals(destinations)
     if takes <= LOGS:
         return None
     from telemetry_forwarder.signals.measuring import Prices  # imported only when needed
@@ -222,11 +230,37 @@ async def receiving_otlp(
         yield
 
 
+def deriving_of(
+    signals: "Signals | None",
+    intake: Intake,
+    origin: Origin,
+    *,
+    spool: Spool | None,
+    clock: Clock,
+    log: Log,
+    is_frequent: Callable[[], bool],
+) -> "Deriving | None":
+    """Return what derives metrics and spans of bodies, also of those that the process before left."""
+    if signals is None:
+        return None
+    from telemetry_forwarder.intake.deriving import Deriving  # imported only when needed
+
+    later = asyncio.get_running_loop().call_later
+    deriving = Deriving(signals, intake, spool=spool, clock=clock, later=later, is_frequent=is_frequent)
+    if spool is not None:
+        backlog = Backlog(spool, DERIVER, origin)
+        backlog.on_gone = lambda records, reason: log.warning(
+            f"No metrics or spans are made of {records} records that the process before left in the spool ({reason})."
+        )
+        deriving.recover(backlog)
+    return deriving
+
+
 def reporting_of(
     settings: Settings,
     intake: Intake,
     origin: Origin,
-    signals: "Signals | None",
+    deriving: "Deriving | None",
     datagrams: "Datagrams | None",
     *,
     counts: IntakeCounts,
@@ -236,9 +270,9 @@ def reporting_of(
     log: Log,
 ) -> "Reporting | None":
     """Return what reports while the environment lives; None, and import nothing, if nobody wants to know."""
-    has_metrics = signals is not None and signals.has_metrics
+    has_metrics = deriving is not None and deriving.has_metrics
     is_record_wanted = settings.ledger_period_s is not None
-    if signals is None and not is_record_wanted:
+    if deriving is None and not is_record_wanted:
         return None
     from telemetry_forwarder.delivery.ledger_event import LedgerReporter  # imported only when needed
     from telemetry_forwarder.lifecycle.reporting import Reporting
@@ -248,7 +282,7 @@ def reporting_of(
         period_s = settings.ledger_period_s or _LEDGER_PERIOD_S
         ledger = LedgerReporter(period_s, is_record_wanted=is_record_wanted)
     return Reporting(
-        intake, origin, signals, datagrams, ledger, counts=counts, workers=workers, spool=spool, clock=clock, log=log
+        intake, origin, deriving, datagrams, ledger, counts=counts, workers=workers, spool=spool, clock=clock, log=log
     )
 
 

@@ -8,8 +8,8 @@ import contextlib
 import os
 import time
 from _blake2 import blake2b  # not from `hashlib`, which loads OpenSSL's library
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -37,7 +37,8 @@ from telemetry_forwarder.spool.frames import OWN, KeptBody, kept_body
 from telemetry_forwarder.spool.spool import Spool
 from telemetry_forwarder.variables.table import SNAP_START
 
-Derive: TypeAlias = Callable[[Sequence[Record]], Iterable[tuple[Signal, Sequence[Derived]]]]
+if TYPE_CHECKING:
+    from telemetry_forwarder.intake.deriving import Deriving
 
 # Lambda repeats a batch soon, so this many identities are remembered and handed to the next generation
 # (`handover.SIZE`).
@@ -95,12 +96,11 @@ class Intake:
         spool: Spool | None = None,
         soon: Callable[[Callable[[], None]], object] | None = None,
         known: Sequence[str] = (),
-        derive: Derive | None = None,
     ) -> None:
         """Start; `known` are the identities of the bodies that the previous generation took last.
 
         Bodies are kept in `spool`. `soon` schedules a function to run after the response is sent. Without `soon` a body
-        is written to the spool before the response. `derive` makes metrics and spans of records, if a sink takes them.
+        is written to the spool before the response.
         """
         self._enricher = enricher
         self._router = router
@@ -117,10 +117,10 @@ class Intake:
         self._environment = self._left.restored  # None while it has the name of its init
         self._spool = spool
         self._soon = soon
-        self._derive = derive
+        self.deriving: Deriving | None = None  # makes metrics and spans, if a sink takes them
         self.traced: str | None = None  # the request whose trace was sent last without its report
+        self.measured: str | None = None  # the request whose end was measured last
         self._others = 0  # bodies that Lambda did not send
-        self._measured: str | None = None  # the request whose end was measured last
         kept = spool.identities()[-_REMEMBERED:] if spool else []
         # Identities of the last bodies, oldest first; in a list, to look one up takes as long as to parse a body.
         self._recent = dict.fromkeys([*dict.fromkeys([*known, *kept])][-2 * _REMEMBERED :])
@@ -224,33 +224,23 @@ class Intake:
         if self._left != self._enricher.handover:
             self.save_handover()
         self._count(decoded)
-        self._router.route(records, lambda wanted: self._keep(arrived, len(items), wanted, before))
-        self._derive_from(records, arrived)
+        telling = self.deriving.telling(records) if self.deriving is not None else ()
+        self._router.route(
+            records, lambda wanted: self._keep(arrived, len(items), wanted, before, derives=bool(telling))
+        )
+        if telling and self.deriving is not None:
+            self.deriving.add(arrived.identity, telling, len(arrived.body))
         for record in records:
             if record.context.type == "platform.logsDropped" and record.fields:
                 self._note_loss(record.fields)
-
-    def _derive_from(self, records: Sequence[Record], arrived: Arrived) -> None:
-        """Derive metrics and spans from the records of a body, if a sink takes them.
-
-        The next process has to know which end of an invocation was measured: its report may come only there.
-        """
-        if self._derive is None:
-            return
-        for signal, derived in self._derive(records):
-            self._take_derived(signal, derived, identity_of(arrived.identity, signal))
-        ends = [record.request_id for record in records if record.type == "platform.runtimeDone"]
-        if ends:
-            self._measured = ends[-1]
-            self.save_handover()
 
     def take_unsent(self, signal: Signal, derived: Sequence[Derived], *, is_received: bool = False) -> None:
         """Take records of which Lambda sent nothing (`is_received`: the function did), as a body that is no other's."""
         self._others += 1
         name = f"{self._enricher.origin.instance_id} {os.getpid()} {self._clock.time()} {self._others}"
-        self._take_derived(signal, derived, identity_of(name, signal), is_received=is_received)
+        self.take_derived(signal, derived, identity_of(name, signal), is_received=is_received)
 
-    def _take_derived(
+    def take_derived(
         self, signal: Signal, derived: Sequence[Derived], identity: str, *, is_received: bool = False
     ) -> None:
         """Count, keep and hand on records of our own, all of one `signal`. `identity` is that of the body they make."""
@@ -284,12 +274,13 @@ class Intake:
         self._enricher.learn(items, decoded.gaps)
         self._count(decoded)
         wanted = self._router.count(items)
+        # Of the events at least, which are few, metrics and spans are made.
+        events = [item for item in items if item.type.startswith("platform.")] if self.deriving is not None else []
         if keep:
-            self._keep(arrived, len(items), wanted, before)
-        if self._derive is not None:  # of the events at least, which are few
-            events = [item for item in items if item.type.startswith("platform.")]
-            for records in enrich(self._enricher.origin, before, events, arrived.identity, len(events) or 1):
-                self._derive_from(records, arrived)
+            self._keep(arrived, len(items), wanted, before, derives=bool(events))
+        if self.deriving is not None and events:
+            for records in enrich(self._enricher.origin, before, events, arrived.identity, len(events)):
+                self.deriving.add(arrived.identity, records, 0)
         return len(wanted)
 
     def _decode(self, arrived: Arrived) -> Iterator[None]:
@@ -350,21 +341,22 @@ class Intake:
         if self._handover_file is not None:
             self._left = self._enricher.handover
             taken = "".join([*self._recent][-_REMEMBERED:])
-            left = replace(self._left, taken=taken, measured=self._measured, traced=self.traced)
+            left = replace(self._left, taken=taken, measured=self.measured, traced=self.traced)
             self._handover_file.write(left)
 
-    def _keep(self, arrived: Arrived, items: int, wanted: Sequence[int], before: Knowledge) -> None:
+    def _keep(self, arrived: Arrived, items: int, wanted: Sequence[int], before: Knowledge, *, derives: bool) -> None:
         """Add the body to the spool. It is written now or after the response, or earlier if a sink has no room for it.
 
-        `wanted` are the indices of the items that the sinks want, `before` is the Knowledge before the body.
+        `wanted` are the indices of the items that the sinks want, `before` is the Knowledge before the body, `derives`
+        tells whether metrics or spans are still to be made of it.
         """
         if self._spool is None or not items:
             return
         after = self._enricher.knowledge
-        teaches = after is not before
         kept = kept_body(
-            arrived.identity, arrived.body, arrived.received_ms, items=items, wanted=wanted, teaches=teaches
-        )
+            arrived.identity, arrived.body, arrived.received_ms,
+            items=items, wanted=wanted, teaches=after is not before, derives=derives,
+        )  # fmt: skip
         self._add(kept, before, after)
 
     def _add(self, kept: KeptBody, before: Knowledge, after: Knowledge) -> None:

@@ -125,6 +125,7 @@ class Machine:
         self._has_init_report = False
         self._last_news_at = clock.monotonic()
         self._doubt = Doubt()
+        self._is_managed = False
         # Learned from earlier invocations.
         self._gaps = Gaps()
         self._flushed = Moment(0.0, 0.0)
@@ -135,6 +136,11 @@ class Machine:
     def __repr__(self) -> str:
         return f"<Machine {self.phase}: {self._invoked} invoked, {len(self._running)} running, {self.window}>"
 
+    @property
+    def is_frequent(self) -> bool:
+        """Whether the next invocation is expected soon; where nothing is ever frozen, nothing has to wait for it."""
+        return self._is_managed or self._gaps.are_short
+
     # --- events of Lambda ---
 
     def lives_without_telemetry(self) -> None:
@@ -143,6 +149,7 @@ class Machine:
 
     def on_managed(self) -> tuple[Action, ...]:
         """Note that this environment is never frozen, and sees no invocations."""
+        self._is_managed = True
         self.window = SendWindow(linger=self._strategy.period_s)
         return (Action.ALLOW,)
 

@@ -10,12 +10,12 @@ from telemetry_forwarder.intake.intake import Intake
 from telemetry_forwarder.ledger import IntakeCounts
 from telemetry_forwarder.log import Log
 from telemetry_forwarder.records.record import Event, Origin, Signal
-from telemetry_forwarder.signals.signals import Signals
 from telemetry_forwarder.spool.spool import Spool
 from telemetry_forwarder.usage import Usage
 
 if TYPE_CHECKING:
     from telemetry_forwarder.intake.datagrams import Datagrams
+    from telemetry_forwarder.intake.deriving import Deriving
 
 # The end of an invocation; on Managed Instances, where there are only reports, its report.
 _ENDS = frozenset({"platform.runtimeDone", "platform.report"})
@@ -24,7 +24,7 @@ _ENDS = frozenset({"platform.runtimeDone", "platform.report"})
 class Reporting:
     """Makes records of our own at the begin and the end of invocations, and hands them to the intake.
 
-    Nothing here waits or sets a timer. Without `ledger` the ledger is written at the end alone; without `signals` no
+    Nothing here waits or sets a timer. Without `ledger` the ledger is written at the end alone; without `deriving` no
     sink takes metrics or spans.
     """
 
@@ -32,7 +32,7 @@ class Reporting:
         self,
         intake: Intake,
         origin: Origin,
-        signals: Signals | None,
+        deriving: "Deriving | None",
         datagrams: "Datagrams | None",
         ledger: LedgerReporter | None,
         *,
@@ -44,8 +44,9 @@ class Reporting:
     ) -> None:
         self._intake = intake
         self._origin = origin
-        self._signals = signals
-        self._usage = Usage(log.info, clock) if signals is not None and signals.has_metrics else None
+        self._deriving = deriving
+        self._has_metrics = deriving is not None and deriving.has_metrics
+        self._usage = Usage(log.info, clock) if self._has_metrics else None
         self._datagrams = datagrams
         self._ledger = ledger
         self._counts = counts
@@ -63,8 +64,8 @@ class Reporting:
         """Note the platform's events before the records of their body are made."""
         if not any(event.type in _ENDS for event in events):
             return
-        if self._usage is not None and self._signals is not None and (points := self._usage.end()):
-            self._signals.note_usage(points)
+        if self._usage is not None and self._deriving is not None and (points := self._usage.end()):
+            self._deriving.note_usage(points)
         self._collect()
         if self._ledger is not None and self._ledger.is_due(self._clock.time()):
             self.report_ledger(self._ledger)
@@ -72,7 +73,7 @@ class Reporting:
     def report_ledger(self, ledger: LedgerReporter) -> None:
         """Report what was counted since the last report, to all who want to know."""
         report = self._report(ledger)
-        if self._signals is not None and self._signals.has_metrics:
+        if self._has_metrics:
             self._intake.take_unsent(Signal.METRIC, report.metrics())
         if ledger.is_record_wanted:
             self._intake.take_unsent(Signal.LOG, [report.record()])
@@ -81,12 +82,8 @@ class Reporting:
     def finish(self, reason: str | None) -> None:
         """Hand on what is still open, as the environment ends for `reason` (None: without SHUTDOWN)."""
         self._collect()
-        if self._signals is not None:
-            for signal, derived in self._signals.finish(self._now_ms, reason):
-                self._intake.take_unsent(signal, derived)
-            if (unfinished := self._signals.unfinished) is not None:
-                self._intake.traced = unfinished
-                self._intake.save_handover()  # the next process must not tell it again
+        if self._deriving is not None:
+            self._deriving.finish(self._now_ms, reason)
         if self._ledger is not None:
             self.report_ledger(self._ledger)
 

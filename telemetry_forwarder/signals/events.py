@@ -14,6 +14,18 @@ _ESCAPED = re.compile(
 )
 _LONGEST_TYPE = 128
 
+# The platform's events of which metrics or spans are made, and the levels of lines that may tell of an exception.
+TELLING = frozenset({
+    "platform.initStart", "platform.initReport", "platform.restoreStart", "platform.restoreReport",
+    "platform.start", "platform.runtimeDone", "platform.report",
+})  # fmt: skip
+FAILED = frozenset({"error", "critical"})
+
+
+def is_killed(body: object) -> bool:
+    """Return whether a line tells that the runtime was killed."""
+    return isinstance(body, str) and "signal: killed" in body
+
 
 def error_type(event: Mapping[str, Any]) -> str | None:
     """Return the class of the error that a platform event tells, `timeout` for a time-out; None if it tells none."""

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from telemetry_forwarder.records.derived import Derived
 from telemetry_forwarder.records.record import Record
-from telemetry_forwarder.signals.events import error_type, spans_of
+from telemetry_forwarder.signals.events import FAILED, error_type, is_killed, spans_of
 from telemetry_forwarder.signals.events import escaped_error as _escaped
 from telemetry_forwarder.signals.events import metric_of as _metric
 from telemetry_forwarder.signals.events import span_of as _span
@@ -137,10 +137,9 @@ class Meter:
 
     def _of_line(self, record: Record) -> Derived | None:
         """Count an error that the function's own lines tell, once for each request."""
-        body = record.body
-        if isinstance(body, str) and "signal: killed" in body:
+        if is_killed(record.body):
             self._killed = record.request_id
-        if record.level not in ("error", "critical") or (kind := _escaped(record)) is None:
+        if record.level not in FAILED or (kind := _escaped(record)) is None:
             return None
         if not self._is_new("line", record, None):
             return None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from telemetry_forwarder.records.derived import Derived
 from telemetry_forwarder.records.handover import Handover
 from telemetry_forwarder.records.record import Record, Signal
+from telemetry_forwarder.signals.events import FAILED, TELLING, is_killed
 from telemetry_forwarder.signals.measuring import Meter, Prices
 from telemetry_forwarder.signals.points import Point
 
@@ -41,6 +42,16 @@ class Signals:
         self._meter = Meter(prices, is_successor=is_successor, measured=before.measured) if is_measured else None
         self._in_line = _metrics_in_lines() if converts_lines and is_measured else None
         self._spans = _spans(traces, is_xray=is_xray, before=before) if is_traced else None
+
+    def telling(self, records: Sequence[Record]) -> list[Record]:
+        """Return those of `records` that may tell something: `of` makes the same of them as of all."""
+        return [
+            record
+            for record in records
+            if (context := record.context).type in TELLING
+            or (context.type == "function" and (context.level in FAILED or is_killed(record.body)))
+            or (self._in_line is not None and record.fields)
+        ]
 
     def of(self, records: Sequence[Record]) -> Iterator[tuple[Signal, list[Derived]]]:
         """Yield each signal with what `records` tell of it, if they tell anything."""

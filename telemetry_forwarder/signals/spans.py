@@ -23,7 +23,7 @@ from typing import Any
 from telemetry_forwarder.records.derived import Derived
 from telemetry_forwarder.records.handover import Handover
 from telemetry_forwarder.records.record import Record
-from telemetry_forwarder.signals.events import error_type, escaped_error, metric_of
+from telemetry_forwarder.signals.events import FAILED, error_type, escaped_error, metric_of
 from telemetry_forwarder.signals.tree import INIT_TYPE, Invocation, Phase, error_of, invocation_of, phase_of, tree_of
 from telemetry_forwarder.variables.table import MANAGED_INSTANCES
 
@@ -35,7 +35,6 @@ _ON_DEMAND = "on-demand"
 _MOST_OPEN, _MOST_OPEN_MANAGED = 2, 1024
 _MOST_PHASES = 8
 _REMEMBERED = 1024  # requests whose tree was made
-_FAILED = frozenset({"error", "critical"})  # the levels of lines that may tell of an exception
 _ALL_SAMPLED = 1 << 56
 
 
@@ -67,7 +66,7 @@ class Spans:
         """Return the spans that end with `record`."""
         context = record.context
         if context.type == "function":
-            if context.level in _FAILED:
+            if context.level in FAILED:
                 self._note_line(record)
             return ()
         make = _MAKE.get(context.type)

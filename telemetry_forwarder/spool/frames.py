@@ -3,7 +3,8 @@
     frame    length of the payload (u32) · crc32 (u32) · kind (u8) · payload      integers little endian
     header   JSON: format, function, version, sinks, and the enricher's Knowledge before the first body
     body     by its signal, three kinds more for bodies of our own:
-             identity (12 bytes) · received_ms (u64) · items (u32) · teaches (u8) · length of mask (u32) · mask · body
+             identity (12 bytes) · received_ms (u64) · items (u32) · flags (u8) · length of mask (u32) · mask · body
+             flags: 1 it teaches, 2 something is still to be derived of it
     settled  the sink's number in the header's list (u8), then for each body: its number in the segment (u32) ·
              ranges (u32) · first and last index of each (u32, u32); no ranges: all that was left of it
 
@@ -13,7 +14,7 @@ items of the body the sinks want (bit n: item n); it is empty if they want all.
 
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -26,7 +27,8 @@ FORMAT = 1
 _MOST_ITEMS = 1 << 24  # in a body: more than the longest body has bytes
 _HEAD = struct.Struct("<IIB")
 _GUARDED = struct.Struct("<IB")  # the checksum covers these before the payload
-_BODY = struct.Struct("<12sQI?I")
+_BODY = struct.Struct("<12sQIBI")
+_TEACHES, _DERIVES = 1, 2  # the flags of a body
 _SINK = struct.Struct("<B")
 _NOTE = struct.Struct("<II")
 _RANGE = struct.Struct("<II")
@@ -67,7 +69,8 @@ class Frame(Struct, frozen=True):
 class KeptBody(Struct, frozen=True, kw_only=True):
     """One telemetry body with all data needed to make the same records again.
 
-    `mask` has a bit for each item that the sinks want; `teaches` tells whether the enricher learned from the body.
+    `mask` has a bit for each item that the sinks want; `teaches` tells whether the enricher learned from the body,
+    `derives` whether metrics or spans are still to be derived of it.
     """
 
     identity: str  # 24 hexadecimal digits, see `record.batch_id`
@@ -77,10 +80,17 @@ class KeptBody(Struct, frozen=True, kw_only=True):
     teaches: bool
     body: bytes
     kind: Kind = Kind.BODY
+    derives: bool = False
 
     @property
     def signal(self) -> Signal:
         return _SIGNALS[self.kind]
+
+    def wanted_by(self, takes: Collection[Signal] | None) -> int:
+        """Return the mask of the items for a sink that `takes` these signals; None: for what derives others."""
+        if takes is None:
+            return all_of(self.items) if self.derives else 0
+        return self.mask if self.signal in takes else 0
 
 
 class Note(Struct, frozen=True):
@@ -99,7 +109,8 @@ def body_frame(kept: KeptBody) -> list[bytes]:
     """Return the parts of a body frame. The last part is the body itself, not copied."""
     is_all = kept.mask == all_of(kept.items)
     mask = b"" if is_all else kept.mask.to_bytes((kept.items + 7) // 8, "little")
-    fixed = _BODY.pack(bytes.fromhex(kept.identity), kept.received_ms, kept.items, kept.teaches, len(mask))
+    flags = _TEACHES * kept.teaches + _DERIVES * kept.derives
+    fixed = _BODY.pack(bytes.fromhex(kept.identity), kept.received_ms, kept.items, flags, len(mask))
     return _frame(kept.kind, [fixed + mask, kept.body])
 
 
@@ -136,11 +147,19 @@ def kept_body(
     wanted: Sequence[int],
     teaches: bool,
     kind: Kind = Kind.BODY,
+    derives: bool = False,
 ) -> KeptBody:
     """Return the KeptBody of a telemetry body; `wanted` are the indices of the items that the sinks want."""
     mask = all_of(items) if len(wanted) == items else mask_of_indexes(wanted)
     return KeptBody(
-        identity=identity, received_ms=received_ms, items=items, mask=mask, teaches=teaches, body=body, kind=kind
+        identity=identity,
+        received_ms=received_ms,
+        items=items,
+        mask=mask,
+        teaches=teaches,
+        body=body,
+        kind=kind,
+        derives=derives,
     )
 
 
@@ -155,7 +174,7 @@ def read_header(payload: memoryview) -> dict[str, Any]:
 def read_body(frame: Frame) -> KeptBody:
     """Return the body of a body frame."""
     payload = frame.payload
-    identity, received_ms, items, teaches, mask_bytes = _BODY.unpack_from(payload)
+    identity, received_ms, items, flags, mask_bytes = _BODY.unpack_from(payload)
     start = _BODY.size + mask_bytes
     if items > _MOST_ITEMS:  # a mask of so many bits might exhaust the memory
         raise ValueError(f"{items} items")
@@ -165,9 +184,10 @@ def read_body(frame: Frame) -> KeptBody:
         received_ms=received_ms,
         items=items,
         mask=mask,
-        teaches=teaches,
+        teaches=bool(flags & _TEACHES),
         body=bytes(payload[start:]),
         kind=Kind(frame.kind),
+        derives=bool(flags & _DERIVES),
     )
 
 

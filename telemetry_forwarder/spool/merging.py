@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from telemetry_forwarder.records.knowledge import Knowledge
 from telemetry_forwarder.spool.frames import KeptBody, Note, body_frame, ranges_of, settled_frame
-from telemetry_forwarder.spool.segments import Body, Segment
+from telemetry_forwarder.spool.segments import DERIVER, Body, Segment
 
 Place: TypeAlias = tuple[Body, int, int]  # a body, and the start and end of its frame
 
@@ -40,6 +40,7 @@ def merge(
     """
     data = bytearray()
     places: list[Place] = []
+    deriver = merged.sinks.index(DERIVER) if DERIVER in merged.sinks else None
     for segment in run:
         for body in segment.needed():
             _, knowledge = segment.section_of(body)
@@ -47,7 +48,8 @@ def merge(
                 merged.sections.append((len(places), knowledge))
                 data += b"".join(header(knowledge))
             start = len(data)
-            data += b"".join(body_frame(replace(read(body), mask=body.wanted)))
+            derives = deriver is not None and body.open[deriver] > 0
+            data += b"".join(body_frame(replace(read(body), mask=body.wanted, derives=derives)))
             places.append((body, start, len(data)))
     for sink in range(len(merged.sinks)):
         notes = [

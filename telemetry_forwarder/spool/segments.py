@@ -24,6 +24,10 @@ from telemetry_forwarder.spool.frames import (
     read_settled,
 )
 
+# What derives metrics and spans of bodies has a place among the sinks, which no sink can have by its name: it needs
+# all items of a body, or none.
+DERIVER = "(signals)"
+
 
 class Body:
     """A body in the spool: its place, and for each sink in `open` the mask of the records that are not settled yet."""
@@ -122,7 +126,7 @@ class _Recovered(Struct):
 
 
 def read_segment(
-    number: int, data: bytes, owner: Owner, sinks: Sequence[str], takes: Sequence[frozenset[Signal]] = ()
+    number: int, data: bytes, owner: Owner, sinks: Sequence[str], takes: Sequence[frozenset[Signal] | None] = ()
 ) -> _Recovered:
     """Read the index of a segment from its bytes, up to a torn tail; map it to `sinks` and what each `takes`.
 
@@ -147,8 +151,8 @@ def read_segment(
             signals.append(kept.signal)
             body = Body(kept.identity, teaches=kept.teaches, open=[])
             segment.add(body, frame.end)
-            for masks in left:
-                masks[body.number] = kept.mask
+            for name, masks in zip(segment.sinks, left, strict=True):
+                masks[body.number] = kept.mask if name != DERIVER else kept.wanted_by(None)
         elif frame.kind == Kind.SETTLED:
             sink, notes = read_settled(frame.payload)
             for note in notes:
@@ -159,11 +163,12 @@ def read_segment(
     claims = [segment.sinks.index(name) if name in segment.sinks else None for name in sinks]
     for body, signal in zip(segment.bodies, signals, strict=True):
         body.open = [
-            left[claim][body.number] if claim is not None and signal in taken else 0
+            left[claim][body.number] if claim is not None and (taken is None or signal in taken) else 0
             for claim, taken in zip(claims, takes or [frozenset(Signal)] * len(claims), strict=True)
         ]
         segment.unsettled += any(body.open)
-    return _Recovered(segment, {sink: masks for sink, masks in enumerate(left) if segment.sinks[sink] not in sinks})
+    known = {*sinks, DERIVER}
+    return _Recovered(segment, {sink: masks for sink, masks in enumerate(left) if segment.sinks[sink] not in known})
 
 
 def _read_header(frame: Frame, owner: Owner) -> tuple[list[str], Knowledge]:

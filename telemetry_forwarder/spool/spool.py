@@ -41,11 +41,11 @@ SECURE_S = 0.3
 
 
 class Spool:
-    """The index of the segments of one environment. The order of `sinks` gives their numbers, `takes` their signals."""
+    """The index of the segments of one environment. `sinks` gives their numbers; DERIVER `takes` None."""
 
     def __init__(
         self, files: SegmentFiles, *, owner: Owner, sinks: Sequence[str], max_bytes: int, clock: Clock, log: Log,
-        takes: Mapping[str, frozenset[Signal]] | None = None,
+        takes: Mapping[str, frozenset[Signal] | None] | None = None,
     ) -> None:  # fmt: skip
         self.sinks = tuple(sinks)
         self._takes = [(takes or {}).get(sink, LOGS) for sink in sinks]
@@ -70,9 +70,9 @@ class Spool:
 
     def add(self, kept: KeptBody, before: Knowledge, after: Knowledge) -> None:
         """Take a body for the next `commit`, with the Knowledge before and after it."""
-        if kept.identity in self._bodies or self._pauses.is_paused or not (kept.mask or kept.teaches):
+        if kept.identity in self._bodies or self._pauses.is_paused or not (kept.mask or kept.teaches or kept.derives):
             return
-        wanted = [kept.mask * (kept.signal in taken) for taken in self._takes]
+        wanted = [kept.wanted_by(taken) for taken in self._takes]
         body = Body(kept.identity, teaches=kept.teaches, open=wanted)
         self._bodies[kept.identity] = body
         self._pending.append(Pending(body, kept, before, after))
