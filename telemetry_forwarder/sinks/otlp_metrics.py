@@ -12,16 +12,17 @@ metrics data model, "Temporality"; read 2026-11-28.
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from math import isfinite
+from operator import itemgetter
 from struct import Struct as Packer
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 from zlib import crc32
 
 from telemetry_forwarder.errors import EncodeError
 from telemetry_forwarder.interfaces import Encoded
-from telemetry_forwarder.otlp.direct import attribute, field
+from telemetry_forwarder.otlp.direct import OPENINGS, attribute, field
 from telemetry_forwarder.otlp.protobuf import encode
 from telemetry_forwarder.otlp.values import attributes
 from telemetry_forwarder.records.lossless_json import to_json
@@ -53,8 +54,9 @@ NAMES = {
     "lambda.function_errors": ("aws.lambda.function_errors", "{error}"),
     "lambda.out_of_memory": ("aws.lambda.out_of_memory", "{invocation}"),
 }
-# Units that our own metrics are converted from. Source: semantic conventions, metrics: durations in seconds.
-_UNITS = {"ms": ("s", 0.001), "MiBy": ("By", 1_048_576), "USD": ("{USD}", 1)}
+# Units that our own metrics are converted from, and by what their values are divided.
+# Source: semantic conventions, metrics: durations in seconds.
+_UNITS = {"ms": ("s", 1000.0), "MiBy": ("By", 2.0**-20), "USD": ("{USD}", 1.0)}
 
 # The bounds of histograms. Those of durations: semantic conventions, HTTP metrics, and further ones up to 900 s.
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 120.0, 300.0,
@@ -95,6 +97,8 @@ class OtlpMetrics(OtlpSink, frozen=True, kw_only=True, cache_hash=True):
                     "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE to `delta`"
                 )
             return given_item(self, record, given["item"])
+        if not self.is_json and (quick := _quickly(record, self.has_counts)) is not None:
+            return self._encoded_as(record, quick)
         series = [_Series(point) for point in _merged(points_of(record))]
         series = [one for one in series if isfinite(one.total)]  # no receiver takes others
         if not series:
@@ -106,6 +110,9 @@ class OtlpMetrics(OtlpSink, frozen=True, kw_only=True, cache_hash=True):
             data = to_json([one.in_json(start, end, known, self.has_counts) for one in series])[1:-1]
         else:
             data = b"".join([framed(one.in_protobuf(start, end, pairs, self.has_counts)) for one in series])
+        return self._encoded_as(record, data)
+
+    def _encoded_as(self, record: Record, data: bytes) -> Encoded:
         if len(data) > self.limits.max_record_bytes:
             raise EncodeError(f"a metric record of {len(data)} bytes")
         return Encoded(record, data)
@@ -147,6 +154,7 @@ def _interval(record: Record) -> tuple[int, int]:
 
 # --- one metric -----------------------------------------------------------------------------------------------------
 
+_IS_DELTA, _ADDS_UP = b"\x10\x01", b"\x10\x01\x18\x01"  # the end of a Histogram or Sum: delta, and monotonic
 _NUMBER = Packer("<cQcQcd")
 _WHOLE = Packer("<cQcQcq")
 _GAUGE_NUMBER = Packer("<cQcd")
@@ -160,9 +168,9 @@ class _Series:
     __slots__ = ("bounds", "kind", "name", "total", "unit", "values")
 
     def __init__(self, point: Point) -> None:
-        self.name, self.unit, factor = _named(point.name, point.unit)
+        self.name, self.unit, divisor = _named(point.name, point.unit)
         self.kind = point.kind
-        self.values = [_scaled(value, factor) for value in point.values]
+        self.values = [value / divisor for value in point.values]
         self.total = sum(self.values)
         self.bounds = BOUNDS.get(self.unit, _USUAL_BOUNDS)
 
@@ -198,7 +206,7 @@ class _Series:
                 number = _WHOLE.pack(b"\x11", start, b"\x19", end, b"\x31", int(total))
             else:
                 number = _NUMBER.pack(b"\x11", start, b"\x19", end, b"\x21", total)
-            end_of_sum = b"\x10\x01\x18\x01" if total >= 0 else b"\x10\x01"
+            end_of_sum = _ADDS_UP if total >= 0 else _IS_DELTA
             return head + field(0x3A, field(0x0A, number + _tags(0x3A, pairs)) + end_of_sum)
         first = _HISTOGRAM.pack(b"\x11", start, b"\x19", end, b"\x21", len(values), b"\x29", total)
         last = _EXTREMES.pack(b"\x59", min(values), b"\x61", max(values))
@@ -206,7 +214,7 @@ class _Series:
             tuple(self._buckets()), self.bounds
         )  # fmt: skip
         point = first + buckets + _tags(0x4A, pairs) + last
-        return head + field(0x4A, field(0x0A, point) + b"\x10\x01")
+        return head + field(0x4A, field(0x0A, point) + _IS_DELTA)
 
     def _buckets(self) -> list[int]:
         """Return how many values each bucket has: those up to its bound, which belongs to it."""
@@ -218,16 +226,12 @@ class _Series:
 
 @lru_cache(maxsize=256)
 def _named(name: str, unit: str) -> tuple[str, str, float]:
-    """Return the name and the unit under which a metric is sent, and the factor of its values."""
+    """Return the name and the unit under which a metric is sent, and by what its values are divided."""
     if not name.startswith("lambda."):
-        return name, unit, 1
+        return name, unit, 1.0
     found, its_unit = NAMES.get(name, (f"aws.{name}", unit))
-    known, factor = _UNITS.get(its_unit, (its_unit, 1))
-    return found, known, factor
-
-
-def _scaled(value: float, factor: float) -> float:
-    return float(value) if factor == 1 else float(round(value * factor, 9))
+    known, divisor = _UNITS.get(its_unit, (its_unit, 1.0))
+    return found, known, divisor
 
 
 def _is_whole(value: float) -> bool:
@@ -253,3 +257,102 @@ def _one_bucket(index: int, bounds: tuple[float, ...]) -> bytes:
 def _packed(counts: tuple[int, ...], bounds: tuple[float, ...]) -> bytes:
     """Return the buckets of a histogram, and their bounds."""
     return encode("HistogramDataPoint", {"bucketCounts": counts, "explicitBounds": bounds})
+
+
+# --- the usual record, fast -----------------------------------------------------------------------------------------
+
+# A function writes one point with one value, whose interval and value alone differ from those before it.
+_Write: TypeAlias = Callable[[int, int, float], bytes]
+_SHAPE, _VALUE = itemgetter("name", "unit", "kind"), itemgetter("value")
+_PLAIN = frozenset({int, float})
+_LARGE = 1e290  # what is more, or no number, may be one that no receiver takes
+
+
+def _quickly(record: Record, has_counts: bool) -> bytes | None:
+    """Return the points of a record that was made here as protobuf, the same bytes in a quarter of the time.
+
+    None if it is another, or may be. Records of one origin repeat a few shapes: what all of a shape have in common is
+    written once.
+    """
+    fields = record.fields or {}
+    try:
+        points = fields["points"]
+        values = [*map(_VALUE, points)]
+        if not _PLAIN.issuperset(map(type, values)):
+            return None
+        writers = _writers(tuple(map(_SHAPE, points)), tuple(fields["attributes"].items()), has_counts)
+        if not writers or not sum(map(abs, values)) < _LARGE:
+            return None
+    except (KeyError, TypeError, AttributeError, OverflowError):
+        return None
+    start, end = _interval(record)
+    return b"".join([write(start, end, value) for write, value in zip(writers, values, strict=True)])
+
+
+@lru_cache(maxsize=128)
+def _writers(
+    shape: tuple[tuple[str, str, str], ...], pairs: tuple[tuple[str, str], ...], has_counts: bool
+) -> list[_Write]:
+    """Return what writes each point of a shape; none if it takes the slow way: two points of one name, for example."""
+    names = {name for name, _, _ in shape}
+    plain = all(isinstance(text, str) for one in (*shape, *pairs) for text in one)
+    if not plain or len(names) < len(shape) or not all(name and kind in _KINDS for name, _, kind in shape):
+        return []
+    return [_writer(name, unit, _KINDS[kind], pairs, has_counts) for name, unit, kind in shape]
+
+
+_KINDS = {str(kind): kind for kind in MetricKind}
+
+
+def _writer(name: str, unit: str, kind: MetricKind, pairs: tuple[tuple[str, str], ...], has_counts: bool) -> _Write:
+    its_name, its_unit, divisor = _named(name, unit)
+    head = _head(its_name, its_unit)
+    if kind is MetricKind.DISTRIBUTION or (kind is MetricKind.COUNT and not has_counts):
+        return _histogram_writer(head, BOUNDS.get(its_unit, _USUAL_BOUNDS), divisor, pairs)
+
+    def slowly(start: int, end: int, value: float) -> bytes:
+        return framed(_Series(Point(name, value, unit, kind)).in_protobuf(start, end, pairs, has_counts))
+
+    return _count_writer(head, pairs, slowly) if kind is MetricKind.COUNT and divisor == 1 else slowly
+
+
+def _count_writer(head: bytes, pairs: tuple[tuple[str, str], ...], slowly: _Write) -> _Write:
+    """Return what writes a count; all but a whole number that is not negative `slowly`."""
+    last = _tags(0x3A, pairs)
+    first = _opening(head, 0x3A, _WHOLE.size + len(last), len(_ADDS_UP)) + b"\x11"
+    last += _ADDS_UP
+    pack = Packer(f"<{len(first)}sQcQcq{len(last)}s").pack
+
+    def write(start: int, end: int, value: float) -> bytes:
+        if not 0 <= value < 2**53 or value % 1:
+            return slowly(start, end, value)
+        return pack(first, start, b"\x19", end, b"\x31", int(value), last)
+
+    return write
+
+
+def _opening(head: bytes, tag: int, point_bytes: int, more_bytes: int) -> bytes:
+    """Return what stands before the data point of a Metric with `head`, `more_bytes` after the point in its `tag`."""
+    opening = OPENINGS[point_bytes << 8 | 0x0A]
+    opening = OPENINGS[len(opening) + point_bytes + more_bytes << 8 | tag] + opening
+    return OPENINGS[len(head) + len(opening) + point_bytes + more_bytes << 8 | 0x12] + head + opening
+
+
+def _histogram_writer(
+    head: bytes, bounds: tuple[float, ...], divisor: float, pairs: tuple[tuple[str, str], ...]
+) -> _Write:
+    """Return what writes a histogram of one value: everything in it has a length that is known before."""
+    buckets = [_one_bucket(index, bounds) for index in range(len(bounds) + 1)]
+    tags = _tags(0x4A, pairs)
+    point_bytes = _HISTOGRAM.size + len(buckets[0]) + len(tags) + _EXTREMES.size
+    first = _opening(head, 0x4A, point_bytes, len(_IS_DELTA)) + b"\x11"
+    count = b"\x21" + (1).to_bytes(8, "little") + b"\x29"
+    last = tags + b"\x59"
+    pack = Packer(f"<{len(first)}sQcQ{len(count)}sd{len(buckets[0])}s{len(last)}sdcd2s").pack
+
+    def write(start: int, end: int, value: float) -> bytes:
+        value /= divisor
+        bucket = buckets[bisect_left(bounds, value)]
+        return pack(first, start, b"\x19", end, count, value, bucket, last, value, b"\x61", value, _IS_DELTA)
+
+    return write
