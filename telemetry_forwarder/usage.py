@@ -18,7 +18,8 @@ _GAUGE, _DISTRIBUTION = MetricKind.GAUGE, MetricKind.DISTRIBUTION
 _MOST_PROCESSES = 32
 # What is in use is looked at once in so many seconds: it costs more than the counters, and changes slowly.
 _STATE_EVERY_S = 10.0
-_LONGEST_FILE_BYTES = 65_536
+# The first line of `stat` is read, and all of `net/dev`, of which little is usual: a large buffer takes longer.
+_FIRST_LINE_BYTES, _USUAL_BYTES, _MOST_BYTES = 512, 4_096, 65_536
 
 
 class _Sample(Struct):
@@ -82,13 +83,16 @@ class Usage:
 
     def _cpu_ms(self) -> tuple[float, float]:
         """Return the user and the system time of all processors, from the first line of `stat`."""
-        user, nice, system = self._read("stat").split(None, 4)[1:4]
+        user, nice, system = self._read("stat", _FIRST_LINE_BYTES).split(None, 4)[1:4]
         return (int(user) + int(nice)) * self._tick_ms, int(system) * self._tick_ms
 
     def _network(self) -> tuple[int, int]:
         """Return the bytes received and sent by all interfaces but the loopback, from `net/dev`."""
         received = sent = 0
-        for line in self._read("net/dev").splitlines()[2:]:
+        found = self._read("net/dev", _USUAL_BYTES)
+        if len(found) == _USUAL_BYTES:
+            found = self._read("net/dev", _MOST_BYTES)
+        for line in found.splitlines()[2:]:
             name, _, counters = line.partition(b":")
             if name.strip() != b"lo":
                 columns = counters.split()
@@ -121,11 +125,11 @@ class Usage:
                 continue  # it has ended meanwhile, or belongs to somebody else
         return descriptors, threads
 
-    def _read(self, name: str) -> bytes:
-        """Return the content of a file of counters. It stays open: opening it costs more than reading it."""
+    def _read(self, name: str, most_bytes: int) -> bytes:
+        """Return the begin of a file of counters. It stays open: opening it costs more than reading it."""
         if (file := self._files.get(name)) is None:
             file = self._files[name] = os.open(f"{self._proc}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-        return os.pread(file, _LONGEST_FILE_BYTES, 0)
+        return os.pread(file, most_bytes, 0)
 
     def _tell(self, error: Exception) -> None:
         if not self._has_said:

@@ -36,19 +36,26 @@ class Derived(Struct, frozen=True, kw_only=True):
 def body_of(derived: Sequence[Derived]) -> bytes:
     """Return `derived` as a body: the same bytes for the same records."""
     return to_json([
-        {
-            "type": one.type,
-            "time": _iso(one.time_ms),
-            "record": {
-                "context": {name: value for name in _CONTEXT if (value := getattr(one, name)) is not None},
-                **one.fields,
-            },
-        }
+        {"type": one.type, "time": _iso(one.time_ms), "record": {"context": _told(one), **one.fields}}
         for one in derived
     ])  # fmt: skip
 
 
 _CONTEXT = ("request_id", "cold_start", "level", "trace_id")
+
+
+def _told(one: Derived) -> dict[str, Any]:
+    """Return what is known of the context of a record, without what is not."""
+    found: dict[str, Any] = {}
+    if one.request_id is not None:
+        found["request_id"] = one.request_id
+    if one.cold_start is not None:
+        found["cold_start"] = one.cold_start
+    if one.level is not None:
+        found["level"] = one.level
+    if one.trace_id is not None:
+        found["trace_id"] = one.trace_id
+    return found
 
 
 def identity_of(parent: str, what: str) -> str:

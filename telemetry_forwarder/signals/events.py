@@ -58,9 +58,12 @@ def metric_of(event: Mapping[str, Any], name: str) -> float | None:
 
 def metrics_of(event: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, float]:
     """Return an event's metrics that are in `names`, by what those lead to."""
-    found = event.get("metrics")
-    told = found.items() if isinstance(found, dict) else ()
-    return {names[name]: value for name, value in told if name in names and is_number(value) and value >= 0}
+    told = event.get("metrics")
+    found: dict[str, float] = {}
+    for name, value in told.items() if isinstance(told, dict) else ():
+        if (ours := names.get(name)) is not None and is_number(value) and value >= 0:
+            found[ours] = value
+    return found
 
 
 def span_of(event: Mapping[str, Any], name: str) -> float | None:

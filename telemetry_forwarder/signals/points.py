@@ -103,7 +103,7 @@ def _point(one: Any) -> Point | None:
 
 def is_number(value: object) -> TypeGuard[float]:
     """Return whether `value` can be measured: a number that a double can hold, finite, and no truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and -_MOST <= value <= _MOST
+    return isinstance(value, (int, float)) and value.__class__ is not bool and -_MOST <= value <= _MOST
 
 
 _MOST = sys.float_info.max

@@ -62,12 +62,6 @@ class Span(Struct):
 
     def derived(self, **context: Any) -> Derived:
         """Return the record to be; `context` as in Derived."""
-        optional = {
-            "parent_id": self.parent_id,
-            "error": self.is_failed or None,
-            "message": self.message,
-            "links": self.links or None,
-        }
         fields: dict[str, Any] = {
             "trace_id": self.trace_id,
             "span_id": self.span_id,
@@ -77,13 +71,22 @@ class Span(Struct):
             "end_ns": _ns(self.end_ms),
             "attributes": self.attributes,
             "flags": 1,
-            **{name: value for name, value in optional.items() if value is not None},
         }
+        if self.parent_id is not None:
+            fields["parent_id"] = self.parent_id
+        if self.is_failed:
+            fields["error"] = True
+        if self.message is not None:
+            fields["message"] = self.message
+        if self.links:
+            fields["links"] = self.links
         return Derived(type=SPAN, time_ms=fields["start_ns"] // _NS, fields=fields, trace_id=self.trace_id, **context)
 
 
 def _ns(time_ms: float) -> int:
     """Return a time in ns, from 1970 until the year 2262: what 64 bits hold."""
+    if time_ms.__class__ is int and 0 <= time_ms <= _LATEST_MS:
+        return int(time_ms) * _NS
     bounded = min(max(time_ms, 0), _LATEST_MS)
     whole = int(bounded)
     return whole * _NS + round((bounded - whole) * _NS)
