@@ -79,7 +79,7 @@ class OtlpLogs(OtlpSink, frozen=True, kw_only=True, cache_hash=True):
             if record.context is not context:
                 context = record.context
                 is_line = not context.is_event and context.type != OTLP_LOG
-                around = frame(context)
+                around = frame(context) if is_line else _NO_FRAME
             if is_line and (record.fields is not None or record.body.__class__ is str):
                 data = write(record, id, around)
                 if len(data) <= most:
@@ -206,11 +206,18 @@ class _Frame(NamedTuple):
     trace: bytes
 
 
+_NO_FRAME = _Frame(None, b"", b"", b"")
+
+
 @lru_cache(maxsize=256)
 def _frame(context: Context) -> _Frame:
     known = b"".join([attribute(0x32, key, value) for key, value in _attributes(context).items()])
-    severity = encode("LogRecord", _severity_of(context.level, None))
-    return _Frame(context.level, severity, known, encode("LogRecord", {"traceId": context.trace_id or ""}))
+    severity = _severity_bytes(context.level, None)
+    return _Frame(context.level, severity, known, _trace(context.trace_id))
+
+
+def _trace(trace_id: str | None) -> bytes:
+    return field(0x4A, bytes.fromhex(trace_id)) if trace_id else b""
 
 
 def _line(record: Record, id: bytes, around: _Frame) -> bytes:
@@ -249,7 +256,7 @@ def _uid_opening(size: int) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _severity_bytes(level: str, word: str) -> bytes:
+def _severity_bytes(level: str | None, word: str | None) -> bytes:
     return encode("LogRecord", _severity_of(level, word))
 
 
