@@ -89,11 +89,11 @@ class OtlpSink(Struct, frozen=True, kw_only=True, cache_hash=True):
 
     def request(self, batch: Batch) -> HttpRequest:
         envelopes: list[tuple[tuple[bytes, bytes], list[bytes]]] = []
-        context = None  # of the record before
+        origin = None  # of the record before, unless that names its resource itself
         for encoded in batch:
             record = encoded.record
-            if record.context is not context or context.type in _GIVEN:
-                context, resource = record.context, self.resource_of(record)
+            if (is_given := _is_given(record)) or record.origin is not origin:
+                origin, resource = None if is_given else record.origin, self.resource_of(record)
                 if not envelopes or envelopes[-1][0] != resource:
                     items: list[bytes] = []
                     envelopes.append((resource, items))
@@ -178,16 +178,23 @@ OTLP_LOG = "otlp"
 _GIVEN = (OTLP_LOG, METRICS, SPAN)
 
 
+def _is_given(record: Record) -> bool:
+    """Return whether an SDK in the function may have sent a record, and named its resource."""
+    kind = record.context.type
+    return kind == OTLP_LOG or (kind in _GIVEN and record.fields is not None and "otlp" in record.fields)
+
+
 def otlp_of(record: Record) -> Mapping[str, Any] | None:
     """Return what an SDK in the function sent, if that is what the record is: `resource`, `scope` and `item`.
 
     Only types that the extension itself makes are looked at: a line of the function may hold anything.
     """
-    if record.fields is None or record.type not in _GIVEN:
+    fields, kind = record.fields, record.context.type
+    if fields is None or kind not in _GIVEN:
         return None
-    if record.type == OTLP_LOG:
-        return _log_given(record.fields)
-    given = record.fields.get("otlp")
+    if kind == OTLP_LOG:
+        return _log_given(fields)
+    given = fields.get("otlp")
     return given if isinstance(given, Mapping) and isinstance(given.get("item"), Mapping) else None
 
 
