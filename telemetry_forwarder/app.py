@@ -210,7 +210,7 @@ async def _serve(
             )
             intake.deriving = deriving_of(
                 signals, intake, origin,
-                spool=spool, clock=clock, log=log, is_frequent=lambda: machine.is_frequent,
+                spool=spool, clock=clock, log=log, is_frequent=lambda: machine.is_frequent, inherited=inherited,
             )  # fmt: skip
             datagrams = await opened.enter(datagrams_of(local.get("datagrams", ()), signals, counts, log))
             reporting = reporting_of(

@@ -239,6 +239,7 @@ def deriving_of(
     clock: Clock,
     log: Log,
     is_frequent: Callable[[], bool],
+    inherited: Handover,
 ) -> "Deriving | None":
     """Return what derives metrics and spans of bodies, also of those that the process before left."""
     if signals is None:
@@ -246,7 +247,10 @@ def deriving_of(
     from telemetry_forwarder.intake.deriving import Deriving  # imported only when needed
 
     later = asyncio.get_running_loop().call_later
-    deriving = Deriving(signals, intake, spool=spool, clock=clock, later=later, is_frequent=is_frequent)
+    deriving = Deriving(
+        signals, intake,
+        spool=spool, clock=clock, log=log, later=later, is_frequent=is_frequent, before=inherited,
+    )  # fmt: skip
     if spool is not None:
         backlog = Backlog(spool, DERIVER, origin)
         backlog.on_gone = lambda records, reason: log.warning(

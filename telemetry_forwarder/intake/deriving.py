@@ -16,21 +16,24 @@ from msgspec import Struct
 
 from telemetry_forwarder.clock import Clock, Moment
 from telemetry_forwarder.intake.intake import Intake
+from telemetry_forwarder.log import Log, where
 from telemetry_forwarder.records.derived import Derived, identity_of
+from telemetry_forwarder.records.handover import Handover
 from telemetry_forwarder.records.record import Record, Signal
 from telemetry_forwarder.signals.points import Point
 from telemetry_forwarder.signals.signals import Signals
 from telemetry_forwarder.spool.backlog import Backlog
 from telemetry_forwarder.spool.segments import DERIVER
 from telemetry_forwarder.spool.spool import Spool
+from telemetry_forwarder.variables.table import MANAGED_INSTANCES
 
 # Metrics and spans wait for so long at most while invocations come often.
 LINGER_S = 10.0
 # What waits is derived earlier if it is of more bytes, so that it takes little memory, and a successor little time.
 _MOST_BYTES = 1024 * 1024
-_DONE = "platform.runtimeDone"
-# The end of an invocation; on Managed Instances, where there are only reports, its report.
-_ENDS = frozenset({_DONE, "platform.report"})
+# The end of an invocation; on Managed Instances there are only reports. Elsewhere a report comes when nothing more can
+# be sent, and waits for the next end.
+_DONE, _REPORT = "platform.runtimeDone", "platform.report"
 _EVERYTHING = -1  # the mask with a bit for each item
 _READ_RECORDS, _READ_BYTES = 1_000, 256 * 1024
 
@@ -58,14 +61,20 @@ class Deriving:
         *,
         spool: Spool | None,
         clock: Clock,
+        log: Log,
         later: Later,
         is_frequent: Callable[[], bool] = lambda: False,
+        before: Handover | None = None,
     ) -> None:
+        """Start; `before` is what an earlier process left, which the next one has to know as well."""
         self._signals = signals
         self._intake = intake
+        if before is not None:
+            intake.measured, intake.traced = before.measured, before.traced
         self._spool = spool
         self._sink = spool.sinks.index(DERIVER) if spool is not None else 0
         self._clock = clock
+        self._log = log
         self._later = later
         self._is_frequent = is_frequent
         self._waiting: list[_Waiting] = []
@@ -90,7 +99,8 @@ class Deriving:
             self._since = Moment.now(self._clock)
         self._waiting.append(_Waiting(identity, records, usage))
         self._bytes += size_bytes
-        if self._is_due(is_end=not kinds.isdisjoint(_ENDS)):
+        is_managed = records[0].origin.init_type == MANAGED_INSTANCES
+        if self._is_due(is_end=_DONE in kinds or (is_managed and _REPORT in kinds)):
             self.derive()
         elif self._timer is None:
             self._timer = self._later(LINGER_S, self.derive)
@@ -108,10 +118,8 @@ class Deriving:
         waiting, self._waiting, self._bytes = self._waiting, [], 0
         if not waiting:
             return
-        try:
-            self._hand_on(waiting, waiting[0].identity)
-        finally:  # a body on which a bug showed is not to be met by the next process
-            self._settle(waiting)
+        self._hand_on(waiting, waiting[0].identity)
+        self._settle(waiting)
 
     def _hand_on(self, waiting: Sequence[_Waiting], identity: str) -> None:
         """Make one body of each signal; it has the same identity if the next process makes it again."""
@@ -119,8 +127,11 @@ class Deriving:
         for one in waiting:
             if one.usage:
                 self._signals.note_usage(one.usage)
-            for signal, derived in self._signals.of(one.records):
-                found[signal] += derived
+            try:
+                for signal, derived in self._signals.of(one.records):
+                    found[signal] += derived
+            except Exception as error:  # noqa: BLE001 - one body of many, and the next process must not meet it again
+                self._log.error("A bug kept metrics or spans from being made. Please report it.", **where(error))
         for signal, derived in found.items():
             name = identity_of(identity, signal)
             is_there = self._spool is not None and self._spool.find(name) is not None

@@ -1,5 +1,8 @@
 """Metrics beside logs, in one pipeline: what was counted is what the local Lambda did, whatever happened on the way."""
 
+import asyncio
+import os
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -66,6 +69,27 @@ async def test_metrics_that_a_backend_did_not_take_are_sent_by_the_next_process(
         first, second = w.ledgers
         assert first["sinks"]["splunk-metrics"]["spilled"]
         assert second["sinks"]["splunk-metrics"]["recovered"] == first["sinks"]["splunk-metrics"]["spilled"]
+
+
+async def test_metrics_that_linger_outlive_a_kill() -> None:
+    """Of invocations that come often nothing is derived for a while: whoever comes next derives it of the bodies."""
+    strict = {"TELEMETRY_FORWARDER_DURABILITY": "strict", "TELEMETRY_FORWARDER_FLUSH": "end"}
+    async with splunk_alone(**strict) as (w, hec):
+        for _ in range(12):
+            await w.env.invoke({"lines": 1})
+        before = sums(hec)["lambda.invocations"]
+        assert 0 < before < 12, "the first of them left with their lines"
+        running = asyncio.ensure_future(w.env.invoke({"lines": 1, "sleep": 1}))
+        await w.env.until(lambda: sum(one["type"] == "function" for one in w.env.telemetry) >= 13, timeout_s=20.0)
+        os.kill(w.env.pids["telemetry-forwarder"], signal.SIGKILL)
+        assert (await running).error_type == "Extension.Crash"
+        await w.env.invoke({"lines": 1})
+        await w.env.shutdown()
+        found = sums(hec)
+        assert found["lambda.invocations"] == 14
+        assert found["lambda.errors"] == 1
+        (ledger,) = w.ledgers
+        assert_balanced(ledger)
 
 
 async def test_the_ledger_of_a_period_is_a_record_metrics_and_a_line_of_emf() -> None:

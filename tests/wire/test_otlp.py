@@ -31,9 +31,10 @@ from telemetry_forwarder.otlp.values import for_readers
 from telemetry_forwarder.records import record as records
 from telemetry_forwarder.records.derived import body_of, records_of
 from telemetry_forwarder.records.record import METRICS, SPAN, Record, Signal
+from telemetry_forwarder.signals.points import MetricKind, Point, metrics
 from telemetry_forwarder.sinks.otlp import create
 from telemetry_forwarder.sinks.otlp_logs import UID
-from telemetry_forwarder.sinks.otlp_metrics import BOUNDS, _interval
+from telemetry_forwarder.sinks.otlp_metrics import BOUNDS, OtlpMetrics, _interval, _quickly
 from telemetry_forwarder.sinks.otlp_traces import _in_protobuf, span
 from telemetry_forwarder.variables.reading import is_sound, read_all, wanted_sinks
 from telemetry_forwarder.variables.types import Secret, SecretReference
@@ -256,6 +257,38 @@ def test_what_no_receiver_takes_is_left_out() -> None:
     assert item_of(metric([point("a", [1e308, 1e308], "", "distribution"), point("b", 1)]), "metrics")["name"] == "b"
     with pytest.raises(EncodeError, match="without points"):
         sink_of("metrics").encode(metric([point("a", "x")]))
+
+
+POINTS = st.builds(
+    Point,
+    st.sampled_from(["lambda.duration", "lambda.invocations", "lambda.memory_used", "lambda.estimated_cost", "n", "ü"]),
+    st.integers(-(2**70), 2**70) | st.floats() | st.sampled_from([0, 1, 3.2, 1e300, 10**400]),
+    st.sampled_from(["ms", "1", "MiBy", "USD", ""]),
+    st.sampled_from(list(MetricKind)),
+)
+
+
+@given(
+    st.lists(POINTS, max_size=6), st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2), st.booleans()
+)
+def test_what_is_written_fast_is_what_is_written_slowly(
+    points: list[Point], attributes: dict[str, str], has_counts: bool
+) -> None:
+    """Every record of a known shape, and no other, goes the fast way."""
+    fields = metrics(points, NOW_MS, "platform", attributes).fields
+    one = replace(METRIC_SAMPLES[0], fields=fields, body=fields)
+    fast = _quickly(one, has_counts)
+    sink = OtlpMetrics(url="http://a", limits=made()["otlp-metrics"].sink.limits, has_counts=has_counts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("telemetry_forwarder.sinks.otlp_metrics._quickly", lambda *given: None)
+        try:
+            slow = sink.encode(one).data
+        except EncodeError:
+            slow = None
+    assert fast in (slow, None)
+    is_usual = points and len({one.name for one in points}) == len(points)
+    if is_usual and all(isinstance(one.value, int | float) and abs(one.value) < 1e80 for one in points):
+        assert fast is not None
 
 
 def test_no_two_intervals_of_a_series_meet() -> None:

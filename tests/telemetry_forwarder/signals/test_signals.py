@@ -113,6 +113,23 @@ def any_event(draw: st.DrawFn) -> Item:
     return item(f"platform.{draw(st.sampled_from(KINDS))}", draw(BODIES | JSON), time_ms=time_ms)
 
 
+LINES = st.sampled_from([
+    {"errorType": "KeyError", "stackTrace": [], "level": "ERROR"}, "[ERROR] KeyError: 1", "signal: killed", "hello",
+    {"_aws": {"Timestamp": 1, "CloudWatchMetrics": [{"Metrics": [{"Name": "n"}]}]}, "n": 3},
+])  # fmt: skip
+
+
+@given(st.lists(any_event() | LINES.map(lambda line: item("function", line)), max_size=12), st.booleans())
+def test_what_is_left_out_before_tells_nothing(items: list[Item], converts_lines: bool) -> None:
+    records = WholeBatches(ORIGIN, is_traced=True).enrich_all(items, "b")
+    made = []
+    for some in (lambda one: records, lambda one: one.telling(records)):
+        one = Signals(ALL, Prices(), traces="on", converts_lines=converts_lines)
+        found = dict(one.of(some(one)))
+        made.append((found, list(one.finish(200_000, "failure"))))
+    assert made[0] == made[1]
+
+
 @given(st.lists(any_event(), max_size=12), st.sampled_from(["on", "follow_xray", 0.5]), st.booleans())
 def test_whatever_events_come_what_is_made_of_them_can_be_sent(
     events: list[Item], traces: str | float, is_xray: bool

@@ -31,6 +31,7 @@ BODIES = st.builds(
     items=st.integers(0, 70),
     mask=MASKS,
     teaches=st.booleans(),
+    derives=st.booleans(),
     body=st.binary(max_size=200),
 )
 RANGES = st.lists(st.tuples(st.integers(0, 9), st.integers(10, 2**20)), min_size=1, max_size=4)
