@@ -32,6 +32,10 @@ _REMEMBERED = 1024
 # Of the memory that a function has, so much was in use if it was killed for it.
 # Source: Lambda kills at the limit, but the sample before the kill is the one that is reported.
 _NEARLY_ALL = 0.95
+_INVOCATION, _SUCCESS, _ERROR, _TIMEOUT, _COLD_START = (
+    Point(f"lambda.{name}", 1, "1", _COUNT)
+    for name in ("invocations", "successes", "errors", "timeouts", "cold_starts")
+)
 _SPANS = {"responseLatency": "response_latency", "responseDuration": "response_duration",
           "runtimeOverhead": "runtime_overhead"}  # fmt: skip
 
@@ -83,7 +87,7 @@ class Meter:
         duration = _metric(event, "durationMs")
         if not self._is_new("done", record, duration):
             return None
-        points = self._counts(record, event)
+        points = _counts(event.get("status", "success"), is_cold=record.cold_start or False)
         points += _measured("runtime_duration", duration, "ms")
         points += _measured("produced_bytes", _metric(event, "producedBytes"), "By")
         points += _of_spans(event)
@@ -99,7 +103,8 @@ class Meter:
         points: list[Point] = []
         if done is _UNSEEN:  # nothing else will count this invocation
             self._is_new("done", record, None)
-            points += self._counts(record, event) + _of_spans(event)
+            points += _counts(event.get("status", "success"), is_cold=record.cold_start or False)
+            points += _of_spans(event)
         duration, memory = _metric(event, "durationMs"), _metric(event, "memorySizeMB")
         points += _measured("duration", duration, "ms")
         if isinstance(done, int | float) and duration is not None and duration >= done:
@@ -147,15 +152,6 @@ class Meter:
         return metrics(points, record.time_ms, PLATFORM, {"error.type": kind} if kind else {}, **_context(record))
 
     # --- parts ------------------------------------------------------------------------------------------------------
-
-    def _counts(self, record: Record, event: Mapping[str, Any]) -> list[Point]:
-        """Return the counts of one invocation."""
-        status = event.get("status", "success")
-        names = ["invocations"]
-        names += ["successes"] if status == "success" else ["errors"]
-        names += ["timeouts"] if status == "timeout" else []
-        names += ["cold_starts"] if record.cold_start else []
-        return [Point(f"lambda.{name}", 1, "1", _COUNT) for name in names]
 
     def _metrics(
         self, record: Record, event: Mapping[str, Any], points: list[Point], more: Mapping[str, str] | None = None
@@ -220,6 +216,16 @@ _MAKE = {
 
 def _context(record: Record) -> dict[str, Any]:
     return {"request_id": record.request_id, "cold_start": record.cold_start, "trace_id": record.context.trace_id}
+
+
+def _counts(status: object, *, is_cold: bool) -> list[Point]:
+    """Return the counts of one invocation."""
+    found = [_INVOCATION, _SUCCESS if status == "success" else _ERROR]
+    if status == "timeout":
+        found.append(_TIMEOUT)
+    if is_cold:
+        found.append(_COLD_START)
+    return found
 
 
 def _of_spans(event: Mapping[str, Any]) -> list[Point]:
