@@ -2,15 +2,15 @@
 
 To derive, keep and send what one invocation tells takes a millisecond of CPU, because everything is cold between two
 invocations; of a hundred invocations at once it takes a fifth of that for each. So what a body tells waits here while
-invocations come often, up to `LINGER_S`, and nobody waits for it. Where they are rare it is derived at each end, and
-leaves with the log records.
+invocations come often, up to `LINGER_S`, and nobody waits for it. Where they are rare it is derived at once, and leaves
+with the log records.
 
 Nothing is lost by that: the spool keeps a body until its metrics and spans are in the spool themselves, so that the
 next process derives what this one did not. Only the use of the machine (`usage`) is in no body.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 from msgspec import Struct
 
@@ -25,14 +25,12 @@ from telemetry_forwarder.signals.signals import Signals
 from telemetry_forwarder.spool.backlog import Backlog
 from telemetry_forwarder.spool.segments import DERIVER
 from telemetry_forwarder.spool.spool import Spool
-from telemetry_forwarder.variables.table import MANAGED_INSTANCES
 
 # Metrics and spans wait for so long at most while invocations come often.
 LINGER_S = 10.0
 # What waits is derived earlier if it is of more bytes, so that it takes little memory, and a successor little time.
 _MOST_BYTES = 1024 * 1024
-# The end of an invocation; on Managed Instances there are only reports. Elsewhere a report comes when nothing more can
-# be sent, and waits for the next end.
+# The end of an invocation, which may be flushed for, and its report, behind which nothing more is told of it.
 _DONE, _REPORT = "platform.runtimeDone", "platform.report"
 _EVERYTHING = -1  # the mask with a bit for each item
 _READ_RECORDS, _READ_BYTES = 1_000, 256 * 1024
@@ -99,16 +97,21 @@ class Deriving:
             self._since = Moment.now(self._clock)
         self._waiting.append(_Waiting(identity, records, usage))
         self._bytes += size_bytes
-        is_managed = records[0].origin.init_type == MANAGED_INSTANCES
-        if self._is_due(is_end=_DONE in kinds or (is_managed and _REPORT in kinds)):
+        if self._is_due(kinds):
             self.derive()
         elif self._timer is None:
             self._timer = self._later(LINGER_S, self.derive)
 
-    def _is_due(self, *, is_end: bool) -> bool:
+    def _is_due(self, kinds: Set[str]) -> bool:
+        """Return whether to derive now that events of `kinds` have come.
+
+        What lingers is of whole invocations then, so that the next process needs to know of none what came before.
+        """
         if self._is_finished or self._bytes > _MOST_BYTES:
             return True
-        return is_end and (not self._is_frequent() or self._since.age(self._clock) >= LINGER_S)
+        if self._is_frequent():
+            return _REPORT in kinds and self._since.age(self._clock) >= LINGER_S
+        return _DONE in kinds or _REPORT in kinds
 
     def derive(self) -> None:
         """Derive what waits, keep it, and hand it on."""

@@ -197,19 +197,15 @@ def derived(env: Environment) -> int:
     return sum(len(taker.held) for taker in env.process.takers)
 
 
-def test_while_calls_are_rare_each_end_derives_what_waits() -> None:
-    """A report waits for the next end: it comes when the invocation is over, and is in nobody's way."""
+def test_while_calls_are_rare_each_invocation_leaves_by_itself() -> None:
     env = Environment()
     env.is_frequent = False
-    env.invoke()
-    assert [record.signal for taker in env.process.takers for record in taker.held] == [Signal.METRIC]
-    env.process.deliver()
-    assert env.sums()["invocations"] == 1
-    assert "billed_duration" not in env.sums()
-    env.invoke()
-    env.process.deliver()
-    assert (env.sums()["invocations"], env.sums()["billed_duration"]) == (2, 13)
-    assert len(env.spans()) == 2  # the tree of the first
+    for count in (1, 2):
+        env.invoke()
+        assert not env.process.timers
+        env.process.deliver()
+        assert (env.sums()["invocations"], env.sums()["billed_duration"]) == (count, 13 * count)
+        assert len(env.spans()) == 2 * count
 
 
 def test_while_calls_are_frequent_they_wait_for_ten_seconds_and_become_one_body_of_each_signal() -> None:
