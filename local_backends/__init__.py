@@ -36,6 +36,7 @@ from local_backends.honeycomb import Honeycomb, HoneycombEvent, RefuseEvents
 from local_backends.json_receiver import JsonReceiver
 from local_backends.log_groups import LogEvent, LogGroup, LogStream
 from local_backends.loki import Blocked, Loki, LokiEntry, RejectEntries, StreamLimit
+from local_backends.newrelic import NewRelic, NewRelicLog, NewRelicMetric
 from local_backends.otlp import Export, OtlpItem, OtlpReceiver, RejectItems, RetryAt
 from local_backends.otlp_trees import assert_trees
 from local_backends.s3 import S3, ObjectLine, StoredObject
@@ -82,6 +83,9 @@ __all__ = [
     "LokiEntry",
     "Measurement",
     "NearCapacity",
+    "NewRelic",
+    "NewRelicLog",
+    "NewRelicMetric",
     "ObjectLine",
     "OtlpItem",
     "OtlpReceiver",

@@ -62,6 +62,7 @@ BUILT_IN_SINKS = {
     "s3": "s3",
     "sumologic": "sumologic",
     "loki": "loki",
+    "newrelic": "newrelic",
 }
 
 # The value of AWS_LAMBDA_INITIALIZATION_TYPE on Lambda Managed Instances.

@@ -16,6 +16,7 @@ from local_backends import (
     Fault,
     HalfAnswer,
     Honeycomb,
+    NewRelic,
     Page,
     RefuseEvents,
     Reset,
@@ -76,6 +77,19 @@ CASES = {
         members=lambda message: message.members,
         known=lambda message: message.members["lambda"],
         value=lambda backend, token: f"{backend.url}/receiver/v1/http/{token}",
+    ),
+    "newrelic": Case(
+        backend=lambda: NewRelic(key="eu01xx-right-1234"),
+        environ=lambda backend: {"NEW_RELIC_LOG_ENDPOINT": f"{backend.url}/log/v1"},
+        secret="eu01xx-right-1234",
+        wrong="eu01xx-wrong-9876",
+        variable="NEW_RELIC_LICENSE_KEY",
+        members=lambda log: {"message": log.message},
+        known=lambda log: {
+            **log.attributes,
+            "type": log.attributes["telemetry.type"],
+            "request_id": log.attributes.get("aws.lambda_request_id"),
+        },
     ),
 }
 each_sink = pytest.mark.parametrize("sink", CASES)
@@ -196,3 +210,25 @@ async def test_a_success_that_hides_a_loss_is_counted_and_told(sink: str) -> Non
             assert book["dropped"] == {"rejected": 1}
             assert book["delivered"] == len(backend.kept)
             assert book["delivered"] + 1 == book["offered"]
+
+
+async def test_metrics_go_to_new_relic_beside_the_logs() -> None:
+    async with NewRelic(key="right") as backend:
+        given = {
+            "NEW_RELIC_LICENSE_KEY": "right", "NEW_RELIC_LOG_ENDPOINT": backend.url,
+            "NEW_RELIC_METRIC_ENDPOINT": backend.url, "TELEMETRY_FORWARDER_SINKS": "newrelic",
+            "TELEMETRY_FORWARDER_METRICS": "newrelic",
+        }  # fmt: skip
+        async with world(environment=given) as w:
+            await w.env.invoke({"lines": 1})
+            await w.env.invoke({"exit": True})
+            await w.env.shutdown()
+            (ledger,) = w.ledgers[-1:]
+            assert ledger["sinks"]["newrelic-metrics"]["dropped"] == {}
+        counts = Counter[str]()
+        for one in backend.metrics:
+            if one.kind == "count":
+                counts[one.name] += one.value
+        assert (counts["lambda.invocations"], counts["lambda.errors"]) == (2, 1)
+        assert {one.attributes["faas.name"] for one in backend.metrics} == {backend.logs[0].attributes["faas.name"]}
+        assert backend.issues == []

@@ -19,7 +19,16 @@ from telemetry_forwarder.interfaces import Encoded
 from telemetry_forwarder.otlp.protobuf import encode
 from telemetry_forwarder.records.lossless_json import to_json
 from telemetry_forwarder.records.record import Record
-from telemetry_forwarder.sinks import axiom, cloudwatch_logs, datadog, honeycomb, json_objects, loki_push, splunk_hec
+from telemetry_forwarder.sinks import (
+    axiom,
+    cloudwatch_logs,
+    datadog,
+    honeycomb,
+    json_objects,
+    loki_push,
+    newrelic,
+    splunk_hec,
+)
 from telemetry_forwarder.sinks.http_answers import Advice
 from telemetry_forwarder.sinks.otlp import _USUAL
 from telemetry_forwarder.sinks.otlp_logs import OtlpLogs, _log_record
@@ -39,6 +48,7 @@ ADVICE = Advice(who="it", credential="x", address="y")
 SPLUNK = splunk_hec.SplunkHec(url="https://splunk.example", index="main")
 DATADOG = datadog.Datadog(url="https://datadog.example", tags=(("a", "b"),))
 OTLP, OTLP_JSON = (OtlpLogs(url="https://otlp.example", limits=_USUAL, is_json=is_json) for is_json in (False, True))
+NEWRELIC = newrelic.NewRelic(url="https://newrelic.example", tags=(("a", "b"),))
 HONEYCOMB = honeycomb.Honeycomb(url="https://honeycomb.example", dataset="d")
 LOKI = loki_push.Loki(url="https://loki.example", advice=ADVICE)
 AXIOM = axiom.Axiom(url="https://axiom.example", dataset="d")
@@ -113,6 +123,21 @@ def of_honeycomb(record: Record) -> bytes:
     return to_json({"time": json_objects.rfc3339(record.time_ms), "data": {**ordered, **cut}})
 
 
+def of_newrelic(record: Record) -> bytes:
+    message, members = newrelic._parts(record, NEWRELIC._room(record.origin))
+    known = present({
+        "telemetry.type": record.type, "aws.lambda_request_id": record.request_id, "faas.coldstart": record.cold_start,
+        "level": record.level, "trace.id": record.context.trace_id,
+    })  # fmt: skip
+    ours = {key: value for key, value in known.items() if key not in ("level", "trace.id") or key not in members}
+    cut = {"cut": True} if any(newrelic._shortened(str(one))[1] for one in (message, *members.values())) else {}
+    short = {key: newrelic._shortened(one)[0] if isinstance(one, str) else one for key, one in members.items()}
+    return to_json({
+        "timestamp": record.time_ms, "message": newrelic._shortened(message)[0],
+        "attributes": {"record_id": record.id, **ours, **short, **cut},
+    })  # fmt: skip
+
+
 def of_sumologic(record: Record) -> bytes:
     return to_json({"@timestamp": json_objects.rfc3339(record.time_ms), **SUMO_OBJECTS.content(record)})
 
@@ -122,6 +147,7 @@ WRITERS: Mapping[str, tuple[Any, Callable[[Record], bytes]]] = {
     "loki": (LOKI, of_loki),
     "otlp": (OTLP, otlp), "otlp as JSON": (OTLP_JSON, lambda record: to_json(_log_record(record))),
     "axiom": (AXIOM, of_axiom), "honeycomb": (HONEYCOMB, of_honeycomb),
+    "newrelic": (NEWRELIC, of_newrelic),
     "sumologic": (SumoLogic(url="https://sumo.example"), of_sumologic),
 }  # fmt: skip
 

@@ -31,6 +31,7 @@ ENVIRON = {
     "HONEYCOMB_API_KEY": "k",
     "HONEYCOMB_DATASET": "d",
     "SUMO_HTTP_ENDPOINT": "https://sumo.example.com/receiver/v1/http/t",
+    "NEW_RELIC_LICENSE_KEY": "k",
 }
 
 
