@@ -106,9 +106,9 @@ publish: ## publish that ZIP as a layer version and print its ARN (LAYER_ARCH, D
 build-TelemetryForwarderLayer: install
 	@$(BUILD_LAYER) '$(ARTIFACTS_DIR)'
 
-template: install $(SAM_STAMP) ## check template.yaml and build it, without Docker and without an account
+template: install $(SAM_STAMP) ## check the templates, and build template.yaml, without Docker and without an account
 	@test -x $(BIN)/cfn-lint || { echo "make template needs Python 3.14 or older, as cfn-lint does" >&2; exit 1; }
-	$(BIN)/cfn-lint template.yaml dashboards/*.yaml
+	$(BIN)/cfn-lint template.yaml dashboards/*.yaml streams/*.yaml
 	$(SAM) validate --lint
 	@echo "sam build: the layer is built anew for it, half a minute to a minute"
 	$(SAM) build

@@ -10,8 +10,10 @@ present one. The CPU is the extension's own until the invocation ends. DIR is an
 
 import argparse
 import asyncio
+import base64
 import contextlib
 import gzip
+import json
 import math
 import subprocess
 import sys
@@ -59,6 +61,8 @@ class Configuration:
             "DD_LOGS_CONFIG_LOGS_DD_URL": address,
             "CLOUDWATCH_LOG_GROUP": "/benchmark",
             "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": address,
+            "FIREHOSE_STREAM_NAME": "benchmark",
+            "AWS_ENDPOINT_URL_FIREHOSE": address,
             "AWS_ENDPOINT_URL_SECRETS_MANAGER": secrets.url,
             "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
             "AWS_SECRET_ACCESS_KEY": "of-nobody",
@@ -78,6 +82,7 @@ CONFIGURATIONS = (
     Configuration("one HTTP sink"),
     Configuration("its token by reference", has_reference=True),
     Configuration("CloudWatch Logs", ("cloudwatch",)),
+    Configuration("Firehose", ("firehose",)),
     Configuration("all three sinks", ("splunk", "datadog", "cloudwatch")),
     Configuration("a secret served", is_served=True),
 )
@@ -91,9 +96,19 @@ class Arrivals(Backend):
         self.at: dict[str, float] = {}
 
     def on_request(self, head: bytes, body: bytes) -> None:
-        sink = "cloudwatch" if b"x-amz-target" in head else "splunk" if b"/services/collector" in head else "datadog"
-        if _LINE in (gzip.decompress(body) if b"content-encoding: gzip" in head else body):
+        sink = next((name for sign, name in _SIGNS.items() if sign in head), "datadog")
+        if _LINE in _lines_in(sink, head, body):
             self.at.setdefault(sink, time.perf_counter())
+
+
+_SIGNS = {b"firehose_": "firehose", b"x-amz-target": "cloudwatch", b"/services/collector": "splunk"}
+
+
+def _lines_in(sink: str, head: bytes, body: bytes) -> bytes:
+    """Return a body as it was before it was packed or put in base64."""
+    if sink == "firehose":
+        return b"".join(base64.b64decode(one["Data"]) for one in json.loads(body)["Records"])
+    return gzip.decompress(body) if b"content-encoding: gzip" in head else body
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ PLATFORM = Platform(cpu_quota="auto", memory_limit="off", init_limit_s=60, file_
 
 # What CloudWatch Logs, Datadog, an OTLP receiver and any HEC answer, by what is in the head of the request.
 _ANSWERS = {
+    b"firehose_": (b"200 OK", b'{"FailedPutCount":0,"RequestResponses":[]}'),
     b"x-amz-target": (b"200 OK", b"{}"),
     b"/api/v2/logs": (b"202 Accepted", b"{}"),
     b"post /v1/": (b"200 OK", b""),
