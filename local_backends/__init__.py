@@ -12,6 +12,7 @@ Behaviour that the vendor does not document is an argument of the constructor; i
 """
 
 from local_backends.axiom import Axiom, AxiomEvent, FailEvents
+from local_backends.bulk import Bulk, Document, FailDocuments
 from local_backends.cloudwatch_logs import CloudWatchLogs, RejectEvents
 from local_backends.datadog import Datadog
 from local_backends.datadog_logs import DatadogLog
@@ -57,13 +58,16 @@ __all__ = [
     "BadEvent",
     "Blocked",
     "Budget",
+    "Bulk",
     "CloudWatchLogs",
     "Datadog",
     "DatadogLog",
     "DatadogMetrics",
     "DatadogPoint",
+    "Document",
     "EmbeddedMetrics",
     "Export",
+    "FailDocuments",
     "FailEvents",
     "FailRecords",
     "Fault",

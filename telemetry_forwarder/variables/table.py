@@ -56,6 +56,8 @@ BUILT_IN_SINKS = {
     "otlp": "otlp",
     "axiom": "axiom",
     "http": "generic_http",
+    "elasticsearch": "elasticsearch",
+    "opensearch": "opensearch",
     "firehose": "firehose",
     "kinesis": "kinesis",
     "honeycomb": "honeycomb",

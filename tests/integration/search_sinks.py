@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from local_backends import Backend, JsonReceiver, Loki
+from local_backends import Backend, Bulk, JsonReceiver, Loki
 from tests.integration.world import NUMBERED
 
 SECRET = "hunter2+is/secret"
@@ -56,6 +56,25 @@ CASES = (
         },
         text=lambda one: str(one.line),
         secret_in="LOKI_PASSWORD",
+    ),
+    Case(
+        sink="elasticsearch",
+        receiver=lambda: Bulk(authorization=f"ApiKey {SECRET}", targets=["logs-lambda-shop"]),
+        environment=lambda url: {
+            "ELASTICSEARCH_URL": url,
+            "ELASTICSEARCH_API_KEY": SECRET,
+            "ELASTICSEARCH_DATA_STREAM": "logs-lambda-shop",
+            "ELASTICSEARCH_SOURCE_ON_ERROR": "false",
+        },
+        text=lambda one: str(one.source.get("message", "")),
+        secret_in="ELASTICSEARCH_API_KEY",
+    ),
+    Case(
+        sink="opensearch",
+        receiver=lambda: Bulk(authorization=Bulk.basic("me", SECRET), is_old=True),
+        environment=lambda url: {"OPENSEARCH_URL": url, "OPENSEARCH_USERNAME": "me", "OPENSEARCH_PASSWORD": SECRET},
+        text=lambda one: str(one.source.get("message", "")),
+        secret_in="OPENSEARCH_PASSWORD",
     ),
 )
 

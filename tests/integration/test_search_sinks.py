@@ -9,6 +9,8 @@ from local_backends import (
     Answer,
     Backend,
     Blocked,
+    Bulk,
+    FailDocuments,
     Fault,
     JsonReceiver,
     Loki,
@@ -138,7 +140,7 @@ async def test_two_receivers_get_each_in_its_own_form() -> None:
 
 async def test_loki_stores_equal_lines_and_nothing_twice() -> None:
     """A thousand equal lines in a few milliseconds, the answer lost twice: each is there once."""
-    case = next(one for one in CASES if one.sink == "loki")
+    case = case_of("loki")
     async with Loki(login=("me", SECRET), tenants=["shop"]) as loki, world(environment=case.variables(loki)) as w:
         loki.faults.script(Reset(stored=True, times=2))
         await w.env.invoke({"text": "\n".join(["the same"] * 1000)})
@@ -160,7 +162,7 @@ async def test_loki_stores_equal_lines_and_nothing_twice() -> None:
     ids=str,
 )
 async def test_what_loki_says_of_a_part_or_of_nothing(fault: Fault, dropped: dict[str, int], told: str) -> None:
-    case = next(one for one in CASES if one.sink == "loki")
+    case = case_of("loki")
     loki = Loki(login=("me", SECRET), tenants=["shop"])
     async with loki, world(environment=case.variables(loki)) as w:
         loki.faults.script(fault)
@@ -172,3 +174,83 @@ async def test_what_loki_says_of_a_part_or_of_nothing(fault: Fault, dropped: dic
         assert len(loki.entries) == book["delivered"] == book["offered"] - sum(dropped.values())
         assert any(told in line["message"] for line in w.said)
         assert refusals(loki) == []
+
+
+def case_of(sink: str) -> Case:
+    return next(one for one in CASES if one.sink == sink)
+
+
+@pytest.mark.parametrize(
+    ("fault", "dropped", "told"),
+    [
+        (FailDocuments(), {}, "es_rejected_execution_exception"),
+        (FailDocuments(503, "unavailable_shards_exception", every=1), {}, "unavailable_shards_exception"),
+        (
+            FailDocuments(400, "document_parsing_exception", every=100, reason="[1:9] failed to parse field [json.n]"),
+            {"rejected": 1},
+            "failed to parse field",
+        ),
+        (FailDocuments(403, "security_exception", every=1, reason="action is unauthorized"), {}, "API_KEY"),
+    ],
+    ids=lambda fault: getattr(fault, "error", ""),
+)
+async def test_documents_are_answered_one_by_one(fault: Fault, dropped: dict[str, int], told: str) -> None:
+    """What is refused for the moment comes again alone; what is refused for good is dropped alone."""
+    case = case_of("elasticsearch")
+    async with case.receiver() as server, world(environment=case.variables(server)) as w:
+        server.faults.script(fault)
+        await w.env.invoke({"lines": 20})
+        await w.env.shutdown()
+        (ledger,) = w.ledgers
+        book = ledger["sinks"]["elasticsearch"]
+        assert book["dropped"] == dropped
+        assert len(server.kept) == book["delivered"] == book["offered"] - sum(dropped.values())
+        assert any(told in line["message"] for line in w.said)
+        assert isinstance(server, Bulk)
+        assert server.conflicts == 0, "nothing that was stored was sent again"
+
+
+async def test_an_index_that_is_not_there_costs_no_record() -> None:
+    case = case_of("elasticsearch")
+    async with case.receiver() as server:
+        wrong = {**case.variables(server), "ELASTICSEARCH_DATA_STREAM": "logs-lambda-other"}
+        async with world(environment=wrong) as w:
+            await w.env.invoke({"lines": 3})
+            await w.env.shutdown()
+            (ledger,) = w.ledgers
+            assert set(ledger["sinks"]["elasticsearch"]["dropped"]) == {"wrong_address"}
+            assert any("ELASTICSEARCH_DATA_STREAM" in line["message"] for line in w.said)
+
+
+async def test_elasticsearch_before_8_18_is_told_what_it_does_not_know() -> None:
+    case = case_of("elasticsearch")
+    server = Bulk(is_old=True)
+    async with server, world(environment=case.variables(server)) as w:
+        await w.env.invoke({"lines": 3})
+        await w.env.shutdown()
+        told = [line["message"] for line in w.said if "ELASTICSEARCH_SOURCE_ON_ERROR" in line["message"]]
+        assert told
+        assert server.documents == []
+
+
+@pytest.mark.parametrize(("service", "collection"), [("es", ""), ("aoss", "timeseries"), ("aoss", "search")])
+async def test_opensearch_of_aws_takes_what_is_signed(service: str, collection: str) -> None:
+    """A collection for time series has ids of its own, so there alone a repeated request is there twice."""
+    async with Bulk(service=service, collection=collection) as server:
+        environment = {
+            "TELEMETRY_FORWARDER_SINKS": "opensearch",
+            "OPENSEARCH_URL": server.url,
+            "OPENSEARCH_AWS_SERVICE": service,
+            **({"OPENSEARCH_COLLECTION_TYPE": collection} if collection else {}),
+        }
+        async with world(environment=environment) as w:
+            server.faults.script(Reset(stored=True))
+            await w.env.invoke({"lines": 20})
+            await w.env.shutdown()
+            numbers = case_of("opensearch").numbers(server)
+            assert set(numbers) == set(range(20))
+            assert refusals(server) == []
+            if collection == "timeseries":
+                assert all(document.id.startswith("server-") for document in server.documents)
+            else:
+                assert numbers == Counter(range(20))

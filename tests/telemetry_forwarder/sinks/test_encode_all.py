@@ -21,6 +21,7 @@ from telemetry_forwarder.records.lossless_json import to_json
 from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.sinks import (
     axiom,
+    bulk,
     cloudwatch_logs,
     datadog,
     honeycomb,
@@ -50,6 +51,10 @@ DATADOG = datadog.Datadog(url="https://datadog.example", tags=(("a", "b"),))
 OTLP, OTLP_JSON = (OtlpLogs(url="https://otlp.example", limits=_USUAL, is_json=is_json) for is_json in (False, True))
 NEWRELIC = newrelic.NewRelic(url="https://newrelic.example", tags=(("a", "b"),))
 HONEYCOMB = honeycomb.Honeycomb(url="https://honeycomb.example", dataset="d")
+BULK, BULK_TEXTS = (
+    bulk.Bulk(name="x", url="https://elastic.example", target="t", is_parsed=is_parsed, advice=ADVICE)
+    for is_parsed in (True, False)
+)
 LOKI = loki_push.Loki(url="https://loki.example", advice=ADVICE)
 AXIOM = axiom.Axiom(url="https://axiom.example", dataset="d")
 CLOUDWATCH = cloudwatch_logs.CloudWatchLogs(group="/g", stream=None, fallback_stream="s")
@@ -95,6 +100,18 @@ def cloudwatch(record: Record) -> bytes:
 
 def otlp(record: Record) -> bytes:
     return framed(encode("LogRecord", _log_record(record)))
+
+
+def of_bulk(record: Record, sink: bulk.Bulk = BULK) -> bytes:
+    ours, others = bulk._known(record.context)
+    message, content = sink._content(record)
+    said = {**({} if message is None else {"message": message}), **({} if content is None else {"json": content})}
+    known = {"record_id": record.id, **ours, **({"record": record.body} if record.is_event else {})}
+    return to_json({"@timestamp": json_objects.rfc3339(record.time_ms), **said, "lambda": known, **others})
+
+
+def of_bulk_texts(record: Record) -> bytes:
+    return of_bulk(record, BULK_TEXTS)
 
 
 def of_loki(record: Record) -> bytes:
@@ -144,7 +161,7 @@ def of_sumologic(record: Record) -> bytes:
 
 WRITERS: Mapping[str, tuple[Any, Callable[[Record], bytes]]] = {
     "splunk": (SPLUNK, splunk), "datadog": (DATADOG, of_datadog), "cloudwatch": (CLOUDWATCH, cloudwatch),
-    "loki": (LOKI, of_loki),
+    "loki": (LOKI, of_loki), "bulk": (BULK, of_bulk), "bulk of texts": (BULK_TEXTS, of_bulk_texts),
     "otlp": (OTLP, otlp), "otlp as JSON": (OTLP_JSON, lambda record: to_json(_log_record(record))),
     "axiom": (AXIOM, of_axiom), "honeycomb": (HONEYCOMB, of_honeycomb),
     "newrelic": (NEWRELIC, of_newrelic),

@@ -26,6 +26,8 @@ ENVIRON = {
     "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json",  # what it writes as protobuf is compared with that elsewhere
     "AXIOM_TOKEN": "t",
     "AXIOM_DATASET": "d",
+    "ELASTICSEARCH_URL": "https://elasticsearch.example.com",
+    "OPENSEARCH_URL": "https://opensearch.example.com",
     "LOKI_ADDR": "https://loki.example.com",
     "TELEMETRY_FORWARDER_HTTP_URL": "https://http.example.com",
     "HONEYCOMB_API_KEY": "k",

@@ -79,7 +79,7 @@ def installed(tmp_path, monkeypatch):
 ENVIRON = {
     "SPLUNK_HEC_URL": "https://h", "SPLUNK_HEC_TOKEN": "t", "DD_API_KEY": "k", "CLOUDWATCH_LOG_GROUP": "g",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "https://h",
-    "LOKI_ADDR": "https://h",
+    "LOKI_ADDR": "https://h", "ELASTICSEARCH_URL": "https://h", "OPENSEARCH_URL": "https://h",
     "AXIOM_TOKEN": "t", "AXIOM_DATASET": "d", "HONEYCOMB_API_KEY": "k", "HONEYCOMB_DATASET": "d",
     "SUMO_HTTP_ENDPOINT": "https://h/receiver/v1/http/t", "NEW_RELIC_LICENSE_KEY": "k",
     "TELEMETRY_FORWARDER_HTTP_URL": "https://h",
@@ -94,6 +94,8 @@ PARTS = {
     "sumologic": ["json_objects"],
     "newrelic": ["newrelic_metrics"],
     "http": ["json_objects", "json_requests", "login"],
+    "elasticsearch": ["bulk", "login"],
+    "opensearch": ["bulk", "login"],
     "loki": ["loki_push", "login"],
     "firehose": STREAMS,
     "kinesis": STREAMS,
