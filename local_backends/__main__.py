@@ -8,17 +8,54 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
-from local_backends import S3, CloudWatchLogs, Datadog, Firehose, Kinesis, OtlpReceiver, SecretsManager, SplunkHec, Ssm
+from local_backends import (
+    S3,
+    Axiom,
+    CloudWatchLogs,
+    Datadog,
+    Firehose,
+    Honeycomb,
+    Kinesis,
+    NewRelic,
+    OtlpReceiver,
+    SecretsManager,
+    SplunkHec,
+    Ssm,
+    SumoLogic,
+)
+from local_backends.intake import Intake
+
+# The vendors that take JSON: how each is made of the options, and the variable that leads there. All have one dataset.
+_VENDORS: dict[str, tuple[Callable[[argparse.Namespace], Intake], Callable[[Any], str]]] = {
+    "axiom": (
+        lambda given: Axiom(token=given.vendor_key, port=given.axiom_port),
+        lambda axiom: f"AXIOM_URL={axiom.url}",
+    ),
+    "honeycomb": (
+        lambda given: Honeycomb(key=given.vendor_key, port=given.honeycomb_port),
+        lambda honeycomb: f"HONEYCOMB_API_ENDPOINT={honeycomb.url}",
+    ),
+    "sumologic": (
+        lambda given: SumoLogic(token=given.vendor_key, port=given.sumologic_port),
+        lambda sumo: f"SUMO_HTTP_ENDPOINT={sumo.address}",
+    ),
+    "newrelic": (
+        lambda given: NewRelic(key=given.vendor_key, port=given.newrelic_port),
+        lambda newrelic: f"NEW_RELIC_LOG_ENDPOINT={newrelic.url}",
+    ),
+}
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the options; port 0 means any free port."""
     options = argparse.ArgumentParser(prog="python -m local_backends", description=__doc__)
     for name, port in (("splunk", 8088), ("datadog", 8089), ("cloudwatch", 8090), ("ssm", 8091), ("secrets", 8092),
-                       ("otlp", 8093), ("firehose", 8094), ("kinesis", 8095), ("s3", 8096)):  # fmt: skip
+                       ("otlp", 8093), ("firehose", 8094), ("kinesis", 8095), ("s3", 8096),
+                       *((name, 8100 + number) for number, name in enumerate(_VENDORS))):  # fmt: skip
         options.add_argument(f"--{name}-port", type=int, default=port, metavar="PORT", help=f"default {port}")
     options.add_argument("--splunk-token", default="local-token", help="the token that HEC takes")
     options.add_argument("--splunk-mode", choices=("enterprise", "cloud"), default="enterprise")
@@ -26,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--stream", action="append", default=["logs"], metavar="NAME", help="may be repeated")
     options.add_argument("--bucket", action="append", default=["logs"], metavar="NAME", help="may be repeated")
     options.add_argument("--s3-secret", default="local-secret-access-key", help="the secret key that S3 signs with")
+    options.add_argument("--vendor-key", default="local-key", help="the credential that the other vendors' take")
     for name in ("parameter", "secret"):
         options.add_argument(f"--{name}", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
     return options
@@ -47,6 +85,9 @@ async def serve(given: argparse.Namespace) -> None:
         S3(buckets=given.bucket, secret=given.s3_secret, port=given.s3_port) as s3,
         AsyncExitStack() as stack,
     ):
+        vendors = {name: make(given) for name, (make, _) in _VENDORS.items()}
+        for vendor in vendors.values():
+            await stack.enter_async_context(vendor)
         otlp = _otlp(given.otlp_port)
         if otlp is not None:
             await stack.enter_async_context(otlp)
@@ -60,6 +101,7 @@ async def serve(given: argparse.Namespace) -> None:
             f"AWS_ENDPOINT_URL_FIREHOSE={firehose.url}",
             f"AWS_ENDPOINT_URL_KINESIS={kinesis.url}",
             f"AWS_ENDPOINT_URL_S3={s3.url}",
+            *(_VENDORS[name][1](vendor) for name, vendor in vendors.items()),
             *([f"TELEMETRY_FORWARDER_OTLP_ENDPOINT={otlp.url}"] if otlp is not None else []),
         )
         await stopped.wait()
@@ -71,6 +113,7 @@ async def serve(given: argparse.Namespace) -> None:
         f"firehose {len(firehose.lines)} lines",
         f"kinesis {len(kinesis.lines)} lines",
         f"s3 {len(s3.lines)} lines",
+        *(f"{name} {len(vendor.kept)} records" for name, vendor in vendors.items()),
         *([f"otlp {len(otlp.items)} log records, metrics and spans"] if otlp is not None else []),
     )
 

@@ -271,6 +271,6 @@ def _is_reference(name: str, kinds: "set[str]") -> bool:
     Of a sink whose variables are not in the table, only the name tells.
     """
     name = name.partition(FOR)[0]
-    if not name.endswith(("_SECRET_ARN", "_SSM_PARAMETER")):
-        return False
+    if not name.endswith(("_SECRET_ARN", "_SSM_PARAMETER", "_LICENSE_KEY_SECRET", "_SSM_PARAMETER_NAME")):
+        return False  # the last two are New Relic's
     return BY_NAME[name].sink in kinds if name in BY_NAME else not kinds <= NEEDS.keys()

@@ -15,14 +15,18 @@ from local_backends import (
     FailEvents,
     Fault,
     HalfAnswer,
+    Hang,
     Honeycomb,
     NewRelic,
     Page,
     RefuseEvents,
     Reset,
+    SecretsManager,
+    Ssm,
     SumoLogic,
     Throttle,
     TooLarge,
+    Withhold,
 )
 from local_backends.intake import Intake
 from tests.integration.world import NUMBERED, World, assert_arrived, assert_balanced, world
@@ -232,3 +236,78 @@ async def test_metrics_go_to_new_relic_beside_the_logs() -> None:
         assert (counts["lambda.invocations"], counts["lambda.errors"]) == (2, 1)
         assert {one.attributes["faas.name"] for one in backend.metrics} == {backend.logs[0].attributes["faas.name"]}
         assert backend.issues == []
+
+
+@each_sink
+async def test_an_environment_that_is_reset_loses_nothing(sink: str) -> None:
+    """The function runs into its time-out while the backend is unwell; what was held is sent by the next process."""
+    case = CASES[sink]
+    async with case.backend() as backend:
+        backend.faults.script(Answer(503, times=2))
+        async with world(environment=environment(sink, backend), timeout_s=3) as w:
+            await w.env.invoke({"lines": 5})
+            assert (await w.env.invoke({"first": 5, "lines": 5, "sleep": 30})).status == "timeout"
+            assert (await w.env.invoke({"first": 10, "lines": 5})).status == "success"
+            await w.env.shutdown()
+            assert set(numbers(sink, backend)) == set(range(15))
+            assert len(w.ledgers) == 2
+
+
+@each_sink
+async def test_an_answer_that_comes_while_the_environment_is_frozen_is_read(sink: str) -> None:
+    """It waits in the socket until the thaw, so nothing is sent twice."""
+    case = CASES[sink]
+    async with case.backend() as backend:
+        backend.faults.script(Withhold())
+        async with world(environment=environment(sink, backend), timeout_s=10.0) as w:
+            await w.env.invoke({"lines": 5})
+            backend.faults.release()
+            await w.env.invoke({"first": 5, "lines": 5})
+            await w.env.shutdown()
+            (ledger,) = w.ledgers
+            assert_arrived(numbers(sink, backend), range(10), ledger["sinks"][sink])
+
+
+@each_sink
+async def test_a_backend_that_hangs_holds_neither_the_function_nor_the_end(sink: str) -> None:
+    case = CASES[sink]
+    async with case.backend() as backend:
+        backend.faults.always(Hang(None))
+        async with world(environment=environment(sink, backend), timeout_s=1.0) as w:
+            result = await w.env.invoke({"lines": 5})
+            assert (result.status, result.duration_ms < 1000) == ("success", True)
+            end = await w.env.shutdown()
+            assert not end.extensions["telemetry-forwarder"].killed
+            (ledger,) = w.ledgers
+            assert set(ledger["sinks"][sink]["dropped"]) == {"deadline"}
+            assert_balanced(ledger)
+
+
+async def test_credentials_by_reference_in_the_vendors_own_forms() -> None:
+    """The address of Sumo Logic in SSM, and New Relic's key in a secret as its own extension reads it; both rotated."""
+    async with (
+        CASES["sumologic"].backend() as sumo,
+        CASES["newrelic"].backend() as newrelic,
+        SecretsManager(secrets={"NEW_RELIC_LICENSE_KEY": '{"LicenseKey": "eu01xx-right-1234"}'}) as manager,
+        Ssm(parameters={"/sumo": f"{sumo.url}/receiver/v1/http/ZaVnC4dhaV-right-1234=="}) as ssm,
+    ):
+        given: dict[str, str | None] = {
+            "TELEMETRY_FORWARDER_SINKS": "sumologic,newrelic",
+            "SUMO_HTTP_ENDPOINT_SSM_PARAMETER": "/sumo",
+            "NEW_RELIC_LICENSE_KEY_SECRET": "NEW_RELIC_LICENSE_KEY",
+            "NEW_RELIC_LOG_ENDPOINT": newrelic.url,
+            "AWS_ENDPOINT_URL_SECRETS_MANAGER": manager.url,
+            "AWS_ENDPOINT_URL_SSM": ssm.url,
+            "TELEMETRY_FORWARDER_FLUSH_TIMEOUT_MS": "8000",
+        }
+        async with world(environment=given, timeout_s=10.0) as w:
+            await w.env.invoke({"lines": 5})
+            manager.put("NEW_RELIC_LICENSE_KEY", '{"LicenseKey": "rotated-1"}')
+            newrelic.key = "rotated-1"  # type: ignore[attr-defined]
+            ssm.put("/sumo", f"{sumo.url}/receiver/v1/http/rotated-2")
+            sumo.token = "rotated-2"  # type: ignore[attr-defined]
+            await w.env.invoke({"first": 5, "lines": 5})
+            await w.env.shutdown()
+            assert set(numbers("sumologic", sumo)) == set(numbers("newrelic", newrelic)) == set(range(10))
+            assert_secret_is_kept(w, "right-1234", "rotated-1", "rotated-2")
+            assert_balanced(w.ledgers[0])

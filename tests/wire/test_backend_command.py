@@ -10,7 +10,21 @@ async def test_command_serves_until_it_is_stopped() -> None:
     """It says where it listens, takes what a client sends, and counts it at the end."""
     ports = [
         f"--{name}-port=0"
-        for name in ("splunk", "datadog", "cloudwatch", "ssm", "secrets", "otlp", "firehose", "kinesis")
+        for name in (
+            "splunk",
+            "datadog",
+            "cloudwatch",
+            "ssm",
+            "secrets",
+            "otlp",
+            "firehose",
+            "kinesis",
+            "s3",
+            "axiom",
+            "honeycomb",
+            "sumologic",
+            "newrelic",
+        )
     ]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -24,7 +38,7 @@ async def test_command_serves_until_it_is_stopped() -> None:
     assert process.stdout is not None
     try:
         async with asyncio.timeout(20):
-            lines = [(await process.stdout.readline()).decode().strip() for _ in range(10)]
+            lines = [(await process.stdout.readline()).decode().strip() for _ in range(14)]
             urls = dict(line.split("=", 1) for line in lines)
             async with (
                 aiohttp.ClientSession() as client,
@@ -42,7 +56,10 @@ async def test_command_serves_until_it_is_stopped() -> None:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    assert set(urls) >= {"DD_LOGS_CONFIG_LOGS_DD_URL", "DD_DD_URL", "TELEMETRY_FORWARDER_OTLP_ENDPOINT"}
-    assert rest == ["splunk 2 events", "datadog 0 logs and 0 points", "cloudwatch 0 events",
-                    "firehose 0 lines", "kinesis 0 lines", "s3 0 lines",
-                    "otlp 0 log records, metrics and spans"]  # fmt: skip
+    assert set(urls) >= {"DD_LOGS_CONFIG_LOGS_DD_URL", "DD_DD_URL", "TELEMETRY_FORWARDER_OTLP_ENDPOINT", "AXIOM_URL"}
+    assert rest == [
+        "splunk 2 events", "datadog 0 logs and 0 points", "cloudwatch 0 events",
+        "firehose 0 lines", "kinesis 0 lines", "s3 0 lines",
+        "axiom 0 records", "honeycomb 0 records", "sumologic 0 records", "newrelic 0 records",
+        "otlp 0 log records, metrics and spans",
+    ]  # fmt: skip
