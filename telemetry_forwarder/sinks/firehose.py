@@ -25,7 +25,7 @@ from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.sinks.aws_services import Target, refusal_in, region_of
 from telemetry_forwarder.sinks.line_formats import FORMATS, LineFormat, format_of
 from telemetry_forwarder.sinks.streams import (
-    MIB,
+    MOST_BYTES,
     MOST_RECORDS,
     Group,
     Stream,
@@ -41,8 +41,6 @@ from telemetry_forwarder.variables.reading import Values
 from telemetry_forwarder.variables.table import Variable
 from telemetry_forwarder.variables.types import Integer, OneOf, Region, Url
 
-# Before base64. Whether the 4 MiB of a call are counted before or after it is not said: this is 4 MiB after it.
-_MOST_BYTES = 3 * MIB
 _MOST_RECORD_BYTES = 1_024_000
 _USUAL_RECORD_BYTES = 65_536
 
@@ -129,7 +127,7 @@ def create(values: Values) -> Destination[HttpRequest, HttpResponse]:
     record_bytes = values["FIREHOSE_RECORD_BYTES"]
     limits = Limits(
         max_records=most_lines(record_bytes),
-        max_bytes=_MOST_BYTES,
+        max_bytes=MOST_BYTES,  # a call may have 4 MiB, before or after base64: that is not said
         max_record_bytes=_MOST_RECORD_BYTES - 1,
         overhead_bytes=1,  # the line end
         framing_bytes=2 * MOST_RECORDS,  # base64 fills each record up to a multiple of three

@@ -18,6 +18,7 @@ from telemetry_forwarder.sinks.platform_lines import platform_text
 from telemetry_forwarder.sinks.truncate import fit, grouped, present
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NEVER_MS = -(2**62)
 
 
 def encode_line(record: Record, max_bytes: int) -> Encoded:
@@ -33,11 +34,12 @@ def encode_lines(records: Sequence[Record], max_bytes: int) -> list[Encoded]:
     """Return the same as `encode_line` for each of `records`, in a third of the time for lines. Raises EncodeError."""
     found = []
     context = None
+    head, second_ms = b"", _NEVER_MS  # of the record before
     for record, id in zip(records, json_ids(records), strict=True):
         if record.context is not context:
             context = record.context
-            known = _known(context)
-        if context.is_event:
+            known, is_event = _known(context), context.is_event
+        if is_event:
             found.append(encode_line(record, max_bytes))
             continue
         body, fields = record.body, record.fields
@@ -47,8 +49,11 @@ def encode_lines(records: Sequence[Record], max_bytes: int) -> list[Encoded]:
             name, value = b'Z","message":', json_part(body)
         else:
             name, value = b'Z","record":', json_part(body)
-        second, ms = divmod(record.time_ms, 1000)
-        data = b"".join((b'{"time":"', _second(second), b".%03d" % ms, name, value, b',"record_id":', id, known))
+        ms = record.time_ms - second_ms
+        if not 0 <= ms < 1000:
+            second, ms = divmod(record.time_ms, 1000)
+            head, second_ms = b'{"time":"%b.' % _second(second), record.time_ms - ms
+        data = b"".join((head, b"%03d" % ms, name, value, b',"record_id":', id, known))
         found.append(Encoded(record, data) if len(data) <= max_bytes else encode_line(record, max_bytes))
     return found
 

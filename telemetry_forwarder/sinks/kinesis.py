@@ -28,6 +28,7 @@ from telemetry_forwarder.sinks.aws_services import Target, region_of
 from telemetry_forwarder.sinks.line_formats import FORMATS, LineFormat, format_of
 from telemetry_forwarder.sinks.streams import (
     MIB,
+    MOST_BYTES,
     MOST_RECORDS,
     Group,
     Stream,
@@ -64,8 +65,8 @@ VARIABLES = (
     ),
     Variable(
         "KINESIS_MAX_RECORD_MIB", Integer(1, 10), 1,
-        "Size of a record up to which a line is sent uncut, in MiB. Streams take 10 since 2025, and 10 in a call; with "
-        "1, what every consumer can read, a call has 5",
+        "Size of a record up to which a line is sent uncut, in MiB. Streams take 10 since 2025; 1 is what every "
+        "consumer can read",
         "kinesis",
     ),
     Variable("AWS_ENDPOINT_URL_KINESIS", Url(), None, "Another endpoint, as for every AWS SDK", "kinesis"),
@@ -146,7 +147,7 @@ def create(values: Values) -> Destination[HttpRequest, HttpResponse]:
     record_bytes = values["KINESIS_RECORD_BYTES"]
     limits = Limits(
         max_records=most_lines(record_bytes),
-        max_bytes=(5 if largest == 1 else 10) * MIB,
+        max_bytes=max(MOST_BYTES, largest * MIB),  # a call may have 5 MiB, or 10
         # At least one more byte than a line has: its end.
         max_record_bytes=largest * MIB - (_LONGEST_KEY if largest < 10 else _KEYS_BYTES) - 1,
         overhead_bytes=1,  # the line end

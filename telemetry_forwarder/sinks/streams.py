@@ -22,6 +22,9 @@ MOST_RECORDS = 500  # in one call, of either service
 # With lines packed into records of at least this size, what fits in one call never makes more records than that.
 LEAST_PACKED_BYTES = 16_384
 MIB = 1_048_576
+# Lines in one call. Both services take more, but to put it in base64 and to sign it blocks the event loop, 5 ms for
+# each MiB; ten times as long where a function has a small share of a processor.
+MOST_BYTES = 2 * MIB
 
 # The pause before what a stream has not taken is sent again, while it takes the rest.
 _PAUSE_S = 0.1
