@@ -159,13 +159,17 @@ def _have_places_of_their_own(found: list[Package], names: dict[str, list[str]])
 
 
 def _made_for(package: Package, python: Interpreter) -> None:
+    """Refuse a compiled part for another processor or another Python, whatever the wheel's name says."""
+    tag = f"cpython-{python.minor.replace('.', '')}"
     for found in checks.elves(package.folder):
-        if found.arch != python.arch:
-            raise Refused(
-                f"{package} has {found.path.relative_to(package.folder)}, which is made for {found.arch}, and the "
-                f"layer is for {python.arch}",
-                f"Name a wheel of it for {python.arch}",
-            )
+        named = re.search(r"\.(cpython-\d+)", found.path.name)
+        for made_for, wanted in ((found.arch, python.arch), (named[1] if named else tag, tag)):
+            if made_for != wanted:
+                raise Refused(
+                    f"{package} has {found.path.relative_to(package.folder)}, which is made for {made_for}, and the "
+                    f"layer is for {wanted}",
+                    f"Name a wheel of it for Python {python.minor} on {python.arch}",
+                )
 
 
 def _carries(names: dict[str, list[str]], name: str) -> bool:

