@@ -193,19 +193,27 @@ def _trim(found: list[Package]) -> None:
 
 
 def _compile(package: Package, layer: build.Built, names: dict[str, list[str]], found: list[Package]) -> None:
-    """Replace the sources of `package` by byte code. Raises Refused if it imports what the layer lacks of Python."""
+    """Replace the sources of `package` by byte code. Raises Refused if a sink imports what the layer lacks of Python.
+
+    What a sink needs beside it may have modules that nobody loads (its tests, its commands): of those it is only said.
+    """
     shown = f"{libraries.ROOT}/lib/{layer.modules.name}"
     mode = "sink" if package.is_wanted else "others"
     imports = json.loads(on_its_python(layer, HERE / "bytecode.py", str(package.folder), shown, mode))
-    own = {path.relative_to(package.folder).as_posix().split("/")[0].removesuffix(".pyc") for one in found
-           for path in files(package.folder)}  # fmt: skip
-    for path, wanted in imports.items():
-        for name in wanted:
-            if name.partition(".")[0] not in own and not _carries(names, name):
-                raise Refused(
-                    f"{path} of {package} imports {name}, which the layer leaves out of Python's standard library",
-                    f"Build the layer with it: make layer LAYER_STDLIB={name}, or --stdlib {name}",
-                )
+    own = {path.relative_to(one.folder).parts[0].partition(".")[0] for one in found for path in files(one.folder)}
+    lacking = {
+        name: path for path, wanted in imports.items()
+        for name in wanted if name.partition(".")[0] not in own and not _carries(names, name)
+    }  # fmt: skip
+    for name, path in sorted(lacking.items()):
+        if package.is_wanted:
+            raise Refused(
+                f"{path} of {package} imports {name}, which the layer leaves out of Python's standard library",
+                f"Build the layer with it: make layer LAYER_STDLIB={name}, or --stdlib {name}",
+            )
+    if lacking:
+        named = " ".join(sorted(lacking))
+        say(f"{package} has modules that import {named}, which the layer leaves out: LAYER_STDLIB='{named}' adds them")
 
 
 def _bring_libraries(layer: build.Built, before: set[Path]) -> list[bill.Component]:
@@ -237,14 +245,17 @@ def _loads(layer: build.Built) -> bool:
     """Load every sink of other packages from the layer; return whether this machine can do that."""
     if checks.start(layer.private, layer.python, carries_c_library=layer.carries_c_library) is None:
         return False
-    on_its_python(
-        layer, HERE / "load_sinks.py", str(layer.modules), remedy="Mend the package, or let it name what it needs"
-    )
+    remedy = "Mend the package, or let it name what it needs"
+    on_its_python(layer, HERE / "load_sinks.py", str(layer.modules), called="Loading its sinks", remedy=remedy)
     return True
 
 
 def on_its_python(
-    layer: build.Built, script: Path, *words: str, remedy: str = "Please report it, with this output"
+    layer: build.Built,
+    script: Path,
+    *words: str,
+    called: str = "",
+    remedy: str = "Please report it, with this output",
 ) -> str:
     """Run a script on the layer's own interpreter, or another of its version; return its output."""
     command = checks.start(layer.private, layer.python, carries_c_library=layer.carries_c_library)
@@ -253,4 +264,4 @@ def on_its_python(
         command = [*compiler_for(layer.python), *options]
     else:
         command = [*command, *options, "-c", bundle.OPENING.format(root=layer.modules) + _RUN]
-    return run([*command, str(script), *words], remedy, environ={})
+    return run([*command, str(script), *words], remedy, environ={}, called=called)

@@ -182,5 +182,6 @@ def compiler_for(python: Interpreter) -> tuple[str, ...]:
             return (program,)
     raise Refused(
         f"{python.program} does not run here, and there is no other Python {python.minor} to write its byte code",
-        f"Put a python{python.minor} on PATH (`uv python install {python.minor}`)",
+        f"Put a python{python.minor} on PATH (`uv python install {python.minor}`), or where the layer is for another "
+        "processor, run `make qemu`",
     )

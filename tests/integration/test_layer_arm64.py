@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from layer import sources
+from layer import adding, sources
 from layer.qemu import emulator
 from tests import layers
 from tests.integration.test_layer import assert_whole, contents, live
@@ -50,3 +50,11 @@ def test_it_carries_the_newest_interpreter() -> None:
         told = json.loads(archive.read(f"{layers.PRIVATE}/sbom.cdx.json"))
     (python,) = (one for one in told["components"] if one["name"] == "cpython")
     assert tuple(map(int, python["version"].split(".")[:2])) >= sources.NEWEST
+
+
+def test_packages_of_others_are_added_to_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own interpreter writes their byte code, and loads their sinks, by QEMU."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    layer = adding.copied(MADE, tmp_path / "layer", OTHER)
+    (package,) = adding.add(layer, [str(layers.REPOSITORY / "examples" / "ndjson_sink")])
+    assert (package.sinks, layer.was_started) == (("ndjson",), True)

@@ -210,6 +210,25 @@ def test_a_sink_that_cannot_be_loaded(opt: Path, tmp_path: Path, text: str, refu
         )
 
 
+def test_what_a_dependency_imports_is_judged_by_whether_it_is_loaded(
+    opt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a module that nobody loads it is said; one that the sink loads is refused with the same advice."""
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    wheel(tmp_path, "needed", files={"needed/__init__.py": "", "needed/benchmark.py": "import statistics\n"})
+    for text, name in ((f"import needed\n{SINK}", "well"), (f"import needed.benchmark\n{SINK}", "ill")):
+        made = wheel(tmp_path, name, files={"lines.py": text}, sinks={name: "lines:create"}, requires=["needed"])
+        layer = adding.copied(opt, tmp_path / f"layer-{name}", os.uname().machine)
+        if name == "well":
+            assert len(adding.add(layer, [str(made)])) == 2
+            assert (
+                "needed 1.0 has modules that import statistics, which the layer leaves out" in capsys.readouterr().err
+            )
+        else:
+            with pytest.raises(Refused, match=r"Loading its sinks failed: .*LAYER_STDLIB=statistics"):
+                adding.add(layer, [str(made)])
+
+
 def test_what_is_no_layer(tmp_path: Path, opt: Path) -> None:
     (tmp_path / "text.zip").write_text("text")
     for what in (tmp_path / "text.zip", tmp_path / "nothing.zip", layers.REPOSITORY / "examples"):
