@@ -23,7 +23,7 @@ REPOSITORY = layers.REPOSITORY
 PORT = "8123"  # of the page's receiver; the one thing that is changed, so that two runs of the tests may be at once
 COPIED = ("telemetry_forwarder", "local_lambda", "local_backends", "layer", "extensions", "examples/python")
 
-pytestmark = pytest.mark.timeout(500)  # the first to come may have to build the layer
+pytestmark = pytest.mark.timeout(600)  # the first to come may have to build the layer
 
 # A block, and the name with which the paragraph above it begins, if that ends with a colon.
 _BLOCK = r"(?:^`([\w./]+)` (?:[^\n]+\n)*?[^\n]*:\n\n)?^```(\w+)\n(.*?)^```$"
@@ -101,7 +101,7 @@ def test_it_leads_from_an_empty_directory_to_a_delivered_record(
     with log.open("wb") as output:
         ended = subprocess.run(
             ["sh", "-euc", f"trap '[ -z \"${{!:-}}\" ] || kill $!' EXIT\n{steps}"],
-            cwd=tmp_path, env=surroundings, stdout=output, stderr=subprocess.STDOUT, check=False, timeout=400,
+            cwd=tmp_path, env=surroundings, stdout=output, stderr=subprocess.STDOUT, check=False, timeout=550,
         )  # fmt: skip
     assert ended.returncode == 0, log.read_text()
     assert re.search(r"^\d+ passed", log.read_text(), re.MULTILINE), log.read_text()
