@@ -7,7 +7,7 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Generic, Protocol, TypeVar
@@ -43,9 +43,11 @@ class World(Generic[Env]):
     cloudwatch: CloudWatchLogs
     env: Env
     otlp: OtlpReceiver | None = None  # only where a test wants it
+    others: Mapping[str, Any] = field(default_factory=dict)  # further backends, by their sinks
 
     def backend(self, sink: str) -> Any:
-        return {"splunk": self.splunk, "datadog": self.datadog, "cloudwatch": self.cloudwatch, "otlp": self.otlp}[sink]
+        usual = {"splunk": self.splunk, "datadog": self.datadog, "cloudwatch": self.cloudwatch, "otlp": self.otlp}
+        return {**usual, **self.others}[sink]
 
     def arrived(self, sink: str) -> list[dict[str, Any]]:
         """Return what a backend took, in one form: record_id, type, request_id, text."""

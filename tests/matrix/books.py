@@ -11,6 +11,7 @@ import orjson
 from local_backends import BadEvent, DatadogLog, HecEvent, LogEvent
 from telemetry_forwarder.delivery.loss_event import RECORDS_LOST
 from tests.integration.world import World
+from tests.matrix.vendors import VENDORS, Vendor
 
 
 class Key(NamedTuple):
@@ -113,7 +114,16 @@ def _cloudwatch(event: LogEvent) -> Key:
     return _key(message["lambda"]["type"], event.timestamp, record)
 
 
-READ: Mapping[str, Callable[[Any], Key]] = {"splunk": _splunk, "datadog": _datadog, "cloudwatch": _cloudwatch}
+def _vendor(vendor: Vendor) -> Callable[[Any], Key]:
+    return lambda kept: _key(*vendor.read(kept))
+
+
+READ: Mapping[str, Callable[[Any], Key]] = {
+    "splunk": _splunk,
+    "datadog": _datadog,
+    "cloudwatch": _cloudwatch,
+    **{name: _vendor(vendor) for name, vendor in VENDORS.items()},
+}
 
 
 def _key(type_: str, time_ms: int, record: Any) -> Key:

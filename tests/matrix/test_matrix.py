@@ -10,11 +10,12 @@ import pytest
 from telemetry_forwarder.delivery.loss_event import RECORDS_LOST
 from tests.integration.test_local_lambda_limits import needs_cpu
 from tests.integration.world import SINKS
-from tests.matrix import sizes, table
+from tests.matrix import sizes, table, vendors
 from tests.matrix.books import Books, Differences, Key, again, books, differences
 from tests.matrix.cells import STRATEGIES, spread, whole
 from tests.matrix.course import ENDINGS, Trial, run
 from tests.matrix.run import replaced
+from tests.matrix.vendors import VENDORS
 from tests.matrix.wrongs import WRONGS
 
 PAGE = Path(__file__).parents[2] / "docs/fault-matrix.md"
@@ -28,6 +29,14 @@ async def test_every_record_is_delivered_held_or_reported_as_lost(trial: Trial, 
     """Each record once, unless delivery is ambiguous; no overrun window; no timeout except the function's own."""
     outcomes = await run(trial, tmp_path, timeout_s=TIMEOUT_S)
     assert len(outcomes) == len(trial.sinks)
+    assert not {each.sink: each.problems for each in outcomes if each.problems}
+    assert all(each.emitted >= 20 for each in outcomes)
+
+
+@pytest.mark.parametrize("trial", [Trial(*one, tuple(VENDORS)) for one in vendors.SPREAD], ids=str)
+async def test_the_same_holds_for_vendors_that_take_json(trial: Trial, tmp_path: Path) -> None:
+    outcomes = await run(trial, tmp_path, timeout_s=TIMEOUT_S)
+    assert [each.sink for each in outcomes] == [*VENDORS]
     assert not {each.sink: each.problems for each in outcomes if each.problems}
     assert all(each.emitted >= 20 for each in outcomes)
 

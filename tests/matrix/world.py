@@ -11,6 +11,7 @@ from local_backends import CloudWatchLogs, Datadog, SplunkHec
 from local_lambda import Function, Invocation, LocalLambda, Platform
 from tests.integration.sockets import make_certificate
 from tests.integration.world import EXTENSION, GROUP, World, free_port
+from tests.matrix.vendors import VENDORS
 from tests.sharing import sharing
 
 HERE = Path(__file__).parent
@@ -73,6 +74,9 @@ async def open_world(
         splunk = await stack.enter_async_context(SplunkHec(token="hec-token", tls=trusted))
         datadog = await stack.enter_async_context(Datadog(api_key="dd-key", tls=trusted))
         cloudwatch = await stack.enter_async_context(CloudWatchLogs(tls=trusted))
+        others = {
+            sink: await stack.enter_async_context(VENDORS[sink].open(trusted)) for sink in sinks if sink in VENDORS
+        }
         environment = {
             "SPLUNK_HEC_URL": splunk.url,
             "SPLUNK_HEC_TOKEN": "hec-token",
@@ -87,6 +91,7 @@ async def open_world(
             # would take most of the shutdown window, and leave nothing for the faults.
             "TELEMETRY_FORWARDER_INIT_BUDGET_MS": "9000",
             "TELEMETRY_FORWARDER_SPOOL_DIR": str(folder / "spool"),
+            **{name: text for sink, one in others.items() for name, text in VENDORS[sink].environ(one).items()},
             **({"SSL_CERT_FILE": str(ca_file)} if ca_file else {}),
             **variables,
         }
@@ -96,7 +101,7 @@ async def open_world(
             function = replace(function, memory_mb=memory_mb)
         platform = Platform() if memory_mb is None else SHARED
         env = await stack.enter_async_context(LocalLambda(function, [extension], platform=sharing(platform)))
-        yield MatrixWorld(World(splunk, datadog, cloudwatch, env), sinks, untrusted)
+        yield MatrixWorld(World(splunk, datadog, cloudwatch, env, others=others), sinks, untrusted)
 
 
 def _certificates(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext, Path]:
