@@ -105,11 +105,13 @@ def data_of(batch: Batch, members: Iterable[int]) -> bytes:
     return b2a_base64(b"\n".join([batch[index].data for index in members]) + b"\n", newline=False)
 
 
-def request_of(url: str, target: str, stream: bytes, records: Iterable[bytes]) -> HttpRequest:
+def request_of(url: str, target: str, stream: bytes, records: list[bytes]) -> HttpRequest:
     """Return the request that puts `records`, JSON objects, into the stream that the member `stream` names."""
+    records[0] = b'{%b,"Records":[%b' % (stream, records[0])
+    records[-1] += b"]}"
     return HttpRequest(
         url=url,
-        body=b'{%b,"Records":[%b]}' % (stream, b",".join(records)),
+        body=b",".join(records),  # the only copy of it all
         headers={"content-type": "application/x-amz-json-1.1", "x-amz-target": target},
     )
 

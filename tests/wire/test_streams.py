@@ -398,3 +398,25 @@ def test_other_wrong_settings_are_told_and_left_out(kind: str, name: str, value:
 
 def test_one_key_is_one_key() -> None:
     assert {one_key(record) for record in SAMPLES} == {""}
+
+
+@each_kind
+def test_a_second_stream_has_a_name_a_region_and_texts_of_its_own(kind: str) -> None:
+    upper = kind.upper()
+    environ = {
+        "AWS_REGION": "eu-west-1",
+        f"{upper}_STREAM_NAME": "logs",
+        f"{upper}_STREAM_NAME__AUDIT": "audit",
+        f"{upper}_REGION__AUDIT": "eu-north-1",
+    }
+    found = load(f"{kind}:audit")(read_all(environ))
+    destination = found[0] if isinstance(found, tuple) else found
+    assert destination.sink.name == f"{kind}:audit"
+    assert isinstance(destination.delivery, HttpDelivery)
+    assert destination.delivery.signing == Signing(kind, "eu-north-1")
+    assert b'"audit"' in destination.sink.request(same(1)).body
+    verdict = destination.sink.verdict(same(1), error("ResourceNotFoundException"))
+    assert f"audit in eu-north-1; check {upper}_STREAM_NAME__AUDIT and {upper}_REGION__AUDIT" in verdict.detail
+    with pytest.raises(ConfigError) as caught:
+        load(f"{kind}:audit")(read_all({**environ, f"{upper}_STREAM_NAME__AUDIT": "a b"}))
+    assert f"Sink {kind}:audit does not run without it." in str(caught.value)
