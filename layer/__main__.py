@@ -23,7 +23,7 @@ def main() -> int:
     options = parser().parse_args()
     arch = ARCHITECTURES[options.arch]
     try:
-        built = adding.copied(options.onto, options.directory, arch) if options.onto else made(options, arch)
+        built = taken(options, arch) if options.onto else made(options, arch)
         added = adding.add(built, options.package) if options.package else []
         tell(built)
         tell_of_packages(added)
@@ -38,6 +38,18 @@ def main() -> int:
         say(f"refused: {refusal}")
         return 1
     return 0
+
+
+def taken(options: argparse.Namespace, arch: str) -> Built:
+    """Copy the layer that --onto names. Raises Refused."""
+    for name in ("python", "stdlib", "without_interpreter"):
+        if getattr(options, name):
+            option = f"--{name.replace('_', '-')}"
+            raise Refused(
+                f"{option} changes how a layer is built, and --onto takes {options.onto} as it was built",
+                f"Leave out {option}, or build the layer anew, with the packages and without --onto",
+            )
+    return adding.copied(options.onto, options.directory, arch)
 
 
 def made(options: argparse.Namespace, arch: str) -> Built:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from layer import __main__ as command_line
 from layer import interpreter, stdlib
 from layer.errors import Refused
 from layer.interpreter import Interpreter
@@ -35,3 +36,11 @@ def test_what_is_asked_for_comes_with_what_it_imports(python: Interpreter, tmp_p
 def test_what_is_asked_for_and_is_nowhere(python: Interpreter, tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"has no module statistiks to carry\. Correct --stdlib"):
         copied(python, tmp_path / "lib", "statistiks")
+
+
+def test_a_layer_that_was_built_takes_no_more_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["layer", str(tmp_path / "new"), "--onto", "old.zip", "--stdlib", "statistics"])
+    assert command_line.main() == 1
+    assert "--stdlib changes how a layer is built, and --onto takes old.zip as it was built" in capsys.readouterr().err
