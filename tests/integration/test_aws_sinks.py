@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import pytest
 from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
@@ -178,14 +179,24 @@ async def test_something_else_that_answers_200_is_no_success(kind: str) -> None:
         assert ledger["sinks"][kind]["delivered"] == 0
 
 
-async def test_a_line_for_splunk_is_an_event_with_its_index() -> None:
-    more = {"FIREHOSE_FORMAT": "hec", "SPLUNK_INDEX": "main"}
-    async with Firehose() as backend, world(environment=settings_of("firehose", backend.url, **more)) as w:
-        await w.env.invoke({"lines": 3})
+@each_kind
+async def test_what_ends_in_splunk_is_what_its_event_endpoint_takes(kind: str) -> None:
+    """Firehose sends the records one behind the other; here that is done for it, to a strict collector."""
+    more = {f"{kind.upper()}_FORMAT": "hec", "SPLUNK_INDEX": "main"}
+    async with KINDS[kind]() as backend, world(environment=settings_of(kind, backend.url, **more)) as w:
+        await w.env.invoke({"lines": 30})
+        await w.env.invoke({"first": 30, "lines": 2, "json": 1})
         await w.env.shutdown()
-        events = [line.value for line in backend.lines]
-        assert {event["index"] for event in events} == {"main"}
-        assert all({"time", "host", "source", "sourcetype", "event", "fields"} <= event.keys() for event in events)
+        body = b"".join(record.data for record in backend.records)
+        headers = {"Authorization": "Splunk hec-token"}
+        async with (
+            aiohttp.ClientSession() as client,
+            client.post(f"{w.splunk.url}/services/collector/event", data=body, headers=headers) as answer,
+        ):
+            assert (answer.status, await answer.json()) == (200, {"text": "Success", "code": 0})
+        assert w.numbers("splunk") == Counter(range(32))
+        assert len(w.splunk.events) == len(backend.lines)
+        assert {event.index for event in w.splunk.events} == {"main"}
 
 
 async def test_moto_takes_what_firehose_is_sent_into_an_object(moto: str, environment: None) -> None:
