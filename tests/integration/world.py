@@ -43,11 +43,11 @@ class World(Generic[Env]):
     cloudwatch: CloudWatchLogs
     env: Env
     otlp: OtlpReceiver | None = None  # only where a test wants it
-    others: Mapping[str, Any] = field(default_factory=dict)  # further backends, by their sinks
+    others: Mapping[str, Any] = field(default_factory=dict)  # the backends of further sinks
 
     def backend(self, sink: str) -> Any:
-        usual = {"splunk": self.splunk, "datadog": self.datadog, "cloudwatch": self.cloudwatch, "otlp": self.otlp}
-        return {**usual, **self.others}[sink]
+        known = {"splunk": self.splunk, "datadog": self.datadog, "cloudwatch": self.cloudwatch, "otlp": self.otlp}
+        return known[sink] if sink in known else self.others[sink]
 
     def arrived(self, sink: str) -> list[dict[str, Any]]:
         """Return what a backend took, in one form: record_id, type, request_id, text."""

@@ -11,7 +11,7 @@ import orjson
 from local_backends import BadEvent, DatadogLog, HecEvent, LogEvent
 from telemetry_forwarder.delivery.loss_event import RECORDS_LOST
 from tests.integration.world import World
-from tests.matrix.vendors import VENDORS, Vendor
+from tests.matrix.places import PLACES, Place
 
 
 class Key(NamedTuple):
@@ -114,15 +114,19 @@ def _cloudwatch(event: LogEvent) -> Key:
     return _key(message["lambda"]["type"], event.timestamp, record)
 
 
-def _vendor(vendor: Vendor) -> Callable[[Any], Key]:
-    return lambda kept: _key(*vendor.read(kept))
+def _reader(place: Place) -> Callable[[Any], Key]:
+    def read(kept: Any) -> Key:
+        content = place.read(kept)
+        return _key(content.type, content.time_ms, content.record)
+
+    return read
 
 
 READ: Mapping[str, Callable[[Any], Key]] = {
     "splunk": _splunk,
     "datadog": _datadog,
     "cloudwatch": _cloudwatch,
-    **{name: _vendor(vendor) for name, vendor in VENDORS.items()},
+    **{sink: _reader(place) for sink, place in PLACES.items()},
 }
 
 

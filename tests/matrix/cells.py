@@ -4,15 +4,23 @@ from itertools import product
 
 from tests.integration.world import SINKS
 from tests.matrix.course import ENDINGS, Trial
+from tests.matrix.places import GROUPS, PLACES
 from tests.matrix.wrongs import WRONGS
 
 STRATEGIES = ("end", "periodic", "continuous", "adaptive")
+# What is played for the sinks of `places`. What their backends answer is the business of the contract of sinks, which
+# each of them keeps; what happens on the road, or before an answer comes, needs the real process.
+OF_THE_ROAD = ("ok", "slow 1 s", "refuse", "reset, stored", "hang", "hang, stored", "503", "TLS error", "half answer")
+FEWER_STRATEGIES = ("end", "continuous")
 
 
 def whole(*, is_alone: bool = False) -> list[Trial]:
     """Return every cell. Three cells share an environment, whose backends fail alike; with `is_alone` each has one."""
-    groups = [(sink,) for sink in SINKS] if is_alone else [SINKS]
-    return [Trial(wrong, *rest) for wrong, *rest in product(WRONGS, ENDINGS, STRATEGIES, groups)]
+    first, others = [SINKS], [*GROUPS]
+    if is_alone:
+        first, others = [[(sink,) for sink in group] for group in (SINKS, PLACES)]
+    found = [*product(WRONGS, ENDINGS, STRATEGIES, first), *product(OF_THE_ROAD, ENDINGS, FEWER_STRATEGIES, others)]
+    return [Trial(*chosen) for chosen in found]
 
 
 # Every fault, every ending with every strategy, and cases that have failed before or look likely to: an answer that
@@ -49,6 +57,16 @@ SPREAD: tuple[tuple[str, str, str], ...] = (
 )
 
 
+# For each group of the others.
+SPREAD_OF_OTHERS: tuple[tuple[str, str, str], ...] = (
+    ("reset, stored", "crash", "end"),
+    ("hang, stored", "freeze", "continuous"),
+    ("503", "kill -9", "continuous"),
+    ("half answer", "spindown", "end"),
+)
+
+
 def spread() -> list[Trial]:
-    """Return the cells that continuous integration runs: three to an environment."""
-    return [Trial(*chosen, SINKS) for chosen in SPREAD]
+    """Return the cells that continuous integration runs: several to an environment."""
+    others = [Trial(*chosen, group) for group in GROUPS for chosen in SPREAD_OF_OTHERS]
+    return [*[Trial(*chosen, SINKS) for chosen in SPREAD], *others]

@@ -6,6 +6,7 @@ from itertools import product
 from tests.integration.world import SINKS
 from tests.matrix.cells import STRATEGIES
 from tests.matrix.course import ENDINGS, Outcome
+from tests.matrix.places import PLACES
 from tests.matrix.wrongs import WRONGS
 
 LEGEND = (
@@ -20,7 +21,7 @@ def markdown(outcomes: Iterable[Outcome]) -> str:
     """Return the sums, the tables and the problems."""
     played = {(each.sink, each.trial.wrong, each.trial.ending, each.trial.strategy): each for each in outcomes}
     parts = [sums(list(played.values())), LEGEND]
-    for sink in SINKS:
+    for sink in (*SINKS, *PLACES):
         names = [wrong for wrong in WRONGS if any(key[:2] == (sink, wrong) for key in played)]
         columns = [
             column

@@ -11,7 +11,7 @@ from local_backends import CloudWatchLogs, Datadog, SplunkHec
 from local_lambda import Function, Invocation, LocalLambda, Platform
 from tests.integration.sockets import make_certificate
 from tests.integration.world import EXTENSION, GROUP, World, free_port
-from tests.matrix.vendors import VENDORS
+from tests.matrix.places import PLACES
 from tests.sharing import sharing
 
 HERE = Path(__file__).parent
@@ -74,9 +74,7 @@ async def open_world(
         splunk = await stack.enter_async_context(SplunkHec(token="hec-token", tls=trusted))
         datadog = await stack.enter_async_context(Datadog(api_key="dd-key", tls=trusted))
         cloudwatch = await stack.enter_async_context(CloudWatchLogs(tls=trusted))
-        others = {
-            sink: await stack.enter_async_context(VENDORS[sink].open(trusted)) for sink in sinks if sink in VENDORS
-        }
+        others = {sink: await stack.enter_async_context(PLACES[sink].open(trusted)) for sink in sinks if sink in PLACES}
         environment = {
             "SPLUNK_HEC_URL": splunk.url,
             "SPLUNK_HEC_TOKEN": "hec-token",
@@ -91,7 +89,7 @@ async def open_world(
             # would take most of the shutdown window, and leave nothing for the faults.
             "TELEMETRY_FORWARDER_INIT_BUDGET_MS": "9000",
             "TELEMETRY_FORWARDER_SPOOL_DIR": str(folder / "spool"),
-            **{name: text for sink, one in others.items() for name, text in VENDORS[sink].environ(one).items()},
+            **{name: text for sink, one in others.items() for name, text in PLACES[sink].environ(one).items()},
             **({"SSL_CERT_FILE": str(ca_file)} if ca_file else {}),
             **variables,
         }
