@@ -3,6 +3,9 @@
 What is not set for it is taken from the variable without that ending. But a sink with an address of its own takes no
 credential and no other address from there: a key never goes to another place than it was given for. What a third
 party's variables are is not known here, so its sinks find every variable without its ending.
+credential from there: a key never goes to another place than it was given for. A credential of its own, in whatever
+form, stands for all forms of the other. What a third party's variables are is
+not known here, so its sinks find every variable without its ending.
 """
 
 import re
@@ -54,12 +57,23 @@ def _own_texts(environ: Mapping[str, str], name: str, variables: Sequence[Variab
 def _environ(
     environ: Mapping[str, str], own: Mapping[str, str], variables: Sequence[Variable] | None
 ) -> dict[str, str]:
-    kept = dict(environ)
-    if any(own.get(variable.name, "").strip() for variable in variables or () if is_address(variable)):
-        for variable in variables or ():
-            if is_credential(variable) or is_address(variable):  # one that leads elsewhere may count for more
-                kept.pop(variable.name, None)
-    return {**kept, **own}
+    given = {name for name, text in own.items() if text.strip()}
+    addresses = {variable.name for variable in variables or () if is_address(variable)}
+    credentials = {variable.name for variable in variables or () if is_credential(variable)}
+    if given & addresses:  # an address that leads elsewhere may count for more
+        left_out = addresses | credentials
+    else:
+        replaced = {_without_form(name) for name in given & credentials}
+        left_out = {name for name in credentials if _without_form(name) in replaced}
+    return {**{name: text for name, text in environ.items() if name not in left_out}, **own}
+
+
+# What stands behind the name of a credential that is given by reference; the last two are New Relic's.
+_FORMS = ("_SECRET_ARN", "_SSM_PARAMETER", "_SSM_PARAMETER_NAME", "_SECRET")
+
+
+def _without_form(name: str) -> str:
+    return next((name.removesuffix(form) for form in _FORMS if name.endswith(form)), name)
 
 
 class _Wording:

@@ -41,13 +41,16 @@ from telemetry_forwarder.variables.wording import Problem, only, whole
 TOPIC = "Sumo Logic"
 
 
-class _SecretUrl(SecretText):
-    """The URL of an HTTP source. It is shown nowhere, not even in part."""
+class _SecretUrl(SecretText, Url):
+    """The URL of an HTTP source: an address and a credential. It is shown nowhere, not even in part."""
 
     label = "secret URL"
     allowed = "the whole address of an HTTP source, `https://HOST/receiver/v1/http/TOKEN`"
 
-    def read(self, text: str) -> Secret:
+    def __init__(self) -> None:
+        """It has none of the options of a Url."""
+
+    def read(self, text: str) -> Secret:  # type: ignore[override]  # it is hidden
         try:
             url = Url().read(super().read(text).reveal())
         except ValueError:

@@ -9,6 +9,7 @@ from telemetry_forwarder.interfaces import Denied, Destination, HttpDelivery, Ht
 from telemetry_forwarder.settings import Settings
 from telemetry_forwarder.sinks import load
 from telemetry_forwarder.variables.reading import needs_secrets, read_all, wanted_sinks
+from telemetry_forwarder.variables.types import SecretReference
 from tests.sink_records import make_record
 
 SPLUNK = {"SPLUNK_HEC_URL": "https://first:8088", "SPLUNK_HEC_TOKEN": "first-token", "SPLUNK_INDEX": "main"}
@@ -77,6 +78,51 @@ def test_an_address_of_its_own_counts_for_more_than_any_of_the_first(
     found = by_name(settings(TELEMETRY_FORWARDER_SINKS=f"{kind},{kind}:b", **first, **second))
     assert found[kind].delivery.url == "https://first"
     assert found[f"{kind}:b"].delivery.url == url
+
+
+ARN = "arn:aws:secretsmanager:eu-west-1:210987654321:secret:key"
+
+
+@pytest.mark.parametrize(
+    ("kind", "plain", "own"),
+    [
+        ("datadog", {"DD_API_KEY": "k"}, {"DD_API_KEY_SSM_PARAMETER": "/own"}),
+        ("datadog", {"DD_API_KEY_SECRET_ARN": ARN}, {"DD_API_KEY_SSM_PARAMETER": "/own"}),
+        ("splunk", SPLUNK, {"SPLUNK_HEC_TOKEN_SSM_PARAMETER": "/own"}),
+        ("newrelic", {"NEW_RELIC_LICENSE_KEY_SECRET_ARN": ARN}, {"NEW_RELIC_LICENSE_KEY_SSM_PARAMETER_NAME": "/own"}),
+        ("sumologic", {"SUMO_HTTP_ENDPOINT": "https://h/x"}, {"SUMO_HTTP_ENDPOINT_SSM_PARAMETER": "/own"}),
+        ("axiom", {"AXIOM_TOKEN": "t", "AXIOM_DATASET": "d"}, {"AXIOM_TOKEN_SSM_PARAMETER": "/own"}),
+    ],
+)
+def test_a_credential_of_its_own_stands_for_all_forms_of_the_other(
+    kind: str, plain: dict[str, str], own: dict[str, str]
+) -> None:
+    environ = {**plain, **{f"{name}__B": text for name, text in own.items()}}
+    found = settings(TELEMETRY_FORWARDER_SINKS=f"{kind}:b", **environ)
+    (destination,) = found.destinations
+    assert isinstance(destination.delivery, HttpDelivery)
+    assert destination.delivery.credential is not None
+    assert destination.delivery.credential.secret == SecretReference("ssm", "/own")
+    assert not found.problems
+
+
+def test_an_address_that_is_a_credential_replaces_references_to_the_other() -> None:
+    found = settings(
+        TELEMETRY_FORWARDER_SINKS="sumologic:b",
+        SUMO_HTTP_ENDPOINT_SSM_PARAMETER="/first", SUMO_HTTP_ENDPOINT__B="https://second/receiver/v1/http/t",
+    )  # fmt: skip
+    (destination,) = found.destinations
+    assert destination.delivery.url == "https://second"
+    assert not found.problems
+
+
+def test_a_region_of_its_own_wants_a_key_of_its_own() -> None:
+    found = settings(
+        TELEMETRY_FORWARDER_SINKS="newrelic,newrelic:eu", NEW_RELIC_LICENSE_KEY="first", NEW_RELIC_REGION__EU="eu"
+    )
+    assert [*by_name(found)] == ["newrelic"]
+    (problem,) = found.problems
+    assert problem.variable == "NEW_RELIC_LICENSE_KEY__EU"
 
 
 def test_datadog_in_two_regions() -> None:
