@@ -15,11 +15,15 @@ from typing import Any
 from local_backends import (
     S3,
     Axiom,
+    Backend,
+    Bulk,
     CloudWatchLogs,
     Datadog,
     Firehose,
     Honeycomb,
+    JsonReceiver,
     Kinesis,
+    Loki,
     NewRelic,
     OtlpReceiver,
     SecretsManager,
@@ -27,10 +31,9 @@ from local_backends import (
     Ssm,
     SumoLogic,
 )
-from local_backends.intake import Intake
 
 # The vendors that take JSON: how each is made of the options, and the variable that leads there. All have one dataset.
-_VENDORS: dict[str, tuple[Callable[[argparse.Namespace], Intake], Callable[[Any], str]]] = {
+_VENDORS: dict[str, tuple[Callable[[argparse.Namespace], Backend], Callable[[Any], str]]] = {
     "axiom": (
         lambda given: Axiom(token=given.vendor_key, port=given.axiom_port),
         lambda axiom: f"AXIOM_URL={axiom.url}",
@@ -46,6 +49,18 @@ _VENDORS: dict[str, tuple[Callable[[argparse.Namespace], Intake], Callable[[Any]
     "newrelic": (
         lambda given: NewRelic(key=given.vendor_key, port=given.newrelic_port),
         lambda newrelic: f"NEW_RELIC_LOG_ENDPOINT={newrelic.url}",
+    ),
+    "http": (
+        lambda given: JsonReceiver(token=given.vendor_key, port=given.http_port),
+        lambda receiver: f"TELEMETRY_FORWARDER_HTTP_URL={receiver.url}{receiver.path}",
+    ),
+    "loki": (
+        lambda given: Loki(token=given.vendor_key, port=given.loki_port),
+        lambda loki: f"LOKI_ADDR={loki.url}",
+    ),
+    "elasticsearch": (
+        lambda given: Bulk(authorization=f"ApiKey {given.vendor_key}", port=given.elasticsearch_port),
+        lambda server: f"ELASTICSEARCH_URL={server.url}",
     ),
 }
 

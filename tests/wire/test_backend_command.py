@@ -24,6 +24,9 @@ async def test_command_serves_until_it_is_stopped() -> None:
             "honeycomb",
             "sumologic",
             "newrelic",
+            "http",
+            "loki",
+            "elasticsearch",
         )
     ]
     process = await asyncio.create_subprocess_exec(
@@ -38,7 +41,7 @@ async def test_command_serves_until_it_is_stopped() -> None:
     assert process.stdout is not None
     try:
         async with asyncio.timeout(20):
-            lines = [(await process.stdout.readline()).decode().strip() for _ in range(14)]
+            lines = [(await process.stdout.readline()).decode().strip() for _ in range(17)]
             urls = dict(line.split("=", 1) for line in lines)
             async with (
                 aiohttp.ClientSession() as client,
@@ -61,5 +64,6 @@ async def test_command_serves_until_it_is_stopped() -> None:
         "splunk 2 events", "datadog 0 logs and 0 points", "cloudwatch 0 events",
         "firehose 0 lines", "kinesis 0 lines", "s3 0 lines",
         "axiom 0 records", "honeycomb 0 records", "sumologic 0 records", "newrelic 0 records",
+        "http 0 records", "loki 0 records", "elasticsearch 0 records",
         "otlp 0 log records, metrics and spans",
     ]  # fmt: skip
