@@ -106,12 +106,19 @@ publish: ## publish that ZIP as a layer version and print its ARN (LAYER_ARCH, D
 build-TelemetryForwarderLayer: install
 	@$(BUILD_LAYER) '$(ARTIFACTS_DIR)'
 
-template: install $(SAM_STAMP) ## check the templates, and build template.yaml, without Docker and without an account
+# What `sam build` calls for the replay function (replay/template.yaml).
+.PHONY: build-ReplayFunction
+build-ReplayFunction: install
+	@$(BIN)/python -m layer.function --arch $(LAYER_ARCH) '$(ARTIFACTS_DIR)'
+
+template: install $(SAM_STAMP) ## check the templates, and build those of SAM, without Docker and without an account
 	@test -x $(BIN)/cfn-lint || { echo "make template needs Python 3.14 or older, as cfn-lint does" >&2; exit 1; }
-	$(BIN)/cfn-lint template.yaml dashboards/*.yaml streams/*.yaml
+	$(BIN)/cfn-lint template.yaml dashboards/*.yaml streams/*.yaml replay/template.yaml
 	$(SAM) validate --lint
+	$(SAM) validate --lint --template replay/template.yaml
 	@echo "sam build: the layer is built anew for it, half a minute to a minute"
 	$(SAM) build
+	$(SAM) build --template replay/template.yaml --build-dir .aws-sam/replay
 
 $(SAM_STAMP): $(SAM_LOCK)
 	@$(PYTHON) -I layer/locked.py $(SAM_VENV) $(SAM_LOCK)

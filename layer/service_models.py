@@ -9,17 +9,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+Operations = dict[str, tuple[str, ...]]
 # All that the code calls (a test compares), and one call of STS for the layer's own check.
-OPERATIONS = {
+OPERATIONS: Operations = {
     "s3": ("PutObject",),
     "sqs": ("SendMessage",),
     "sts": ("GetCallerIdentity",),
 }
+# All that the replay function calls, which is built by layer/function.py.
+REPLAY_OPERATIONS: Operations = {
+    "s3": ("DeleteObject", "GetObject", "PutObject", "PutObjectTagging"),
+    "sqs": ("ChangeMessageVisibility",),
+    "sts": ("GetCallerIdentity",),
+}
 
 
-def cut(data: Path) -> None:
+def cut(data: Path, kept: Operations = OPERATIONS) -> None:
     """Write each service's files in botocore's `data` anew, as JSON that is not compressed: the layer's ZIP is."""
-    for service, operations in OPERATIONS.items():
+    for service, operations in kept.items():
         for path in sorted(data.glob(f"{service}/*/*.json*")):
             text = path.read_bytes()
             path.unlink()

@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements-layer.lock"
 
 # Parts of our own package that serve development only.
-_NOT_IN_FUNCTION = ("local_lambda/", "local_backends/", "telemetry_forwarder/cli/", "telemetry_forwarder/testing/")
-_NOT_IN_LAYER = (*_NOT_IN_FUNCTION, "telemetry_forwarder/replay/")
+NOT_IN_FUNCTION = ("local_lambda/", "local_backends/", "telemetry_forwarder/cli/", "telemetry_forwarder/testing/")
+_NOT_IN_LAYER = (*NOT_IN_FUNCTION, "telemetry_forwarder/replay/")
 
 # The services, of botocore's 400, that the extension calls, and the data that every client needs.
 _BOTOCORE_DATA = {
@@ -132,25 +132,28 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def install_package(into: Path) -> str:
-    """Unpack our own package, from its wheel, `into` the layer, without `_NOT_IN_LAYER`; return its version."""
+def install_package(into: Path, without: tuple[str, ...] = _NOT_IN_LAYER) -> str:
+    """Unpack our own package, from its wheel, `into` the layer, but for the folders `without`; return its version."""
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", scratch]
         run(command, "Run `make install`, which installs hatchling", cwd=ROOT)
         (wheel,) = Path(scratch).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
-            names = [name for name in archive.namelist() if not name.startswith(_NOT_IN_LAYER)]
+            names = [name for name in archive.namelist() if not name.startswith(without)]
             archive.extractall(into, names)
         return wheel.name.split("-")[1]
 
 
-def trim(lib: Path) -> None:
-    """Remove files that no run needs. Licences stay; METADATA and the entry points stay, by which sinks are found."""
+def trim(lib: Path, operations: service_models.Operations = service_models.OPERATIONS) -> None:
+    """Remove files that no run needs, and of botocore's models all but `operations`.
+
+    Licences stay; METADATA and the entry points stay, by which sinks are found.
+    """
     for entry in (lib / "botocore" / "data").iterdir():
         if entry.name not in _BOTOCORE_DATA:
             remove(entry)
     _thin_endpoints(lib / "botocore" / "data" / "endpoints.json")
-    service_models.cut(lib / "botocore" / "data")
+    service_models.cut(lib / "botocore" / "data", operations)
     for pattern in _SUPERFLUOUS:
         for found in list(lib.rglob(pattern)):
             remove(found)

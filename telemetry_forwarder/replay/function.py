@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import orjson
 from msgspec import Struct
 from msgspec.structs import asdict
 
@@ -27,11 +28,17 @@ from telemetry_forwarder.replay.events import Message, Stored, batch_of, is_of_s
 from telemetry_forwarder.transports.aws_environment import endpoint_of
 from telemetry_forwarder.transports.aws_session import new_session
 from telemetry_forwarder.variables.failover_target import FailoverTarget, S3Prefix, SqsQueue
+from telemetry_forwarder.variables.reading import BY_NAME
+from telemetry_forwarder.variables.signal_types import HeaderList
 from telemetry_forwarder.variables.table import Problem
+from telemetry_forwarder.variables.types import SecretText
 from telemetry_forwarder.wiring import Opened, open_all, open_secrets
 
 _STATE = "TELEMETRY_FORWARDER_REPLAY_STATE"
 _WHEN_DONE = "TELEMETRY_FORWARDER_REPLAY_WHEN_DONE"
+_VARIABLES = "TELEMETRY_FORWARDER_REPLAY_VARIABLES"
+_OWN = (_STATE, _WHEN_DONE, _VARIABLES)
+_CONSEQUENCE = "The replay function does not run without it."
 # The SDK may retry here, unlike in the extension; the invocation's time bounds it all the same.
 _ATTEMPTS = 4
 # After how many seconds a message comes again: twice as long each time, since an outage may last for hours. What is
@@ -59,6 +66,7 @@ def handler(event: Any, context: Context) -> dict[str, Any]:
     """Handle an invocation. Raises NotUnderstood, ReplayUnfinished or ReplayImpossible."""
     global _function
     if _function is None:
+        os.environ.update(sink_variables(os.environ.get(_VARIABLES, "")))  # the AWS SDK has some of them from there
         _function = ReplayFunction(os.environ)
     return _function.handle(event, context)
 
@@ -170,7 +178,7 @@ class ReplayFunction:
 
     async def _open_all(self, opened: Opened) -> _Open:
         state, when_done = _own_settings(self._environ)
-        settings = settings_for_all({name: self._environ[name] for name in self._environ.keys() - {_STATE, _WHEN_DONE}})
+        settings = settings_for_all({name: value for name, value in self._environ.items() if name not in _OWN})
         self._log = log = Log(settings.log_level)
         for problem in settings.problems:
             log.error(str(problem))
@@ -185,9 +193,31 @@ class ReplayFunction:
         return _Open(surroundings, sqs)
 
 
+def sink_variables(text: str) -> dict[str, str]:
+    """Return the sinks' variables in a JSON object, which is one parameter of the template. Raises ConfigError.
+
+    A secret by value is refused: whoever may look at the stack or the function could read it.
+    """
+    try:
+        found = orjson.loads(text or "{}")
+        if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+            raise ValueError
+    except ValueError:
+        allowed = """a JSON object of texts, such as `{"SPLUNK_HEC_URL": "https://host:8088"}`"""
+        raise ConfigError([Problem(_VARIABLES, "not readable", allowed, _CONSEQUENCE)]) from None
+    open_secrets_in = [name for name in found if name in BY_NAME and isinstance(BY_NAME[name].kind, _SECRET_KINDS)]
+    if open_secrets_in:
+        names = ", ".join(open_secrets_in)
+        allowed = f"references to secrets alone, such as `{open_secrets_in[0]}_SECRET_ARN`"
+        raise ConfigError([Problem(_VARIABLES, f"with the value of a secret in it ({names})", allowed, _CONSEQUENCE)])
+    return found
+
+
+_SECRET_KINDS = (SecretText, HeaderList)
+
+
 def _own_settings(environ: Mapping[str, str]) -> tuple[S3Prefix, WhenDone]:
     """Return where the journal is, and what becomes of finished objects. Raises ConfigError."""
-    consequence = "The replay function does not run without it."
     given = environ.get(_STATE, "")
     try:
         state = FailoverTarget().read(given)
@@ -195,13 +225,13 @@ def _own_settings(environ: Mapping[str, str]) -> tuple[S3Prefix, WhenDone]:
         state = None
     if not isinstance(state, S3Prefix):
         what = f"{given!r}" if given else "not set"
-        raise ConfigError([Problem(_STATE, what, "`s3://BUCKET[/PREFIX]`, not below the failover's", consequence)])
+        raise ConfigError([Problem(_STATE, what, "`s3://BUCKET[/PREFIX]`, not below the failover's", _CONSEQUENCE)])
     word_given = environ.get(_WHEN_DONE, "") or WhenDone.TAG
     try:
         return state, WhenDone(word_given)
     except ValueError:
         allowed = ", ".join(f"`{one}`" for one in WhenDone)
-        raise ConfigError([Problem(_WHEN_DONE, f"{word_given!r}", allowed, consequence)]) from None
+        raise ConfigError([Problem(_WHEN_DONE, f"{word_given!r}", allowed, _CONSEQUENCE)]) from None
 
 
 def _worst(message: Message, results: Mapping[Stored, Result]) -> Result:
