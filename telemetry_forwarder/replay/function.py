@@ -135,12 +135,14 @@ class ReplayFunction:
 
     async def _put_off(self, failed: Mapping[Message, Result], timing: Timing) -> None:
         """Let each failed message come again after its own time, and not after that of the queue."""
-        if self._open is None or not failed:
+        if not failed:
             return
         try:
-            async with asyncio.timeout_at(timing.end_at), asyncio.TaskGroup() as group:
-                for message, result in failed.items():
-                    group.create_task(self._put_off_one(self._open, message, delay_s(result, message.receives)))
+            async with asyncio.timeout_at(timing.end_at):
+                opened = await self._opened()
+                async with asyncio.TaskGroup() as group:
+                    for message, result in failed.items():
+                        group.create_task(self._put_off_one(opened, message, delay_s(result, message.receives)))
         except TimeoutError:
             self._log.warning("Not all messages could be put off in time; they come again after the queue's own time.")
 

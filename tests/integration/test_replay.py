@@ -17,7 +17,7 @@ from telemetry_forwarder.records.record import Record
 from tests.builders import record
 
 from .aws_service import moto
-from .places import Ended, ended, keys, make_bucket, make_queue, place_at, put, replay, replaying
+from .places import Ended, client, ended, keys, make_bucket, make_queue, place_at, put, replay, replaying
 
 __all__ = ["moto"]
 
@@ -204,6 +204,16 @@ async def test_wrong_token_ends_it_at_once(world: World) -> None:
     assert "wrong" not in done.said
     assert (await world.replay()).code == 0
     assert world.arrived == ids(0, 10)
+
+
+async def test_credential_may_be_a_reference(world: World) -> None:
+    await world.keep(many(0, 10))
+    async with client("secretsmanager", world.url) as secrets:
+        arn = (await secrets.create_secret(Name="hec", SecretString="hec-token"))["ARN"]
+    given = {name: value for name, value in world.environ.items() if name != "SPLUNK_HEC_TOKEN"}
+    referred = {"SPLUNK_HEC_TOKEN_SECRET_ARN": arn, "AWS_ENDPOINT_URL_SECRETS_MANAGER": world.url}
+    done = await replay(world.place, world.home, given | referred)
+    assert (done.code, done.said, world.arrived) == (0, "", ids(0, 10))
 
 
 async def test_people_see_the_ledger_as_a_table(world: World) -> None:

@@ -231,6 +231,25 @@ async def test_batch_of_step_functions_raises_until_all_is_done(moto: str, monke
         assert w.arrived == Counter(f"r{number}" for number in range(100))
 
 
+async def test_credential_that_is_a_reference_is_read_once_for_many_invocations(
+    moto: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The template gives no others."""
+    async with a_world(moto, "referred", monkeypatch) as w, client("secretsmanager", moto) as secrets:
+        arn = (await secrets.create_secret(Name="hec", SecretString="hec-token"))["ARN"]
+        environ = {name: value for name, value in w.environ.items() if name != "SPLUNK_HEC_TOKEN"}
+        environ |= {"SPLUNK_HEC_TOKEN_SECRET_ARN": arn, "AWS_ENDPOINT_URL_SECRETS_MANAGER": moto}
+        with one_worker(environ) as worker:
+            for number in range(2):
+                await w.keep([record(id=f"r{number}")], 100_000)
+                (key,) = [key for key in await keys(moto, "referred") if not await w.tags(key)]
+                event = {"Records": [message_of(event_of("referred", key))]}
+                answer = await asyncio.to_thread(worker.invoke, event, 20.0, f"{number}")
+                assert answer == {"result": {"batchItemFailures": []}}
+                await secrets.update_secret(SecretId="hec", SecretString="not asked for again")
+        assert w.arrived == {"r0": 1, "r1": 1}
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
