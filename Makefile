@@ -33,7 +33,7 @@ FOREIGN := rotel>=0.0.1a15 ; python_version < '3.14' and sys_platform == 'linux'
 FOREIGN_LOCK := requirements-foreign.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test matrix soak bench bench-quick memory fidelity check fmt fmt-check lint type layer qemu publish template otlp-schema promtool foreign victorialogs node-sdk lock clean
+.PHONY: help install run test matrix soak bench bench-quick scale memory fidelity check fmt fmt-check lint type layer qemu publish template otlp-schema promtool foreign victorialogs node-sdk lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -127,6 +127,9 @@ $(SAM_STAMP): $(SAM_LOCK)
 otlp-schema: install ## write the table of OTLP's messages anew, from the published .proto files
 	@mkdir -p build
 	$(BIN)/python -m layer.otlp_schema > build/otlp_schema.py && mv build/otlp_schema.py telemetry_forwarder/otlp/schema.py
+
+scale: install ## play ten thousand environments against one backend in virtual time, and draw docs/scale.md anew: minutes
+	$(BIN)/python -m benchmarks.scale
 
 promtool: install ## fetch Prometheus' promtool, which judges the queries of dashboards/grafana.json (LAYER_MIRROR)
 	@$(BIN)/python -m tests.dashboards.prometheus $(if $(LAYER_MIRROR),--mirror '$(LAYER_MIRROR)')
