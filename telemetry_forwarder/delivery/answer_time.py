@@ -69,6 +69,11 @@ class AnswerTime:
         slowest = max(self._answers, default=0.0)
         return min(LONGEST_S, max(FIRST_S, SLACK * slowest) * 2.0**self._unanswered)
 
+    @property
+    def slowest(self) -> float:
+        """The longest of the recent answers that were timed; 0.0 if there is none."""
+        return max(self._answers, default=0.0)
+
     def unusual_after(self, least: float = UNUSUAL_S) -> float:
         """Return the time after which an answer is unusually late: at least `least`, or UNUSUAL_S at first."""
         return max(least, _UNUSUAL_SLACK * max(self._guesses)) if self._guesses else UNUSUAL_S

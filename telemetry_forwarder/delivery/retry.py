@@ -287,7 +287,8 @@ class Delivery:
         is_alive = self._answered_at > self._last_call_at  # a slow destination only gets slower by more requests
         is_patient = is_alive or self._late_by() > 0.0  # then the later of both times counts, else the earlier
         due = max(unusual_at, share_at) if is_patient else min(max(unusual_at, self._last_call_at + THAW_S), share_at)
-        due = max(due, self._thawed_at + THAW_S)
+        # A copy before the time that answers have taken lately is one of a request that is most likely being answered.
+        due = max(due, self._thawed_at + THAW_S, newest.begun_at + self.answer_time.slowest)
         return due if due + LEAST_S < self.stop_at.at else never
 
     def _start(self, piece: Piece, tasks: Tasks) -> None:

@@ -92,6 +92,20 @@ async def test_the_ledger_counts_copies_at_the_end_too() -> None:
 
 
 @in_virtual_time
+async def test_at_the_end_a_slow_destination_is_not_asked_again_before_it_may_have_answered() -> None:
+    """It stores what it is asked twice, and of ten thousand environments that end at once each would ask it thrice."""
+    async with World(Slow(0.9), Slow(0.9)) as world:
+        world.begin(in_seconds(8.0))
+        world.worker.offer(records(3))
+        world.worker.nudge()
+        await asyncio.sleep(1.0)  # now it is known how long it takes
+        world.worker.offer(records(3, prefix="last-"))
+        await world.worker.drain(in_seconds(1.55))
+        statement = world.worker.statement()
+        assert (world.delivered, statement.attempts, statement.copies) == (6, 2, 0)
+
+
+@in_virtual_time
 async def test_nothing_else_goes_out_beside_a_request_that_hangs_while_the_function_is_invoked() -> None:
     async with World(then=Hang(), sink=ListSink(limits=limits(max_records=1))) as world:
         world.begin(in_seconds(8.0))
