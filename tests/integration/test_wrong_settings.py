@@ -13,8 +13,8 @@ from tests.integration.world import EXTENSION, SINKS, assert_balanced, world
 # that is used instead may be taken on the machine that tests (see variables/test_variables.py).
 WRONG: dict[str, tuple[dict[str, str | None], tuple[str, ...], tuple[str, ...]]] = {
     "an unknown sink": (
-        {"TELEMETRY_FORWARDER_SINKS": "splunk,loki"},
-        ("TELEMETRY_FORWARDER_SINKS is 'loki'", "`splunk`, `datadog`, `cloudwatch`", "Sink loki does not run"),
+        {"TELEMETRY_FORWARDER_SINKS": "splunk,graylog"},
+        ("TELEMETRY_FORWARDER_SINKS is 'graylog'", "`splunk`, `datadog`, `cloudwatch`", "Sink graylog does not run"),
         ("splunk",),
     ),
     "a missing token": (
