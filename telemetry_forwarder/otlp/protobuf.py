@@ -163,7 +163,8 @@ class _Reader:
                 found.setdefault(field.name, []).extend(values)
             return
         value = self._scalar(field, name, kind, start, end)
-        if field.label == "" and value == kind.default:
+        # -0.0 equals the default, but is another value.
+        if field.label == "" and value == kind.default and kind.write(value) == _default(kind):
             found.pop(field.name, None)  # it replaces what came before, and is left out
         else:
             found[field.name] = value

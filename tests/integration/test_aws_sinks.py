@@ -201,15 +201,15 @@ async def test_what_ends_in_splunk_is_what_its_event_endpoint_takes(kind: str) -
 
 async def test_moto_takes_what_firehose_is_sent_into_an_object(moto: str, environment: None) -> None:
     async with get_session().create_client("s3", region_name=REGION, endpoint_url=moto) as s3:
-        await s3.create_bucket(Bucket="kept", CreateBucketConfiguration={"LocationConstraint": REGION})
+        await s3.create_bucket(Bucket="kept-lines", CreateBucketConfiguration={"LocationConstraint": REGION})
         async with get_session().create_client("firehose", region_name=REGION, endpoint_url=moto) as firehose:
-            place = {"RoleARN": "arn:aws:iam::123456789012:role/r", "BucketARN": "arn:aws:s3:::kept"}
+            place = {"RoleARN": "arn:aws:iam::123456789012:role/r", "BucketARN": "arn:aws:s3:::kept-lines"}
             await firehose.create_delivery_stream(DeliveryStreamName="logs", ExtendedS3DestinationConfiguration=place)
         await _invoke(settings_of("firehose", moto))
-        listed = await s3.list_objects_v2(Bucket="kept")
+        listed = await s3.list_objects_v2(Bucket="kept-lines")
         bodies = []
         for one in listed["Contents"]:
-            got = await s3.get_object(Bucket="kept", Key=one["Key"])
+            got = await s3.get_object(Bucket="kept-lines", Key=one["Key"])
             bodies.append(await got["Body"].read())
     lines = [json.loads(line) for body in bodies for line in body.splitlines()]
     assert numbers(lines) == Counter(range(40))

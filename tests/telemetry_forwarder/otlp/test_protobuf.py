@@ -105,6 +105,15 @@ def _value(field: Any, value: Any) -> Any:
     return value
 
 
+def test_a_zero_with_a_sign_is_no_default() -> None:
+    official = OFFICIAL["ExportMetricsServiceRequest"]()
+    point = official.resource_metrics.add().scope_metrics.add().metrics.add().summary.data_points.add()
+    point.sum = -0.0
+    ours = decode("ExportMetricsServiceRequest", official.SerializeToString())
+    assert ours == in_json(official)
+    assert encode("ExportMetricsServiceRequest", ours) == official.SerializeToString()
+
+
 @each_message
 @given(data=st.data())
 def test_each_reads_what_the_other_wrote(name: str, data: st.DataObject) -> None:
