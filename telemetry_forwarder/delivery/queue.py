@@ -58,13 +58,18 @@ class SendQueue:
         """Return whether the body with this identity is on disk for the next process."""
         return self._backlog is not None and self._backlog.keeps_body(identity)
 
+    def admit(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Count `records` as offered. Return those that the sink takes; the others are settled."""
+        self._account.offered += len(records)
+        if self._admits is None:
+            return records
+        found = [record for record in records if self._admits(record)]
+        if len(found) < len(records):
+            self.drop([record for record in records if not self._admits(record)], DropReason.FILTERED)
+        return found
+
     def offer(self, records: Sequence[Record]) -> None:
         """Add the records that fit to memory; let the rest wait on disk, behind those that wait there."""
-        if self._admits is not None:
-            taken_by_sink = [record for record in records if self._admits(record)]
-            if len(taken_by_sink) < len(records):
-                self.drop([record for record in records if not self._admits(record)], DropReason.FILTERED)
-            records = taken_by_sink
         if self._backlog is None:
             self._hold(records)
             return

@@ -140,7 +140,7 @@ class Worker:
 
     def offer(self, records: Sequence[Record]) -> None:
         """Queue `records`. Send at once in the last window, or if a request's worth or half a buffer waits."""
-        self._account.offered += len(records)
+        records = self._queue.admit(records)
         if self._is_drained:  # the receiver is closed after the drain
             left = self._queue.save_for_next_process(records)[1] if self._next_process_follows else records
             self._queue.drop(left, self._reporter.reason)

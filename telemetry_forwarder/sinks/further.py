@@ -1,11 +1,9 @@
 """A further sink of a kind, as `splunk:audit`: its variables are those of the kind with `__AUDIT` behind their names.
 
 What is not set for it is taken from the variable without that ending. But a sink with an address of its own takes no
-credential and no other address from there: a key never goes to another place than it was given for. What a third
-party's variables are is not known here, so its sinks find every variable without its ending.
-credential from there: a key never goes to another place than it was given for. A credential of its own, in whatever
-form, stands for all forms of the other. What a third party's variables are is
-not known here, so its sinks find every variable without its ending.
+credential and no other address from there: a key never goes to another place than it was given for. A credential of its
+own, in whatever form, stands for all forms of the other. What a third party's variables are is not known here, so its
+sinks find every variable without its ending.
 """
 
 import re

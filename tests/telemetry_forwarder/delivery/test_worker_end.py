@@ -9,6 +9,7 @@ from telemetry_forwarder.clock import Deadline
 from telemetry_forwarder.delivery.window import SendWindow, answered_by
 from telemetry_forwarder.errors import ConnectFailed, ConnectionLost, CredentialUnavailable
 from telemetry_forwarder.interfaces import Delivered, Denied, DropReason, Retry
+from telemetry_forwarder.records.record import Record
 from telemetry_forwarder.testing.virtual_time import in_virtual_time
 from tests.builders import Hang, ListSink, Slow, World, freeze, in_seconds, limits, record, records, run
 
@@ -91,6 +92,23 @@ async def test_shutdown_in_a_pause_gives_the_records_one_more_attempt() -> None:
         await asyncio.sleep(1.0)
         await world.worker.drain(in_seconds(1.5))
         assert (world.delivered, world.dropped) == (2, {})
+
+
+class Choosy(ListSink):
+    """A sink that takes nothing."""
+
+    def admits(self, record: Record) -> bool:
+        return False
+
+
+@in_virtual_time
+async def test_what_a_sink_does_not_take_is_filtered_and_no_loss_even_after_a_drain() -> None:
+    async with World(sink=Choosy()) as world:
+        world.worker.offer(records(2))
+        await world.worker.drain(in_seconds(1.0))
+        world.worker.offer(records(3, prefix="late-"))
+        assert world.dropped == {DropReason.FILTERED: 5}
+        assert world.worker.statement().is_balanced()
 
 
 @in_virtual_time
